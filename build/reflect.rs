@@ -1,0 +1,253 @@
+//! Parses and validates every variant of a kernel with naga and reads its interface.
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
+
+use crate::preprocess::{Library, preprocess};
+
+/// Baseline WebGPU: what every kernel must fit at its override defaults.
+const MAX_STORAGE_BUFFERS: usize = 8;
+const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
+const MAX_INVOCATIONS: u32 = 256;
+
+pub(crate) struct Kernel {
+    pub name: String,
+    pub doc: String,
+    pub params: Vec<Param>,
+    pub bindings: Vec<Binding>,
+    pub overrides: Vec<(String, f64)>,
+    pub variants: Vec<Variant>,
+}
+
+#[derive(PartialEq, Clone)]
+pub(crate) struct Param {
+    pub name: String,
+    pub ty: &'static str,
+    pub doc: String,
+}
+
+#[derive(PartialEq, Clone)]
+pub(crate) struct Binding {
+    pub name: String,
+    pub writable: bool,
+    /// Scalar type of the elements.
+    pub scalar: &'static str,
+    pub doc: String,
+}
+
+pub(crate) struct Variant {
+    pub name: String,
+    pub format: Option<String>,
+    pub needs: Vec<String>,
+    pub source: String,
+    pub workgroup_bytes: u32,
+}
+
+struct Interface {
+    params: Vec<Param>,
+    bindings: Vec<Binding>,
+    overrides: Vec<(String, f64)>,
+    workgroup_bytes: u32,
+}
+
+pub(crate) fn kernel(name: &str, source: &str, library: &Library, table: Option<&toml::Value>) -> Result<Kernel, String> {
+    let mut kernel: Option<Kernel> = None;
+    for (variant_name, words) in variant_words(name, table)? {
+        let text = preprocess(name, source, library, &words)?;
+        let at = format!("shaders/{name}.wgsl, variant {variant_name}");
+        let interface = reflect(&text).map_err(|e| format!("{at}: {e}"))?;
+        let (needs, formats): (Vec<_>, Vec<_>) =
+            words.into_iter().partition(|w| crate::CAPABILITIES.contains(&w.as_str()));
+        if formats.len() > 1 {
+            return Err(format!("{at}: more than one format word {formats:?}"));
+        }
+        let variant = Variant {
+            name: variant_name,
+            format: formats.into_iter().next(),
+            needs,
+            source: text,
+            workgroup_bytes: interface.workgroup_bytes,
+        };
+        match &mut kernel {
+            None => {
+                kernel = Some(Kernel {
+                    name: name.to_owned(),
+                    doc: head_comment(source),
+                    params: interface.params,
+                    bindings: interface.bindings,
+                    overrides: interface.overrides,
+                    variants: vec![variant],
+                });
+            }
+            Some(k) => {
+                let same = |a: &[Binding], b: &[Binding]| {
+                    a.len() == b.len()
+                        && a.iter().zip(b).all(|(a, b)| {
+                            (&a.name, a.writable, a.scalar) == (&b.name, b.writable, b.scalar)
+                        })
+                };
+                if k.params != interface.params || !same(&k.bindings, &interface.bindings) {
+                    return Err(format!("{at}: its interface differs from variant {}", k.variants[0].name));
+                }
+                if k.overrides != interface.overrides {
+                    return Err(format!("{at}: its overrides differ from variant {}", k.variants[0].name));
+                }
+                k.variants.push(variant);
+            }
+        }
+    }
+    kernel.ok_or_else(|| format!("shaders/variants.toml: [{name}] lists no variant"))
+}
+
+/// `(variant, words)` in file order; a kernel that is not listed has one variant, `base`.
+fn variant_words(name: &str, table: Option<&toml::Value>) -> Result<Vec<(String, Vec<String>)>, String> {
+    let Some(table) = table else { return Ok(vec![("base".to_owned(), Vec::new())]) };
+    let bad = || format!("shaders/variants.toml: [{name}] must be `variant = [\"word\", ...]` lines");
+    let table = table.as_table().ok_or_else(bad)?;
+    table
+        .iter()
+        .map(|(variant, words)| {
+            let words = words.as_array().ok_or_else(bad)?;
+            let words = words.iter().map(|w| w.as_str().map(str::to_owned).ok_or_else(bad));
+            Ok((variant.clone(), words.collect::<Result<Vec<_>, _>>()?))
+        })
+        .collect()
+}
+
+fn reflect(text: &str) -> Result<Interface, String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+    let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
+    // With overrides at their defaults, array and workgroup sizes are numbers.
+    let (resolved, _) =
+        naga::back::pipeline_constants::process_overrides(&module, &info, None, &Default::default())
+            .map_err(|e| e.to_string())?;
+
+    let [entry] = module.entry_points.as_slice() else { return Err("needs exactly one entry point".into()) };
+    if entry.name != "main" {
+        return Err(format!("entry point is `{}`, not `main`", entry.name));
+    }
+    let invocations: u32 = resolved.entry_points[0].workgroup_size.iter().product();
+    if invocations > MAX_INVOCATIONS {
+        return Err(format!("{invocations} invocations a workgroup, at most {MAX_INVOCATIONS} are portable"));
+    }
+
+    let uses = info.get_entry_point(0);
+    let mut numbered = Vec::new();
+    let mut params = None;
+    let mut workgroup_bytes = 0;
+    for (handle, var) in module.global_variables.iter() {
+        let name = var.name.clone().unwrap_or_default();
+        match var.space {
+            AddressSpace::WorkGroup => {
+                let ty = resolved.global_variables.iter().find(|(_, v)| v.name == var.name).map(|(_, v)| v.ty);
+                let ty = ty.unwrap_or(var.ty);
+                workgroup_bytes += resolved.types[ty].inner.size(resolved.to_ctx());
+            }
+            AddressSpace::Storage { access } => {
+                let at = var.binding.as_ref().map_or(0, |b| b.binding);
+                let TypeInner::Array { base, .. } = module.types[var.ty].inner else {
+                    return Err(format!("binding `{name}` is not an array"));
+                };
+                let scalar = scalar_name(&module.types[base].inner)
+                    .ok_or_else(|| format!("binding `{name}`: elements must be (vectors of) u32, i32 or f32"))?;
+                let writable = access.contains(StorageAccess::STORE);
+                let doc = trailing_comment(text, &format!(" {name}:"));
+                numbered.push((at, Binding { name: name.clone(), writable, scalar, doc }));
+            }
+            AddressSpace::Uniform => {
+                let at = var.binding.as_ref().map_or(0, |b| b.binding);
+                if name != "params" {
+                    return Err(format!("uniform `{name}`: the only uniform is `params: Params`"));
+                }
+                params = Some((at, read_params(&module, var.ty, text)?));
+            }
+            _ => continue,
+        }
+        if uses[handle].is_empty() {
+            return Err(format!("`{name}` is not used"));
+        }
+    }
+    if workgroup_bytes > MAX_WORKGROUP_BYTES {
+        return Err(format!("{workgroup_bytes} bytes of workgroup memory, {MAX_WORKGROUP_BYTES} are portable"));
+    }
+    if numbered.len() > MAX_STORAGE_BUFFERS {
+        return Err(format!("{} storage buffers, {MAX_STORAGE_BUFFERS} are portable", numbered.len()));
+    }
+    let (params_at, params) = params.ok_or("needs `var<uniform> params: Params`")?;
+    numbered.sort_by_key(|(at, _)| *at);
+    let in_order = numbered.iter().enumerate().all(|(i, (at, _))| *at == i as u32);
+    if !in_order || params_at as usize != numbered.len() {
+        return Err("bindings must be numbered 0.. without gaps, `params` last".into());
+    }
+    let bindings: Vec<Binding> = numbered.into_iter().map(|(_, b)| b).collect();
+    if bindings.windows(2).any(|w| w[0].writable && !w[1].writable) {
+        return Err("inputs come before outputs".into());
+    }
+    Ok(Interface { params, bindings, overrides: read_overrides(&resolved, &module)?, workgroup_bytes })
+}
+
+fn read_params(module: &naga::Module, ty: naga::Handle<naga::Type>, text: &str) -> Result<Vec<Param>, String> {
+    let TypeInner::Struct { members, .. } = &module.types[ty].inner else {
+        return Err("`params` must be a struct".into());
+    };
+    members
+        .iter()
+        .map(|m| {
+            let name = m.name.clone().unwrap_or_default();
+            let inner = &module.types[m.ty].inner;
+            let ty = match inner {
+                TypeInner::Scalar(_) => scalar_name(inner),
+                _ => None,
+            };
+            let ty = ty.ok_or_else(|| format!("Params.{name}: members must be u32, i32 or f32"))?;
+            if !text.contains(&format!("params.{name}")) {
+                return Err(format!("Params.{name} is not used"));
+            }
+            Ok(Param { doc: trailing_comment(text, &format!(" {name}:")), name, ty })
+        })
+        .collect()
+}
+
+fn read_overrides(resolved: &naga::Module, module: &naga::Module) -> Result<Vec<(String, f64)>, String> {
+    module
+        .overrides
+        .iter()
+        .map(|(_, o)| {
+            let name = o.name.clone().ok_or("overrides must have a name")?;
+            let constant = resolved.constants.iter().find(|(_, c)| c.name == o.name).map(|(_, c)| c.init);
+            let value = constant.and_then(|init| match resolved.global_expressions[init] {
+                naga::Expression::Literal(naga::Literal::U32(v)) => Some(f64::from(v)),
+                naga::Expression::Literal(naga::Literal::I32(v)) => Some(f64::from(v)),
+                naga::Expression::Literal(naga::Literal::F32(v)) => Some(f64::from(v)),
+                _ => None,
+            });
+            Ok((name.clone(), value.ok_or_else(|| format!("override {name} needs a default"))?))
+        })
+        .collect()
+}
+
+fn scalar_name(inner: &TypeInner) -> Option<&'static str> {
+    let scalar = match inner {
+        TypeInner::Scalar(s) | TypeInner::Vector { scalar: s, .. } | TypeInner::Atomic(s) => s,
+        _ => return None,
+    };
+    match (scalar.kind, scalar.width) {
+        (ScalarKind::Uint, 4) => Some("u32"),
+        (ScalarKind::Sint, 4) => Some("i32"),
+        (ScalarKind::Float, 4) => Some("f32"),
+        _ => None,
+    }
+}
+
+/// The `// comment` behind the first line that holds `needle`.
+fn trailing_comment(text: &str, needle: &str) -> String {
+    let line = text.lines().find(|l| !l.trim_start().starts_with("//") && l.contains(needle));
+    line.and_then(|l| l.split_once("//")).map(|(_, c)| c.trim().to_owned()).unwrap_or_default()
+}
+
+/// The comment a shader opens with.
+fn head_comment(source: &str) -> String {
+    let lines = source.lines().take_while(|l| l.starts_with("//"));
+    lines.map(|l| l.trim_start_matches('/').trim()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,28 @@
+// Packed integer codes; the twin of src/pack.rs.
+//
+//   int8:  word = | e3 | e2 | e1 | e0 |               byte j = code j
+//   int4:  word = | e7 e3 | e6 e2 | e5 e1 | e4 e0 |   low nibble of byte j = code j, high nibble = code j + 4
+
+// Four int8 codes.
+fn codes8(word: u32) -> vec4<i32> {
+    return unpack4xI8(word);
+}
+
+// Codes 0..3 of an int4 word, as four int8 that are 16 times their value.
+fn low4_times_16(word: u32) -> u32 {
+    return (word << 4u) & 0xf0f0f0f0u;
+}
+
+// Codes 4..7, likewise.
+fn high4_times_16(word: u32) -> u32 {
+    return word & 0xf0f0f0f0u;
+}
+
+// Codes 0..3 and 4..7 of an int4 word.
+fn codes4_low(word: u32) -> vec4<i32> {
+    return unpack4xI8(low4_times_16(word)) >> vec4<u32>(4u);
+}
+
+fn codes4_high(word: u32) -> vec4<i32> {
+    return unpack4xI8(high4_times_16(word)) >> vec4<u32>(4u);
+}

@@ -1,0 +1,125 @@
+//! The library's one error type. Every variant names the thing at fault and both values.
+
+use std::path::{Path, PathBuf};
+
+use crate::tensor::{DType, Shape};
+
+/// Result with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in the library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A kernel argument has a shape the kernel cannot take.
+    #[error("{kernel}: `{arg}` has shape {got}, expected {expected}")]
+    Shape {
+        /// Kernel or function.
+        kernel: &'static str,
+        /// Argument.
+        arg: &'static str,
+        /// What was needed.
+        expected: Shape,
+        /// What was given.
+        got: Shape,
+    },
+    /// A kernel argument has a dtype the kernel cannot take.
+    #[error("{kernel}: `{arg}` is {got}, expected {expected}")]
+    DType {
+        /// Kernel or function.
+        kernel: &'static str,
+        /// Argument.
+        arg: &'static str,
+        /// What was needed.
+        expected: &'static str,
+        /// What was given.
+        got: DType,
+    },
+    /// A scalar argument is out of range.
+    #[error("{what}: {reason}")]
+    Argument {
+        /// Function and argument.
+        what: String,
+        /// Why it cannot be used, with the value.
+        reason: String,
+    },
+    /// No adapter matches.
+    #[error(
+        "no GPU adapter {wanted}; found: {found}. Install a Vulkan driver (Debian: apt-get install mesa-vulkan-drivers) or pass --device cpu"
+    )]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// Names of the adapters there are.
+        found: String,
+    },
+    /// The adapter offers less than a kernel or model needs.
+    #[error("adapter `{adapter}`: {what} is {have}, need {need}; pass --device NAME to choose another adapter or --device cpu")]
+    LimitExceeded {
+        /// Adapter name.
+        adapter: String,
+        /// Limit or feature.
+        what: String,
+        /// Needed value.
+        need: u64,
+        /// Offered value.
+        have: u64,
+    },
+    /// A tensor that the configuration calls for is not in the checkpoint.
+    #[error("{}: tensor `{name}` is missing", file.display())]
+    MissingTensor {
+        /// Tensor name.
+        name: String,
+        /// File or directory looked in.
+        file: PathBuf,
+    },
+    /// The configuration asks for something this crate does not know.
+    #[error("unsupported model: {key} is {value}")]
+    UnsupportedModel {
+        /// Configuration key.
+        key: String,
+        /// Its value and what is allowed.
+        value: String,
+    },
+    /// A file of a checkpoint is damaged or contradicts another.
+    #[error("{}: {reason}", path.display())]
+    BadCheckpoint {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with it, with both values, and what to do.
+        reason: String,
+    },
+    /// An input/output error.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The GPU or its driver reported an error.
+    #[error("GPU error in {what}: {message}")]
+    Gpu {
+        /// Kernel or operation.
+        what: String,
+        /// The driver's or wgpu's words.
+        message: String,
+    },
+}
+
+impl Error {
+    /// An I/O error at `path`.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    /// A damaged checkpoint file at `path`.
+    pub fn bad(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::BadCheckpoint { path: path.as_ref().to_owned(), reason: reason.into() }
+    }
+
+    /// An argument out of range.
+    pub fn argument(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Argument { what: what.into(), reason: reason.into() }
+    }
+}

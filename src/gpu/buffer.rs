@@ -1,0 +1,90 @@
+//! Tensors on a device: contiguous, row-major, rows padded to whole 32-bit words.
+
+use std::sync::{Arc, RwLock};
+
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Shape};
+
+/// Memory behind a tensor.
+#[derive(Clone, Debug)]
+pub(crate) enum Storage {
+    /// A wgpu buffer.
+    Gpu(wgpu::Buffer),
+    /// Host memory, for the reference.
+    Cpu(Arc<RwLock<Vec<u32>>>),
+}
+
+impl Storage {
+    /// Are the two the same allocation?
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Gpu(a), Self::Gpu(b)) => a == b,
+            (Self::Cpu(a), Self::Cpu(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// A tensor on a device, or a range of rows of one. Cloning shares the memory.
+///
+/// Types narrower than 32 bits are packed into words from the low end (see [`crate::pack`] for codes);
+/// each row (run of the last axis) starts at a word.
+#[derive(Clone, Debug)]
+pub struct DeviceTensor {
+    pub(crate) storage: Storage,
+    /// Byte offset into the storage, a multiple of 256.
+    pub(crate) offset: usize,
+    /// Element type.
+    pub dtype: DType,
+    /// Axes, in elements.
+    pub shape: Shape,
+}
+
+impl DeviceTensor {
+    /// Words a row takes.
+    #[must_use]
+    pub fn row_words(&self) -> usize {
+        row_words(self.dtype, self.shape)
+    }
+
+    /// Words in all.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        self.shape.rows() * self.row_words()
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.words() * 4
+    }
+
+    /// The first `rows` rows of a `[rows, cols]` tensor, sharing its memory.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there are fewer.
+    pub fn first_rows(&self, rows: usize) -> Result<Self> {
+        if rows > self.shape.rows() {
+            return Err(Error::argument("first_rows", format!("{rows} rows of a tensor {}", self.shape)));
+        }
+        Ok(Self { shape: Shape::new(&[rows, self.shape.cols()]), ..self.clone() })
+    }
+
+    /// The same memory under another shape with as many elements (and the same rows for packed types).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the word counts differ.
+    pub fn reshaped(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        let view = Self { shape, ..self.clone() };
+        if view.words() != self.words() {
+            return Err(Error::argument("reshaped", format!("{} as {shape}", self.shape)));
+        }
+        Ok(view)
+    }
+}
+
+/// Words a row of `shape` takes.
+pub(crate) fn row_words(dtype: DType, shape: Shape) -> usize {
+    (shape.cols() * dtype.bits()).div_ceil(32)
+}

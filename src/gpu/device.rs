@@ -1,0 +1,483 @@
+//! Choosing an adapter, opening it, and moving tensors to and from it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::buffer::{DeviceTensor, Storage, row_words};
+use super::caps::Caps;
+use super::pipeline::Pipelines;
+use crate::error::{Error, Result};
+use crate::pack::{pack_codes, unpack_codes};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// A kernel that has not ended by then is taken to hang.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What `--device` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best adapter there is: discrete, integrated, virtual, software, in that order.
+    Best,
+    /// The CPU reference.
+    Cpu,
+    /// The adapter whose index, or part of whose name (any case), this is.
+    Named(String),
+}
+
+impl From<&str> for DeviceChoice {
+    fn from(text: &str) -> Self {
+        match text {
+            "gpu" => Self::Best,
+            "cpu" => Self::Cpu,
+            name => Self::Named(name.to_owned()),
+        }
+    }
+}
+
+/// An adapter as `wgquant devices` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdapterReport {
+    /// Name the driver gives.
+    pub name: String,
+    /// vulkan, metal, dx12 or gl.
+    pub backend: String,
+    /// DiscreteGpu, IntegratedGpu, VirtualGpu, Cpu or Other.
+    pub device_type: String,
+    /// PCI vendor id.
+    pub vendor: u32,
+    /// PCI device id.
+    pub device: u32,
+    /// Driver name.
+    pub driver: String,
+    /// Driver version.
+    pub driver_info: String,
+    /// What shader variants may use.
+    pub caps: Caps,
+    /// Largest storage buffer binding, bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+    /// Workgroup memory, bytes.
+    pub max_workgroup_bytes: u32,
+    /// Invocations a workgroup.
+    pub max_invocations: u32,
+    /// Storage buffers a shader.
+    pub max_storage_buffers: u32,
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+}
+
+async fn all_adapters() -> Vec<wgpu::Adapter> {
+    let mut all = instance().enumerate_adapters(wgpu::Backends::all()).await;
+    all.sort_by_key(preference);
+    all
+}
+
+/// Smaller is better; the sort is stable.
+fn preference(adapter: &wgpu::Adapter) -> (usize, usize) {
+    let info = adapter.get_info();
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Cpu => 3,
+        wgpu::DeviceType::Other => 4,
+    };
+    // GL reports hardware adapters as Other or not at all; native APIs come first.
+    let backend = usize::from(info.backend == wgpu::Backend::Gl);
+    (kind, backend)
+}
+
+/// Every adapter there is, best first.
+pub async fn adapters() -> Vec<AdapterReport> {
+    all_adapters().await.iter().map(report).collect()
+}
+
+fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    AdapterReport {
+        caps: caps(adapter),
+        name: info.name,
+        backend: info.backend.to_string(),
+        device_type: format!("{:?}", info.device_type),
+        vendor: info.vendor,
+        device: info.device,
+        driver: info.driver,
+        driver_info: info.driver_info,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+    }
+}
+
+fn caps(adapter: &wgpu::Adapter) -> Caps {
+    let features = adapter.features();
+    let info = adapter.get_info();
+    let coop = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
+        && adapter.cooperative_matrix_properties().iter().any(|p| (p.m_size, p.n_size, p.k_size) == (16, 16, 16));
+    Caps {
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        packed_dot: info.backend != wgpu::Backend::Gl,
+        coop_matrix: coop,
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+    }
+}
+
+/// An open GPU.
+pub struct Gpu {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) pipelines: Pipelines,
+    /// The adapter.
+    pub adapter: AdapterReport,
+    /// Its capabilities after masking.
+    pub caps: Caps,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({})", self.adapter.name)
+    }
+}
+
+/// Where tensors live and plans run. Cloning shares it.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// A GPU through wgpu.
+    Gpu(Arc<Gpu>),
+    /// The CPU reference.
+    Cpu,
+}
+
+impl Device {
+    /// Opens the chosen device; `caps_mask` as in [`Caps::masked`].
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] listing what there is, [`Error::LimitExceeded`] when the adapter is below
+    /// baseline WebGPU, [`Error::Gpu`] when it does not open.
+    pub async fn open(choice: &DeviceChoice, caps_mask: Option<&str>) -> Result<Self> {
+        if *choice == DeviceChoice::Cpu {
+            return Ok(Self::Cpu);
+        }
+        let all = all_adapters().await;
+        let adapter = pick(&all, choice)?;
+        let gpu = open(adapter, caps_mask).await?;
+        Ok(Self::Gpu(Arc::new(gpu)))
+    }
+
+    /// The open GPU, if it is one.
+    #[must_use]
+    pub fn gpu(&self) -> Option<&Gpu> {
+        match self {
+            Self::Gpu(gpu) => Some(gpu),
+            Self::Cpu => None,
+        }
+    }
+
+    /// Name for people: the adapter with its driver, or the reference.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Gpu(gpu) => format!("{} ({} {})", gpu.adapter.name, gpu.adapter.driver, gpu.adapter.driver_info),
+            Self::Cpu => "CPU reference".to_owned(),
+        }
+    }
+
+    /// Largest binding in bytes.
+    #[must_use]
+    pub fn max_binding_bytes(&self) -> u64 {
+        self.gpu().map_or(u64::MAX, |g| g.adapter.max_binding_bytes.min(g.adapter.max_buffer_bytes))
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] when it is larger than a binding may be, [`Error::Gpu`] when memory is out.
+    pub fn alloc(&self, dtype: DType, shape: impl Into<Shape>) -> Result<DeviceTensor> {
+        self.place(dtype, shape.into(), None)
+    }
+
+    /// A tensor of packed `words` (rows padded to words).
+    ///
+    /// # Errors
+    /// As [`Device::alloc`], and [`Error::Argument`] when the word count is not the shape's.
+    pub fn upload_words(&self, dtype: DType, shape: impl Into<Shape>, words: &[u32]) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let need = shape.rows() * row_words(dtype, shape);
+        if words.len() != need {
+            return Err(Error::argument("upload", format!("{dtype} {shape} takes {need} words, got {}", words.len())));
+        }
+        self.place(dtype, shape, Some(words))
+    }
+
+    /// An f32 tensor.
+    ///
+    /// # Errors
+    /// As [`Device::upload_words`].
+    pub fn upload_f32(&self, shape: impl Into<Shape>, values: &[f32]) -> Result<DeviceTensor> {
+        self.upload_words(DType::F32, shape, bytemuck::cast_slice(values))
+    }
+
+    /// A host tensor in its own dtype.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
+        let (dtype, shape) = (tensor.dtype, tensor.shape);
+        let row_bytes = (shape.cols() * dtype.bits()).div_ceil(8);
+        let words: Vec<u32> = tensor
+            .bytes
+            .chunks(row_bytes.max(1))
+            .flat_map(|row| {
+                row.chunks(4).map(|b| {
+                    let mut word = [0u8; 4];
+                    word[..b.len()].copy_from_slice(b);
+                    u32::from_le_bytes(word)
+                })
+            })
+            .collect();
+        self.upload_words(dtype, shape, &words)
+    }
+
+    /// Codes `[rows, cols]`, one byte each, packed to `bits` (4 or 8).
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn upload_codes(&self, bits: usize, shape: impl Into<Shape>, codes: &[i8]) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
+        self.upload_words(dtype, shape, &pack_codes(bits, codes, shape.cols()))
+    }
+
+    fn place(&self, dtype: DType, shape: Shape, words: Option<&[u32]>) -> Result<DeviceTensor> {
+        let count = shape.rows() * row_words(dtype, shape);
+        let storage = match self {
+            Self::Cpu => {
+                Storage::Cpu(Arc::new(RwLock::new(words.map_or_else(|| vec![0; count], <[u32]>::to_vec))))
+            }
+            Self::Gpu(gpu) => Storage::Gpu(gpu.buffer(count, words)?),
+        };
+        Ok(DeviceTensor { storage, offset: 0, dtype, shape })
+    }
+
+    /// Overwrites a tensor's words, before anything submitted later.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the word count is not the tensor's.
+    pub fn write(&self, tensor: &DeviceTensor, words: &[u32]) -> Result<()> {
+        if words.len() != tensor.words() {
+            return Err(Error::argument("write", format!("{} words into {}", words.len(), tensor.words())));
+        }
+        match (&tensor.storage, self) {
+            (Storage::Gpu(buffer), Self::Gpu(gpu)) => {
+                gpu.queue.write_buffer(buffer, tensor.offset as u64, bytemuck::cast_slice(words));
+            }
+            (Storage::Cpu(data), Self::Cpu) => {
+                let start = tensor.offset / 4;
+                lock_write(data)[start..start + words.len()].copy_from_slice(words);
+            }
+            _ => return Err(Error::argument("write", "the tensor is on another device")),
+        }
+        Ok(())
+    }
+
+    /// A tensor's words, once all work submitted before is done.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the device is lost or hangs.
+    pub async fn read(&self, tensor: &DeviceTensor) -> Result<Vec<u32>> {
+        match (&tensor.storage, self) {
+            (Storage::Cpu(data), Self::Cpu) => {
+                let start = tensor.offset / 4;
+                Ok(lock_read(data)[start..start + tensor.words()].to_vec())
+            }
+            (Storage::Gpu(buffer), Self::Gpu(gpu)) => gpu.read(buffer, tensor.offset, tensor.bytes()).await,
+            _ => Err(Error::argument("read", "the tensor is on another device")),
+        }
+    }
+
+    /// An f32 tensor's values.
+    ///
+    /// # Errors
+    /// As [`Device::read`], and [`Error::DType`] for another dtype.
+    pub async fn read_f32(&self, tensor: &DeviceTensor) -> Result<Vec<f32>> {
+        if tensor.dtype != DType::F32 {
+            return Err(Error::DType { kernel: "read_f32", arg: "tensor", expected: "f32", got: tensor.dtype });
+        }
+        Ok(bytemuck::cast_vec(self.read(tensor).await?))
+    }
+
+    /// The codes of an I8 or I4 tensor, one byte each.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub async fn read_codes(&self, tensor: &DeviceTensor) -> Result<Vec<i8>> {
+        let words = self.read(tensor).await?;
+        Ok(unpack_codes(tensor.dtype.bits(), &words, tensor.shape.cols()))
+    }
+
+    /// Waits until all submitted work is done.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the device is lost or hangs.
+    pub fn wait(&self) -> Result<()> {
+        self.gpu().map_or(Ok(()), Gpu::wait)
+    }
+}
+
+/// A poisoned lock only means that a reference kernel panicked; its data is as good as before.
+pub(crate) fn lock_read(data: &RwLock<Vec<u32>>) -> std::sync::RwLockReadGuard<'_, Vec<u32>> {
+    data.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+pub(crate) fn lock_write(data: &RwLock<Vec<u32>>) -> std::sync::RwLockWriteGuard<'_, Vec<u32>> {
+    data.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn pick<'a>(all: &'a [wgpu::Adapter], choice: &DeviceChoice) -> Result<&'a wgpu::Adapter> {
+    let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
+    let none = |wanted: String| Error::NoAdapter {
+        wanted,
+        found: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
+    };
+    match choice {
+        DeviceChoice::Named(name) => {
+            let wanted = name.to_lowercase();
+            let by_index = name.parse::<usize>().ok().and_then(|i| all.get(i));
+            by_index
+                .or_else(|| all.iter().zip(&names).find(|(_, n)| n.to_lowercase().contains(&wanted)).map(|(a, _)| a))
+                .ok_or_else(|| none(format!("named `{name}`")))
+        }
+        _ => all.first().ok_or_else(|| none("at all".to_owned())),
+    }
+}
+
+async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
+    let report = report(adapter);
+    let have = adapter.limits();
+    let baseline = wgpu::Limits::default();
+    let needs = [
+        ("storage buffers a shader", baseline.max_storage_buffers_per_shader_stage, have.max_storage_buffers_per_shader_stage),
+        ("invocations a workgroup", baseline.max_compute_invocations_per_workgroup, have.max_compute_invocations_per_workgroup),
+        ("bytes of workgroup memory", baseline.max_compute_workgroup_storage_size, have.max_compute_workgroup_storage_size),
+    ];
+    for (what, need, have) in needs {
+        check_limit(&report.name, what, u64::from(need), u64::from(have))?;
+    }
+    let caps = caps_mask.map_or(Ok(report.caps), |mask| report.caps.masked(mask))?;
+    let wanted = wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::TIMESTAMP_QUERY;
+    let (device, queue) = adapter
+        .request_device(&wgpu::DeviceDescriptor {
+            label: Some("wgquant"),
+            required_features: wanted & adapter.features(),
+            required_limits: have,
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        })
+        .await
+        .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
+    Ok(Gpu { device, queue, pipelines: Pipelines::new(HashMap::new()), adapter: report, caps })
+}
+
+/// Refuses an adapter that offers less than is needed.
+pub(crate) fn check_limit(adapter: &str, what: &str, need: u64, have: u64) -> Result<()> {
+    if have < need {
+        return Err(Error::LimitExceeded { adapter: adapter.to_owned(), what: what.to_owned(), need, have });
+    }
+    Ok(())
+}
+
+impl Gpu {
+    /// A storage buffer of `count` words, with `words` in it or zeros.
+    fn buffer(&self, count: usize, words: Option<&[u32]>) -> Result<wgpu::Buffer> {
+        let size = (count.max(1) * 4) as u64;
+        check_limit(&self.adapter.name, "the largest binding, bytes,", size, self.adapter.max_binding_bytes)?;
+        let buffer = self.checked("allocating memory", || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("tensor"),
+                size,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        if let Some(words) = words {
+            self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(words));
+        }
+        Ok(buffer)
+    }
+
+    pub(crate) async fn read(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Vec<u32>> {
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let staging = self.checked("allocating a read-back buffer", || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size: bytes as u64,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, offset as u64, &staging, 0, bytes as u64);
+        self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = flume::bounded(1);
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            // The receiver is gone only if this future was dropped.
+            let _ = sender.send(result);
+        });
+        self.wait()?;
+        let failed = |message: String| Error::Gpu { what: "read-back".to_owned(), message };
+        receiver.recv_async().await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
+        Ok(view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+
+    /// Waits for all submitted work.
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) })
+            .map(|_| ())
+            .map_err(|e| Error::Gpu { what: "waiting for the GPU".to_owned(), message: e.to_string() })
+    }
+
+    /// Runs `make` and turns a validation or out-of-memory error into [`Error::Gpu`].
+    pub(crate) fn checked<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let made = make();
+        let errors = [now(memory.pop()), now(validation.pop())];
+        match errors.into_iter().flatten().next() {
+            None => Ok(made),
+            Some(e) => Err(Error::Gpu { what: what.to_owned(), message: e.to_string() }),
+        }
+    }
+}
+
+/// The result of an error scope. Native wgpu has it at once; a browser has not, and reports it as uncaptured.
+fn now(future: impl Future<Output = Option<wgpu::Error>>) -> Option<wgpu::Error> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(error) => error,
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// Shared, lazily filled pipeline cache.
+pub(crate) type Cache<K, V> = Mutex<HashMap<K, V>>;

@@ -1,0 +1,15 @@
+//! Where kernels run: a GPU through wgpu, or the CPU reference behind the same interface.
+//!
+//! A [`Device`] holds [`DeviceTensor`]s; a [`Plan`] collects kernel launches; [`Plan::record`] makes a
+//! [`Recording`] (pipelines, bind groups and parameters, made once) that runs any number of times.
+
+mod buffer;
+mod caps;
+mod device;
+mod pipeline;
+mod plan;
+
+pub use buffer::DeviceTensor;
+pub use caps::Caps;
+pub use device::{AdapterReport, Device, DeviceChoice, Gpu, adapters};
+pub use plan::{CpuBinding, CpuCall, Grid, Launch, Plan, Recording};

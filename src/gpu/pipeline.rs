@@ -1,0 +1,85 @@
+//! Pipelines, compiled on first use and cached by kernel and variant.
+
+use std::collections::HashMap;
+
+use super::device::{Cache, Gpu};
+use crate::error::Result;
+use crate::shaders::{Kernel, Variant};
+
+/// A compiled variant.
+#[derive(Clone, Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+}
+
+/// Cache of [`Pipeline`]s, by kernel and variant name.
+#[derive(Debug)]
+pub(crate) struct Pipelines(Cache<(&'static str, &'static str), Pipeline>);
+
+impl Pipelines {
+    pub(crate) fn new(empty: HashMap<(&'static str, &'static str), Pipeline>) -> Self {
+        Self(Cache::new(empty))
+    }
+}
+
+impl Gpu {
+    /// The pipeline of a variant.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] with the compiler's message.
+    pub(crate) fn pipeline(&self, kernel: &'static Kernel, variant: &'static Variant) -> Result<Pipeline> {
+        let mut cache = self.pipelines.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(found) = cache.get(&(kernel.name, variant.name)) {
+            return Ok(found.clone());
+        }
+        let label = format!("{}.{}", kernel.name, variant.name);
+        let pipeline = self.checked(&label, || self.compile(&label, kernel, variant))?;
+        cache.insert((kernel.name, variant.name), pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, label: &str, kernel: &Kernel, variant: &Variant) -> Pipeline {
+        let mut source = String::new();
+        // One word names a capability, its #ifdef and its enable line (naga 30 takes subgroups without one).
+        for word in variant.needs.iter().filter(|w| **w == "f16") {
+            source += &format!("enable {word};\n");
+        }
+        source += variant.source;
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(label),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let layout = self.bind_group_layout(label, kernel);
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+
+    fn bind_group_layout(&self, label: &str, kernel: &Kernel) -> wgpu::BindGroupLayout {
+        let storage = kernel.bindings.iter().map(|b| wgpu::BufferBindingType::Storage { read_only: !b.writable });
+        let entries: Vec<_> = storage
+            .chain([wgpu::BufferBindingType::Uniform])
+            .zip(0..)
+            .map(|(ty, binding)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            })
+            .collect();
+        self.device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
+    }
+}

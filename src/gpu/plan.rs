@@ -1,0 +1,437 @@
+//! A plan is a list of launches and copies; recorded once, it runs many times.
+//!
+//! On a GPU, recording compiles pipelines, puts all parameters into one uniform buffer and makes the bind
+//! groups. On the CPU a launch is a call of the kernel's reference with the same parameters and bindings.
+
+use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+
+use super::buffer::{DeviceTensor, Storage};
+use super::device::{Device, Gpu, lock_read, lock_write};
+use crate::error::{Error, Result};
+use crate::shaders::{Kernel, Variant};
+
+/// Most workgroups along one axis of a dispatch.
+const MAX_AXIS: usize = 65_535;
+/// Launches a command buffer: drivers with a watchdog see several short submissions.
+const LAUNCHES_PER_SUBMIT: usize = 256;
+
+/// Number of workgroups along x, y and z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid(pub [usize; 3]);
+
+impl Grid {
+    /// `count` workgroups, folded into rows where one axis cannot hold them. Shaders use
+    /// `linear_workgroup` of `shared/index.wgsl` and ignore indices beyond their own count.
+    #[must_use]
+    pub fn linear(count: usize) -> Self {
+        if count <= MAX_AXIS { Self([count, 1, 1]) } else { Self([MAX_AXIS, count.div_ceil(MAX_AXIS), 1]) }
+    }
+
+    /// `items` covered by workgroups of `size`.
+    #[must_use]
+    pub fn cover(items: usize, size: usize) -> Self {
+        Self::linear(items.div_ceil(size))
+    }
+}
+
+/// One dispatch, as the generated `launch` functions build it.
+pub struct Launch<'a> {
+    /// Kernel.
+    pub kernel: &'static Kernel,
+    /// Data format word, for kernels that have formats.
+    pub format: Option<&'static str>,
+    /// Bytes of its `Params`.
+    pub params: &'a [u8],
+    /// Tensors in binding order.
+    pub bindings: &'a [&'a DeviceTensor],
+    /// Workgroups.
+    pub grid: Grid,
+    /// The kernel's reference.
+    pub cpu: fn(&mut CpuCall<'_, '_>),
+}
+
+/// A call of a kernel's reference.
+pub struct CpuCall<'a, 'g> {
+    /// Bytes of `Params`.
+    pub params: &'a [u8],
+    /// Data format word.
+    pub format: Option<&'static str>,
+    /// Locked memory in binding order.
+    pub bindings: &'a mut [CpuBinding<'g>],
+}
+
+/// Host memory of one binding.
+pub struct CpuBinding<'a> {
+    guard: Guard<'a>,
+    start: usize,
+    words: usize,
+}
+
+enum Guard<'a> {
+    Read(RwLockReadGuard<'a, Vec<u32>>),
+    Write(RwLockWriteGuard<'a, Vec<u32>>),
+}
+
+impl CpuBinding<'_> {
+    /// As words.
+    #[must_use]
+    pub fn u32(&self) -> &[u32] {
+        let all: &[u32] = match &self.guard {
+            Guard::Read(g) => g,
+            Guard::Write(g) => g,
+        };
+        &all[self.start..self.start + self.words]
+    }
+
+    /// As floats.
+    #[must_use]
+    pub fn f32(&self) -> &[f32] {
+        bytemuck::cast_slice(self.u32())
+    }
+
+    /// As writable words; empty for a read-only binding, which the generated code never asks for.
+    pub fn u32_mut(&mut self) -> &mut [u32] {
+        match &mut self.guard {
+            Guard::Read(_) => &mut [],
+            Guard::Write(g) => &mut g[self.start..self.start + self.words],
+        }
+    }
+
+    /// As writable floats, likewise.
+    pub fn f32_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(self.u32_mut())
+    }
+}
+
+struct Dispatch {
+    kernel: &'static Kernel,
+    variant: &'static Variant,
+    format: Option<&'static str>,
+    params: Vec<u8>,
+    bindings: Vec<DeviceTensor>,
+    grid: Grid,
+    cpu: fn(&mut CpuCall<'_, '_>),
+}
+
+enum Step {
+    Dispatch(Dispatch),
+    Copy { from: DeviceTensor, to: DeviceTensor },
+}
+
+/// Launches and copies in order.
+pub struct Plan {
+    device: Device,
+    steps: Vec<Step>,
+    variant: Option<&'static str>,
+}
+
+impl Plan {
+    /// An empty plan.
+    #[must_use]
+    pub fn new(device: &Device) -> Self {
+        Self { device: device.clone(), steps: Vec::new(), variant: None }
+    }
+
+    /// The device it is for.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Uses the variant of this name where a kernel has it, instead of the best one. For tests.
+    pub fn force_variant(&mut self, name: &'static str) {
+        self.variant = Some(name);
+    }
+
+    /// Adds a dispatch.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when an output is bound twice; [`Error::LimitExceeded`] when the grid is too large.
+    pub fn launch(&mut self, launch: Launch<'_>) -> Result<()> {
+        let kernel = launch.kernel;
+        for (i, (tensor, binding)) in launch.bindings.iter().zip(kernel.bindings).enumerate() {
+            let aliased = launch
+                .bindings
+                .iter()
+                .enumerate()
+                .any(|(j, other)| i != j && binding.writable && tensor.storage.same(&other.storage));
+            if aliased {
+                return Err(Error::argument(
+                    format!("{}: `{}`", kernel.name, binding.name),
+                    "an output shares memory with another argument",
+                ));
+            }
+        }
+        if let Some(gpu) = self.device.gpu() {
+            for axis in launch.grid.0 {
+                super::device::check_limit(&gpu.adapter.name, "workgroups along an axis", axis as u64, MAX_AXIS as u64)?;
+            }
+        }
+        if launch.grid.0.contains(&0) {
+            return Ok(());
+        }
+        self.steps.push(Step::Dispatch(Dispatch {
+            kernel,
+            variant: self.choose(kernel, launch.format),
+            format: launch.format,
+            params: launch.params.to_vec(),
+            bindings: launch.bindings.iter().map(|t| (*t).clone()).collect(),
+            grid: launch.grid,
+            cpu: launch.cpu,
+        }));
+        Ok(())
+    }
+
+    /// The last variant of the format that the adapter can run; build.rs guarantees there is one.
+    fn choose(&self, kernel: &'static Kernel, format: Option<&'static str>) -> &'static Variant {
+        let of_format = || kernel.variants.iter().filter(|v| v.format == format);
+        let can_run = |v: &&Variant| self.device.gpu().is_none_or(|g| v.needs.iter().all(|n| g.caps.has(n)));
+        of_format()
+            .find(|v| Some(v.name) == self.variant)
+            .or_else(|| of_format().rev().find(can_run))
+            .unwrap_or(&kernel.variants[0])
+    }
+
+    /// Copies a tensor into another of the same size.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the sizes differ.
+    pub fn copy(&mut self, from: &DeviceTensor, to: &DeviceTensor) -> Result<()> {
+        if from.words() != to.words() {
+            return Err(Error::Shape { kernel: "copy", arg: "to", expected: from.shape, got: to.shape });
+        }
+        self.steps.push(Step::Copy { from: from.clone(), to: to.clone() });
+        Ok(())
+    }
+
+    /// Number of dispatches.
+    #[must_use]
+    pub fn dispatches(&self) -> usize {
+        self.steps.iter().filter(|s| matches!(s, Step::Dispatch(_))).count()
+    }
+
+    /// `kernel.variant` of every dispatch, in order.
+    pub fn labels(&self) -> impl Iterator<Item = String> + '_ {
+        self.steps.iter().filter_map(|s| match s {
+            Step::Dispatch(d) => Some(format!("{}.{}", d.kernel.name, d.variant.name)),
+            Step::Copy { .. } => None,
+        })
+    }
+
+    /// Compiles, and makes parameters and bind groups.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] naming the kernel that does not compile or bind.
+    pub fn record(self) -> Result<Recording> {
+        let commands = match &self.device {
+            Device::Cpu => Vec::new(),
+            Device::Gpu(gpu) => gpu.commands(&self.steps)?,
+        };
+        Ok(Recording { device: self.device, steps: self.steps, commands })
+    }
+}
+
+enum Command {
+    Dispatch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, grid: [u32; 3] },
+    Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
+}
+
+impl Gpu {
+    fn commands(&self, steps: &[Step]) -> Result<Vec<Command>> {
+        let align = self.device.limits().min_uniform_buffer_offset_alignment as usize;
+        let mut data = Vec::new();
+        let mut offsets = Vec::new();
+        for step in steps {
+            offsets.push(data.len());
+            if let Step::Dispatch(d) = step {
+                data.extend_from_slice(&d.params);
+                data.resize(data.len().next_multiple_of(align), 0);
+            }
+        }
+        let uniforms = self.checked("parameters", || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("parameters"),
+                size: data.len().max(align) as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        self.queue.write_buffer(&uniforms, 0, &data);
+        steps.iter().zip(offsets).map(|(step, offset)| self.command(step, &uniforms, offset)).collect()
+    }
+
+    fn command(&self, step: &Step, uniforms: &wgpu::Buffer, offset: usize) -> Result<Command> {
+        let elsewhere = || Error::argument("plan", "a tensor is on another device");
+        let d = match step {
+            Step::Dispatch(d) => d,
+            Step::Copy { from, to } => {
+                let (Storage::Gpu(a), Storage::Gpu(b)) = (&from.storage, &to.storage) else { return Err(elsewhere()) };
+                return Ok(Command::Copy {
+                    from: a.clone(),
+                    from_offset: from.offset as u64,
+                    to: b.clone(),
+                    to_offset: to.offset as u64,
+                    bytes: from.bytes() as u64,
+                });
+            }
+        };
+        let pipeline = self.pipeline(d.kernel, d.variant)?;
+        let mut entries = Vec::with_capacity(d.bindings.len() + 1);
+        for tensor in &d.bindings {
+            let Storage::Gpu(buffer) = &tensor.storage else { return Err(elsewhere()) };
+            entries.push((buffer, tensor.offset, tensor.bytes().max(4)));
+        }
+        entries.push((uniforms, offset, d.params.len()));
+        let entries: Vec<_> = entries
+            .into_iter()
+            .zip(0..)
+            .map(|((buffer, offset, size), binding)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: offset as u64,
+                    size: std::num::NonZeroU64::new(size as u64),
+                }),
+            })
+            .collect();
+        let label = d.kernel.name;
+        let group = self.checked(label, || {
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(label),
+                layout: &pipeline.layout,
+                entries: &entries,
+            })
+        })?;
+        Ok(Command::Dispatch { pipeline: pipeline.pipeline, group, grid: d.grid.0.map(|n| n as u32) })
+    }
+
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, commands: &[Command], mut times: Option<&wgpu::QuerySet>) {
+        let mut rest = commands;
+        while let Some(first) = rest.first() {
+            if let Command::Copy { from, from_offset, to, to_offset, bytes } = first {
+                encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, *bytes);
+                rest = &rest[1..];
+                continue;
+            }
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("plan"),
+                timestamp_writes: times.take().map(|query_set| wgpu::ComputePassTimestampWrites {
+                    query_set,
+                    beginning_of_pass_write_index: Some(0),
+                    end_of_pass_write_index: Some(1),
+                }),
+            });
+            while let Some(Command::Dispatch { pipeline, group, grid: [x, y, z] }) = rest.first() {
+                pass.set_pipeline(pipeline);
+                pass.set_bind_group(0, group, &[]);
+                pass.dispatch_workgroups(*x, *y, *z);
+                rest = &rest[1..];
+            }
+        }
+    }
+}
+
+/// A plan ready to run.
+pub struct Recording {
+    device: Device,
+    steps: Vec<Step>,
+    commands: Vec<Command>,
+}
+
+impl Recording {
+    /// Runs it: submits on a GPU (does not wait), computes on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when wgpu refuses the commands.
+    pub fn run(&self) -> Result<()> {
+        match &self.device {
+            Device::Gpu(gpu) => {
+                for part in self.commands.chunks(LAUNCHES_PER_SUBMIT) {
+                    gpu.checked("submitting", || {
+                        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                        gpu.encode(&mut encoder, part, None);
+                        gpu.queue.submit([encoder.finish()]);
+                    })?;
+                }
+            }
+            Device::Cpu => self.steps.iter().for_each(Step::run_on_cpu),
+        }
+        Ok(())
+    }
+
+    /// Runs a plan of dispatches only, and gives the seconds it took: by timestamp queries on a GPU that
+    /// has them, else by the clock from submission to completion.
+    ///
+    /// # Errors
+    /// As [`Recording::run`] and [`Device::read`].
+    pub async fn run_timed(&self) -> Result<f64> {
+        match &self.device {
+            Device::Gpu(gpu) if gpu.adapter.caps.timestamps => gpu.timed(&self.commands).await,
+            _ => {
+                let start = std::time::Instant::now();
+                self.run()?;
+                self.device.wait()?;
+                Ok(start.elapsed().as_secs_f64())
+            }
+        }
+    }
+}
+
+impl Gpu {
+    async fn timed(&self, commands: &[Command]) -> Result<f64> {
+        let queries = self.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("timing"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        });
+        let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("timing"),
+            size: 16,
+            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        self.checked("timing", || {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            self.encode(&mut encoder, commands, Some(&queries));
+            encoder.resolve_query_set(&queries, 0..2, &resolved, 0);
+            self.queue.submit([encoder.finish()]);
+        })?;
+        let words = self.read(&resolved, 0, 16).await?;
+        let at = |i: usize| u64::from(words[2 * i]) | (u64::from(words[2 * i + 1]) << 32);
+        let ticks = at(1).saturating_sub(at(0));
+        Ok(ticks as f64 * f64::from(self.queue.get_timestamp_period()) * 1e-9)
+    }
+}
+
+impl Step {
+    fn run_on_cpu(&self) {
+        let lock = |tensor: &DeviceTensor| match &tensor.storage {
+            Storage::Cpu(data) => (data.clone(), tensor.offset / 4, tensor.words()),
+            Storage::Gpu(_) => unreachable!("a CPU plan holds CPU tensors"),
+        };
+        match self {
+            Self::Copy { from, to } => {
+                let ((a, a_start, words), (b, b_start, _)) = (lock(from), lock(to));
+                let words = lock_read(&a)[a_start..a_start + words].to_vec();
+                lock_write(&b)[b_start..b_start + words.len()].copy_from_slice(&words);
+            }
+            Self::Dispatch(d) => {
+                let held: Vec<_> = d.bindings.iter().map(lock).collect();
+                let mut bindings: Vec<CpuBinding<'_>> = held
+                    .iter()
+                    .zip(d.kernel.bindings)
+                    .map(|((data, start, words), binding)| CpuBinding {
+                        guard: if binding.writable {
+                            Guard::Write(lock_write(data))
+                        } else {
+                            Guard::Read(lock_read(data))
+                        },
+                        start: *start,
+                        words: *words,
+                    })
+                    .collect();
+                (d.cpu)(&mut CpuCall { params: &d.params, format: d.format, bindings: &mut bindings });
+            }
+        }
+    }
+}

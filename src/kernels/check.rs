@@ -1,0 +1,357 @@
+//! Runs kernels' cases on a device and compares them with the reference. Tests, benches and `doctor` use it.
+//!
+//! A case is set up twice from one seed, on the device and on the CPU, and run by the same host function.
+//! Outputs start poisoned and stand between guard words, so unwritten elements and stray writes show.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::pack::unpack_codes;
+use crate::shaders;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// A quiet NaN with a pattern no kernel produces.
+const POISON: u32 = 0x7fc0_dead;
+/// Guard words on each side: 256 bytes, the alignment of a binding's offset.
+const GUARD: usize = 64;
+
+/// A named shape of a kernel: the model it is from or the edge it covers.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Name; also the test's.
+    pub name: &'static str,
+    /// Sizes and other numbers.
+    pub args: &'static [(&'static str, f64)],
+}
+
+/// A case's numbers by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Args(&'static [(&'static str, f64)]);
+
+impl Args {
+    /// The number called `name`.
+    ///
+    /// # Panics
+    /// When the case does not have it: cases are part of the program.
+    #[must_use]
+    pub fn f64(&self, name: &str) -> f64 {
+        let found = self.0.iter().find(|(n, _)| *n == name);
+        found.unwrap_or_else(|| panic!("the case has no `{name}`")).1
+    }
+
+    /// As a size.
+    #[must_use]
+    pub fn usize(&self, name: &str) -> usize {
+        self.f64(name) as usize
+    }
+}
+
+/// Bytes a kernel must move and operations it must do, for benches.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Bytes read once and written once.
+    pub bytes: usize,
+    /// Arithmetic operations (a multiply-add is two).
+    pub ops: usize,
+}
+
+/// A kernel in the registry.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Kernel name.
+    pub name: &'static str,
+    /// Cases.
+    pub cases: &'static [Case],
+    /// Makes inputs and adds the launches of a case.
+    pub setup: fn(&mut Setup, &Args) -> Result<()>,
+    /// Cost of a case.
+    pub work: fn(&Args) -> Work,
+}
+
+/// What inputs are filled with. Never ramps (they hide swapped scales), never zeros.
+#[derive(Clone, Copy, Debug)]
+pub enum Fill {
+    /// Normal with this standard deviation.
+    Normal(f32),
+    /// Standard normal, every 61st element 20 times as large: activations with outlier channels.
+    Outliers,
+    /// Uniform in a range.
+    Uniform(f32, f32),
+}
+
+struct Output {
+    name: &'static str,
+    buffer: DeviceTensor,
+    dtype: DType,
+    shape: Shape,
+    /// Are these rounded codes, which may differ by one step at a tie?
+    rounded: bool,
+}
+
+/// Builds one case on one device.
+pub struct Setup {
+    device: Device,
+    plan: Plan,
+    rng: ChaCha8Rng,
+    outputs: Vec<Output>,
+}
+
+impl Setup {
+    fn new(device: &Device, variant: Option<&'static str>, seed: u64) -> Self {
+        let mut plan = Plan::new(device);
+        if let Some(name) = variant {
+            plan.force_variant(name);
+        }
+        Self { device: device.clone(), plan, rng: ChaCha8Rng::seed_from_u64(seed), outputs: Vec::new() }
+    }
+
+    /// The plan to launch into.
+    pub fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
+    /// The device inputs are made on.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Seeded values.
+    pub fn values(&mut self, count: usize, fill: Fill) -> Vec<f32> {
+        let mut normal = || {
+            // Box-Muller, in f64 so that both devices see the same bits.
+            let (u, v): (f64, f64) = (self.rng.random(), self.rng.random());
+            (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+        };
+        match fill {
+            Fill::Normal(sd) => (0..count).map(|_| normal() as f32 * sd).collect(),
+            Fill::Outliers => (0..count).map(|i| normal() as f32 * if i % 61 == 7 { 20.0 } else { 1.0 }).collect(),
+            Fill::Uniform(lo, hi) => (0..count).map(|_| self.rng.random_range(lo..hi)).collect(),
+        }
+    }
+
+    /// A seeded f32 input.
+    ///
+    /// # Errors
+    /// As [`Device::upload_f32`]; the same for the other inputs.
+    pub fn input(&mut self, shape: impl Into<Shape>, fill: Fill) -> Result<DeviceTensor> {
+        self.input_as(DType::F32, shape, fill)
+    }
+
+    /// A seeded input stored as f32, f16 or bf16.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn input_as(&mut self, dtype: DType, shape: impl Into<Shape>, fill: Fill) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let values = self.values(shape.elements(), fill);
+        self.device.upload(&Tensor::from_f32_as(dtype, shape, &values)?)
+    }
+
+    /// Seeded codes over the whole symmetric range of `bits` (4 or 8).
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn codes(&mut self, bits: usize, shape: impl Into<Shape>) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let top = (1i32 << (bits - 1)) - 1;
+        let codes: Vec<i8> = (0..shape.elements()).map(|_| self.rng.random_range(-top..=top) as i8).collect();
+        self.device.upload_codes(bits, shape, &codes)
+    }
+
+    /// Seeded integers below `bound`.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn integers(&mut self, shape: impl Into<Shape>, bound: u32) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let values: Vec<u32> = (0..shape.elements()).map(|_| self.rng.random_range(0..bound)).collect();
+        self.device.upload_words(DType::U32, shape, &values)
+    }
+
+    /// An output: poisoned, guarded and compared afterwards (floats by NMSE, all else exactly).
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn output(&mut self, name: &'static str, dtype: DType, shape: impl Into<Shape>) -> Result<DeviceTensor> {
+        self.guarded(name, dtype, shape.into(), false, None)
+    }
+
+    /// An output of rounded codes: one step of difference is allowed in 2 of 10,000, the share of values
+    /// within 1e-4 of a tie.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn rounded_output(&mut self, name: &'static str, dtype: DType, shape: impl Into<Shape>) -> Result<DeviceTensor> {
+        self.guarded(name, dtype, shape.into(), true, None)
+    }
+
+    /// An f32 tensor the kernel reads and writes: seeded, guarded and compared afterwards.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn state(&mut self, name: &'static str, shape: impl Into<Shape>, fill: Fill) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let values = self.values(shape.elements(), fill);
+        self.guarded(name, DType::F32, shape, false, Some(bytemuck::cast_slice(&values)))
+    }
+
+    fn guarded(
+        &mut self,
+        name: &'static str,
+        dtype: DType,
+        shape: Shape,
+        rounded: bool,
+        initial: Option<&[u32]>,
+    ) -> Result<DeviceTensor> {
+        let words = shape.rows() * (shape.cols() * dtype.bits()).div_ceil(32);
+        let mut all = vec![POISON; words + 2 * GUARD];
+        if let Some(initial) = initial {
+            all[GUARD..GUARD + words].copy_from_slice(initial);
+        }
+        let buffer = self.device.upload_words(DType::U32, [all.len()], &all)?;
+        let tensor = DeviceTensor { offset: GUARD * 4, dtype, shape, ..buffer.clone() };
+        self.outputs.push(Output { name, buffer, dtype, shape, rounded });
+        Ok(tensor)
+    }
+}
+
+/// How one case ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Kernel.
+    pub kernel: &'static str,
+    /// Case.
+    pub case: &'static str,
+    /// Forced variant, or the one the adapter gets.
+    pub variant: String,
+    /// Largest error over the float outputs: Σ(a−b)² / Σa², sums in f64.
+    pub nmse: f64,
+    /// Codes that differ by one step at a tie.
+    pub ties: usize,
+    /// What is wrong; `None` when all is well.
+    pub failure: Option<String>,
+}
+
+/// Largest NMSE a kernel may show, and why.
+#[must_use]
+pub fn tolerance(kernel: &str) -> (f64, &'static str) {
+    match kernel {
+        "chunk_state" | "state_passing" | "chunk_scan" | "selective_state_update" | "attention" => {
+            (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context")
+        }
+        "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" => {
+            (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
+        }
+        _ => (1e-11, "f32 products and sums: 6e-8 relative a step, over at most a few thousand terms"),
+    }
+}
+
+/// Variants of a kernel to check on a device: the best for the adapter, then each that needs a capability it has.
+#[must_use]
+pub fn variants(device: &Device, kernel: &str) -> Vec<Option<&'static str>> {
+    let found = shaders::KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
+    let can = |needs: &[&str]| device.gpu().is_some_and(|g| needs.iter().all(|n| g.caps.has(n)));
+    let has_needs = found.iter().any(|v| !v.needs.is_empty());
+    let forced = found.iter().filter(|v| has_needs && can(v.needs)).map(|v| Some(v.name));
+    std::iter::once(None).chain(forced).collect()
+}
+
+/// Runs `case` of `entry` on `device` and on the reference and compares.
+///
+/// # Errors
+/// Whatever setting up or running gives; a wrong result is an [`Outcome`] with a failure.
+pub async fn check(
+    device: &Device,
+    entry: &Entry,
+    case: &Case,
+    variant: Option<&'static str>,
+    seed: u64,
+) -> Result<Outcome> {
+    let args = Args(case.args);
+    let run = |device: &Device| -> Result<(Vec<Output>, String)> {
+        let mut setup = Setup::new(device, variant, seed);
+        (entry.setup)(&mut setup, &args)?;
+        let label = setup.plan.labels().last().unwrap_or_default();
+        setup.plan.record()?.run()?;
+        Ok((setup.outputs, label))
+    };
+    let (got, label) = run(device)?;
+    let (want, _) = run(&Device::Cpu)?;
+    let mut outcome =
+        Outcome { kernel: entry.name, case: case.name, variant: label, nmse: 0.0, ties: 0, failure: None };
+    for (g, w) in got.iter().zip(&want) {
+        let (got, want) = (device.read(&g.buffer).await?, Device::Cpu.read(&w.buffer).await?);
+        if let Err(failure) = compare(g, &got, &want, &mut outcome) {
+            let failure = format!("{}/{} seed {seed}: `{}` {failure}", entry.name, case.name, g.name);
+            outcome.failure.get_or_insert(failure);
+        }
+    }
+    if want.is_empty() {
+        return Err(Error::argument(entry.name, "the case has no output to compare"));
+    }
+    Ok(outcome)
+}
+
+fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) -> Result<(), String> {
+    let end = got.len() - GUARD;
+    if let Some(i) = (0..GUARD).chain(end..got.len()).find(|i| got[*i] != POISON) {
+        return Err(format!("was written outside, word {} of {}", i as i64 - GUARD as i64, end - GUARD));
+    }
+    let (got, want) = (&got[GUARD..end], &want[GUARD..end]);
+    match output.dtype {
+        DType::F32 => {
+            let (nmse, worst) = error(bytemuck::cast_slice(got), bytemuck::cast_slice(want));
+            outcome.nmse = outcome.nmse.max(nmse);
+            let (limit, reason) = tolerance(outcome.kernel);
+            // Written so that NaN fails.
+            if nmse <= limit {
+                return Ok(());
+            }
+            let value = |words: &[u32]| f32::from_bits(words[worst]);
+            Err(format!(
+                "NMSE {nmse:.3e} above {limit:.0e} ({reason}); worst at {worst}: {} for {}",
+                value(got),
+                value(want)
+            ))
+        }
+        DType::I8 | DType::I4 if output.rounded => {
+            let codes = |words| unpack_codes(output.dtype.bits(), words, output.shape.cols());
+            let (got, want) = (codes(got), codes(want));
+            let steps: Vec<i32> = got.iter().zip(&want).map(|(a, b)| i32::from(*a) - i32::from(*b)).collect();
+            if let Some(i) = steps.iter().position(|d| d.abs() > 1) {
+                return Err(format!("code {i} is {} for {}", got[i], want[i]));
+            }
+            outcome.ties += steps.iter().filter(|d| **d != 0).count();
+            let allowed = steps.len().div_ceil(5000);
+            if outcome.ties > allowed {
+                return Err(format!("{} of {} codes off by one, {allowed} allowed", outcome.ties, steps.len()));
+            }
+            Ok(())
+        }
+        _ => match got.iter().zip(want).position(|(a, b)| a != b) {
+            None => Ok(()),
+            Some(i) => Err(format!("word {i} is {:#010x} for {:#010x}", got[i], want[i])),
+        },
+    }
+}
+
+/// Σ(a−b)² / Σa² with `a = want`, in f64, and the index of the largest difference. A NaN anywhere gives NaN.
+#[must_use]
+pub fn error(got: &[f32], want: &[f32]) -> (f64, usize) {
+    let (mut difference, mut total, mut worst, mut worst_at) = (0.0f64, 0.0f64, -1.0f64, 0);
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let (g, w) = (f64::from(*g), f64::from(*w));
+        let d = (g - w).abs();
+        difference += d * d;
+        total += w * w;
+        if d > worst || d.is_nan() {
+            (worst, worst_at) = (if d.is_nan() { f64::INFINITY } else { d }, i);
+        }
+    }
+    let nmse = if difference == 0.0 { 0.0 } else { difference / total };
+    (nmse, worst_at)
+}

@@ -1,0 +1,48 @@
+//! Kernels: argument checks, launch and named cases of every shader. One file a kernel.
+
+pub mod bindings;
+pub mod check;
+
+mod rms_norm;
+
+pub use rms_norm::rms_norm;
+
+use crate::error::{Error, Result};
+use crate::gpu::DeviceTensor;
+use crate::tensor::{DType, Shape};
+
+/// Every kernel with its cases, by name.
+pub const ENTRIES: &[check::Entry] = &[rms_norm::ENTRY];
+
+/// Refuses a tensor that is not of `shape` (rank matters only through rows and columns).
+pub(crate) fn expect(
+    kernel: &'static str,
+    arg: &'static str,
+    tensor: &DeviceTensor,
+    shape: impl Into<Shape>,
+) -> Result<()> {
+    let expected = shape.into();
+    if (tensor.shape.rows(), tensor.shape.cols()) != (expected.rows(), expected.cols()) {
+        return Err(Error::Shape { kernel, arg, expected, got: tensor.shape });
+    }
+    Ok(())
+}
+
+/// Refuses a tensor that is not of `dtype`; `expected` is its name in the message.
+pub(crate) fn expect_dtype(
+    kernel: &'static str,
+    arg: &'static str,
+    tensor: &DeviceTensor,
+    dtype: DType,
+    expected: &'static str,
+) -> Result<()> {
+    if tensor.dtype != dtype {
+        return Err(Error::DType { kernel, arg, expected, got: tensor.dtype });
+    }
+    Ok(())
+}
+
+/// Refuses a tensor that is not f32.
+pub(crate) fn f32_tensor(kernel: &'static str, arg: &'static str, tensor: &DeviceTensor) -> Result<()> {
+    expect_dtype(kernel, arg, tensor, DType::F32, "f32")
+}

@@ -1,0 +1,11 @@
+//! Quantize and run hybrid Mamba-2 language models on any GPU, through WebGPU compute shaders.
+
+pub mod error;
+pub mod gpu;
+pub mod kernels;
+pub mod pack;
+pub mod reference;
+pub mod shaders;
+pub mod tensor;
+
+pub use error::{Error, Result};

@@ -1,0 +1,45 @@
+//! What a model is: its configuration, its blocks and their weights on the host. Never touches a GPU.
+//!
+//! A [`ModelSource`] hands out one layer at a time, so that a model need never be in memory whole:
+//! [`ModelFile`] reads a checkpoint directory, [`Model`] holds everything (tests, transforms, small models).
+
+mod config;
+mod file;
+mod layers;
+mod memory;
+mod names;
+
+pub use config::{Block, ModelConfig, ModelType};
+pub use file::ModelFile;
+pub use layers::{Attention, Group, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation, QuantizedLinear};
+pub use memory::Model;
+
+use crate::error::Result;
+
+/// Anything that can hand out a model's parts, one at a time.
+pub trait ModelSource {
+    /// The configuration.
+    fn config(&self) -> &ModelConfig;
+    /// Rotations the runtime applies to activations.
+    fn rotation(&self) -> OnlineRotation;
+    /// Token embedding, `[vocab, hidden]`.
+    ///
+    /// # Errors
+    /// Whatever reading the tensor may give; the same for the other methods.
+    fn embedding(&self) -> Result<Linear>;
+    /// Block `index`, `0..config().blocks.len()`.
+    ///
+    /// # Errors
+    /// As for [`ModelSource::embedding`].
+    fn layer(&self, index: usize) -> Result<Layer>;
+    /// Weight of the final norm, `[hidden]`.
+    ///
+    /// # Errors
+    /// As for [`ModelSource::embedding`].
+    fn norm_f(&self) -> Result<Vec<f32>>;
+    /// Output head, `[vocab, hidden]`; `None` when it is the embedding (tied).
+    ///
+    /// # Errors
+    /// As for [`ModelSource::embedding`].
+    fn head(&self) -> Result<Option<Linear>>;
+}

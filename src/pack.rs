@@ -1,0 +1,86 @@
+//! Word layouts of quantized codes on the device: the only place on the host where bits are shifted.
+//! `shaders/shared/pack.wgsl` is its twin, and draws the same pictures.
+//!
+//! A row of codes starts at a word boundary; the last word of a row is padded with zero codes.
+//!
+//! ```text
+//! int8:  word = | e3 | e2 | e1 | e0 |                     4 codes, byte j (from the low end) = code j
+//! int4:  word = | e7 e3 | e6 e2 | e5 e1 | e4 e0 |         8 codes, two's complement nibbles:
+//!                  byte 3  byte 2  byte 1  byte 0           low nibble of byte j = code j,
+//!                                                           high nibble of byte j = code j + 4
+//! ```
+//!
+//! The int4 order makes two packed-int8 words of one packed-int4 word with a mask and a shift:
+//! `(w << 4) & 0xf0f0f0f0` holds `16 * (e0, e1, e2, e3)` and `w & 0xf0f0f0f0` holds
+//! `16 * (e4, e5, e6, e7)` as signed bytes, so a packed dot product of either is 16 times the true sum.
+
+/// Words a row of `cols` codes of `bits` (4 or 8) takes.
+#[must_use]
+pub fn words_per_row(bits: usize, cols: usize) -> usize {
+    (cols * bits).div_ceil(32)
+}
+
+/// Packs `codes` `[rows, cols]` of `bits` (4 or 8), values within the signed range, into device words.
+#[must_use]
+pub fn pack_codes(bits: usize, codes: &[i8], cols: usize) -> Vec<u32> {
+    let per_word = 32 / bits;
+    let mask = (1u32 << bits) - 1;
+    codes
+        .chunks(cols.max(1))
+        .flat_map(|row| {
+            row.chunks(per_word).map(|group| {
+                group.iter().enumerate().fold(0u32, |word, (i, code)| {
+                    word | ((i32::from(*code).cast_unsigned() & mask) << shift(bits, i))
+                })
+            })
+        })
+        .collect()
+}
+
+/// The inverse of [`pack_codes`]; drops the padding.
+#[must_use]
+pub fn unpack_codes(bits: usize, words: &[u32], cols: usize) -> Vec<i8> {
+    let per_row = words_per_row(bits, cols).max(1);
+    words.chunks(per_row).flat_map(|row| (0..cols).map(move |c| code_at(bits, row, c))).collect()
+}
+
+/// Code `col` of a packed row.
+#[must_use]
+pub fn code_at(bits: usize, row: &[u32], col: usize) -> i8 {
+    let per_word = 32 / bits;
+    let word = row[col / per_word] >> shift(bits, col % per_word);
+    let unused = 32 - bits as u32;
+    (((word << unused).cast_signed()) >> unused) as i8
+}
+
+/// Bit position of code `i` within its word.
+fn shift(bits: usize, i: usize) -> usize {
+    if bits == 8 { 8 * i } else { 8 * (i % 4) + 4 * (i / 4) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn int4_word_is_the_picture() {
+        let word = pack_codes(4, &[0, 1, 2, 3, 4, 5, 6, 7], 8);
+        assert_eq!(word, [0x7362_5140]);
+        assert_eq!(pack_codes(8, &[1, -1, 2, -2], 4), [0xfe02_ff01]);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(cols in 1usize..70, rows in 1usize..4, bits in prop_oneof![Just(4usize), Just(8)], seed in any::<u64>()) {
+            let half = 1i64 << (bits - 1);
+            let codes: Vec<i8> = (0..rows * cols)
+                .map(|i| (((seed.wrapping_mul(i as u64 + 7) >> 13) as i64).rem_euclid(2 * half) - half) as i8)
+                .collect();
+            let words = pack_codes(bits, &codes, cols);
+            prop_assert_eq!(words.len(), rows * words_per_row(bits, cols));
+            prop_assert_eq!(unpack_codes(bits, &words, cols), codes);
+        }
+    }
+}

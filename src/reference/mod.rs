@@ -1,0 +1,5 @@
+//! The definition of every kernel: plain Rust over slices, the shader's own `Params`, sums in f64.
+
+#![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
+
+pub mod rms_norm;

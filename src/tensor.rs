@@ -1,0 +1,211 @@
+//! Host tensors: a dtype, a shape in torch order (last axis fastest) and contiguous data.
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+use crate::error::{Error, Result};
+
+/// Element type. `I4` is two elements a byte, low nibble first; all other types as in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// Unsigned 32-bit integer (token ids, packed words).
+    U32,
+    /// Signed 8-bit code.
+    I8,
+    /// Signed 4-bit code.
+    I4,
+}
+
+impl DType {
+    /// Bits of one element.
+    #[must_use]
+    pub fn bits(self) -> usize {
+        match self {
+            Self::F32 | Self::U32 => 32,
+            Self::F16 | Self::BF16 => 16,
+            Self::I8 => 8,
+            Self::I4 => 4,
+        }
+    }
+
+    /// Is this one of the three floating-point types?
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::U32 => "u32",
+            Self::I8 => "i8",
+            Self::I4 => "i4",
+        })
+    }
+}
+
+/// Sizes of the axes, slowest first. Rank 0 to 4.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; 4],
+    rank: usize,
+}
+
+impl Shape {
+    /// A shape of rank ≤ 4.
+    ///
+    /// # Panics
+    /// If there are more than four axes; a file's rank is checked by the reader before.
+    #[must_use]
+    pub fn new(dims: &[usize]) -> Self {
+        assert!(dims.len() <= 4, "rank {} is above 4", dims.len());
+        let mut all = [1; 4];
+        all[..dims.len()].copy_from_slice(dims);
+        Self { dims: all, rank: dims.len() }
+    }
+
+    /// The axes' sizes.
+    #[must_use]
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// Size of the last axis (1 for rank 0).
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.dims().last().copied().unwrap_or(1)
+    }
+
+    /// Product of all axes but the last.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        let n = self.rank.saturating_sub(1);
+        self.dims[..n].iter().product()
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Self::new(&dims)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.dims())
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A contiguous tensor on the host, little-endian bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Element type.
+    pub dtype: DType,
+    /// Axes.
+    pub shape: Shape,
+    /// `ceil(elements * bits / 8)` bytes; `I4` rows are padded to whole bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Tensor {
+    /// A tensor from raw bytes.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the byte count does not fit shape and dtype.
+    pub fn new(dtype: DType, shape: impl Into<Shape>, bytes: Vec<u8>) -> Result<Self> {
+        let shape = shape.into();
+        let need = shape.rows() * (shape.cols() * dtype.bits()).div_ceil(8);
+        if bytes.len() != need {
+            return Err(Error::argument(
+                "tensor",
+                format!("{dtype} {shape} takes {need} bytes, got {}", bytes.len()),
+            ));
+        }
+        Ok(Self { dtype, shape, bytes })
+    }
+
+    /// An f32 tensor.
+    ///
+    /// # Panics
+    /// When the number of values is not the shape's.
+    #[must_use]
+    pub fn from_f32(shape: impl Into<Shape>, values: &[f32]) -> Self {
+        let shape = shape.into();
+        assert_eq!(shape.elements(), values.len(), "values for shape {shape}");
+        Self { dtype: DType::F32, shape, bytes: bytemuck::cast_slice(values).to_vec() }
+    }
+
+    /// The values as f32, converted from f16 or bf16 exactly.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for integer tensors.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let halves = || self.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+        Ok(match self.dtype {
+            DType::F32 => {
+                self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            DType::F16 => halves().map(|h| f16::from_bits(h).to_f32()).collect(),
+            DType::BF16 => halves().map(|h| bf16::from_bits(h).to_f32()).collect(),
+            got => {
+                return Err(Error::DType { kernel: "to_f32", arg: "tensor", expected: "f32, f16 or bf16", got });
+            }
+        })
+    }
+
+    /// `values` rounded (half to even) to a floating-point `dtype`.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for integer types, [`Error::Argument`] for a wrong count.
+    pub fn from_f32_as(dtype: DType, shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
+        let bytes = match dtype {
+            DType::F32 => bytemuck::cast_slice(values).to_vec(),
+            DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+            DType::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            got => {
+                return Err(Error::DType { kernel: "from_f32_as", arg: "dtype", expected: "f32, f16 or bf16", got });
+            }
+        };
+        Self::new(dtype, shape, bytes)
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.shape.elements()
+    }
+}
+
+/// `value` rounded (half to even) to `dtype` and back; integer types leave it as it is.
+#[must_use]
+pub fn round_to(dtype: DType, value: f32) -> f32 {
+    match dtype {
+        DType::F16 => f16::from_f32(value).to_f32(),
+        DType::BF16 => bf16::from_f32(value).to_f32(),
+        _ => value,
+    }
+}

@@ -1,0 +1,84 @@
+//! What several test binaries share: the GPU, and running the cases of a kernel.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::sync::OnceLock;
+
+use pollster::block_on;
+use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::kernels::{ENTRIES, check};
+
+/// The GPU under test: the best there is, or the one `WGQUANT_DEVICE` names. No GPU is a failure, not a skip.
+pub(crate) fn gpu() -> Device {
+    static GPU: OnceLock<Device> = OnceLock::new();
+    GPU.get_or_init(|| {
+        let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+        let caps = std::env::var("WGQUANT_CAPS").ok();
+        block_on(Device::open(&DeviceChoice::from(choice.as_str()), caps.as_deref()))
+            .expect("tests need a GPU driver; `make test` installs Mesa's software one")
+    })
+    .clone()
+}
+
+/// Runs every case of a kernel in every variant this adapter has, and fails with all failures listed.
+pub(crate) fn check_all(kernel: &str) {
+    let device = gpu();
+    let entry = ENTRIES.iter().find(|e| e.name == kernel).expect("the kernel is registered");
+    let mut failures = Vec::new();
+    for case in entry.cases {
+        for variant in check::variants(&device, kernel) {
+            match block_on(check::check(&device, entry, case, variant, 1)) {
+                Ok(outcome) => failures.extend(outcome.failure),
+                Err(e) => failures.push(format!("{kernel}/{}: {e}", case.name)),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Golden values of single operations, from other implementations (`tests/fixtures/README.md`).
+pub(crate) struct Golden(Vec<u8>);
+
+/// The file's tensors.
+pub(crate) fn golden() -> Golden {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ops.safetensors");
+    Golden(std::fs::read(path).expect("the fixture is in the repository"))
+}
+
+impl Golden {
+    fn view(&self, name: &str) -> (Vec<usize>, Vec<u8>) {
+        let file = safetensors::SafeTensors::deserialize(&self.0).unwrap();
+        let tensor = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        (tensor.shape().to_vec(), tensor.data().to_vec())
+    }
+
+    /// Shape of a tensor.
+    pub(crate) fn shape(&self, name: &str) -> Vec<usize> {
+        self.view(name).0
+    }
+
+    /// An f32 tensor.
+    pub(crate) fn f32(&self, name: &str) -> Vec<f32> {
+        let bytes = self.view(name).1;
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    /// An i32 tensor.
+    pub(crate) fn i32(&self, name: &str) -> Vec<i32> {
+        let bytes = self.view(name).1;
+        bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    /// An i8 tensor.
+    pub(crate) fn i8(&self, name: &str) -> Vec<i8> {
+        self.view(name).1.into_iter().map(|b| b as i8).collect()
+    }
+}
+
+/// Fails unless `got` is `want` within `nmse`.
+#[track_caller]
+pub(crate) fn assert_close(got: &[f32], want: &[f32], nmse: f64) {
+    assert_eq!(got.len(), want.len());
+    let (e, worst) = check::error(got, want);
+    assert!(e <= nmse, "NMSE {e:.3e} above {nmse:.0e}; worst at {worst}: {} for {}", got[worst], want[worst]);
+}
