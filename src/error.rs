@@ -97,6 +97,18 @@ pub enum Error {
         /// Cause.
         source: std::io::Error,
     },
+    /// The disk filled up while writing a checkpoint; what was written has been removed.
+    #[error(
+        "{}: no space left on the disk; nothing is left at {}: free some space or choose another output directory",
+        file.display(),
+        out.display()
+    )]
+    DiskFull {
+        /// File that could not be written.
+        file: PathBuf,
+        /// Directory that was to be made.
+        out: PathBuf,
+    },
     /// The GPU or its driver reported an error.
     #[error("GPU error in {what}: {message}")]
     Gpu {

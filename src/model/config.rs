@@ -1,5 +1,20 @@
 //! `config.json` of `nemotron_h` and `mamba2`, checked before anything is allocated.
 
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::keys::{Keys, unsupported};
+use crate::error::Result;
+
+/// Infinity in `time_step_limit`: JSON has none, and shaders must not meet one. No step comes near it.
+const NO_LIMIT: f32 = 1e30;
+
+/// Sizes above these are damage, not models; checking here keeps every later product of two sizes in range.
+const WIDTH: RangeInclusive<usize> = 1..=1 << 20;
+const COUNT: RangeInclusive<usize> = 1..=4096;
+
 /// Families this crate knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelType {
@@ -68,6 +83,51 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// Reads a parsed `config.json`; `path` is for messages. Old and new names of a key are taken alike.
+    ///
+    /// # Errors
+    /// [`crate::Error::UnsupportedModel`] naming the key and its value, [`crate::Error::BadCheckpoint`] for a missing
+    /// key.
+    pub fn from_json(path: &Path, v: &Value) -> Result<Self> {
+        let keys = Keys { path, v };
+        let config = match v.get("model_type").and_then(Value::as_str) {
+            Some("nemotron_h") => nemotron_h(keys)?,
+            Some("mamba2") => mamba2(keys)?,
+            other => {
+                let other = other.unwrap_or("missing");
+                return Err(unsupported("model_type", format!("{other}; supported are nemotron_h and mamba2")));
+            }
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Relations between sizes that the layers rely on.
+    fn check(&self) -> Result<()> {
+        let has = |block| self.blocks.contains(&block);
+        let divides = |key: &str, n: usize, of_key: &str, of: usize| {
+            if n == 0 || !of.is_multiple_of(n) {
+                return Err(unsupported(key, format!("{n}, which does not divide {of_key} {of}")));
+            }
+            Ok(())
+        };
+        if has(Block::Mamba2) {
+            divides("n_groups", self.n_groups, "the number of mamba heads", self.mamba_heads)?;
+        }
+        if has(Block::Attention) {
+            divides("num_key_value_heads", self.kv_heads, "num_attention_heads", self.attention_heads)?;
+        }
+        for token in self.bos.iter().chain(&self.eos) {
+            if *token as usize >= self.vocab_size {
+                return Err(unsupported(
+                    "bos_token_id or eos_token_id",
+                    format!("{token}, above vocab_size {}", self.vocab_size),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// `heads * head_dim`.
     #[must_use]
     pub fn d_inner(&self) -> usize {
@@ -85,4 +145,156 @@ impl ModelConfig {
     pub fn in_proj_rows(&self) -> usize {
         self.d_inner() + self.conv_dim() + self.mamba_heads
     }
+}
+
+impl Block {
+    /// The block of a letter in `hybrid_override_pattern` or a name in `layers_block_type`.
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "M" | "mamba" | "mamba2" | "linear_attention" => Self::Mamba2,
+            "*" | "attention" | "full_attention" => Self::Attention,
+            "-" | "mlp" => Self::Mlp,
+            _ => return None,
+        })
+    }
+}
+
+fn nemotron_h(keys: Keys<'_>) -> Result<ModelConfig> {
+    let blocks = blocks(keys)?;
+    let has = |block| blocks.contains(&block);
+    keys.refuse_true(&["use_bias", "mamba_proj_bias", "mlp_bias", "attention_bias"])?;
+    keys.only(&["mamba_hidden_act", "hidden_act"], &["silu", "swish"])?;
+    if has(Block::Mlp) {
+        keys.only(&["mlp_hidden_act"], &["relu2"])?;
+    }
+    let hidden_size = keys.size(&["hidden_size"], WIDTH)?;
+    let (mut attention_heads, mut kv_heads, mut head_dim) = (0, 0, 0);
+    if has(Block::Attention) {
+        if keys.get(&["sliding_window"])?.is_some() {
+            return Err(unsupported("sliding_window", "set; only full attention is supported"));
+        }
+        attention_heads = keys.size(&["num_attention_heads"], COUNT)?;
+        kv_heads = keys.size_or(&["num_key_value_heads"], COUNT, attention_heads)?;
+        head_dim = match keys.get(&["head_dim", "attention_head_dim"])? {
+            Some(_) => keys.size(&["head_dim", "attention_head_dim"], COUNT)?,
+            None => quotient("hidden_size", hidden_size, "num_attention_heads", attention_heads)?,
+        };
+    }
+    let intermediate_size = if has(Block::Mlp) { keys.size(&["intermediate_size"], WIDTH)? } else { 0 };
+    let mut config = common(keys, ModelType::NemotronH, blocks, hidden_size)?;
+    config.mamba_heads = keys.size(&["mamba_num_heads"], COUNT)?;
+    config.mamba_head_dim = keys.size(&["mamba_head_dim"], COUNT)?;
+    Ok(ModelConfig { intermediate_size, attention_heads, kv_heads, head_dim, ..config })
+}
+
+fn mamba2(keys: Keys<'_>) -> Result<ModelConfig> {
+    keys.refuse_true(&["use_bias"])?;
+    keys.only(&["hidden_act"], &["silu", "swish"])?;
+    if keys.get(&["rms_norm"])?.is_some_and(|v| *v != Value::Bool(true)) {
+        return Err(unsupported("rms_norm", "not true; the gated norm is supported only"));
+    }
+    let layers = keys.size(&["num_hidden_layers"], COUNT)?;
+    let hidden_size = keys.size(&["hidden_size"], WIDTH)?;
+    let inner = hidden_size * keys.size_or(&["expand"], 1..=64, 2)?;
+    let mut config = common(keys, ModelType::Mamba2, vec![Block::Mamba2; layers], hidden_size)?;
+    config.mamba_heads = keys.size(&["num_heads"], COUNT)?;
+    config.mamba_head_dim = match keys.get(&["head_dim"])? {
+        Some(_) => keys.size(&["head_dim"], COUNT)?,
+        None => quotient("expand * hidden_size", inner, "num_heads", config.mamba_heads)?,
+    };
+    if config.d_inner() != inner {
+        let (heads, dim) = (config.mamba_heads, config.mamba_head_dim);
+        return Err(unsupported(
+            "num_heads * head_dim",
+            format!("{heads} * {dim}, but expand * hidden_size is {inner}"),
+        ));
+    }
+    Ok(config)
+}
+
+/// What both families share; heads and the parts that only one has are left 0.
+fn common(keys: Keys<'_>, model_type: ModelType, blocks: Vec<Block>, hidden_size: usize) -> Result<ModelConfig> {
+    let (groups, chunk) = if model_type == ModelType::NemotronH { (8, 128) } else { (8, 256) };
+    Ok(ModelConfig {
+        model_type,
+        blocks,
+        vocab_size: keys.size(&["vocab_size"], 1..=1 << 24)?,
+        hidden_size,
+        intermediate_size: 0,
+        mamba_heads: 0,
+        mamba_head_dim: 0,
+        n_groups: keys.size_or(&["n_groups", "mamba_n_groups"], COUNT, groups)?,
+        state_size: keys.size_or(&["ssm_state_size", "state_size", "mamba_state_size", "mamba_d_state"], COUNT, 128)?,
+        conv_kernel: keys.size_or(&["conv_kernel", "mamba_d_conv"], 1..=16, 4)?,
+        chunk_size: keys.size_or(&["chunk_size", "mamba_chunk_size"], COUNT, chunk)?,
+        attention_heads: 0,
+        kv_heads: 0,
+        head_dim: 0,
+        norm_eps: keys.number(&["layer_norm_epsilon", "norm_eps", "rms_norm_eps"], 0.0..=1.0)?.unwrap_or(1e-5),
+        dt_limit: dt_limit(keys)?,
+        time_step_min: keys.number(&["time_step_min", "mamba_dt_min"], 0.0..=NO_LIMIT)?.unwrap_or(1e-3),
+        tied: keys.flag(&["tie_word_embeddings"])?.unwrap_or(false),
+        bos: keys.tokens("bos_token_id")?.first().copied(),
+        eos: keys.tokens("eos_token_id")?,
+        max_positions: match keys.get(&["max_position_embeddings"])? {
+            Some(_) => Some(keys.size(&["max_position_embeddings"], 1..=1 << 30)?),
+            None => None,
+        },
+    })
+}
+
+/// The blocks, from a pattern string or a list of names, checked against the number of layers.
+fn blocks(keys: Keys<'_>) -> Result<Vec<Block>> {
+    let (key, names): (&str, Vec<String>) = match keys.v.get("layers_block_type").filter(|v| v.is_array()) {
+        Some(list) => {
+            let names = list.as_array().into_iter().flatten();
+            ("layers_block_type", names.map(|n| n.as_str().map_or_else(|| n.to_string(), str::to_owned)).collect())
+        }
+        None => {
+            let pattern = keys.required(&["hybrid_override_pattern", "layers_block_type"])?;
+            let letters = pattern.as_str().unwrap_or_default();
+            ("hybrid_override_pattern", letters.chars().map(String::from).collect())
+        }
+    };
+    let layers = keys.size_or(&["num_hidden_layers"], COUNT, names.len())?;
+    if names.len() != layers || !COUNT.contains(&layers) {
+        return Err(unsupported(key, format!("{} blocks long, but num_hidden_layers is {layers}", names.len())));
+    }
+    let block = |(i, name): (usize, &String)| {
+        Block::parse(name).ok_or_else(|| {
+            let moe = if matches!(name.as_str(), "E" | "moe") { " (mixture of experts)" } else { "" };
+            unsupported(
+                &format!("{key}[{i}]"),
+                format!("`{name}`{moe}; supported are M (Mamba-2), * (attention), - (MLP)"),
+            )
+        })
+    };
+    names.iter().enumerate().map(block).collect()
+}
+
+/// `time_step_limit`; the upper end may be infinite, however Python wrote that.
+fn dt_limit(keys: Keys<'_>) -> Result<(f32, f32)> {
+    let Some(value) = keys.get(&["time_step_limit", "mamba_dt_limit"])? else { return Ok((0.0, NO_LIMIT)) };
+    let end = |v: &Value| match v {
+        Value::Null => Some(NO_LIMIT),
+        Value::String(s) if matches!(s.to_ascii_lowercase().as_str(), "inf" | "infinity" | "+inf") => Some(NO_LIMIT),
+        v => v.as_f64().map(|x| (x as f32).min(NO_LIMIT)),
+    };
+    let ends: Option<Vec<f32>> = value.as_array().and_then(|a| a.iter().map(end).collect());
+    match ends.as_deref() {
+        Some([low, high]) if 0.0 <= *low && low < high => Ok((*low, *high)),
+        _ => Err(unsupported("time_step_limit", format!("{value}, not [low, high] with 0 <= low < high"))),
+    }
+}
+
+/// Does the convolution have a bias? Not part of [`ModelConfig`]: a layer without has zeros.
+pub(super) fn uses_conv_bias(path: &Path, v: &Value) -> Result<bool> {
+    Ok(Keys { path, v }.flag(&["use_conv_bias", "mamba_conv_bias"])?.unwrap_or(true))
+}
+
+fn quotient(key: &str, n: usize, by_key: &str, by: usize) -> Result<usize> {
+    if by == 0 || !n.is_multiple_of(by) {
+        return Err(unsupported(key, format!("{n}, which is not divisible by {by_key} {by}")));
+    }
+    Ok(n / by)
 }

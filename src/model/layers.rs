@@ -112,6 +112,7 @@ pub struct Mlp {
 
 /// What a block does between its norm and its residual addition.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a few hundred bytes beside megabytes of weights; one is held at a time")]
 pub enum Mixer {
     /// `M`
     Mamba2(Mamba2),
@@ -140,4 +141,17 @@ pub struct OnlineRotation {
     pub out_proj: Option<usize>,
     /// Block size of the transform before every `down_proj`, dividing the intermediate size.
     pub down_proj: Option<usize>,
+}
+
+/// A quantized weight's values in f32: `codes * scales`, each product rounded once.
+///
+/// # Errors
+/// [`crate::Error::DType`] when the scales are not floating-point.
+pub fn dequantize(q: &QuantizedLinear) -> crate::Result<Vec<f32>> {
+    let cols = q.codes.shape.cols();
+    let (group, count) = (q.group.len(cols).max(1), q.group.count(cols));
+    let scales = q.scales.to_f32()?;
+    let codes: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
+    let rows = codes.chunks(cols.max(1)).zip(scales.chunks(count.max(1)));
+    Ok(rows.flat_map(|(row, s)| row.iter().enumerate().map(|(i, c)| f32::from(*c) * s[i / group])).collect())
 }

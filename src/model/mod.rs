@@ -5,14 +5,20 @@
 
 mod config;
 mod file;
+mod keys;
 mod layers;
 mod memory;
 mod names;
+mod scheme;
+mod scheme_json;
+mod write;
 
 pub use config::{Block, ModelConfig, ModelType};
 pub use file::ModelFile;
-pub use layers::{Attention, Group, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation, QuantizedLinear};
+pub use layers::{Attention, Group, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation, QuantizedLinear, dequantize};
 pub use memory::Model;
+pub use names::{Expected, Names, Role};
+pub use write::{Summary, WriteOptions, write_model};
 
 use crate::error::Result;
 

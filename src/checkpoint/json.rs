@@ -1,0 +1,65 @@
+//! JSON files of a checkpoint, with the two liberties Python takes.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// No configuration or index comes near this; a larger file is not one.
+const MAX_JSON_BYTES: u64 = 64 << 20;
+
+/// What an infinite number becomes: JSON has none, and kernels must not meet one. No step size comes near it.
+const INFINITY: &str = "1e30";
+
+/// Reads a JSON file. Python's bare `Infinity` becomes 1e30, `-Infinity` -1e30 and `NaN` null.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read, [`Error::BadCheckpoint`] when it is not JSON or is far too large.
+pub fn read_json(path: &Path) -> Result<Value> {
+    let file = fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut text = String::new();
+    file.take(MAX_JSON_BYTES + 1).read_to_string(&mut text).map_err(|e| Error::io(path, e))?;
+    if text.len() as u64 > MAX_JSON_BYTES {
+        return Err(Error::bad(path, format!("is larger than {} MiB; not a configuration", MAX_JSON_BYTES >> 20)));
+    }
+    serde_json::from_str(&without_python_numbers(&text)).map_err(|e| Error::bad(path, format!("is not JSON: {e}")))
+}
+
+/// Replaces `Infinity` and `NaN` wherever they stand outside a string.
+fn without_python_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut quoted) = (text, false);
+    while let Some(c) = rest.chars().next() {
+        let word = [("Infinity", INFINITY), ("NaN", "null")].into_iter().find(|(w, _)| !quoted && rest.starts_with(w));
+        if let Some((word, number)) = word {
+            out.push_str(number);
+            rest = &rest[word.len()..];
+            continue;
+        }
+        let mut take = c.len_utf8();
+        match c {
+            '"' => quoted = !quoted,
+            // The character after a backslash, a quote above all, does not end the string.
+            '\\' if quoted => take += rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => {}
+        }
+        out.push_str(&rest[..take]);
+        rest = &rest[take..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn python_numbers_become_json_outside_strings_only() {
+        let text = r#"{"a": [0.0, Infinity, -Infinity], "b \" Infinity": "NaN\\", "c": NaN, "é\é": 1}"#;
+        let want = r#"{"a": [0.0, 1e30, -1e30], "b \" Infinity": "NaN\\", "c": null, "é\é": 1}"#;
+        assert_eq!(without_python_numbers(text), want);
+    }
+}

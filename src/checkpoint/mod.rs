@@ -1,0 +1,20 @@
+//! Model directories on disk: reading safetensors shards safely, writing new ones whole or not at all.
+//!
+//! Nothing here knows what a model is; [`crate::model`] gives the tensors their meaning.
+
+mod json;
+mod packed;
+mod reader;
+mod shards;
+mod writer;
+
+pub use json::read_json;
+pub use packed::{pack_bits, packed_words, unpack_bits};
+pub use reader::Checkpoint;
+pub use shards::{StoredType, TensorInfo};
+pub use writer::{CheckpointWriter, DEFAULT_SHARD_BYTES, MANIFEST, Written};
+
+/// Lower-case hexadecimal, as `sha256sum` prints it.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,232 @@
+//! Reads a Hugging Face model directory without trusting it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::json::read_json;
+use super::shards::{self, Entry, Shard, StoredType, TensorInfo};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Files beside the weights that a copy of the model needs.
+const SIBLINGS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+];
+
+/// Elements looked at together for NaN and infinity: enough to vectorise, small enough to stay in cache.
+const SCAN: usize = 4096;
+
+/// A model directory: its `config.json` and its tensors, memory-mapped.
+///
+/// Everything the files claim is checked on opening: that shards are there, whole, inside the directory, and hold
+/// each tensor once. Values are checked when read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    config: Value,
+    shards: Vec<Shard>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Checkpoint {
+    /// Opens a model directory.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] or [`Error::Io`], naming the file.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            let what = if dir.exists() { "is not a directory" } else { "does not exist" };
+            let need = "a model is a directory with config.json and model.safetensors";
+            return Err(Error::bad(dir, format!("{what}; {need}")));
+        }
+        let config = dir.join("config.json");
+        if !config.is_file() {
+            return Err(Error::bad(dir, "holds no config.json; is it a model directory in Hugging Face layout?"));
+        }
+        let config = read_json(&config)?;
+        let (shards, entries) = shards::open_all(dir)?;
+        Ok(Self { dir: dir.to_owned(), config, shards, entries })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `config.json`.
+    #[must_use]
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// Path of `config.json`, for messages.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.join("config.json")
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Type and shape of a tensor, if there is one of that name.
+    #[must_use]
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.entries.get(name).map(|e| &e.info)
+    }
+
+    /// The file that holds a tensor, or the directory when none does; for messages.
+    #[must_use]
+    pub fn file_of(&self, name: &str) -> &Path {
+        self.entries.get(name).and_then(|e| self.shards.get(e.shard)).map_or(&self.dir, |s| &s.path)
+    }
+
+    /// Bytes of all tensors together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.entries.values().map(|e| e.range.len() as u64).sum()
+    }
+
+    /// A copy of a tensor. 32-bit integers come as the words they are.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`]; [`Error::BadCheckpoint`] for 64-bit integers and for NaN or infinite values.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let (info, bytes) = self.raw(name)?;
+        let dtype = match info.dtype {
+            StoredType::F32 => DType::F32,
+            StoredType::F16 => DType::F16,
+            StoredType::BF16 => DType::BF16,
+            StoredType::I8 => DType::I8,
+            StoredType::I32 => DType::U32,
+            StoredType::I64 => return Err(self.bad(name, "is I64; weights are floats, bytes or words")),
+        };
+        if let Some((index, what)) = not_finite(info.dtype, bytes) {
+            let advice = "the file is damaged or the training diverged; download it again";
+            return Err(self.bad(name, &format!("holds {what} at index {index}; {advice}")));
+        }
+        Tensor::new(dtype, Shape::new(&info.shape), bytes.to_vec())
+    }
+
+    /// A float tensor of the given shape as f32.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::tensor`], and [`Error::BadCheckpoint`] for another shape or type.
+    pub fn float_vec(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (info, _) = self.raw(name)?;
+        if info.shape != shape {
+            return Err(self.bad(name, &format!("has shape {:?}, expected {shape:?}", info.shape)));
+        }
+        if !info.dtype.is_float() {
+            return Err(self.bad(name, &format!("is {}, expected F32, F16 or BF16", info.dtype.name())));
+        }
+        self.tensor(name)?.to_f32()
+    }
+
+    /// The values of a 64-bit integer tensor.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::BadCheckpoint`] for another type.
+    pub fn i64s(&self, name: &str) -> Result<Vec<i64>> {
+        let (info, bytes) = self.raw(name)?;
+        if info.dtype != StoredType::I64 {
+            return Err(self.bad(name, &format!("is {}, expected I64", info.dtype.name())));
+        }
+        Ok(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+    }
+
+    /// Tokenizer and generation files there are beside the weights.
+    #[must_use]
+    pub fn sibling_files(&self) -> Vec<PathBuf> {
+        SIBLINGS.iter().map(|f| self.dir.join(f)).filter(|f| f.is_file()).collect()
+    }
+
+    /// Name, size and SHA-256 of each weight file and of `config.json`, to record what a result was made from.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when `config.json` has gone.
+    pub fn fingerprint(&self) -> Result<Value> {
+        let config = self.config_path();
+        let text = std::fs::read(&config).map_err(|e| Error::io(&config, e))?;
+        let entry = |path: &Path, bytes: &[u8]| {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            (name, json!({ "bytes": bytes.len(), "sha256": super::hex(&Sha256::digest(bytes)) }))
+        };
+        let mut files = vec![entry(&config, &text)];
+        files.par_extend(self.shards.par_iter().map(|s| entry(&s.path, &s.map)));
+        Ok(Value::Object(files.into_iter().collect()))
+    }
+
+    /// A [`Error::BadCheckpoint`] about one tensor.
+    pub(crate) fn bad(&self, name: &str, what: &str) -> Error {
+        Error::bad(self.file_of(name), format!("tensor `{name}` {what}"))
+    }
+
+    fn raw(&self, name: &str) -> Result<(&TensorInfo, &[u8])> {
+        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.dir.clone() };
+        let entry = self.entries.get(name).ok_or_else(missing)?;
+        let shard = self.shards.get(entry.shard).ok_or_else(missing)?;
+        let bytes = shard.map.get(entry.range.clone()).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
+        Ok((&entry.info, bytes))
+    }
+}
+
+/// Index and kind of the first value that is no number.
+fn not_finite(dtype: StoredType, bytes: &[u8]) -> Option<(usize, &'static str)> {
+    // A value is finite unless its exponent bits are all ones; NaN if there is a fraction besides.
+    match dtype {
+        StoredType::F32 => scan(bytes, |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7fff_ffff, 0x7f80_0000),
+        StoredType::F16 => scan(bytes, |b: &[u8; 2]| u32::from(u16::from_le_bytes(*b) & 0x7fff), 0x7c00),
+        StoredType::BF16 => scan(bytes, |b: &[u8; 2]| u32::from(u16::from_le_bytes(*b) & 0x7fff), 0x7f80),
+        StoredType::I8 | StoredType::I32 | StoredType::I64 => None,
+    }
+}
+
+fn scan<const N: usize>(
+    bytes: &[u8],
+    magnitude: impl Fn(&[u8; N]) -> u32,
+    infinity: u32,
+) -> Option<(usize, &'static str)> {
+    let (values, _) = bytes.as_chunks::<N>();
+    for (i, chunk) in values.chunks(SCAN).enumerate() {
+        if chunk.iter().map(&magnitude).max() >= Some(infinity) {
+            let at = chunk.iter().position(|v| magnitude(v) >= infinity)?;
+            return Some((i * SCAN + at, if magnitude(&chunk[at]) == infinity { "infinity" } else { "NaN" }));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::*;
+
+    #[test]
+    fn finds_the_first_value_that_is_no_number() {
+        let mut values = vec![1.0f32; 5000];
+        assert_eq!(not_finite(StoredType::F32, bytemuck::cast_slice(&values)), None);
+        values[4999] = f32::NEG_INFINITY;
+        values[4998] = -f32::NAN;
+        assert_eq!(not_finite(StoredType::F32, bytemuck::cast_slice(&values)), Some((4998, "NaN")));
+        let halves = [f16::MAX, f16::NEG_INFINITY];
+        assert_eq!(not_finite(StoredType::F16, bytemuck::cast_slice(&halves)), Some((1, "infinity")));
+        let halves = [bf16::MIN, bf16::NAN];
+        assert_eq!(not_finite(StoredType::BF16, bytemuck::cast_slice(&halves)), Some((1, "NaN")));
+    }
+}

@@ -1,0 +1,231 @@
+//! Which files make up a checkpoint, and which tensors each file holds. No tensor data is touched here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use super::json::read_json;
+use crate::error::{Error, Result};
+
+/// Element type of a stored tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoredType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// Signed byte: a quantized code.
+    I8,
+    /// Signed word: packed codes.
+    I32,
+    /// Signed double word: shapes.
+    I64,
+}
+
+impl StoredType {
+    /// Its name in a safetensors header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::I8 => "I8",
+            Self::I32 => "I32",
+            Self::I64 => "I64",
+        }
+    }
+
+    /// Bytes of an element.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::F16 | Self::BF16 => 2,
+            Self::I8 => 1,
+            Self::F32 | Self::I32 => 4,
+            Self::I64 => 8,
+        }
+    }
+
+    /// Is this a floating-point type?
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+
+    fn of(dtype: Dtype) -> Option<Self> {
+        Some(match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::BF16,
+            Dtype::I8 => Self::I8,
+            Dtype::I32 => Self::I32,
+            Dtype::I64 => Self::I64,
+            _ => return None,
+        })
+    }
+}
+
+/// What a checkpoint says of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: StoredType,
+    /// Sizes of the axes, slowest first; at most four, none of them 0.
+    pub shape: Vec<usize>,
+}
+
+/// One tensor's place.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) info: TensorInfo,
+    pub(super) shard: usize,
+    pub(super) range: Range<usize>,
+}
+
+/// One mapped file.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) path: PathBuf,
+    pub(super) map: Mmap,
+}
+
+/// The index's promise: which file holds which tensor. `None` for a single-file model.
+type WeightMap = Option<(PathBuf, BTreeMap<String, String>)>;
+
+/// Maps every shard of `dir` and lists the tensors in them.
+pub(super) fn open_all(dir: &Path) -> Result<(Vec<Shard>, BTreeMap<String, Entry>)> {
+    let (files, weight_map) = list(dir)?;
+    let mut shards: Vec<Shard> = Vec::with_capacity(files.len());
+    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    for path in files {
+        let map = map(&path)?;
+        for (name, info, range) in header(&path, &map)? {
+            let entry = Entry { info, shard: shards.len(), range };
+            if let Some(other) = entries.insert(name.clone(), entry) {
+                let first = shards.get(other.shard).map_or(path.as_path(), |s| &s.path).display();
+                return Err(Error::bad(&path, format!("tensor `{name}` is also in {first}; delete one of the two")));
+            }
+        }
+        shards.push(Shard { path, map });
+    }
+    if let Some((index, map)) = weight_map {
+        check_index(&index, &map, &shards, &entries)?;
+    }
+    Ok((shards, entries))
+}
+
+/// The model files of `dir`.
+fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
+    let index = dir.join("model.safetensors.index.json");
+    let single = dir.join("model.safetensors");
+    if !index.is_file() {
+        if !single.is_file() {
+            let pickled = dir.join("pytorch_model.bin").exists() || dir.join("pytorch_model.bin.index.json").exists();
+            let hint = if pickled { "; convert pytorch_model.bin to safetensors first" } else { "" };
+            return Err(Error::bad(
+                dir,
+                format!("holds neither model.safetensors nor model.safetensors.index.json{hint}"),
+            ));
+        }
+        return Ok((vec![inside(dir, "model.safetensors", &single)?], None));
+    }
+    let json = read_json(&index)?;
+    let map =
+        json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| Error::bad(&index, "has no `weight_map`"))?;
+    let mut weights = BTreeMap::new();
+    for (name, file) in map {
+        let file =
+            file.as_str().ok_or_else(|| Error::bad(&index, format!("file of `{name}` is {file}, not a string")))?;
+        weights.insert(name.clone(), file.to_owned());
+    }
+    let names: BTreeSet<&str> = weights.values().map(String::as_str).collect();
+    if names.is_empty() {
+        return Err(Error::bad(&index, "lists no tensors"));
+    }
+    let files = names.into_iter().map(|name| inside(dir, name, &index)).collect::<Result<_>>()?;
+    Ok((files, Some((index, weights))))
+}
+
+/// `dir/name`, if that is a file of this very directory; `source` is the file that named it.
+///
+/// Links are followed. They must end inside the directory, or in the `blobs` of a Hugging Face cache
+/// (`models--x/snapshots/<hash>/model.safetensors -> ../../blobs/<hash>`).
+fn inside(dir: &Path, name: &str, source: &Path) -> Result<PathBuf> {
+    let plain = !name.is_empty() && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+    let outside = || Error::bad(source, format!("names `{name}`, which lies outside the model directory"));
+    // A backslash separates folders on Windows only; no shard is called so.
+    if !plain || name.contains('\\') {
+        return Err(outside());
+    }
+    let path = dir.join(name);
+    let real = fs::canonicalize(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::bad(source, format!("names `{name}`, which is missing; download it again"))
+        }
+        _ => Error::io(&path, e),
+    })?;
+    let home = fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?;
+    let snapshots = home.parent().filter(|p| p.ends_with("snapshots"));
+    let blobs = snapshots.and_then(Path::parent).map(|cache| cache.join("blobs"));
+    if !real.starts_with(&home) && !blobs.is_some_and(|b| real.starts_with(b)) {
+        return Err(outside());
+    }
+    Ok(path)
+}
+
+fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    // SAFETY: the mapping is read-only and private to this process. Should another process truncate the file while
+    // it is mapped, reads fault; every memory-mapping reader of model files accepts that, and a copy of a model may
+    // not fit in memory.
+    #[allow(unsafe_code, reason = "mapping a file is unsafe because another process may change it")]
+    unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))
+}
+
+/// Names, types, shapes and byte ranges of a shard's tensors, checked against the file's length.
+fn header(path: &Path, map: &Mmap) -> Result<Vec<(String, TensorInfo, Range<usize>)>> {
+    let (header, metadata) = SafeTensors::read_metadata(map).map_err(|e| {
+        let bytes = map.len();
+        Error::bad(path, format!("is truncated or damaged ({bytes} bytes; {e}); download it again"))
+    })?;
+    let base = 8 + header;
+    let tensor = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
+        let dtype = StoredType::of(info.dtype).ok_or_else(|| {
+            let dtype = info.dtype;
+            Error::bad(path, format!("tensor `{name}` is {dtype:?}; supported are F32, F16, BF16, I8, I32 and I64"))
+        })?;
+        if info.shape.len() > 4 || info.shape.contains(&0) {
+            let shape = &info.shape;
+            return Err(Error::bad(
+                path,
+                format!("tensor `{name}` has shape {shape:?}; up to 4 axes above 0 are supported"),
+            ));
+        }
+        let (start, end) = info.data_offsets;
+        Ok((name, TensorInfo { dtype, shape: info.shape.clone() }, base + start..base + end))
+    };
+    metadata.tensors().into_iter().map(tensor).collect()
+}
+
+/// Is every tensor of the index in the file the index says?
+fn check_index(
+    index: &Path,
+    map: &BTreeMap<String, String>,
+    shards: &[Shard],
+    entries: &BTreeMap<String, Entry>,
+) -> Result<()> {
+    for (name, file) in map {
+        let found = entries.get(name).and_then(|e| shards.get(e.shard)).is_some_and(|s| s.path.ends_with(file));
+        if !found {
+            return Err(Error::bad(index, format!("says tensor `{name}` is in `{file}`, which does not hold it")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! A model on disk, checked against its configuration on opening and read one layer at a time.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::config::uses_conv_bias;
+use super::keys::unsupported;
+use super::names::{Expected, Names, Role};
+use super::scheme::{Quantization, Scheme};
+use super::{
+    Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation, QuantizedLinear,
+    scheme_json,
+};
+use crate::checkpoint::{Checkpoint, StoredType, packed_words, unpack_bits};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+
+/// Version of the `wgquant` key this crate writes and reads.
+pub(super) const EXTENSION_VERSION: u32 = 1;
+
+/// The `wgquant` key of `config.json`: what compressed-tensors has no words for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Extension {
+    version: u32,
+    #[serde(default)]
+    rotation: OnlineRotation,
+}
+
+/// A model directory.
+#[derive(Debug)]
+pub struct ModelFile {
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    names: Names,
+    rotation: OnlineRotation,
+    quantization: Quantization,
+    conv_bias: bool,
+    parameters: u64,
+}
+
+impl ModelFile {
+    /// Opens a model and checks that every tensor its configuration calls for is there, in a type and shape that
+    /// fit. Only headers are read.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedModel`], [`Error::BadCheckpoint`], [`Error::MissingTensor`] or [`Error::Io`].
+    pub fn open(dir: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let (path, json) = (checkpoint.config_path(), checkpoint.config());
+        let config = ModelConfig::from_json(&path, json)?;
+        let conv_bias = uses_conv_bias(&path, json)?;
+        let rotation = match json.get("wgquant") {
+            Some(extension) => rotation(extension, &config)?,
+            None => OnlineRotation::default(),
+        };
+        let quantization = match json.get("quantization_config").filter(|q| !q.is_null()) {
+            Some(q) => scheme_json::parse(q)?,
+            None => Quantization::default(),
+        };
+        let names = Names::detect(&checkpoint)?;
+        let mut file = Self { checkpoint, config, names, rotation, quantization, conv_bias, parameters: 0 };
+        for tensor in file.names.expected(&file.config, conv_bias) {
+            file.check(&tensor)?;
+            file.parameters += tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+        }
+        Ok(file)
+    }
+
+    /// Parameters of the model, whatever their form in the file; a tied head counts once.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// Bytes of all tensors in the file.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.checkpoint.bytes()
+    }
+
+    /// The directory underneath.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// What its tensors are called.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Is any weight quantized?
+    #[must_use]
+    pub fn is_quantized(&self) -> bool {
+        !self.quantization.groups.is_empty()
+    }
+
+    /// The tensor `name` must have `shape`, which the configuration implies.
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<StoredType> {
+        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.checkpoint.dir().to_owned() };
+        let info = self.checkpoint.info(name).ok_or_else(missing)?;
+        if info.shape != shape {
+            let (got, hidden) = (&info.shape, self.config.hidden_size);
+            let what = format!("has shape {got:?}, config.json (hidden_size {hidden}) implies {shape:?}");
+            return Err(self.checkpoint.bad(name, &what));
+        }
+        Ok(info.dtype)
+    }
+
+    fn check_type(&self, name: &str, shape: &[usize], fits: impl Fn(StoredType) -> bool, want: &str) -> Result<()> {
+        let dtype = self.check_shape(name, shape)?;
+        if !fits(dtype) {
+            return Err(self.checkpoint.bad(name, &format!("is {}, expected {want}", dtype.name())));
+        }
+        Ok(())
+    }
+
+    /// Checks presence, type and shape of an expected tensor and of those that come with it when quantized.
+    fn check(&self, tensor: &Expected) -> Result<()> {
+        let float = "F32, F16 or BF16";
+        let Some(scheme) = self.scheme_of(tensor.module(), tensor.role)? else {
+            return self.check_type(&tensor.name, &tensor.shape, StoredType::is_float, float);
+        };
+        let (module, shape) = (tensor.module(), &tensor.shape);
+        if scheme.packed {
+            let packed = [shape[0], packed_words(scheme.bits, shape[1])];
+            self.check_type(&format!("{module}.weight_packed"), &packed, |t| t == StoredType::I32, "I32")?;
+            let name = format!("{module}.weight_shape");
+            self.check_type(&name, &[2], |t| t == StoredType::I64, "I64")?;
+            let stated = self.checkpoint.i64s(&name)?;
+            if !stated.iter().copied().eq(shape.iter().map(|n| *n as i64)) {
+                return Err(self.checkpoint.bad(&name, &format!("says {stated:?}, config.json implies {shape:?}")));
+            }
+        } else {
+            self.check_type(&tensor.name, shape, |t| t == StoredType::I8, "I8")?;
+        }
+        let scales = [shape[0], scheme.group.count(shape[1])];
+        self.check_type(&format!("{module}.weight_scale"), &scales, StoredType::is_float, float)?;
+        let zero = format!("{module}.weight_zero_point");
+        if self.checkpoint.info(&zero).is_some() {
+            return Err(self
+                .checkpoint
+                .bad(&zero, "makes the weight asymmetric; only symmetric weights are supported"));
+        }
+        Ok(())
+    }
+
+    /// How a module is stored. The tensors there are decide whether it is quantized; the configuration says how.
+    fn scheme_of(&self, module: &str, role: Role) -> Result<Option<Scheme>> {
+        let name = format!("{module}.weight");
+        let packed = format!("{module}.weight_packed");
+        let is_packed = self.checkpoint.info(&packed).is_some();
+        let is_bytes = self.checkpoint.info(&name).is_some_and(|i| i.dtype == StoredType::I8);
+        if role == Role::Vector || !(is_packed || is_bytes) {
+            return Ok(None);
+        }
+        let name = if is_packed { packed } else { name };
+        let advice = "no group of quantization_config matches; was config.json copied from the original model?";
+        let scheme = self.quantization.scheme(module, role);
+        let scheme = scheme.ok_or_else(|| self.checkpoint.bad(&name, &format!("is quantized, but {advice}")))?;
+        Ok(Some(Scheme { packed: is_packed, ..scheme }))
+    }
+
+    fn linear(&self, module: &str, role: Role) -> Result<Linear> {
+        let name = format!("{module}.weight");
+        let Some(scheme) = self.scheme_of(module, role)? else {
+            return Ok(Linear::Float(self.checkpoint.tensor(&name)?));
+        };
+        let codes = if scheme.packed {
+            let shape = self.checkpoint.i64s(&format!("{module}.weight_shape"))?;
+            // Checked against the configuration on opening.
+            let [rows, cols] = [0, 1].map(|i| shape.get(i).map_or(0, |n| *n as usize));
+            let packed = self.checkpoint.tensor(&format!("{module}.weight_packed"))?;
+            let words: Vec<u32> = packed.bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+            let codes = unpack_bits(&words, scheme.bits, cols);
+            Tensor::new(DType::I8, [rows, cols], codes.into_iter().map(i8::cast_unsigned).collect())?
+        } else {
+            let codes = self.checkpoint.tensor(&name)?;
+            let half = 1i16 << (scheme.bits - 1);
+            let wide = |b: &u8| !(-half..half).contains(&i16::from(b.cast_signed()));
+            if scheme.bits < 8 && codes.bytes.iter().any(wide) {
+                let what = format!("holds codes beyond the {} bits quantization_config states", scheme.bits);
+                return Err(self.checkpoint.bad(&name, &what));
+            }
+            codes
+        };
+        let scales = self.checkpoint.tensor(&format!("{module}.weight_scale"))?;
+        let Scheme { bits, group, int8_activations, .. } = scheme;
+        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, int8_activations }))
+    }
+
+    fn mamba2(&self, index: usize) -> Result<Mamba2> {
+        let c = &self.config;
+        let vector = |part: &str, shape: &[usize]| self.checkpoint.float_vec(&self.names.layer(index, part), shape);
+        let linear = |part: &str| self.linear(&self.names.layer(index, part), Role::Linear);
+        let heads = [c.mamba_heads];
+        Ok(Mamba2 {
+            in_proj: linear("mixer.in_proj")?,
+            conv_weight: vector("mixer.conv1d.weight", &[c.conv_dim(), 1, c.conv_kernel])?,
+            conv_bias: match self.conv_bias {
+                true => vector("mixer.conv1d.bias", &[c.conv_dim()])?,
+                false => vec![0.0; c.conv_dim()],
+            },
+            dt_bias: vector("mixer.dt_bias", &heads)?,
+            a_log: vector("mixer.A_log", &heads)?,
+            d: vector("mixer.D", &heads)?,
+            norm: vector("mixer.norm.weight", &[c.d_inner()])?,
+            out_proj: linear("mixer.out_proj")?,
+        })
+    }
+}
+
+impl ModelSource for ModelFile {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn rotation(&self) -> OnlineRotation {
+        self.rotation
+    }
+
+    fn embedding(&self) -> Result<Linear> {
+        self.linear(&self.names.embedding(), Role::Embedding)
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer> {
+        let blocks = &self.config.blocks;
+        let linear = |part: &str| self.linear(&self.names.layer(index, part), Role::Linear);
+        let mixer = match blocks.get(index) {
+            Some(Block::Mamba2) => Mixer::Mamba2(self.mamba2(index)?),
+            Some(Block::Attention) => Mixer::Attention(Attention {
+                q_proj: linear("mixer.q_proj")?,
+                k_proj: linear("mixer.k_proj")?,
+                v_proj: linear("mixer.v_proj")?,
+                o_proj: linear("mixer.o_proj")?,
+            }),
+            Some(Block::Mlp) => {
+                Mixer::Mlp(Mlp { up_proj: linear("mixer.up_proj")?, down_proj: linear("mixer.down_proj")? })
+            }
+            None => return Err(Error::argument("layer", format!("{index}, but the model has {}", blocks.len()))),
+        };
+        let norm = self.checkpoint.float_vec(&self.names.layer(index, "norm.weight"), &[self.config.hidden_size])?;
+        Ok(Layer { norm, mixer })
+    }
+
+    fn norm_f(&self) -> Result<Vec<f32>> {
+        self.checkpoint.float_vec(&self.names.norm_f(), &[self.config.hidden_size])
+    }
+
+    fn head(&self) -> Result<Option<Linear>> {
+        // Some tied checkpoints store the head nevertheless; the configuration decides, as in transformers.
+        if self.config.tied { Ok(None) } else { self.linear(self.names.head(), Role::Linear).map(Some) }
+    }
+}
+
+/// The rotation in the `wgquant` key, checked against the sizes it applies to.
+fn rotation(extension: &Value, config: &ModelConfig) -> Result<OnlineRotation> {
+    let parsed: Extension =
+        serde_json::from_value(extension.clone()).map_err(|e| unsupported("wgquant", format!("{extension}: {e}")))?;
+    if parsed.version != EXTENSION_VERSION {
+        let value = format!("{}; this program reads version {EXTENSION_VERSION}: use a newer one", parsed.version);
+        return Err(unsupported("wgquant.version", value));
+    }
+    let sites = [
+        ("out_proj", parsed.rotation.out_proj, config.d_inner()),
+        ("down_proj", parsed.rotation.down_proj, config.intermediate_size),
+    ];
+    for (site, size, width) in sites {
+        if let Some(size) = size
+            && (size == 0 || width % size != 0 || width == 0)
+        {
+            return Err(unsupported(
+                &format!("wgquant.rotation.{site}"),
+                format!("{size}, which does not divide {width}"),
+            ));
+        }
+    }
+    Ok(parsed.rotation)
+}

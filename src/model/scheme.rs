@@ -1,0 +1,129 @@
+//! Which quantization scheme a module has, as compressed-tensors' `quantization_config` says it.
+
+use regex::{Regex, RegexBuilder};
+
+use super::Group;
+use super::keys::unsupported;
+use super::names::Role;
+use crate::error::Result;
+
+/// How the weights of some modules are quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scheme {
+    /// 4 or 8.
+    pub(super) bits: usize,
+    /// Inputs sharing a scale.
+    pub(super) group: Group,
+    /// Are inputs quantized per token?
+    pub(super) int8_activations: bool,
+    /// `pack-quantized` rather than `int-quantized`.
+    pub(super) packed: bool,
+}
+
+/// A parsed `quantization_config`.
+#[derive(Debug, Default)]
+pub(super) struct Quantization {
+    pub(super) groups: Vec<(Vec<Target>, Scheme)>,
+    pub(super) ignore: Vec<Target>,
+}
+
+/// An entry of `targets` or `ignore`.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// `re:` and a pattern, matched from the start of the name as Python's `re.match` does.
+    Pattern(Regex),
+    /// A module or class.
+    Name(String),
+}
+
+impl Target {
+    pub(super) fn parse(text: &str, key: &str) -> Result<Self> {
+        let Some(pattern) = text.strip_prefix("re:") else { return Ok(Self::Name(text.to_owned())) };
+        // Anchored here, not by `^` in the pattern: alternatives must all be anchored.
+        let regex = RegexBuilder::new(&format!("^(?:{pattern})")).size_limit(1 << 20).build();
+        let regex = regex.map_err(|e| unsupported(key, format!("`{text}`, a pattern that cannot be used: {e}")))?;
+        Ok(Self::Pattern(regex))
+    }
+
+    /// 3 for the module's name, 2 for a pattern, 1 for its class, 0 for no match; as compressed-tensors ranks them.
+    fn rank(&self, module: &str, role: Role) -> usize {
+        match self {
+            Self::Name(name) if aliases(module).any(|m| m == *name) => 3,
+            Self::Pattern(regex) if aliases(module).any(|m| regex.is_match(&m)) => 2,
+            Self::Name(name) if *name == class(role) => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// PyTorch's class of the module.
+fn class(role: Role) -> &'static str {
+    match role {
+        Role::Linear => "Linear",
+        Role::Embedding => "Embedding",
+        Role::Vector => "",
+    }
+}
+
+/// The names a module goes by: Hugging Face 5 says `model.` in memory where checkpoints say `backbone.`.
+fn aliases(module: &str) -> impl Iterator<Item = String> {
+    let other = match module.split_once('.') {
+        Some(("backbone", rest)) => Some(format!("model.{rest}")),
+        Some(("model", rest)) => Some(format!("backbone.{rest}")),
+        _ => None,
+    };
+    std::iter::once(module.to_owned()).chain(other)
+}
+
+impl Quantization {
+    /// The scheme of a module, `None` when it is not quantized.
+    pub(super) fn scheme(&self, module: &str, role: Role) -> Option<Scheme> {
+        if self.ignore.iter().any(|t| t.rank(module, role) > 0) {
+            return None;
+        }
+        let mut best = (0, None);
+        for (targets, scheme) in &self.groups {
+            let rank = targets.iter().map(|t| t.rank(module, role)).max().unwrap_or(0);
+            if rank > best.0 {
+                best = (rank, Some(*scheme));
+            }
+        }
+        best.1
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    fn scheme(bits: usize) -> Scheme {
+        Scheme { bits, group: Group::Channel, int8_activations: false, packed: true }
+    }
+
+    #[test]
+    fn names_win_over_patterns_over_classes_and_ignore_over_all() {
+        let target = |t| Target::parse(t, "targets").unwrap();
+        let q = Quantization {
+            groups: vec![
+                (vec![target("Linear")], scheme(8)),
+                (vec![target(r"re:.*\.up_proj$")], scheme(4)),
+                (vec![target("model.layers.1.mixer.up_proj")], scheme(2)),
+            ],
+            ignore: vec![target("lm_head"), target("re:layers|.*q_proj")],
+        };
+        let bits = |m| q.scheme(m, Role::Linear).map(|s| s.bits);
+        assert_eq!(bits("backbone.layers.0.mixer.in_proj"), Some(8));
+        assert_eq!(bits("backbone.layers.0.mixer.up_proj"), Some(4));
+        assert_eq!(bits("backbone.layers.1.mixer.up_proj"), Some(2));
+        assert_eq!(bits("backbone.layers.1.mixer.q_proj"), None);
+        assert_eq!(bits("lm_head"), None);
+        assert_eq!(q.scheme("backbone.embeddings", Role::Embedding), None);
+    }
+
+    #[test]
+    fn pattern_that_regex_cannot_do_is_named() {
+        let err = Target::parse("re:(?!x)y", "group_0.targets").unwrap_err().to_string();
+        assert!(err.contains("group_0.targets") && err.contains("(?!x)y"), "{err}");
+    }
+}

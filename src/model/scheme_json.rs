@@ -1,0 +1,216 @@
+//! `quantization_config` of compressed-tensors 0.20, read and written.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::unsupported;
+use super::names::Role;
+use super::scheme::{Quantization, Scheme, Target};
+use super::{Group, Linear};
+use crate::error::Result;
+
+const METHOD: &str = "compressed-tensors";
+const PACKED: &str = "pack-quantized";
+const INT: &str = "int-quantized";
+const MIXED: &str = "mixed-precision";
+
+/// Parts of compressed-tensors that change what a model computes and that this crate has not.
+const MUST_BE_EMPTY: [&str; 4] = ["kv_cache_scheme", "sparsity_config", "transform_config", "moe_sparsity_config"];
+
+/// Parses `quantization_config`; refuses whatever would be computed differently, naming key and value.
+pub(super) fn parse(config: &Value) -> Result<Quantization> {
+    let at = |key: &str| format!("quantization_config.{key}");
+    expect(config, "quantization_config", "quant_method", &[json!(METHOD)])?;
+    expect(config, "quantization_config", "quantization_status", &[json!("compressed"), Value::Null])?;
+    for key in MUST_BE_EMPTY {
+        let value = config.get(key).unwrap_or(&Value::Null);
+        if !value.is_null() && !value.as_object().is_some_and(Map::is_empty) {
+            return Err(unsupported(&at(key), format!("{value}; supported is none")));
+        }
+    }
+    let format = config.get("format").cloned().unwrap_or_default();
+    let groups = config.get("config_groups").and_then(Value::as_object);
+    let groups = groups.ok_or_else(|| unsupported(&at("config_groups"), "missing"))?;
+    let group = |(name, group): (&String, &Value)| {
+        let at = at(&format!("config_groups.{name}"));
+        Ok((targets(group.get("targets"), &format!("{at}.targets"))?, scheme(group, &at, &format)?))
+    };
+    Ok(Quantization {
+        groups: groups.iter().map(group).collect::<Result<_>>()?,
+        ignore: targets(config.get("ignore"), &at("ignore"))?,
+    })
+}
+
+fn targets(list: Option<&Value>, key: &str) -> Result<Vec<Target>> {
+    let Some(list) = list.filter(|v| !v.is_null()) else { return Ok(Vec::new()) };
+    let wrong = || unsupported(key, format!("{list}, not a list of words"));
+    let words = list.as_array().ok_or_else(wrong)?;
+    words.iter().map(|w| Target::parse(w.as_str().ok_or_else(wrong)?, key)).collect()
+}
+
+fn scheme(group: &Value, at: &str, model_format: &Value) -> Result<Scheme> {
+    let weights = group.get("weights").filter(|w| w.is_object());
+    let weights = weights.ok_or_else(|| unsupported(at, format!("{group}, without `weights`")))?;
+    let key = format!("{at}.weights");
+    expect(group, at, "output_activations", &[Value::Null])?;
+    expect(weights, &key, "num_bits", &[json!(4), json!(8)])?;
+    expect(weights, &key, "type", &[json!("int"), Value::Null])?;
+    expect(weights, &key, "symmetric", &[json!(true), Value::Null])?;
+    expect(weights, &key, "dynamic", &[json!(false), Value::Null])?;
+    // Reordering by activation is done and undone while quantizing; only the old `group` kind stored an order.
+    expect(weights, &key, "actorder", &[Value::Null, json!("weight"), json!("static")])?;
+    let strategy = weights.get("strategy").and_then(Value::as_str);
+    let size = weights.get("group_size").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+    let group_of = match (strategy, size.filter(|n| *n > 0)) {
+        (Some("channel"), _) => Group::Channel,
+        (Some("group") | None, Some(n)) => Group::Size(n),
+        _ => {
+            expect(weights, &key, "strategy", &[json!("channel"), json!("group")])?;
+            let size = weights.get("group_size").unwrap_or(&Value::Null);
+            return Err(unsupported(&format!("{key}.group_size"), format!("{size}, not a size above 0")));
+        }
+    };
+    let own = group.get("format").filter(|f| !f.is_null()).unwrap_or(model_format);
+    let packed = match own.as_str() {
+        Some(PACKED) => true,
+        Some(INT) => false,
+        _ => return Err(unsupported(&format!("{at}.format"), format!("{own}; supported are {PACKED} and {INT}"))),
+    };
+    let bits = if weights.get("num_bits") == Some(&json!(4)) { 4 } else { 8 };
+    Ok(Scheme { bits, group: group_of, int8_activations: activations(group, at)?, packed })
+}
+
+/// Dynamic int8 per token, or none.
+fn activations(group: &Value, at: &str) -> Result<bool> {
+    let Some(inputs) = group.get("input_activations").filter(|v| !v.is_null()) else { return Ok(false) };
+    let key = format!("{at}.input_activations");
+    expect(inputs, &key, "num_bits", &[json!(8)])?;
+    expect(inputs, &key, "type", &[json!("int"), Value::Null])?;
+    expect(inputs, &key, "symmetric", &[json!(true), Value::Null])?;
+    expect(inputs, &key, "dynamic", &[json!(true)])?;
+    expect(inputs, &key, "strategy", &[json!("token")])?;
+    Ok(true)
+}
+
+/// Refuses a value of `object.key` that is not in `allowed`; null stands for absent.
+fn expect(object: &Value, at: &str, key: &str, allowed: &[Value]) -> Result<()> {
+    let value = object.get(key).unwrap_or(&Value::Null);
+    if allowed.contains(value) {
+        return Ok(());
+    }
+    let allowed: Vec<String> = allowed.iter().filter(|v| !v.is_null()).map(Value::to_string).collect();
+    let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(" and ") };
+    Err(unsupported(&format!("{at}.{key}"), format!("{value}; supported: {allowed}")))
+}
+
+/// Collects the schemes of modules as they are written.
+#[derive(Default)]
+pub(super) struct SchemeList {
+    modules: Vec<(String, Role, Option<Scheme>)>,
+}
+
+impl SchemeList {
+    /// Notes a module, and says how its weight is to be stored.
+    pub(super) fn add(&mut self, module: &str, role: Role, weight: &Linear) -> Option<Scheme> {
+        let scheme = match weight {
+            Linear::Float(_) => None,
+            Linear::Quantized(q) => {
+                let int8_activations = q.int8_activations && role == Role::Linear;
+                // What compressed-tensors itself would choose, and the only forms vLLM runs: bytes where activations
+                // are int8, words where they are not. Embeddings are looked up by row, so bytes.
+                let packed = q.bits == 4 || (role == Role::Linear && !int8_activations);
+                // A group as long as the row is a channel.
+                let group = if q.group.len(weight.dims().1) == weight.dims().1 { Group::Channel } else { q.group };
+                Some(Scheme { bits: q.bits, group, int8_activations, packed })
+            }
+        };
+        self.modules.push((module.to_owned(), role, scheme));
+        scheme
+    }
+
+    /// `quantization_config`; `None` when nothing is quantized.
+    pub(super) fn to_json(&self) -> Option<Value> {
+        let mut schemes: Vec<(Role, Scheme)> = Vec::new();
+        for (_, role, scheme) in &self.modules {
+            if let Some(scheme) = scheme
+                && !schemes.contains(&(*role, *scheme))
+            {
+                schemes.push((*role, *scheme));
+            }
+        }
+        let linears = schemes.iter().filter(|(role, _)| *role == Role::Linear).count();
+        let groups: Map<String, Value> = schemes
+            .iter()
+            .enumerate()
+            .map(|(i, (role, scheme))| {
+                let targets = match role {
+                    Role::Linear if linears > 1 => self.patterns(Role::Linear, Some(*scheme)),
+                    Role::Linear => vec!["Linear".to_owned()],
+                    _ => vec!["Embedding".to_owned()],
+                };
+                (format!("group_{i}"), group_json(*scheme, &targets))
+            })
+            .collect();
+        let (_, first) = schemes.first()?;
+        let format = if schemes.iter().all(|(_, s)| s.packed == first.packed) { format_name(*first) } else { MIXED };
+        Some(json!({
+            "config_groups": groups,
+            "format": format,
+            "global_compression_ratio": null,
+            "ignore": if linears > 0 { self.patterns(Role::Linear, None) } else { Vec::new() },
+            "kv_cache_scheme": null,
+            "quant_method": METHOD,
+            "quantization_status": "compressed",
+            "sparsity_config": {},
+            "transform_config": {},
+            "version": "0.20.0",
+        }))
+    }
+
+    /// Patterns that match exactly the modules of one scheme: one for a kind of projection where all layers agree,
+    /// else one a layer. They leave out the prefix, which is `backbone.` in files but `model.` in Hugging Face 5.
+    fn patterns(&self, role: Role, scheme: Option<Scheme>) -> Vec<String> {
+        let leaf = |module: &str| module.rsplit('.').next().unwrap_or_default().to_owned();
+        let mut patterns = Vec::new();
+        for (module, _, _) in self.modules.iter().filter(|(_, r, s)| *r == role && *s == scheme) {
+            let kind = leaf(module);
+            let agreed = self.modules.iter().filter(|(m, r, _)| *r == role && leaf(m) == kind).all(|m| m.2 == scheme);
+            let pattern = match module.split_once(".layers.") {
+                Some(_) if agreed => format!(r"re:.*\.{kind}$"),
+                Some((_, rest)) => format!(r"re:.*\.layers\.{}$", rest.replace('.', r"\.")),
+                None => module.clone(),
+            };
+            if !patterns.contains(&pattern) {
+                patterns.push(pattern);
+            }
+        }
+        patterns
+    }
+}
+
+fn format_name(scheme: Scheme) -> &'static str {
+    if scheme.packed { PACKED } else { INT }
+}
+
+fn group_json(scheme: Scheme, targets: &[String]) -> Value {
+    let arguments = |bits: usize, size: Option<usize>, strategy: &str, dynamic: bool| {
+        json!({
+            "num_bits": bits,
+            "type": "int",
+            "symmetric": true,
+            "group_size": size,
+            "strategy": strategy,
+            "dynamic": dynamic,
+        })
+    };
+    let weights = match scheme.group {
+        Group::Channel => arguments(scheme.bits, None, "channel", false),
+        Group::Size(n) => arguments(scheme.bits, Some(n), "group", false),
+    };
+    json!({
+        "targets": targets,
+        "weights": weights,
+        "input_activations": scheme.int8_activations.then(|| arguments(8, None, "token", true)),
+        "output_activations": null,
+        "format": format_name(scheme),
+    })
+}

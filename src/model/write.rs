@@ -1,0 +1,238 @@
+//! Writes any [`ModelSource`] as a Hugging Face model directory in compressed-tensors format, layer by layer.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::config::uses_conv_bias;
+use super::file::EXTENSION_VERSION;
+use super::names::{Names, Role};
+use super::scheme::Scheme;
+use super::scheme_json::SchemeList;
+use super::{Group, Linear, Mamba2, Mixer, ModelFile, ModelSource, OnlineRotation, QuantizedLinear};
+use crate::checkpoint::{CheckpointWriter, DEFAULT_SHARD_BYTES, Written, pack_bits, packed_words};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor, round_to};
+
+/// What else goes into the directory, and in which form.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// What tensors are called.
+    pub names: Names,
+    /// Type of norms and convolutions. 16 bits lose what folding and rotating put there; F32 costs next to nothing.
+    pub vector_dtype: DType,
+    /// Bytes of tensors a shard may hold.
+    pub max_shard_bytes: u64,
+    /// Files to copy, such as the tokenizer's.
+    pub copy: Vec<PathBuf>,
+    /// Small files to add, such as the recipe: name and text.
+    pub files: Vec<(String, String)>,
+    /// What the model was made from, recorded in the manifest.
+    pub source: Value,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            names: Names::default(),
+            vector_dtype: DType::F32,
+            max_shard_bytes: DEFAULT_SHARD_BYTES,
+            copy: Vec::new(),
+            files: Vec::new(),
+            source: Value::Null,
+        }
+    }
+}
+
+impl WriteOptions {
+    /// Options for a model made from `file`: its names, its tokenizer, and its hashes in the manifest.
+    ///
+    /// # Errors
+    /// Whatever [`crate::checkpoint::Checkpoint::fingerprint`] gives.
+    pub fn like(file: &ModelFile) -> Result<Self> {
+        let checkpoint = file.checkpoint();
+        Ok(Self {
+            names: file.names().clone(),
+            copy: checkpoint.sibling_files(),
+            source: checkpoint.fingerprint()?,
+            ..Self::default()
+        })
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Sizes and place.
+    pub written: Written,
+    /// Modules whose rows are no multiple of their group size. This crate reads them; compressed-tensors (and so
+    /// transformers and vLLM) refuses the model.
+    pub ragged: Vec<String>,
+}
+
+/// Writes `model` to `out`, which must not exist. `config` is the original `config.json`; its `quantization_config`,
+/// `wgquant` and `tie_word_embeddings` keys are set to fit.
+///
+/// # Errors
+/// [`Error::Argument`], [`Error::Io`], [`Error::DiskFull`], and whatever `model` gives. Nothing is at `out` then.
+pub fn write_model(config: &Value, model: &dyn ModelSource, out: &Path, options: &WriteOptions) -> Result<Summary> {
+    let bias = uses_conv_bias(Path::new("config.json"), config)?;
+    if !options.vector_dtype.is_float() {
+        return Err(Error::argument("vector_dtype", format!("{} is no float type", options.vector_dtype)));
+    }
+    let mut to = Output {
+        writer: CheckpointWriter::create(out)?.max_shard_bytes(options.max_shard_bytes),
+        options,
+        schemes: SchemeList::default(),
+        ragged: Vec::new(),
+        bias,
+    };
+    let names = &options.names;
+    to.linear(&names.embedding(), Role::Embedding, &model.embedding()?)?;
+    for index in 0..model.config().blocks.len() {
+        to.layer(index, model)?;
+    }
+    to.vector(&names.norm_f(), &[], &model.norm_f()?)?;
+    let head = model.head()?;
+    if let Some(head) = &head {
+        to.linear(names.head(), Role::Linear, head)?;
+    }
+    let config = finished_config(config, head.is_none(), model.rotation(), &to.schemes)?;
+    to.writer.file("config.json", format!("{config:#}\n").as_bytes())?;
+    for path in &options.copy {
+        to.writer.copy(path)?;
+    }
+    for (name, text) in &options.files {
+        to.writer.file(name, text.as_bytes())?;
+    }
+    Ok(Summary { written: to.writer.finish(options.source.clone())?, ragged: to.ragged })
+}
+
+/// The original configuration with what quantizing changed.
+fn finished_config(config: &Value, tied: bool, rotation: OnlineRotation, schemes: &SchemeList) -> Result<Value> {
+    let not_object = || Error::argument("config", "is no JSON object");
+    let mut config = config.as_object().ok_or_else(not_object)?.clone();
+    config.insert("tie_word_embeddings".into(), json!(tied));
+    config.shift_remove("quantization_config");
+    config.shift_remove("wgquant");
+    if let Some(quantization) = schemes.to_json() {
+        config.insert("quantization_config".into(), quantization);
+    }
+    if rotation != OnlineRotation::default() {
+        config.insert("wgquant".into(), json!({ "version": EXTENSION_VERSION, "rotation": rotation }));
+    }
+    Ok(Value::Object(config))
+}
+
+/// A checkpoint being written, with what must be remembered for its configuration.
+struct Output<'a> {
+    writer: CheckpointWriter,
+    options: &'a WriteOptions,
+    schemes: SchemeList,
+    ragged: Vec<String>,
+    bias: bool,
+}
+
+impl Output<'_> {
+    fn layer(&mut self, index: usize, model: &dyn ModelSource) -> Result<()> {
+        let layer = model.layer(index)?;
+        self.vector(&self.options.names.layer(index, "norm.weight"), &[], &layer.norm)?;
+        let linears: Vec<(&str, &Linear)> = match &layer.mixer {
+            Mixer::Mamba2(m) => {
+                self.mamba2(index, m)?;
+                vec![("mixer.in_proj", &m.in_proj), ("mixer.out_proj", &m.out_proj)]
+            }
+            Mixer::Attention(a) => vec![
+                ("mixer.q_proj", &a.q_proj),
+                ("mixer.k_proj", &a.k_proj),
+                ("mixer.v_proj", &a.v_proj),
+                ("mixer.o_proj", &a.o_proj),
+            ],
+            Mixer::Mlp(m) => vec![("mixer.up_proj", &m.up_proj), ("mixer.down_proj", &m.down_proj)],
+        };
+        for (part, weight) in linears {
+            self.linear(&self.options.names.layer(index, part), Role::Linear, weight)?;
+        }
+        Ok(())
+    }
+
+    fn mamba2(&mut self, index: usize, m: &Mamba2) -> Result<()> {
+        let options = self.options;
+        let name = |part: &str| options.names.layer(index, part);
+        let channels = m.conv_bias.len().max(1);
+        let taps = m.conv_weight.len() / channels;
+        self.vector(&name("mixer.conv1d.weight"), &[channels, 1, taps], &m.conv_weight)?;
+        if self.bias {
+            self.vector(&name("mixer.conv1d.bias"), &[], &m.conv_bias)?;
+        } else if m.conv_bias.iter().any(|b| *b != 0.0) {
+            return Err(Error::argument(
+                name("mixer.conv1d.bias"),
+                "is not 0, but config.json says use_conv_bias false",
+            ));
+        }
+        self.vector(&name("mixer.norm.weight"), &[], &m.norm)?;
+        for (part, values) in [("mixer.dt_bias", &m.dt_bias), ("mixer.A_log", &m.a_log), ("mixer.D", &m.d)] {
+            // An error in the decay compounds over the whole sequence, so these are never rounded.
+            let dtype = options.vector_dtype;
+            let exact = values.iter().all(|v| round_to(dtype, *v).to_bits() == v.to_bits());
+            let dtype = if exact { dtype } else { DType::F32 };
+            self.writer.add(&name(part), &Tensor::from_f32_as(dtype, [values.len()], values)?)?;
+        }
+        Ok(())
+    }
+
+    /// A float parameter of `shape`, or of one axis when that is empty.
+    fn vector(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+        let one = [values.len()];
+        let shape = crate::tensor::Shape::new(if shape.is_empty() { &one } else { shape });
+        self.writer.add(name, &Tensor::from_f32_as(self.options.vector_dtype, shape, values)?)
+    }
+
+    fn linear(&mut self, module: &str, role: Role, weight: &Linear) -> Result<()> {
+        let scheme = self.schemes.add(module, role, weight);
+        match (weight, scheme) {
+            (Linear::Quantized(q), Some(scheme)) => self.quantized(module, q, scheme),
+            (Linear::Float(t), _) => self.writer.add(&format!("{module}.weight"), t),
+            (Linear::Quantized(_), None) => Err(Error::argument(module, "has codes but no scheme")),
+        }
+    }
+
+    fn quantized(&mut self, module: &str, q: &QuantizedLinear, scheme: Scheme) -> Result<()> {
+        let (rows, cols) = (q.codes.shape.rows(), q.codes.shape.cols());
+        check(module, q)?;
+        if let Group::Size(n) = scheme.group
+            && cols % n != 0
+        {
+            self.ragged.push(module.to_owned());
+        }
+        if scheme.packed {
+            let codes: Vec<i8> = q.codes.bytes.iter().map(|b| b.cast_signed()).collect();
+            let words = pack_bits(&codes, q.bits, cols);
+            let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let packed = Tensor::new(DType::U32, [rows, packed_words(q.bits, cols)], bytes)?;
+            self.writer.add(&format!("{module}.weight_packed"), &packed)?;
+            self.writer.add_i64s(&format!("{module}.weight_shape"), &[rows as i64, cols as i64])?;
+        } else {
+            self.writer.add(&format!("{module}.weight"), &q.codes)?;
+        }
+        self.writer.add(&format!("{module}.weight_scale"), &q.scales)
+    }
+}
+
+/// Codes must fit their bits and scales their codes, or the file would not mean what the model does.
+fn check(module: &str, q: &QuantizedLinear) -> Result<()> {
+    let wrong = |what: String| Err(Error::argument(format!("weight `{module}`"), what));
+    if !matches!(q.bits, 4 | 8) {
+        return wrong(format!("has {} bits; 4 and 8 can be stored", q.bits));
+    }
+    let half = 1i16 << (q.bits - 1);
+    if q.codes.dtype != DType::I8 || q.codes.bytes.iter().any(|b| !(-half..half).contains(&i16::from(b.cast_signed())))
+    {
+        return wrong(format!("has codes beyond {} bits", q.bits));
+    }
+    let scales = [q.codes.shape.rows(), q.group.count(q.codes.shape.cols())];
+    if q.scales.shape.dims() != scales || !q.scales.dtype.is_float() {
+        return wrong(format!("has scales {} {}, expected floats {scales:?}", q.scales.dtype, q.scales.shape));
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! compressed-tensors: what this crate writes it reads, and the configuration says what the tensors are.
+
+use serde_json::{Value, json};
+use wgquant::checkpoint::{Checkpoint, StoredType, unpack_bits};
+use wgquant::model::{Group, Linear, Model, ModelFile, Summary, WriteOptions, write_model};
+
+use super::common::{config, edit_json, map_linears, quantize, random, refusal, rewrite, says};
+
+struct Case {
+    temp: tempfile::TempDir,
+    dir: std::path::PathBuf,
+    model: Model,
+    summary: Summary,
+}
+
+/// A model whose layers `f` quantizes, written and opened again; fails unless it is the same.
+fn case(f: impl FnMut(usize, &str, &Linear) -> Linear, embedding: bool) -> Case {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, mut model) = (temp.path().join("q"), random(&config()));
+    map_linears(&mut model, f);
+    if embedding {
+        model.embedding = quantize(&model.embedding, 8, Group::Channel, false);
+    }
+    let summary = write_model(&config(), &model, &dir, &WriteOptions::default()).unwrap();
+    let file = ModelFile::open(&dir).unwrap();
+    assert!(file.is_quantized());
+    assert_eq!(Model::load(&file).unwrap(), model);
+    Case { temp, dir, model, summary }
+}
+
+fn quantization(dir: &std::path::Path) -> Value {
+    Checkpoint::open(dir).unwrap().config()["quantization_config"].clone()
+}
+
+#[test]
+fn w8a8() {
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let q = quantization(&c.dir);
+    assert_eq!(q["format"], "int-quantized");
+    assert_eq!(q["quant_method"], "compressed-tensors");
+    assert_eq!(q["ignore"], json!(["lm_head"]));
+    let group = &q["config_groups"]["group_0"];
+    assert_eq!(group["targets"], json!(["Linear"]));
+    assert_eq!(group["input_activations"]["strategy"], "token");
+    assert_eq!(group["weights"]["strategy"], "channel");
+    let info = Checkpoint::open(&c.dir).unwrap().info("backbone.layers.0.mixer.in_proj.weight").cloned().unwrap();
+    assert_eq!((info.dtype, info.shape), (StoredType::I8, vec![124, 24]));
+}
+
+#[test]
+fn w4_in_groups() {
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), true), false);
+    assert_eq!(quantization(&c.dir)["format"], "pack-quantized");
+    let file = Checkpoint::open(&c.dir).unwrap();
+    let module = "backbone.layers.1.mixer.up_proj";
+    assert_eq!(file.info(&format!("{module}.weight_packed")).unwrap().shape, [40, 3]);
+    assert_eq!(file.i64s(&format!("{module}.weight_shape")).unwrap(), [40, 24]);
+    assert_eq!(file.info(&format!("{module}.weight_scale")).unwrap().shape, [40, 3]);
+    assert!(c.summary.ragged.is_empty(), "{:?}", c.summary.ragged);
+    let words: Vec<u32> = file
+        .tensor(&format!("{module}.weight_packed"))
+        .unwrap()
+        .bytes
+        .chunks(4)
+        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let wgquant::model::Mixer::Mlp(mlp) = &c.model.layers[1].mixer else { panic!() };
+    let Linear::Quantized(q) = &mlp.up_proj else { panic!() };
+    let codes: Vec<u8> = unpack_bits(&words, 4, 24).into_iter().map(i8::cast_unsigned).collect();
+    assert_eq!(q.codes.bytes, codes);
+}
+
+#[test]
+fn w4_by_channel() {
+    let c = case(|_, _, l| quantize(l, 4, Group::Channel, false), false);
+    let group = &quantization(&c.dir)["config_groups"]["group_0"];
+    assert_eq!((&group["weights"]["strategy"], &group["input_activations"]), (&json!("channel"), &Value::Null));
+}
+
+#[test]
+fn w8_without_activations_is_packed_as_vllm_wants_it() {
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, false), false);
+    assert_eq!(quantization(&c.dir)["format"], "pack-quantized");
+}
+
+#[test]
+fn ragged_groups_are_reported() {
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(16), false), false);
+    // 24, 40 and 32 inputs: 16 divides the output of attention and of Mamba (48) only.
+    let wanted = ["in_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj"];
+    assert!(c.summary.ragged.iter().all(|m| wanted.iter().any(|w| m.ends_with(w))), "{:?}", c.summary.ragged);
+    assert_eq!(c.summary.ragged.len(), 7);
+}
+
+#[test]
+fn mixed_schemes() {
+    let c = case(
+        |i, name, l| match (i, name) {
+            (_, "q_proj") => l.clone(),
+            (0, _) | (_, "k_proj" | "v_proj") => quantize(l, 8, Group::Channel, true),
+            _ => quantize(l, 4, Group::Size(8), true),
+        },
+        true,
+    );
+    let q = quantization(&c.dir);
+    assert_eq!(q["format"], "mixed-precision");
+    assert_eq!(q["ignore"], json!([r"re:.*\.q_proj$", "lm_head"]));
+    let groups: Vec<&Value> = q["config_groups"].as_object().unwrap().values().collect();
+    assert_eq!(groups[0]["targets"], json!(["Embedding"]));
+    assert_eq!((&groups[0]["format"], &groups[0]["input_activations"]), (&json!("int-quantized"), &Value::Null));
+    // in_proj differs between layers 0 and 3, so each is named; the prefix is left open.
+    let layers = [r"re:.*\.layers\.0\.mixer\.in_proj$", r"re:.*\.layers\.0\.mixer\.out_proj$"];
+    assert_eq!(groups[1]["targets"], json!([layers[0], layers[1], r"re:.*\.k_proj$", r"re:.*\.v_proj$"]));
+    assert_eq!(groups[2]["format"], "pack-quantized");
+}
+
+#[test]
+fn head_quantized() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, mut model) = (temp.path().join("q"), random(&config()));
+    model.head = model.head.map(|h| quantize(&h, 8, Group::Channel, true));
+    write_model(&config(), &model, &dir, &WriteOptions::default()).unwrap();
+    assert_eq!(Model::load(&ModelFile::open(&dir).unwrap()).unwrap(), model);
+}
+
+#[test]
+fn what_would_compute_otherwise_is_refused() {
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), true), false);
+    let path = c.dir.join("config.json");
+    let original = std::fs::read(&path).unwrap();
+    let cases: [(&str, Value, &[&str]); 12] = [
+        ("/quant_method", json!("gptq"), &["quant_method", "gptq"]),
+        ("/quantization_status", json!("frozen"), &["quantization_status", "frozen"]),
+        ("/kv_cache_scheme", json!({"num_bits": 8}), &["kv_cache_scheme"]),
+        ("/transform_config", json!({"config_groups": {}}), &["transform_config"]),
+        ("/config_groups/group_0/weights/num_bits", json!(3), &["weights.num_bits is 3", "4 and 8"]),
+        ("/config_groups/group_0/weights/symmetric", json!(false), &["weights.symmetric is false"]),
+        ("/config_groups/group_0/weights/strategy", json!("tensor"), &["weights.strategy", "tensor"]),
+        ("/config_groups/group_0/weights/group_size", json!(0), &["weights.group_size is 0"]),
+        ("/config_groups/group_0/weights/actorder", json!("group"), &["weights.actorder", "group"]),
+        ("/config_groups/group_0/input_activations/dynamic", json!(false), &["input_activations.dynamic is false"]),
+        ("/config_groups/group_0/format", json!("float-quantized"), &["format", "float-quantized"]),
+        ("/config_groups/group_0/targets", json!(["re:("]), &["targets", "re:("]),
+    ];
+    for (key, value, parts) in cases {
+        edit_json(&path, |j| *j["quantization_config"].pointer_mut(key).unwrap_or(&mut json!(0)) = value.clone());
+        if key.ends_with("actorder") {
+            edit_json(&path, |j| j["quantization_config"]["config_groups"]["group_0"]["weights"]["actorder"] = value);
+        }
+        says(&refusal(&c.dir), parts);
+        std::fs::write(&path, &original).unwrap();
+    }
+}
+
+#[test]
+fn codes_without_configuration() {
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    edit_json(&c.dir.join("config.json"), |j| j["quantization_config"] = Value::Null);
+    says(&refusal(&c.dir), &["is quantized, but no group", "in_proj.weight"]);
+}
+
+#[test]
+fn group_size_that_contradicts_scales() {
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), true), false);
+    edit_json(&c.dir.join("config.json"), |j| {
+        j["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"] = json!(4);
+    });
+    says(&refusal(&c.dir), &["weight_scale", "[124, 3]", "[124, 6]"]);
+}
+
+#[test]
+fn nan_scales() {
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let out = c.temp.path().join("nan");
+    rewrite(&c.dir, &out, |name, mut t| {
+        if name == "backbone.layers.1.mixer.up_proj.weight_scale" {
+            t.bytes[2..4].copy_from_slice(&half::bf16::NAN.to_le_bytes());
+        }
+        Some(t)
+    });
+    says(&refusal(&out), &["up_proj.weight_scale", "NaN at index 1"]);
+}
+
+#[test]
+fn asymmetric_weights() {
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let (from, out) = (Checkpoint::open(&c.dir).unwrap(), c.temp.path().join("asymmetric"));
+    let mut to = wgquant::checkpoint::CheckpointWriter::create(&out).unwrap();
+    for name in from.names() {
+        to.add(name, &from.tensor(name).unwrap()).unwrap();
+    }
+    let scale = from.tensor("backbone.layers.0.mixer.in_proj.weight_scale").unwrap();
+    to.add("backbone.layers.0.mixer.in_proj.weight_zero_point", &scale).unwrap();
+    to.copy(&c.dir.join("config.json")).unwrap();
+    to.finish(Value::Null).unwrap();
+    says(&refusal(&out), &["weight_zero_point", "asymmetric"]);
+}
+
+#[test]
+fn four_bit_codes_in_bytes_are_checked() {
+    // compressed-tensors stores W4A8 this way when the format is left to it.
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    edit_json(&c.dir.join("config.json"), |j| {
+        j["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] = json!(4);
+    });
+    says(&refusal(&c.dir), &["codes beyond the 4 bits"]);
+}
+
+#[test]
+fn codes_out_of_range_are_not_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut model = random(&config());
+    map_linears(&mut model, |_, _, l| match quantize(l, 8, Group::Channel, false) {
+        Linear::Quantized(q) => Linear::Quantized(wgquant::model::QuantizedLinear { bits: 4, ..q }),
+        float => float,
+    });
+    let err = write_model(&config(), &model, &temp.path().join("x"), &WriteOptions::default()).unwrap_err().to_string();
+    says(&err, &["in_proj", "beyond 4 bits"]);
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,152 @@
+//! What is written is read back, in every layout a model may have on disk.
+
+use serde_json::{Value, json};
+use wgquant::checkpoint::Checkpoint;
+use wgquant::model::{Linear, Model, ModelFile, ModelSource, Names, OnlineRotation, WriteOptions, write_model};
+use wgquant::tensor::DType;
+
+use super::common::{config, edit_json, map_linears, on_disk, random, refusal, rewrite, says, sharded, with};
+
+fn load(dir: &std::path::Path) -> Model {
+    Model::load(&ModelFile::open(dir).unwrap()).unwrap()
+}
+
+#[test]
+fn float_model() {
+    let (_temp, dir) = on_disk(&config(), &WriteOptions::default());
+    let model = random(&config());
+    assert_eq!(load(&dir), model);
+    let file = ModelFile::open(&dir).unwrap();
+    assert_eq!(file.bytes(), file.parameters() * 4);
+    assert!(!file.is_quantized());
+}
+
+#[test]
+fn sharded_is_the_same_as_a_single_file() {
+    let (_a, single) = on_disk(&config(), &WriteOptions::default());
+    let (_b, parts) = sharded();
+    assert!(parts.join("model.safetensors.index.json").is_file());
+    let names = std::fs::read_dir(&parts).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut shards: Vec<String> = names.filter(|n| n.ends_with(".safetensors")).collect();
+    shards.sort();
+    let total = shards.len();
+    let want: Vec<String> = (1..=total).map(|i| format!("model-{i:05}-of-{total:05}.safetensors")).collect();
+    assert!(total > 2 && shards == want, "{shards:?}");
+    assert_eq!(load(&single), load(&parts));
+}
+
+#[test]
+fn model_prefix_and_new_names() {
+    let (temp, dir) = on_disk(&config(), &WriteOptions::default());
+    let from = Checkpoint::open(&dir).unwrap();
+    let out = temp.path().join("renamed");
+    let mut to = wgquant::checkpoint::CheckpointWriter::create(&out).unwrap();
+    for name in from.names() {
+        let new = name.replace("backbone.", "model.").replace(".embeddings.", ".embed_tokens.");
+        to.add(&new, &from.tensor(name).unwrap()).unwrap();
+    }
+    to.copy(&dir.join("config.json")).unwrap();
+    to.finish(Value::Null).unwrap();
+    assert_eq!(load(&out), load(&dir));
+
+    // Written again, the names stay.
+    let (file, again) = (ModelFile::open(&out).unwrap(), temp.path().join("again"));
+    write_model(file.checkpoint().config(), &file, &again, &WriteOptions::like(&file).unwrap()).unwrap();
+    let again = ModelFile::open(&again).unwrap();
+    assert_ne!(again.names(), &Names::default());
+    assert!(again.checkpoint().info("model.embed_tokens.weight").is_some());
+}
+
+#[test]
+fn tied_head_is_the_embedding_even_when_stored() {
+    let (temp, dir) = on_disk(&config(), &WriteOptions::default());
+    edit_json(&dir.join("config.json"), |j| j["tie_word_embeddings"] = json!(true));
+    assert!(ModelFile::open(&dir).unwrap().head().unwrap().is_none());
+    let out = temp.path().join("tied");
+    rewrite(&dir, &out, |name, t| (name != "lm_head.weight").then_some(t));
+    assert!(load(&out).head.is_none());
+    // Untying is written as such.
+    let (untied, mut model) = (temp.path().join("untied"), load(&out));
+    model.head = Some(model.embedding.clone());
+    write_model(&with(json!({"tie_word_embeddings": true})), &model, &untied, &WriteOptions::default()).unwrap();
+    assert_eq!(load(&untied).head, Some(model.embedding));
+}
+
+#[test]
+fn every_float_type_is_read_exactly() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let (temp, dir) = on_disk(&config(), &WriteOptions::default());
+        let out = temp.path().join("typed");
+        let convert = |t: &wgquant::tensor::Tensor| {
+            wgquant::tensor::Tensor::from_f32_as(dtype, t.shape, &t.to_f32().unwrap()).unwrap()
+        };
+        rewrite(&dir, &out, |_, t| Some(convert(&t)));
+        let mut want = random(&config());
+        let cast = |l: &Linear| match l {
+            Linear::Float(t) => Linear::Float(convert(t)),
+            Linear::Quantized(_) => unreachable!(),
+        };
+        map_linears(&mut want, |_, _, l| cast(l));
+        let got = load(&out);
+        assert_eq!(got.embedding, cast(&want.embedding));
+        let wgquant::model::Mixer::Mamba2(a) = &want.layers[0].mixer else { panic!() };
+        let wgquant::model::Mixer::Mamba2(b) = &got.layers[0].mixer else { panic!() };
+        assert_eq!(a.in_proj, b.in_proj);
+        let rounded: Vec<f32> = a.conv_weight.iter().map(|v| wgquant::tensor::round_to(dtype, *v)).collect();
+        assert_eq!(b.conv_weight, rounded);
+    }
+}
+
+#[test]
+fn sixteen_bit_vectors_never_round_the_decay() {
+    let options = WriteOptions { vector_dtype: DType::BF16, ..WriteOptions::default() };
+    let (_temp, dir) = on_disk(&config(), &options);
+    let (got, want) = (load(&dir), random(&config()));
+    let wgquant::model::Mixer::Mamba2(a) = &want.layers[0].mixer else { panic!() };
+    let wgquant::model::Mixer::Mamba2(b) = &got.layers[0].mixer else { panic!() };
+    assert_eq!((&a.a_log, &a.d, &a.dt_bias), (&b.a_log, &b.d, &b.dt_bias));
+    assert_ne!(a.norm, b.norm);
+}
+
+#[test]
+fn convolution_without_bias() {
+    let config = with(json!({"use_conv_bias": false}));
+    let mut model = random(&config);
+    let temp = tempfile::tempdir().unwrap();
+    let err = write_model(&config, &model, &temp.path().join("a"), &WriteOptions::default()).unwrap_err().to_string();
+    says(&err, &["conv1d.bias", "use_conv_bias"]);
+    for layer in &mut model.layers {
+        if let wgquant::model::Mixer::Mamba2(m) = &mut layer.mixer {
+            m.conv_bias.fill(0.0);
+        }
+    }
+    write_model(&config, &model, &temp.path().join("b"), &WriteOptions::default()).unwrap();
+    assert_eq!(load(&temp.path().join("b")), model);
+}
+
+#[test]
+fn pure_mamba2() {
+    let config = json!({
+        "model_type": "mamba2", "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_heads": 4,
+        "head_dim": 12, "state_size": 6, "n_groups": 1, "expand": 2, "tie_word_embeddings": true,
+    });
+    let (_temp, dir) = on_disk(&config, &WriteOptions::default());
+    assert_eq!(load(&dir), random(&config));
+}
+
+#[test]
+fn rotation_is_kept_and_checked() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("rotated");
+    let mut model = random(&config());
+    model.rotation = OnlineRotation { out_proj: Some(24), down_proj: Some(20) };
+    write_model(&config(), &model, &dir, &WriteOptions::default()).unwrap();
+    assert_eq!(load(&dir), model);
+    let path = dir.join("config.json");
+    edit_json(&path, |j| j["wgquant"]["rotation"]["down_proj"] = json!(7));
+    says(&refusal(&dir), &["wgquant.rotation.down_proj is 7", "does not divide 40"]);
+    edit_json(&path, |j| j["wgquant"]["rotation"] = json!({"up_proj": 8}));
+    says(&refusal(&dir), &["wgquant", "up_proj"]);
+    edit_json(&path, |j| j["wgquant"] = json!({"version": 2}));
+    says(&refusal(&dir), &["wgquant.version is 2", "newer"]);
+}

@@ -1,0 +1,155 @@
+//! A checkpoint appears whole or not at all, and its manifest tells what is in it.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use wgquant::checkpoint::{CheckpointWriter, MANIFEST};
+use wgquant::error::{Error, Result};
+use wgquant::model::{
+    Layer, Linear, Model, ModelConfig, ModelFile, ModelSource, OnlineRotation, WriteOptions, write_model,
+};
+use wgquant::tensor::{DType, Tensor};
+
+use super::common::{config, on_disk, random, says};
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect()
+}
+
+#[test]
+fn output_directory_that_exists() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("model");
+    fs::create_dir(&out).unwrap();
+    let err = write_model(&config(), &random(&config()), &out, &WriteOptions::default()).unwrap_err().to_string();
+    says(&err, &["model exists", "choose another or remove it"]);
+    assert_eq!(entries(temp.path()), [out]);
+}
+
+#[test]
+fn output_directory_that_appears_meanwhile_is_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("model");
+    let mut writer = CheckpointWriter::create(&out).unwrap();
+    writer.add("x", &Tensor::from_f32([2], &[1.0, 2.0])).unwrap();
+    fs::create_dir(&out).unwrap();
+    says(&writer.finish(Value::Null).unwrap_err().to_string(), &["exists"]);
+    assert_eq!(entries(temp.path()), std::slice::from_ref(&out));
+    assert!(entries(&out).is_empty());
+}
+
+/// A model that, once its first layer is asked for, makes `data` in the unfinished output a full disk.
+struct FillsDisk<'a> {
+    model: Model,
+    parent: &'a Path,
+    file: &'a str,
+    filled: Cell<bool>,
+}
+
+impl ModelSource for FillsDisk<'_> {
+    fn config(&self) -> &ModelConfig {
+        &self.model.config
+    }
+    fn rotation(&self) -> OnlineRotation {
+        self.model.rotation
+    }
+    fn embedding(&self) -> Result<Linear> {
+        let [partial] = entries(self.parent).try_into().expect("one unfinished directory");
+        assert!(partial.file_name().unwrap().to_str().unwrap().starts_with(".model.partial-"));
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("/dev/full", partial.join(self.file)).unwrap();
+        self.filled.set(true);
+        self.model.embedding()
+    }
+    fn layer(&self, index: usize) -> Result<Layer> {
+        self.model.layer(index)
+    }
+    fn norm_f(&self) -> Result<Vec<f32>> {
+        self.model.norm_f()
+    }
+    fn head(&self) -> Result<Option<Linear>> {
+        self.model.head()
+    }
+}
+
+/// Writing to `/dev/full` fails as a full disk does, in the kernel; every kind of file meets it once.
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk() {
+    for (file, shard_bytes) in [
+        ("shard-0.data", 1 << 30),
+        ("shard-3.data", 10_000),
+        ("shard-0", 1 << 30),
+        ("config.json", 1 << 30),
+        (MANIFEST, 1 << 30),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let out = temp.path().join("model");
+        let source = FillsDisk { model: random(&config()), parent: temp.path(), file, filled: Cell::new(false) };
+        let options = WriteOptions { max_shard_bytes: shard_bytes, ..WriteOptions::default() };
+        let err = write_model(&config(), &source, &out, &options).unwrap_err();
+        assert!(source.filled.get() && matches!(err, Error::DiskFull { .. }), "{err}");
+        says(&err.to_string(), &[file, "no space left", "free some space", "model"]);
+        assert!(entries(temp.path()).is_empty(), "left behind: {:?}", entries(temp.path()));
+    }
+}
+
+#[test]
+fn manifest_lists_every_file_with_its_hash() {
+    let temp = tempfile::tempdir().unwrap();
+    let notes = vec![("recipe.toml".to_owned(), "bits = 8\n".to_owned())];
+    fs::write(temp.path().join("tokenizer.json"), "{}").unwrap();
+    let options = WriteOptions {
+        files: notes,
+        copy: vec![temp.path().join("tokenizer.json")],
+        max_shard_bytes: 10_000,
+        source: json!({"from": "x"}),
+        ..WriteOptions::default()
+    };
+    let (_dir, dir) = on_disk(&config(), &options);
+    let manifest: Value = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
+    assert_eq!(manifest["source"]["from"], "x");
+    assert!(manifest["tool"].as_str().unwrap().starts_with("wgquant "));
+    let mut names: Vec<String> = Vec::new();
+    for path in entries(&dir).into_iter().filter(|p| !p.ends_with(MANIFEST)) {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let bytes = fs::read(&path).unwrap();
+        let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(manifest["files"][&name], json!({"bytes": bytes.len(), "sha256": hash}), "{name}");
+        names.push(name);
+    }
+    assert_eq!(names.len(), manifest["files"].as_object().unwrap().len());
+    assert!(names.contains(&"recipe.toml".to_owned()) && names.contains(&"tokenizer.json".to_owned()));
+    let file = ModelFile::open(&dir).unwrap();
+    let norm = file.checkpoint().tensor("backbone.norm_f.weight").unwrap();
+    let hash: String = Sha256::digest(&norm.bytes).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(manifest["tensors"]["backbone.norm_f.weight"]["sha256"], hash);
+}
+
+#[test]
+fn tensors_are_aligned_and_written_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("model");
+    let mut writer = CheckpointWriter::create(&out).unwrap();
+    writer.add("a", &Tensor::new(DType::I8, [3], vec![1, 2, 3]).unwrap()).unwrap();
+    writer.add("b", &Tensor::from_f32([1], &[1.5])).unwrap();
+    writer.add_i64s("c", &[7]).unwrap();
+    says(&writer.add("a", &Tensor::from_f32([1], &[1.0])).unwrap_err().to_string(), &["`a`", "before"]);
+    says(&writer.file("../x", b"").unwrap_err().to_string(), &["../x", "plain name"]);
+    writer.file("config.json", b"{}").unwrap();
+    let written = writer.finish(Value::Null).unwrap();
+    assert_eq!((written.tensor_bytes, written.shards), (15, 1));
+    let bytes = fs::read(out.join("model.safetensors")).unwrap();
+    let header: Value =
+        serde_json::from_slice(&bytes[8..8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize]).unwrap();
+    assert_eq!(header["c"]["data_offsets"], json!([0, 8]));
+    assert_eq!(header["b"]["data_offsets"], json!([8, 12]));
+    let read = wgquant::checkpoint::Checkpoint::open(&out).unwrap();
+    assert_eq!(read.tensor("a").unwrap().bytes, [1, 2, 3]);
+    assert_eq!(read.i64s("c").unwrap(), [7]);
+    let total: u64 = entries(&out).iter().map(|p| p.metadata().unwrap().len()).sum();
+    assert_eq!(written.file_bytes, total);
+}
