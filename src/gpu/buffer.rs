@@ -59,28 +59,29 @@ impl DeviceTensor {
         self.words() * 4
     }
 
-    /// The first `rows` rows of a `[rows, cols]` tensor, sharing its memory.
+    /// The start of this memory as a tensor of another dtype and shape.
     ///
     /// # Errors
-    /// [`Error::Argument`] when there are fewer.
-    pub fn first_rows(&self, rows: usize) -> Result<Self> {
-        if rows > self.shape.rows() {
-            return Err(Error::argument("first_rows", format!("{rows} rows of a tensor {}", self.shape)));
-        }
-        Ok(Self { shape: Shape::new(&[rows, self.shape.cols()]), ..self.clone() })
-    }
-
-    /// The same memory under another shape with as many elements (and the same rows for packed types).
-    ///
-    /// # Errors
-    /// [`Error::Argument`] when the word counts differ.
-    pub fn reshaped(&self, shape: impl Into<Shape>) -> Result<Self> {
+    /// [`Error::Argument`] when it is too small.
+    pub fn view(&self, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        let view = Self { shape, ..self.clone() };
-        if view.words() != self.words() {
-            return Err(Error::argument("reshaped", format!("{} as {shape}", self.shape)));
+        let view = Self { shape, dtype, ..self.clone() };
+        if view.words() > self.words() {
+            return Err(Error::argument("view", format!("{dtype} {shape} in {} {}", self.dtype, self.shape)));
         }
         Ok(view)
+    }
+
+    /// Row `row` of a `[rows, cols]` tensor. Its offset suits copies; bindings want multiples of 256 bytes.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is none.
+    pub fn row(&self, row: usize) -> Result<Self> {
+        if row >= self.shape.rows() {
+            return Err(Error::argument("row", format!("{row} of a tensor {}", self.shape)));
+        }
+        let offset = self.offset + row * self.row_words() * 4;
+        Ok(Self { offset, shape: Shape::new(&[1, self.shape.cols()]), ..self.clone() })
     }
 }
 

@@ -82,3 +82,8 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], nmse: f64) {
     let (e, worst) = check::error(got, want);
     assert!(e <= nmse, "NMSE {e:.3e} above {nmse:.0e}; worst at {worst}: {} for {}", got[worst], want[worst]);
 }
+
+/// The small trained model in the repository.
+pub(crate) fn nano() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/nano")
+}

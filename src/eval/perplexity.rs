@@ -1,0 +1,196 @@
+//! Perplexity over windows, and two models in lockstep over the same windows.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::data::Windows;
+use super::logits::{Scored, kl, score};
+use super::stats::mean_and_error;
+use crate::error::Result;
+use crate::runtime::Engine;
+
+/// Tokens fed at a time: bounds the logits held on the host.
+const PIECE: usize = 256;
+
+/// Called after each window with windows done and in all.
+pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
+
+/// Perplexity of one model.
+#[derive(Clone, Debug, Serialize)]
+pub struct Perplexity {
+    /// exp of the mean negative log-likelihood of all targets.
+    pub perplexity: f64,
+    /// Standard error over windows (delta method); `None` for one window.
+    pub perplexity_stderr: Option<f64>,
+    /// Mean negative log-likelihood of each window, nats.
+    pub nll_per_window: Vec<f64>,
+    /// Targets scored.
+    pub tokens: usize,
+    /// Seconds it took, everything included.
+    pub seconds: f64,
+}
+
+/// One model against a base, window by window over the same tokens.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The model.
+    #[serde(flatten)]
+    pub model: Perplexity,
+    /// The base.
+    pub base: Perplexity,
+    /// Perplexity of the model over the base's.
+    pub perplexity_ratio: f64,
+    /// Its standard error, from the paired differences of the windows.
+    pub perplexity_ratio_stderr: Option<f64>,
+    /// Mean KL(base || model) in nats per token, over the whole vocabulary.
+    pub mean_kl: f64,
+    /// Its standard error over windows.
+    pub mean_kl_stderr: Option<f64>,
+    /// Share of tokens whose most likely next token is the same, 0 to 1.
+    pub top1_agreement: f64,
+    /// Its standard error over windows.
+    pub top1_agreement_stderr: Option<f64>,
+    /// Mean KL of each window.
+    pub kl_per_window: Vec<f64>,
+}
+
+/// Sums of one window of one model.
+fn totals(per_window: &[f64], windows: &Windows, seconds: f64) -> Perplexity {
+    let tokens = windows.targets();
+    let weighted: f64 = per_window.iter().zip(&windows.0).map(|(nll, w)| nll * (w.len() - 1) as f64).sum();
+    let perplexity = (weighted / tokens as f64).exp();
+    let (_, error) = mean_and_error(per_window);
+    Perplexity {
+        perplexity,
+        perplexity_stderr: error.map(|e| e * perplexity),
+        nll_per_window: per_window.to_vec(),
+        tokens,
+        seconds,
+    }
+}
+
+/// Logits of `tokens`, `[tokens, vocab]`.
+async fn logits_of(engine: &mut Engine, tokens: &[u32]) -> Result<Vec<f32>> {
+    let mut all = Vec::with_capacity(tokens.len() * engine.config().vocab_size);
+    engine
+        .feed_all(tokens, |_, logits| {
+            all.extend_from_slice(logits);
+            Ok(())
+        })
+        .await?;
+    Ok(all)
+}
+
+fn score_rows(logits: &[f32], vocab: usize, targets: &[u32]) -> Vec<Scored> {
+    logits.par_chunks(vocab).zip(targets).map(|(row, target)| score(row, *target)).collect()
+}
+
+/// Perplexity of a model: every window from a fresh state, every token after the first a target.
+///
+/// # Errors
+/// As [`Engine::feed_all`].
+pub async fn perplexity(engine: &mut Engine, windows: &Windows, progress: Progress<'_>) -> Result<Perplexity> {
+    let start = std::time::Instant::now();
+    let vocab = engine.config().vocab_size;
+    let mut per_window = Vec::new();
+    for (i, window) in windows.0.iter().enumerate() {
+        engine.reset()?;
+        let mut nll = 0.0;
+        let inputs = &window[..window.len() - 1];
+        for (piece, targets) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)) {
+            let logits = logits_of(engine, piece).await?;
+            nll += score_rows(&logits, vocab, targets).iter().map(|s| s.nll).sum::<f64>();
+        }
+        per_window.push(nll / inputs.len() as f64);
+        progress(i + 1, windows.0.len());
+    }
+    Ok(totals(&per_window, windows, start.elapsed().as_secs_f64()))
+}
+
+/// What one window adds to a comparison, means over its targets.
+#[derive(Clone, Copy, Default)]
+struct Pair {
+    base_nll: f64,
+    nll: f64,
+    kl: f64,
+    same_top: f64,
+}
+
+/// Runs `base` and `model` in lockstep; no logits are kept beyond a few hundred tokens.
+///
+/// # Errors
+/// As [`perplexity`]; [`crate::Error::Argument`] when the vocabularies differ.
+pub async fn compare(
+    base: &mut Engine,
+    model: &mut Engine,
+    windows: &Windows,
+    progress: Progress<'_>,
+) -> Result<Comparison> {
+    let vocab = base.config().vocab_size;
+    if model.config().vocab_size != vocab {
+        let reason = format!("the base has a vocabulary of {vocab}, the model of {}", model.config().vocab_size);
+        return Err(crate::Error::argument("--base", reason));
+    }
+    let (mut base_seconds, mut seconds) = (0.0, 0.0);
+    let mut pairs = Vec::new();
+    for (i, window) in windows.0.iter().enumerate() {
+        base.reset()?;
+        model.reset()?;
+        let mut sum = Pair::default();
+        let inputs = &window[..window.len() - 1];
+        for (piece, targets) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)) {
+            let start = std::time::Instant::now();
+            let p = logits_of(base, piece).await?;
+            base_seconds += start.elapsed().as_secs_f64();
+            let start = std::time::Instant::now();
+            let q = logits_of(model, piece).await?;
+            seconds += start.elapsed().as_secs_f64();
+            add_piece(&mut sum, &p, &q, vocab, targets);
+        }
+        let n = inputs.len() as f64;
+        pairs.push(Pair { base_nll: sum.base_nll / n, nll: sum.nll / n, kl: sum.kl / n, same_top: sum.same_top / n });
+        progress(i + 1, windows.0.len());
+    }
+    Ok(summary(&pairs, windows, base_seconds, seconds))
+}
+
+fn add_piece(sum: &mut Pair, p: &[f32], q: &[f32], vocab: usize, targets: &[u32]) {
+    let rows = p.par_chunks(vocab).zip(q.par_chunks(vocab)).zip(targets);
+    let rows: Vec<Pair> = rows
+        .map(|((p, q), target)| {
+            let (a, b) = (score(p, *target), score(q, *target));
+            let kl = kl(p, a.log_sum, q, b.log_sum);
+            Pair { base_nll: a.nll, nll: b.nll, kl, same_top: f64::from(u8::from(a.top == b.top)) }
+        })
+        .collect();
+    for row in rows {
+        sum.base_nll += row.base_nll;
+        sum.nll += row.nll;
+        sum.kl += row.kl;
+        sum.same_top += row.same_top;
+    }
+}
+
+fn summary(pairs: &[Pair], windows: &Windows, base_seconds: f64, seconds: f64) -> Comparison {
+    let column = |f: fn(&Pair) -> f64| -> Vec<f64> { pairs.iter().map(f).collect() };
+    let base = totals(&column(|p| p.base_nll), windows, base_seconds);
+    let model = totals(&column(|p| p.nll), windows, seconds);
+    let perplexity_ratio = model.perplexity / base.perplexity;
+    let (_, ratio_error) = mean_and_error(&column(|p| p.nll - p.base_nll));
+    // Means weigh windows by their targets; windows of one length make it the plain mean.
+    let weighted = |f: fn(&Pair) -> f64| {
+        let sum: f64 = pairs.iter().zip(&windows.0).map(|(p, w)| f(p) * (w.len() - 1) as f64).sum();
+        sum / windows.targets() as f64
+    };
+    Comparison {
+        perplexity_ratio,
+        perplexity_ratio_stderr: ratio_error.map(|e| e * perplexity_ratio),
+        mean_kl: weighted(|p| p.kl),
+        mean_kl_stderr: mean_and_error(&column(|p| p.kl)).1,
+        top1_agreement: weighted(|p| p.same_top),
+        top1_agreement_stderr: mean_and_error(&column(|p| p.same_top)).1,
+        kl_per_window: column(|p| p.kl),
+        base,
+        model,
+    }
+}

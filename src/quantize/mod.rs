@@ -1,0 +1,7 @@
+//! Weights to codes and scales.
+
+mod rtn;
+mod scheme;
+
+pub use rtn::quantize_linear;
+pub use scheme::{Bits, Scheme, quantize_head, quantize_layer};

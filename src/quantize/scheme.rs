@@ -1,0 +1,143 @@
+//! Which parts of a model get which bits.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::rtn::quantize_linear;
+use crate::error::{Error, Result};
+use crate::gpu::Device;
+use crate::model::{Group, Layer, Linear, Mixer};
+use crate::tensor::DType;
+
+/// Weight and activation bits of the linear layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bits {
+    /// int8 weights per channel, int8 activations per token.
+    W8A8,
+    /// int4 weights, int8 activations per token.
+    W4A8,
+    /// int4 weights, float activations.
+    W4A16,
+}
+
+impl Bits {
+    /// Every scheme.
+    pub const ALL: [Self; 3] = [Self::W8A8, Self::W4A8, Self::W4A16];
+
+    /// Bits of a weight.
+    #[must_use]
+    pub fn weight(self) -> usize {
+        if self == Self::W8A8 { 8 } else { 4 }
+    }
+
+    /// Are activations int8?
+    #[must_use]
+    pub fn int8_activations(self) -> bool {
+        self != Self::W4A16
+    }
+}
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::W8A8 => "w8a8",
+            Self::W4A8 => "w4a8",
+            Self::W4A16 => "w4a16",
+        })
+    }
+}
+
+impl FromStr for Bits {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|b| b.to_string() == text.to_ascii_lowercase());
+        found.ok_or_else(|| Error::argument("--scheme", format!("`{text}` is not one of w8a8, w4a8, w4a16")))
+    }
+}
+
+/// What to quantize and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scheme {
+    /// Bits of the linear layers and the head.
+    pub bits: Bits,
+    /// Group of the 4-bit weights; 8-bit ones have one scale a channel.
+    pub group: Group,
+    /// Quantize the embedding to int8 by row.
+    pub embedding: bool,
+    /// Type scales are stored in.
+    pub scale_dtype: DType,
+}
+
+impl Scheme {
+    /// The group of a weight of `cols` inputs. A row must be whole groups, or other tools refuse the file: where
+    /// it is not, the largest smaller group that fits is taken.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when none of at least 16 fits.
+    pub fn group_of(&self, cols: usize) -> Result<Group> {
+        match self.group {
+            _ if self.bits == Bits::W8A8 => Ok(Group::Channel),
+            Group::Size(n) if n < cols => {
+                let fits = (16..=n).rev().find(|g| cols % g == 0 && g % 8 == 0);
+                fits.map(Group::Size).ok_or_else(|| {
+                    Error::argument(
+                        "--group-size",
+                        format!("no group of 16 to {n} divides rows of {cols}; pass --group-size channel"),
+                    )
+                })
+            }
+            _ => Ok(Group::Channel),
+        }
+    }
+
+    async fn linear(&self, device: &Device, linear: &Linear) -> Result<Linear> {
+        let bits = self.bits;
+        let group = self.group_of(linear.dims().1)?;
+        let q = quantize_linear(device, linear, bits.weight(), group, self.scale_dtype, bits.int8_activations());
+        Ok(Linear::Quantized(q.await?))
+    }
+}
+
+/// A block with its linear layers quantized; everything else is as it was.
+///
+/// # Errors
+/// As [`quantize_linear`].
+pub async fn quantize_layer(device: &Device, mut layer: Layer, scheme: &Scheme) -> Result<Layer> {
+    let linears: Vec<&mut Linear> = match &mut layer.mixer {
+        Mixer::Mamba2(m) => vec![&mut m.in_proj, &mut m.out_proj],
+        Mixer::Attention(a) => vec![&mut a.q_proj, &mut a.k_proj, &mut a.v_proj, &mut a.o_proj],
+        Mixer::Mlp(m) => vec![&mut m.up_proj, &mut m.down_proj],
+    };
+    for linear in linears {
+        *linear = scheme.linear(device, linear).await?;
+    }
+    Ok(layer)
+}
+
+/// Embedding and head. The embedding is int8 by row, or stays float; a tied head shares it, so a tied
+/// embedding stays float under float activations.
+///
+/// # Errors
+/// As [`quantize_linear`].
+pub async fn quantize_head(
+    device: &Device,
+    embedding: Linear,
+    head: Option<Linear>,
+    scheme: &Scheme,
+) -> Result<(Linear, Option<Linear>)> {
+    let head = match head {
+        Some(head) => Some(scheme.linear(device, &head).await?),
+        None => None,
+    };
+    let keep = !scheme.embedding || (head.is_none() && !scheme.bits.int8_activations());
+    if keep {
+        return Ok((embedding, head));
+    }
+    let embedding = quantize_linear(device, &embedding, 8, Group::Channel, scheme.scale_dtype, false).await?;
+    Ok((Linear::Quantized(embedding), head))
+}

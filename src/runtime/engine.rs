@@ -1,0 +1,343 @@
+//! A model on a device: prefill of any length, decode, and the logits of either.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use super::forward::Forward;
+use super::scratch::Scratch;
+use super::state::State;
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Plan, Recording};
+use crate::kernels::{self, Sampling};
+use crate::model::{ModelConfig, ModelSource, OnlineRotation};
+use crate::tensor::DType;
+
+/// Sizes and switches of an [`Engine`].
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Most tokens a sequence may have: the length of the key/value caches.
+    pub context: usize,
+    /// Most tokens of one pass; longer prompts are cut, the state is carried.
+    pub pass_tokens: usize,
+    /// Clamp dt to `time_step_min` in prefill only, as transformers does (a known fault, kept for comparisons).
+    pub transformers_dt_clamp: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { context: 4096, pass_tokens: 512, transformers_dt_clamp: false }
+    }
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Next {
+    /// The most likely one.
+    Greedy,
+    /// Drawn.
+    Sample(Sampling),
+}
+
+/// Which logits a pass ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Logits {
+    None,
+    Last,
+    All,
+}
+
+/// A model with its state for one sequence.
+pub struct Engine {
+    device: Device,
+    config: ModelConfig,
+    rotation: OnlineRotation,
+    options: EngineOptions,
+    weights: Weights,
+    state: State,
+    scratch: Scratch,
+    /// Logits of all tokens of a pass; made when first asked for.
+    all_logits: Option<DeviceTensor>,
+    passes: HashMap<(usize, Logits), Recording>,
+    choosers: Vec<(Next, Recording)>,
+}
+
+impl Engine {
+    /// Uploads a model and allocates its state.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] when a tensor does not fit the adapter, and whatever reading the source gives.
+    pub fn new(device: &Device, source: &dyn ModelSource, options: EngineOptions) -> Result<Self> {
+        let config = source.config().clone();
+        if options.context == 0 || options.pass_tokens == 0 {
+            return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
+        }
+        let options = EngineOptions { pass_tokens: options.pass_tokens.min(options.context), ..options };
+        Ok(Self {
+            weights: Weights::upload(device, source)?,
+            state: State::new(device, &config, options.context)?,
+            scratch: Scratch::new(device, &config, options.pass_tokens)?,
+            rotation: source.rotation(),
+            device: device.clone(),
+            config,
+            options,
+            all_logits: None,
+            passes: HashMap::new(),
+            choosers: Vec::new(),
+        })
+    }
+
+    /// The model's configuration.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The device it runs on.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The sequence's state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Tokens processed since the last reset.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.state.tokens
+    }
+
+    /// Starts a new sequence.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    pub fn reset(&mut self) -> Result<()> {
+        self.state.reset(&self.device)
+    }
+
+    /// Processes tokens; the logits of the last are then ready for [`Engine::logits`] and [`Engine::choose`].
+    /// One token is a decode step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is no token, an id is not in the vocabulary, or the context is full.
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
+        self.check(tokens)?;
+        let pieces: Vec<&[u32]> = tokens.chunks(self.options.pass_tokens).collect();
+        for (i, piece) in pieces.iter().enumerate() {
+            self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
+            let logits = if i + 1 == pieces.len() { Logits::Last } else { Logits::None };
+            self.pass(piece.len(), logits)?;
+        }
+        Ok(())
+    }
+
+    /// Processes tokens and gives the logits of every one: `sink(first, logits)` with `logits` `[n, vocab]` of
+    /// the tokens from `first` on, pass by pass.
+    ///
+    /// # Errors
+    /// As [`Engine::feed`], and whatever `sink` gives.
+    pub async fn feed_all(&mut self, tokens: &[u32], mut sink: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+        self.check(tokens)?;
+        let mut first = 0;
+        for piece in tokens.chunks(self.options.pass_tokens) {
+            self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
+            self.pass(piece.len(), Logits::All)?;
+            let all = self.all_logits()?.view(DType::F32, [piece.len(), self.config.vocab_size])?;
+            sink(first, &self.device.read_f32(&all).await?)?;
+            first += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Logits of the last token fed, `[vocab]`.
+    ///
+    /// # Errors
+    /// As [`Device::read_f32`].
+    pub async fn logits(&self) -> Result<Vec<f32>> {
+        self.device.read_f32(&self.scratch.logits).await
+    }
+
+    /// Seeds the sampler.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    pub fn seed(&mut self, seed: u32) -> Result<()> {
+        self.device.write(&self.scratch.rng, &[seed, 0])
+    }
+
+    /// Chooses a token from the last logits, on the device, and reads back its id.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub async fn choose(&mut self, next: Next) -> Result<u32> {
+        if !self.choosers.iter().any(|(n, _)| *n == next) {
+            let recording = self.record_choice(next)?;
+            self.choosers.push((next, recording));
+        }
+        if let Some((_, recording)) = self.choosers.iter().find(|(n, _)| *n == next) {
+            recording.run()?;
+        }
+        Ok(self.device.read(&self.scratch.next).await?[0])
+    }
+
+    /// Continues after `prompt` until `max_new` tokens, an end-of-sequence token or `on_token` breaks.
+    ///
+    /// # Errors
+    /// As [`Engine::feed`].
+    pub async fn generate(
+        &mut self,
+        prompt: &[u32],
+        max_new: usize,
+        next: Next,
+        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Vec<u32>> {
+        self.feed(prompt)?;
+        let mut out = Vec::new();
+        while out.len() < max_new {
+            let id = self.choose(next).await?;
+            if self.config.eos.contains(&id) {
+                break;
+            }
+            out.push(id);
+            if on_token(id).is_break() || out.len() == max_new {
+                break;
+            }
+            self.feed(&[id])?;
+        }
+        Ok(out)
+    }
+
+    /// Processes tokens in one pass and gives, by name, the stream entering each block (`hidden.{i}`), the
+    /// normed stream (`norm_f`) and the logits, each `[tokens, ·]`.
+    ///
+    /// # Errors
+    /// As [`Engine::feed`]; [`Error::Argument`] when the tokens are more than one pass takes.
+    pub async fn trace(&mut self, tokens: &[u32]) -> Result<Vec<(String, Vec<f32>)>> {
+        self.check(tokens)?;
+        if tokens.len() > self.options.pass_tokens {
+            return Err(Error::argument("trace", format!("{} tokens in a pass of {}", tokens.len(), self.options.pass_tokens)));
+        }
+        let ids = self.scratch.ids.view(DType::U32, [tokens.len()])?;
+        self.device.write(&ids, tokens)?;
+        let mut taps = Vec::new();
+        let device = self.device.clone();
+        let mut tap = |plan: &mut Plan, name: String, tensor: &DeviceTensor| {
+            let copy = device.alloc(DType::F32, tensor.shape)?;
+            plan.copy(tensor, &copy)?;
+            taps.push((name, copy));
+            Ok(())
+        };
+        let logits = self.device.alloc(DType::F32, [tokens.len(), self.config.vocab_size])?;
+        let mut plan = Plan::new(&self.device);
+        let forward = self.forward(tokens.len());
+        let hidden = forward.blocks(&mut plan, &ids, &mut tap)?;
+        let normed = forward.head(&mut plan, &hidden, &logits)?;
+        tap(&mut plan, "norm_f".to_owned(), &normed)?;
+        taps.push(("logits".to_owned(), logits));
+        plan.record()?.run()?;
+        self.advance(tokens.len())?;
+        let mut read = Vec::new();
+        for (name, tensor) in taps {
+            read.push((name, self.device.read_f32(&tensor).await?));
+        }
+        Ok(read)
+    }
+
+    /// Dispatches of a decode step.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn decode_dispatches(&self) -> Result<usize> {
+        Ok(self.plan(1, Logits::Last)?.dispatches())
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() {
+            return Err(Error::argument("feed", "no tokens"));
+        }
+        if let Some(id) = tokens.iter().find(|id| **id as usize >= self.config.vocab_size) {
+            return Err(Error::argument("feed", format!("token id {id} in a vocabulary of {}", self.config.vocab_size)));
+        }
+        let total = self.state.tokens + tokens.len();
+        if total > self.state.context {
+            return Err(Error::argument(
+                "feed",
+                format!("{total} tokens in a context of {}; pass --context {total} or more", self.state.context),
+            ));
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
+        if logits == Logits::All && self.all_logits.is_none() {
+            let rows = self.options.pass_tokens;
+            self.all_logits = Some(self.device.alloc(DType::F32, [rows, self.config.vocab_size])?);
+        }
+        if !self.passes.contains_key(&(tokens, logits)) {
+            let recording = self.plan(tokens, logits)?.record()?;
+            self.passes.insert((tokens, logits), recording);
+        }
+        if let Some(recording) = self.passes.get(&(tokens, logits)) {
+            recording.run()?;
+        }
+        self.advance(tokens)
+    }
+
+    fn advance(&mut self, tokens: usize) -> Result<()> {
+        self.state.tokens += tokens;
+        self.device.write(&self.state.cursor, &[self.state.tokens as u32])
+    }
+
+    fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
+        let mut plan = Plan::new(&self.device);
+        let forward = self.forward(tokens);
+        let ids = self.scratch.ids.view(DType::U32, [tokens])?;
+        let hidden = forward.blocks(&mut plan, &ids, &mut |_, _, _| Ok(()))?;
+        let vocab = self.config.vocab_size;
+        match logits {
+            Logits::None => {}
+            Logits::Last => {
+                let last = self.scratch.last.view(DType::F32, [1, self.config.hidden_size])?;
+                plan.copy(&hidden.row(tokens - 1)?, &last)?;
+                forward.head(&mut plan, &last, &self.scratch.logits.view(DType::F32, [1, vocab])?)?;
+            }
+            Logits::All => {
+                forward.head(&mut plan, &hidden, &self.all_logits()?.view(DType::F32, [tokens, vocab])?)?;
+            }
+        }
+        Ok(plan)
+    }
+
+    fn all_logits(&self) -> Result<&DeviceTensor> {
+        self.all_logits.as_ref().ok_or_else(|| Error::argument("engine", "logits of all tokens were not asked for"))
+    }
+
+    fn record_choice(&self, next: Next) -> Result<Recording> {
+        let mut plan = Plan::new(&self.device);
+        let s = &self.scratch;
+        let logits = s.logits.view(DType::F32, [1, self.config.vocab_size])?;
+        match next {
+            Next::Greedy => kernels::argmax(&mut plan, &logits, &s.next)?,
+            Next::Sample(sampling) => kernels::sample(&mut plan, &logits, &s.rng, &s.next, sampling)?,
+        }
+        plan.record()
+    }
+
+    fn forward(&self, tokens: usize) -> Forward<'_> {
+        let (lo, hi) = self.config.dt_limit;
+        let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
+        Forward {
+            config: &self.config,
+            rotation: self.rotation,
+            weights: &self.weights,
+            state: &self.state,
+            scratch: &self.scratch,
+            dt_limit: (lo, hi),
+            tokens,
+        }
+    }
+}

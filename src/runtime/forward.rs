@@ -1,0 +1,190 @@
+//! One pass over the blocks as plan launches. Written once: GPU and reference both run it.
+
+use super::scratch::Scratch;
+use super::state::{BlockState, KvState, MambaState, State};
+use super::weights::{DeviceAttention, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Weights};
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Plan};
+use crate::kernels::{self, AttentionDims, Columns, Epilogue, SsdDims};
+use crate::model::{ModelConfig, OnlineRotation};
+use crate::tensor::DType;
+
+/// Everything a pass reads, and the number of tokens it is for.
+pub(super) struct Forward<'a> {
+    pub(super) config: &'a ModelConfig,
+    pub(super) rotation: OnlineRotation,
+    pub(super) weights: &'a Weights,
+    pub(super) state: &'a State,
+    pub(super) scratch: &'a Scratch,
+    pub(super) dt_limit: (f32, f32),
+    pub(super) tokens: usize,
+}
+
+impl Forward<'_> {
+    /// `ids` through all blocks; gives the stream before the final norm. `tap(plan, name, tensor)` sees the
+    /// stream entering each block as `hidden.{i}`, and the last as `hidden.{blocks}`.
+    pub(super) fn blocks(
+        &self,
+        plan: &mut Plan,
+        ids: &DeviceTensor,
+        tap: &mut dyn FnMut(&mut Plan, String, &DeviceTensor) -> Result<()>,
+    ) -> Result<DeviceTensor> {
+        let hidden = self.f32(&self.scratch.hidden, self.config.hidden_size)?;
+        self.weights.embedding.apply(plan, ids, &hidden)?;
+        for (i, (layer, state)) in self.weights.layers.iter().zip(&self.state.blocks).enumerate() {
+            tap(plan, format!("hidden.{i}"), &hidden)?;
+            let normed = self.norm(plan, &hidden, &layer.norm)?;
+            match (&layer.mixer, state) {
+                (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2(plan, m, s, normed, &hidden)?,
+                (DeviceMixer::Attention(a), BlockState::Attention(s)) => self.attention(plan, a, s, normed, &hidden)?,
+                (DeviceMixer::Mlp(m), BlockState::Mlp) => self.mlp(plan, m, normed, &hidden)?,
+                _ => return Err(Error::argument("forward", format!("block {i} and its state are of different kinds"))),
+            }
+        }
+        tap(plan, format!("hidden.{}", self.weights.layers.len()), &hidden)?;
+        Ok(hidden)
+    }
+
+    /// Final norm and head over the rows of `hidden`, into `logits` `[rows, vocab]`.
+    pub(super) fn head(&self, plan: &mut Plan, hidden: &DeviceTensor, logits: &DeviceTensor) -> Result<DeviceTensor> {
+        let normed = self.norm(plan, hidden, &self.weights.norm_f)?;
+        let input = self.input(plan, normed.clone(), &[&self.weights.head])?;
+        self.weights.head.apply(plan, &input, logits, Epilogue::Store)?;
+        Ok(normed)
+    }
+
+    /// A view `[tokens, cols]` of a scratch buffer.
+    fn f32(&self, buffer: &DeviceTensor, cols: usize) -> Result<DeviceTensor> {
+        buffer.view(DType::F32, [self.tokens, cols])
+    }
+
+    fn norm(&self, plan: &mut Plan, x: &DeviceTensor, weight: &DeviceTensor) -> Result<DeviceTensor> {
+        let out = self.scratch.normed.view(DType::F32, [x.shape.rows(), self.config.hidden_size])?;
+        kernels::rms_norm(plan, x, weight, &out, self.config.norm_eps)?;
+        Ok(out)
+    }
+
+    /// Quantizes `x` once if any of its consumers wants int8.
+    fn input(&self, plan: &mut Plan, x: DeviceTensor, consumers: &[&DeviceLinear]) -> Result<Input> {
+        if !consumers.iter().any(|l| l.wants_int8()) {
+            return Ok(Input { x, int8: None });
+        }
+        let (rows, cols) = (x.shape.rows(), x.shape.cols());
+        let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
+        let scales = self.scratch.scales.view(DType::F32, [rows])?;
+        kernels::quantize_tokens(plan, &x, &codes, &scales)?;
+        Ok(Input { x, int8: Some((codes, scales)) })
+    }
+
+    /// Applies the online rotation, where there is one.
+    fn rotated(&self, plan: &mut Plan, x: DeviceTensor, block: Option<usize>) -> Result<DeviceTensor> {
+        let Some(block) = block else { return Ok(x) };
+        let out = self.f32(&self.scratch.rotated, x.shape.cols())?;
+        kernels::hadamard(plan, &x, &out, block)?;
+        Ok(out)
+    }
+
+    fn mamba2(
+        &self,
+        plan: &mut Plan,
+        m: &DeviceMamba2,
+        state: &MambaState,
+        normed: DeviceTensor,
+        hidden: &DeviceTensor,
+    ) -> Result<()> {
+        let (c, s) = (self.config, self.scratch);
+        let (d_inner, conv_dim) = (c.d_inner(), c.conv_dim());
+        let input = self.input(plan, normed, &[&m.in_proj])?;
+        let zxbcdt = self.f32(&s.wide, c.in_proj_rows())?;
+        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store)?;
+
+        let columns = |offset, width| Columns::new("mamba2", &zxbcdt, offset, width);
+        let (z, raw_xbc, raw_dt) =
+            (columns(0, d_inner)?, columns(d_inner, conv_dim)?, columns(d_inner + conv_dim, c.mamba_heads)?);
+        let xbc = self.f32(&s.xbc, conv_dim)?;
+        let y = self.f32(&s.y, d_inner)?;
+        if self.tokens == 1 {
+            kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
+            kernels::selective_state_update(
+                plan, &xbc, &raw_dt, &m.dt_bias, &m.a_log, &m.d, &state.ssm, &y, self.ssd(), self.dt_limit,
+            )?;
+        } else {
+            kernels::causal_conv1d(plan, &raw_xbc, &state.conv, &m.conv_weight, &m.conv_bias, &xbc)?;
+            kernels::causal_conv1d_state(plan, &raw_xbc, &state.conv)?;
+            self.scan(plan, m, state, &raw_dt, &xbc, &y)?;
+        }
+
+        let gated = self.f32(&s.gated, d_inner)?;
+        kernels::rms_norm_gated(plan, &y, &z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
+        let rotated = self.rotated(plan, gated, self.rotation.out_proj)?;
+        let input = self.input(plan, rotated, &[&m.out_proj])?;
+        m.out_proj.apply(plan, &input, hidden, Epilogue::Add)
+    }
+
+    /// The chunked scan (Mamba-2, arXiv:2405.21060, section 6).
+    fn scan(
+        &self,
+        plan: &mut Plan,
+        m: &DeviceMamba2,
+        state: &MambaState,
+        raw_dt: &Columns<'_>,
+        xbc: &DeviceTensor,
+        y: &DeviceTensor,
+    ) -> Result<()> {
+        let (s, dims) = (self.scratch, self.ssd());
+        let heads_by_tokens = [dims.heads, self.tokens];
+        let dt = s.dt.view(DType::F32, heads_by_tokens)?;
+        let da_cumsum = s.da_cumsum.view(DType::F32, heads_by_tokens)?;
+        let states_shape = [self.tokens.div_ceil(dims.chunk), dims.d_inner() * dims.state];
+        let states = s.chunk_states.view(DType::F32, states_shape)?;
+        let entering = s.entering.view(DType::F32, states_shape)?;
+        kernels::chunk_cumsum(plan, raw_dt, &m.dt_bias, &m.a_log, &dt, &da_cumsum, dims, self.dt_limit)?;
+        kernels::chunk_state(plan, xbc, &dt, &da_cumsum, &states, dims)?;
+        kernels::state_passing(plan, &states, &da_cumsum, &state.ssm, &entering, dims, self.tokens)?;
+        kernels::chunk_scan(plan, xbc, &dt, &da_cumsum, &entering, &m.d, y, dims)
+    }
+
+    fn ssd(&self) -> SsdDims {
+        let c = self.config;
+        SsdDims {
+            heads: c.mamba_heads,
+            head_dim: c.mamba_head_dim,
+            groups: c.n_groups,
+            state: c.state_size,
+            chunk: c.chunk_size,
+        }
+    }
+
+    fn attention(
+        &self,
+        plan: &mut Plan,
+        a: &DeviceAttention,
+        state: &KvState,
+        normed: DeviceTensor,
+        hidden: &DeviceTensor,
+    ) -> Result<()> {
+        let (c, s) = (self.config, self.scratch);
+        let input = self.input(plan, normed, &[&a.q_proj, &a.k_proj, &a.v_proj])?;
+        let q = self.f32(&s.wide, c.attention_heads * c.head_dim)?;
+        let k = self.f32(&s.xbc, c.kv_heads * c.head_dim)?;
+        let v = self.f32(&s.value, c.kv_heads * c.head_dim)?;
+        a.q_proj.apply(plan, &input, &q, Epilogue::Store)?;
+        a.k_proj.apply(plan, &input, &k, Epilogue::Store)?;
+        a.v_proj.apply(plan, &input, &v, Epilogue::Store)?;
+        kernels::kv_append(plan, &k, &v, &self.state.cursor, &state.key, &state.value)?;
+        let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
+        let dims = AttentionDims { heads: c.attention_heads, kv_heads: c.kv_heads, head_dim: c.head_dim };
+        kernels::attention(plan, &q, &state.key, &state.value, &self.state.cursor, &context, dims)?;
+        let input = self.input(plan, context, &[&a.o_proj])?;
+        a.o_proj.apply(plan, &input, hidden, Epilogue::Add)
+    }
+
+    fn mlp(&self, plan: &mut Plan, m: &DeviceMlp, normed: DeviceTensor, hidden: &DeviceTensor) -> Result<()> {
+        let input = self.input(plan, normed, &[&m.up_proj])?;
+        let up = self.f32(&self.scratch.wide, self.config.intermediate_size)?;
+        m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared)?;
+        let rotated = self.rotated(plan, up, self.rotation.down_proj)?;
+        let input = self.input(plan, rotated, &[&m.down_proj])?;
+        m.down_proj.apply(plan, &input, hidden, Epilogue::Add)
+    }
+}

@@ -1,0 +1,16 @@
+//! Runs a model: weights and state on a device, plans recorded once a length, prefill and decode.
+//!
+//! ```text
+//! ids → embed → [ rms_norm → mixer → + ] × blocks → rms_norm → head → logits → argmax / sample → id
+//! ```
+//!
+//! The same code runs on a GPU and on the CPU reference: both execute the plan's launches.
+
+mod engine;
+mod forward;
+mod scratch;
+mod state;
+mod weights;
+
+pub use engine::{Engine, EngineOptions, Next};
+pub use state::State;

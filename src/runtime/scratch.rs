@@ -1,0 +1,84 @@
+//! Activations of one call, allocated once for the longest call and shared by all layers and plans.
+
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor};
+use crate::model::{Block, ModelConfig};
+use crate::tensor::DType;
+
+/// Flat buffers; plans take views of the length they need. No two of one dispatch's arguments share a buffer.
+pub(super) struct Scratch {
+    /// Token ids of a call, `[tokens]`.
+    pub(super) ids: DeviceTensor,
+    /// Residual stream, `[tokens, hidden]`.
+    pub(super) hidden: DeviceTensor,
+    /// Normed stream.
+    pub(super) normed: DeviceTensor,
+    /// Output of in_proj, up_proj or q_proj.
+    pub(super) wide: DeviceTensor,
+    /// Convolved x, B, C; or keys.
+    pub(super) xbc: DeviceTensor,
+    /// Values.
+    pub(super) value: DeviceTensor,
+    /// `[heads, tokens]`.
+    pub(super) dt: DeviceTensor,
+    /// `[heads, tokens]`.
+    pub(super) da_cumsum: DeviceTensor,
+    /// `[chunks, heads * head_dim * state]`.
+    pub(super) chunk_states: DeviceTensor,
+    /// Likewise: the state that enters each chunk.
+    pub(super) entering: DeviceTensor,
+    /// Output of the scan or of attention.
+    pub(super) y: DeviceTensor,
+    /// Gated and normed `y`.
+    pub(super) gated: DeviceTensor,
+    /// Rotated input of out_proj or down_proj.
+    pub(super) rotated: DeviceTensor,
+    /// int8 activations.
+    pub(super) codes: DeviceTensor,
+    /// Their scales, `[tokens]`.
+    pub(super) scales: DeviceTensor,
+    /// The stream of the last token, `[1, hidden]`.
+    pub(super) last: DeviceTensor,
+    /// Logits of the last token, `[1, vocab]`.
+    pub(super) logits: DeviceTensor,
+    /// The chosen id, `[1]`.
+    pub(super) next: DeviceTensor,
+    /// Seed and counter of the sampler.
+    pub(super) rng: DeviceTensor,
+}
+
+impl Scratch {
+    pub(super) fn new(device: &Device, c: &ModelConfig, tokens: usize) -> Result<Self> {
+        let f32s = |n: usize| device.alloc(DType::F32, [n.max(1)]);
+        let query = c.attention_heads * c.head_dim;
+        let kv = c.kv_heads * c.head_dim;
+        let widest = c.in_proj_rows().max(c.intermediate_size).max(query);
+        let inner = c.d_inner().max(c.intermediate_size).max(query).max(c.hidden_size);
+        let states = if c.blocks.contains(&Block::Mamba2) {
+            tokens.div_ceil(c.chunk_size) * c.d_inner() * c.state_size
+        } else {
+            0
+        };
+        Ok(Self {
+            ids: device.alloc(DType::U32, [tokens])?,
+            hidden: f32s(tokens * c.hidden_size)?,
+            normed: f32s(tokens * c.hidden_size)?,
+            wide: f32s(tokens * widest)?,
+            xbc: f32s(tokens * c.conv_dim().max(kv))?,
+            value: f32s(tokens * kv)?,
+            dt: f32s(tokens * c.mamba_heads)?,
+            da_cumsum: f32s(tokens * c.mamba_heads)?,
+            chunk_states: f32s(states)?,
+            entering: f32s(states)?,
+            y: f32s(tokens * c.d_inner().max(query))?,
+            gated: f32s(tokens * c.d_inner())?,
+            rotated: f32s(tokens * inner)?,
+            codes: device.alloc(DType::I8, [tokens, inner])?,
+            scales: f32s(tokens)?,
+            last: f32s(c.hidden_size)?,
+            logits: f32s(c.vocab_size)?,
+            next: device.alloc(DType::U32, [1])?,
+            rng: device.alloc(DType::U32, [2])?,
+        })
+    }
+}

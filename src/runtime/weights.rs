@@ -1,0 +1,203 @@
+//! A model's weights on a device.
+
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::kernels::{self, Epilogue};
+use crate::model::{Layer, Linear, Mixer, ModelSource, QuantizedLinear};
+use crate::tensor::{DType, Tensor};
+
+/// A linear layer on a device.
+pub(super) enum DeviceLinear {
+    Float(DeviceTensor),
+    Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, int8_activations: bool },
+}
+
+/// An activation, in f32 and, where some consumer wants it, as int8 per token.
+pub(super) struct Input {
+    pub(super) x: DeviceTensor,
+    pub(super) int8: Option<(DeviceTensor, DeviceTensor)>,
+}
+
+impl DeviceLinear {
+    pub(super) fn upload(device: &Device, linear: &Linear) -> Result<Self> {
+        match linear {
+            Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
+            // There is no kernel of 8-bit weights and 32-bit activations: exact, at the price of memory.
+            Linear::Quantized(q) if q.bits == 8 && !q.int8_activations => {
+                log::warn!("an 8-bit weight without int8 activations is held as f32");
+                Ok(Self::Float(device.upload(&dequantized(q)?)?))
+            }
+            Linear::Quantized(q) => {
+                let codes: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
+                Ok(Self::Int {
+                    codes: device.upload_codes(q.bits, q.codes.shape, codes)?,
+                    scales: device.upload_f32(q.scales.shape, &q.scales.to_f32()?)?,
+                    group: q.group.len(q.codes.shape.cols()),
+                    int8_activations: q.int8_activations,
+                })
+            }
+        }
+    }
+
+    pub(super) fn wants_int8(&self) -> bool {
+        matches!(self, Self::Int { int8_activations: true, .. })
+    }
+
+    /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels.
+    pub(super) fn apply(&self, plan: &mut Plan, input: &Input, out: &DeviceTensor, e: Epilogue) -> Result<()> {
+        let one = input.x.shape.rows() == 1;
+        match (self, &input.int8) {
+            (Self::Float(w), _) if one => kernels::matvec_f32(plan, &input.x, w, out, e),
+            (Self::Float(w), _) => kernels::matmul_f32(plan, &input.x, w, out, e),
+            (Self::Int { codes: w, scales, group, int8_activations: true }, Some((c, s))) => {
+                match (w.dtype, one) {
+                    (DType::I4, true) => kernels::matvec_w4a8(plan, c, s, w, scales, *group, out, e),
+                    (DType::I4, false) => kernels::matmul_w4a8(plan, c, s, w, scales, *group, out, e),
+                    (_, true) => kernels::matvec_w8a8(plan, c, s, w, scales, *group, out, e),
+                    (_, false) => kernels::matmul_w8a8(plan, c, s, w, scales, *group, out, e),
+                }
+            }
+            (Self::Int { codes: w, scales, group, .. }, _) if one => {
+                kernels::matvec_w4a16(plan, &input.x, w, scales, *group, out, e)
+            }
+            (Self::Int { codes: w, scales, group, .. }, _) => {
+                kernels::matmul_w4a16(plan, &input.x, w, scales, *group, out, e)
+            }
+        }
+    }
+}
+
+fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
+    let values = crate::model::dequantize(q)?;
+    Ok(Tensor::from_f32(q.codes.shape, &values))
+}
+
+/// Token embedding on a device.
+pub(super) enum DeviceEmbedding {
+    Float(DeviceTensor),
+    Int8 { codes: DeviceTensor, scales: DeviceTensor },
+}
+
+impl DeviceEmbedding {
+    fn upload(device: &Device, linear: &Linear) -> Result<Self> {
+        match linear {
+            Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
+            Linear::Quantized(q) if q.bits == 8 && q.scales.shape.cols() == 1 => {
+                let rows = q.codes.shape.rows();
+                Ok(Self::Int8 {
+                    codes: device.upload_codes(8, q.codes.shape, bytemuck::cast_slice(&q.codes.bytes))?,
+                    scales: device.upload_f32([rows], &q.scales.to_f32()?)?,
+                })
+            }
+            Linear::Quantized(q) => Ok(Self::Float(device.upload(&dequantized(q)?)?)),
+        }
+    }
+
+    pub(super) fn apply(&self, plan: &mut Plan, ids: &DeviceTensor, out: &DeviceTensor) -> Result<()> {
+        match self {
+            Self::Float(table) => kernels::embed(plan, ids, table, out),
+            Self::Int8 { codes, scales } => kernels::embed_w8(plan, ids, codes, scales, out),
+        }
+    }
+}
+
+pub(super) struct DeviceMamba2 {
+    pub(super) in_proj: DeviceLinear,
+    pub(super) conv_weight: DeviceTensor,
+    pub(super) conv_bias: DeviceTensor,
+    pub(super) dt_bias: DeviceTensor,
+    pub(super) a_log: DeviceTensor,
+    pub(super) d: DeviceTensor,
+    pub(super) norm: DeviceTensor,
+    pub(super) out_proj: DeviceLinear,
+}
+
+pub(super) struct DeviceAttention {
+    pub(super) q_proj: DeviceLinear,
+    pub(super) k_proj: DeviceLinear,
+    pub(super) v_proj: DeviceLinear,
+    pub(super) o_proj: DeviceLinear,
+}
+
+pub(super) struct DeviceMlp {
+    pub(super) up_proj: DeviceLinear,
+    pub(super) down_proj: DeviceLinear,
+}
+
+pub(super) enum DeviceMixer {
+    Mamba2(DeviceMamba2),
+    Attention(DeviceAttention),
+    Mlp(DeviceMlp),
+}
+
+pub(super) struct DeviceLayer {
+    pub(super) norm: DeviceTensor,
+    pub(super) mixer: DeviceMixer,
+}
+
+/// All weights of a model.
+pub(super) struct Weights {
+    pub(super) embedding: DeviceEmbedding,
+    pub(super) layers: Vec<DeviceLayer>,
+    pub(super) norm_f: DeviceTensor,
+    pub(super) head: DeviceLinear,
+}
+
+impl Weights {
+    /// Uploads layer by layer; the host never holds more than one.
+    pub(super) fn upload(device: &Device, source: &dyn ModelSource) -> Result<Self> {
+        let embedding = source.embedding()?;
+        let head = match source.head()? {
+            Some(head) => DeviceLinear::upload(device, &head)?,
+            None => DeviceLinear::upload(device, &tied_head(&embedding))?,
+        };
+        let layers = (0..source.config().blocks.len())
+            .map(|i| upload_layer(device, &source.layer(i)?))
+            .collect::<Result<Vec<_>>>()?;
+        let norm_f = source.norm_f()?;
+        Ok(Self {
+            embedding: DeviceEmbedding::upload(device, &embedding)?,
+            layers,
+            norm_f: device.upload_f32([norm_f.len()], &norm_f)?,
+            head,
+        })
+    }
+}
+
+/// A tied head is the embedding; an int8 one is multiplied with int8 activations, like other linears.
+fn tied_head(embedding: &Linear) -> Linear {
+    match embedding {
+        Linear::Quantized(q) => Linear::Quantized(QuantizedLinear { int8_activations: true, ..q.clone() }),
+        float => float.clone(),
+    }
+}
+
+fn upload_layer(device: &Device, layer: &Layer) -> Result<DeviceLayer> {
+    let vector = |v: &[f32]| device.upload_f32([v.len()], v);
+    let linear = |l: &Linear| DeviceLinear::upload(device, l);
+    let mixer = match &layer.mixer {
+        Mixer::Mamba2(m) => {
+            let channels = m.conv_bias.len();
+            DeviceMixer::Mamba2(DeviceMamba2 {
+                in_proj: linear(&m.in_proj)?,
+                conv_weight: device.upload_f32([channels, m.conv_weight.len() / channels.max(1)], &m.conv_weight)?,
+                conv_bias: vector(&m.conv_bias)?,
+                dt_bias: vector(&m.dt_bias)?,
+                a_log: vector(&m.a_log)?,
+                d: vector(&m.d)?,
+                norm: vector(&m.norm)?,
+                out_proj: linear(&m.out_proj)?,
+            })
+        }
+        Mixer::Attention(a) => DeviceMixer::Attention(DeviceAttention {
+            q_proj: linear(&a.q_proj)?,
+            k_proj: linear(&a.k_proj)?,
+            v_proj: linear(&a.v_proj)?,
+            o_proj: linear(&a.o_proj)?,
+        }),
+        Mixer::Mlp(m) => {
+            DeviceMixer::Mlp(DeviceMlp { up_proj: linear(&m.up_proj)?, down_proj: linear(&m.down_proj)? })
+        }
+    };
+    Ok(DeviceLayer { norm: vector(&layer.norm)?, mixer })
+}

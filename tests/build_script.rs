@@ -1,0 +1,142 @@
+//! What build.rs accepts and refuses: it is the guard of every shader's interface.
+
+#![allow(dead_code, reason = "the build script's modules are included whole")]
+#![allow(unreachable_pub, reason = "likewise")]
+
+use std::path::{Path, PathBuf};
+
+#[path = "../build/preprocess.rs"]
+mod preprocess;
+#[path = "../build/reflect.rs"]
+mod reflect;
+
+// What build.rs gives its modules.
+const CAPABILITIES: [&str; 4] = ["f16", "subgroups", "packed_dot", "coop_matrix"];
+
+fn wgsl_files(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).map_err(|e| e.to_string())?.map(|e| e.unwrap().path()).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|e| e.to_string())
+}
+
+fn library() -> preprocess::Library {
+    preprocess::Library::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/shared"))).unwrap()
+}
+
+const GOOD: &str = "
+struct Params {
+    count: u32, // elements
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read_write> out: array<f32>; // [count]
+@group(0) @binding(2) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < params.count {
+        out[id.x] = x[id.x];
+    }
+}
+";
+
+fn reflect(source: &str, variants: &str) -> Result<reflect::Kernel, String> {
+    let table: toml::Table = variants.parse().unwrap();
+    reflect::kernel("k", source, &library(), table.get("k"))
+}
+
+#[track_caller]
+fn refused(source: &str, variants: &str, message: &str) {
+    let error = reflect(source, variants).err().unwrap_or_else(|| panic!("accepted; expected: {message}"));
+    assert!(error.contains("shaders/k.wgsl") || error.contains("variants.toml"), "names no file: {error}");
+    assert!(error.contains(message), "{error}");
+}
+
+#[test]
+fn reads_an_interface() {
+    let k = reflect(GOOD, "").unwrap();
+    let bindings: Vec<_> = k.bindings.iter().map(|b| (b.name.as_str(), b.writable, b.scalar, b.doc.as_str())).collect();
+    assert_eq!(bindings, [("x", false, "f32", "[count]"), ("out", true, "f32", "[count]")]);
+    assert_eq!((k.params[0].name.as_str(), k.params[0].ty, k.params[0].doc.as_str()), ("count", "u32", "elements"));
+    assert_eq!(k.variants.len(), 1);
+}
+
+#[test]
+fn reads_overrides_and_workgroup_memory() {
+    let source = GOOD
+        .replace("@workgroup_size(64)", "@workgroup_size(WG)")
+        .replace("@group(0) @binding(0)", "override WG: u32 = 64;\nvar<workgroup> s: array<f32, WG>;\n@group(0) @binding(0)")
+        .replace("out[id.x] = x[id.x]", "s[0] = x[id.x]; out[id.x] = s[0]");
+    let k = reflect(&source, "").unwrap();
+    assert_eq!(k.overrides, [("WG".to_owned(), 64.0)]);
+    assert_eq!(k.variants[0].workgroup_bytes, 256);
+    refused(&source.replace("= 64", "= 512"), "", "512 invocations");
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    refused(&GOOD.replace("x[id.x];", "x[id.y"), "", "expected");
+    refused(&GOOD.replace("out[id.x] = x[id.x]", "out[id.x] = 1.0"), "", "`x` is not used");
+    refused(&GOOD.replace("id.x < params.count", "id.x < arrayLength(&x)"), "", "Params.count is not used");
+    refused(&GOOD.replace("count: u32,", "count: u32,\n spare: u32,"), "", "Params.spare is not used");
+    refused(&GOOD.replace("count: u32,", "count: vec4<u32>,").replace("params.count", "params.count.x"), "", "must be u32, i32 or f32");
+    refused(&GOOD.replace("fn main", "fn other"), "", "entry point is `other`");
+    refused(&GOOD.replace("@binding(2)", "@binding(3)"), "", "numbered 0.. without gaps");
+    refused(&GOOD.replace("(64)", "(512)"), "", "512 invocations a workgroup");
+    let swapped = GOOD.replace("@binding(0)", "@binding(9)").replace("@binding(1)", "@binding(0)").replace("@binding(9)", "@binding(1)");
+    refused(&swapped, "", "inputs come before outputs");
+    let greedy = GOOD
+        .replace("@group(0) @binding(0)", "var<workgroup> s: array<f32, 5000>;\n@group(0) @binding(0)")
+        .replace("= x[id.x]", "= x[id.x] + s[id.x]");
+    refused(&greedy, "", "20000 bytes of workgroup memory");
+}
+
+#[test]
+fn variants_select_branches_and_keep_the_interface() {
+    let source = GOOD.replace("x[id.x];", "x[id.x]\n#ifdef w_f16\n * 2.0\n#else\n * 3.0\n#endif\n;");
+    let k = reflect(&source, "[k]\na = [\"w_f32\"]\nb = [\"w_f16\"]\nc = [\"w_f16\", \"subgroups\"]").unwrap();
+    let got: Vec<_> = k.variants.iter().map(|v| (v.name.as_str(), v.format.as_deref(), v.needs.len())).collect();
+    assert_eq!(got, [("a", Some("w_f32"), 0), ("b", Some("w_f16"), 0), ("c", Some("w_f16"), 1)]);
+    assert!(k.variants[0].source.contains("3.0") && !k.variants[0].source.contains("2.0"));
+    assert!(k.variants[1].source.contains("2.0") && !k.variants[1].source.contains("#"));
+    refused(&source, "[k]\na = [\"w_f32\", \"w_f16\"]", "more than one format");
+    let other = GOOD.replace("x: array<f32>", "x: array<\n#ifdef w_u\nu32\n#else\nf32\n#endif\n>").replace("x[id.x];", "f32(x[id.x]);");
+    refused(&other, "[k]\na = []\nb = [\"w_u\"]", "interface differs");
+}
+
+#[test]
+fn preprocessor_names_file_and_line() {
+    let words: Vec<String> = vec![];
+    let run = |s: &str| preprocess::preprocess("k", s, &library(), &words);
+    assert_eq!(run("a\n#ifdef q\nb\n#endif\nc").unwrap(), "a\nc\n");
+    assert_eq!(run("#ifndef q\nb\n#endif").unwrap(), "b\n");
+    for (source, message) in [
+        ("\n#import nothing", "k.wgsl:2: no shaders/shared/nothing.wgsl"),
+        ("#endif", "k.wgsl:1: #endif without #ifdef"),
+        ("#ifdef a", "#ifdef without #endif"),
+        ("#include x", "k.wgsl:1: unknown directive #include"),
+        ("#ifdef a\n#ifdef b\n#ifdef c", "k.wgsl:3: more than two #ifdef levels"),
+    ] {
+        let error = run(source).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+    let twice = run("#import index\n#import index").unwrap();
+    assert_eq!(twice.matches("fn linear_workgroup").count(), 1);
+}
+
+#[test]
+fn every_shader_of_the_crate_reflects() {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
+    let variants: toml::Table = read(&dir.join("variants.toml")).unwrap().parse().unwrap();
+    let mut count = 0;
+    for path in wgsl_files(dir).unwrap().iter().filter(|p| p.extension().is_some_and(|e| e == "wgsl")) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        reflect::kernel(name, &read(path).unwrap(), &library(), variants.get(name)).unwrap();
+        count += 1;
+    }
+    assert_eq!(count, wgquant::shaders::KERNELS.len());
+}

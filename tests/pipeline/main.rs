@@ -1,0 +1,10 @@
+//! Whole models: against transformers, against themselves cut otherwise, under exact rewrites, quantized.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod golden;
+mod perplexity;
+mod quantize;
+mod runtime;
+mod transform;

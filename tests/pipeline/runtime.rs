@@ -1,0 +1,172 @@
+//! However a sequence is cut into calls, states and logits are the same.
+
+use pollster::block_on;
+use wgquant::gpu::Device;
+use wgquant::kernels::{Sampling, check::error};
+use wgquant::model::{Block, ModelFile};
+use wgquant::runtime::{Engine, EngineOptions, Next};
+
+use crate::common;
+
+fn engine(device: &Device, pass_tokens: usize) -> Engine {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    Engine::new(device, &file, EngineOptions { context: 512, pass_tokens, ..Default::default() }).unwrap()
+}
+
+fn tokens(n: usize) -> Vec<u32> {
+    (0..n as u32).map(|i| 3 + (i * i * 7 + i * 13) % 2000).collect()
+}
+
+/// Logits of the last token, and all states.
+fn outcome(engine: &Engine) -> Vec<Vec<f32>> {
+    let mut all = vec![block_on(engine.logits()).unwrap()];
+    for i in 0..engine.config().blocks.len() {
+        all.extend(block_on(engine.state().read(engine.device(), i)).unwrap().into_iter().map(|(_, v)| v));
+    }
+    all
+}
+
+#[track_caller]
+fn same(a: &[Vec<f32>], b: &[Vec<f32>], limit: f64) {
+    assert_eq!(a.len(), b.len());
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        let (nmse, _) = error(a, b);
+        assert!(nmse <= limit, "part {i}: NMSE {nmse:.3e} above {limit:.0e}");
+    }
+}
+
+fn any_split_is_the_same(device: &Device, limit: f64) {
+    // chunk_size is 128: 300 tokens are two chunks and a part.
+    let tokens = tokens(300);
+    let mut whole = engine(device, 512);
+    whole.feed(&tokens).unwrap();
+    let want = outcome(&whole);
+    for cuts in [vec![1, 299], vec![127, 173], vec![128, 172], vec![129, 171], vec![3, 1, 1, 200, 95]] {
+        let mut split = engine(device, 512);
+        let mut rest = &tokens[..];
+        for n in cuts {
+            split.feed(&rest[..n]).unwrap();
+            rest = &rest[n..];
+        }
+        same(&outcome(&split), &want, limit);
+    }
+    let mut short_passes = engine(device, 77);
+    short_passes.feed(&tokens).unwrap();
+    same(&outcome(&short_passes), &want, limit);
+}
+
+#[test]
+fn any_split_is_the_same_on_the_reference() {
+    any_split_is_the_same(&Device::Cpu, 1e-10);
+}
+
+#[test]
+fn any_split_is_the_same_on_the_gpu() {
+    any_split_is_the_same(&common::gpu(), 1e-9);
+}
+
+#[test]
+fn prefill_then_decode_is_decode_only() {
+    let tokens = tokens(140);
+    for (device, limit) in [(Device::Cpu, 1e-10), (common::gpu(), 1e-9)] {
+        let mut prefill = engine(&device, 512);
+        prefill.feed(&tokens[..130]).unwrap();
+        tokens[130..].iter().for_each(|t| prefill.feed(&[*t]).unwrap());
+        let mut decode = engine(&device, 512);
+        tokens.iter().for_each(|t| decode.feed(&[*t]).unwrap());
+        same(&outcome(&prefill), &outcome(&decode), limit);
+    }
+}
+
+#[test]
+fn reset_forgets() {
+    let device = common::gpu();
+    let mut used = engine(&device, 512);
+    used.feed(&tokens(50)).unwrap();
+    used.reset().unwrap();
+    used.feed(&tokens(9)).unwrap();
+    let mut fresh = engine(&device, 512);
+    fresh.feed(&tokens(9)).unwrap();
+    assert_eq!(outcome(&used), outcome(&fresh));
+}
+
+#[test]
+fn gpu_states_follow_the_reference() {
+    let mut cpu = engine(&Device::Cpu, 512);
+    let mut gpu = engine(&common::gpu(), 512);
+    assert!(cpu.config().blocks.contains(&Block::Attention));
+    for part in [&tokens(200)[..], &[5], &[9]] {
+        cpu.feed(part).unwrap();
+        gpu.feed(part).unwrap();
+        same(&outcome(&gpu), &outcome(&cpu), 1e-8);
+    }
+}
+
+#[test]
+fn a_seed_reproduces_a_sample() {
+    let next = Next::Sample(Sampling { temperature: 0.9, top_k: 50, top_p: 0.95 });
+    let sample = |device: &Device, seed: u32| {
+        let mut engine = engine(device, 512);
+        engine.seed(seed).unwrap();
+        let go_on = |_| std::ops::ControlFlow::Continue(());
+        block_on(engine.generate(&[1, 20, 30], 20, next, go_on)).unwrap()
+    };
+    let gpu = common::gpu();
+    assert_eq!(sample(&gpu, 1), sample(&gpu, 1));
+    assert_ne!(sample(&gpu, 1), sample(&gpu, 2));
+    assert_eq!(sample(&gpu, 3), sample(&Device::Cpu, 3), "the reference draws the same tokens");
+}
+
+#[test]
+fn rejects_tokens_it_cannot_take() {
+    let mut engine = engine(&Device::Cpu, 512);
+    assert!(engine.feed(&[]).unwrap_err().to_string().contains("no tokens"));
+    assert!(engine.feed(&[2048]).unwrap_err().to_string().contains("vocabulary of 2048"));
+    assert!(engine.feed(&tokens(513)).unwrap_err().to_string().contains("513 tokens in a context of 512"));
+}
+
+#[test]
+fn transformers_clamp_of_dt_is_a_switch() {
+    // With a floor of 0.5 the clamp shows; it applies to prefill only.
+    struct Floor(ModelFile, wgquant::model::ModelConfig);
+    impl wgquant::model::ModelSource for Floor {
+        fn config(&self) -> &wgquant::model::ModelConfig {
+            &self.1
+        }
+        fn rotation(&self) -> wgquant::model::OnlineRotation {
+            self.0.rotation()
+        }
+        fn embedding(&self) -> wgquant::Result<wgquant::model::Linear> {
+            self.0.embedding()
+        }
+        fn layer(&self, index: usize) -> wgquant::Result<wgquant::model::Layer> {
+            self.0.layer(index)
+        }
+        fn norm_f(&self) -> wgquant::Result<Vec<f32>> {
+            self.0.norm_f()
+        }
+        fn head(&self) -> wgquant::Result<Option<wgquant::model::Linear>> {
+            self.0.head()
+        }
+    }
+    use wgquant::model::ModelSource as _;
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let mut config = file.config().clone();
+    config.time_step_min = 0.5;
+    let source = Floor(file, config);
+    let run = |transformers_dt_clamp, parts: &[usize]| {
+        let options = EngineOptions { context: 64, pass_tokens: 64, transformers_dt_clamp };
+        let mut engine = Engine::new(&Device::Cpu, &source, options).unwrap();
+        let tokens = tokens(parts.iter().sum());
+        let mut rest = &tokens[..];
+        for n in parts {
+            engine.feed(&rest[..*n]).unwrap();
+            rest = &rest[*n..];
+        }
+        block_on(engine.logits()).unwrap()
+    };
+    let (plain, clamped) = (run(false, &[20]), run(true, &[20]));
+    assert!(error(&clamped, &plain).0 > 1e-4, "the clamp changes prefill");
+    let (plain, clamped) = (run(false, &[1; 20]), run(true, &[1; 20]));
+    assert_eq!(plain, clamped, "decode is never clamped");
+}
