@@ -4,15 +4,20 @@ pub mod bindings;
 pub mod check;
 
 mod rms_norm;
+mod scale_channels;
 
 pub use rms_norm::rms_norm;
+pub use scale_channels::scale_channels;
 
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
 use crate::tensor::{DType, Shape};
 
 /// Every kernel with its cases, by name.
-pub const ENTRIES: &[check::Entry] = &[rms_norm::ENTRY];
+pub const ENTRIES: &[check::Entry] = &[
+    rms_norm::ENTRY,
+    scale_channels::ENTRY,
+];
 
 /// Refuses a tensor that is not of `shape` (rank matters only through rows and columns).
 pub(crate) fn expect(

@@ -3,3 +3,4 @@
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
 pub mod rms_norm;
+pub mod scale_channels;

@@ -4,3 +4,4 @@
 mod common;
 
 mod rms_norm;
+mod scale_channels;
