@@ -3,9 +3,11 @@
 pub mod bindings;
 pub mod check;
 
+mod relu_squared;
 mod rms_norm;
 mod scale_channels;
 
+pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use scale_channels::scale_channels;
 
@@ -15,6 +17,7 @@ use crate::tensor::{DType, Shape};
 
 /// Every kernel with its cases, by name.
 pub const ENTRIES: &[check::Entry] = &[
+    relu_squared::ENTRY,
     rms_norm::ENTRY,
     scale_channels::ENTRY,
 ];

@@ -2,5 +2,6 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
+pub mod relu_squared;
 pub mod rms_norm;
 pub mod scale_channels;

@@ -3,5 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod relu_squared;
 mod rms_norm;
 mod scale_channels;
