@@ -3,12 +3,16 @@
 pub mod bindings;
 pub mod check;
 
+mod columns;
 mod relu_squared;
 mod rms_norm;
+mod rms_norm_gated;
 mod scale_channels;
 
+pub use columns::Columns;
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
+pub use rms_norm_gated::rms_norm_gated;
 pub use scale_channels::scale_channels;
 
 use crate::error::{Error, Result};
@@ -19,6 +23,7 @@ use crate::tensor::{DType, Shape};
 pub const ENTRIES: &[check::Entry] = &[
     relu_squared::ENTRY,
     rms_norm::ENTRY,
+    rms_norm_gated::ENTRY,
     scale_channels::ENTRY,
 ];
 

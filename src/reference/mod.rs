@@ -4,4 +4,5 @@
 
 pub mod relu_squared;
 pub mod rms_norm;
+pub mod rms_norm_gated;
 pub mod scale_channels;

@@ -5,4 +5,5 @@ mod common;
 
 mod relu_squared;
 mod rms_norm;
+mod rms_norm_gated;
 mod scale_channels;
