@@ -4,12 +4,16 @@ pub mod bindings;
 pub mod check;
 
 mod columns;
+mod embed;
+mod embed_w8;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
 mod scale_channels;
 
 pub use columns::Columns;
+pub use embed::embed;
+pub use embed_w8::embed_w8;
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
@@ -21,6 +25,8 @@ use crate::tensor::{DType, Shape};
 
 /// Every kernel with its cases, by name.
 pub const ENTRIES: &[check::Entry] = &[
+    embed::ENTRY,
+    embed_w8::ENTRY,
     relu_squared::ENTRY,
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,

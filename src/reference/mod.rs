@@ -2,6 +2,8 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
+pub mod embed;
+pub mod embed_w8;
 pub mod relu_squared;
 pub mod rms_norm;
 pub mod rms_norm_gated;

@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod embed;
+mod embed_w8;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
