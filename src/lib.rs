@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod gpu;
+pub mod hadamard;
 pub mod kernels;
 pub mod pack;
 pub mod reference;

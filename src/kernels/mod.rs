@@ -6,6 +6,8 @@ pub mod check;
 mod columns;
 mod embed;
 mod embed_w8;
+mod hadamard;
+mod hadamard_mix;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
@@ -14,6 +16,8 @@ mod scale_channels;
 pub use columns::Columns;
 pub use embed::embed;
 pub use embed_w8::embed_w8;
+pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
+pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
@@ -27,6 +31,8 @@ use crate::tensor::{DType, Shape};
 pub const ENTRIES: &[check::Entry] = &[
     embed::ENTRY,
     embed_w8::ENTRY,
+    hadamard::ENTRY,
+    hadamard_mix::ENTRY,
     relu_squared::ENTRY,
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,

@@ -4,6 +4,8 @@
 
 pub mod embed;
 pub mod embed_w8;
+pub mod hadamard;
+pub mod hadamard_mix;
 pub mod relu_squared;
 pub mod rms_norm;
 pub mod rms_norm_gated;

@@ -5,6 +5,8 @@ mod common;
 
 mod embed;
 mod embed_w8;
+mod hadamard;
+mod hadamard_mix;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
