@@ -2,6 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
+pub mod argmax;
 pub mod embed;
 pub mod embed_w8;
 pub mod hadamard;
@@ -9,4 +10,5 @@ pub mod hadamard_mix;
 pub mod relu_squared;
 pub mod rms_norm;
 pub mod rms_norm_gated;
+pub mod sample;
 pub mod scale_channels;
