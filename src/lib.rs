@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod error;
 pub mod gpu;
+pub mod hadamard;
 pub mod kernels;
 pub mod model;
 pub mod pack;

@@ -3,16 +3,47 @@
 pub mod bindings;
 pub mod check;
 
+mod argmax;
+mod columns;
+mod embed;
+mod embed_w8;
+mod hadamard;
+mod hadamard_mix;
+mod relu_squared;
 mod rms_norm;
+mod rms_norm_gated;
+mod sample;
+mod scale_channels;
 
+pub use argmax::argmax;
+pub use columns::Columns;
+pub use embed::embed;
+pub use embed_w8::embed_w8;
+pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
+pub use hadamard_mix::{hadamard_mix, hadamard_signs};
+pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
+pub use rms_norm_gated::rms_norm_gated;
+pub use sample::{Sampling, sample};
+pub use scale_channels::scale_channels;
 
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
 use crate::tensor::{DType, Shape};
 
 /// Every kernel with its cases, by name.
-pub const ENTRIES: &[check::Entry] = &[rms_norm::ENTRY];
+pub const ENTRIES: &[check::Entry] = &[
+    argmax::ENTRY,
+    embed::ENTRY,
+    embed_w8::ENTRY,
+    hadamard::ENTRY,
+    hadamard_mix::ENTRY,
+    relu_squared::ENTRY,
+    rms_norm::ENTRY,
+    rms_norm_gated::ENTRY,
+    sample::ENTRY,
+    scale_channels::ENTRY,
+];
 
 /// Refuses a tensor that is not of `shape` (rank matters only through rows and columns).
 pub(crate) fn expect(

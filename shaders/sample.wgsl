@@ -1,0 +1,120 @@
+// Draws a token: softmax(logits / temperature), the top_k most likely, of these the fewest that hold top_p of the
+// mass (Holtzman et al. 2019, arXiv:1904.09751), then the inverse of the cumulative distribution in index order.
+// One workgroup. Both cuts are keys (shared/order.wgsl) found by bisection, a bit a pass over the logits.
+#import order
+#import reduce
+
+struct Params {
+    vocab: u32,
+    inv_temperature: f32,
+    top_k: u32, // 0: all
+    top_p: f32, // 1: all
+}
+
+const WG = 256u;
+
+@group(0) @binding(0) var<storage, read> logits: array<f32>; // [vocab]
+@group(0) @binding(1) var<storage, read_write> rng: array<u32>; // [2] seed, counter
+@group(0) @binding(2) var<storage, read_write> out: array<u32>; // [1]
+@group(0) @binding(3) var<uniform> params: Params;
+
+var<workgroup> masses: array<f32, WG>;
+
+// PCG-RXS-M-XS, as a hash: Jarzynski & Olano 2020, jcgt.org/published/0009/03/02.
+fn hash(x: u32) -> u32 {
+    let state = x * 747796405u + 2891336453u;
+    let word = ((state >> ((state >> 28u) + 4u)) ^ state) * 277803737u;
+    return (word >> 22u) ^ word;
+}
+
+// Unnormalized probability, 0 below the cut.
+fn mass(i: u32, top: f32, cut: u32) -> f32 {
+    let logit = logits[i];
+    return select(0.0, exp((logit - top) * params.inv_temperature), order_key(logit) >= cut);
+}
+
+fn count_from(cut: u32, thread: u32) -> f32 {
+    var count = 0.0;
+    for (var i = thread; i < params.vocab; i += WG) {
+        count += select(0.0, 1.0, order_key(logits[i]) >= cut);
+    }
+    return workgroup_sum(count, thread);
+}
+
+fn mass_from(cut: u32, top: f32, thread: u32) -> f32 {
+    var sum = 0.0;
+    for (var i = thread; i < params.vocab; i += WG) {
+        sum += mass(i, top, cut);
+    }
+    return workgroup_sum(sum, thread);
+}
+
+// Thread 0: walks to the piece, then to the token, where the running mass passes a random part of the whole;
+// where rounding keeps it from passing, to the last one that has any mass.
+fn draw(top: f32, cut: u32, piece: u32) -> u32 {
+    var all = 0.0;
+    for (var t = 0u; t < WG; t += 1u) {
+        all += masses[t];
+    }
+    let uniform_24 = f32(hash(rng[1] + hash(rng[0])) >> 8u) / 16777216.0;
+    let aim = uniform_24 * all;
+    var before = 0.0;
+    var found = 0u;
+    var sum = 0.0;
+    for (var t = 0u; t < WG && sum <= aim; t += 1u) {
+        if masses[t] > 0.0 {
+            found = t;
+            before = sum;
+            sum += masses[t];
+        }
+    }
+    let end = min((found + 1u) * piece, params.vocab);
+    var token = 0u;
+    sum = before;
+    for (var i = found * piece; i < end && sum <= aim; i += 1u) {
+        let m = mass(i, top, cut);
+        if m > 0.0 {
+            token = i;
+            sum += m;
+        }
+    }
+    return token;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(local_invocation_index) thread: u32) {
+    var top = -3.4e38;
+    for (var i = thread; i < params.vocab; i += WG) {
+        top = max(top, logits[i]);
+    }
+    top = workgroup_max(top, thread);
+    var cut = 0u;
+    if params.top_k > 0u {
+        for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+            let higher = cut | bit;
+            cut = select(cut, higher, count_from(higher, thread) >= f32(params.top_k));
+        }
+    }
+    if params.top_p < 1.0 {
+        let floor_key = cut;
+        let enough = params.top_p * mass_from(floor_key, top, thread);
+        cut = 0u;
+        for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
+            let higher = cut | bit;
+            cut = select(cut, higher, mass_from(max(higher, floor_key), top, thread) >= enough);
+        }
+        cut = max(cut, floor_key);
+    }
+    // Pieces of consecutive tokens, one a thread.
+    let piece = (params.vocab + WG - 1u) / WG;
+    var sum = 0.0;
+    for (var i = thread * piece; i < min((thread + 1u) * piece, params.vocab); i += 1u) {
+        sum += mass(i, top, cut);
+    }
+    masses[thread] = sum;
+    workgroupBarrier();
+    if thread == 0u {
+        out[0] = draw(top, cut, piece);
+        rng[1] = rng[1] + 1u;
+    }
+}

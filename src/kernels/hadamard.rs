@@ -1,0 +1,131 @@
+//! The orthonormal block-diagonal Hadamard transform, in one pass for each factor of its block.
+
+use super::bindings::hadamard::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::{expect, f32_tensor, hadamard_mix, hadamard_signs};
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::hadamard::{checked_factors, factor};
+use crate::shaders::hadamard::Params;
+use crate::tensor::DType;
+
+/// Longest run the shader transforms, and elements of one workgroup.
+const SPAN: usize = 4096;
+
+/// What a transform needs besides its arguments. Transforms of one shape, one after the other, may share it.
+#[derive(Clone, Debug)]
+pub struct HadamardBuffers {
+    block: usize,
+    /// `(order, stride, signs)` of each dense pass.
+    dense: Vec<(usize, usize, DeviceTensor)>,
+    /// Length of the fast transform's runs.
+    run: usize,
+    /// `[rows, cols]`; only where there are several passes.
+    scratch: Option<DeviceTensor>,
+}
+
+impl HadamardBuffers {
+    /// For tensors of up to `rows` rows of `cols` columns.
+    ///
+    /// # Errors
+    /// [`crate::Error::Argument`] when `block` has no construction or does not divide `cols`; otherwise as
+    /// [`Device::alloc`].
+    pub fn new(device: &Device, rows: usize, cols: usize, block: usize) -> Result<Self> {
+        let factors = checked_factors("hadamard: `block`", block, cols)?;
+        let run = factors.pow2.min(SPAN);
+        // The part of Sylvester's matrix beyond a workgroup's reach is a dense matrix too.
+        let high = (factors.pow2 > SPAN).then_some((factors.pow2 / SPAN, SPAN));
+        let dense = factors.dense_strides().chain(high);
+        let dense = dense.map(|(order, stride)| Ok((order, stride, hadamard_signs(device, order)?)));
+        let dense = dense.collect::<Result<Vec<_>>>()?;
+        let several = dense.len() + usize::from(run > 1) > 1;
+        let scratch = several.then(|| device.alloc(DType::F32, [rows, cols])).transpose()?;
+        Ok(Self { block, dense, run, scratch })
+    }
+}
+
+/// `y = H x / sqrt(block)` for each run `x` of `block` columns, `H` of [`crate::hadamard::order_matrix`].
+/// QuaRot, arXiv:2404.00456.
+///
+/// `x`, `out`: `[rows, cols]` f32, `block` dividing `cols`. Makes its own [`HadamardBuffers`].
+///
+/// # Errors
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`]
+/// naming a block that has no construction or does not divide `cols`.
+pub fn hadamard(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, block: usize) -> Result<()> {
+    let buffers = HadamardBuffers::new(&plan.device().clone(), x.shape.rows(), x.shape.cols(), block)?;
+    hadamard_with(plan, x, out, &buffers)
+}
+
+/// As [`hadamard`], with buffers that were made before.
+///
+/// # Errors
+/// As [`hadamard`], and [`crate::Error::Argument`] when the buffers are for fewer rows or other columns.
+pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buffers: &HadamardBuffers) -> Result<()> {
+    f32_tensor("hadamard", "x", x)?;
+    f32_tensor("hadamard", "out", out)?;
+    expect("hadamard", "out", out, x.shape)?;
+    let (rows, cols) = (x.shape.rows(), x.shape.cols());
+    checked_factors("hadamard: `block`", buffers.block, cols)?;
+    let scratch = buffers.scratch.as_ref().map(|s| s.first_rows(rows)).transpose()?;
+    if let Some(scratch) = &scratch {
+        expect("hadamard", "x", x, scratch.shape)?;
+    }
+    let fast = usize::from(buffers.run > 1);
+    let passes = buffers.dense.len() + fast;
+    if passes == 0 {
+        return plan.copy(x, out);
+    }
+    // The passes alternate between scratch and output so that the last one writes the output. It also scales.
+    let mut from = x;
+    for pass in 0..passes {
+        let left = passes - 1 - pass;
+        let to = scratch.as_ref().filter(|_| left % 2 == 1).unwrap_or(out);
+        let scale = if left == 0 { 1.0 / (buffers.block as f32).sqrt() } else { 1.0 };
+        match buffers.dense.get(pass) {
+            Some((order, stride, signs)) => hadamard_mix(plan, from, signs, to, *order, *stride, scale)?,
+            None => {
+                let params = Params { count: (rows * cols) as u32, log_run: buffers.run.ilog2(), scale };
+                launch(plan, params, Bindings { x: from, out: to }, Grid::cover(rows * cols, SPAN))?;
+            }
+        }
+        from = to;
+    }
+    Ok(())
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: "hadamard", cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "block_1_is_a_copy", args: &[("rows", 3.0), ("cols", 5.0), ("block", 1.0)] },
+    Case { name: "pairs_of_odd_count", args: &[("rows", 3.0), ("cols", 1342.0), ("block", 2.0)] },
+    Case { name: "heads_of_64", args: &[("rows", 2.0), ("cols", 1344.0), ("block", 64.0)] },
+    Case { name: "runs_across_workgroups", args: &[("rows", 5.0), ("cols", 1536.0), ("block", 512.0)] },
+    Case { name: "nemotron_8b_norm_group", args: &[("rows", 2.0), ("cols", 8192.0), ("block", 1024.0)] },
+    Case { name: "nemotron_8b_hidden", args: &[("rows", 3.0), ("cols", 4096.0), ("block", 4096.0)] },
+    Case { name: "nemotron_8b_inner", args: &[("rows", 2.0), ("cols", 8192.0), ("block", 8192.0)] },
+    Case { name: "nemotron_8b_mlp_token", args: &[("rows", 1.0), ("cols", 21504.0), ("block", 21504.0)] },
+    Case { name: "small_mlp", args: &[("rows", 5.0), ("cols", 1344.0), ("block", 1344.0)] },
+    Case { name: "dense_only", args: &[("rows", 7.0), ("cols", 36.0), ("block", 12.0)] },
+    Case { name: "nemotron_4b_mlp", args: &[("rows", 2.0), ("cols", 12288.0), ("block", 12288.0)] },
+    Case { name: "paley_over_27", args: &[("rows", 2.0), ("cols", 7168.0), ("block", 7168.0)] },
+    Case { name: "order_140", args: &[("rows", 2.0), ("cols", 4480.0), ("block", 4480.0)] },
+    Case { name: "order_464", args: &[("rows", 2.0), ("cols", 1856.0), ("block", 1856.0)] },
+    Case { name: "three_passes", args: &[("rows", 2.0), ("cols", 15680.0), ("block", 15680.0)] },
+    Case { name: "sylvester_beyond_a_workgroup", args: &[("rows", 1.0), ("cols", 32768.0), ("block", 32768.0)] },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let shape = [a.usize("rows"), a.usize("cols")];
+    let x = s.input(shape, Fill::Outliers)?;
+    let out = s.output("out", DType::F32, shape)?;
+    hadamard(s.plan(), &x, &out, a.usize("block"))
+}
+
+fn work(a: &Args) -> Work {
+    let n = a.usize("rows") * a.usize("cols");
+    // As if in one pass; the dense factors cost their order an element.
+    let cost = factor(a.usize("block")).map_or(0, |f| f.dense.iter().sum::<usize>() + f.pow2.ilog2() as usize);
+    Work { bytes: 8 * n, ops: n * (cost + 1) }
+}

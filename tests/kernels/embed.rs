@@ -1,0 +1,37 @@
+use wgquant::Error;
+use wgquant::gpu::{Device, Plan};
+use wgquant::kernels;
+use wgquant::tensor::DType;
+
+#[test]
+fn matches_reference() {
+    super::common::check_all("embed");
+}
+
+fn error(ids: DType, table: (DType, usize), out: [usize; 2]) -> Error {
+    let d = Device::Cpu;
+    let ids = d.alloc(ids, [3]).unwrap();
+    let table = d.alloc(table.0, [table.1, 8]).unwrap();
+    let out = d.alloc(DType::F32, out).unwrap();
+    kernels::embed(&mut Plan::new(&d), &ids, &table, &out).unwrap_err()
+}
+
+#[test]
+fn rejects_ids_that_are_not_integers() {
+    assert!(matches!(error(DType::F32, (DType::F32, 5), [3, 8]), Error::DType { arg: "ids", .. }));
+}
+
+#[test]
+fn rejects_table_of_codes() {
+    assert!(matches!(error(DType::U32, (DType::I8, 5), [3, 8]), Error::DType { arg: "table", .. }));
+}
+
+#[test]
+fn rejects_empty_table() {
+    assert_eq!(error(DType::U32, (DType::F32, 0), [3, 8]).to_string(), "embed: `table`: it has no rows");
+}
+
+#[test]
+fn rejects_output_of_another_shape() {
+    assert!(matches!(error(DType::U32, (DType::F32, 5), [4, 8]), Error::Shape { arg: "out", .. }));
+}

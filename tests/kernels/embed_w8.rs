@@ -1,0 +1,43 @@
+use wgquant::Error;
+use wgquant::gpu::{Device, Plan};
+use wgquant::kernels;
+use wgquant::tensor::DType;
+
+#[test]
+fn matches_reference() {
+    super::common::check_all("embed_w8");
+}
+
+fn error(ids: DType, codes: (DType, usize), scales: usize, out: [usize; 2]) -> Error {
+    let d = Device::Cpu;
+    let ids = d.alloc(ids, [3]).unwrap();
+    let codes = d.alloc(codes.0, [codes.1, 8]).unwrap();
+    let scales = d.alloc(DType::F32, [scales]).unwrap();
+    let out = d.alloc(DType::F32, out).unwrap();
+    kernels::embed_w8(&mut Plan::new(&d), &ids, &codes, &scales, &out).unwrap_err()
+}
+
+#[test]
+fn rejects_ids_that_are_not_integers() {
+    assert!(matches!(error(DType::F32, (DType::I8, 5), 5, [3, 8]), Error::DType { arg: "ids", .. }));
+}
+
+#[test]
+fn rejects_float_table() {
+    assert!(matches!(error(DType::U32, (DType::F32, 5), 5, [3, 8]), Error::DType { arg: "codes", .. }));
+}
+
+#[test]
+fn rejects_scales_of_another_length() {
+    assert!(matches!(error(DType::U32, (DType::I8, 5), 8, [3, 8]), Error::Shape { arg: "scales", .. }));
+}
+
+#[test]
+fn rejects_empty_table() {
+    assert_eq!(error(DType::U32, (DType::I8, 0), 0, [3, 8]).to_string(), "embed_w8: `codes`: it has no rows");
+}
+
+#[test]
+fn rejects_output_of_another_shape() {
+    assert!(matches!(error(DType::U32, (DType::I8, 5), 5, [4, 8]), Error::Shape { arg: "out", .. }));
+}
