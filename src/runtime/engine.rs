@@ -10,7 +10,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording};
 use crate::kernels::{self, Sampling};
-use crate::model::{ModelConfig, ModelSource, OnlineRotation};
+use crate::model::{ModelConfig, ModelSource};
 use crate::tensor::DType;
 
 /// Sizes and switches of an [`Engine`].
@@ -51,7 +51,6 @@ enum Logits {
 pub struct Engine {
     device: Device,
     config: ModelConfig,
-    rotation: OnlineRotation,
     options: EngineOptions,
     weights: Weights,
     state: State,
@@ -76,8 +75,7 @@ impl Engine {
         Ok(Self {
             weights: Weights::upload(device, source)?,
             state: State::new(device, &config, options.context)?,
-            scratch: Scratch::new(device, &config, options.pass_tokens)?,
-            rotation: source.rotation(),
+            scratch: Scratch::new(device, &config, source.rotation(), options.pass_tokens)?,
             device: device.clone(),
             config,
             options,
@@ -332,7 +330,6 @@ impl Engine {
         let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
         Forward {
             config: &self.config,
-            rotation: self.rotation,
             weights: &self.weights,
             state: &self.state,
             scratch: &self.scratch,

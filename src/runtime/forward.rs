@@ -5,14 +5,13 @@ use super::state::{BlockState, KvState, MambaState, State};
 use super::weights::{DeviceAttention, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, AttentionDims, Columns, Epilogue, SsdDims};
-use crate::model::{ModelConfig, OnlineRotation};
+use crate::kernels::{self, AttentionDims, Columns, Epilogue, HadamardBuffers, SsdDims};
+use crate::model::ModelConfig;
 use crate::tensor::DType;
 
 /// Everything a pass reads, and the number of tokens it is for.
 pub(super) struct Forward<'a> {
     pub(super) config: &'a ModelConfig,
-    pub(super) rotation: OnlineRotation,
     pub(super) weights: &'a Weights,
     pub(super) state: &'a State,
     pub(super) scratch: &'a Scratch,
@@ -77,10 +76,10 @@ impl Forward<'_> {
     }
 
     /// Applies the online rotation, where there is one.
-    fn rotated(&self, plan: &mut Plan, x: DeviceTensor, block: Option<usize>) -> Result<DeviceTensor> {
-        let Some(block) = block else { return Ok(x) };
+    fn rotated(&self, plan: &mut Plan, x: DeviceTensor, by: Option<&HadamardBuffers>) -> Result<DeviceTensor> {
+        let Some(by) = by else { return Ok(x) };
         let out = self.f32(&self.scratch.rotated, x.shape.cols())?;
-        kernels::hadamard(plan, &x, &out, block)?;
+        kernels::hadamard_with(plan, &x, &out, by)?;
         Ok(out)
     }
 
@@ -116,7 +115,7 @@ impl Forward<'_> {
 
         let gated = self.f32(&s.gated, d_inner)?;
         kernels::rms_norm_gated(plan, &y, &z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
-        let rotated = self.rotated(plan, gated, self.rotation.out_proj)?;
+        let rotated = self.rotated(plan, gated, s.rotate_out.as_ref())?;
         let input = self.input(plan, rotated, &[&m.out_proj])?;
         m.out_proj.apply(plan, &input, hidden, Epilogue::Add)
     }
@@ -183,7 +182,7 @@ impl Forward<'_> {
         let input = self.input(plan, normed, &[&m.up_proj])?;
         let up = self.f32(&self.scratch.wide, self.config.intermediate_size)?;
         m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared)?;
-        let rotated = self.rotated(plan, up, self.rotation.down_proj)?;
+        let rotated = self.rotated(plan, up, self.scratch.rotate_down.as_ref())?;
         let input = self.input(plan, rotated, &[&m.down_proj])?;
         m.down_proj.apply(plan, &input, hidden, Epilogue::Add)
     }

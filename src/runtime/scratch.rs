@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor};
-use crate::model::{Block, ModelConfig};
+use crate::kernels::HadamardBuffers;
+use crate::model::{Block, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
 /// Flat buffers; plans take views of the length they need. No two of one dispatch's arguments share a buffer.
@@ -33,6 +34,10 @@ pub(super) struct Scratch {
     pub(super) gated: DeviceTensor,
     /// Rotated input of out_proj or down_proj.
     pub(super) rotated: DeviceTensor,
+    /// What the rotation before out_proj needs, where there is one.
+    pub(super) rotate_out: Option<HadamardBuffers>,
+    /// What the rotation before down_proj needs, where there is one.
+    pub(super) rotate_down: Option<HadamardBuffers>,
     /// int8 activations.
     pub(super) codes: DeviceTensor,
     /// Their scales, `[tokens]`.
@@ -48,7 +53,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new(device: &Device, c: &ModelConfig, tokens: usize) -> Result<Self> {
+    pub(super) fn new(device: &Device, c: &ModelConfig, rotation: OnlineRotation, tokens: usize) -> Result<Self> {
         let f32s = |n: usize| device.alloc(DType::F32, [n.max(1)]);
         let query = c.attention_heads * c.head_dim;
         let kv = c.kv_heads * c.head_dim;
@@ -59,7 +64,12 @@ impl Scratch {
         } else {
             0
         };
+        let rotate = |block: Option<usize>, cols: usize| {
+            block.map(|block| HadamardBuffers::new(device, tokens, cols, block)).transpose()
+        };
         Ok(Self {
+            rotate_out: rotate(rotation.out_proj, c.d_inner())?,
+            rotate_down: rotate(rotation.down_proj, c.intermediate_size)?,
             ids: device.alloc(DType::U32, [tokens])?,
             hidden: f32s(tokens * c.hidden_size)?,
             normed: f32s(tokens * c.hidden_size)?,

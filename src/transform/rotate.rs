@@ -14,22 +14,21 @@ use crate::tensor::Tensor;
 /// `R = H D`: random signs, then an orthonormal Hadamard matrix.
 pub(super) struct Residual {
     signs: Vec<f64>,
+    hadamard: hadamard::Transform,
 }
 
 impl Residual {
     pub(super) fn new(hidden: usize, seed: u64) -> Result<Self> {
-        if hadamard::factor(hidden).is_none() {
-            return Err(Error::argument("rotation of the residual stream", format!("hidden_size {hidden} has no Hadamard matrix")));
-        }
+        let hadamard = hadamard::Transform::new(hidden)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let signs = (0..hidden).map(|_| if rng.random::<bool>() { 1.0 } else { -1.0 }).collect();
-        Ok(Self { signs })
+        Ok(Self { signs, hadamard })
     }
 
     /// `x = R x`.
     pub(super) fn apply(&self, x: &mut [f64]) {
         x.iter_mut().zip(&self.signs).for_each(|(v, s)| *v *= s);
-        hadamard::transform(self.signs.len(), x);
+        self.hadamard.apply(x);
     }
 }
 
@@ -81,10 +80,7 @@ pub(super) fn online(layer: &mut Layer, rotation: OnlineRotation) -> Result<()> 
         Mixer::Mlp(_) => rotation.down_proj,
         Mixer::Attention(_) => None,
     };
-    match block {
-        Some(block) => rows(fold::writer(&mut layer.mixer), |row| {
-            hadamard::transform(block, row);
-        }),
-        None => Ok(()),
-    }
+    let Some(block) = block else { return Ok(()) };
+    let hadamard = hadamard::Transform::new(block)?;
+    rows(fold::writer(&mut layer.mixer), |row| hadamard.apply(row))
 }
