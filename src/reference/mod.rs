@@ -2,4 +2,17 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
+pub mod absmax;
+pub mod dequantize;
+mod matmul;
+pub mod matmul_f32;
+pub mod matmul_w4a16;
+pub mod matmul_w4a8;
+pub mod matmul_w8a8;
+pub mod matvec_f32;
+pub mod matvec_w4a16;
+pub mod matvec_w4a8;
+pub mod matvec_w8a8;
+pub mod quantize_tokens;
+pub mod quantize_weight;
 pub mod rms_norm;

@@ -3,4 +3,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod absmax;
+mod dequantize;
+mod matmul_f32;
+mod matmul_w4a16;
+mod matmul_w4a8;
+mod matmul_w8a8;
+mod matvec_f32;
+mod matvec_w4a16;
+mod matvec_w4a8;
+mod matvec_w8a8;
+mod quantize_tokens;
+mod quantize_weight;
 mod rms_norm;
