@@ -26,3 +26,8 @@ fn codes4_low(word: u32) -> vec4<i32> {
 fn codes4_high(word: u32) -> vec4<i32> {
     return unpack4xI8(high4_times_16(word)) >> vec4<u32>(4u);
 }
+
+// An int4 word of codes 0..3 and codes 4..7, each packed as int8.
+fn pack_nibbles(low: u32, high: u32) -> u32 {
+    return (low & 0x0f0f0f0fu) | ((high & 0x0f0f0f0fu) << 4u);
+}

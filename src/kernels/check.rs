@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::gpu::{Device, DeviceTensor, Plan, Recording};
 use crate::pack::unpack_codes;
 use crate::shaders;
 use crate::tensor::{DType, Shape, Tensor};
@@ -27,19 +27,32 @@ pub struct Case {
     pub args: &'static [(&'static str, f64)],
 }
 
+impl Case {
+    /// Its numbers.
+    #[must_use]
+    pub fn args(&self) -> Args {
+        Args(self.args)
+    }
+}
+
 /// A case's numbers by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Args(&'static [(&'static str, f64)]);
 
 impl Args {
+    /// The number called `name`, where the case has it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
+    }
+
     /// The number called `name`.
     ///
     /// # Panics
     /// When the case does not have it: cases are part of the program.
     #[must_use]
     pub fn f64(&self, name: &str) -> f64 {
-        let found = self.0.iter().find(|(n, _)| *n == name);
-        found.unwrap_or_else(|| panic!("the case has no `{name}`")).1
+        self.get(name).unwrap_or_else(|| panic!("the case has no `{name}`"))
     }
 
     /// As a size.
@@ -258,6 +271,8 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
             // A draw could hang on rounding: `sample`'s setup refuses a case (asks for another seed) unless
             // `reference::sample::margin` puts it 1e-4 of the mass from any other outcome, thrice the worst error.
             (0.0, "integers, compared exactly")
+        "matmul_w8a8" | "matmul_w4a8" | "matvec_w8a8" | "matvec_w4a8" => {
+            (1e-12, "exact int32 sums, then f32 products and a sum over at most a few hundred groups")
         }
         _ => (1e-11, "f32 products and sums: 6e-8 relative a step, over at most a few thousand terms"),
     }
@@ -273,6 +288,22 @@ pub fn variants(device: &Device, kernel: &str) -> Vec<Option<&'static str>> {
     std::iter::once(None).chain(forced).collect()
 }
 
+/// A case recorded on `device`, to run any number of times: for benches.
+///
+/// # Errors
+/// Whatever setting up or recording gives.
+pub fn build(
+    device: &Device,
+    entry: &Entry,
+    case: &Case,
+    variant: Option<&'static str>,
+    seed: u64,
+) -> Result<Recording> {
+    let mut setup = Setup::new(device, variant, seed);
+    (entry.setup)(&mut setup, &case.args())?;
+    setup.plan.record()
+}
+
 /// Runs `case` of `entry` on `device` and on the reference and compares.
 ///
 /// # Errors
@@ -284,7 +315,7 @@ pub async fn check(
     variant: Option<&'static str>,
     seed: u64,
 ) -> Result<Outcome> {
-    let args = Args(case.args);
+    let args = case.args();
     let run = |device: &Device| -> Result<(Vec<Output>, String)> {
         let mut setup = Setup::new(device, variant, seed);
         (entry.setup)(&mut setup, &args)?;

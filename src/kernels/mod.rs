@@ -10,6 +10,19 @@ mod embed_w8;
 mod hadamard;
 mod hadamard_mix;
 mod relu_squared;
+mod absmax;
+mod dequantize;
+mod matmul;
+mod matmul_f32;
+mod matmul_w4a16;
+mod matmul_w4a8;
+mod matmul_w8a8;
+mod matvec_f32;
+mod matvec_w4a16;
+mod matvec_w4a8;
+mod matvec_w8a8;
+mod quantize_tokens;
+mod quantize_weight;
 mod rms_norm;
 mod rms_norm_gated;
 mod sample;
@@ -22,6 +35,19 @@ pub use embed_w8::embed_w8;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use relu_squared::relu_squared;
+pub use absmax::absmax;
+pub use dequantize::dequantize;
+pub use matmul::Epilogue;
+pub use matmul_f32::matmul_f32;
+pub use matmul_w4a8::matmul_w4a8;
+pub use matmul_w4a16::matmul_w4a16;
+pub use matmul_w8a8::matmul_w8a8;
+pub use matvec_f32::matvec_f32;
+pub use matvec_w4a8::matvec_w4a8;
+pub use matvec_w4a16::matvec_w4a16;
+pub use matvec_w8a8::matvec_w8a8;
+pub use quantize_tokens::quantize_tokens;
+pub use quantize_weight::quantize_weight;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
 pub use sample::{Sampling, sample};
@@ -43,6 +69,19 @@ pub const ENTRIES: &[check::Entry] = &[
     rms_norm_gated::ENTRY,
     sample::ENTRY,
     scale_channels::ENTRY,
+    absmax::ENTRY,
+    dequantize::ENTRY,
+    matmul_f32::ENTRY,
+    matmul_w4a16::ENTRY,
+    matmul_w4a8::ENTRY,
+    matmul_w8a8::ENTRY,
+    matvec_f32::ENTRY,
+    matvec_w4a16::ENTRY,
+    matvec_w4a8::ENTRY,
+    matvec_w8a8::ENTRY,
+    quantize_tokens::ENTRY,
+    quantize_weight::ENTRY,
+    rms_norm::ENTRY,
 ];
 
 /// Refuses a tensor that is not of `shape` (rank matters only through rows and columns).
@@ -76,4 +115,12 @@ pub(crate) fn expect_dtype(
 /// Refuses a tensor that is not f32.
 pub(crate) fn f32_tensor(kernel: &'static str, arg: &'static str, tensor: &DeviceTensor) -> Result<()> {
     expect_dtype(kernel, arg, tensor, DType::F32, "f32")
+}
+
+/// `group`, at most `cols`; refuses 0.
+pub(crate) fn group_within(kernel: &'static str, cols: usize, group: usize) -> Result<usize> {
+    match group.min(cols) {
+        0 => Err(Error::argument(format!("{kernel}: group"), format!("{group} for {cols} columns"))),
+        group => Ok(group),
+    }
 }

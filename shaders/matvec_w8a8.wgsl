@@ -1,0 +1,67 @@
+// matmul_w8a8 for one token: out = scales[0] * sum over groups of weight_scales[j, g] * (int32 sum over group g), then
+// the epilogue. A workgroup makes 4 outputs; a thread takes every WG-th word, 4 codes, of their rows. One group a
+// row is one int32 sum, as in matmul_w8a8; of more groups a thread scales each word's sum and the rest is f32. Any n, k.
+#import rows4
+
+struct Params {
+    n: u32, // rows of weight
+    k: u32, // columns of weight
+    group: u32, // columns a scale; a multiple of 4, or k
+    epilogue: u32, // 0 store, 1 squared ReLU, 2 add
+}
+
+const WG = 64u;
+
+@group(0) @binding(0) var<storage, read> codes: array<u32>; // [1, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1]
+@group(0) @binding(2) var<storage, read> weight: array<u32>; // [n, k] int8
+@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
+@group(0) @binding(5) var<uniform> params: Params;
+
+// The products of one word of each row.
+fn dots(row: u32, at: u32) -> vec4<i32> {
+    let i = rows4(row) * ((params.k + 3u) / 4u) + at;
+    let x = codes[at];
+    return vec4(
+        dot4I8Packed(x, weight[i.x]),
+        dot4I8Packed(x, weight[i.y]),
+        dot4I8Packed(x, weight[i.z]),
+        dot4I8Packed(x, weight[i.w]),
+    );
+}
+
+fn row_scales(row: u32, groups: u32, group: u32) -> vec4<f32> {
+    let i = rows4(row) * groups + group;
+    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = 4u * linear_workgroup(workgroup, grid);
+    if row >= params.n {
+        return;
+    }
+    let words = (params.k + 3u) / 4u;
+    let groups = (params.k + params.group - 1u) / params.group;
+    var y = vec4<f32>();
+    if groups == 1u {
+        var sums = vec4<i32>();
+        for (var word = thread; word < words; word += WG) {
+            sums += dots(row, word);
+        }
+        y = vec4<f32>(workgroup_sum4i(sums, thread)) * row_scales(row, 1u, 0u);
+    } else {
+        for (var word = thread; word < words; word += WG) {
+            y += vec4<f32>(dots(row, word)) * row_scales(row, groups, 4u * word / params.group);
+        }
+        y = workgroup_sum4(y, thread);
+    }
+    if thread == 0u {
+        store4(row, y * scales[0]);
+    }
+}

@@ -1,0 +1,15 @@
+// What a matrix product does with a finished sum; the twin of `kernels::Epilogue`.
+// The importing shader has `params.epilogue` and the output `out`; a thread owns the elements it stores.
+
+const RELU_SQUARED = 1u;
+const ADD = 2u;
+
+fn store(index: u32, y: f32) {
+    var result = y;
+    if params.epilogue == RELU_SQUARED {
+        result = max(y, 0.0) * max(y, 0.0);
+    } else if params.epilogue == ADD {
+        result += out[index];
+    }
+    out[index] = result;
+}

@@ -1,0 +1,23 @@
+// What the one-token products share: a workgroup computes four outputs, its threads taking every WG-th word of
+// the weight rows. The importing shader has `const WG` and `params.n`.
+#import epilogue
+#import index
+#import reduce4
+
+// Four rows of the weight, clamped: rows beyond the end are computed and not stored.
+fn rows4(row: u32) -> vec4<u32> {
+    return min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(params.n - 1u));
+}
+
+fn store4(row: u32, y: vec4<f32>) {
+    store(row, y.x);
+    if row + 1u < params.n {
+        store(row + 1u, y.y);
+    }
+    if row + 2u < params.n {
+        store(row + 2u, y.z);
+    }
+    if row + 3u < params.n {
+        store(row + 3u, y.w);
+    }
+}

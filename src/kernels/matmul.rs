@@ -1,0 +1,165 @@
+//! What the matrix products share: the epilogue and the argument checks.
+
+use super::check::{Args, Fill, Setup, Work};
+use super::{expect, expect_dtype, f32_tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Grid};
+use crate::tensor::DType;
+
+/// Outputs along each side of a workgroup's tile (`shaders/shared/tile.wgsl`).
+const TILE: usize = 64;
+/// Outputs a workgroup of the one-token kernels makes (`shaders/shared/rows4.wgsl`).
+const ROWS: usize = 4;
+/// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
+const MAX_GROUP: usize = (1 << 17) - 1;
+
+/// What a matrix product does with a finished sum `y`. The numbers are those of `shaders/shared/epilogue.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Epilogue {
+    /// `out = y`.
+    Store = 0,
+    /// `out = max(y, 0)²`.
+    ReluSquared = 1,
+    /// `out += y`: the residual addition.
+    Add = 2,
+}
+
+/// Sizes of a product: `out: [m, n]` = `x: [m, k]` · `weight: [n, k]`ᵀ.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+}
+
+impl Sizes {
+    /// Checks `x` (named `arg`), `weight` and `out` against each other; `out` must be f32.
+    pub(super) fn of(
+        kernel: &'static str,
+        arg: &'static str,
+        x: &DeviceTensor,
+        weight: &DeviceTensor,
+        out: &DeviceTensor,
+    ) -> Result<Self> {
+        let (m, k, n) = (x.shape.rows(), x.shape.cols(), weight.shape.rows());
+        if k == 0 {
+            return Err(Error::argument(format!("{kernel}: `{arg}`"), "it has no columns"));
+        }
+        expect(kernel, "weight", weight, [n, k])?;
+        f32_tensor(kernel, "out", out)?;
+        expect(kernel, "out", out, [m, n])?;
+        Ok(Self { m, n, k })
+    }
+
+    /// Refuses more than one row.
+    pub(super) fn one_row(self, kernel: &'static str) -> Result<Self> {
+        if self.m != 1 {
+            return Err(Error::argument(format!("{kernel}: m"), format!("{} rows, the kernel takes one", self.m)));
+        }
+        Ok(self)
+    }
+
+    /// Workgroups of a tiled kernel.
+    pub(super) fn tiles(self) -> Grid {
+        Grid([self.n.div_ceil(TILE), self.m.div_ceil(TILE), 1])
+    }
+
+    /// Workgroups of a one-token kernel.
+    pub(super) fn rows(self) -> Grid {
+        Grid::cover(self.n, ROWS)
+    }
+}
+
+/// Checks the scales of a grouped weight and gives the columns that share one. A group is a multiple of
+/// `multiple` or the whole row.
+pub(super) fn group_of(
+    kernel: &'static str,
+    weight_scales: &DeviceTensor,
+    sizes: Sizes,
+    group: usize,
+    multiple: usize,
+) -> Result<usize> {
+    let fail = |reason: String| Err(Error::argument(format!("{kernel}: group"), reason));
+    let group = group.min(sizes.k);
+    if group == 0 || (group < sizes.k && !group.is_multiple_of(multiple)) {
+        return fail(format!("{group} is neither a multiple of {multiple} nor all {} columns", sizes.k));
+    }
+    if group > MAX_GROUP {
+        return fail(format!("{group} columns could overflow an int32 sum, at most {MAX_GROUP} are allowed"));
+    }
+    f32_tensor(kernel, "weight_scales", weight_scales)?;
+    let groups = sizes.k.div_ceil(group);
+    // One scale a row may also come as a vector.
+    let per_row = groups == 1 && weight_scales.shape.dims() == [sizes.n];
+    if !per_row {
+        expect(kernel, "weight_scales", weight_scales, [sizes.n, groups])?;
+    }
+    Ok(group)
+}
+
+/// Checks int8 codes and their scales, one a row.
+pub(super) fn tokens(kernel: &'static str, codes: &DeviceTensor, scales: &DeviceTensor) -> Result<()> {
+    expect_dtype(kernel, "codes", codes, DType::I8, "i8")?;
+    f32_tensor(kernel, "scales", scales)?;
+    expect(kernel, "scales", scales, [codes.shape.rows()])
+}
+
+/// Sizes, group and epilogue of a case, and what the `setup` of every product makes of them.
+pub(super) struct CaseOf {
+    pub(super) sizes: Sizes,
+    pub(super) group: usize,
+    pub(super) epilogue: Epilogue,
+}
+
+impl CaseOf {
+    /// Reads `m` (1 unless given), `n`, `k`, `group` (`k` unless given) and `epilogue` (store unless given).
+    pub(super) fn new(a: &Args) -> Self {
+        let (n, k) = (a.usize("n"), a.usize("k"));
+        let epilogue = match a.get("epilogue").unwrap_or(0.0) as u32 {
+            1 => Epilogue::ReluSquared,
+            2 => Epilogue::Add,
+            _ => Epilogue::Store,
+        };
+        let or = |name: &str, default: usize| a.get(name).map_or(default, |v| v as usize);
+        Self { sizes: Sizes { m: or("m", 1), n, k }, group: or("group", k), epilogue }
+    }
+
+    /// Scales a weight row.
+    pub(super) fn groups(&self) -> usize {
+        self.sizes.k.div_ceil(self.group)
+    }
+
+    /// Token codes and scales, weight codes of `bits` and their scales. Scales are of the size that makes
+    /// outputs of order one.
+    pub(super) fn quantized(&self, s: &mut Setup, bits: usize) -> Result<[DeviceTensor; 4]> {
+        let Sizes { m, n, k } = self.sizes;
+        let codes = s.codes(8, [m, k])?;
+        let scales = s.input([m], Fill::Uniform(0.005, 0.1))?;
+        let weight = s.codes(bits, [n, k])?;
+        let weight_scales = s.input([n, self.groups()], Fill::Uniform(1e-4, 1e-2))?;
+        Ok([codes, scales, weight, weight_scales])
+    }
+
+    /// The output: one to add to, or one to overwrite.
+    pub(super) fn out(&self, s: &mut Setup) -> Result<DeviceTensor> {
+        let shape = [self.sizes.m, self.sizes.n];
+        if self.epilogue == Epilogue::Add {
+            s.state("out", shape, Fill::Normal(1.0))
+        } else {
+            s.output("out", DType::F32, shape)
+        }
+    }
+
+    /// Cost with `x_bits` and `weight_bits` an element.
+    pub(super) fn work(&self, x_bits: usize, weight_bits: usize) -> Work {
+        let Sizes { m, n, k } = self.sizes;
+        let out = if self.epilogue == Epilogue::Add { 8 } else { 4 };
+        let scales = if weight_bits < 16 { 4 * n * self.groups() } else { 0 };
+        Work { bytes: (m * k * x_bits + n * k * weight_bits) / 8 + m * n * out + scales, ops: 2 * m * n * k }
+    }
+}
+
+/// Storage type of the weight of a case: `dtype` is 0 (or missing) for f32, 1 for f16, 2 for bf16.
+pub(super) fn weight_dtype(a: &Args) -> DType {
+    [DType::F32, DType::F16, DType::BF16][a.get("dtype").unwrap_or(0.0) as usize]
+}

@@ -1,0 +1,60 @@
+//! Product with an f32, f16 or bf16 weight.
+
+use super::bindings::matmul_f32::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::f32_tensor;
+use super::matmul::{CaseOf, Epilogue, Sizes, weight_dtype};
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Plan};
+use crate::shaders::matmul_f32::{Format, Params};
+use crate::tensor::DType;
+
+/// `out = x · weightᵀ`, then the epilogue; sums in f32.
+///
+/// `x`: `[m, k]` f32; `weight`: `[n, k]` f32, f16 or bf16; `out`: `[m, n]` f32.
+///
+/// # Errors
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault.
+pub fn matmul_f32(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    weight: &DeviceTensor,
+    out: &DeviceTensor,
+    epilogue: Epilogue,
+) -> Result<()> {
+    f32_tensor("matmul_f32", "x", x)?;
+    let format = match weight.dtype {
+        DType::F32 => Format::WF32,
+        DType::F16 => Format::WF16,
+        DType::BF16 => Format::WBf16,
+        got => return Err(Error::DType { kernel: "matmul_f32", arg: "weight", expected: "f32, f16 or bf16", got }),
+    };
+    let sizes = Sizes::of("matmul_f32", "x", x, weight, out)?;
+    let params = Params { m: sizes.m as u32, n: sizes.n as u32, k: sizes.k as u32, epilogue: epilogue as u32 };
+    launch(plan, format, params, Bindings { x, weight, out }, sizes.tiles())
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: "matmul_f32", cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "one_element", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0)] },
+    Case { name: "primes", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },
+    Case { name: "past_a_tile_odd_k", args: &[("m", 65.0), ("n", 129.0), ("k", 257.0), ("dtype", 1.0)] },
+    Case { name: "k_of_three_bf16", args: &[("m", 9.0), ("n", 5.0), ("k", 3.0), ("dtype", 2.0), ("epilogue", 1.0)] },
+    Case { name: "nano_in_proj", args: &[("m", 37.0), ("n", 648.0), ("k", 128.0), ("dtype", 2.0)] },
+    Case { name: "nano_down_add", args: &[("m", 20.0), ("n", 128.0), ("k", 672.0), ("epilogue", 2.0)] },
+    Case { name: "nano_up_relu2", args: &[("m", 20.0), ("n", 672.0), ("k", 128.0), ("dtype", 1.0), ("epilogue", 1.0)] },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let case = CaseOf::new(a);
+    let x = s.input([case.sizes.m, case.sizes.k], Fill::Outliers)?;
+    let weight = s.input_as(weight_dtype(a), [case.sizes.n, case.sizes.k], Fill::Normal(0.05))?;
+    let out = case.out(s)?;
+    matmul_f32(s.plan(), &x, &weight, &out, case.epilogue)
+}
+
+fn work(a: &Args) -> Work {
+    CaseOf::new(a).work(32, weight_dtype(a).bits())
+}

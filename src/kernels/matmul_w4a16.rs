@@ -1,0 +1,67 @@
+//! Product with an int4 weight that the kernel dequantizes.
+
+use super::bindings::matmul_w4a16::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::matmul::{CaseOf, Epilogue, Sizes, group_of};
+use super::{expect_dtype, f32_tensor};
+use crate::error::Result;
+use crate::gpu::{DeviceTensor, Plan};
+use crate::shaders::matmul_w4a16::Params;
+use crate::tensor::DType;
+
+/// `out = x · (weight * weight_scales)ᵀ`, then the epilogue; products and sums in f32. GPTQ's weight-only form,
+/// Frantar et al. 2022, arXiv:2210.17323.
+///
+/// `x`: `[m, k]` f32; `weight`: `[n, k]` int4; `weight_scales`: `[n, ceil(k / group)]` f32 (or `[n]` for one group);
+/// `out`: `[m, n]` f32. `group` is a multiple of 8, or `k` or more for one group a row.
+///
+/// # Errors
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
+/// a group that does not fit.
+pub fn matmul_w4a16(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    weight: &DeviceTensor,
+    weight_scales: &DeviceTensor,
+    group: usize,
+    out: &DeviceTensor,
+    epilogue: Epilogue,
+) -> Result<()> {
+    f32_tensor("matmul_w4a16", "x", x)?;
+    expect_dtype("matmul_w4a16", "weight", weight, DType::I4, "i4")?;
+    let sizes = Sizes::of("matmul_w4a16", "x", x, weight, out)?;
+    let group = group_of("matmul_w4a16", weight_scales, sizes, group, 8)? as u32;
+    let params = Params { m: sizes.m as u32, n: sizes.n as u32, k: sizes.k as u32, group, epilogue: epilogue as u32 };
+    launch(plan, params, Bindings { x, weight, weight_scales, out }, sizes.tiles())
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: "matmul_w4a16", cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "one_element", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0)] },
+    Case { name: "primes", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },
+    Case { name: "past_a_tile_odd_k", args: &[("m", 65.0), ("n", 129.0), ("k", 257.0)] },
+    Case { name: "odd_word_of_codes", args: &[("m", 5.0), ("n", 6.0), ("k", 12.0)] },
+    Case { name: "group_32_relu2", args: &[("m", 9.0), ("n", 70.0), ("k", 96.0), ("group", 32.0), ("epilogue", 1.0)] },
+    Case { name: "short_last_group", args: &[("m", 10.0), ("n", 40.0), ("k", 1344.0), ("group", 128.0)] },
+    Case { name: "ragged_last_group", args: &[("m", 3.0), ("n", 11.0), ("k", 133.0), ("group", 64.0)] },
+    Case { name: "nano_in_proj", args: &[("m", 37.0), ("n", 648.0), ("k", 128.0), ("group", 64.0)] },
+    Case {
+        name: "nano_down_add",
+        args: &[("m", 20.0), ("n", 128.0), ("k", 672.0), ("group", 32.0), ("epilogue", 2.0)],
+    },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let case = CaseOf::new(a);
+    let x = s.input([case.sizes.m, case.sizes.k], Fill::Outliers)?;
+    let weight = s.codes(4, [case.sizes.n, case.sizes.k])?;
+    let weight_scales = s.input([case.sizes.n, case.groups()], Fill::Uniform(1e-4, 1e-2))?;
+    let out = case.out(s)?;
+    matmul_w4a16(s.plan(), &x, &weight, &weight_scales, case.group, &out, case.epilogue)
+}
+
+fn work(a: &Args) -> Work {
+    CaseOf::new(a).work(32, 4)
+}

@@ -1,0 +1,56 @@
+//! Dynamic int8 quantization of activations, one scale a token.
+
+use super::bindings::quantize_tokens::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::{expect, expect_dtype, f32_tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::quantize_tokens::Params;
+use crate::tensor::DType;
+
+/// `scales[r] = max|x[r, :]| / 127`, `codes = round(x / scale)`, ties to even, within ±127; a row of zeros (or of
+/// values below 1e-35) has scale 1. ZeroQuant, Yao et al. 2022, arXiv:2206.01861.
+///
+/// `x`: `[rows, cols]` f32; `codes`: `[rows, cols]` int8; `scales`: `[rows]` f32.
+///
+/// # Errors
+/// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for no columns.
+pub fn quantize_tokens(plan: &mut Plan, x: &DeviceTensor, codes: &DeviceTensor, scales: &DeviceTensor) -> Result<()> {
+    f32_tensor("quantize_tokens", "x", x)?;
+    expect_dtype("quantize_tokens", "codes", codes, DType::I8, "i8")?;
+    f32_tensor("quantize_tokens", "scales", scales)?;
+    let (rows, cols) = (x.shape.rows(), x.shape.cols());
+    if cols == 0 {
+        return Err(Error::argument("quantize_tokens: `x`", "it has no columns"));
+    }
+    expect("quantize_tokens", "codes", codes, [rows, cols])?;
+    expect("quantize_tokens", "scales", scales, [rows])?;
+    let params = Params { rows: rows as u32, cols: cols as u32 };
+    launch(plan, params, Bindings { x, codes, scales }, Grid::linear(rows))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: "quantize_tokens", cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "one_column", args: &[("rows", 3.0), ("cols", 1.0), ("size", 1.0)] },
+    Case { name: "padded_last_word", args: &[("rows", 5.0), ("cols", 131.0), ("size", 1.0)] },
+    Case { name: "nano_hidden", args: &[("rows", 9.0), ("cols", 128.0), ("size", 1.0)] },
+    Case { name: "tiny_values", args: &[("rows", 4.0), ("cols", 66.0), ("size", 1e-30)] },
+    Case { name: "nemotron_8b_down_proj", args: &[("rows", 1.0), ("cols", 21504.0), ("size", 1.0)] },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (rows, cols) = (a.usize("rows"), a.usize("cols"));
+    let values = s.values(rows * cols, Fill::Outliers);
+    let values: Vec<f32> = values.iter().map(|v| v * a.f64("size") as f32).collect();
+    let x = s.device().upload_f32([rows, cols], &values)?;
+    let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
+    let scales = s.output("scales", DType::F32, [rows])?;
+    quantize_tokens(s.plan(), &x, &codes, &scales)
+}
+
+fn work(a: &Args) -> Work {
+    let n = a.usize("rows") * a.usize("cols");
+    Work { bytes: 5 * n + 4 * a.usize("rows"), ops: 5 * n }
+}

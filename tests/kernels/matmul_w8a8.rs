@@ -1,0 +1,109 @@
+use pollster::block_on;
+use wgquant::Error;
+use wgquant::gpu::{Device, Plan};
+use wgquant::kernels::{self, Epilogue};
+use wgquant::tensor::DType;
+
+use super::common::{assert_close, golden, gpu};
+
+#[test]
+fn matches_reference() {
+    super::common::check_all("matmul_w8a8");
+}
+
+/// Codes and scales of each operand.
+fn product(
+    d: &Device,
+    [m, n, k]: [usize; 3],
+    group: usize,
+    (codes, scales): (&[i8], &[f32]),
+    (weight, weight_scales): (&[i8], &[f32]),
+) -> Vec<f32> {
+    let codes = d.upload_codes(8, [m, k], codes).unwrap();
+    let scales = d.upload_f32([m], scales).unwrap();
+    let weight = d.upload_codes(8, [n, k], weight).unwrap();
+    let weight_scales = d.upload_f32([n, k.div_ceil(group)], weight_scales).unwrap();
+    let out = d.alloc(DType::F32, [m, n]).unwrap();
+    let mut plan = Plan::new(d);
+    kernels::matmul_w8a8(&mut plan, &codes, &scales, &weight, &weight_scales, group, &out, Epilogue::Store).unwrap();
+    plan.record().unwrap().run().unwrap();
+    block_on(d.read_f32(&out)).unwrap()
+}
+
+/// Golden int32 sums (as floats, all scales 1) and scaled outputs.
+#[test]
+fn agrees_with_golden() {
+    let golden = golden();
+    let (codes, weight) = (golden.i8("quant.int8.per_token.q"), golden.i8("quant.int8.per_row.q"));
+    let (scales, weight_scales) = (golden.f32("quant.int8.per_token.scale"), golden.f32("quant.int8.per_row.scale"));
+    let sums: Vec<f32> = golden.i32("quant.w8a8.acc_i32").iter().map(|v| *v as f32).collect();
+    for d in [Device::Cpu, gpu()] {
+        let got = product(&d, [16, 24, 64], 64, (&codes, &[1.0; 16]), (&weight, &[1.0; 24]));
+        assert_eq!(got, sums, "{}", d.name());
+        let got = product(&d, [16, 24, 64], 64, (&codes, &scales), (&weight, &weight_scales));
+        assert_close(&got, &golden.f32("quant.w8a8.y"), 1e-12);
+    }
+}
+
+/// With all scales 1 every output is an integer that f32 holds, and must be exact, whatever the group.
+#[test]
+fn integer_sums_are_exact() {
+    let [m, n, k] = [3, 70, 133];
+    let code = |i: usize, top: usize| ((i * 7919 + i * i * 31) % (2 * top + 1)) as i64 - top as i64;
+    let x: Vec<i8> = (0..m * k).map(|i| code(i, 127) as i8).collect();
+    let weight: Vec<i8> = (0..n * k).map(|i| code(i + 5, 127) as i8).collect();
+    let want: Vec<f32> = (0..m * n)
+        .map(|at| (0..k).map(|c| i32::from(x[at / n * k + c]) * i32::from(weight[at % n * k + c])).sum::<i32>() as f32)
+        .collect();
+    for d in [Device::Cpu, gpu()] {
+        for group in [k, 64, 4] {
+            let ones = vec![1.0; n * k.div_ceil(group)];
+            let got = product(&d, [m, n, k], group, (&x, &vec![1.0; m]), (&weight, &ones));
+            assert_eq!(got, want, "group {group} on {}", d.name());
+        }
+    }
+}
+
+/// The corners of packed products. This crate writes neither -128 nor -128 as a code, but other tools' files hold them.
+#[test]
+fn extreme_codes_multiply() {
+    let extremes = [(-127, -127), (-127, 127), (127, 127), (-128, -128), (127, -128), (-128, 127), (0, -128)];
+    for d in [Device::Cpu, gpu()] {
+        for (a, b) in extremes {
+            let k = 37;
+            let got = product(&d, [1, 2, k], k, (&vec![a; k], &[1.0]), (&vec![b; 2 * k], &[1.0, 0.5]));
+            let sum = k as f32 * f32::from(a) * f32::from(b);
+            assert_eq!(got, [sum, 0.5 * sum], "{a} {b} on {}", d.name());
+        }
+    }
+}
+
+/// Changes one thing of a right call: rows, weight dtype, columns of `weight_scales`, group.
+fn rejected(m: usize, weight: DType, groups: usize, group: usize) -> Error {
+    let d = Device::Cpu;
+    let codes = d.alloc(DType::I8, [m, 32]).unwrap();
+    let scales = d.alloc(DType::F32, [m]).unwrap();
+    let weight = d.alloc(weight, [3, 32]).unwrap();
+    let weight_scales = d.alloc(DType::F32, [3, groups]).unwrap();
+    let out = d.alloc(DType::F32, [m, 3]).unwrap();
+    let plan = &mut Plan::new(&d);
+    kernels::matmul_w8a8(plan, &codes, &scales, &weight, &weight_scales, group, &out, Epilogue::Store).unwrap_err()
+}
+
+#[test]
+fn rejects_weight_of_other_bits() {
+    let error = rejected(1, DType::I4, 2, 16);
+    assert!(matches!(error, Error::DType { arg: "weight", .. }), "{error}");
+}
+
+#[test]
+fn rejects_scales_of_other_groups() {
+    let error = rejected(1, DType::I8, 3, 16);
+    assert!(matches!(error, Error::Shape { arg: "weight_scales", .. }), "{error}");
+}
+
+#[test]
+fn rejects_group_across_words() {
+    let error = rejected(1, DType::I8, 6, 6);
+    assert!(error.to_string().contains("6 is neither a multiple of 4"), "{error}");
+}
