@@ -1,14 +1,21 @@
 //! Quantize and run hybrid Mamba-2 language models on any GPU, through WebGPU compute shaders.
 
+pub mod analyze;
 pub mod checkpoint;
 pub mod error;
+pub mod eval;
 pub mod gpu;
 pub mod hadamard;
 pub mod kernels;
 pub mod model;
 pub mod pack;
+pub mod quantize;
+pub mod recipe;
 pub mod reference;
+pub mod report;
+pub mod runtime;
 pub mod shaders;
 pub mod tensor;
+pub mod transform;
 
 pub use error::{Error, Result};

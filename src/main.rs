@@ -1,2 +1,28 @@
-//! x
-fn main(){}
+//! The `wgquant` program: reads the command line, runs a command, says what went wrong in one line.
+
+mod cli;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// 0 done, 1 a check or quality gate failed, 2 error (as clap's own for wrong usage).
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli::start_log();
+    match cli.run() {
+        Ok(cli::Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(cli::Verdict::Failed) => ExitCode::from(1),
+        Err(e) if reader_left(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("wgquant: {}", cli::one_line(&format!("{e:#}")));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `wgquant .. | head` has what it wants.
+fn reader_left(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -60,17 +60,14 @@ pub fn hadamard(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, block: us
 /// As [`hadamard`], with buffers that were made before.
 ///
 /// # Errors
-/// As [`hadamard`], and [`crate::Error::Argument`] when the buffers are for fewer rows or other columns.
+/// As [`hadamard`], and [`crate::Error::Argument`] when the buffers are for a smaller tensor.
 pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buffers: &HadamardBuffers) -> Result<()> {
     f32_tensor("hadamard", "x", x)?;
     f32_tensor("hadamard", "out", out)?;
     expect("hadamard", "out", out, x.shape)?;
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     checked_factors("hadamard: `block`", buffers.block, cols)?;
-    let scratch = buffers.scratch.as_ref().map(|s| s.first_rows(rows)).transpose()?;
-    if let Some(scratch) = &scratch {
-        expect("hadamard", "x", x, scratch.shape)?;
-    }
+    let scratch = buffers.scratch.as_ref().map(|s| s.view(DType::F32, [rows, cols])).transpose()?;
     let fast = usize::from(buffers.run > 1);
     let passes = buffers.dense.len() + fast;
     if passes == 0 {

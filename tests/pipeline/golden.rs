@@ -77,11 +77,14 @@ fn check_model(dir: &Path, golden: &Path, device: &Device, limit: f64) {
         let mut compared = 0;
         for (name, got) in block_on(engine.trace(&ids)).unwrap() {
             let full = format!("p{prompt}.{name}");
-            let want = golden.f32(&full).unwrap_or_else(|| panic!("{full} is not in the golden file"));
+            // The files of larger models hold every few streams only.
+            let Some(want) = golden.f32(&full) else { continue };
             close(&full, &got, &want, limit);
             compared += 1;
         }
-        assert_eq!(compared, file.config().blocks.len() + 3);
+        let stored = golden.0.names().iter().filter(|n| n.starts_with(&format!("p{prompt}.hidden."))).count();
+        assert!(stored >= 4, "{stored} streams in the golden file");
+        assert_eq!(compared, stored + 2, "every stored stream, norm_f and the logits");
         check_states(&engine, &golden, prompt, 0, limit);
         let want = golden.f32(&format!("p{prompt}.decode_logits")).unwrap();
         for (step, id) in golden.ids(&format!("p{prompt}.decode_ids")).into_iter().enumerate() {
