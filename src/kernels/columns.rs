@@ -1,0 +1,37 @@
+//! A column range of a wider tensor, for parts of a fused projection's output.
+
+use super::f32_tensor;
+use crate::error::{Error, Result};
+use crate::gpu::DeviceTensor;
+
+/// Columns `offset..offset + width` of a row-major `[rows, stride]` f32 tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    /// The whole tensor.
+    pub tensor: &'a DeviceTensor,
+    /// First column.
+    pub offset: usize,
+    /// Number of columns.
+    pub width: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// A checked range; `kernel` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::DType`] when the tensor is not f32, [`Error::Argument`] when it has fewer columns.
+    pub fn new(kernel: &'static str, tensor: &'a DeviceTensor, offset: usize, width: usize) -> Result<Self> {
+        f32_tensor(kernel, "columns", tensor)?;
+        if offset.checked_add(width).is_none_or(|end| end > tensor.shape.cols()) {
+            let reason = format!("{width} columns from column {offset} of a tensor {}", tensor.shape);
+            return Err(Error::argument(format!("{kernel}: `columns`"), reason));
+        }
+        Ok(Self { tensor, offset, width })
+    }
+
+    /// Elements from a row to the next.
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        self.tensor.shape.cols()
+    }
+}
