@@ -3,6 +3,7 @@
 pub mod bindings;
 pub mod check;
 
+mod attention;
 mod causal_conv1d;
 mod causal_conv1d_state;
 mod causal_conv1d_update;
@@ -10,11 +11,13 @@ mod chunk_cumsum;
 mod chunk_scan;
 mod chunk_state;
 mod columns;
+mod kv_append;
 mod rms_norm;
 mod selective_state_update;
 mod ssd;
 mod state_passing;
 
+pub use attention::{AttentionDims, attention};
 pub use causal_conv1d::causal_conv1d;
 pub use causal_conv1d_state::causal_conv1d_state;
 pub use causal_conv1d_update::causal_conv1d_update;
@@ -22,6 +25,7 @@ pub use chunk_cumsum::chunk_cumsum;
 pub use chunk_scan::chunk_scan;
 pub use chunk_state::chunk_state;
 pub use columns::Columns;
+pub use kv_append::kv_append;
 pub use rms_norm::rms_norm;
 pub use selective_state_update::selective_state_update;
 pub use ssd::SsdDims;
@@ -33,12 +37,14 @@ use crate::tensor::{DType, Shape};
 
 /// Every kernel with its cases, by name.
 pub const ENTRIES: &[check::Entry] = &[
+    attention::ENTRY,
     causal_conv1d::ENTRY,
     causal_conv1d_state::ENTRY,
     causal_conv1d_update::ENTRY,
     chunk_cumsum::ENTRY,
     chunk_scan::ENTRY,
     chunk_state::ENTRY,
+    kv_append::ENTRY,
     rms_norm::ENTRY,
     selective_state_update::ENTRY,
     state_passing::ENTRY,

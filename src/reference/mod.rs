@@ -2,12 +2,14 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
+pub mod attention;
 pub mod causal_conv1d;
 pub mod causal_conv1d_state;
 pub mod causal_conv1d_update;
 pub mod chunk_cumsum;
 pub mod chunk_scan;
 pub mod chunk_state;
+pub mod kv_append;
 pub mod rms_norm;
 pub mod scan;
 pub mod selective_state_update;

@@ -3,12 +3,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attention;
 mod causal_conv1d;
 mod causal_conv1d_state;
 mod causal_conv1d_update;
 mod chunk_cumsum;
 mod chunk_scan;
 mod chunk_state;
+mod kv_append;
 mod rms_norm;
 mod selective_state_update;
 mod ssd;
