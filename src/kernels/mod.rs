@@ -52,6 +52,33 @@ pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
+mod attention;
+mod causal_conv1d;
+mod causal_conv1d_state;
+mod causal_conv1d_update;
+mod chunk_cumsum;
+mod chunk_scan;
+mod chunk_state;
+mod columns;
+mod kv_append;
+mod rms_norm;
+mod selective_state_update;
+mod ssd;
+mod state_passing;
+
+pub use attention::{AttentionDims, attention};
+pub use causal_conv1d::causal_conv1d;
+pub use causal_conv1d_state::causal_conv1d_state;
+pub use causal_conv1d_update::causal_conv1d_update;
+pub use chunk_cumsum::chunk_cumsum;
+pub use chunk_scan::chunk_scan;
+pub use chunk_state::chunk_state;
+pub use columns::Columns;
+pub use kv_append::kv_append;
+pub use rms_norm::rms_norm;
+pub use selective_state_update::selective_state_update;
+pub use ssd::SsdDims;
+pub use state_passing::state_passing;
 
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
@@ -82,6 +109,17 @@ pub const ENTRIES: &[check::Entry] = &[
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,
     rms_norm::ENTRY,
+    attention::ENTRY,
+    causal_conv1d::ENTRY,
+    causal_conv1d_state::ENTRY,
+    causal_conv1d_update::ENTRY,
+    chunk_cumsum::ENTRY,
+    chunk_scan::ENTRY,
+    chunk_state::ENTRY,
+    kv_append::ENTRY,
+    rms_norm::ENTRY,
+    selective_state_update::ENTRY,
+    state_passing::ENTRY,
 ];
 
 /// Refuses a tensor that is not of `shape` (rank matters only through rows and columns).

@@ -1,0 +1,69 @@
+// One token of the recurrence: S = exp(dt A) S + dt x Bᵀ, y = S C + D x, dt = clamp(softplus(raw + bias)),
+// A = -exp(a_log) (Dao & Gu 2024, arXiv:2405.21060). head_dim and state are multiples of 4.
+// One workgroup: 8 rows (head, p) of the state by 8 threads, which share the row's state elements.
+#import float
+#import index
+
+struct Params {
+    heads: u32,
+    head_dim: u32,
+    groups: u32,
+    state: u32,
+    offset: u32, // first column of dt_raw
+    dt_min: f32,
+    dt_max: f32,
+}
+
+const WG = 64u;
+const LANES = 8u;
+
+@group(0) @binding(0) var<storage, read> xbc: array<f32>; // [1, heads * head_dim + 2 * groups * state]
+@group(0) @binding(1) var<storage, read> dt_raw: array<f32>; // [1, stride]
+@group(0) @binding(2) var<storage, read> dt_bias: array<f32>; // [heads]
+@group(0) @binding(3) var<storage, read> a_log: array<f32>; // [heads]
+@group(0) @binding(4) var<storage, read> d: array<f32>; // [heads]
+@group(0) @binding(5) var<storage, read_write> ssm_state: array<vec4<f32>>; // [heads, head_dim * state]
+@group(0) @binding(6) var<storage, read_write> y: array<f32>; // [1, heads * head_dim]
+@group(0) @binding(7) var<uniform> params: Params;
+
+var<workgroup> sums: array<f32, WG>;
+
+fn xbc4(at: u32) -> vec4<f32> {
+    return vec4(xbc[at], xbc[at + 1u], xbc[at + 2u], xbc[at + 3u]);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let d_inner = params.heads * params.head_dim;
+    let row = linear_workgroup(workgroup, grid) * (WG / LANES) + thread / LANES;
+    let lane = thread % LANES;
+    let here = min(row, d_inner - 1u); // threads beyond the end read this one and write nothing
+    let head = here / params.head_dim;
+    let group = head / (params.heads / params.groups);
+    let step = clamp(softplus(dt_raw[params.offset + head] + dt_bias[head]), params.dt_min, params.dt_max);
+    let decay = exp(-exp(a_log[head]) * step);
+    let x = xbc[here];
+    let width = params.state / 4u;
+    let b_at = d_inner + group * params.state;
+    let c_at = b_at + params.groups * params.state;
+    var sum = 0.0;
+    if row < d_inner {
+        for (var n = lane; n < width; n += LANES) {
+            let value = decay * ssm_state[row * width + n] + (step * x) * xbc4(b_at + 4u * n);
+            ssm_state[row * width + n] = value;
+            sum += dot(value, xbc4(c_at + 4u * n));
+        }
+    }
+    sums[thread] = sum;
+    workgroupBarrier();
+    if lane == 0u && row < d_inner {
+        for (var i = 1u; i < LANES; i++) {
+            sum += sums[thread + i];
+        }
+        y[row] = sum + d[head] * x;
+    }
+}

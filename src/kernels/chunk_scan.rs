@@ -1,0 +1,79 @@
+//! Outputs of the Mamba-2 recurrence, all tokens of a chunk at once.
+
+use super::bindings::chunk_scan::{Bindings, launch};
+use super::check::{Args, Entry, Fill, Setup, Work};
+use super::ssd::{SsdDims, decays, dims, expect_f32, row};
+use crate::error::Result;
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::chunk_scan::Params;
+use crate::tensor::DType;
+
+const NAME: &str = "chunk_scan";
+/// Tokens, and columns of a head, of one workgroup.
+const TILE: usize = 64;
+
+/// `y[l] = exp(da[l]) C[l]·S + Σ_{s ≤ l} (C[l]·B[s]) exp(da[l] - da[s]) dt[s] x[s] + D x[l]` within each chunk, `S`
+/// the state that enters it. Dao & Gu 2024, arXiv:2405.21060, section 6.
+///
+/// `xbc`: `[tokens, conv_dim]`, columns x | B | C; `dt`, `da_cumsum`: `[heads, tokens]`;
+/// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, d_inner]`; f32.
+///
+/// # Errors
+/// [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Argument`] naming the argument at fault.
+#[expect(clippy::too_many_arguments, reason = "one argument a tensor of the formula")]
+pub fn chunk_scan(
+    plan: &mut Plan,
+    xbc: &DeviceTensor,
+    dt: &DeviceTensor,
+    da_cumsum: &DeviceTensor,
+    entering: &DeviceTensor,
+    d: &DeviceTensor,
+    y: &DeviceTensor,
+    dims: SsdDims,
+) -> Result<()> {
+    dims.check(NAME)?;
+    let tokens = xbc.shape.rows();
+    expect_f32(
+        NAME,
+        &[
+            ("xbc", xbc, [tokens, dims.conv_dim()]),
+            ("dt", dt, [dims.heads, tokens]),
+            ("da_cumsum", da_cumsum, [dims.heads, tokens]),
+            ("entering", entering, [dims.chunks(tokens), dims.state_len()]),
+            ("d", d, row(dims.heads)),
+            ("y", y, [tokens, dims.d_inner()]),
+        ],
+    )?;
+    let params = Params {
+        tokens: tokens as u32,
+        heads: dims.heads as u32,
+        head_dim: dims.head_dim as u32,
+        groups: dims.groups as u32,
+        state: dims.state as u32,
+        chunk: dims.chunk as u32,
+    };
+    let tiles = dims.chunk.div_ceil(TILE) * dims.head_dim.div_ceil(TILE);
+    let grid = Grid::linear(dims.chunks(tokens) * dims.heads * tiles);
+    launch(plan, params, Bindings { xbc, dt, da_cumsum, entering, d, y }, grid)
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: super::ssd::CASES, setup, work };
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (dims, tokens) = (dims(a), a.usize("tokens"));
+    let xbc = s.input([tokens, dims.conv_dim()], Fill::Normal(1.0))?;
+    let (dt, da_cumsum) = decays(s, a, dims)?;
+    let entering = s.input([dims.chunks(tokens), dims.state_len()], Fill::Normal(1.0))?;
+    let d = s.input([dims.heads], Fill::Normal(1.0))?;
+    let y = s.output("y", DType::F32, [tokens, dims.d_inner()])?;
+    chunk_scan(s.plan(), &xbc, &dt, &da_cumsum, &entering, &d, &y, dims)
+}
+
+fn work(a: &Args) -> Work {
+    let (dims, tokens) = (dims(a), a.usize("tokens"));
+    let before = dims.chunk.min(tokens).div_ceil(2); // tokens s a token reads, on average
+    let values = tokens * (dims.conv_dim() + dims.d_inner() + 2 * dims.heads) + dims.chunks(tokens) * dims.state_len();
+    let products = dims.groups * before * dims.state + dims.state_len() + dims.d_inner() * before;
+    Work { bytes: 4 * values, ops: 2 * tokens * products }
+}

@@ -1,0 +1,41 @@
+//! `y[l] = exp(da[l]) C[l]·S + Σ_{s ≤ l} (C[l]·B[s]) exp(da[l] - da[s]) dt[s] x[s] + D x[l]` within each chunk, `S`
+//! the state that enters it. Dao & Gu 2024, arXiv:2405.21060, section 6.
+
+use rayon::prelude::*;
+
+use super::dot;
+use crate::shaders::chunk_scan::Params;
+
+/// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `dt`, `da_cumsum`: `[heads, tokens]`;
+/// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, heads · head_dim]`.
+pub fn chunk_scan(p: &Params, xbc: &[f32], dt: &[f32], da_cumsum: &[f32], entering: &[f32], d: &[f32], y: &mut [f32]) {
+    let (tokens, heads, head_dim) = (p.tokens as usize, p.heads as usize, p.head_dim as usize);
+    let (groups, state) = (p.groups as usize, p.state as usize);
+    let d_inner = heads * head_dim;
+    let row = |t: usize| &xbc[t * (d_inner + 2 * groups * state)..][..d_inner + 2 * groups * state];
+    let b = |t: usize, g: usize| &row(t)[d_inner + g * state..][..state];
+    y.par_chunks_mut(d_inner).enumerate().for_each(|(l, y)| {
+        let chunk = l / p.chunk as usize;
+        let first = chunk * p.chunk as usize;
+        let mut products = Vec::new(); // C[l]·B[s] of a group, for s from the chunk's first token
+        for (h, y) in y.chunks_exact_mut(head_dim).enumerate() {
+            let g = h / (heads / groups);
+            let c = &row(l)[d_inner + (groups + g) * state..][..state];
+            if h.is_multiple_of(heads / groups) {
+                products = (first..=l).map(|s| dot(c, b(s, g))).collect();
+            }
+            let decay = |t: usize| f64::from(da_cumsum[h * tokens + t]);
+            let x = |t: usize| &row(t)[h * head_dim..][..head_dim];
+            let entering = &entering[(chunk * d_inner + h * head_dim) * state..][..head_dim * state];
+            let grown = decay(l).exp();
+            let mut sums: Vec<f64> = entering.chunks_exact(state).map(|s| grown * dot(c, s)).collect();
+            for s in first..=l {
+                let weight = products[s - first] * (decay(l) - decay(s)).exp() * f64::from(dt[h * tokens + s]);
+                sums.iter_mut().zip(x(s)).for_each(|(sum, x)| *sum += weight * f64::from(*x));
+            }
+            for ((y, sum), x) in y.iter_mut().zip(sums).zip(x(l)) {
+                *y = (sum + f64::from(d[h]) * f64::from(*x)) as f32;
+            }
+        }
+    });
+}

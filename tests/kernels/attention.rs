@@ -1,0 +1,88 @@
+use pollster::block_on;
+use wgquant::Error;
+use wgquant::gpu::{Device, Plan};
+use wgquant::kernels::{self, AttentionDims};
+use wgquant::tensor::DType;
+
+use super::common::{assert_close, check_all, golden, gpu};
+
+#[test]
+fn matches_reference() {
+    check_all("attention");
+}
+
+const GOLDEN: AttentionDims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 16 };
+
+/// `x` `[rows, 32]` times the transpose of `w` `[out, 32]`.
+fn project(x: &[f32], w: &[f32]) -> Vec<f32> {
+    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>() as f32;
+    x.chunks(32).flat_map(|x| w.chunks(32).map(move |w| dot(x, w))).collect()
+}
+
+/// Attention of the golden layer's tokens, `step` at a time, through the cache.
+fn golden_context(d: &Device, step: usize) -> Vec<f32> {
+    let g = golden();
+    let x = g.f32("gqa.x");
+    let [q, k, v] = ["gqa.wq", "gqa.wk", "gqa.wv"].map(|w| project(&x, &g.f32(w)));
+    let caches = [(); 2].map(|()| d.alloc(DType::F32, [12, 32]).unwrap());
+    let mut all = Vec::new();
+    for first in (0..9).step_by(step) {
+        let n = step.min(9 - first);
+        let rows =
+            |values: &[f32], width: usize| d.upload_f32([n, width], &values[first * width..][..n * width]).unwrap();
+        let cursor = d.upload_words(DType::U32, [1], &[first as u32]).unwrap();
+        let out = d.alloc(DType::F32, [n, 64]).unwrap();
+        let mut plan = Plan::new(d);
+        kernels::kv_append(&mut plan, &rows(&k, 32), &rows(&v, 32), &cursor, &caches[0], &caches[1]).unwrap();
+        kernels::attention(&mut plan, &rows(&q, 64), &caches[0], &caches[1], &cursor, &out, GOLDEN).unwrap();
+        plan.record().unwrap().run().unwrap();
+        all.extend(block_on(d.read_f32(&out)).unwrap());
+    }
+    all
+}
+
+#[test]
+fn matches_golden_values() {
+    let want = golden().f32("gqa.context");
+    for step in [9, 4, 1] {
+        assert_close(&golden_context(&Device::Cpu, step), &want, 1e-12);
+        assert_close(&golden_context(&gpu(), step), &want, 1e-11);
+    }
+}
+
+/// The argument refused for these shapes of q, k_cache, v_cache and out.
+fn refused(shapes: [[usize; 2]; 4], dims: AttentionDims) -> &'static str {
+    let d = Device::Cpu;
+    let [q, k_cache, v_cache, out] = shapes.map(|s| d.alloc(DType::F32, s).unwrap());
+    let cursor = d.alloc(DType::U32, [1]).unwrap();
+    match kernels::attention(&mut Plan::new(&d), &q, &k_cache, &v_cache, &cursor, &out, dims) {
+        Ok(()) => "none",
+        Err(Error::Shape { arg, .. } | Error::DType { arg, .. }) => arg,
+        Err(Error::Argument { .. }) => "dims",
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn rejects_wrong_shapes() {
+    let right = [[3, 64], [5, 32], [5, 32], [3, 64]];
+    assert_eq!(refused(right, GOLDEN), "none");
+    assert_eq!(refused([[3, 60], [5, 32], [5, 32], [3, 64]], GOLDEN), "q");
+    assert_eq!(refused([[3, 64], [5, 31], [5, 32], [3, 64]], GOLDEN), "k_cache");
+    assert_eq!(refused([[3, 64], [5, 32], [4, 32], [3, 64]], GOLDEN), "v_cache");
+    assert_eq!(refused([[3, 64], [5, 32], [5, 32], [2, 64]], GOLDEN), "out");
+    assert_eq!(refused(right, AttentionDims { kv_heads: 3, ..GOLDEN }), "dims");
+    assert_eq!(refused(right, AttentionDims { kv_heads: 0, ..GOLDEN }), "dims");
+    assert_eq!(refused(right, AttentionDims { head_dim: 257, ..GOLDEN }), "dims");
+}
+
+#[test]
+fn rejects_cursor_that_is_not_u32() {
+    let d = Device::Cpu;
+    let q = d.alloc(DType::F32, [3, 64]).unwrap();
+    let cache = d.alloc(DType::F32, [5, 32]).unwrap();
+    let cursor = d.alloc(DType::F32, [1]).unwrap();
+    let out = d.alloc(DType::F32, [3, 64]).unwrap();
+    let error = kernels::attention(&mut Plan::new(&d), &q, &cache, &cache, &cursor, &out, GOLDEN).unwrap_err();
+    assert!(matches!(error, Error::DType { arg: "cursor", .. }), "{error}");
+}
