@@ -31,9 +31,8 @@ fn main() {
 fn run() -> Result<(), String> {
     let shaders = Path::new("shaders");
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let variants: toml::Table = read(&shaders.join("variants.toml"))?
-        .parse()
-        .map_err(|e| format!("shaders/variants.toml: {e}"))?;
+    let variants: toml::Table =
+        read(&shaders.join("variants.toml"))?.parse().map_err(|e| format!("shaders/variants.toml: {e}"))?;
     let library = preprocess::Library::load(&shaders.join("shared"))?;
 
     let mut kernels = Vec::new();

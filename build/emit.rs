@@ -105,7 +105,9 @@ pub(crate) fn bindings(kernels: &[Kernel]) -> String {
         let _ = writeln!(out, "/// Typed launch of `{}`.\npub mod {} {{", k.name, k.name);
         out.push_str("    use crate::gpu::{CpuCall, DeviceTensor, Grid, Launch, Plan};\n");
         let _ = writeln!(out, "    use crate::shaders::{}::*;\n", k.name);
-        out.push_str("    /// One tensor for each binding.\n    #[derive(Clone, Copy)]\n    pub struct Bindings<'a> {\n");
+        out.push_str(
+            "    /// One tensor for each binding.\n    #[derive(Clone, Copy)]\n    pub struct Bindings<'a> {\n",
+        );
         for b in &k.bindings {
             let _ = writeln!(out, "        /// {}\n        pub {}: &'a DeviceTensor,", doc(&b.doc, &b.name), b.name);
         }

@@ -50,7 +50,12 @@ struct Interface {
     workgroup_bytes: u32,
 }
 
-pub(crate) fn kernel(name: &str, source: &str, library: &Library, table: Option<&toml::Value>) -> Result<Kernel, String> {
+pub(crate) fn kernel(
+    name: &str,
+    source: &str,
+    library: &Library,
+    table: Option<&toml::Value>,
+) -> Result<Kernel, String> {
     let mut kernel: Option<Kernel> = None;
     for (variant_name, words) in variant_words(name, table)? {
         let text = preprocess(name, source, library, &words)?;
@@ -82,9 +87,9 @@ pub(crate) fn kernel(name: &str, source: &str, library: &Library, table: Option<
             Some(k) => {
                 let same = |a: &[Binding], b: &[Binding]| {
                     a.len() == b.len()
-                        && a.iter().zip(b).all(|(a, b)| {
-                            (&a.name, a.writable, a.scalar) == (&b.name, b.writable, b.scalar)
-                        })
+                        && a.iter()
+                            .zip(b)
+                            .all(|(a, b)| (&a.name, a.writable, a.scalar) == (&b.name, b.writable, b.scalar))
                 };
                 if k.params != interface.params || !same(&k.bindings, &interface.bindings) {
                     return Err(format!("{at}: its interface differs from variant {}", k.variants[0].name));
@@ -119,9 +124,8 @@ fn reflect(text: &str) -> Result<Interface, String> {
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
     // With overrides at their defaults, array and workgroup sizes are numbers.
-    let (resolved, _) =
-        naga::back::pipeline_constants::process_overrides(&module, &info, None, &Default::default())
-            .map_err(|e| e.to_string())?;
+    let (resolved, _) = naga::back::pipeline_constants::process_overrides(&module, &info, None, &Default::default())
+        .map_err(|e| e.to_string())?;
 
     let [entry] = module.entry_points.as_slice() else { return Err("needs exactly one entry point".into()) };
     if entry.name != "main" {

@@ -54,7 +54,9 @@ pub enum Error {
         found: String,
     },
     /// The adapter offers less than a kernel or model needs.
-    #[error("adapter `{adapter}`: {what} is {have}, need {need}; pass --device NAME to choose another adapter or --device cpu")]
+    #[error(
+        "adapter `{adapter}`: {what} is {have}, need {need}; pass --device NAME to choose another adapter or --device cpu"
+    )]
     LimitExceeded {
         /// Adapter name.
         adapter: String,

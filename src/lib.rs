@@ -1,5 +1,8 @@
 //! Quantize and run hybrid Mamba-2 language models on any GPU, through WebGPU compute shaders.
 
+// Not in Cargo.toml: tests may unwrap, the program may print.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::print_stdout))]
+
 pub mod analyze;
 pub mod checkpoint;
 pub mod error;

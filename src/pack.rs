@@ -29,9 +29,10 @@ pub fn pack_codes(bits: usize, codes: &[i8], cols: usize) -> Vec<u32> {
         .chunks(cols.max(1))
         .flat_map(|row| {
             row.chunks(per_word).map(|group| {
-                group.iter().enumerate().fold(0u32, |word, (i, code)| {
-                    word | ((i32::from(*code).cast_unsigned() & mask) << shift(bits, i))
-                })
+                group
+                    .iter()
+                    .enumerate()
+                    .fold(0u32, |word, (i, code)| word | ((i32::from(*code).cast_unsigned() & mask) << shift(bits, i)))
             })
         })
         .collect()

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Layer, Linear, ModelConfig, ModelFile, ModelSource, OnlineRotation, Summary, WriteOptions, write_model};
+use crate::model::{
+    Layer, Linear, ModelConfig, ModelFile, ModelSource, OnlineRotation, Summary, WriteOptions, write_model,
+};
 use crate::quantize::{Scheme, quantize_head, quantize_layer};
 use crate::transform::{Transform, Transformed};
 

@@ -140,10 +140,7 @@ impl Tensor {
         let shape = shape.into();
         let need = shape.rows() * (shape.cols() * dtype.bits()).div_ceil(8);
         if bytes.len() != need {
-            return Err(Error::argument(
-                "tensor",
-                format!("{dtype} {shape} takes {need} bytes, got {}", bytes.len()),
-            ));
+            return Err(Error::argument("tensor", format!("{dtype} {shape} takes {need} bytes, got {}", bytes.len())));
         }
         Ok(Self { dtype, shape, bytes })
     }
@@ -166,9 +163,7 @@ impl Tensor {
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let halves = || self.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         Ok(match self.dtype {
-            DType::F32 => {
-                self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
+            DType::F32 => self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             DType::F16 => halves().map(|h| f16::from_bits(h).to_f32()).collect(),
             DType::BF16 => halves().map(|h| bf16::from_bits(h).to_f32()).collect(),
             got => {

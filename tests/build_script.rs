@@ -14,7 +14,8 @@ mod reflect;
 const CAPABILITIES: [&str; 4] = ["f16", "subgroups", "packed_dot", "coop_matrix"];
 
 fn wgsl_files(dir: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).map_err(|e| e.to_string())?.map(|e| e.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).map_err(|e| e.to_string())?.map(|e| e.unwrap().path()).collect();
     files.sort();
     Ok(files)
 }
@@ -69,7 +70,10 @@ fn reads_an_interface() {
 fn reads_overrides_and_workgroup_memory() {
     let source = GOOD
         .replace("@workgroup_size(64)", "@workgroup_size(WG)")
-        .replace("@group(0) @binding(0)", "override WG: u32 = 64;\nvar<workgroup> s: array<f32, WG>;\n@group(0) @binding(0)")
+        .replace(
+            "@group(0) @binding(0)",
+            "override WG: u32 = 64;\nvar<workgroup> s: array<f32, WG>;\n@group(0) @binding(0)",
+        )
         .replace("out[id.x] = x[id.x]", "s[0] = x[id.x]; out[id.x] = s[0]");
     let k = reflect(&source, "").unwrap();
     assert_eq!(k.overrides, [("WG".to_owned(), 64.0)]);
@@ -83,11 +87,18 @@ fn refuses_what_does_not_fit() {
     refused(&GOOD.replace("out[id.x] = x[id.x]", "out[id.x] = 1.0"), "", "`x` is not used");
     refused(&GOOD.replace("id.x < params.count", "id.x < arrayLength(&x)"), "", "Params.count is not used");
     refused(&GOOD.replace("count: u32,", "count: u32,\n spare: u32,"), "", "Params.spare is not used");
-    refused(&GOOD.replace("count: u32,", "count: vec4<u32>,").replace("params.count", "params.count.x"), "", "must be u32, i32 or f32");
+    refused(
+        &GOOD.replace("count: u32,", "count: vec4<u32>,").replace("params.count", "params.count.x"),
+        "",
+        "must be u32, i32 or f32",
+    );
     refused(&GOOD.replace("fn main", "fn other"), "", "entry point is `other`");
     refused(&GOOD.replace("@binding(2)", "@binding(3)"), "", "numbered 0.. without gaps");
     refused(&GOOD.replace("(64)", "(512)"), "", "512 invocations a workgroup");
-    let swapped = GOOD.replace("@binding(0)", "@binding(9)").replace("@binding(1)", "@binding(0)").replace("@binding(9)", "@binding(1)");
+    let swapped = GOOD
+        .replace("@binding(0)", "@binding(9)")
+        .replace("@binding(1)", "@binding(0)")
+        .replace("@binding(9)", "@binding(1)");
     refused(&swapped, "", "inputs come before outputs");
     let greedy = GOOD
         .replace("@group(0) @binding(0)", "var<workgroup> s: array<f32, 5000>;\n@group(0) @binding(0)")
@@ -104,7 +115,9 @@ fn variants_select_branches_and_keep_the_interface() {
     assert!(k.variants[0].source.contains("3.0") && !k.variants[0].source.contains("2.0"));
     assert!(k.variants[1].source.contains("2.0") && !k.variants[1].source.contains("#"));
     refused(&source, "[k]\na = [\"w_f32\", \"w_f16\"]", "more than one format");
-    let other = GOOD.replace("x: array<f32>", "x: array<\n#ifdef w_u\nu32\n#else\nf32\n#endif\n>").replace("x[id.x];", "f32(x[id.x]);");
+    let other = GOOD
+        .replace("x: array<f32>", "x: array<\n#ifdef w_u\nu32\n#else\nf32\n#endif\n>")
+        .replace("x[id.x];", "f32(x[id.x]);");
     refused(&other, "[k]\na = []\nb = [\"w_u\"]", "interface differs");
 }
 

@@ -16,13 +16,20 @@ impl Windows {
     ///
     /// # Errors
     /// [`Error::BadCheckpoint`] naming the file and what is wrong with it.
-    pub fn read(path: &Path, tokenizer: Option<&Tokenizer>, bos: Option<u32>, length: usize, limit: Option<usize>) -> Result<Self> {
+    pub fn read(
+        path: &Path,
+        tokenizer: Option<&Tokenizer>,
+        bos: Option<u32>,
+        length: usize,
+        limit: Option<usize>,
+    ) -> Result<Self> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let mut windows = match extension {
             "npy" => read_npy(path)?,
             _ => {
-                let tokenizer = tokenizer
-                    .ok_or_else(|| Error::bad(path, "is text, and the model has no tokenizer.json; pass an .npy of token ids"))?;
+                let tokenizer = tokenizer.ok_or_else(|| {
+                    Error::bad(path, "is text, and the model has no tokenizer.json; pass an .npy of token ids")
+                })?;
                 cut(&tokenize(path, extension == "jsonl", tokenizer, bos)?, length)
             }
         };

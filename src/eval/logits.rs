@@ -44,7 +44,8 @@ mod tests {
         assert!((s.nll - (8.0f64 / 2.0).ln()).abs() < 1e-6);
         assert_eq!(s.top, 2);
         let q = [0.0; 3];
-        let want = (1.0 / 8.0) * (3.0f64 / 8.0).ln() + (2.0 / 8.0) * (6.0f64 / 8.0).ln() + (5.0 / 8.0) * (15.0f64 / 8.0).ln();
+        let want =
+            (1.0 / 8.0) * (3.0f64 / 8.0).ln() + (2.0 / 8.0) * (6.0f64 / 8.0).ln() + (5.0 / 8.0) * (15.0f64 / 8.0).ln();
         assert!((kl(&p, s.log_sum, &q, score(&q, 0).log_sum) - want).abs() < 1e-6);
         assert_eq!(kl(&p, s.log_sum, &p, s.log_sum), 0.0);
     }

@@ -264,9 +264,7 @@ impl Device {
     fn place(&self, dtype: DType, shape: Shape, words: Option<&[u32]>) -> Result<DeviceTensor> {
         let count = shape.rows() * row_words(dtype, shape);
         let storage = match self {
-            Self::Cpu => {
-                Storage::Cpu(Arc::new(RwLock::new(words.map_or_else(|| vec![0; count], <[u32]>::to_vec))))
-            }
+            Self::Cpu => Storage::Cpu(Arc::new(RwLock::new(words.map_or_else(|| vec![0; count], <[u32]>::to_vec)))),
             Self::Gpu(gpu) => Storage::Gpu(gpu.buffer(count, words)?),
         };
         Ok(DeviceTensor { storage, offset: 0, dtype, shape })
@@ -369,17 +367,27 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
     let have = adapter.limits();
     let baseline = wgpu::Limits::default();
     let needs = [
-        ("storage buffers a shader", baseline.max_storage_buffers_per_shader_stage, have.max_storage_buffers_per_shader_stage),
-        ("invocations a workgroup", baseline.max_compute_invocations_per_workgroup, have.max_compute_invocations_per_workgroup),
-        ("bytes of workgroup memory", baseline.max_compute_workgroup_storage_size, have.max_compute_workgroup_storage_size),
+        (
+            "storage buffers a shader",
+            baseline.max_storage_buffers_per_shader_stage,
+            have.max_storage_buffers_per_shader_stage,
+        ),
+        (
+            "invocations a workgroup",
+            baseline.max_compute_invocations_per_workgroup,
+            have.max_compute_invocations_per_workgroup,
+        ),
+        (
+            "bytes of workgroup memory",
+            baseline.max_compute_workgroup_storage_size,
+            have.max_compute_workgroup_storage_size,
+        ),
     ];
     for (what, need, have) in needs {
         check_limit(&report.name, what, u64::from(need), u64::from(have))?;
     }
     let caps = caps_mask.map_or(Ok(report.caps), |mask| report.caps.masked(mask))?;
-    let wanted = wgpu::Features::SHADER_F16
-        | wgpu::Features::SUBGROUP
-        | wgpu::Features::TIMESTAMP_QUERY;
+    let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
     let (device, queue) = adapter
         .request_device(&wgpu::DeviceDescriptor {
             label: Some("wgquant"),

@@ -164,7 +164,12 @@ impl Plan {
         }
         if let Some(gpu) = self.device.gpu() {
             for axis in launch.grid.0 {
-                super::device::check_limit(&gpu.adapter.name, "workgroups along an axis", axis as u64, MAX_AXIS as u64)?;
+                super::device::check_limit(
+                    &gpu.adapter.name,
+                    "workgroups along an axis",
+                    axis as u64,
+                    MAX_AXIS as u64,
+                )?;
             }
         }
         if launch.grid.0.contains(&0) {

@@ -198,7 +198,12 @@ impl Setup {
     ///
     /// # Errors
     /// As [`Setup::input`].
-    pub fn rounded_output(&mut self, name: &'static str, dtype: DType, shape: impl Into<Shape>) -> Result<DeviceTensor> {
+    pub fn rounded_output(
+        &mut self,
+        name: &'static str,
+        dtype: DType,
+        shape: impl Into<Shape>,
+    ) -> Result<DeviceTensor> {
         self.guarded(name, dtype, shape.into(), true, None)
     }
 

@@ -3,15 +3,22 @@
 pub mod bindings;
 pub mod check;
 
+mod absmax;
 mod argmax;
+mod attention;
+mod causal_conv1d;
+mod causal_conv1d_state;
+mod causal_conv1d_update;
+mod chunk_cumsum;
+mod chunk_scan;
+mod chunk_state;
 mod columns;
+mod dequantize;
 mod embed;
 mod embed_w8;
 mod hadamard;
 mod hadamard_mix;
-mod relu_squared;
-mod absmax;
-mod dequantize;
+mod kv_append;
 mod matmul;
 mod matmul_f32;
 mod matmul_w4a16;
@@ -23,20 +30,31 @@ mod matvec_w4a8;
 mod matvec_w8a8;
 mod quantize_tokens;
 mod quantize_weight;
+mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
 mod sample;
 mod scale_channels;
+mod selective_state_update;
+mod ssd;
+mod state_passing;
 
+pub use absmax::absmax;
 pub use argmax::argmax;
+pub use attention::{AttentionDims, attention};
+pub use causal_conv1d::causal_conv1d;
+pub use causal_conv1d_state::causal_conv1d_state;
+pub use causal_conv1d_update::causal_conv1d_update;
+pub use chunk_cumsum::chunk_cumsum;
+pub use chunk_scan::chunk_scan;
+pub use chunk_state::chunk_state;
 pub use columns::Columns;
+pub use dequantize::dequantize;
 pub use embed::embed;
 pub use embed_w8::embed_w8;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
-pub use relu_squared::relu_squared;
-pub use absmax::absmax;
-pub use dequantize::dequantize;
+pub use kv_append::kv_append;
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
 pub use matmul_w4a8::matmul_w4a8;
@@ -48,34 +66,11 @@ pub use matvec_w4a16::matvec_w4a16;
 pub use matvec_w8a8::matvec_w8a8;
 pub use quantize_tokens::quantize_tokens;
 pub use quantize_weight::quantize_weight;
+pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
-mod attention;
-mod causal_conv1d;
-mod causal_conv1d_state;
-mod causal_conv1d_update;
-mod chunk_cumsum;
-mod chunk_scan;
-mod chunk_state;
-mod columns;
-mod kv_append;
-mod rms_norm;
-mod selective_state_update;
-mod ssd;
-mod state_passing;
-
-pub use attention::{AttentionDims, attention};
-pub use causal_conv1d::causal_conv1d;
-pub use causal_conv1d_state::causal_conv1d_state;
-pub use causal_conv1d_update::causal_conv1d_update;
-pub use chunk_cumsum::chunk_cumsum;
-pub use chunk_scan::chunk_scan;
-pub use chunk_state::chunk_state;
-pub use columns::Columns;
-pub use kv_append::kv_append;
-pub use rms_norm::rms_norm;
 pub use selective_state_update::selective_state_update;
 pub use ssd::SsdDims;
 pub use state_passing::state_passing;
@@ -86,18 +81,21 @@ use crate::tensor::{DType, Shape};
 
 /// Every kernel with its cases, by name.
 pub const ENTRIES: &[check::Entry] = &[
+    absmax::ENTRY,
     argmax::ENTRY,
+    attention::ENTRY,
+    causal_conv1d::ENTRY,
+    causal_conv1d_state::ENTRY,
+    causal_conv1d_update::ENTRY,
+    chunk_cumsum::ENTRY,
+    chunk_scan::ENTRY,
+    chunk_state::ENTRY,
+    dequantize::ENTRY,
     embed::ENTRY,
     embed_w8::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
-    relu_squared::ENTRY,
-    rms_norm::ENTRY,
-    rms_norm_gated::ENTRY,
-    sample::ENTRY,
-    scale_channels::ENTRY,
-    absmax::ENTRY,
-    dequantize::ENTRY,
+    kv_append::ENTRY,
     matmul_f32::ENTRY,
     matmul_w4a16::ENTRY,
     matmul_w4a8::ENTRY,
@@ -108,16 +106,11 @@ pub const ENTRIES: &[check::Entry] = &[
     matvec_w8a8::ENTRY,
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,
+    relu_squared::ENTRY,
     rms_norm::ENTRY,
-    attention::ENTRY,
-    causal_conv1d::ENTRY,
-    causal_conv1d_state::ENTRY,
-    causal_conv1d_update::ENTRY,
-    chunk_cumsum::ENTRY,
-    chunk_scan::ENTRY,
-    chunk_state::ENTRY,
-    kv_append::ENTRY,
-    rms_norm::ENTRY,
+    rms_norm_gated::ENTRY,
+    sample::ENTRY,
+    scale_channels::ENTRY,
     selective_state_update::ENTRY,
     state_passing::ENTRY,
 ];

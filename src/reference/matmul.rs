@@ -35,19 +35,6 @@ fn finish(epilogue: u32, y: f64, out: &mut f32) {
     } as f32;
 }
 
-/// Σ a b in f64, in eight interleaved sums so that it vectorises.
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a8.zip(b8) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum::<f64>() + rest
-}
-
 /// Σ a b of codes. The caller's groups are short enough for int32.
 pub(super) fn int_dot(a: &[i16], b: &[i16]) -> i32 {
     a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()

@@ -1,6 +1,7 @@
 //! `out = x · weightᵀ`, then the epilogue; weights stored as f32, f16 or bf16. One token: `m` = 1.
 
-use super::matmul::{dot, float_weight, for_each, widened};
+use super::dot;
+use super::matmul::{float_weight, for_each, widened};
 use crate::shaders::matvec_f32::{Format, Params};
 use crate::tensor::DType;
 

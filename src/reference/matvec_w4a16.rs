@@ -1,7 +1,8 @@
 //! `out = x · (weight · weight_scales)ᵀ` with int4 weights, then the epilogue. Frantar et al. 2022,
 //! arXiv:2210.17323. One token: `m` = 1.
 
-use super::matmul::{dequantized, dot, for_each, widened};
+use super::dot;
+use super::matmul::{dequantized, for_each, widened};
 use crate::shaders::matvec_w4a16::Params;
 
 /// `x`: `[m, k]`; `weight`: `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`: `[m, n]`.

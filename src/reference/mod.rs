@@ -2,15 +2,23 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
+mod matmul;
+
+pub mod absmax;
 pub mod argmax;
+pub mod attention;
+pub mod causal_conv1d;
+pub mod causal_conv1d_state;
+pub mod causal_conv1d_update;
+pub mod chunk_cumsum;
+pub mod chunk_scan;
+pub mod chunk_state;
+pub mod dequantize;
 pub mod embed;
 pub mod embed_w8;
 pub mod hadamard;
 pub mod hadamard_mix;
-pub mod relu_squared;
-pub mod absmax;
-pub mod dequantize;
-mod matmul;
+pub mod kv_append;
 pub mod matmul_f32;
 pub mod matmul_w4a16;
 pub mod matmul_w4a8;
@@ -21,31 +29,24 @@ pub mod matvec_w4a8;
 pub mod matvec_w8a8;
 pub mod quantize_tokens;
 pub mod quantize_weight;
+pub mod relu_squared;
 pub mod rms_norm;
 pub mod rms_norm_gated;
 pub mod sample;
 pub mod scale_channels;
-pub mod attention;
-pub mod causal_conv1d;
-pub mod causal_conv1d_state;
-pub mod causal_conv1d_update;
-pub mod chunk_cumsum;
-pub mod chunk_scan;
-pub mod chunk_state;
-pub mod kv_append;
-pub mod rms_norm;
 pub mod scan;
 pub mod selective_state_update;
 pub mod state_passing;
 
 /// `a·b` in f64. Eight sums side by side, so that the compiler vectorises it.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
+    let product = |(a, b): (&T, &T)| (*a).into() * (*b).into();
     let mut sums = [0.0f64; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(product).sum();
     for (a, b) in a8.zip(b8) {
         for i in 0..8 {
-            sums[i] += f64::from(a[i]) * f64::from(b[i]);
+            sums[i] += product((&a[i], &b[i]));
         }
     }
     sums.iter().sum::<f64>() + rest

@@ -217,7 +217,10 @@ impl Engine {
     pub async fn trace(&mut self, tokens: &[u32]) -> Result<Vec<(String, Vec<f32>)>> {
         self.check(tokens)?;
         if tokens.len() > self.options.pass_tokens {
-            return Err(Error::argument("trace", format!("{} tokens in a pass of {}", tokens.len(), self.options.pass_tokens)));
+            return Err(Error::argument(
+                "trace",
+                format!("{} tokens in a pass of {}", tokens.len(), self.options.pass_tokens),
+            ));
         }
         let ids = self.scratch.ids.view(DType::U32, [tokens.len()])?;
         self.device.write(&ids, tokens)?;
@@ -258,7 +261,10 @@ impl Engine {
             return Err(Error::argument("feed", "no tokens"));
         }
         if let Some(id) = tokens.iter().find(|id| **id as usize >= self.config.vocab_size) {
-            return Err(Error::argument("feed", format!("token id {id} in a vocabulary of {}", self.config.vocab_size)));
+            return Err(Error::argument(
+                "feed",
+                format!("token id {id} in a vocabulary of {}", self.config.vocab_size),
+            ));
         }
         let total = self.state.tokens + tokens.len();
         if total > self.state.context {

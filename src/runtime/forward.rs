@@ -105,7 +105,16 @@ impl Forward<'_> {
         if self.tokens == 1 {
             kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
             kernels::selective_state_update(
-                plan, &xbc, &raw_dt, &m.dt_bias, &m.a_log, &m.d, &state.ssm, &y, self.ssd(), self.dt_limit,
+                plan,
+                &xbc,
+                &raw_dt,
+                &m.dt_bias,
+                &m.a_log,
+                &m.d,
+                &state.ssm,
+                &y,
+                self.ssd(),
+                self.dt_limit,
             )?;
         } else {
             kernels::causal_conv1d(plan, &raw_xbc, &state.conv, &m.conv_weight, &m.conv_bias, &xbc)?;

@@ -49,14 +49,12 @@ impl DeviceLinear {
         match (self, &input.int8) {
             (Self::Float(w), _) if one => kernels::matvec_f32(plan, &input.x, w, out, e),
             (Self::Float(w), _) => kernels::matmul_f32(plan, &input.x, w, out, e),
-            (Self::Int { codes: w, scales, group, int8_activations: true }, Some((c, s))) => {
-                match (w.dtype, one) {
-                    (DType::I4, true) => kernels::matvec_w4a8(plan, c, s, w, scales, *group, out, e),
-                    (DType::I4, false) => kernels::matmul_w4a8(plan, c, s, w, scales, *group, out, e),
-                    (_, true) => kernels::matvec_w8a8(plan, c, s, w, scales, *group, out, e),
-                    (_, false) => kernels::matmul_w8a8(plan, c, s, w, scales, *group, out, e),
-                }
-            }
+            (Self::Int { codes: w, scales, group, int8_activations: true }, Some((c, s))) => match (w.dtype, one) {
+                (DType::I4, true) => kernels::matvec_w4a8(plan, c, s, w, scales, *group, out, e),
+                (DType::I4, false) => kernels::matmul_w4a8(plan, c, s, w, scales, *group, out, e),
+                (_, true) => kernels::matvec_w8a8(plan, c, s, w, scales, *group, out, e),
+                (_, false) => kernels::matmul_w8a8(plan, c, s, w, scales, *group, out, e),
+            },
             (Self::Int { codes: w, scales, group, .. }, _) if one => {
                 kernels::matvec_w4a16(plan, &input.x, w, scales, *group, out, e)
             }
@@ -195,9 +193,7 @@ fn upload_layer(device: &Device, layer: &Layer) -> Result<DeviceLayer> {
             v_proj: linear(&a.v_proj)?,
             o_proj: linear(&a.o_proj)?,
         }),
-        Mixer::Mlp(m) => {
-            DeviceMixer::Mlp(DeviceMlp { up_proj: linear(&m.up_proj)?, down_proj: linear(&m.down_proj)? })
-        }
+        Mixer::Mlp(m) => DeviceMixer::Mlp(DeviceMlp { up_proj: linear(&m.up_proj)?, down_proj: linear(&m.down_proj)? }),
     };
     Ok(DeviceLayer { norm: vector(&layer.norm)?, mixer })
 }

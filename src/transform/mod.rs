@@ -38,7 +38,10 @@ impl Transform {
     pub fn hadamard(config: &ModelConfig, seed: u64) -> Result<Self> {
         let has = |what: &str, width: usize| match hadamard::factor(width) {
             Some(_) => Ok(width),
-            None => Err(Error::argument("--rotate hadamard", format!("{what} {width} has no Hadamard matrix; pass --rotate none"))),
+            None => Err(Error::argument(
+                "--rotate hadamard",
+                format!("{what} {width} has no Hadamard matrix; pass --rotate none"),
+            )),
         };
         let mamba = config.mamba_heads > 0;
         let mlp = config.intermediate_size > 0;
@@ -71,7 +74,10 @@ impl<'a> Transformed<'a> {
             return Err(Error::argument("rotation of the residual stream", "needs norm folding"));
         }
         if source.rotation() != OnlineRotation::default() {
-            return Err(Error::argument("transform", "the model is rotated already; start from the original checkpoint"));
+            return Err(Error::argument(
+                "transform",
+                "the model is rotated already; start from the original checkpoint",
+            ));
         }
         let mut config = source.config().clone();
         // The folded final norm belongs to the head alone.

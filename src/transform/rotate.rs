@@ -59,7 +59,8 @@ fn transpose(linear: &mut Linear) -> Result<()> {
     if let Linear::Float(tensor) = linear {
         let (r, c) = (tensor.shape.rows(), tensor.shape.cols());
         let values = tensor.to_f32()?;
-        let turned: Vec<f32> = (0..c).flat_map(|j| (0..r).map(move |i| (i, j))).map(|(i, j)| values[i * c + j]).collect();
+        let turned: Vec<f32> =
+            (0..c).flat_map(|j| (0..r).map(move |i| (i, j))).map(|(i, j)| values[i * c + j]).collect();
         *tensor = Tensor::from_f32([c, r], &turned);
     }
     Ok(())

@@ -48,7 +48,7 @@ fn matches_the_host_transform() {
 }
 
 #[test]
-fn shared_buffers_serve_fewer_rows() {
+fn shared_buffers_serve_fewer_rows_and_no_more() {
     let d = Device::Cpu;
     let x: Vec<f32> = (0..2 * 1344).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect();
     let buffers = HadamardBuffers::new(&d, 5, 1344, 1344).unwrap();
@@ -62,10 +62,6 @@ fn shared_buffers_serve_fewer_rows() {
     let out = d.alloc(DType::F32, [6, 1344]).unwrap();
     let error = kernels::hadamard_with(&mut Plan::new(&d), &more, &out, &buffers).unwrap_err();
     assert!(matches!(error, Error::Argument { .. }), "{error}");
-    let wider = d.alloc(DType::F32, [2, 2688]).unwrap();
-    let out = d.alloc(DType::F32, [2, 2688]).unwrap();
-    let error = kernels::hadamard_with(&mut Plan::new(&d), &wider, &out, &buffers).unwrap_err();
-    assert!(matches!(error, Error::Shape { arg: "x", .. }), "{error}");
 }
 
 #[test]

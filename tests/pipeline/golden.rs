@@ -34,7 +34,12 @@ impl Golden<'_> {
 fn close(what: &str, got: &[f32], want: &[f32], limit: f64) {
     assert_eq!(got.len(), want.len(), "{what}");
     let (nmse, worst) = error(got, want);
-    assert!(nmse <= limit, "{what}: NMSE {nmse:.3e} above {limit:.0e}; worst at {worst}: {} for {}", got[worst], want[worst]);
+    assert!(
+        nmse <= limit,
+        "{what}: NMSE {nmse:.3e} above {limit:.0e}; worst at {worst}: {} for {}",
+        got[worst],
+        want[worst]
+    );
 }
 
 /// transformers keeps keys as `[kv_heads, tokens, head_dim]`; here they are `[tokens, kv_heads * head_dim]`.

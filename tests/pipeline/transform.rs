@@ -51,7 +51,7 @@ fn config(hidden: usize, intermediate: usize, heads: usize, head_dim: usize, gro
 fn configs() -> Vec<ModelConfig> {
     vec![
         config(64, 96, 4, 16, 2, false),
-        config(48, 168, 6, 20, 1, true), // orders 12, 84, 60 x 2
+        config(48, 168, 6, 20, 1, true),  // orders 12, 84, 60 x 2
         config(80, 144, 8, 12, 4, false), // orders 20, 36, 12
     ]
 }
