@@ -8,7 +8,7 @@ struct Params {
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
-const WG = 64u;
+const WG = 32u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [1, k]
 @group(0) @binding(1) var<storage, read> weight: array<u32>; // [n, k], rows start at words

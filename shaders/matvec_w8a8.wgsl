@@ -10,7 +10,7 @@ struct Params {
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
-const WG = 64u;
+const WG = 32u;
 
 @group(0) @binding(0) var<storage, read> codes: array<u32>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [1]

@@ -38,6 +38,16 @@ pub fn pack_codes(bits: usize, codes: &[i8], cols: usize) -> Vec<u32> {
         .collect()
 }
 
+/// Fills `codes` from one packed row, word by word: for products over whole weights.
+pub fn unpack_row<T: From<i8>>(bits: usize, row: &[u32], codes: &mut [T]) {
+    let unused = 32 - bits;
+    for (codes, word) in codes.chunks_mut(32 / bits).zip(row) {
+        for (i, code) in codes.iter_mut().enumerate() {
+            *code = T::from(((word << (unused - shift(bits, i))).cast_signed() >> unused) as i8);
+        }
+    }
+}
+
 /// The inverse of [`pack_codes`]; drops the padding.
 #[must_use]
 pub fn unpack_codes(bits: usize, words: &[u32], cols: usize) -> Vec<i8> {
@@ -81,6 +91,9 @@ mod tests {
                 .collect();
             let words = pack_codes(bits, &codes, cols);
             prop_assert_eq!(words.len(), rows * words_per_row(bits, cols));
+            let mut row = vec![0i16; cols];
+            unpack_row(bits, &words[..words_per_row(bits, cols)], &mut row);
+            prop_assert!(row.iter().zip(&codes).all(|(a, b)| *a == i16::from(*b)));
             prop_assert_eq!(unpack_codes(bits, &words, cols), codes);
         }
     }

@@ -83,7 +83,7 @@ impl Scheme {
         match self.group {
             _ if self.bits == Bits::W8A8 => Ok(Group::Channel),
             Group::Size(n) if n < cols => {
-                let fits = (16..=n).rev().find(|g| cols % g == 0 && g % 8 == 0);
+                let fits = (16..=n).rev().find(|g| cols.is_multiple_of(*g) && g.is_multiple_of(8));
                 fits.map(Group::Size).ok_or_else(|| {
                     Error::argument(
                         "--group-size",

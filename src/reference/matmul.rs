@@ -1,43 +1,66 @@
-//! What the matrix products share: dot products, codes as numbers, and the epilogue.
+//! What the matrix products share: going over the outputs, dot products, weights as numbers, and the epilogue.
 
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use crate::pack::unpack_codes;
+use crate::pack::{unpack_row, words_per_row};
+use crate::tensor::DType;
 
-/// Rows of `x` that go together over a row of the weight, so that it is read from the cache.
-const ROWS: usize = 8;
+/// Most rows of `x` that go together over the weight: its rows are unpacked once for each such block.
+const ROWS: usize = 32;
 /// Outputs a task computes when there is one row.
-const OUTPUTS: usize = 64;
+const OUTPUTS: usize = 32;
 
-/// `out[i, j]` = `epilogue` of `y(i, j)`, over a matrix of `n` columns, in parallel.
-pub(super) fn for_each(epilogue: u32, n: usize, out: &mut [f32], y: impl Fn(usize, usize) -> f64 + Sync) {
-    let m = out.len() / n.max(1);
-    if m == 1 {
-        out.par_iter_mut().with_min_len(OUTPUTS).enumerate().for_each(|(j, out)| finish(epilogue, y(0, j), out));
-        return;
-    }
-    let rows = m.div_ceil(rayon::current_num_threads()).clamp(1, ROWS);
-    out.par_chunks_mut(rows * n).enumerate().for_each(|(block, out)| {
-        for j in 0..n {
-            for (i, out) in out.chunks_exact_mut(n).enumerate() {
-                finish(epilogue, y(block * rows + i, j), &mut out[j]);
-            }
+/// Sizes and epilogue of a product of `n` rows of weight.
+pub(super) struct Product {
+    pub(super) n: u32,
+    pub(super) k: u32,
+    pub(super) epilogue: u32,
+}
+
+impl Product {
+    /// `out[i, j] = epilogue(sum(i, j, row i of x, row j of the weight))`, in parallel. `weight_row(j, row)` fills in
+    /// a row of the weight, unpacked as `T`.
+    pub(super) fn run<T: Copy + Default + Send + Sync>(
+        &self,
+        x: &[T],
+        weight_row: impl Fn(usize, &mut [T]) + Sync,
+        sum: impl Fn(usize, usize, &[T], &[T]) -> f64 + Sync,
+        out: &mut [f32],
+    ) {
+        let (n, k) = (self.n as usize, self.k as usize);
+        let m = x.len() / k;
+        if m == 1 {
+            out.par_chunks_mut(OUTPUTS).enumerate().for_each(|(block, out)| {
+                let mut weight = vec![T::default(); k];
+                for (j, out) in (block * OUTPUTS..).zip(out) {
+                    weight_row(j, &mut weight);
+                    self.finish(sum(0, j, x, &weight), out);
+                }
+            });
+            return;
         }
-    });
-}
+        let rows = m.div_ceil(rayon::current_num_threads()).clamp(1, ROWS);
+        let blocks = out.par_chunks_mut(rows * n).zip(x.par_chunks(rows * k));
+        blocks.enumerate().for_each(|(block, (out, x))| {
+            let mut weight = vec![T::default(); k];
+            for j in 0..n {
+                weight_row(j, &mut weight);
+                for (i, x) in x.chunks_exact(k).enumerate() {
+                    self.finish(sum(block * rows + i, j, x, &weight), &mut out[i * n + j]);
+                }
+            }
+        });
+    }
 
-/// The twin of `shaders/shared/epilogue.wgsl`.
-fn finish(epilogue: u32, y: f64, out: &mut f32) {
-    *out = match epilogue {
-        1 => y.max(0.0).powi(2),
-        2 => f64::from(*out) + y,
-        _ => y,
-    } as f32;
-}
-
-/// Σ a b of codes. The caller's groups are short enough for int32.
-pub(super) fn int_dot(a: &[i16], b: &[i16]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+    /// The twin of `shaders/shared/epilogue.wgsl`.
+    fn finish(&self, y: f64, out: &mut f32) {
+        *out = match self.epilogue {
+            1 => y.max(0.0).powi(2),
+            2 => f64::from(*out) + y,
+            _ => y,
+        } as f32;
+    }
 }
 
 /// Σ over groups of scale · (int32 sum over the group).
@@ -46,48 +69,50 @@ pub(super) fn grouped_dot(a: &[i16], b: &[i16], group: usize, scales: &[f32]) ->
     groups.zip(scales).map(|((a, b), scale)| f64::from(int_dot(a, b)) * f64::from(*scale)).sum()
 }
 
-/// Codes `[rows, cols]` of `bits`, wide enough for [`int_dot`].
-pub(super) fn codes(bits: usize, words: &[u32], cols: usize) -> Vec<i16> {
-    let per_row = crate::pack::words_per_row(bits, cols);
-    let mut codes = vec![0; words.len() / per_row * cols];
-    codes.par_chunks_mut(cols).zip(words.par_chunks(per_row)).for_each(|(codes, words)| {
-        for (code, c) in codes.iter_mut().zip(unpack_codes(bits, words, cols)) {
-            *code = i16::from(c);
-        }
-    });
+/// Σ a b of codes. The host refuses groups whose sum could overflow; wrapping operations vectorise.
+fn int_dot(a: &[i16], b: &[i16]) -> i32 {
+    a.iter().zip(b).fold(0, |sum, (a, b)| sum.wrapping_add(i32::from(*a).wrapping_mul(i32::from(*b))))
+}
+
+/// Row `row` of `[rows, codes.len()]` codes of `bits`.
+pub(super) fn codes_of_row<T: From<i8>>(bits: usize, words: &[u32], row: usize, codes: &mut [T]) {
+    let per_row = words_per_row(bits, codes.len());
+    unpack_row(bits, &words[row * per_row..][..per_row], codes);
+}
+
+/// All rows of `[rows, cols]` int8 codes, wide enough for [`grouped_dot`].
+pub(super) fn token_codes(words: &[u32], cols: usize) -> Vec<i16> {
+    let mut codes = vec![0; words.len() / words_per_row(8, cols) * cols];
+    codes.par_chunks_mut(cols).enumerate().for_each(|(row, codes)| codes_of_row(8, words, row, codes));
     codes
 }
 
-/// As f64, in parallel.
+/// As f64.
 pub(super) fn widened(values: &[f32]) -> Vec<f64> {
-    values.par_iter().map(|v| f64::from(*v)).collect()
+    values.iter().map(|v| f64::from(*v)).collect()
 }
 
-/// A weight `[rows, cols]` in words as f64: f32, or rows of f16 or bf16 that start at words.
-pub(super) fn float_weight(words: &[u32], cols: usize, dtype: crate::tensor::DType) -> Vec<f64> {
-    use crate::tensor::DType;
-    if dtype == DType::F32 {
-        return words.par_iter().map(|w| f64::from(f32::from_bits(*w))).collect();
-    }
-    let row = |words: &[u32]| -> Vec<f64> {
-        let halves = words.iter().flat_map(|w| [*w as u16, (*w >> 16) as u16]).take(cols);
-        if dtype == DType::F16 {
-            halves.map(|h| half::f16::from_bits(h).to_f64()).collect()
-        } else {
-            halves.map(|h| half::bf16::from_bits(h).to_f64()).collect()
-        }
+/// Row `row` of an f32, f16 or bf16 matrix whose rows start at words.
+pub(super) fn float_row(dtype: DType, words: &[u32], row: usize, values: &mut [f64]) {
+    let per_row = (values.len() * dtype.bits()).div_ceil(32);
+    let words = &words[row * per_row..][..per_row];
+    let halves = |to_f32: fn(&[u16], &mut [f32]), values: &mut [f64]| {
+        let mut row = vec![0.0; values.len()];
+        to_f32(&bytemuck::cast_slice(words)[..values.len()], &mut row);
+        values.iter_mut().zip(row).for_each(|(value, v)| *value = f64::from(v));
     };
-    words.par_chunks(cols.div_ceil(2)).flat_map_iter(row).collect()
+    match dtype {
+        DType::F16 => halves(|h, out| bytemuck::cast_slice::<u16, half::f16>(h).convert_to_f32_slice(out), values),
+        DType::BF16 => halves(|h, out| bytemuck::cast_slice::<u16, half::bf16>(h).convert_to_f32_slice(out), values),
+        _ => values.iter_mut().zip(words).for_each(|(value, w)| *value = f64::from(f32::from_bits(*w))),
+    }
 }
 
-/// Weights `[n, k]` from int4 codes and the scales of their groups.
-pub(super) fn dequantized(words: &[u32], scales: &[f32], cols: usize, group: usize) -> Vec<f64> {
-    let groups = cols.div_ceil(group);
-    let mut weight: Vec<f64> = codes(4, words, cols).into_par_iter().map(f64::from).collect();
-    weight.par_chunks_mut(cols).zip(scales.par_chunks(groups)).for_each(|(row, scales)| {
-        for (w, scale) in row.chunks_mut(group).zip(scales) {
-            w.iter_mut().for_each(|w| *w *= f64::from(*scale));
-        }
-    });
-    weight
+/// Row `row` of int4 codes times the scales of their groups.
+pub(super) fn dequantized_row(words: &[u32], scales: &[f32], group: usize, row: usize, values: &mut [f64]) {
+    let groups = values.len().div_ceil(group);
+    codes_of_row(4, words, row, values);
+    for (values, scale) in values.chunks_mut(group).zip(&scales[row * groups..]) {
+        values.iter_mut().for_each(|v| *v *= f64::from(*scale));
+    }
 }

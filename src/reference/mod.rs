@@ -2,7 +2,19 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "results are rounded to f32 on purpose")]
 
-mod matmul;
+/// `a·b` in f64. Eight sums side by side, so that the compiler vectorises it.
+fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
+    let product = |(a, b): (&T, &T)| (*a).into() * (*b).into();
+    let mut sums = [0.0f64; 8];
+    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(product).sum();
+    for (a, b) in a8.zip(b8) {
+        for i in 0..8 {
+            sums[i] += product((&a[i], &b[i]));
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
 
 pub mod absmax;
 pub mod argmax;
@@ -19,6 +31,7 @@ pub mod embed_w8;
 pub mod hadamard;
 pub mod hadamard_mix;
 pub mod kv_append;
+mod matmul;
 pub mod matmul_f32;
 pub mod matmul_w4a16;
 pub mod matmul_w4a8;
@@ -37,17 +50,3 @@ pub mod scale_channels;
 pub mod scan;
 pub mod selective_state_update;
 pub mod state_passing;
-
-/// `a·b` in f64. Eight sums side by side, so that the compiler vectorises it.
-fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
-    let product = |(a, b): (&T, &T)| (*a).into() * (*b).into();
-    let mut sums = [0.0f64; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(product).sum();
-    for (a, b) in a8.zip(b8) {
-        for i in 0..8 {
-            sums[i] += product((&a[i], &b[i]));
-        }
-    }
-    sums.iter().sum::<f64>() + rest
-}
