@@ -1,0 +1,99 @@
+//! The bytes `quantize` will write, tensor by tensor.
+
+use serde::Serialize;
+
+use super::bits_per_parameter;
+use super::parts::{PARTS, conv_bias, elements, part_of};
+use crate::checkpoint::packed_words;
+use crate::error::Result;
+use crate::model::{Expected, ModelFile, ModelSource, Role};
+use crate::quantize::Bits;
+use crate::recipe::Recipe;
+use crate::tensor::DType;
+
+/// Bytes of the two 64-bit sizes that compressed-tensors stores beside packed codes.
+const SHAPE_BYTES: u64 = 16;
+
+/// A size under a scheme.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prediction {
+    /// w8a8, w4a8 or w4a16.
+    pub scheme: String,
+    /// Bytes of all tensors `quantize` will write.
+    pub bytes: u64,
+    /// `bytes * 8 / parameters`; folding the final norm gives a tied model a head of its own.
+    pub bits_per_parameter: f64,
+    /// Bytes now over bytes then.
+    pub reduction: f64,
+    /// Bytes by kind, in the order of [`super::Analysis::parts`].
+    pub parts: Vec<PartBytes>,
+}
+
+/// Bytes of one kind of part under a scheme.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartBytes {
+    /// Kind.
+    pub name: &'static str,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Type that scales are stored in: the type the checkpoint itself uses for its weights.
+#[must_use]
+pub fn scale_dtype(file: &ModelFile) -> DType {
+    let checkpoint = file.checkpoint();
+    let embedding = checkpoint.info(&format!("{}.weight", file.names().embedding()));
+    match embedding.map(|i| i.dtype.name()) {
+        Some("F16") => DType::F16,
+        Some("F32") => DType::F32,
+        _ => DType::BF16,
+    }
+}
+
+/// The size of `file` under `recipe`: exactly the bytes that `quantize` writes.
+///
+/// # Errors
+/// [`crate::Error::Argument`] when no group of the scheme fits a weight.
+pub fn predict(file: &ModelFile, recipe: &Recipe) -> Result<Prediction> {
+    let mut bytes = [0; PARTS.len()];
+    let mut config = file.config().clone();
+    config.tied &= !recipe.transform.fold_norms;
+    let mut parameters = 0;
+    for tensor in file.names().expected(&config, conv_bias(file.checkpoint())) {
+        parameters += elements(&tensor);
+        bytes[part_of(file, &tensor)] += written(file, recipe, config.tied, &tensor)?;
+    }
+    let total = bytes.iter().sum();
+    Ok(Prediction {
+        scheme: recipe.scheme.bits.to_string(),
+        bytes: total,
+        bits_per_parameter: bits_per_parameter(total, parameters),
+        reduction: file.bytes() as f64 / total.max(1) as f64,
+        parts: PARTS.into_iter().zip(bytes).map(|(name, bytes)| PartBytes { name, bytes }).collect(),
+    })
+}
+
+/// Bytes a tensor will take, scales and sizes included.
+fn written(file: &ModelFile, recipe: &Recipe, tied: bool, tensor: &Expected) -> Result<u64> {
+    let scheme = &recipe.scheme;
+    let (rows, cols) = (tensor.shape[0], tensor.shape.get(1).copied().unwrap_or(1));
+    let scales = |groups: usize| (rows * groups * scheme.scale_dtype.bits() / 8) as u64;
+    Ok(match tensor.role {
+        Role::Vector => elements(tensor) * 4,
+        Role::Embedding if !scheme.embedding || (tied && !scheme.bits.int8_activations()) => {
+            let stored = file.checkpoint().info(&tensor.name).map_or(4, |i| i.dtype.size());
+            // Rotated values are no longer 16-bit floats.
+            let size = if recipe.transform.residual.is_some() { 4 } else { stored };
+            elements(tensor) * size as u64
+        }
+        Role::Embedding => elements(tensor) + scales(1),
+        Role::Linear => {
+            let groups = scheme.group_of(cols)?.count(cols);
+            let codes = match scheme.bits {
+                Bits::W8A8 => elements(tensor),
+                bits => (rows * packed_words(bits.weight(), cols) * 4) as u64 + SHAPE_BYTES,
+            };
+            codes + scales(groups)
+        }
+    })
+}

@@ -1,0 +1,54 @@
+//! Arguments that several commands share.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use pollster::block_on;
+use wgquant::gpu::{Device, DeviceChoice};
+
+/// What wgpu knows; it ignores other words in `WGPU_BACKEND`, which would then choose a device nobody asked for.
+const BACKENDS: [&str; 11] =
+    ["vulkan", "vk", "dx12", "d3d12", "metal", "mtl", "opengl", "gles", "gl", "webgpu", "noop"];
+
+/// Where to run.
+#[derive(Clone, Debug, Args)]
+pub(super) struct GpuArgs {
+    /// `gpu` (the best there is), `cpu` (the reference), or an adapter's index or part of its name
+    #[arg(long, value_name = "gpu|cpu|NAME", default_value = "gpu", env = "WGQUANT_DEVICE")]
+    pub(super) device: String,
+    /// Use only these features of the adapter: `baseline` (none) or a list of f16, subgroups, packed_dot,
+    /// coop_matrix
+    #[arg(long, value_name = "LIST", env = "WGQUANT_CAPS")]
+    pub(super) caps: Option<String>,
+}
+
+impl GpuArgs {
+    /// Opens the device.
+    pub(super) fn open(&self) -> Result<Device> {
+        check_backend()?;
+        let device = block_on(Device::open(&DeviceChoice::from(self.device.as_str()), self.caps.as_deref()))?;
+        if let Some(gpu) = device.gpu().filter(|g| g.adapter.device_type == "Cpu") {
+            log::info!("{} is a software driver: the results are right, the speed is not a GPU's", gpu.adapter.name);
+        }
+        Ok(device)
+    }
+
+    /// Why that device.
+    pub(super) fn reason(&self) -> String {
+        match DeviceChoice::from(self.device.as_str()) {
+            DeviceChoice::Best => "the best there is (order: discrete, integrated, virtual, software)".to_owned(),
+            DeviceChoice::Cpu => "--device cpu".to_owned(),
+            DeviceChoice::Named(name) => format!("--device {name}"),
+        }
+    }
+}
+
+/// Refuses a `WGPU_BACKEND` that wgpu would ignore.
+pub(super) fn check_backend() -> Result<()> {
+    let Ok(list) = std::env::var("WGPU_BACKEND") else { return Ok(()) };
+    for word in list.split(',').map(|w| w.trim().to_ascii_lowercase()).filter(|w| !w.is_empty()) {
+        if !BACKENDS.contains(&word.as_str()) {
+            bail!("WGPU_BACKEND: `{word}` is no backend; use vulkan, metal, dx12 or gl, or unset it");
+        }
+    }
+    Ok(())
+}

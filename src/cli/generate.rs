@@ -1,0 +1,84 @@
+//! `wgquant generate`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use wgquant::kernels::Sampling;
+use wgquant::model::ModelFile;
+use wgquant::runtime::Next;
+
+use super::args::GpuArgs;
+use super::generation::{Generation, encode, generate};
+use super::{Verdict, load, out};
+
+/// Continue a prompt; text is printed as it comes
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// Model directory
+    model: PathBuf,
+    /// Text to continue
+    #[arg(short, long)]
+    prompt: String,
+    /// New tokens at most
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    tokens: u32,
+    /// Temperature; 0 always takes the most likely token
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
+    temp: f32,
+    /// Draw from the K most likely tokens only; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: u32,
+    /// Draw from the most likely tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+    /// Seed of the draws
+    #[arg(short, long, default_value_t = 0)]
+    seed: u32,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// Print JSON, at the end
+    #[arg(long)]
+    json: bool,
+}
+
+impl Generate {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        let next = self.next()?;
+        let file = ModelFile::open(&self.model)?;
+        let tokenizer = load::tokenizer(&self.model)?
+            .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
+        let ids = encode(&tokenizer, &file, &self.prompt)?;
+        let device = self.gpu.open()?;
+        let mut engine = load::engine(&device, &file, ids.len() + self.tokens as usize, false)?;
+        engine.seed(self.seed)?;
+        let print = |piece: &str| if self.json { Ok(()) } else { out::text(piece) };
+        print(&self.prompt)?;
+        let made = generate(&mut engine, &tokenizer, &self.prompt, &ids, self.tokens as usize, next, print)?;
+        if self.json {
+            out::report(&made, true, |_| String::new())?;
+        } else {
+            out::text("\n")?;
+            let Generation { tokens, prompt_tokens, tokens_per_second, seconds_to_first_token, device, .. } = &made;
+            eprintln!(
+                "{tokens} tokens after {prompt_tokens}, {tokens_per_second:.1} tokens/s, first after {:.0} ms, on {}",
+                seconds_to_first_token * 1e3,
+                device.adapter
+            );
+        }
+        Ok(Verdict::Passed)
+    }
+
+    fn next(&self) -> Result<Next> {
+        if !self.temp.is_finite() || self.temp < 0.0 {
+            bail!("--temp: {} is not 0 or more", self.temp);
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            bail!("--top-p: {} is not above 0 and at most 1", self.top_p);
+        }
+        if self.temp == 0.0 {
+            return Ok(Next::Greedy);
+        }
+        Ok(Next::Sample(Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p }))
+    }
+}

@@ -1,0 +1,81 @@
+//! Prompt in, text out.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, bail};
+use pollster::block_on;
+use serde::Serialize;
+use tokenizers::Tokenizer;
+use wgquant::model::{ModelFile, ModelSource};
+use wgquant::report::DeviceInfo;
+use wgquant::runtime::{Engine, Next};
+
+use super::stream::TextStream;
+
+/// What was generated, and how fast.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Generation {
+    pub(super) prompt: String,
+    pub(super) text: String,
+    pub(super) prompt_tokens: usize,
+    pub(super) tokens: usize,
+    /// From the prompt to the first new token.
+    pub(super) seconds_to_first_token: f64,
+    /// Tokens after the first, over the time they took.
+    pub(super) tokens_per_second: f64,
+    #[serde(flatten)]
+    pub(super) device: DeviceInfo,
+}
+
+/// The prompt's tokens after the beginning-of-sequence token, if the model has one.
+pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
+    let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("--prompt: {e}"))?;
+    let ids: Vec<u32> = file.config().bos.into_iter().chain(encoded.get_ids().iter().copied()).collect();
+    if ids.is_empty() {
+        bail!("--prompt: is empty, and the model has no beginning-of-sequence token");
+    }
+    Ok(ids)
+}
+
+/// Generates up to `most` tokens and gives each piece of text to `print`.
+pub(super) fn generate(
+    engine: &mut Engine,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    ids: &[u32],
+    most: usize,
+    next: Next,
+    print: impl Fn(&str) -> Result<()>,
+) -> Result<Generation> {
+    let start = Instant::now();
+    let (mut text, mut stream, mut times, mut failed) = (String::new(), TextStream::new(tokenizer), Vec::new(), None);
+    let tokens = block_on(engine.generate(ids, most, next, |id| {
+        times.push(start.elapsed().as_secs_f64());
+        let printed = stream.push(id).and_then(|piece| {
+            text += &piece;
+            print(&piece)
+        });
+        match printed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => {
+                failed = Some(e);
+                ControlFlow::Break(())
+            }
+        }
+    }))?;
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    let (first, last) = (times.first().copied().unwrap_or(0.0), times.last().copied().unwrap_or(0.0));
+    let speed = if last > first { (times.len() - 1) as f64 / (last - first) } else { 0.0 };
+    Ok(Generation {
+        prompt: prompt.to_owned(),
+        text,
+        prompt_tokens: ids.len(),
+        tokens: tokens.len(),
+        seconds_to_first_token: first,
+        tokens_per_second: speed,
+        device: DeviceInfo::from(engine.device()),
+    })
+}

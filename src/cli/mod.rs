@@ -1,0 +1,103 @@
+//! The command line: one file a command. stdout is for results, stderr for logs and progress.
+
+mod analyze;
+mod args;
+mod demo;
+mod devices;
+mod doctor;
+mod generate;
+mod generation;
+mod load;
+mod out;
+mod perplexity;
+mod progress;
+mod quantize;
+mod recipe;
+mod stream;
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Quantize and run hybrid Mamba-2 language models (Nemotron-H) on any GPU.
+///
+/// Start with `wgquant demo`. MODEL is a directory in Hugging Face layout: config.json, safetensors and, for text,
+/// tokenizer.json.
+///
+/// Exit codes: 0 done, 1 a check or quality gate failed, 2 error.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Doctor(doctor::Doctor),
+    Devices(devices::Devices),
+    Analyze(analyze::Analyze),
+    Quantize(quantize::Quantize),
+    Perplexity(perplexity::Perplexity),
+    Generate(generate::Generate),
+}
+
+/// How a command that ran to its end ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Exit code 0.
+    Passed,
+    /// A check or quality gate failed: exit code 1.
+    Failed,
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(&self) -> Result<Verdict> {
+        match &self.command {
+            Command::Demo(c) => c.run(),
+            Command::Doctor(c) => c.run(),
+            Command::Devices(c) => c.run(),
+            Command::Analyze(c) => c.run(),
+            Command::Quantize(c) => c.run(),
+            Command::Perplexity(c) => c.run(),
+            Command::Generate(c) => c.run(),
+        }
+    }
+}
+
+/// Logs go to stderr; `RUST_LOG` decides which. wgpu and its drivers are noisy below errors.
+pub(crate) fn start_log() {
+    let filter = "warn,wgquant=info,wgpu=error,wgpu_core=error,wgpu_hal=off,naga=error";
+    let env = env_logger::Env::default().default_filter_or(filter);
+    let line = |f: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
+        let level = match record.level() {
+            log::Level::Warn => "warning".to_owned(),
+            level => level.as_str().to_ascii_lowercase(),
+        };
+        writeln!(f, "{level}: {}", record.args())
+    };
+    env_logger::Builder::from_env(env).format(line).init();
+}
+
+/// A driver's message may have many lines; an error is one.
+pub(crate) fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn messages_are_one_line() {
+        assert_eq!(super::one_line("a\n\n  b \r\nc"), "a; b; c");
+    }
+}

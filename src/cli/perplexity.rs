@@ -1,0 +1,108 @@
+//! `wgquant perplexity`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use pollster::block_on;
+use wgquant::eval::{self, Windows};
+use wgquant::gpu::Device;
+use wgquant::model::{ModelFile, ModelSource};
+use wgquant::report::{DeviceInfo, Measured, ModelInfo, PerplexityReport, terminal};
+
+use super::args::GpuArgs;
+use super::progress::Bar;
+use super::{Verdict, load, out};
+
+/// Measure perplexity on a text, alone or token by token against a base model
+#[derive(Debug, Args)]
+pub(super) struct Perplexity {
+    /// Model directory
+    model: PathBuf,
+    /// Text (.txt), documents (.jsonl with `text`), or token ids (.npy, [windows, length] of u16 or u32)
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Compare with this model: perplexity ratio, KL divergence, agreement of the most likely token
+    #[arg(long, value_name = "MODEL")]
+    base: Option<PathBuf>,
+    /// Use only the first N windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    windows: Option<u32>,
+    /// Predicted tokens a window, for text
+    #[arg(short, long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    context: u32,
+    /// Fail (exit code 1) when perplexity is more than this fraction above the base's, such as 0.01
+    #[arg(long, value_name = "F", requires = "base")]
+    max_ppl_increase: Option<f64>,
+    /// Clamp dt in prefill as transformers (wrongly) does, to compare with its numbers
+    #[arg(long)]
+    transformers_dt_clamp: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Perplexity {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        if self.max_ppl_increase.is_some_and(|limit| !limit.is_finite() || limit < 0.0) {
+            bail!("--max-ppl-increase: not a fraction of 0 or more, such as 0.01");
+        }
+        let file = ModelFile::open(&self.model)?;
+        let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
+        let windows = self.read(&file)?;
+        let device = self.gpu.open()?;
+        let measured = self.measure(&device, &file, base.as_ref(), &windows)?;
+        let report = PerplexityReport {
+            model: ModelInfo::from(&file),
+            device: DeviceInfo::from(&device),
+            file: self.file.display().to_string(),
+            windows: windows.0.len(),
+            measured,
+        };
+        out::report(&report, self.json, terminal::perplexity)?;
+        Ok(self.gate(&report.measured))
+    }
+
+    fn read(&self, file: &ModelFile) -> Result<Windows> {
+        let tokenizer = load::tokenizer(&self.model)?;
+        let limit = self.windows.map(|n| n as usize);
+        Ok(Windows::read(&self.file, tokenizer.as_ref(), file.config().bos, self.context as usize, limit)?)
+    }
+
+    fn measure(
+        &self,
+        device: &Device,
+        file: &ModelFile,
+        base: Option<&ModelFile>,
+        windows: &Windows,
+    ) -> Result<Measured> {
+        let engine = |file| load::engine(device, file, windows.longest(), self.transformers_dt_clamp);
+        let bar = Bar::new("measuring", windows.0.len());
+        let mut step = |done, _| bar.at(done);
+        let mut model = engine(file)?;
+        let Some(base) = base else {
+            return Ok(Measured::Alone(block_on(eval::perplexity(&mut model, windows, &mut step))?));
+        };
+        let comparison = block_on(eval::compare(&mut engine(base)?, &mut model, windows, &mut step))?;
+        Ok(Measured::Against { base_model: ModelInfo::from(base), comparison: Box::new(comparison) })
+    }
+
+    fn gate(&self, measured: &Measured) -> Verdict {
+        let (Some(limit), Measured::Against { comparison, .. }) = (self.max_ppl_increase, measured) else {
+            return Verdict::Passed;
+        };
+        let increase = comparison.perplexity_ratio - 1.0;
+        // Written so that NaN fails.
+        if increase <= limit {
+            return Verdict::Passed;
+        }
+        eprintln!(
+            "wgquant: quality gate: perplexity is {:.3} % above the base's, {:.3} % is allowed",
+            increase * 100.0,
+            limit * 100.0
+        );
+        Verdict::Failed
+    }
+}

@@ -1,0 +1,55 @@
+//! Results as people and programs see them: plain data that serializes to JSON, and pure functions that turn it
+//! into terminal tables ([`terminal`]) or one HTML page ([`html`]).
+
+mod chart;
+mod demo;
+mod doctor;
+pub mod html;
+mod perplexity;
+mod quantized;
+#[cfg(feature = "cli")]
+pub mod terminal;
+mod text;
+
+use serde::Serialize;
+
+pub use crate::analyze::ModelInfo;
+use crate::gpu::Device;
+
+pub use demo::{DemoReport, DemoRow};
+pub use doctor::DoctorReport;
+pub use perplexity::{Measured, PerplexityReport};
+pub use quantized::QuantizeReport;
+pub use text::{bytes, count};
+
+/// Where a result was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// Name of the adapter, or `CPU reference`.
+    pub adapter: String,
+    /// vulkan, metal, dx12, gl or cpu.
+    pub backend: String,
+    /// DiscreteGpu, IntegratedGpu, VirtualGpu, Cpu (a software driver, or the reference) or Other.
+    pub device_type: String,
+    /// Driver and its version; empty for the reference.
+    pub driver: String,
+}
+
+impl From<&Device> for DeviceInfo {
+    fn from(device: &Device) -> Self {
+        match device.gpu() {
+            Some(gpu) => Self {
+                adapter: gpu.adapter.name.clone(),
+                backend: gpu.adapter.backend.clone(),
+                device_type: gpu.adapter.device_type.clone(),
+                driver: format!("{} {}", gpu.adapter.driver, gpu.adapter.driver_info).trim().to_owned(),
+            },
+            None => Self {
+                adapter: device.name(),
+                backend: "cpu".to_owned(),
+                device_type: "Cpu".to_owned(),
+                driver: String::new(),
+            },
+        }
+    }
+}

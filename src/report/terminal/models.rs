@@ -1,0 +1,144 @@
+//! What is said of models.
+
+use super::{driver_words, table};
+use crate::analyze::{Analysis, Prediction};
+use crate::report::text::{bytes, count, small, with_error};
+use crate::report::{DemoReport, Measured, ModelInfo, PerplexityReport, QuantizeReport};
+
+/// `wgquant analyze`.
+#[must_use]
+pub fn analysis(a: &Analysis) -> String {
+    let mut out = format!(
+        "{}: {}, {} blocks ({}), hidden {}, vocabulary {}\n",
+        a.model.model,
+        a.model_type,
+        a.blocks.len(),
+        a.blocks,
+        a.hidden_size,
+        a.vocab_size
+    );
+    let mut head = vec!["Part", "Stored as", "Blocks", "Parameters", "Now"];
+    head.extend(a.predictions.iter().map(|p| p.scheme.as_str()));
+    let mut rows: Vec<Vec<String>> = a
+        .parts
+        .iter()
+        .enumerate()
+        .map(|(i, part)| {
+            let mut row = vec![
+                part.name.to_owned(),
+                part.dtypes.join(", "),
+                if part.blocks > 0 { part.blocks.to_string() } else { String::new() },
+                count(part.parameters),
+                bytes(part.bytes),
+            ];
+            row.extend(a.predictions.iter().map(|p| bytes(p.parts[i].bytes)));
+            row
+        })
+        .collect();
+    let mut line = |name: &str, parameters: String, now: String, then: &dyn Fn(&Prediction) -> String| {
+        let mut row = vec![name.to_owned(), String::new(), String::new(), parameters, now];
+        row.extend(a.predictions.iter().map(then));
+        rows.push(row);
+    };
+    line("total", count(a.model.parameters), bytes(a.model.bytes), &|p| bytes(p.bytes));
+    line("bits per parameter", String::new(), format!("{:.2}", a.model.bits_per_parameter), &|p| {
+        format!("{:.2}", p.bits_per_parameter)
+    });
+    line("smaller", String::new(), String::new(), &|p| format!("{:.2}×", p.reduction));
+    out += &table(&head, 2, rows);
+    let note = if a.quantized {
+        "This model is quantized already.\n"
+    } else {
+        "Sizes are those `wgquant quantize` writes with its defaults.\n"
+    };
+    out + note
+}
+
+/// `wgquant quantize`.
+#[must_use]
+pub fn quantized(report: &QuantizeReport) -> String {
+    let row = |name: &str, m: &ModelInfo| {
+        vec![
+            name.to_owned(),
+            m.model.clone(),
+            count(m.parameters),
+            bytes(m.bytes),
+            format!("{:.2}", m.bits_per_parameter),
+        ]
+    };
+    let rows = vec![row("before", &report.source), row("after", &report.output)];
+    format!(
+        "{}{:.2}× smaller, {:.1} s on {}\nnext: wgquant perplexity {} -f FILE --base {}\n",
+        table(&["", "Model", "Parameters", "Size", "Bits/param"], 2, rows),
+        report.reduction,
+        report.seconds,
+        report.device.adapter,
+        report.output.model,
+        report.source.model
+    )
+}
+
+/// `wgquant perplexity`.
+#[must_use]
+pub fn perplexity(report: &PerplexityReport) -> String {
+    let model = report.measured.model();
+    let line = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = vec![
+        line("perplexity", with_error(model.perplexity, model.perplexity_stderr, 4)),
+        line(
+            "size",
+            format!("{} ({:.2} bits per parameter)", bytes(report.model.bytes), report.model.bits_per_parameter),
+        ),
+    ];
+    if let Measured::Against { base_model, comparison: c } = &report.measured {
+        rows.extend([
+            line("perplexity of the base", with_error(c.base.perplexity, c.base.perplexity_stderr, 4)),
+            line(
+                "size of the base",
+                format!("{} ({:.2} bits per parameter)", bytes(base_model.bytes), base_model.bits_per_parameter),
+            ),
+            line("perplexity ratio", with_error(c.perplexity_ratio, c.perplexity_ratio_stderr, 4)),
+            line(
+                "mean KL, nats",
+                c.mean_kl_stderr.map_or_else(|| small(c.mean_kl), |e| format!("{} ± {}", small(c.mean_kl), small(e))),
+            ),
+            line(
+                "same top token, %",
+                with_error(c.top1_agreement * 100.0, c.top1_agreement_stderr.map(|e| e * 100.0), 2),
+            ),
+        ]);
+    }
+    rows.push(line(
+        "tokens",
+        format!(
+            "{} in {} windows, {:.0} a second",
+            model.tokens,
+            report.windows,
+            model.tokens as f64 / model.seconds.max(1e-9)
+        ),
+    ));
+    rows.push(line("device", format!("{} ({})", report.device.adapter, driver_words(&report.device))));
+    table(&[report.model.model.as_str(), ""], 2, rows)
+}
+
+/// `wgquant demo`.
+#[must_use]
+pub fn demo(report: &DemoReport) -> String {
+    let head =
+        ["Model", "Adapter", "Size", "Smaller", "Bits/param", "Perplexity", "Ratio", "KL", "Top-1 %", "Tokens/s"];
+    let rows = report.models.iter().map(|m| {
+        vec![
+            m.name.clone(),
+            report.device.adapter.clone(),
+            bytes(m.model.bytes),
+            format!("{:.2}×", m.reduction),
+            format!("{:.2}", m.model.bits_per_parameter),
+            format!("{:.3}", m.perplexity),
+            format!("{:.4}", m.perplexity_ratio),
+            small(m.mean_kl),
+            format!("{:.1}", m.top1_agreement * 100.0),
+            format!("{:.1}", m.tokens_per_second),
+        ]
+    });
+    table(&head, 2, rows.collect::<Vec<_>>())
+}

@@ -1,0 +1,65 @@
+//! Numbers for people.
+
+/// `3474432` as `3.31 MiB`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    scaled(n as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+/// `1734528` as `1.73 M`.
+#[must_use]
+pub fn count(n: u64) -> String {
+    scaled(n as f64, 1000.0, &["", "K", "M", "B", "T"])
+}
+
+/// Whole below the first step, then three significant digits.
+fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
+    let mut unit = 0;
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
+        unit += 1;
+    }
+    let digits = match value {
+        _ if unit == 0 => 0,
+        v if v >= 99.95 => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{value:.digits$} {}", units[unit]).trim_end().to_owned()
+}
+
+/// `14.3136 ± 0.42`, or the value alone.
+pub(super) fn with_error(value: f64, error: Option<f64>, digits: usize) -> String {
+    match error {
+        Some(e) => format!("{value:.digits$} ± {e:.digits$}"),
+        None => format!("{value:.digits$}"),
+    }
+}
+
+/// Fixed digits down to 0.001, then scientific: KL spans many orders.
+pub(super) fn small(value: f64) -> String {
+    if value == 0.0 || value.abs() >= 0.001 { format!("{value:.4}") } else { format!("{value:.1e}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_and_a_unit() {
+        assert_eq!(bytes(17), "17 B");
+        assert_eq!(bytes(3_474_432), "3.31 MiB");
+        assert_eq!(bytes(16 << 30), "16.0 GiB");
+        assert_eq!(count(1_734_528), "1.73 M");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(123_456_789), "123 M");
+    }
+
+    #[test]
+    fn small_numbers_stay_readable() {
+        assert_eq!(small(0.0), "0.0000");
+        assert_eq!(small(0.01234), "0.0123");
+        assert_eq!(small(0.000_012), "1.2e-5");
+        assert_eq!(with_error(14.31, Some(0.4), 2), "14.31 ± 0.40");
+    }
+}

@@ -1,0 +1,161 @@
+//! Damaged and hostile models: one line that names the thing at fault, and nothing is written.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use wgquant::model::{ModelConfig, Names};
+
+use crate::common::{copy, edit, nano, refusal, run_json, says, short_windows, wgquant};
+
+/// What `quantize` says of a model. Beside the model, nothing may be left.
+#[track_caller]
+fn quantize_refusal(temp: &Path, model: &Path) -> String {
+    let count = || fs::read_dir(temp).unwrap().count();
+    let before = count();
+    let out = temp.join("out");
+    let args = ["--scheme", "w8a8", "--device", "cpu", "-o"];
+    let line = refusal(wgquant().arg("quantize").arg(model).args(args).arg(&out));
+    assert!(!out.exists());
+    assert_eq!(count(), before, "something was left behind");
+    line
+}
+
+#[track_caller]
+fn with_config(change: impl FnOnce(&mut Value)) -> String {
+    let (temp, dir) = copy();
+    edit(&dir.join("config.json"), change);
+    quantize_refusal(temp.path(), &dir)
+}
+
+fn index(dir: &Path, file: &str) {
+    let map = json!({ "weight_map": { "lm_head.weight": file } });
+    fs::write(dir.join("model.safetensors.index.json"), map.to_string()).unwrap();
+}
+
+#[test]
+fn no_model() {
+    let temp = tempfile::tempdir().unwrap();
+    says(&quantize_refusal(temp.path(), &temp.path().join("nothing")), &["nothing", "does not exist", "config.json"]);
+    let empty = temp.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    says(&quantize_refusal(temp.path(), &empty), &["holds no config.json"]);
+}
+
+#[test]
+fn missing_shard() {
+    let (temp, dir) = copy();
+    index(&dir, "model-00001-of-00002.safetensors");
+    says(&quantize_refusal(temp.path(), &dir), &["model-00001-of-00002.safetensors", "missing", "download it again"]);
+}
+
+#[test]
+fn truncated_file() {
+    let (temp, dir) = copy();
+    let file = dir.join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&file, &bytes[..length]).unwrap();
+        says(&quantize_refusal(temp.path(), &dir), &["model.safetensors", "truncated or damaged"]);
+    }
+}
+
+#[test]
+fn wrong_dtype() {
+    let (temp, dir) = copy();
+    let file = dir.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(6).position(|w| w == b"\"BF16\"").unwrap();
+    bytes[at..at + 6].copy_from_slice(b"\"U16\" ");
+    fs::write(&file, bytes).unwrap();
+    says(&quantize_refusal(temp.path(), &dir), &["tensor `", "is U16", "BF16"]);
+}
+
+#[test]
+fn nan_weights() {
+    let (temp, dir) = copy();
+    let file = dir.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let end = bytes.len();
+    bytes[end - 2..].copy_from_slice(&0x7fc0u16.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    says(&quantize_refusal(temp.path(), &dir), &["tensor `", "holds NaN at index"]);
+}
+
+#[test]
+fn config_contradicting_tensors() {
+    says(&with_config(|c| c["hidden_size"] = json!(136)), &["`backbone.embeddings.weight`", "128", "hidden_size 136"]);
+}
+
+#[test]
+fn hidden_size_that_is_not_divisible() {
+    let line = with_config(|c| {
+        c["head_dim"] = Value::Null;
+        c["attention_head_dim"] = Value::Null;
+        c["num_attention_heads"] = json!(6);
+    });
+    says(&line, &["hidden_size is 128", "not divisible", "6"]);
+    says(&with_config(|c| c["n_groups"] = json!(3)), &["n_groups is 3", "mamba heads 8"]);
+}
+
+#[test]
+fn unknown_block_letter() {
+    says(&with_config(|c| c["hybrid_override_pattern"] = json!("M-E*-M-M-")), &["hybrid_override_pattern[2]", "`E`"]);
+}
+
+#[test]
+fn unknown_model_type() {
+    says(&with_config(|c| c["model_type"] = json!("llama")), &["model_type is llama", "nemotron_h and mamba2"]);
+}
+
+#[test]
+fn index_pointing_outside_the_directory() {
+    for name in ["../secret.safetensors", "/etc/passwd"] {
+        let (temp, dir) = copy();
+        index(&dir, name);
+        says(&quantize_refusal(temp.path(), &dir), &[name, "outside the model directory"]);
+    }
+}
+
+/// A tensor above the adapter's largest binding. The file is sparse: it takes no room on the disk.
+#[test]
+fn tensor_above_the_adapters_limit() {
+    let found = run_json(&["devices", "--json"]);
+    let limit = found["adapters"][0]["max_binding_bytes"].as_u64().expect("tests need a GPU driver");
+    if limit >= 1 << 30 {
+        return eprintln!("the adapter binds {limit} bytes: too large a file for a test");
+    }
+    let (temp, dir) = copy();
+    let path = dir.join("config.json");
+    edit(&path, |c| c["vocab_size"] = json!(limit / 256 + 1));
+    let config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let config = ModelConfig::from_json(&path, &config).unwrap();
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for tensor in Names::default().expected(&config, true) {
+        let start = end;
+        end += tensor.shape.iter().product::<usize>() * 2;
+        header.insert(tensor.name, json!({ "dtype": "BF16", "shape": tensor.shape, "data_offsets": [start, end] }));
+    }
+    let header = Value::Object(header).to_string();
+    let file = dir.join("model.safetensors");
+    fs::write(&file, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_len((8 + header.len() + end) as u64).unwrap();
+
+    let tokens = temp.path().join("ids.npy");
+    short_windows(&tokens, 1, 9);
+    let mut command = wgquant();
+    // At this level a software driver is not announced.
+    command.env("RUST_LOG", "wgquant=error").arg("perplexity").arg(&dir).arg("-f").arg(&tokens);
+    let line = refusal(&mut command);
+    says(&line, &["largest binding", &limit.to_string(), &((limit / 256 + 1) * 256).to_string(), "--device"]);
+}
+
+#[test]
+fn quantized_already() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = temp.path().join("model");
+    let made =
+        wgquant().arg("quantize").arg(nano()).args(["--scheme", "w8a8", "--device", "cpu", "-o"]).arg(&model).output();
+    assert!(made.unwrap().status.success());
+    says(&quantize_refusal(temp.path(), &model), &["is quantized already", "original"]);
+}

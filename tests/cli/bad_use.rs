@@ -1,0 +1,148 @@
+//! Wrong use: flags, files and devices.
+
+use std::fs;
+use std::process::{Command as Process, Stdio};
+
+use crate::common::{nano, refusal, run, says, short_windows, wgquant};
+
+#[test]
+fn help_names_every_command() {
+    let help = run(&["--help"]);
+    let commands = ["demo", "doctor", "devices", "analyze", "quantize", "perplexity", "generate"];
+    says(&help, &commands);
+    for command in commands {
+        says(&run(&[command, "--help"]), &["Usage: wgquant", "--json"]);
+    }
+    says(&run(&["--version"]), &[env!("CARGO_PKG_VERSION")]);
+}
+
+#[test]
+fn wrong_flags_are_exit_code_2() {
+    for args in [
+        &["quantize", "m", "-o", "d", "--scheme", "w3a3"][..],
+        &["quantize", "m", "--scheme", "w8a8"],
+        &["quantize", "m", "-o", "d", "--scheme", "w8a8", "--group-size", "0"],
+        &["quantize", "m", "-o", "d", "--scheme", "w8a8", "--embedding", "4"],
+        &["quantize", "m", "-o", "d", "--scheme", "w8a8", "--rotate-sites", "head"],
+        &["perplexity", "m", "-f", "f", "--windows", "0"],
+        &["perplexity", "m", "-f", "f", "--max-ppl-increase", "0.1"],
+        &["nonsense"],
+        &[],
+    ] {
+        let output = wgquant().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn output_that_exists_is_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("mine"), "precious").unwrap();
+    let mut command = wgquant();
+    command.arg("quantize").arg(nano()).arg("-o").arg(temp.path()).args(["--scheme", "w8a8", "--device", "cpu"]);
+    says(&refusal(&mut command), &[temp.path().to_str().unwrap(), "exists"]);
+    assert_eq!(fs::read_to_string(temp.path().join("mine")).unwrap(), "precious");
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn residual_rotation_needs_folding() {
+    let mut command = wgquant();
+    command.arg("quantize").arg(nano()).args(["-o", "no", "--scheme", "w8a8", "--fold-norms", "false"]);
+    says(&refusal(&mut command), &["--fold-norms false", "--rotate-sites out_proj,down_proj"]);
+}
+
+#[test]
+fn no_such_adapter() {
+    let line = refusal(wgquant().args(["doctor", "--device", "nosuchgpu"]));
+    says(&line, &["no GPU adapter named `nosuchgpu`", "found: ", "--device cpu"]);
+}
+
+#[test]
+fn no_adapter_at_all() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let mut command = wgquant();
+    command.env("VK_DRIVER_FILES", "/nonexistent").env("WGPU_BACKEND", "vulkan").env_remove("WGQUANT_DEVICE");
+    command.arg("quantize").arg(nano()).arg("-o").arg(&out).args(["--scheme", "w8a8"]);
+    says(&refusal(&mut command), &["no GPU adapter at all", "found: none", "mesa-vulkan-drivers", "--device cpu"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn unknown_capability_and_backend() {
+    says(&refusal(wgquant().args(["doctor", "--caps", "tensor_cores"])), &["--caps", "`tensor_cores`", "baseline"]);
+    says(&refusal(wgquant().env("WGPU_BACKEND", "cuda").arg("doctor")), &["WGPU_BACKEND", "`cuda`", "vulkan"]);
+}
+
+#[test]
+fn data_that_cannot_be_used() {
+    let temp = tempfile::tempdir().unwrap();
+    let refused = |name: &str, text: &[u8]| {
+        let file = temp.path().join(name);
+        fs::write(&file, text).unwrap();
+        let line = refusal(wgquant().arg("perplexity").arg(nano()).args(["--device", "cpu", "-f"]).arg(&file));
+        says(&line, &[name]);
+        line
+    };
+    says(&refused("a.jsonl", b"{\"text\": \"fine\"}\n{\"words\": 1}\n"), &["line 2", "`text`"]);
+    says(&refused("b.jsonl", b"not json\n"), &["line 1"]);
+    says(&refused("c.npy", b"not numpy"), &["u16 or u32"]);
+    says(&refused("d.txt", b""), &["at least two tokens"]);
+    let line = refusal(wgquant().arg("perplexity").arg(nano()).args(["-f", "/nonexistent.txt"]));
+    says(&line, &["/nonexistent.txt", "No such file"]);
+}
+
+#[test]
+fn sampling_out_of_range() {
+    for args in [["--temp", "-1"], ["--temp", "NaN"], ["--top-p", "0"], ["--top-p", "1.5"]] {
+        let [flag, value] = args;
+        let value = format!("{flag}={value}");
+        says(&refusal(wgquant().arg("generate").arg(nano()).args(["-p", "x", &value])), &[flag]);
+    }
+}
+
+#[test]
+fn quality_gate_is_exit_code_1() {
+    let temp = tempfile::tempdir().unwrap();
+    let (ids, model) = (temp.path().join("ids.npy"), temp.path().join("w4a8"));
+    short_windows(&ids, 1, 33);
+    let quantize = ["--scheme", "w4a8", "--rotate", "none", "--group-size", "channel", "--device", "cpu", "-o"];
+    let quantized = wgquant().arg("quantize").arg(nano()).args(quantize).arg(&model).output().unwrap();
+    assert!(quantized.status.success());
+    let mut command = wgquant();
+    command.arg("perplexity").arg(&model).arg("--base").arg(nano()).arg("-f").arg(&ids).args(["--device", "cpu"]);
+    let passed = command.args(["--max-ppl-increase", "100"]).output().unwrap();
+    assert_eq!(passed.status.code(), Some(0));
+    // The model as the base of the original turns the ratio around: one of the two directions must fail at 0.
+    let gate = |model: &std::path::Path, base: &std::path::Path| {
+        let mut command = wgquant();
+        command.arg("perplexity").arg(model).arg("--base").arg(base).arg("-f").arg(&ids).args(["--device", "cpu"]);
+        command.args(["--max-ppl-increase", "0"]).output().unwrap()
+    };
+    let both = [gate(&model, &nano()), gate(&nano(), &model)];
+    let mut codes: Vec<Option<i32>> = both.iter().map(|o| o.status.code()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(1)]);
+    let failed = both.iter().find(|o| o.status.code() == Some(1)).unwrap();
+    assert!(!failed.stdout.is_empty(), "the numbers are printed all the same");
+    says(&String::from_utf8_lossy(&failed.stderr), &["wgquant: quality gate", "is allowed"]);
+}
+
+/// `wgquant .. | head`: the reader leaves, and that is fine.
+#[cfg(unix)]
+#[test]
+fn closed_pipe_is_success() {
+    let mut child = Process::new(assert_cmd::cargo::cargo_bin!("wgquant"))
+        .arg("analyze")
+        .arg(nano())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

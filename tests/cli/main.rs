@@ -1,0 +1,11 @@
+//! The program as its users meet it: help, results, exit codes and one-line messages.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bad_models;
+mod bad_use;
+mod common;
+mod demo;
+mod results;
+mod sizes;
+mod text;

@@ -1,0 +1,126 @@
+//! The commands that report numbers.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{nano, run, run_json, says, short_windows};
+
+/// Perplexity of nano over all its held-out windows (assets/README.md); the first are harder than most.
+const NANO_PERPLEXITY: f64 = 14.3136;
+
+#[track_caller]
+fn has(report: &Value, keys: &[&str]) {
+    for key in keys {
+        assert!(report.get(*key).is_some_and(|v| !v.is_null()), "`{key}` is not in {report}");
+    }
+}
+
+#[test]
+fn devices_lists_adapters_with_limits() {
+    let report = run_json(&["devices", "--json"]);
+    let first = &report["adapters"][0];
+    has(first, &["name", "backend", "device_type", "driver", "caps", "max_binding_bytes", "max_buffer_bytes"]);
+    says(&run(&["devices"]), &[first["name"].as_str().unwrap(), "CPU reference"]);
+}
+
+#[test]
+fn doctor_checks_every_kernel() {
+    let report = run_json(&["doctor", "--json"]);
+    has(
+        &report,
+        &["adapter", "driver", "backend", "reason", "caps", "details", "passed", "failed", "seconds", "cases"],
+    );
+    assert_eq!(report["failed"], 0);
+    for entry in wgquant::kernels::ENTRIES {
+        let ran = report["cases"].as_array().unwrap().iter().filter(|c| c["kernel"] == entry.name).count();
+        assert!(ran >= entry.cases.len(), "{} ran {ran} cases", entry.name);
+    }
+}
+
+#[test]
+fn doctor_on_the_reference_says_what_it_did() {
+    says(&run(&["doctor", "--device", "cpu"]), &["CPU reference", "rms_norm", "ok", "everything works here"]);
+}
+
+#[test]
+fn analyze_adds_up() {
+    let report = run_json(&["analyze", nano().to_str().unwrap(), "--json"]);
+    has(&report, &["model", "bytes", "parameters", "bits_per_parameter", "model_type", "blocks"]);
+    assert_eq!(report["blocks"], "M-M*-M-M-");
+    let sum = |list: &Value, key: &str| list.as_array().unwrap().iter().map(|p| p[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum(&report["parts"], "bytes"), report["bytes"].as_u64().unwrap());
+    assert_eq!(sum(&report["parts"], "parameters"), report["parameters"].as_u64().unwrap());
+    let schemes: Vec<&str> =
+        report["predictions"].as_array().unwrap().iter().map(|p| p["scheme"].as_str().unwrap()).collect();
+    assert_eq!(schemes, ["w8a8", "w4a8", "w4a16"]);
+    for prediction in report["predictions"].as_array().unwrap() {
+        assert_eq!(sum(&prediction["parts"], "bytes"), prediction["bytes"].as_u64().unwrap());
+    }
+    says(
+        &run(&["analyze", nano().to_str().unwrap()]),
+        &["Mamba-2", "attention", "MLP", "embedding", "head", "norms", "w4a16"],
+    );
+}
+
+#[test]
+fn perplexity_of_the_first_windows() {
+    let ids = nano().join("val_ids_u16.npy");
+    let report =
+        run_json(&["perplexity", nano().to_str().unwrap(), "-f", ids.to_str().unwrap(), "--windows", "2", "--json"]);
+    has(
+        &report,
+        &["perplexity", "perplexity_stderr", "nll_per_window", "bits_per_parameter", "bytes", "adapter", "driver"],
+    );
+    assert_eq!(report["tokens"], 2048);
+    let perplexity = report["perplexity"].as_f64().unwrap();
+    assert!((perplexity / NANO_PERPLEXITY).ln().abs() < 0.5, "{perplexity}");
+}
+
+#[test]
+fn devices_agree_on_text_documents_and_tokens() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let text = "The sun was low. A small dog ran over the field, and the children ran after it. ".repeat(3);
+    fs::write(file("a.txt"), &text).unwrap();
+    fs::write(file("a.jsonl"), format!("{}\n\n", serde_json::json!({ "text": text, "id": 7 }))).unwrap();
+    short_windows(temp.path().join("a.npy").as_path(), 2, 40);
+    let measure = |name: &str, device: &str| {
+        let model = nano();
+        let args = ["perplexity", model.to_str().unwrap(), "-f", &file(name), "-c", "32", "--device", device, "--json"];
+        run_json(&args)["perplexity"].as_f64().unwrap()
+    };
+    for name in ["a.txt", "a.jsonl", "a.npy"] {
+        let (gpu, cpu) = (measure(name, "gpu"), measure(name, "cpu"));
+        assert!((gpu / cpu - 1.0).abs() < 1e-4, "{name}: {gpu} on the GPU, {cpu} on the CPU");
+    }
+    assert_eq!(measure("a.txt", "cpu"), measure("a.jsonl", "cpu"));
+}
+
+#[test]
+fn quantize_then_compare() {
+    let temp = tempfile::tempdir().unwrap();
+    let (out, ids) = (temp.path().join("w8a8"), temp.path().join("ids.npy"));
+    let (model, out, ids) = (nano(), out.to_str().unwrap(), ids.to_str().unwrap());
+    short_windows(ids.as_ref(), 2, 129);
+    let model = model.to_str().unwrap();
+    let text =
+        run(&["quantize", model, "-o", out, "--scheme", "W8A8", "--embedding", "16", "--rotate-sites", "down_proj"]);
+    says(&text, &["before", "after", "smaller", &format!("wgquant perplexity {out} -f FILE --base {model}")]);
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "wgquant_manifest.json", "wgquant_recipe.toml"] {
+        assert!(std::path::Path::new(out).join(file).is_file(), "{file}");
+    }
+    let report = run_json(&["perplexity", out, "-f", ids, "--base", model, "--json"]);
+    has(
+        &report,
+        &["perplexity", "perplexity_ratio", "mean_kl", "top1_agreement", "bits_per_parameter", "adapter", "driver"],
+    );
+    has(&report["base"], &["perplexity", "nll_per_window"]);
+    has(&report["base_model"], &["bytes", "bits_per_parameter"]);
+    let number = |key: &str| report[key].as_f64().unwrap();
+    assert!((number("perplexity_ratio") - 1.0).abs() < 0.05, "{report}");
+    assert!(number("mean_kl") > 0.0 && number("mean_kl") < 0.05, "{report}");
+    assert!(number("top1_agreement") > 0.9 && number("bits_per_parameter") < 10.0, "{report}");
+    let same = run_json(&["perplexity", model, "-f", ids, "--base", model, "--json"]);
+    assert_eq!((same["mean_kl"].as_f64(), same["top1_agreement"].as_f64()), (Some(0.0), Some(1.0)));
+}

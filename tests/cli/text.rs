@@ -1,0 +1,39 @@
+//! `generate`.
+
+use crate::common::{nano, run, run_json, wgquant};
+
+const PROMPT: &str = "The little boat";
+
+fn generate(args: &[&str]) -> String {
+    let model = nano();
+    run(&[&["generate", model.to_str().unwrap(), "-p", PROMPT, "-n", "12"], args].concat())
+}
+
+#[test]
+fn text_on_stdout_speed_on_stderr() {
+    let output = wgquant().arg("generate").arg(nano()).args(["-p", PROMPT, "-n", "12"]).output().unwrap();
+    let (text, footer) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(text.starts_with(PROMPT) && text.len() > PROMPT.len() + 5, "{text}");
+    assert!(footer.contains("tokens/s") && !text.contains("tokens/s"), "{footer}");
+}
+
+#[test]
+fn devices_continue_alike() {
+    assert_eq!(generate(&[]), generate(&["--device", "cpu"]));
+}
+
+#[test]
+fn seeds_decide() {
+    let draw = |seed| generate(&["--temp", "1", "--top-k", "50", "--top-p", "0.95", "-s", seed]);
+    assert_eq!(draw("1"), draw("1"));
+    assert_ne!(draw("1"), draw("2"));
+}
+
+#[test]
+fn json_is_the_whole_result() {
+    let model = nano();
+    let report = run_json(&["generate", model.to_str().unwrap(), "-p", PROMPT, "-n", "4", "--json"]);
+    assert_eq!((report["prompt"].as_str(), report["tokens"].as_u64()), (Some(PROMPT), Some(4)));
+    assert!(report["text"].as_str().is_some_and(|t| !t.is_empty()));
+    assert!(report["adapter"].is_string() && report["tokens_per_second"].as_f64().is_some_and(|s| s > 0.0));
+}
