@@ -9,7 +9,7 @@ use crate::gpu::Device;
 use crate::model::{
     Layer, Linear, ModelConfig, ModelFile, ModelSource, OnlineRotation, Summary, WriteOptions, write_model,
 };
-use crate::quantize::{Scheme, quantize_head, quantize_layer};
+use crate::quantize::{Scheme, quantize_embedding, quantize_head, quantize_layer};
 use crate::transform::{Transform, Transformed};
 
 /// Name of the recipe in the output directory.
@@ -48,10 +48,6 @@ impl<'a> Quantized<'a> {
         let source = Transformed::new(source, recipe.transform)?;
         Ok(Self { source, device: device.clone(), scheme: recipe.scheme, progress })
     }
-
-    fn ends(&self) -> Result<(Linear, Option<Linear>)> {
-        pollster::block_on(quantize_head(&self.device, self.source.embedding()?, self.source.head()?, &self.scheme))
-    }
 }
 
 impl ModelSource for Quantized<'_> {
@@ -64,7 +60,8 @@ impl ModelSource for Quantized<'_> {
     }
 
     fn embedding(&self) -> Result<Linear> {
-        Ok(self.ends()?.0)
+        let tied = self.source.config().tied;
+        pollster::block_on(quantize_embedding(&self.device, self.source.embedding()?, tied, &self.scheme))
     }
 
     fn layer(&self, index: usize) -> Result<Layer> {
@@ -78,7 +75,7 @@ impl ModelSource for Quantized<'_> {
     }
 
     fn head(&self) -> Result<Option<Linear>> {
-        Ok(self.ends()?.1)
+        pollster::block_on(quantize_head(&self.device, self.source.head()?, &self.scheme))
     }
 }
 

@@ -61,7 +61,7 @@ pub fn predict(file: &ModelFile, recipe: &Recipe) -> Result<Prediction> {
     let mut parameters = 0;
     for tensor in file.names().expected(&config, conv_bias(file.checkpoint())) {
         parameters += elements(&tensor);
-        bytes[part_of(file, &tensor)] += written(file, recipe, config.tied, &tensor)?;
+        bytes[part_of(file, &tensor)] += written(recipe, config.tied, &tensor)?;
     }
     let total = bytes.iter().sum();
     Ok(Prediction {
@@ -74,18 +74,13 @@ pub fn predict(file: &ModelFile, recipe: &Recipe) -> Result<Prediction> {
 }
 
 /// Bytes a tensor will take, scales and sizes included.
-fn written(file: &ModelFile, recipe: &Recipe, tied: bool, tensor: &Expected) -> Result<u64> {
+fn written(recipe: &Recipe, tied: bool, tensor: &Expected) -> Result<u64> {
     let scheme = &recipe.scheme;
     let (rows, cols) = (tensor.shape[0], tensor.shape.get(1).copied().unwrap_or(1));
     let scales = |groups: usize| (rows * groups * scheme.scale_dtype.bits() / 8) as u64;
     Ok(match tensor.role {
         Role::Vector => elements(tensor) * 4,
-        Role::Embedding if !scheme.embedding || (tied && !scheme.bits.int8_activations()) => {
-            let stored = file.checkpoint().info(&tensor.name).map_or(4, |i| i.dtype.size());
-            // Rotated values are no longer 16-bit floats.
-            let size = if recipe.transform.residual.is_some() { 4 } else { stored };
-            elements(tensor) * size as u64
-        }
+        Role::Embedding if !scheme.quantizes_embedding(tied) => elements(tensor) * scheme.scale_dtype.bits() as u64 / 8,
         Role::Embedding => elements(tensor) + scales(1),
         Role::Linear => {
             let groups = scheme.group_of(cols)?.count(cols);

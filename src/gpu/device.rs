@@ -69,29 +69,29 @@ pub struct AdapterReport {
     pub max_storage_buffers: u32,
 }
 
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
-}
-
 async fn all_adapters() -> Vec<wgpu::Adapter> {
-    let mut all = instance().enumerate_adapters(wgpu::Backends::all()).await;
+    // OpenGL is the last resort: it shows the same GPUs again, with fewer features. WGPU_BACKEND=gl asks for it.
+    let mut all = Vec::new();
+    for backends in [!wgpu::Backends::GL, wgpu::Backends::GL] {
+        if all.is_empty() {
+            let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+            descriptor.backends &= backends;
+            all = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
+        }
+    }
     all.sort_by_key(preference);
     all
 }
 
 /// Smaller is better; the sort is stable.
-fn preference(adapter: &wgpu::Adapter) -> (usize, usize) {
-    let info = adapter.get_info();
-    let kind = match info.device_type {
+fn preference(adapter: &wgpu::Adapter) -> usize {
+    match adapter.get_info().device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
         wgpu::DeviceType::IntegratedGpu => 1,
         wgpu::DeviceType::VirtualGpu => 2,
         wgpu::DeviceType::Cpu => 3,
         wgpu::DeviceType::Other => 4,
-    };
-    // GL reports hardware adapters as Other or not at all; native APIs come first.
-    let backend = usize::from(info.backend == wgpu::Backend::Gl);
-    (kind, backend)
+    }
 }
 
 /// Every adapter there is, best first.
@@ -414,7 +414,7 @@ impl Gpu {
     /// A storage buffer of `count` words, with `words` in it or zeros.
     fn buffer(&self, count: usize, words: Option<&[u32]>) -> Result<wgpu::Buffer> {
         let size = (count.max(1) * 4) as u64;
-        check_limit(&self.adapter.name, "the largest binding, bytes,", size, self.adapter.max_binding_bytes)?;
+        check_limit(&self.adapter.name, "the largest binding in bytes", size, self.adapter.max_binding_bytes)?;
         let buffer = self.checked("allocating memory", || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("tensor"),

@@ -4,4 +4,4 @@ mod rtn;
 mod scheme;
 
 pub use rtn::quantize_linear;
-pub use scheme::{Bits, Scheme, quantize_head, quantize_layer};
+pub use scheme::{Bits, Scheme, quantize_embedding, quantize_head, quantize_layer};

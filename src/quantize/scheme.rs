@@ -9,7 +9,7 @@ use super::rtn::quantize_linear;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Group, Layer, Linear, Mixer};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 
 /// Weight and activation bits of the linear layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,12 @@ impl Scheme {
         }
     }
 
+    /// Is the embedding int8, where `tied` says that it is the head as well?
+    #[must_use]
+    pub fn quantizes_embedding(&self, tied: bool) -> bool {
+        self.embedding && (!tied || self.bits.int8_activations())
+    }
+
     async fn linear(&self, device: &Device, linear: &Linear) -> Result<Linear> {
         let bits = self.bits;
         let group = self.group_of(linear.dims().1)?;
@@ -119,25 +125,29 @@ pub async fn quantize_layer(device: &Device, mut layer: Layer, scheme: &Scheme) 
     Ok(layer)
 }
 
-/// Embedding and head. The embedding is int8 by row, or stays float; a tied head shares it, so a tied
-/// embedding stays float under float activations.
+/// The head, quantized like the linear layers; `None` stays `None` (tied).
 ///
 /// # Errors
 /// As [`quantize_linear`].
-pub async fn quantize_head(
-    device: &Device,
-    embedding: Linear,
-    head: Option<Linear>,
-    scheme: &Scheme,
-) -> Result<(Linear, Option<Linear>)> {
-    let head = match head {
-        Some(head) => Some(scheme.linear(device, &head).await?),
-        None => None,
-    };
-    let keep = !scheme.embedding || (head.is_none() && !scheme.bits.int8_activations());
-    if keep {
-        return Ok((embedding, head));
+pub async fn quantize_head(device: &Device, head: Option<Linear>, scheme: &Scheme) -> Result<Option<Linear>> {
+    match head {
+        Some(head) => Ok(Some(scheme.linear(device, &head).await?)),
+        None => Ok(None),
     }
-    let embedding = quantize_linear(device, &embedding, 8, Group::Channel, scheme.scale_dtype, false).await?;
-    Ok((Linear::Quantized(embedding), head))
+}
+
+/// The embedding: int8 by row, or floats of the scales' type. One that a tied head shares stays float under float
+/// activations.
+///
+/// # Errors
+/// As [`quantize_linear`].
+pub async fn quantize_embedding(device: &Device, embedding: Linear, tied: bool, scheme: &Scheme) -> Result<Linear> {
+    if scheme.quantizes_embedding(tied) {
+        let q = quantize_linear(device, &embedding, 8, Group::Channel, scheme.scale_dtype, false).await?;
+        return Ok(Linear::Quantized(q));
+    }
+    match embedding {
+        Linear::Float(t) => Ok(Linear::Float(Tensor::from_f32_as(scheme.scale_dtype, t.shape, &t.to_f32()?)?)),
+        quantized => Ok(quantized),
+    }
 }

@@ -1,6 +1,6 @@
 //! A model's weights on a device.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, Epilogue};
 use crate::model::{Layer, Linear, Mixer, ModelSource, QuantizedLinear};
@@ -19,7 +19,12 @@ pub(super) struct Input {
 }
 
 impl DeviceLinear {
-    pub(super) fn upload(device: &Device, linear: &Linear) -> Result<Self> {
+    /// `name` is for messages.
+    pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
+        Self::place(device, linear).map_err(|e| named(e, name))
+    }
+
+    fn place(device: &Device, linear: &Linear) -> Result<Self> {
         match linear {
             Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
             // There is no kernel of 8-bit weights and 32-bit activations: exact, at the price of memory.
@@ -70,6 +75,16 @@ fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
     Ok(Tensor::from_f32(q.codes.shape, &values))
 }
 
+/// Says which tensor did not fit.
+fn named(error: Error, name: &str) -> Error {
+    match error {
+        Error::LimitExceeded { adapter, what, need, have } => {
+            Error::LimitExceeded { adapter, what: format!("{what} (for {name})"), need, have }
+        }
+        other => other,
+    }
+}
+
 /// Token embedding on a device.
 pub(super) enum DeviceEmbedding {
     Float(DeviceTensor),
@@ -78,6 +93,10 @@ pub(super) enum DeviceEmbedding {
 
 impl DeviceEmbedding {
     fn upload(device: &Device, linear: &Linear) -> Result<Self> {
+        Self::place(device, linear).map_err(|e| named(e, "the embedding"))
+    }
+
+    fn place(device: &Device, linear: &Linear) -> Result<Self> {
         match linear {
             Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
             Linear::Quantized(q) if q.bits == 8 && q.scales.shape.cols() == 1 => {
@@ -146,11 +165,11 @@ impl Weights {
     pub(super) fn upload(device: &Device, source: &dyn ModelSource) -> Result<Self> {
         let embedding = source.embedding()?;
         let head = match source.head()? {
-            Some(head) => DeviceLinear::upload(device, &head)?,
-            None => DeviceLinear::upload(device, &tied_head(&embedding))?,
+            Some(head) => DeviceLinear::upload(device, "the head", &head)?,
+            None => DeviceLinear::upload(device, "the head", &tied_head(&embedding))?,
         };
         let layers = (0..source.config().blocks.len())
-            .map(|i| upload_layer(device, &source.layer(i)?))
+            .map(|i| upload_layer(device, i, &source.layer(i)?))
             .collect::<Result<Vec<_>>>()?;
         let norm_f = source.norm_f()?;
         Ok(Self {
@@ -170,30 +189,33 @@ fn tied_head(embedding: &Linear) -> Linear {
     }
 }
 
-fn upload_layer(device: &Device, layer: &Layer) -> Result<DeviceLayer> {
+fn upload_layer(device: &Device, index: usize, layer: &Layer) -> Result<DeviceLayer> {
     let vector = |v: &[f32]| device.upload_f32([v.len()], v);
-    let linear = |l: &Linear| DeviceLinear::upload(device, l);
+    let linear = |part: &str, l: &Linear| DeviceLinear::upload(device, &format!("{part} of layer {index}"), l);
     let mixer = match &layer.mixer {
         Mixer::Mamba2(m) => {
             let channels = m.conv_bias.len();
             DeviceMixer::Mamba2(DeviceMamba2 {
-                in_proj: linear(&m.in_proj)?,
+                in_proj: linear("in_proj", &m.in_proj)?,
                 conv_weight: device.upload_f32([channels, m.conv_weight.len() / channels.max(1)], &m.conv_weight)?,
                 conv_bias: vector(&m.conv_bias)?,
                 dt_bias: vector(&m.dt_bias)?,
                 a_log: vector(&m.a_log)?,
                 d: vector(&m.d)?,
                 norm: vector(&m.norm)?,
-                out_proj: linear(&m.out_proj)?,
+                out_proj: linear("out_proj", &m.out_proj)?,
             })
         }
         Mixer::Attention(a) => DeviceMixer::Attention(DeviceAttention {
-            q_proj: linear(&a.q_proj)?,
-            k_proj: linear(&a.k_proj)?,
-            v_proj: linear(&a.v_proj)?,
-            o_proj: linear(&a.o_proj)?,
+            q_proj: linear("q_proj", &a.q_proj)?,
+            k_proj: linear("k_proj", &a.k_proj)?,
+            v_proj: linear("v_proj", &a.v_proj)?,
+            o_proj: linear("o_proj", &a.o_proj)?,
         }),
-        Mixer::Mlp(m) => DeviceMixer::Mlp(DeviceMlp { up_proj: linear(&m.up_proj)?, down_proj: linear(&m.down_proj)? }),
+        Mixer::Mlp(m) => DeviceMixer::Mlp(DeviceMlp {
+            up_proj: linear("up_proj", &m.up_proj)?,
+            down_proj: linear("down_proj", &m.down_proj)?,
+        }),
     };
     Ok(DeviceLayer { norm: vector(&layer.norm)?, mixer })
 }
