@@ -204,3 +204,10 @@ pub fn round_to(dtype: DType, value: f32) -> f32 {
         _ => value,
     }
 }
+
+/// `preferred` if it holds every value exactly, else f32.
+#[must_use]
+pub fn exact_dtype(preferred: DType, values: &[f32]) -> DType {
+    let exact = values.iter().all(|v| round_to(preferred, *v).to_bits() == v.to_bits());
+    if exact { preferred } else { DType::F32 }
+}

@@ -7,7 +7,7 @@ mod predict;
 use serde::Serialize;
 
 pub use parts::Part;
-pub use predict::{PartBytes, Prediction, predict, scale_dtype};
+pub use predict::{PartBytes, Prediction, predict};
 
 use parts::{PARTS, parts};
 

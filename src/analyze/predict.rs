@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::{Expected, ModelFile, ModelSource, Role};
 use crate::quantize::Bits;
 use crate::recipe::Recipe;
-use crate::tensor::DType;
+use crate::tensor::{DType, exact_dtype};
 
 /// Bytes of the two 64-bit sizes that compressed-tensors stores beside packed codes.
 const SHAPE_BYTES: u64 = 16;
@@ -38,18 +38,6 @@ pub struct PartBytes {
     pub bytes: u64,
 }
 
-/// Type that scales are stored in: the type the checkpoint itself uses for its weights.
-#[must_use]
-pub fn scale_dtype(file: &ModelFile) -> DType {
-    let checkpoint = file.checkpoint();
-    let embedding = checkpoint.info(&format!("{}.weight", file.names().embedding()));
-    match embedding.map(|i| i.dtype.name()) {
-        Some("F16") => DType::F16,
-        Some("F32") => DType::F32,
-        _ => DType::BF16,
-    }
-}
-
 /// The size of `file` under `recipe`: exactly the bytes that `quantize` writes.
 ///
 /// # Errors
@@ -61,7 +49,7 @@ pub fn predict(file: &ModelFile, recipe: &Recipe) -> Result<Prediction> {
     let mut parameters = 0;
     for tensor in file.names().expected(&config, conv_bias(file.checkpoint())) {
         parameters += elements(&tensor);
-        bytes[part_of(file, &tensor)] += written(recipe, config.tied, &tensor)?;
+        bytes[part_of(file, &tensor)] += written(file, recipe, config.tied, &tensor)?;
     }
     let total = bytes.iter().sum();
     Ok(Prediction {
@@ -74,12 +62,12 @@ pub fn predict(file: &ModelFile, recipe: &Recipe) -> Result<Prediction> {
 }
 
 /// Bytes a tensor will take, scales and sizes included.
-fn written(recipe: &Recipe, tied: bool, tensor: &Expected) -> Result<u64> {
+fn written(file: &ModelFile, recipe: &Recipe, tied: bool, tensor: &Expected) -> Result<u64> {
     let scheme = &recipe.scheme;
     let (rows, cols) = (tensor.shape[0], tensor.shape.get(1).copied().unwrap_or(1));
     let scales = |groups: usize| (rows * groups * scheme.scale_dtype.bits() / 8) as u64;
     Ok(match tensor.role {
-        Role::Vector => elements(tensor) * 4,
+        Role::Vector => elements(tensor) * vector_dtype(file, recipe, tensor)?.bits() as u64 / 8,
         Role::Embedding if !scheme.quantizes_embedding(tied) => elements(tensor) * scheme.scale_dtype.bits() as u64 / 8,
         Role::Embedding => elements(tensor) + scales(1),
         Role::Linear => {
@@ -91,4 +79,14 @@ fn written(recipe: &Recipe, tied: bool, tensor: &Expected) -> Result<u64> {
             codes + scales(groups)
         }
     })
+}
+
+/// Type a vector will be stored in: the checkpoint's where that is exact.
+fn vector_dtype(file: &ModelFile, recipe: &Recipe, tensor: &Expected) -> Result<DType> {
+    let preferred = file.float_dtype();
+    let is_block_norm = !tensor.name.contains(".mixer.");
+    if is_block_norm && recipe.transform.fold_norms {
+        return Ok(preferred); // ones
+    }
+    Ok(exact_dtype(preferred, &file.checkpoint().float_vec(&tensor.name, &tensor.shape)?))
 }

@@ -3,7 +3,6 @@
 use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use wgquant::analyze::scale_dtype;
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::quantize::{Bits, Scheme};
 use wgquant::recipe::Recipe;
@@ -79,7 +78,8 @@ fn group(text: &str) -> Result<Group, String> {
 impl RecipeArgs {
     /// The recipe for a model.
     pub(super) fn recipe(&self, bits: Bits, file: &ModelFile) -> Result<Recipe> {
-        let scheme = Scheme { bits, group: self.group_size, embedding: self.embedding, scale_dtype: scale_dtype(file) };
+        let scheme =
+            Scheme { bits, group: self.group_size, embedding: self.embedding, scale_dtype: file.float_dtype() };
         Ok(Recipe { scheme, transform: self.transform(file)? })
     }
 

@@ -87,6 +87,17 @@ impl ModelFile {
         &self.checkpoint
     }
 
+    /// The floating-point type the checkpoint uses: its embedding's, or bf16 where that is quantized.
+    #[must_use]
+    pub fn float_dtype(&self) -> DType {
+        let embedding = self.checkpoint.info(&format!("{}.weight", self.names.embedding()));
+        match embedding.map(|i| i.dtype) {
+            Some(StoredType::F16) => DType::F16,
+            Some(StoredType::F32) => DType::F32,
+            _ => DType::BF16,
+        }
+    }
+
     /// What its tensors are called.
     #[must_use]
     pub fn names(&self) -> &Names {

@@ -12,14 +12,14 @@ use super::scheme_json::SchemeList;
 use super::{Group, Linear, Mamba2, Mixer, ModelFile, ModelSource, OnlineRotation, QuantizedLinear};
 use crate::checkpoint::{CheckpointWriter, DEFAULT_SHARD_BYTES, Written, pack_bits, packed_words};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor, round_to};
+use crate::tensor::{DType, Tensor, exact_dtype};
 
 /// What else goes into the directory, and in which form.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
     /// What tensors are called.
     pub names: Names,
-    /// Type of norms and convolutions. 16 bits lose what folding and rotating put there; F32 costs next to nothing.
+    /// Type of norms, convolutions and decay parameters; each that it would round is stored in f32.
     pub vector_dtype: DType,
     /// Bytes of tensors a shard may hold.
     pub max_shard_bytes: u64,
@@ -53,6 +53,7 @@ impl WriteOptions {
         let checkpoint = file.checkpoint();
         Ok(Self {
             names: file.names().clone(),
+            vector_dtype: file.float_dtype(),
             copy: checkpoint.sibling_files(),
             source: checkpoint.fingerprint()?,
             ..Self::default()
@@ -171,21 +172,18 @@ impl Output<'_> {
             ));
         }
         self.vector(&name("mixer.norm.weight"), &[], &m.norm)?;
-        for (part, values) in [("mixer.dt_bias", &m.dt_bias), ("mixer.A_log", &m.a_log), ("mixer.D", &m.d)] {
-            // An error in the decay compounds over the whole sequence, so these are never rounded.
-            let dtype = options.vector_dtype;
-            let exact = values.iter().all(|v| round_to(dtype, *v).to_bits() == v.to_bits());
-            let dtype = if exact { dtype } else { DType::F32 };
-            self.writer.add(&name(part), &Tensor::from_f32_as(dtype, [values.len()], values)?)?;
-        }
-        Ok(())
+        self.vector(&name("mixer.dt_bias"), &[], &m.dt_bias)?;
+        self.vector(&name("mixer.A_log"), &[], &m.a_log)?;
+        self.vector(&name("mixer.D"), &[], &m.d)
     }
 
-    /// A float parameter of `shape`, or of one axis when that is empty.
+    /// A float parameter of `shape`, or of one axis when that is empty. Never rounded: these are few, and an error
+    /// in the decay compounds over the whole sequence.
     fn vector(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
         let one = [values.len()];
         let shape = crate::tensor::Shape::new(if shape.is_empty() { &one } else { shape });
-        self.writer.add(name, &Tensor::from_f32_as(self.options.vector_dtype, shape, values)?)
+        let dtype = exact_dtype(self.options.vector_dtype, values);
+        self.writer.add(name, &Tensor::from_f32_as(dtype, shape, values)?)
     }
 
     fn linear(&mut self, module: &str, role: Role, weight: &Linear) -> Result<()> {

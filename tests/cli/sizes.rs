@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use wgquant::analyze::{predict, scale_dtype};
+use wgquant::analyze::predict;
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Model, ModelConfig, ModelFile, ModelSource, WriteOptions, write_model};
 use wgquant::quantize::{Bits, Scheme};
@@ -31,7 +31,7 @@ fn check_all(file: &ModelFile) {
             for (embedding, transform) in
                 [(true, hadamard), (false, hadamard), (true, Transform::NONE), (false, Transform::NONE)]
             {
-                check(file, Scheme { bits, group, embedding, scale_dtype: scale_dtype(file) }, transform);
+                check(file, Scheme { bits, group, embedding, scale_dtype: file.float_dtype() }, transform);
             }
         }
     }
