@@ -1,5 +1,8 @@
 # `make demo` and `make test` do all their own set-up on a fresh Debian or Ubuntu with a Rust toolchain.
 
+# Without a display, Mesa's device-select layer complains on every start.
+export NODEVICE_SELECT = 1
+
 .PHONY: demo test driver lint clean
 
 # Vulkan comes from the GPU's own driver. Where there is none, Mesa's software driver serves.
