@@ -92,12 +92,12 @@ pub enum Error {
         reason: String,
     },
     /// An input/output error.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// File.
         path: PathBuf,
-        /// Cause.
-        source: std::io::Error,
+        /// Cause. Not a `source`, which would be printed a second time.
+        error: std::io::Error,
     },
     /// The disk filled up while writing a checkpoint; what was written has been removed.
     #[error(
@@ -123,8 +123,8 @@ pub enum Error {
 
 impl Error {
     /// An I/O error at `path`.
-    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_owned(), source }
+    pub fn io(path: impl AsRef<Path>, error: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), error }
     }
 
     /// A damaged checkpoint file at `path`.
