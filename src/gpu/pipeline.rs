@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::device::{Cache, Gpu};
-use crate::error::Result;
-use crate::shaders::{Kernel, Variant};
+use crate::error::{Error, Result};
+use crate::shaders::{KERNELS, Kernel, Variant};
 
 /// A compiled variant.
 #[derive(Clone, Debug)]
@@ -13,23 +13,52 @@ pub(crate) struct Pipeline {
     pub(crate) layout: wgpu::BindGroupLayout,
 }
 
-/// Cache of [`Pipeline`]s, by kernel and variant name.
+type Key = (&'static str, &'static str);
+
+/// Cache of [`Pipeline`]s, and sources that replace the built-in ones, by kernel and variant name.
 #[derive(Debug)]
-pub(crate) struct Pipelines(Cache<(&'static str, &'static str), Pipeline>);
+pub(crate) struct Pipelines {
+    compiled: Cache<Key, Pipeline>,
+    replaced: Cache<Key, String>,
+}
 
 impl Pipelines {
-    pub(crate) fn new(empty: HashMap<(&'static str, &'static str), Pipeline>) -> Self {
-        Self(Cache::new(empty))
+    pub(crate) fn new(empty: HashMap<Key, Pipeline>) -> Self {
+        Self { compiled: Cache::new(empty), replaced: Cache::new(HashMap::new()) }
     }
 }
 
+/// A poisoned lock only means that a compilation panicked; the maps are as good as before.
+fn lock<K, V>(cache: &Cache<K, V>) -> std::sync::MutexGuard<'_, HashMap<K, V>> {
+    cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 impl Gpu {
+    /// Compiles `source` (preprocessed WGSL, without enable lines) in place of a variant's own from now on; `None`
+    /// restores it. For mutation tests and shader experiments: open a device for them, as every clone of this one
+    /// is affected. Recordings made before keep their pipelines.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is no such kernel or variant. A source that does not compile shows when a plan
+    /// that uses it is recorded.
+    pub fn override_source(&self, kernel: &str, variant: &str, source: Option<String>) -> Result<()> {
+        let found = KERNELS.iter().find(|k| k.name == kernel);
+        let found = found.and_then(|k| k.variants.iter().find(|v| v.name == variant).map(|v| (k.name, v.name)));
+        let key = found.ok_or_else(|| Error::argument("override_source", format!("no shader {kernel}.{variant}")))?;
+        match source {
+            Some(source) => lock(&self.pipelines.replaced).insert(key, source),
+            None => lock(&self.pipelines.replaced).remove(&key),
+        };
+        lock(&self.pipelines.compiled).remove(&key);
+        Ok(())
+    }
+
     /// The pipeline of a variant.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] with the compiler's message.
     pub(crate) fn pipeline(&self, kernel: &'static Kernel, variant: &'static Variant) -> Result<Pipeline> {
-        let mut cache = self.pipelines.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cache = lock(&self.pipelines.compiled);
         if let Some(found) = cache.get(&(kernel.name, variant.name)) {
             return Ok(found.clone());
         }
@@ -45,7 +74,7 @@ impl Gpu {
         for word in variant.needs.iter().filter(|w| **w == "f16") {
             source += &format!("enable {word};\n");
         }
-        source += variant.source;
+        source += lock(&self.pipelines.replaced).get(&(kernel.name, variant.name)).map_or(variant.source, |s| s);
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(label),
             source: wgpu::ShaderSource::Wgsl(source.into()),

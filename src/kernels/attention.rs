@@ -113,14 +113,24 @@ const CASES: &[Case] = &[
     case!("one_element_heads", 5.0, 0.0, 5.0, [2.0, 2.0, 1.0], 1.0),
     case!("five_queries_a_key", 33.0, 1.0, 40.0, [5.0, 1.0, 20.0], 1.0),
     case!("peaked_softmax", 40.0, 0.0, 40.0, [2.0, 1.0, 64.0], 6.0),
+    // docs/driver-faults.md: exp under fast math (llama.cpp's unary.wgsl).
+    case!("fast_math_softmax_1e4", 40.0, 0.0, 40.0, [2.0, 1.0, 16.0], 1e3),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (tokens, max) = (a.usize("tokens"), a.usize("max"));
     let dims = AttentionDims { heads: a.usize("heads"), kv_heads: a.usize("kv_heads"), head_dim: a.usize("head_dim") };
     let (width, kv_width) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
-    let q = s.input([tokens, width], Fill::Normal(a.f64("sd") as f32))?;
-    let k_cache = s.input([max, kv_width], Fill::Normal(1.0))?;
+    let sd = a.f64("sd") as f32;
+    let mut queries = s.values(tokens * width, Fill::Normal(sd));
+    let mut keys = s.values(max * kv_width, Fill::Normal(1.0));
+    if sd >= 1e3 {
+        // Whole numbers: scores of thousands are exact, and so are their differences.
+        queries.iter_mut().for_each(|v| *v = v.round_ties_even());
+        keys.iter_mut().for_each(|v| *v = (*v * 4.0).round_ties_even());
+    }
+    let q = s.device().upload_f32([tokens, width], &queries)?;
+    let k_cache = s.device().upload_f32([max, kv_width], &keys)?;
     let v_cache = s.input([max, kv_width], Fill::Normal(1.0))?;
     let cursor = s.device().upload_words(DType::U32, [1], &[a.usize("cursor") as u32])?;
     let out = s.output("out", DType::F32, [tokens, width])?;

@@ -82,11 +82,19 @@ const CASES: &[Case] = &[
         name: "one_tap",
         args: &[("tokens", 3.0), ("channels", 7.0), ("taps", 1.0), ("offset", 0.0), ("stride", 8.0)],
     },
+    // docs/driver-faults.md: exp under fast math (llama.cpp's unary.wgsl).
+    Case {
+        name: "fast_math_silu_1e4",
+        args: &[("tokens", 9.0), ("channels", 33.0), ("taps", 4.0), ("offset", 1.0), ("stride", 35.0), ("size", 1e4)],
+    },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (tokens, channels, taps) = (a.usize("tokens"), a.usize("channels"), a.usize("taps"));
-    let input = s.input([tokens, a.usize("stride")], Fill::Outliers)?;
+    let size = a.get("size").unwrap_or(1.0) as f32;
+    let values = s.values(tokens * a.usize("stride"), Fill::Outliers);
+    let values: Vec<f32> = values.iter().map(|v| v * size).collect();
+    let input = s.device().upload_f32([tokens, a.usize("stride")], &values)?;
     let state = s.input([channels, taps], Fill::Normal(1.0))?;
     let weight = s.input([channels, taps], Fill::Normal(0.5))?;
     let bias = s.input([channels], Fill::Normal(0.2))?;

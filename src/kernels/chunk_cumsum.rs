@@ -88,6 +88,12 @@ const CASES: &[Case] = &[
     case!("weak_decay", 130.0, 4.0, 64.0, -9.2, -2.0, f64::INFINITY),
     case!("strong_decay_large_dt", 130.0, 4.0, 64.0, 2.77, 15.0, f64::INFINITY),
     case!("dt_limited", 40.0, 4.0, 16.0, 1.5, 0.0, 0.8),
+    // docs/driver-faults.md: mlx-lm #988 (dt clamp), mamba #923 (decay in 16 bits), exp and log under fast math.
+    case!("mlx_988_dt_clamp", 67.0, 3.0, 16.0, 1.5, -1.0, 0.5),
+    case!("mamba_923_decay_near_zero", 130.0, 4.0, 64.0, -20.0, -2.0, f64::INFINITY),
+    case!("fast_math_softplus_plus_1e4", 20.0, 3.0, 16.0, 1.5, 1e4, f64::INFINITY),
+    case!("fast_math_softplus_minus_1e4", 20.0, 3.0, 16.0, 1.5, -1e4, f64::INFINITY),
+    case!("fast_math_softplus_at_its_threshold", 20.0, 3.0, 16.0, 1.5, 20.0, f64::INFINITY),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
@@ -101,7 +107,9 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let dt = s.output("dt", DType::F32, [heads, tokens])?;
     let da_cumsum = s.output("da_cumsum", DType::F32, [heads, tokens])?;
     let raw = Columns::new(NAME, &raw, 5, heads)?;
-    let limit = (0.0, a.f64("max") as f32);
+    // With a largest step there is a smallest one, a tenth of it.
+    let max = a.f64("max") as f32;
+    let limit = (if max.is_finite() { max / 10.0 } else { 0.0 }, max);
     chunk_cumsum(s.plan(), &raw, &dt_bias, &a_log, &dt, &da_cumsum, dims, limit)
 }
 

@@ -111,6 +111,11 @@ const CASES: &[Case] = &[
     Case { name: "order_464", args: &[("rows", 2.0), ("cols", 1856.0), ("block", 1856.0)] },
     Case { name: "three_passes", args: &[("rows", 2.0), ("cols", 15680.0), ("block", 15680.0)] },
     Case { name: "sylvester_beyond_a_workgroup", args: &[("rows", 1.0), ("cols", 32768.0), ("block", 32768.0)] },
+    // docs/driver-faults.md: Intel's Windows driver 32.0.101.8509 to .8860 crashes in llama.cpp's transform of 64..512.
+    Case { name: "intel_windows_fwht_64", args: &[("rows", 3.0), ("cols", 64.0), ("block", 64.0)] },
+    Case { name: "intel_windows_fwht_128", args: &[("rows", 3.0), ("cols", 128.0), ("block", 128.0)] },
+    Case { name: "intel_windows_fwht_256", args: &[("rows", 3.0), ("cols", 256.0), ("block", 256.0)] },
+    Case { name: "intel_windows_fwht_512", args: &[("rows", 3.0), ("cols", 512.0), ("block", 512.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

@@ -109,10 +109,36 @@ pub(super) struct CaseOf {
     pub(super) sizes: Sizes,
     pub(super) group: usize,
     pub(super) epilogue: Epilogue,
+    corners: Corners,
+}
+
+/// Codes at the ends of their range, where an instruction for packed dot products could saturate or wrap. -128 and -8
+/// are no codes of this crate, but other tools' checkpoints have them.
+#[derive(Clone, Copy)]
+enum Corners {
+    None,
+    /// Each code one of the lowest, the highest, -1, 0 and 1.
+    Mixed,
+    /// Every code the lowest, so that sums come to the top of their range.
+    Lowest,
+}
+
+impl Corners {
+    fn codes(self, s: &mut Setup, bits: usize, shape: [usize; 2]) -> Result<DeviceTensor> {
+        let low = -(1i32 << (bits - 1));
+        let ends = [low, -low - 1, -1, 0, 1].map(|c| c as i8);
+        let which = s.values(shape[0] * shape[1], Fill::Uniform(0.0, 5.0));
+        let codes: Vec<i8> = match self {
+            Self::Lowest => vec![ends[0]; which.len()],
+            _ => which.iter().map(|w| ends[(*w as usize).min(4)]).collect(),
+        };
+        s.device().upload_codes(bits, shape, &codes)
+    }
 }
 
 impl CaseOf {
-    /// Reads `m` (1 unless given), `n`, `k`, `group` (`k` unless given) and `epilogue` (store unless given).
+    /// Reads `m` (1 unless given), `n`, `k`, `group` (`k` unless given), `epilogue` (store unless given) and `corners`
+    /// (1 mixed, 2 lowest).
     pub(super) fn new(a: &Args) -> Self {
         let (n, k) = (a.usize("n"), a.usize("k"));
         let epilogue = match a.get("epilogue").unwrap_or(0.0) as u32 {
@@ -121,7 +147,8 @@ impl CaseOf {
             _ => Epilogue::Store,
         };
         let or = |name: &str, default: usize| a.get(name).map_or(default, |v| v as usize);
-        Self { sizes: Sizes { m: or("m", 1), n, k }, group: or("group", k), epilogue }
+        let corners = [Corners::None, Corners::Mixed, Corners::Lowest][or("corners", 0)];
+        Self { sizes: Sizes { m: or("m", 1), n, k }, group: or("group", k), epilogue, corners }
     }
 
     /// Scales a weight row.
@@ -133,9 +160,16 @@ impl CaseOf {
     /// outputs of order one.
     pub(super) fn quantized(&self, s: &mut Setup, bits: usize) -> Result<[DeviceTensor; 4]> {
         let Sizes { m, n, k } = self.sizes;
-        let codes = s.codes(8, [m, k])?;
-        let scales = s.input([m], Fill::Uniform(0.005, 0.1))?;
-        let weight = s.codes(bits, [n, k])?;
+        let (codes, scales, weight) = match self.corners {
+            Corners::None => {
+                let codes = s.codes(8, [m, k])?;
+                (codes, s.input([m], Fill::Uniform(0.005, 0.1))?, s.codes(bits, [n, k])?)
+            }
+            corners => {
+                let codes = corners.codes(s, 8, [m, k])?;
+                (codes, s.input([m], Fill::Uniform(0.005, 0.1))?, corners.codes(s, bits, [n, k])?)
+            }
+        };
         let weight_scales = s.input([n, self.groups()], Fill::Uniform(1e-4, 1e-2))?;
         Ok([codes, scales, weight, weight_scales])
     }

@@ -45,11 +45,23 @@ const CASES: &[Case] = &[
     Case { name: "nano_in_proj", args: &[("m", 37.0), ("n", 648.0), ("k", 128.0), ("dtype", 2.0)] },
     Case { name: "nano_down_add", args: &[("m", 20.0), ("n", 128.0), ("k", 672.0), ("epilogue", 2.0)] },
     Case { name: "nano_up_relu2", args: &[("m", 20.0), ("n", 672.0), ("k", 128.0), ("dtype", 1.0), ("epilogue", 1.0)] },
+    // docs/driver-faults.md: burn #4355, burn #5626, ONNX Runtime #26367.
+    Case { name: "vega_257x384x1152", args: &[("m", 257.0), ("n", 384.0), ("k", 1152.0)] },
+    Case { name: "burn_odd_tiles_of_k", args: &[("m", 65.0), ("n", 63.0), ("k", 36.0)] },
+    Case { name: "burn_odd_tiles_of_k_less_1", args: &[("m", 64.0), ("n", 65.0), ("k", 35.0)] },
+    Case { name: "burn_odd_tiles_of_k_plus_1", args: &[("m", 63.0), ("n", 64.0), ("k", 37.0)] },
+    Case {
+        name: "f16_overflow_activations_1e5",
+        args: &[("m", 9.0), ("n", 65.0), ("k", 260.0), ("dtype", 1.0), ("size", 1e5)],
+    },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
-    let x = s.input([case.sizes.m, case.sizes.k], Fill::Outliers)?;
+    let size = a.get("size").unwrap_or(1.0) as f32;
+    let values = s.values(case.sizes.m * case.sizes.k, Fill::Outliers);
+    let values: Vec<f32> = values.iter().map(|v| v * size).collect();
+    let x = s.device().upload_f32([case.sizes.m, case.sizes.k], &values)?;
     let weight = s.input_as(weight_dtype(a), [case.sizes.n, case.sizes.k], Fill::Normal(0.05))?;
     let out = case.out(s)?;
     matmul_f32(s.plan(), &x, &weight, &out, case.epilogue)

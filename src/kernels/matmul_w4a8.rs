@@ -53,6 +53,9 @@ const CASES: &[Case] = &[
         name: "nano_down_add",
         args: &[("m", 20.0), ("n", 128.0), ("k", 672.0), ("group", 32.0), ("epilogue", 2.0)],
     },
+    // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
+    Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_064.0), ("corners", 2.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

@@ -49,6 +49,10 @@ const CASES: &[Case] = &[
     Case { name: "ragged_last_group", args: &[("m", 3.0), ("n", 11.0), ("k", 133.0), ("group", 64.0)] },
     Case { name: "nano_in_proj", args: &[("m", 37.0), ("n", 648.0), ("k", 128.0)] },
     Case { name: "nano_down_add", args: &[("m", 20.0), ("n", 128.0), ("k", 672.0), ("epilogue", 2.0)] },
+    // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
+    Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_068.0), ("corners", 2.0)] },
+    Case { name: "vega_257x1152x384", args: &[("m", 257.0), ("n", 1152.0), ("k", 384.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

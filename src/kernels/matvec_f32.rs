@@ -45,11 +45,17 @@ const CASES: &[Case] = &[
     Case { name: "nano_in_proj", args: &[("n", 648.0), ("k", 128.0), ("dtype", 2.0)] },
     Case { name: "nano_down_add", args: &[("n", 128.0), ("k", 672.0), ("epilogue", 2.0)] },
     Case { name: "nemotron_8b_q_proj_rows", args: &[("n", 256.0), ("k", 4096.0), ("dtype", 2.0)] },
+    // docs/driver-faults.md: ONNX Runtime #26367; a dispatch folded into two axes.
+    Case { name: "f16_overflow_activations_1e5", args: &[("n", 65.0), ("k", 260.0), ("dtype", 1.0), ("size", 1e5)] },
+    Case { name: "grid_folds_beyond_65535", args: &[("n", 262_153.0), ("k", 2.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
-    let x = s.input([case.sizes.m, case.sizes.k], Fill::Outliers)?;
+    let size = a.get("size").unwrap_or(1.0) as f32;
+    let values = s.values(case.sizes.m * case.sizes.k, Fill::Outliers);
+    let values: Vec<f32> = values.iter().map(|v| v * size).collect();
+    let x = s.device().upload_f32([case.sizes.m, case.sizes.k], &values)?;
     let weight = s.input_as(weight_dtype(a), [case.sizes.n, case.sizes.k], Fill::Normal(0.05))?;
     let out = case.out(s)?;
     matvec_f32(s.plan(), &x, &weight, &out, case.epilogue)

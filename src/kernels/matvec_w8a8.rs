@@ -48,6 +48,9 @@ const CASES: &[Case] = &[
     Case { name: "ragged_last_group_relu2", args: &[("n", 11.0), ("k", 133.0), ("group", 64.0), ("epilogue", 1.0)] },
     Case { name: "nano_in_proj", args: &[("n", 648.0), ("k", 128.0)] },
     Case { name: "nemotron_8b_q_proj_rows", args: &[("n", 256.0), ("k", 4096.0)] },
+    // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
+    Case { name: "dp4a_minus_128_corners", args: &[("n", 70.0), ("k", 256.0), ("corners", 1.0)] },
+    Case { name: "dp4a_top_of_int32", args: &[("n", 5.0), ("k", 131_068.0), ("corners", 2.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

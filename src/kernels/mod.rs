@@ -28,6 +28,8 @@ mod matvec_f32;
 mod matvec_w4a16;
 mod matvec_w4a8;
 mod matvec_w8a8;
+mod probe_barrier;
+mod probe_float;
 mod quantize_tokens;
 mod quantize_weight;
 mod relu_squared;
@@ -64,6 +66,8 @@ pub use matvec_f32::matvec_f32;
 pub use matvec_w4a8::matvec_w4a8;
 pub use matvec_w4a16::matvec_w4a16;
 pub use matvec_w8a8::matvec_w8a8;
+pub use probe_barrier::probe_barrier;
+pub use probe_float::{FloatOp, probe_float};
 pub use quantize_tokens::quantize_tokens;
 pub use quantize_weight::quantize_weight;
 pub use relu_squared::relu_squared;
@@ -104,6 +108,8 @@ pub const ENTRIES: &[check::Entry] = &[
     matvec_w4a16::ENTRY,
     matvec_w4a8::ENTRY,
     matvec_w8a8::ENTRY,
+    probe_barrier::ENTRY,
+    probe_float::ENTRY,
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,
     relu_squared::ENTRY,

@@ -38,6 +38,13 @@ const CASES: &[Case] = &[
     Case { name: "nano_hidden", args: &[("rows", 9.0), ("cols", 128.0), ("size", 1.0)] },
     Case { name: "tiny_values", args: &[("rows", 4.0), ("cols", 66.0), ("size", 1e-30)] },
     Case { name: "nemotron_8b_down_proj", args: &[("rows", 1.0), ("cols", 21504.0), ("size", 1.0)] },
+    // docs/driver-faults.md: MoltenVK #2711 (a reduction's barriers), f16 staging, values that may flush to zero.
+    Case { name: "metal_dropped_barrier_32", args: &[("rows", 33.0), ("cols", 32.0), ("size", 1.0)] },
+    Case { name: "metal_dropped_barrier_33", args: &[("rows", 33.0), ("cols", 33.0), ("size", 1.0)] },
+    Case { name: "metal_dropped_barrier_1025", args: &[("rows", 33.0), ("cols", 1025.0), ("size", 1.0)] },
+    Case { name: "f16_overflow_activations_1e5", args: &[("rows", 4.0), ("cols", 66.0), ("size", 1e5)] },
+    Case { name: "below_the_smallest_scale", args: &[("rows", 4.0), ("cols", 66.0), ("size", 1e-37)] },
+    Case { name: "denormal_row_is_zero", args: &[("rows", 4.0), ("cols", 66.0), ("size", 1e-40)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

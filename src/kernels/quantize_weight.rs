@@ -47,14 +47,29 @@ const CASES: &[Case] = &[
     Case { name: "int8_groups_within_words", args: &[("bits", 8.0), ("rows", 3.0), ("cols", 31.0), ("group", 3.0)] },
     Case { name: "int4_short_last_group", args: &[("bits", 4.0), ("rows", 8.0), ("cols", 1344.0), ("group", 128.0)] },
     Case { name: "int4_padded_last_word", args: &[("bits", 4.0), ("rows", 5.0), ("cols", 133.0), ("group", 64.0)] },
+    // docs/driver-faults.md: halves must go to even.
+    Case {
+        name: "halves_round_to_even",
+        args: &[("bits", 8.0), ("rows", 6.0), ("cols", 257.0), ("group", 257.0), ("ties", 1.0)],
+    },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, cols, group) = (a.usize("rows"), a.usize("cols"), a.usize("group"));
-    let w = s.input([rows, cols], Fill::Normal(0.05))?;
+    let ties = a.get("ties").is_some();
+    let mut values = s.values(rows * cols, Fill::Normal(0.05));
+    if ties {
+        // Odd and even halves of a step: exact on every device, since the scale is a power of two.
+        values.iter_mut().for_each(|v| *v = (*v * 64.0).round_ties_even() / 64.0);
+    }
+    let w = s.device().upload_f32([rows, cols], &values)?;
     let (dtype, top) = if a.usize("bits") == 4 { (DType::I4, 7.0) } else { (DType::I8, 127.0) };
     // Around 3 sigma, so that some codes are clamped.
-    let scales = s.input([rows, cols.div_ceil(group)], Fill::Uniform(0.1 / top, 0.2 / top))?;
+    let mut scales = s.values(rows * cols.div_ceil(group), Fill::Uniform(0.1 / top, 0.2 / top));
+    if ties {
+        scales.fill(1.0 / 32.0);
+    }
+    let scales = s.device().upload_f32([rows, cols.div_ceil(group)], &scales)?;
     let codes = s.rounded_output("codes", dtype, [rows, cols])?;
     quantize_weight(s.plan(), &w, &scales, &codes, group)
 }

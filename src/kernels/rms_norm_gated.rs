@@ -73,12 +73,21 @@ const CASES: &[Case] = &[
         name: "nemotron_8b_token",
         args: &[("rows", 1.0), ("d", 8192.0), ("groups", 8.0), ("offset", 0.0), ("stride", 18560.0)],
     },
+    // docs/driver-faults.md: exp under fast math (llama.cpp's unary.wgsl), MoltenVK #2711 (a reduction's barriers).
+    Case {
+        name: "fast_math_silu_1e4",
+        args: &[("rows", 3.0), ("d", 96.0), ("groups", 2.0), ("offset", 0.0), ("stride", 96.0), ("gate", 1e4)],
+    },
+    Case {
+        name: "metal_dropped_barrier_33",
+        args: &[("rows", 9.0), ("d", 99.0), ("groups", 3.0), ("offset", 0.0), ("stride", 99.0)],
+    },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, d) = (a.usize("rows"), a.usize("d"));
     let y = s.input([rows, d], Fill::Outliers)?;
-    let projected = s.input([rows, a.usize("stride")], Fill::Normal(2.0))?;
+    let projected = s.input([rows, a.usize("stride")], Fill::Normal(a.get("gate").unwrap_or(2.0) as f32))?;
     let weight = s.input([d], Fill::Normal(1.0))?;
     let out = s.output("out", DType::F32, [rows, d])?;
     let gate = Columns::new(NAME, &projected, a.usize("offset"), d)?;

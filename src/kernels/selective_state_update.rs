@@ -88,6 +88,10 @@ const CASES: &[Case] = &[
     case!("narrow_state", [3.0, 4.0, 1.0, 12.0], -4.0, 1.5),
     case!("weak_decay", [4.0, 16.0, 4.0, 40.0], -2.0, -9.2),
     case!("strong_decay_large_dt", [4.0, 16.0, 2.0, 96.0], 8.0, 2.77),
+    // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
+    case!("mamba_923_decay_near_zero", [4.0, 16.0, 2.0, 16.0], -2.0, -20.0),
+    case!("fast_math_exp_minus_1e5", [4.0, 16.0, 2.0, 16.0], 1e4, 2.77),
+    case!("fast_math_softplus_minus_1e4", [4.0, 16.0, 2.0, 16.0], -1e4, 2.77),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

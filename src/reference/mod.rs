@@ -40,6 +40,8 @@ pub mod matvec_f32;
 pub mod matvec_w4a16;
 pub mod matvec_w4a8;
 pub mod matvec_w8a8;
+pub mod probe_barrier;
+pub mod probe_float;
 pub mod quantize_tokens;
 pub mod quantize_weight;
 pub mod relu_squared;

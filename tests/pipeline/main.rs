@@ -4,6 +4,7 @@
 mod common;
 
 mod golden;
+mod long;
 mod perplexity;
 mod quantize;
 mod runtime;

@@ -1,0 +1,95 @@
+//! A NaN or an infinity in an input stays in its row, channel or head: neighbours are the same, bit for bit. It is put
+//! in, and looked for, as bits: a shader may assume that there is none, so what it makes of one is not tested.
+
+use pollster::block_on;
+use wgquant::Result;
+use wgquant::gpu::{Device, DeviceTensor, Plan};
+use wgquant::kernels::{self, Columns, Epilogue};
+use wgquant::tensor::DType;
+
+/// NaN with two patterns, the infinities, and the largest float.
+const BAD: [u32; 5] = [0x7fc0_0000, 0xffff_ffff, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff];
+const ROWS: usize = 13;
+const COLS: usize = 70;
+/// Row and column of the bad value.
+const AT: (usize, usize) = (6, 33);
+
+fn values(n: usize) -> Vec<u32> {
+    (0..n).map(|i| (((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0).to_bits()).collect()
+}
+
+/// Words of a `[ROWS, cols]` output for a `[ROWS, COLS]` `x` with this word at [`AT`].
+fn run(op: impl Fn(&mut Plan, &DeviceTensor, &DeviceTensor) -> Result<()>, cols: usize, bad: Option<u32>) -> Vec<u32> {
+    let device = super::common::gpu();
+    let mut x = values(ROWS * COLS);
+    if let Some(bad) = bad {
+        x[AT.0 * COLS + AT.1] = bad;
+    }
+    let x = device.upload_words(DType::F32, [ROWS, COLS], &x).unwrap();
+    let out = device.alloc(DType::F32, [ROWS, cols]).unwrap();
+    let mut plan = Plan::new(&device);
+    op(&mut plan, &x, &out).unwrap();
+    plan.record().unwrap().run().unwrap();
+    block_on(device.read(&out)).unwrap()
+}
+
+/// Outputs outside of what `touched(row, column)` allows do not change.
+#[track_caller]
+fn stays(
+    name: &str,
+    cols: usize,
+    op: impl Fn(&mut Plan, &DeviceTensor, &DeviceTensor) -> Result<()>,
+    touched: impl Fn(usize, usize) -> bool,
+) {
+    let want = run(&op, cols, None);
+    for bad in BAD {
+        let got = run(&op, cols, Some(bad));
+        let changed = (0..got.len()).find(|i| got[*i] != want[*i] && !touched(i / cols, i % cols));
+        assert_eq!(changed, None, "{name}: {bad:#010x} in {AT:?} reaches this element");
+        assert_ne!(got, want, "{name}: {bad:#010x} leaves no trace at all");
+    }
+}
+
+fn weight(device: &Device, shape: [usize; 2]) -> DeviceTensor {
+    device.upload_words(DType::F32, shape, &values(shape[0] * shape[1])).unwrap()
+}
+
+#[test]
+fn nan_stays_in_its_element() {
+    let d = super::common::gpu();
+    let scale = weight(&d, [1, COLS]);
+    let only = |r, c| (r, c) == AT;
+    stays("scale_channels", COLS, |p, x, out| kernels::scale_channels(p, x, &scale, out), only);
+}
+
+#[test]
+fn nan_stays_in_its_row() {
+    let d = super::common::gpu();
+    let (scale, square) = (weight(&d, [1, COLS]), weight(&d, [COLS, COLS]));
+    let row = |r, _| r == AT.0;
+    stays("rms_norm", COLS, |p, x, out| kernels::rms_norm(p, x, &scale, out, 1e-5), row);
+    stays("matmul_f32", COLS, |p, x, out| kernels::matmul_f32(p, x, &square, out, Epilogue::Store), row);
+    stays("hadamard", COLS, |p, x, out| kernels::hadamard(p, x, out, 2), row);
+}
+
+/// A bad row of the weight is a bad output column.
+#[test]
+fn nan_of_a_weight_stays_in_its_column() {
+    let d = super::common::gpu();
+    let tokens = weight(&d, [ROWS, COLS]);
+    let op =
+        |p: &mut Plan, x: &DeviceTensor, out: &DeviceTensor| kernels::matmul_f32(p, &tokens, x, out, Epilogue::Store);
+    stays("matmul_f32", ROWS, op, |_, c| c == AT.0);
+}
+
+/// A convolution looks back three tokens.
+#[test]
+fn nan_stays_in_its_channel_and_future() {
+    let d = super::common::gpu();
+    let (state, taps, bias) = (weight(&d, [COLS, 4]), weight(&d, [COLS, 4]), weight(&d, [1, COLS]));
+    let op = |p: &mut Plan, x: &DeviceTensor, out: &DeviceTensor| {
+        let input = Columns::new("causal_conv1d", x, 0, COLS)?;
+        kernels::causal_conv1d(p, &input, &state, &taps, &bias, out)
+    };
+    stays("causal_conv1d", COLS, op, |r, c| c == AT.1 && (AT.0..AT.0 + 4).contains(&r));
+}

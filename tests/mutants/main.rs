@@ -1,0 +1,109 @@
+//! Mutation tests: a deliberately broken shader must fail at least one of its kernel's cases. What survives is a hole
+//! in the cases, not in the shader.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod list;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use list::{MUTANTS, Mutant, Shows};
+use pollster::block_on;
+use wgquant::gpu::{Device, DeviceChoice, Gpu};
+use wgquant::kernels::ENTRIES;
+use wgquant::kernels::check::{Case, check};
+use wgquant::shaders::{KERNELS, Variant};
+
+/// A device of our own: mutants must not get into the pipelines of another test.
+fn open() -> Device {
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    // The plain variants: the mutations are written against them.
+    let opened = block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some("baseline")));
+    opened.expect("tests need a GPU driver; `make test` installs Mesa's software one")
+}
+
+/// The variants of the mutant's kernel whose source has the text, which must be there once.
+fn mutated(mutant: &Mutant) -> Vec<(&'static Variant, String)> {
+    let kernel = KERNELS.iter().find(|k| k.name == mutant.kernel).expect("the kernel exists");
+    let having = kernel.variants.iter().filter(|v| v.source.contains(mutant.from));
+    let found: Vec<_> = having
+        .map(|v| {
+            assert_eq!(v.source.matches(mutant.from).count(), 1, "{}: `{}` is not one place", v.name, mutant.from);
+            (v, v.source.replace(mutant.from, mutant.to))
+        })
+        .collect();
+    assert!(!found.is_empty(), "{}/{}: the shader has no `{}`", mutant.kernel, mutant.name, mutant.from);
+    found
+}
+
+/// The first case that fails, smallest first; `None` when the mutant survives them all.
+fn caught_by(device: &Device, mutant: &Mutant) -> Option<&'static str> {
+    let entry = ENTRIES.iter().find(|e| e.name == mutant.kernel).expect("the kernel is registered");
+    let mut cases: Vec<&Case> = entry.cases.iter().collect();
+    cases.sort_by_key(|c| (entry.work)(&c.args()).ops);
+    cases.into_iter().map(|case| (case, block_on(check(device, entry, case, None, 1)))).find_map(|(case, outcome)| {
+        // A mutant that does not compile tests nothing.
+        let outcome = outcome.unwrap_or_else(|e| panic!("{}/{}: {e}", mutant.kernel, mutant.name));
+        outcome.failure.map(|_| case.name)
+    })
+}
+
+fn with_mutant<T>(gpu: &Gpu, mutant: &Mutant, run: impl FnOnce() -> T) -> T {
+    let sources = mutated(mutant);
+    for (variant, source) in &sources {
+        gpu.override_source(mutant.kernel, variant.name, Some(source.clone())).unwrap();
+    }
+    let result = run();
+    for (variant, _) in &sources {
+        gpu.override_source(mutant.kernel, variant.name, None).unwrap();
+    }
+    result
+}
+
+#[test]
+fn no_mutant_survives() {
+    let device = open();
+    let gpu = device.gpu().expect("a GPU");
+    let software = gpu.adapter.device_type == "Cpu";
+    let (mut caught, mut survivors) = (0, Vec::new());
+    for mutant in MUTANTS {
+        let start = Instant::now();
+        let by = with_mutant(gpu, mutant, || caught_by(&device, mutant));
+        let name = format!("{}/{}", mutant.kernel, mutant.name);
+        println!("{name}: {} ({:.1} s)", by.unwrap_or("SURVIVED"), start.elapsed().as_secs_f64());
+        caught += usize::from(by.is_some());
+        if by.is_none() && (software || mutant.shows == Shows::Always) {
+            survivors.push(name);
+        }
+    }
+    println!("mutation score {caught} of {} on {}", MUTANTS.len(), device.name());
+    assert!(survivors.is_empty(), "survived all cases: {}", survivors.join(", "));
+}
+
+/// With its own source again a kernel passes: the failures above are the mutations'.
+#[test]
+fn the_original_passes_after_a_mutant() {
+    let device = open();
+    let gpu = device.gpu().expect("a GPU");
+    let mutant = MUTANTS.iter().find(|m| m.kernel == "scale_channels").unwrap();
+    assert!(with_mutant(gpu, mutant, || caught_by(&device, mutant)).is_some());
+    assert_eq!(caught_by(&device, mutant), None);
+}
+
+#[test]
+fn every_kernel_has_a_mutant_and_names_are_unique() {
+    let of: BTreeSet<&str> = MUTANTS.iter().map(|m| m.kernel).collect();
+    let all: BTreeSet<&str> = KERNELS.iter().map(|k| k.name).collect();
+    assert_eq!(of, all);
+    let names: BTreeSet<_> = MUTANTS.iter().map(|m| (m.kernel, m.name)).collect();
+    assert_eq!(names.len(), MUTANTS.len());
+    assert!(MUTANTS.len() >= 20);
+}
+
+#[test]
+fn a_source_of_no_shader_is_refused() {
+    let device = open();
+    let error = device.gpu().expect("a GPU").override_source("rms_norm", "fast", None).unwrap_err();
+    assert!(error.to_string().contains("no shader rms_norm.fast"), "{error}");
+}
