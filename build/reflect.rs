@@ -101,7 +101,15 @@ pub(crate) fn kernel(
             }
         }
     }
-    kernel.ok_or_else(|| format!("shaders/variants.toml: [{name}] lists no variant"))
+    let kernel = kernel.ok_or_else(|| format!("shaders/variants.toml: [{name}] lists no variant"))?;
+    // The host relies on it: whatever an adapter lacks, each format runs.
+    for v in &kernel.variants {
+        if !kernel.variants.iter().any(|other| other.format == v.format && other.needs.is_empty()) {
+            let format = v.format.as_deref().map_or("it".to_owned(), |f| format!("format {f}"));
+            return Err(format!("shaders/variants.toml: [{name}] needs a variant of {format} without capabilities"));
+        }
+    }
+    Ok(kernel)
 }
 
 /// `(variant, words)` in file order; a kernel that is not listed has one variant, `base`.

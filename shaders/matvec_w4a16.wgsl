@@ -50,8 +50,9 @@ fn row_scales(row: u32, groups: u32, group: u32) -> vec4<f32> {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    place: Place,
 ) {
+    let thread = place.thread;
     let row = 4u * linear_workgroup(workgroup, grid);
     if row >= params.n {
         return;
@@ -62,7 +63,7 @@ fn main(
     for (var word = thread; word < words; word += WG) {
         sums += products(row, words, word) * row_scales(row, groups, 8u * word / params.group);
     }
-    let y = workgroup_sum4(sums, thread);
+    let y = workgroup_sum4(sums, place);
     if thread == 0u {
         store4(row, y);
     }

@@ -2,6 +2,7 @@
 // the epilogue. A workgroup makes 4 outputs; a thread takes every WG-th word, 8 codes, of their rows. One group a
 // row is one int32 sum, as in matmul_w4a8; of more groups a thread scales each word's sum and the rest is f32. Any n, k.
 #import rows4
+#import dot
 #import pack
 
 struct Params {
@@ -22,7 +23,7 @@ const WG = 32u;
 
 // 16 times the products of 8 codes.
 fn products(first: u32, second: u32, word: u32) -> i32 {
-    return dot4I8Packed(first, low4_times_16(word)) + dot4I8Packed(second, high4_times_16(word));
+    return dot_codes(first, low4_times_16(word)) + dot_codes(second, high4_times_16(word));
 }
 
 // 16 times the products of one word of each row.
@@ -48,8 +49,9 @@ fn row_scales(row: u32, groups: u32, group: u32) -> vec4<f32> {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    place: Place,
 ) {
+    let thread = place.thread;
     let row = 4u * linear_workgroup(workgroup, grid);
     if row >= params.n {
         return;
@@ -62,12 +64,12 @@ fn main(
         for (var word = thread; word < words; word += WG) {
             sums += dots(row, word);
         }
-        y = vec4<f32>(workgroup_sum4i(sums, thread) >> vec4(4u)) * row_scales(row, 1u, 0u);
+        y = vec4<f32>(workgroup_sum4i(sums, place) >> vec4(4u)) * row_scales(row, 1u, 0u);
     } else {
         for (var word = thread; word < words; word += WG) {
             y += vec4<f32>(dots(row, word) >> vec4(4u)) * row_scales(row, groups, 8u * word / params.group);
         }
-        y = workgroup_sum4(y, thread);
+        y = workgroup_sum4(y, place);
     }
     if thread == 0u {
         store4(row, y * scales[0]);

@@ -2,6 +2,7 @@
 // the epilogue. A workgroup makes 4 outputs; a thread takes every WG-th word, 4 codes, of their rows. One group a
 // row is one int32 sum, as in matmul_w8a8; of more groups a thread scales each word's sum and the rest is f32. Any n, k.
 #import rows4
+#import dot
 
 struct Params {
     n: u32, // rows of weight
@@ -24,10 +25,10 @@ fn dots(row: u32, at: u32) -> vec4<i32> {
     let i = rows4(row) * ((params.k + 3u) / 4u) + at;
     let x = codes[at];
     return vec4(
-        dot4I8Packed(x, weight[i.x]),
-        dot4I8Packed(x, weight[i.y]),
-        dot4I8Packed(x, weight[i.z]),
-        dot4I8Packed(x, weight[i.w]),
+        dot_codes(x, weight[i.x]),
+        dot_codes(x, weight[i.y]),
+        dot_codes(x, weight[i.z]),
+        dot_codes(x, weight[i.w]),
     );
 }
 
@@ -40,8 +41,9 @@ fn row_scales(row: u32, groups: u32, group: u32) -> vec4<f32> {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    place: Place,
 ) {
+    let thread = place.thread;
     let row = 4u * linear_workgroup(workgroup, grid);
     if row >= params.n {
         return;
@@ -54,12 +56,12 @@ fn main(
         for (var word = thread; word < words; word += WG) {
             sums += dots(row, word);
         }
-        y = vec4<f32>(workgroup_sum4i(sums, thread)) * row_scales(row, 1u, 0u);
+        y = vec4<f32>(workgroup_sum4i(sums, place)) * row_scales(row, 1u, 0u);
     } else {
         for (var word = thread; word < words; word += WG) {
             y += vec4<f32>(dots(row, word)) * row_scales(row, groups, 4u * word / params.group);
         }
-        y = workgroup_sum4(y, thread);
+        y = workgroup_sum4(y, place);
     }
     if thread == 0u {
         store4(row, y * scales[0]);

@@ -25,8 +25,9 @@ fn value(start: u32, col: u32) -> f32 {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    place: Place,
 ) {
+    let thread = place.thread;
     let row = linear_workgroup(workgroup, grid);
     if row >= params.rows {
         return;
@@ -36,7 +37,7 @@ fn main(
     for (var c = thread; c < params.cols; c += WG) {
         largest = max(largest, abs(x[start + c]));
     }
-    largest = workgroup_max(largest, thread);
+    largest = workgroup_max(largest, place);
     // A multiplication, since WGSL's division may be off by 2.5 ulp and the reference's scale must be the same.
     let scale = select(largest * (1.0 / 127.0), 1.0, largest < SMALLEST);
     let inverse = select(127.0 / largest, 0.0, largest < SMALLEST);

@@ -20,8 +20,9 @@ const WG = 128u;
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    place: Place,
 ) {
+    let thread = place.thread;
     let row = linear_workgroup(workgroup, grid);
     if row >= params.rows {
         return;
@@ -32,7 +33,7 @@ fn main(
         let v = x[start + c];
         squares += v * v;
     }
-    let scale = inverseSqrt(workgroup_sum(squares, thread) / f32(params.cols) + params.eps);
+    let scale = inverseSqrt(workgroup_sum(squares, place) / f32(params.cols) + params.eps);
     for (var c = thread; c < params.cols; c += WG) {
         out[start + c] = x[start + c] * scale * weight[c];
     }

@@ -26,8 +26,9 @@ const WG = 128u;
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    place: Place,
 ) {
+    let thread = place.thread;
     let index = linear_workgroup(workgroup, grid);
     if index >= params.rows * params.groups {
         return;
@@ -40,7 +41,7 @@ fn main(
         let v = y[start + c] * silu(gate[gate_start + c]);
         squares += v * v;
     }
-    let scale = inverseSqrt(workgroup_sum(squares, thread) / f32(params.group_size) + params.eps);
+    let scale = inverseSqrt(workgroup_sum(squares, place) / f32(params.group_size) + params.eps);
     for (var c = thread; c < params.group_size; c += WG) {
         out[start + c] = y[start + c] * silu(gate[gate_start + c]) * scale * weight[column + c];
     }

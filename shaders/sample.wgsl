@@ -33,20 +33,20 @@ fn mass(i: u32, top: f32, cut: u32) -> f32 {
     return select(0.0, exp((logit - top) * params.inv_temperature), order_key(logit) >= cut);
 }
 
-fn count_from(cut: u32, thread: u32) -> f32 {
+fn count_from(cut: u32, place: Place) -> f32 {
     var count = 0.0;
-    for (var i = thread; i < params.vocab; i += WG) {
+    for (var i = place.thread; i < params.vocab; i += WG) {
         count += select(0.0, 1.0, order_key(logits[i]) >= cut);
     }
-    return workgroup_sum(count, thread);
+    return workgroup_sum(count, place);
 }
 
-fn mass_from(cut: u32, top: f32, thread: u32) -> f32 {
+fn mass_from(cut: u32, top: f32, place: Place) -> f32 {
     var sum = 0.0;
-    for (var i = thread; i < params.vocab; i += WG) {
+    for (var i = place.thread; i < params.vocab; i += WG) {
         sum += mass(i, top, cut);
     }
-    return workgroup_sum(sum, thread);
+    return workgroup_sum(sum, place);
 }
 
 // Thread 0: walks to the piece, then to the token, where the running mass passes a random part of the whole;
@@ -82,26 +82,27 @@ fn draw(top: f32, cut: u32, piece: u32) -> u32 {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(local_invocation_index) thread: u32) {
+fn main(place: Place) {
+    let thread = place.thread;
     var top = -3.4e38;
     for (var i = thread; i < params.vocab; i += WG) {
         top = max(top, logits[i]);
     }
-    top = workgroup_max(top, thread);
+    top = workgroup_max(top, place);
     var cut = 0u;
     if params.top_k > 0u {
         for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
             let higher = cut | bit;
-            cut = select(cut, higher, count_from(higher, thread) >= f32(params.top_k));
+            cut = select(cut, higher, count_from(higher, place) >= f32(params.top_k));
         }
     }
     if params.top_p < 1.0 {
         let floor_key = cut;
-        let enough = params.top_p * mass_from(floor_key, top, thread);
+        let enough = params.top_p * mass_from(floor_key, top, place);
         cut = 0u;
         for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
             let higher = cut | bit;
-            cut = select(cut, higher, mass_from(max(higher, floor_key), top, thread) >= enough);
+            cut = select(cut, higher, mass_from(max(higher, floor_key), top, place) >= enough);
         }
         cut = max(cut, floor_key);
     }

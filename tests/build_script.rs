@@ -115,6 +115,8 @@ fn variants_select_branches_and_keep_the_interface() {
     assert!(k.variants[0].source.contains("3.0") && !k.variants[0].source.contains("2.0"));
     assert!(k.variants[1].source.contains("2.0") && !k.variants[1].source.contains("#"));
     refused(&source, "[k]\na = [\"w_f32\", \"w_f16\"]", "more than one format");
+    refused(&source, "[k]\na = [\"w_f32\"]\nb = [\"w_f16\", \"subgroups\"]", "a variant of format w_f16 without");
+    refused(GOOD, "[k]\na = [\"packed_dot\"]", "a variant of it without");
     let other = GOOD
         .replace("x: array<f32>", "x: array<\n#ifdef w_u\nu32\n#else\nf32\n#endif\n>")
         .replace("x[id.x];", "f32(x[id.x]);");

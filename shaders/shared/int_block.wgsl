@@ -1,4 +1,5 @@
 // 4 x 4 int32 sums of products of packed int8 codes: element j of vector i belongs to row i, column j.
+#import dot
 
 alias Sums = array<vec4<i32>, 4>;
 
@@ -14,10 +15,10 @@ fn multiply_add(sums: Sums, x: vec4<u32>, weight: vec4<u32>) -> Sums {
 
 fn dots(x: u32, weight: vec4<u32>) -> vec4<i32> {
     return vec4(
-        dot4I8Packed(x, weight.x),
-        dot4I8Packed(x, weight.y),
-        dot4I8Packed(x, weight.z),
-        dot4I8Packed(x, weight.w),
+        dot_codes(x, weight.x),
+        dot_codes(x, weight.y),
+        dot_codes(x, weight.z),
+        dot_codes(x, weight.w),
     );
 }
 

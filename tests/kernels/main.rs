@@ -6,6 +6,7 @@ mod common;
 mod absmax;
 mod argmax;
 mod attention;
+mod capabilities;
 mod causal_conv1d;
 mod causal_conv1d_state;
 mod causal_conv1d_update;

@@ -1,0 +1,66 @@
+//! What is left of each kernel when capabilities are missing or masked.
+
+use pollster::block_on;
+use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::kernels::{ENTRIES, check};
+use wgquant::shaders::KERNELS;
+
+/// Every capability alone, none, and all.
+const MASKS: [&str; 6] =
+    ["baseline", "f16", "subgroups", "packed_dot", "coop_matrix", "f16,subgroups,packed_dot,coop_matrix"];
+
+fn masked(mask: &str) -> Device {
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some(mask))).unwrap()
+}
+
+#[test]
+fn every_format_of_every_kernel_runs_under_every_mask() {
+    for mask in MASKS {
+        let allowed = |needs: &[&str]| needs.iter().all(|n| mask.split(',').any(|m| m == *n));
+        for kernel in KERNELS {
+            for v in kernel.variants {
+                let runs = kernel.variants.iter().any(|o| o.format == v.format && allowed(o.needs));
+                assert!(runs, "{} of format {:?} has no variant under `{mask}`", kernel.name, v.format);
+            }
+        }
+    }
+}
+
+/// Each mask's choices that no other test makes: one case of every kernel that has variants. The cases of
+/// `baseline` and of all capabilities run in the kernels' own tests, which force each variant.
+#[test]
+fn masked_devices_choose_what_they_may_and_compute_it_right() {
+    for mask in MASKS {
+        let device = masked(mask);
+        let gpu = device.gpu().expect("tests need a GPU");
+        for kernel in KERNELS.iter().filter(|k| k.variants.iter().any(|v| !v.needs.is_empty())) {
+            let entry = ENTRIES.iter().find(|e| e.name == kernel.name).unwrap();
+            let outcome = block_on(check::check(&device, entry, &entry.cases[1], None, 1)).unwrap();
+            assert_eq!(outcome.failure, None, "under `{mask}`");
+            let chosen = kernel.variants.iter().find(|v| outcome.variant == format!("{}.{}", kernel.name, v.name));
+            let chosen = chosen.unwrap_or_else(|| panic!("{} is no variant of {}", outcome.variant, kernel.name));
+            let could: Vec<_> = kernel.variants.iter().filter(|v| v.format == chosen.format).collect();
+            let best = could.iter().rev().find(|v| v.needs.iter().all(|n| gpu.caps.has(n))).unwrap();
+            assert_eq!(chosen.name, best.name, "{} under `{mask}`", kernel.name);
+            assert!(chosen.needs.iter().all(|n| mask.split(',').any(|m| m == *n)), "{} under `{mask}`", chosen.name);
+        }
+    }
+}
+
+#[test]
+fn every_reduction_and_integer_product_has_both_forms() {
+    let with = |word: &str| -> Vec<&str> {
+        KERNELS.iter().filter(|k| k.variants.iter().any(|v| v.needs.contains(&word))).map(|k| k.name).collect()
+    };
+    let uses = |text: &str| -> Vec<&str> {
+        KERNELS.iter().filter(|k| k.variants.iter().any(|v| v.source.contains(text))).map(|k| k.name).collect()
+    };
+    assert_eq!(with("subgroups"), uses("subgroup_id"));
+    assert_eq!(with("packed_dot"), uses("dot4I8Packed"));
+    for kernel in KERNELS {
+        for v in kernel.variants.iter().filter(|v| !v.needs.contains(&"subgroups")) {
+            assert!(!v.source.contains("subgroup_"), "{}.{} uses subgroups unasked", kernel.name, v.name);
+        }
+    }
+}
