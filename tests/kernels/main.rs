@@ -15,6 +15,7 @@ mod chunk_state;
 mod dequantize;
 mod embed;
 mod embed_w8;
+mod fma_peak;
 mod hadamard;
 mod hadamard_mix;
 mod kv_append;
