@@ -129,7 +129,7 @@ fn commands_of_the_readme_exist() {
         .filter_map(|l| l.strip_prefix("  ")?.split(' ').next())
         .collect();
     // At the start of a line of code, after a path or a prompt, or between backticks.
-    let used = Regex::new(r"(?m)(?:^\s*(?:\$ )?|`|[./a-z]/)wgquant ([a-z]+)").unwrap();
+    let used = Regex::new(r"(?m)(?:^\s*(?:\$ )?|`|[./a-z]/)wgquant ([a-z-]+)").unwrap();
     let fenced = readme.split("```").skip(1).step_by(2);
     let inline = readme.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2));
     let mut seen = 0;

@@ -14,6 +14,7 @@ mod progress;
 mod quantize;
 mod recipe;
 mod stream;
+mod test_ops;
 
 use std::io::Write as _;
 
@@ -37,6 +38,7 @@ pub(crate) struct Cli {
 enum Command {
     Demo(demo::Demo),
     Doctor(doctor::Doctor),
+    TestOps(test_ops::TestOps),
     Devices(devices::Devices),
     Analyze(analyze::Analyze),
     Quantize(quantize::Quantize),
@@ -59,6 +61,7 @@ impl Cli {
         match &self.command {
             Command::Demo(c) => c.run(),
             Command::Doctor(c) => c.run(),
+            Command::TestOps(c) => c.run(),
             Command::Devices(c) => c.run(),
             Command::Analyze(c) => c.run(),
             Command::Quantize(c) => c.run(),

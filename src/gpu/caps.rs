@@ -1,11 +1,11 @@
 //! What an adapter can do, read once at run time, and masks over it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// Capabilities that select shader variants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caps {
     /// 16-bit floats in shaders (`enable f16`).
     pub f16: bool,

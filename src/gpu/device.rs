@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::buffer::{DeviceTensor, Storage, row_words};
 use super::caps::Caps;
@@ -39,7 +39,7 @@ impl From<&str> for DeviceChoice {
 }
 
 /// An adapter as `wgquant devices` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AdapterReport {
     /// Name the driver gives.
     pub name: String,

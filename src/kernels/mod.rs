@@ -16,6 +16,7 @@ mod columns;
 mod dequantize;
 mod embed;
 mod embed_w8;
+mod fma_peak;
 mod hadamard;
 mod hadamard_mix;
 mod kv_append;
@@ -54,6 +55,7 @@ pub use columns::Columns;
 pub use dequantize::dequantize;
 pub use embed::embed;
 pub use embed_w8::embed_w8;
+pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use kv_append::kv_append;
@@ -97,6 +99,7 @@ pub const ENTRIES: &[check::Entry] = &[
     dequantize::ENTRY,
     embed::ENTRY,
     embed_w8::ENTRY,
+    fma_peak::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
     kv_append::ENTRY,

@@ -28,6 +28,7 @@ pub mod chunk_state;
 pub mod dequantize;
 pub mod embed;
 pub mod embed_w8;
+pub mod fma_peak;
 pub mod hadamard;
 pub mod hadamard_mix;
 pub mod kv_append;

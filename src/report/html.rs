@@ -22,20 +22,31 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// The whole page.
+/// A page around `body`; no script, nothing fetched.
 #[must_use]
-pub fn demo(report: &DemoReport) -> String {
-    let DemoReport { windows, tokens, cases_passed, cases_failed, seconds, .. } = report;
+pub fn page(title: &str, body: &str) -> String {
+    let title = escape(title);
     format!(
         r#"<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>wgquant demo</title>
+<title>{title}</title>
 <style>
 {STYLE}</style>
 <main>
-<h1>A hybrid Mamba-2 model, quantized</h1>
+{body}</main>
+</html>
+"#
+    )
+}
+
+/// The whole page.
+#[must_use]
+pub fn demo(report: &DemoReport) -> String {
+    let DemoReport { windows, tokens, cases_passed, cases_failed, seconds, .. } = report;
+    let body = format!(
+        r#"<h1>A hybrid Mamba-2 model, quantized</h1>
 <p>Measured on {device}. The original is the base of every comparison.</p>
 <p class="soft">{windows} held-out windows, {tokens} predicted tokens; {cases_passed} of {cases} kernel cases agree with the CPU reference; {seconds:.0} s in all; {tool}.</p>
 <h2>Results</h2>
@@ -47,8 +58,6 @@ pub fn demo(report: &DemoReport) -> String {
 <div class="wide">{texts}</div>
 <h2>Repeat it</h2>
 <p><code>wgquant demo</code>, or on one of these models <code>wgquant perplexity MODEL -f FILE --base ORIGINAL</code>. The numbers of this page are in <code>demo.json</code> beside it.</p>
-</main>
-</html>
 "#,
         device = escape(&device_words(report)),
         cases = cases_passed + cases_failed,
@@ -57,7 +66,8 @@ pub fn demo(report: &DemoReport) -> String {
         charts = charts(&report.models),
         prompt = escape(&report.prompt),
         texts = texts(&report.models),
-    )
+    );
+    page("wgquant demo", &body)
 }
 
 fn device_words(report: &DemoReport) -> String {

@@ -9,6 +9,7 @@ mod perplexity;
 mod quantized;
 #[cfg(feature = "cli")]
 pub mod terminal;
+pub mod test_ops;
 mod text;
 
 use serde::Serialize;

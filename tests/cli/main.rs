@@ -8,4 +8,5 @@ mod common;
 mod demo;
 mod results;
 mod sizes;
+mod test_ops;
 mod text;

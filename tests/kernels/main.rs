@@ -17,6 +17,7 @@ mod dequantize;
 mod embed;
 mod embed_w8;
 mod faults;
+mod fma_peak;
 mod hadamard;
 mod hadamard_mix;
 mod kv_append;

@@ -1,0 +1,112 @@
+//! The watched process: opens the device, then runs the cases it is given, one a line.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use pollster::block_on;
+use serde::{Deserialize, Serialize};
+use wgquant::Error;
+use wgquant::gpu::Device;
+use wgquant::kernels::ENTRIES;
+use wgquant::kernels::check::{Case, Entry, check, variants};
+use wgquant::report::test_ops::{CaseId, CaseRecord, ResultFile, Status};
+
+use super::super::args::GpuArgs;
+use super::super::{Verdict, one_line, out};
+use super::perf;
+use super::supervise::{MARK, RESTART};
+
+/// Name of the variant that the adapter gets.
+pub(super) const BEST: &str = "best";
+
+/// What the child says first.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Ready {
+    /// A result file without cases.
+    pub(super) file: ResultFile,
+    /// Variants to check, by kernel.
+    pub(super) variants: BTreeMap<String, Vec<String>>,
+}
+
+/// Run the cases read from stdin
+#[derive(Debug, Args)]
+pub(super) struct RunCase {
+    #[command(flatten)]
+    gpu: GpuArgs,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Time what passes; measures the peaks first
+    #[arg(long)]
+    perf: bool,
+}
+
+impl RunCase {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        let device = self.gpu.open()?;
+        let mode = if self.perf { "perf" } else { "test" };
+        let names = |e: &Entry| variants(&device, e.name).iter().map(|v| v.unwrap_or(BEST).to_owned()).collect();
+        let ready = Ready {
+            file: ResultFile::new(&device, mode, self.seed),
+            variants: ENTRIES.iter().map(|e| (e.name.to_owned(), names(e))).collect(),
+        };
+        say(&serde_json::to_string(&ready)?)?;
+        for line in std::io::stdin().lock().lines() {
+            let line = line?;
+            if line == perf::PEAKS {
+                say(&serde_json::to_string(&perf::measure_peaks(&device)?)?)?;
+                continue;
+            }
+            let id: CaseId = serde_json::from_str(&line).with_context(|| format!("not a case: {line}"))?;
+            let (record, lost) = self.record(&device, id)?;
+            let answer = serde_json::to_string(&record)?;
+            if lost {
+                // A lost device fails everything after it.
+                say(&format!("{RESTART} {answer}"))?;
+                break;
+            }
+            say(&answer)?;
+        }
+        Ok(Verdict::Passed)
+    }
+
+    /// Runs one case; also says whether the device should be given up.
+    fn record(&self, device: &Device, id: CaseId) -> Result<(CaseRecord, bool)> {
+        let (entry, case) = find(&id)?;
+        let found = variants(device, entry.name);
+        let variant = found.iter().copied().flatten().find(|v| *v == id.variant);
+        let (params, start) = (params(case), Instant::now());
+        let (mut record, lost) = match block_on(check(device, entry, case, variant, self.seed)) {
+            Ok(outcome) => (CaseRecord::compared(id, params, self.seed, outcome), false),
+            Err(e) => {
+                let lost = matches!(e, Error::Gpu { .. });
+                // A case too large for this adapter is no fault of its driver; nor is a seed a case cannot use.
+                let text = one_line(&e.to_string());
+                let skip = matches!(e, Error::LimitExceeded { .. }) || text.contains("take another seed");
+                let status = if skip { Status::Skip } else { Status::Fail };
+                (CaseRecord::new(id, params, self.seed, status, Some(text)), lost)
+            }
+        };
+        record.ms = start.elapsed().as_secs_f64() * 1e3;
+        if self.perf && record.status == Status::Pass {
+            record.speed = Some(perf::time(device, entry, case, variant, self.seed)?);
+        }
+        Ok((record, lost))
+    }
+}
+
+fn find(id: &CaseId) -> Result<(&'static Entry, &'static Case)> {
+    let entry = ENTRIES.iter().find(|e| e.name == id.kernel);
+    entry.and_then(|e| Some((e, e.cases.iter().find(|c| c.name == id.case)?))).with_context(|| format!("no case {id}"))
+}
+
+/// A case's numbers as text, which `-p` is matched with.
+pub(super) fn params(case: &Case) -> String {
+    case.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")
+}
+
+fn say(line: &str) -> Result<()> {
+    out::text(&format!("{MARK}{line}\n"))
+}

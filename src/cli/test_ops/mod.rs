@@ -1,0 +1,157 @@
+//! `wgquant test-ops`: every kernel's cases on an adapter, each in a watched process.
+
+mod baseline;
+mod child;
+mod filter;
+mod output;
+mod perf;
+mod run;
+mod supervise;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use wgquant::kernels::ENTRIES;
+use wgquant::report::terminal;
+use wgquant::report::test_ops::{Comparison, ResultFile, SCHEMA_VERSION};
+
+use super::args::{GpuArgs, check_backend};
+use super::{Verdict, out};
+use filter::Filter;
+use output::Output;
+
+/// Check or time every kernel's cases on an adapter, whatever its driver does
+///
+/// Each case runs in a watched process: a crash or a hang is a result. Exit code 1 when a case does not end as expected.
+#[derive(Debug, Args)]
+pub(super) struct TestOps {
+    #[command(subcommand)]
+    mode: Mode,
+}
+
+#[derive(Debug, Subcommand)]
+enum Mode {
+    /// Compare every case with the CPU reference
+    Test(Cases),
+    /// Time every case, in GB/s, GFLOP/s and percent of a measured copy and of measured multiply-adds
+    Perf(Cases),
+    /// Show which variants the adapter can run
+    Support(Cases),
+    /// Show what differs between two result files; exit code 1 when a case ends otherwise
+    Compare(Compare),
+    #[command(hide = true)]
+    RunCase(child::RunCase),
+}
+
+#[derive(Debug, Args)]
+struct Cases {
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// `vulkan`, `metal`, `dx12`, `gl` or `cpu`; anything else is as --device
+    #[arg(short, long, value_name = "BACKEND", conflicts_with = "device")]
+    backend: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Seed of the inputs
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seconds a case may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
+    timeout: f64,
+    /// Processes at a time; timing takes one
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Known failures: CSV (adapter,driver,kernel,case,variant,reason; the first five are regular expressions) or JSON
+    /// lines
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// List the kernels and their cases' numbers
+    #[arg(long)]
+    list_ops: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    /// A result file: `test-ops test --output json`
+    a: PathBuf,
+    /// Another
+    b: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl TestOps {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        match &self.mode {
+            Mode::RunCase(c) => c.run(),
+            Mode::Compare(c) => c.run(),
+            Mode::Test(c) | Mode::Perf(c) | Mode::Support(c) if c.list_ops => list(&c.filter),
+            Mode::Test(c) => c.run(false),
+            Mode::Perf(c) => c.run(true),
+            Mode::Support(c) => c.support(),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().map_err(|e| e.to_string())?;
+    Duration::try_from_secs_f64(value).ok().filter(|d| !d.is_zero()).ok_or("expected seconds above 0")?;
+    Ok(value)
+}
+
+fn list(filter: &Filter) -> Result<Verdict> {
+    let kernels = filter.kernels()?;
+    let mut text = String::new();
+    for entry in ENTRIES.iter().filter(|e| kernels.contains(&e.name)) {
+        text += &format!("{}\n", entry.name);
+        entry.cases.iter().for_each(|c| text += &format!("  {} ({})\n", c.name, child::params(c)));
+    }
+    out::text(&text)?;
+    Ok(Verdict::Passed)
+}
+
+impl Cases {
+    fn run(&self, perf: bool) -> Result<Verdict> {
+        check_backend()?;
+        self.output.check()?;
+        let known = self.baseline.as_deref().map(baseline::Baseline::read).transpose()?;
+        let mut file = run::run(self, perf)?;
+        if let Some(known) = known {
+            known.apply(&mut file);
+        }
+        self.output.write(&file)?;
+        Ok(if file.as_expected() { Verdict::Passed } else { Verdict::Failed })
+    }
+
+    fn support(&self) -> Result<Verdict> {
+        check_backend()?;
+        let ready = run::probe(self)?;
+        output::support(&ready, &self.filter.kernels()?, self.output.json()?)?;
+        Ok(Verdict::Passed)
+    }
+}
+
+impl Compare {
+    fn run(&self) -> Result<Verdict> {
+        let comparison = Comparison::new(&read(&self.a)?, &read(&self.b)?);
+        out::report(&comparison, self.json, terminal::comparison)?;
+        Ok(if comparison.same_statuses() { Verdict::Passed } else { Verdict::Failed })
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<ResultFile> {
+    let name = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(name)?;
+    let json: serde_json::Value = serde_json::from_str(&text).with_context(name)?;
+    let version = json.get("schema_version").and_then(serde_json::Value::as_u64);
+    if version != Some(u64::from(SCHEMA_VERSION)) {
+        let got = version.map_or_else(|| "none".to_owned(), |v| v.to_string());
+        anyhow::bail!("{}: schema_version is {got}, expected {SCHEMA_VERSION}", name());
+    }
+    serde_json::from_value(json).with_context(name)
+}

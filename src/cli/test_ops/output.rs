@@ -1,0 +1,135 @@
+//! Writing a result file in the formats asked for.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use wgquant::report::terminal;
+use wgquant::report::test_ops::ResultFile;
+
+use super::super::out;
+use super::child::Ready;
+use super::filter::lacking;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Tables
+    Console,
+    /// The result file to keep and to compare
+    Json,
+    /// JUnit XML
+    Junit,
+    /// One line a case
+    Csv,
+    /// One page with the matrix
+    Html,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Output {
+    /// Format
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// As --output json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+    /// Write to FILE, and tables to stdout; the format is --output or by the ending: .json, .xml, .csv, .html
+    #[arg(short = 'O', long, value_name = "FILE")]
+    output_file: Vec<PathBuf>,
+    /// Show every case
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Output {
+    fn format(&self) -> Option<Format> {
+        self.output.or(self.json.then_some(Format::Json))
+    }
+
+    fn format_of(&self, file: &Path) -> Result<Format> {
+        if let Some(format) = self.format() {
+            return Ok(format);
+        }
+        Ok(match file.extension().and_then(|e| e.to_str()) {
+            Some("json") => Format::Json,
+            Some("xml") => Format::Junit,
+            Some("csv") => Format::Csv,
+            Some("html") => Format::Html,
+            Some("txt") => Format::Console,
+            _ => bail!("--output-file {}: the ending names no format; add --output", file.display()),
+        })
+    }
+
+    /// Refuses before hours of work what could not be written after.
+    pub(super) fn check(&self) -> Result<()> {
+        for file in &self.output_file {
+            self.format_of(file)?;
+            let dir = file.parent().filter(|d| !d.as_os_str().is_empty());
+            if dir.is_some_and(|d| !d.is_dir()) {
+                bail!("--output-file {}: there is no such directory", file.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Is JSON wanted? `support` has no other format than tables.
+    pub(super) fn json(&self) -> Result<bool> {
+        match self.format() {
+            _ if !self.output_file.is_empty() => bail!("support writes to stdout only"),
+            None | Some(Format::Console) => Ok(false),
+            Some(Format::Json) => Ok(true),
+            Some(_) => bail!("support: --output is console or json"),
+        }
+    }
+
+    /// Writes everything.
+    pub(super) fn write(&self, result: &ResultFile) -> Result<()> {
+        for file in &self.output_file {
+            let text = self.text(result, self.format_of(file)?)?;
+            std::fs::write(file, text).with_context(|| file.display().to_string())?;
+        }
+        let shown = if self.output_file.is_empty() { self.format() } else { None };
+        out::text(&self.text(result, shown.unwrap_or(Format::Console))?)
+    }
+
+    fn text(&self, result: &ResultFile, format: Format) -> Result<String> {
+        Ok(match format {
+            Format::Console => terminal::test_ops(result, self.verbose),
+            Format::Json => serde_json::to_string_pretty(result)? + "\n",
+            Format::Junit => result.junit(),
+            Format::Csv => result.csv(),
+            Format::Html => result.html(),
+        })
+    }
+}
+
+/// Prints the variants of `kernels` and whether the adapter has what they need.
+pub(super) fn support(ready: &Ready, kernels: &[&'static str], json: bool) -> Result<()> {
+    let adapter = &ready.file.adapter;
+    let mut rows = Vec::new();
+    for kernel in wgquant::shaders::KERNELS.iter().filter(|k| kernels.contains(&k.name)) {
+        let missing = lacking(kernel.name, &ready.file.caps);
+        for v in kernel.variants {
+            let lacks = missing.iter().find(|(name, _)| *name == v.name).map(|(_, m)| m.clone());
+            // The reference ignores variants.
+            let lacks = lacks.filter(|_| adapter.backend != "cpu");
+            rows.push((kernel.name, v.name, lacks));
+        }
+    }
+    if json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(k, v, lacks)| json!({"kernel": k, "variant": v, "supported": lacks.is_none(), "lacks": lacks}))
+            .collect();
+        let all = json!({"adapter": adapter, "caps": ready.file.caps, "variants": rows});
+        return out::text(&format!("{}\n", serde_json::to_string_pretty(&all)?));
+    }
+    let mut text = format!("{} ({} {})\n", adapter.name, adapter.backend, ready.file.driver());
+    for (kernel, variant, lacks) in rows {
+        let verdict = lacks.map_or_else(|| "yes".to_owned(), |l| format!("no, lacks {l}"));
+        text += &format!("  {kernel}.{variant}: {verdict}\n");
+    }
+    out::text(&text)
+}

@@ -1,0 +1,107 @@
+//! `wgquant test-ops` on a terminal.
+
+use std::fmt::Display;
+
+use super::{caps_words, table};
+use crate::report::test_ops::{CaseRecord, Change, Comparison, ResultFile, Status};
+
+/// `wgquant test-ops test` and `perf`; every case with `verbose`.
+#[must_use]
+pub fn test_ops(file: &ResultFile, verbose: bool) -> String {
+    let a = &file.adapter;
+    let mut out = format!("{} ({} {}), features: {}\n", a.name, a.backend, file.driver(), caps_words(&file.caps));
+    if let Some(p) = &file.peaks {
+        out += &format!(
+            "measured peaks: copy {:.2} GB/s, f32 multiply-adds {:.1} GFLOP/s\n",
+            p.copy_bytes_per_s / 1e9,
+            p.fma_ops_per_s / 1e9
+        );
+        out += &speeds(file);
+    } else {
+        out += &kernels(file);
+    }
+    if verbose {
+        for c in &file.cases {
+            let nmse = c.nmse.map_or_else(String::new, |n| format!(" NMSE {n:.1e}"));
+            let message = c.message.as_deref().map_or_else(String::new, |m| format!(": {m}"));
+            out += &format!("  {} ({}): {:?}{nmse}{message}\n", c.id, c.params, c.status);
+        }
+    }
+    out += &failing(file);
+    let counts: Vec<String> = file.counts().iter().map(|(s, n)| format!("{n} {s:?}")).collect();
+    out + &format!(
+        "{} of {} cases as expected ({}), seed {}, in {:.1} s\n",
+        file.cases.iter().filter(|c| !c.status.unexpected()).count(),
+        file.cases.len(),
+        counts.join(", "),
+        file.seed,
+        file.seconds
+    )
+}
+
+fn kernels(file: &ResultFile) -> String {
+    let rows = file.rows().into_iter().map(|(kernel, variant, cases)| {
+        let count = |wanted: fn(Status) -> bool| cases.iter().filter(|c| wanted(c.status)).count().to_string();
+        let worst = cases.iter().filter_map(|c| c.nmse).fold(0.0, f64::max);
+        vec![
+            kernel.to_owned(),
+            variant.to_owned(),
+            count(|s| s == Status::Pass),
+            count(Status::unexpected),
+            count(|s| s == Status::ExpectedFail),
+            count(|s| s == Status::Skip),
+            if worst == 0.0 { "exact".to_owned() } else { format!("{worst:.1e}") },
+            format!("{:.0}", cases.iter().map(|c| c.ms).sum::<f64>()),
+        ]
+    });
+    let head = ["Kernel", "Variant", "Pass", "Unexpected", "ExpectedFail", "Skip", "Worst NMSE", "ms"];
+    table(&head, 2, rows.collect::<Vec<_>>())
+}
+
+fn speeds(file: &ResultFile) -> String {
+    let rows = file.cases.iter().filter_map(|c| c.speed.map(|s| (c, s))).map(|(c, s)| {
+        vec![
+            c.id.kernel.clone(),
+            c.id.variant.clone(),
+            c.id.case.clone(),
+            format!("{:.1}", s.us),
+            format!("{:.2}", s.gb_per_s),
+            format!("{:.2}", s.gflop_per_s),
+            format!("{:.1}", s.percent_of_copy),
+            format!("{:.1}", s.percent_of_fma),
+        ]
+    });
+    let head = ["Kernel", "Variant", "Case", "us", "GB/s", "GFLOP/s", "% of copy", "% of FMA"];
+    table(&head, 3, rows.collect::<Vec<_>>())
+}
+
+/// What did not end as expected, and how to see it again.
+fn failing(file: &ResultFile) -> String {
+    let line = |c: &CaseRecord| {
+        let message = c.message.as_deref().unwrap_or("the baseline expects it to fail; remove the entry");
+        format!(
+            "{:?} {}: {message}\n  again: wgquant test-ops test -o {} --case '{}' --variant {} --seed {}\n",
+            c.status, c.id, c.id.kernel, c.id.case, c.id.variant, c.seed
+        )
+    };
+    file.cases.iter().filter(|c| c.status.unexpected()).map(line).collect()
+}
+
+/// `wgquant test-ops compare`.
+#[must_use]
+pub fn comparison(c: &Comparison) -> String {
+    let mut out = part("Machine", &c.machine, |v| v.clone());
+    out += &part("Shader source", &c.shaders, |v| v.chars().take(12).collect::<String>());
+    out += &part("Status", &c.statuses, |v| format!("{v:?}"));
+    out += &part("NMSE, more than 10 times apart", &c.errors, |v| format!("{v:.1e}"));
+    out + &format!("{} cases in both; {} end otherwise\n", c.common, c.statuses.len())
+}
+
+fn part<T, D: Display>(title: &str, changes: &[Change<T>], show: impl Fn(&T) -> D) -> String {
+    if changes.is_empty() {
+        return String::new();
+    }
+    let cell = |v: &Option<T>| v.as_ref().map_or_else(|| "(missing)".to_owned(), |v| show(v).to_string());
+    let rows = changes.iter().map(|c| vec![c.what.clone(), cell(&c.a), cell(&c.b)]);
+    table(&[title, "A", "B"], 3, rows.collect::<Vec<_>>())
+}

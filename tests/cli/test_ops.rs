@@ -1,0 +1,176 @@
+//! `wgquant test-ops`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::common::{edit, refusal, run, run_json, says, wgquant};
+
+/// What is wrong with `value` by `schema`, in the keywords that our schema uses; another keyword panics.
+fn check(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
+    for (keyword, rule) in schema.as_object().unwrap() {
+        let fine = match keyword.as_str() {
+            "$schema" | "$defs" | "title" | "description" => true,
+            "$ref" => {
+                let name = rule.as_str().unwrap().strip_prefix("#/$defs/").unwrap();
+                check(root, &root["$defs"][name], value, at, wrong);
+                true
+            }
+            "type" => {
+                let is = |t: &Value| match t.as_str().unwrap() {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "number" => value.is_number(),
+                    "integer" => value.is_u64() || value.is_i64(),
+                    "boolean" => value.is_boolean(),
+                    "null" => value.is_null(),
+                    other => panic!("{other}"),
+                };
+                rule.as_array().map_or_else(|| is(rule), |all| all.iter().any(is))
+            }
+            "const" => value == rule,
+            "enum" => rule.as_array().unwrap().contains(value),
+            "minLength" => value.as_str().unwrap().len() as u64 >= rule.as_u64().unwrap(),
+            "maxLength" => value.as_str().unwrap().len() as u64 <= rule.as_u64().unwrap(),
+            "required" => rule.as_array().unwrap().iter().all(|k| value.get(k.as_str().unwrap()).is_some()),
+            "additionalProperties" => value.as_object().unwrap().keys().all(|k| schema["properties"].get(k).is_some()),
+            "properties" => {
+                for (key, rule) in rule.as_object().unwrap() {
+                    if let Some(value) = value.get(key) {
+                        check(root, rule, value, &format!("{at}.{key}"), wrong);
+                    }
+                }
+                true
+            }
+            "items" => {
+                value.as_array().into_iter().flatten().for_each(|v| check(root, rule, v, &format!("{at}[]"), wrong));
+                true
+            }
+            other => panic!("the schema uses `{other}`, which this test does not know"),
+        };
+        if !fine {
+            wrong.push(format!("{at}: {keyword} {rule} for {value}"));
+        }
+    }
+}
+
+fn mistakes(file: &Value) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/test-ops.schema.json");
+    let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut wrong = Vec::new();
+    check(&schema, &schema, file, "file", &mut wrong);
+    wrong
+}
+
+#[test]
+fn result_files_keep_to_the_schema() {
+    let file = run_json(&["test-ops", "test", "-o", "argmax,scale_.*", "--json", "--jobs", "2"]);
+    assert_eq!(mistakes(&file), [""; 0]);
+    let cases = file["cases"].as_array().unwrap();
+    assert!(cases.iter().all(|c| c["status"] == "Pass" || c["status"] == "Skip"), "{file}");
+    for entry in wgquant::kernels::ENTRIES.iter().filter(|e| matches!(e.name, "argmax" | "scale_channels")) {
+        for case in entry.cases {
+            assert!(cases.iter().any(|c| c["case"] == case.name && c["variant"] == "best"), "{}", case.name);
+        }
+    }
+    // The check itself can fail.
+    let mut bad = file.clone();
+    bad["cases"][0]["status"] = "Good".into();
+    bad["adapter"]["vendor"] = "x".into();
+    bad["shaders"][0].as_object_mut().unwrap().remove("sha256");
+    bad["extra"] = 1.into();
+    assert_eq!(mistakes(&bad).len(), 4, "{:?}", mistakes(&bad));
+}
+
+#[test]
+fn perf_measures_peaks_and_speeds() {
+    let file = run_json(&["test-ops", "perf", "-o", "relu_squared", "--case", "nano.*|.*8b.*", "--json"]);
+    assert_eq!(mistakes(&file), [""; 0]);
+    assert!(file["peaks"]["copy_bytes_per_s"].as_f64().unwrap() > 1e6, "{file}");
+    assert!(file["peaks"]["fma_ops_per_s"].as_f64().unwrap() > 1e6, "{file}");
+    for case in file["cases"].as_array().unwrap().iter().filter(|c| c["status"] != "Skip") {
+        let speed = &case["speed"];
+        assert!(speed["us"].as_f64().unwrap() > 0.0 && speed["percent_of_copy"].as_f64().unwrap() > 0.0, "{case}");
+    }
+}
+
+#[test]
+fn every_format_and_filter() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let mut args: Vec<String> =
+        ["test-ops", "test", "-b", "cpu", "-o", "scale_channels", "-p", "cols=1\\b"].map(str::to_owned).into();
+    let names = ["a.json", "a.xml", "a.csv", "a.html"];
+    names.iter().for_each(|n| args.extend(["-O".to_owned(), file(n)]));
+    says(&run(&args), &["CPU reference", "scale_channels", "1 of 1 cases as expected (1 Pass), seed 1"]);
+    let text = |name: &str| fs::read_to_string(file(name)).unwrap();
+    let json: Value = serde_json::from_str(&text("a.json")).unwrap();
+    assert_eq!((json["cases"].as_array().unwrap().len(), &json["cases"][0]["case"]), (1, &Value::from("one_column")));
+    says(
+        &text("a.xml"),
+        &["<testsuite name=\"scale_channels.best\" tests=\"1\" failures=\"0\"", "name=\"one_column\""],
+    );
+    assert_eq!(text("a.csv").lines().count(), 2);
+    says(&text("a.csv"), &["\"rows=300, cols=1\"", ",Pass,"]);
+    says(&text("a.html"), &["<!doctype html>", "class=\"c Pass\"", "one_column (rows=300, cols=1): Pass"]);
+}
+
+#[test]
+fn support_and_lists() {
+    says(&run(&["test-ops", "support", "-o", "embed"]), &["embed.f32: yes", "embed.bf16: yes"]);
+    let list = run(&["test-ops", "test", "--list-ops", "-o", "embed"]);
+    assert!(list.starts_with("embed\n  ") && !list.contains("absmax"), "{list}");
+}
+
+#[test]
+fn a_baseline_expects_failures() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("known.csv");
+    fs::write(&path, "adapter,driver,kernel,case,variant,reason\nCPU,,scale_channels,one_column,,why not\n").unwrap();
+    let args = ["test-ops", "test", "-b", "cpu", "-o", "scale_channels", "--baseline", path.to_str().unwrap()];
+    let output = wgquant().args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    says(&text, &["UnexpectedPass scale_channels/one_column [best]: passes; the baseline says: why not", "--seed 1"]);
+    fs::write(&path, "adapter,driver,kernel,case,variant,reason\nno such adapter,,.*,,,why\n").unwrap();
+    run(&args);
+    fs::write(&path, "adapter\n").unwrap();
+    says(&refusal(wgquant().args(args)), &["known.csv", "line 1: the head is `adapter`"]);
+}
+
+#[test]
+fn compare_shows_what_differs() {
+    let temp = tempfile::tempdir().unwrap();
+    let (a, b) = (temp.path().join("a.json"), temp.path().join("b.json"));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    run(&["test-ops", "test", "-b", "cpu", "-o", "absmax,argmax", "-O", a]);
+    fs::copy(a, b).unwrap();
+    says(&run(&["test-ops", "compare", a, b]), &["0 end otherwise"]);
+    edit(b.as_ref(), |file| {
+        file["adapter"]["driver_info"] = "2.0".into();
+        file["shaders"][0]["sha256"] = "0".repeat(64).into();
+        file["cases"][0]["nmse"] = 1e-9.into();
+    });
+    let text = run(&["test-ops", "compare", a, b]);
+    says(&text, &["adapter.driver_info", "2.0", "Shader source", "000000000000", "NMSE", "1.0e-9", "0 end otherwise"]);
+    edit(b.as_ref(), |file| {
+        file["cases"][0]["status"] = "Crash".into();
+        file["cases"].as_array_mut().unwrap().pop();
+    });
+    let output = wgquant().args(["test-ops", "compare", a, b]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    says(&String::from_utf8(output.stdout).unwrap(), &["Crash", "(missing)", "2 end otherwise"]);
+    edit(b.as_ref(), |file| file["schema_version"] = 2.into());
+    says(&refusal(wgquant().args(["test-ops", "compare", a, b])), &["b.json: schema_version is 2, expected 1"]);
+}
+
+#[test]
+fn mistakes_are_refused() {
+    let of = |args: &[&str]| refusal(wgquant().args(["test-ops", "test"]).args(args));
+    says(&of(&["-o", "nothing"]), &["`nothing` matches no kernel"]);
+    says(&of(&["-b", "no such adapter"]), &["opening the device", "no such adapter"]);
+    says(&of(&["-b", "cpu", "--case", "none_such"]), &["no case matches the filters"]);
+    says(&of(&["-O", "a.what"]), &["a.what", "add --output"]);
+}
