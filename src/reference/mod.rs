@@ -16,6 +16,7 @@ fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+mod matmul;
 pub mod absmax;
 pub mod argmax;
 pub mod attention;
@@ -32,7 +33,6 @@ pub mod fma_peak;
 pub mod hadamard;
 pub mod hadamard_mix;
 pub mod kv_append;
-mod matmul;
 pub mod matmul_f32;
 pub mod matmul_w4a16;
 pub mod matmul_w4a8;
