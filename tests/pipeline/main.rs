@@ -3,8 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod diff;
 mod golden;
 mod perplexity;
 mod quantize;
 mod runtime;
 mod transform;
+mod trust;

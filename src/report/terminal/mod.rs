@@ -1,9 +1,11 @@
 //! Reports as text for a terminal; no colours.
 
+mod diff;
 mod models;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+pub use diff::diff;
 pub use models::{analysis, demo, perplexity, quantized};
 
 use super::text::bytes;
