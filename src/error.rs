@@ -111,6 +111,20 @@ pub enum Error {
         /// Directory that was to be made.
         out: PathBuf,
     },
+    /// Every variant of a kernel that the adapter can run gives wrong results on it.
+    #[error(
+        "adapter `{adapter}` ({driver}) computes `{kernel}` wrongly in every variant it can run: {failure}; update the driver, pass --device NAME to choose another adapter or --device cpu, see `wgquant doctor`, or pass --trust-gpu to use it all the same"
+    )]
+    Untrusted {
+        /// Adapter name.
+        adapter: String,
+        /// Driver, its version and the backend.
+        driver: String,
+        /// Kernel, with its data format.
+        kernel: String,
+        /// What is wrong, for each variant.
+        failure: String,
+    },
     /// The GPU or its driver reported an error.
     #[error("GPU error in {what}: {message}")]
     Gpu {

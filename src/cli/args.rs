@@ -1,9 +1,12 @@
 //! Arguments that several commands share.
 
+use std::time::Instant;
+
 use anyhow::{Result, bail};
 use clap::Args;
 use pollster::block_on;
-use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::gpu::{Device, DeviceChoice, Need};
+use wgquant::kernels::trust::{self, Cache};
 
 /// What wgpu knows; it ignores other words in `WGPU_BACKEND`, which would then choose a device nobody asked for.
 const BACKENDS: [&str; 11] =
@@ -19,6 +22,9 @@ pub(super) struct GpuArgs {
     /// coop_matrix
     #[arg(long, value_name = "LIST", env = "WGQUANT_CAPS")]
     pub(super) caps: Option<String>,
+    /// Skip the self-test of the GPU: use its results even where they are known to be wrong
+    #[arg(long)]
+    pub(super) trust_gpu: bool,
 }
 
 impl GpuArgs {
@@ -30,6 +36,19 @@ impl GpuArgs {
             log::info!("{} is a software driver: the results are right, the speed is not a GPU's", gpu.adapter.name);
         }
         Ok(device)
+    }
+
+    /// Checks what will run on the device, unless that was done before or `--trust-gpu` forgoes it.
+    pub(super) fn check(&self, device: &Device, needs: &[Need]) -> Result<()> {
+        if self.trust_gpu {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let done = trust::ensure(device, needs, &Cache::user(), &mut trust::self_test)?;
+        if done.checked > 0 {
+            log::debug!("self-test: {} shaders in {:.2} s", done.checked, start.elapsed().as_secs_f64());
+        }
+        Ok(())
     }
 
     /// Why that device.

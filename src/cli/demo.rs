@@ -9,7 +9,7 @@ use pollster::block_on;
 use wgquant::eval::{Comparison, Windows, compare};
 use wgquant::gpu::Device;
 use wgquant::model::ModelFile;
-use wgquant::quantize::Bits;
+use wgquant::quantize::{Bits, QUANTIZER};
 use wgquant::report::{DemoReport, DemoRow, DeviceInfo, DoctorReport, ModelInfo, html, terminal};
 use wgquant::runtime::Next;
 
@@ -84,6 +84,7 @@ impl Demo {
     fn measure(&self, file: &ModelFile, device: &Device, health: &DoctorReport, start: Instant) -> Result<DemoReport> {
         let data = file.checkpoint().dir().join("val_ids_u16.npy");
         let windows = Windows::read(&data, None, None, 0, Some(WINDOWS))?;
+        self.gpu.check(device, &QUANTIZER)?;
         eprintln!("2/3 quantizing into {}", self.out.display());
         let made = self.quantize_all(file, device)?;
         eprintln!("3/3 comparing each with the original on {} held-out tokens", windows.targets());
@@ -92,14 +93,16 @@ impl Demo {
         for (i, (name, dir)) in made.iter().enumerate() {
             let model = ModelFile::open(dir)?;
             let longest = windows.longest();
-            let (mut base, mut engine) =
-                (load::engine(device, file, longest, false)?, load::engine(device, &model, longest, false)?);
+            let (mut base, mut engine) = (
+                load::engine(&self.gpu, device, file, longest, false)?,
+                load::engine(&self.gpu, device, &model, longest, false)?,
+            );
             let mut step = |done, _| bar.at(i * windows.0.len() + done);
             let result = block_on(compare(&mut base, &mut engine, &windows, &mut step))?;
             if models.is_empty() {
-                models.push(base_row(file, &result, speak(device, file)?));
+                models.push(base_row(file, &result, speak(&self.gpu, device, file)?));
             }
-            models.push(row(name, &model, file, &result, speak(device, &model)?));
+            models.push(row(name, &model, file, &result, speak(&self.gpu, device, &model)?));
         }
         Ok(DemoReport {
             tool: concat!("wgquant ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -133,12 +136,12 @@ impl Demo {
 }
 
 /// Tokens a second and a continuation of the prompt.
-fn speak(device: &Device, file: &ModelFile) -> Result<(f64, String)> {
+fn speak(gpu: &GpuArgs, device: &Device, file: &ModelFile) -> Result<(f64, String)> {
     let tokenizer = load::tokenizer(file.checkpoint().dir())?;
     let tokenizer =
         tokenizer.ok_or_else(|| anyhow!("{}: holds no tokenizer.json", file.checkpoint().dir().display()))?;
     let ids = encode(&tokenizer, file, PROMPT)?;
-    let mut engine = load::engine(device, file, ids.len() + NEW_TOKENS, false)?;
+    let mut engine = load::engine(gpu, device, file, ids.len() + NEW_TOKENS, false)?;
     let made = generate(&mut engine, &tokenizer, PROMPT, &ids, NEW_TOKENS, Next::Greedy, |_| Ok(()))?;
     Ok((made.tokens_per_second, made.text))
 }

@@ -50,7 +50,7 @@ impl Generate {
             .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
         let ids = encode(&tokenizer, &file, &self.prompt)?;
         let device = self.gpu.open()?;
-        let mut engine = load::engine(&device, &file, ids.len() + self.tokens as usize, false)?;
+        let mut engine = load::engine(&self.gpu, &device, &file, ids.len() + self.tokens as usize, false)?;
         engine.seed(self.seed)?;
         let print = |piece: &str| if self.json { Ok(()) } else { out::text(piece) };
         print(&self.prompt)?;

@@ -4,6 +4,7 @@ mod analyze;
 mod args;
 mod demo;
 mod devices;
+mod diff;
 mod doctor;
 mod generate;
 mod generation;
@@ -44,6 +45,7 @@ enum Command {
     Quantize(quantize::Quantize),
     Perplexity(perplexity::Perplexity),
     Generate(generate::Generate),
+    Diff(diff::Diff),
 }
 
 /// How a command that ran to its end ended.
@@ -67,6 +69,7 @@ impl Cli {
             Command::Quantize(c) => c.run(),
             Command::Perplexity(c) => c.run(),
             Command::Generate(c) => c.run(),
+            Command::Diff(c) => c.run(),
         }
     }
 }

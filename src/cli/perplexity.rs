@@ -78,7 +78,7 @@ impl Perplexity {
         base: Option<&ModelFile>,
         windows: &Windows,
     ) -> Result<Measured> {
-        let engine = |file| load::engine(device, file, windows.longest(), self.transformers_dt_clamp);
+        let engine = |file| load::engine(&self.gpu, device, file, windows.longest(), self.transformers_dt_clamp);
         let bar = Bar::new("measuring", windows.0.len());
         let mut step = |done, _| bar.at(done);
         let mut model = engine(file)?;

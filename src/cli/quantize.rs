@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
-use wgquant::quantize::Bits;
+use wgquant::quantize::{Bits, QUANTIZER};
 use wgquant::recipe::{self, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
@@ -48,7 +48,9 @@ impl Quantize {
         }
         let file = ModelFile::open(&self.model)?;
         let recipe = self.recipe.recipe(self.scheme, &file)?;
-        let report = quantize(&file, &recipe, &self.gpu.open()?, &self.output)?;
+        let device = self.gpu.open()?;
+        self.gpu.check(&device, &QUANTIZER)?;
+        let report = quantize(&file, &recipe, &device, &self.output)?;
         if !report.ragged.is_empty() {
             log::warn!(
                 "{} modules have rows that are no whole number of groups; wgquant runs the model, transformers and \

@@ -144,6 +144,8 @@ pub struct Gpu {
     pub adapter: AdapterReport,
     /// Its capabilities after masking.
     pub caps: Caps,
+    /// Variants that were checked, by kernel and name: true for those to be trusted.
+    checked: Cache<(&'static str, &'static str), bool>,
 }
 
 impl fmt::Debug for Gpu {
@@ -399,7 +401,14 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         })
         .await
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
-    Ok(Gpu { device, queue, pipelines: Pipelines::new(HashMap::new()), adapter: report, caps })
+    Ok(Gpu {
+        device,
+        queue,
+        pipelines: Pipelines::new(HashMap::new()),
+        adapter: report,
+        caps,
+        checked: Cache::default(),
+    })
 }
 
 /// Refuses an adapter that offers less than is needed.
@@ -411,6 +420,19 @@ pub(crate) fn check_limit(adapter: &str, what: &str, need: u64, have: u64) -> Re
 }
 
 impl Gpu {
+    /// Was this variant found right (true) or wrong here? `None` before it was checked.
+    #[must_use]
+    pub fn trusts(&self, kernel: &'static str, variant: &'static str) -> Option<bool> {
+        let checked = self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        checked.get(&(kernel, variant)).copied()
+    }
+
+    /// Notes that a variant was found right or wrong here. Plans made later avoid those found wrong.
+    pub fn set_trust(&self, kernel: &'static str, variant: &'static str, right: bool) {
+        let mut checked = self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        checked.insert((kernel, variant), right);
+    }
+
     /// A storage buffer of `count` words, with `words` in it or zeros.
     fn buffer(&self, count: usize, words: Option<&[u32]>) -> Result<wgpu::Buffer> {
         let size = (count.max(1) * 4) as u64;

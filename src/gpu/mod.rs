@@ -12,4 +12,4 @@ mod plan;
 pub use buffer::DeviceTensor;
 pub use caps::Caps;
 pub use device::{AdapterReport, Device, DeviceChoice, Gpu, adapters};
-pub use plan::{CpuBinding, CpuCall, Grid, Launch, Plan, Recording};
+pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};

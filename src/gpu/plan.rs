@@ -103,6 +103,15 @@ impl CpuBinding<'_> {
     }
 }
 
+/// A kernel in a data format: what a plan asks the adapter for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Need {
+    /// Kernel name.
+    pub kernel: &'static str,
+    /// Data format word, for kernels that have formats.
+    pub format: Option<&'static str>,
+}
+
 struct Dispatch {
     kernel: &'static Kernel,
     variant: &'static Variant,
@@ -187,12 +196,15 @@ impl Plan {
         Ok(())
     }
 
-    /// The last variant of the format that the adapter can run; build.rs guarantees there is one.
+    /// The last variant of the format that the adapter can run and that is not distrusted; build.rs guarantees there
+    /// is one to run, and [`crate::kernels::trust`] refuses the adapter when none is to be trusted.
     fn choose(&self, kernel: &'static Kernel, format: Option<&'static str>) -> &'static Variant {
         let of_format = || kernel.variants.iter().filter(|v| v.format == format);
         let can_run = |v: &&Variant| self.device.gpu().is_none_or(|g| v.needs.iter().all(|n| g.caps.has(n)));
+        let trusted = |v: &&Variant| self.device.gpu().is_none_or(|g| g.trusts(kernel.name, v.name) != Some(false));
         of_format()
             .find(|v| Some(v.name) == self.variant)
+            .or_else(|| of_format().rev().find(|v| can_run(v) && trusted(v)))
             .or_else(|| of_format().rev().find(can_run))
             .unwrap_or(&kernel.variants[0])
     }
@@ -219,6 +231,14 @@ impl Plan {
     pub fn labels(&self) -> impl Iterator<Item = String> + '_ {
         self.steps.iter().filter_map(|s| match s {
             Step::Dispatch(d) => Some(format!("{}.{}", d.kernel.name, d.variant.name)),
+            Step::Copy { .. } => None,
+        })
+    }
+
+    /// Kernel and format of every dispatch, in order.
+    pub fn needs(&self) -> impl Iterator<Item = Need> + '_ {
+        self.steps.iter().filter_map(|s| match s {
+            Step::Dispatch(d) => Some(Need { kernel: d.kernel.name, format: d.format }),
             Step::Copy { .. } => None,
         })
     }

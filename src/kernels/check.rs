@@ -310,6 +310,16 @@ pub fn build(
     setup.plan.record()
 }
 
+/// `kernel.variant` of what a case dispatches where `variant` is asked for. Touches no GPU.
+///
+/// # Errors
+/// Whatever setting up gives.
+pub fn labels(entry: &Entry, case: &Case, variant: &'static str) -> Result<Vec<String>> {
+    let mut setup = Setup::new(&Device::Cpu, Some(variant), 1);
+    (entry.setup)(&mut setup, &case.args())?;
+    Ok(setup.plan.labels().collect())
+}
+
 /// Runs `case` of `entry` on `device` and on the reference and compares.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 pub mod bindings;
 pub mod check;
+pub mod trust;
 
 mod absmax;
 mod argmax;

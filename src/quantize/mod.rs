@@ -3,5 +3,5 @@
 mod rtn;
 mod scheme;
 
-pub use rtn::quantize_linear;
+pub use rtn::{QUANTIZER, quantize_linear};
 pub use scheme::{Bits, Scheme, quantize_embedding, quantize_head, quantize_layer};

@@ -1,10 +1,17 @@
 //! Round to nearest: `scale = amax / (2^(b-1) - 1)`, `code = round(w / scale)`, half to even.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Device, Plan};
+use crate::gpu::{Device, Need, Plan};
 use crate::kernels;
 use crate::model::{Group, Linear, QuantizedLinear};
 use crate::tensor::{DType, Tensor, round_to};
+
+/// What quantizing dispatches, to be checked before it is trusted.
+pub const QUANTIZER: [Need; 3] = [
+    Need { kernel: "absmax", format: None },
+    Need { kernel: "quantize_weight", format: Some("int8") },
+    Need { kernel: "quantize_weight", format: Some("int4") },
+];
 
 /// Quantizes a float weight `[out, in]` symmetrically to `bits` (4 or 8), on the device.
 ///

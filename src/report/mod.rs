@@ -3,6 +3,7 @@
 
 mod chart;
 mod demo;
+mod diff;
 mod doctor;
 pub mod html;
 mod perplexity;
@@ -18,6 +19,7 @@ pub use crate::analyze::ModelInfo;
 use crate::gpu::Device;
 
 pub use demo::{DemoReport, DemoRow};
+pub use diff::DiffReport;
 pub use doctor::DoctorReport;
 pub use perplexity::{Measured, PerplexityReport};
 pub use quantized::QuantizeReport;

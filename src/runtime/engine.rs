@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use super::forward::Forward;
 use super::scratch::Scratch;
 use super::state::State;
+use super::taps::Taps;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Plan, Recording};
+use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
 use crate::kernels::{self, Sampling};
 use crate::model::{ModelConfig, ModelSource};
 use crate::tensor::DType;
@@ -49,12 +50,12 @@ enum Logits {
 
 /// A model with its state for one sequence.
 pub struct Engine {
-    device: Device,
-    config: ModelConfig,
-    options: EngineOptions,
+    pub(super) device: Device,
+    pub(super) config: ModelConfig,
+    pub(super) options: EngineOptions,
     weights: Weights,
     state: State,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
     passes: HashMap<(usize, Logits), Recording>,
@@ -173,7 +174,7 @@ impl Engine {
     /// As [`Device::read`].
     pub async fn choose(&mut self, next: Next) -> Result<u32> {
         if !self.choosers.iter().any(|(n, _)| *n == next) {
-            let recording = self.record_choice(next)?;
+            let recording = self.choice(next)?.record()?;
             self.choosers.push((next, recording));
         }
         if let Some((_, recording)) = self.choosers.iter().find(|(n, _)| *n == next) {
@@ -209,45 +210,6 @@ impl Engine {
         Ok(out)
     }
 
-    /// Processes tokens in one pass and gives, by name, the stream entering each block (`hidden.{i}`), the
-    /// normed stream (`norm_f`) and the logits, each `[tokens, ·]`.
-    ///
-    /// # Errors
-    /// As [`Engine::feed`]; [`Error::Argument`] when the tokens are more than one pass takes.
-    pub async fn trace(&mut self, tokens: &[u32]) -> Result<Vec<(String, Vec<f32>)>> {
-        self.check(tokens)?;
-        if tokens.len() > self.options.pass_tokens {
-            return Err(Error::argument(
-                "trace",
-                format!("{} tokens in a pass of {}", tokens.len(), self.options.pass_tokens),
-            ));
-        }
-        let ids = self.scratch.ids.view(DType::U32, [tokens.len()])?;
-        self.device.write(&ids, tokens)?;
-        let mut taps = Vec::new();
-        let device = self.device.clone();
-        let mut tap = |plan: &mut Plan, name: String, tensor: &DeviceTensor| {
-            let copy = device.alloc(DType::F32, tensor.shape)?;
-            plan.copy(tensor, &copy)?;
-            taps.push((name, copy));
-            Ok(())
-        };
-        let logits = self.device.alloc(DType::F32, [tokens.len(), self.config.vocab_size])?;
-        let mut plan = Plan::new(&self.device);
-        let forward = self.forward(tokens.len());
-        let hidden = forward.blocks(&mut plan, &ids, &mut tap)?;
-        let normed = forward.head(&mut plan, &hidden, &logits)?;
-        tap(&mut plan, "norm_f".to_owned(), &normed)?;
-        taps.push(("logits".to_owned(), logits));
-        plan.record()?.run()?;
-        self.advance(tokens.len())?;
-        let mut read = Vec::new();
-        for (name, tensor) in taps {
-            read.push((name, self.device.read_f32(&tensor).await?));
-        }
-        Ok(read)
-    }
-
     /// Dispatches of a decode step.
     ///
     /// # Errors
@@ -256,7 +218,7 @@ impl Engine {
         Ok(self.plan(1, Logits::Last)?.dispatches())
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
+    pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::argument("feed", "no tokens"));
         }
@@ -291,26 +253,45 @@ impl Engine {
         self.advance(tokens)
     }
 
-    fn advance(&mut self, tokens: usize) -> Result<()> {
+    pub(super) fn advance(&mut self, tokens: usize) -> Result<()> {
         self.state.tokens += tokens;
         self.device.write(&self.state.cursor, &[self.state.tokens as u32])
+    }
+
+    /// Variants that prefill, decode and choosing dispatch, to be checked before they are trusted.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn needs(&self) -> Result<Vec<Need>> {
+        let long = self.options.pass_tokens;
+        let mut needs = Vec::new();
+        for (tokens, logits) in [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)] {
+            needs.extend(self.plan(tokens, logits)?.needs());
+        }
+        needs.extend(self.choice(Next::Greedy)?.needs());
+        needs.extend(self.choice(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?.needs());
+        needs.sort_unstable();
+        needs.dedup();
+        Ok(needs)
     }
 
     fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
         let mut plan = Plan::new(&self.device);
         let forward = self.forward(tokens);
         let ids = self.scratch.ids.view(DType::U32, [tokens])?;
-        let hidden = forward.blocks(&mut plan, &ids, &mut |_, _, _| Ok(()))?;
+        let hidden = forward.blocks(&mut plan, &ids, &mut Taps::none())?;
         let vocab = self.config.vocab_size;
         match logits {
             Logits::None => {}
             Logits::Last => {
                 let last = self.scratch.last.view(DType::F32, [1, self.config.hidden_size])?;
                 plan.copy(&hidden.row(tokens - 1)?, &last)?;
-                forward.head(&mut plan, &last, &self.scratch.logits.view(DType::F32, [1, vocab])?)?;
+                let logits = self.scratch.logits.view(DType::F32, [1, vocab])?;
+                forward.head(&mut plan, &last, &logits, &mut Taps::none())?;
             }
             Logits::All => {
-                forward.head(&mut plan, &hidden, &self.all_logits()?.view(DType::F32, [tokens, vocab])?)?;
+                let logits = self.all_logits()?.view(DType::F32, [tokens, vocab])?;
+                forward.head(&mut plan, &hidden, &logits, &mut Taps::none())?;
             }
         }
         Ok(plan)
@@ -320,7 +301,7 @@ impl Engine {
         self.all_logits.as_ref().ok_or_else(|| Error::argument("engine", "logits of all tokens were not asked for"))
     }
 
-    fn record_choice(&self, next: Next) -> Result<Recording> {
+    fn choice(&self, next: Next) -> Result<Plan> {
         let mut plan = Plan::new(&self.device);
         let s = &self.scratch;
         let logits = s.logits.view(DType::F32, [1, self.config.vocab_size])?;
@@ -328,10 +309,10 @@ impl Engine {
             Next::Greedy => kernels::argmax(&mut plan, &logits, &s.next)?,
             Next::Sample(sampling) => kernels::sample(&mut plan, &logits, &s.rng, &s.next, sampling)?,
         }
-        plan.record()
+        Ok(plan)
     }
 
-    fn forward(&self, tokens: usize) -> Forward<'_> {
+    pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {
         let (lo, hi) = self.config.dt_limit;
         let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
         Forward {

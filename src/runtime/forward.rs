@@ -2,6 +2,7 @@
 
 use super::scratch::Scratch;
 use super::state::{BlockState, KvState, MambaState, State};
+use super::taps::Taps;
 use super::weights::{DeviceAttention, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
@@ -20,36 +21,41 @@ pub(super) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// `ids` through all blocks; gives the stream before the final norm. `tap(plan, name, tensor)` sees the
-    /// stream entering each block as `hidden.{i}`, and the last as `hidden.{blocks}`.
-    pub(super) fn blocks(
-        &self,
-        plan: &mut Plan,
-        ids: &DeviceTensor,
-        tap: &mut dyn FnMut(&mut Plan, String, &DeviceTensor) -> Result<()>,
-    ) -> Result<DeviceTensor> {
+    /// `ids` through all blocks; gives the stream before the final norm. `taps` sees the stream entering each block
+    /// as `hidden.{i}`, the last as `hidden.{blocks}`, and what each op within a block gives as `layer.{i}.{op}`.
+    pub(super) fn blocks(&self, plan: &mut Plan, ids: &DeviceTensor, taps: &mut Taps<'_>) -> Result<DeviceTensor> {
         let hidden = self.f32(&self.scratch.hidden, self.config.hidden_size)?;
         self.weights.embedding.apply(plan, ids, &hidden)?;
         for (i, (layer, state)) in self.weights.layers.iter().zip(&self.state.blocks).enumerate() {
-            tap(plan, format!("hidden.{i}"), &hidden)?;
+            taps.stream(plan, i, &hidden)?;
             let normed = self.norm(plan, &hidden, &layer.norm)?;
+            taps.op(plan, "norm", &normed)?;
             match (&layer.mixer, state) {
-                (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2(plan, m, s, normed, &hidden)?,
-                (DeviceMixer::Attention(a), BlockState::Attention(s)) => self.attention(plan, a, s, normed, &hidden)?,
-                (DeviceMixer::Mlp(m), BlockState::Mlp) => self.mlp(plan, m, normed, &hidden)?,
+                (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2(plan, m, s, normed, &hidden, taps)?,
+                (DeviceMixer::Attention(a), BlockState::Attention(s)) => {
+                    self.attention(plan, a, s, normed, &hidden, taps)?;
+                }
+                (DeviceMixer::Mlp(m), BlockState::Mlp) => self.mlp(plan, m, normed, &hidden, taps)?,
                 _ => return Err(Error::argument("forward", format!("block {i} and its state are of different kinds"))),
             }
         }
-        tap(plan, format!("hidden.{}", self.weights.layers.len()), &hidden)?;
+        taps.stream(plan, self.weights.layers.len(), &hidden)?;
         Ok(hidden)
     }
 
     /// Final norm and head over the rows of `hidden`, into `logits` `[rows, vocab]`.
-    pub(super) fn head(&self, plan: &mut Plan, hidden: &DeviceTensor, logits: &DeviceTensor) -> Result<DeviceTensor> {
+    pub(super) fn head(
+        &self,
+        plan: &mut Plan,
+        hidden: &DeviceTensor,
+        logits: &DeviceTensor,
+        taps: &mut Taps<'_>,
+    ) -> Result<()> {
         let normed = self.norm(plan, hidden, &self.weights.norm_f)?;
-        let input = self.input(plan, normed.clone(), &[&self.weights.head])?;
+        taps.end(plan, "norm_f", &normed)?;
+        let input = self.input(plan, normed, &[&self.weights.head], taps, ["logits.codes", "logits.scales"])?;
         self.weights.head.apply(plan, &input, logits, Epilogue::Store)?;
-        Ok(normed)
+        taps.end(plan, "logits", logits)
     }
 
     /// A view `[tokens, cols]` of a scratch buffer.
@@ -64,7 +70,14 @@ impl Forward<'_> {
     }
 
     /// Quantizes `x` once if any of its consumers wants int8.
-    fn input(&self, plan: &mut Plan, x: DeviceTensor, consumers: &[&DeviceLinear]) -> Result<Input> {
+    fn input(
+        &self,
+        plan: &mut Plan,
+        x: DeviceTensor,
+        consumers: &[&DeviceLinear],
+        taps: &mut Taps<'_>,
+        [codes_name, scales_name]: [&'static str; 2],
+    ) -> Result<Input> {
         if !consumers.iter().any(|l| l.wants_int8()) {
             return Ok(Input { x, int8: None });
         }
@@ -72,14 +85,23 @@ impl Forward<'_> {
         let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
         let scales = self.scratch.scales.view(DType::F32, [rows])?;
         kernels::quantize_tokens(plan, &x, &codes, &scales)?;
+        taps.op(plan, codes_name, &codes)?;
+        taps.op(plan, scales_name, &scales)?;
         Ok(Input { x, int8: Some((codes, scales)) })
     }
 
     /// Applies the online rotation, where there is one.
-    fn rotated(&self, plan: &mut Plan, x: DeviceTensor, by: Option<&HadamardBuffers>) -> Result<DeviceTensor> {
+    fn rotated(
+        &self,
+        plan: &mut Plan,
+        x: DeviceTensor,
+        by: Option<&HadamardBuffers>,
+        taps: &mut Taps<'_>,
+    ) -> Result<DeviceTensor> {
         let Some(by) = by else { return Ok(x) };
         let out = self.f32(&self.scratch.rotated, x.shape.cols())?;
         kernels::hadamard_with(plan, &x, &out, by)?;
+        taps.op(plan, "rotated", &out)?;
         Ok(out)
     }
 
@@ -90,12 +112,14 @@ impl Forward<'_> {
         state: &MambaState,
         normed: DeviceTensor,
         hidden: &DeviceTensor,
+        taps: &mut Taps<'_>,
     ) -> Result<()> {
         let (c, s) = (self.config, self.scratch);
         let (d_inner, conv_dim) = (c.d_inner(), c.conv_dim());
-        let input = self.input(plan, normed, &[&m.in_proj])?;
+        let input = self.input(plan, normed, &[&m.in_proj], taps, ["in_proj.codes", "in_proj.scales"])?;
         let zxbcdt = self.f32(&s.wide, c.in_proj_rows())?;
         m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store)?;
+        taps.op(plan, "in_proj", &zxbcdt)?;
 
         let columns = |offset, width| Columns::new("mamba2", &zxbcdt, offset, width);
         let (z, raw_xbc, raw_dt) =
@@ -104,6 +128,7 @@ impl Forward<'_> {
         let y = self.f32(&s.y, d_inner)?;
         if self.tokens == 1 {
             kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
+            taps.op(plan, "conv", &xbc)?;
             kernels::selective_state_update(
                 plan,
                 &xbc,
@@ -119,17 +144,21 @@ impl Forward<'_> {
         } else {
             kernels::causal_conv1d(plan, &raw_xbc, &state.conv, &m.conv_weight, &m.conv_bias, &xbc)?;
             kernels::causal_conv1d_state(plan, &raw_xbc, &state.conv)?;
-            self.scan(plan, m, state, &raw_dt, &xbc, &y)?;
+            taps.op(plan, "conv", &xbc)?;
+            self.scan(plan, m, state, &raw_dt, &xbc, &y, taps)?;
         }
+        taps.op(plan, "scan", &y)?;
 
         let gated = self.f32(&s.gated, d_inner)?;
         kernels::rms_norm_gated(plan, &y, &z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
-        let rotated = self.rotated(plan, gated, s.rotate_out.as_ref())?;
-        let input = self.input(plan, rotated, &[&m.out_proj])?;
+        taps.op(plan, "gated_norm", &gated)?;
+        let rotated = self.rotated(plan, gated, s.rotate_out.as_ref(), taps)?;
+        let input = self.input(plan, rotated, &[&m.out_proj], taps, ["out_proj.codes", "out_proj.scales"])?;
         m.out_proj.apply(plan, &input, hidden, Epilogue::Add)
     }
 
     /// The chunked scan (Mamba-2, arXiv:2405.21060, section 6).
+    #[allow(clippy::too_many_arguments, reason = "the block's parts and buffers, all distinct types")]
     fn scan(
         &self,
         plan: &mut Plan,
@@ -138,6 +167,7 @@ impl Forward<'_> {
         raw_dt: &Columns<'_>,
         xbc: &DeviceTensor,
         y: &DeviceTensor,
+        taps: &mut Taps<'_>,
     ) -> Result<()> {
         let (s, dims) = (self.scratch, self.ssd());
         let heads_by_tokens = [dims.heads, self.tokens];
@@ -147,8 +177,12 @@ impl Forward<'_> {
         let states = s.chunk_states.view(DType::F32, states_shape)?;
         let entering = s.entering.view(DType::F32, states_shape)?;
         kernels::chunk_cumsum(plan, raw_dt, &m.dt_bias, &m.a_log, &dt, &da_cumsum, dims, self.dt_limit)?;
+        taps.op(plan, "dt", &dt)?;
+        taps.op(plan, "da_cumsum", &da_cumsum)?;
         kernels::chunk_state(plan, xbc, &dt, &da_cumsum, &states, dims)?;
+        taps.op(plan, "chunk_state", &states)?;
         kernels::state_passing(plan, &states, &da_cumsum, &state.ssm, &entering, dims, self.tokens)?;
+        taps.op(plan, "state_passing", &entering)?;
         kernels::chunk_scan(plan, xbc, &dt, &da_cumsum, &entering, &m.d, y, dims)
     }
 
@@ -170,29 +204,42 @@ impl Forward<'_> {
         state: &KvState,
         normed: DeviceTensor,
         hidden: &DeviceTensor,
+        taps: &mut Taps<'_>,
     ) -> Result<()> {
         let (c, s) = (self.config, self.scratch);
-        let input = self.input(plan, normed, &[&a.q_proj, &a.k_proj, &a.v_proj])?;
+        let input = self.input(plan, normed, &[&a.q_proj, &a.k_proj, &a.v_proj], taps, ["qkv.codes", "qkv.scales"])?;
         let q = self.f32(&s.wide, c.attention_heads * c.head_dim)?;
         let k = self.f32(&s.xbc, c.kv_heads * c.head_dim)?;
         let v = self.f32(&s.value, c.kv_heads * c.head_dim)?;
         a.q_proj.apply(plan, &input, &q, Epilogue::Store)?;
+        taps.op(plan, "q_proj", &q)?;
         a.k_proj.apply(plan, &input, &k, Epilogue::Store)?;
+        taps.op(plan, "k_proj", &k)?;
         a.v_proj.apply(plan, &input, &v, Epilogue::Store)?;
+        taps.op(plan, "v_proj", &v)?;
         kernels::kv_append(plan, &k, &v, &self.state.cursor, &state.key, &state.value)?;
         let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
         let dims = AttentionDims { heads: c.attention_heads, kv_heads: c.kv_heads, head_dim: c.head_dim };
         kernels::attention(plan, &q, &state.key, &state.value, &self.state.cursor, &context, dims)?;
-        let input = self.input(plan, context, &[&a.o_proj])?;
+        taps.op(plan, "attention", &context)?;
+        let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
         a.o_proj.apply(plan, &input, hidden, Epilogue::Add)
     }
 
-    fn mlp(&self, plan: &mut Plan, m: &DeviceMlp, normed: DeviceTensor, hidden: &DeviceTensor) -> Result<()> {
-        let input = self.input(plan, normed, &[&m.up_proj])?;
+    fn mlp(
+        &self,
+        plan: &mut Plan,
+        m: &DeviceMlp,
+        normed: DeviceTensor,
+        hidden: &DeviceTensor,
+        taps: &mut Taps<'_>,
+    ) -> Result<()> {
+        let input = self.input(plan, normed, &[&m.up_proj], taps, ["up_proj.codes", "up_proj.scales"])?;
         let up = self.f32(&self.scratch.wide, self.config.intermediate_size)?;
         m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared)?;
-        let rotated = self.rotated(plan, up, self.scratch.rotate_down.as_ref())?;
-        let input = self.input(plan, rotated, &[&m.down_proj])?;
+        taps.op(plan, "up_proj", &up)?;
+        let rotated = self.rotated(plan, up, self.scratch.rotate_down.as_ref(), taps)?;
+        let input = self.input(plan, rotated, &[&m.down_proj], taps, ["down_proj.codes", "down_proj.scales"])?;
         m.down_proj.apply(plan, &input, hidden, Epilogue::Add)
     }
 }

@@ -10,7 +10,10 @@ mod engine;
 mod forward;
 mod scratch;
 mod state;
+mod taps;
+mod trace;
 mod weights;
 
 pub use engine::{Engine, EngineOptions, Next};
 pub use state::State;
+pub use trace::Tap;

@@ -8,7 +8,7 @@ use crate::common::{nano, refusal, run, says, short_windows, wgquant};
 #[test]
 fn help_names_every_command() {
     let help = run(&["--help"]);
-    let commands = ["demo", "doctor", "devices", "analyze", "quantize", "perplexity", "generate"];
+    let commands = ["demo", "doctor", "devices", "analyze", "quantize", "perplexity", "generate", "diff"];
     says(&help, &commands);
     for command in commands {
         says(&run(&[command, "--help"]), &["Usage: wgquant", "--json"]);
@@ -145,4 +145,16 @@ fn closed_pipe_is_success() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn diff_refuses_what_it_cannot_compare() {
+    let refused = |args: &[&str]| refusal(wgquant().arg("diff").arg(nano()).args(args));
+    says(&refused(&[]), &["--prompt", "is needed"]);
+    says(&refused(&["-p", "x", "--device", "cpu"]), &["--against cpu", "--against-caps"]);
+    says(&refused(&["-p", "x", "--tolerance", "NaN"]), &["--tolerance"]);
+    says(&refused(&["-p", "x", "--against", "/nonexistent.safetensors"]), &["/nonexistent.safetensors"]);
+    says(&refused(&["-p", "x", "--device", "cpu", "--against", "nosuchgpu"]), &["no GPU adapter named `nosuchgpu`"]);
+    let golden = "tests/fixtures/nano_golden.safetensors";
+    says(&refused(&["-p", "x", "--against", golden]), &[golden, "another prompt", "21 and 42"]);
 }

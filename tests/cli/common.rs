@@ -13,6 +13,7 @@ pub(crate) fn wgquant() -> Command {
     // Mesa's device-selection layer writes to stderr where there is no screen.
     command
         .env("NODEVICE_SELECT", "1")
+        .env("WGQUANT_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
         .env_remove("RUST_LOG")
         .env_remove("RUST_BACKTRACE")
         .current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -124,3 +124,45 @@ fn quantize_then_compare() {
     let same = run_json(&["perplexity", model, "-f", ids, "--base", model, "--json"]);
     assert_eq!((same["mean_kl"].as_f64(), same["top1_agreement"].as_f64()), (Some(0.0), Some(1.0)));
 }
+
+#[test]
+fn diff_passes_on_nano_and_fails_by_tolerance() {
+    let temp = tempfile::tempdir().unwrap();
+    let (model, dump) = (nano(), temp.path().join("a.safetensors"));
+    let (model, dump) = (model.to_str().unwrap(), dump.to_str().unwrap());
+    let report = run_json(&["diff", model, "-p", "The sea", "--dump", dump, "--json"]);
+    has(&report, &["run", "against", "tokens", "ops"]);
+    assert!(report["culprit"].is_null() && report["ops"].as_array().unwrap().len() > 90, "{report}");
+    // The dump of one device against the other, without a prompt.
+    let text = run(&["diff", model, "--device", "cpu", "--against", dump, "--all"]);
+    says(&text, &["in_proj", "attention", "decode: scan", "largest errors", "within their tolerances"]);
+    let strict = crate::common::wgquant().args(["diff", model, "-p", "The sea", "--tolerance", "0"]).output().unwrap();
+    assert_eq!(strict.status.code(), Some(1));
+    says(&String::from_utf8_lossy(&strict.stdout), &["FAILED", "first op past its tolerance: layer 0"]);
+}
+
+#[test]
+fn diff_of_a_quantized_model_ranks_its_ops() {
+    let temp = tempfile::tempdir().unwrap();
+    let (model, out) = (nano(), temp.path().join("w4a8"));
+    let (model, out) = (model.to_str().unwrap(), out.to_str().unwrap());
+    run(&["quantize", model, "-o", out, "--scheme", "w4a8"]);
+    let text = run(&["diff", out, "-p", "The sea", "--against", model, "--all"]);
+    says(&text, &["other basis", "in_proj", "largest errors", "within their tolerances"]);
+    says(&run(&["diff", out, "-p", "The sea", "--all"]), &["in_proj.codes", "within their tolerances"]);
+}
+
+#[test]
+fn the_self_test_is_remembered() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = nano();
+    let generate = || {
+        let mut command = crate::common::wgquant();
+        command.env("WGQUANT_CACHE_DIR", temp.path()).env("RUST_LOG", "wgquant=debug");
+        let output = command.arg("generate").arg(&model).args(["-p", "The sea", "-n", "2"]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).contains("self-test: ")
+    };
+    assert_eq!((generate(), generate()), (true, false));
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+}

@@ -3,9 +3,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod diff;
 mod golden;
 mod long;
 mod perplexity;
 mod quantize;
 mod runtime;
 mod transform;
+mod trust;

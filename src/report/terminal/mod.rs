@@ -1,10 +1,12 @@
 //! Reports as text for a terminal; no colours.
 
+mod diff;
 mod models;
 mod test_ops;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+pub use diff::diff;
 pub use models::{analysis, demo, perplexity, quantized};
 pub use test_ops::{comparison, test_ops};
 

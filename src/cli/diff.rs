@@ -1,0 +1,145 @@
+//! `wgquant diff`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use pollster::block_on;
+use wgquant::eval::{Activations, Between, diff, record};
+use wgquant::gpu::Device;
+use wgquant::model::ModelFile;
+use wgquant::report::{DiffReport, terminal};
+
+use super::args::GpuArgs;
+use super::generation::encode;
+use super::{Verdict, load, out};
+
+/// Find the first layer and op where two configurations of one prompt part
+///
+/// Each op is judged on the other run's inputs, so that its error is its own. Exit code 1 when one passes its
+/// tolerance. By default a GPU is compared with the CPU reference.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// Model directory
+    model: PathBuf,
+    /// Prompt; a file with input_ids needs none
+    #[arg(short, long)]
+    prompt: Option<String>,
+    /// `cpu` (the reference), `gpu`, an adapter's name, another model's directory (such as the original), or a
+    /// .safetensors file of activations [default: cpu; with --against-caps the same device]
+    #[arg(long, value_name = "WHAT")]
+    against: Option<String>,
+    /// Features of the adapter the other run uses, as in --caps
+    #[arg(long, value_name = "LIST")]
+    against_caps: Option<String>,
+    /// Largest error (NMSE) of any op, instead of the table of tolerances
+    #[arg(long, value_name = "F")]
+    tolerance: Option<f64>,
+    /// Write the run's activations, to be compared on another machine
+    #[arg(long, value_name = "FILE.safetensors")]
+    dump: Option<PathBuf>,
+    /// Show every op, not only the worst of each layer
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the run is judged by.
+struct Reference {
+    name: String,
+    between: Between,
+    activations: Activations,
+}
+
+impl Diff {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        if self.tolerance.is_some_and(|t| !t.is_finite() || t < 0.0) {
+            bail!("--tolerance: not a number of 0 or more, such as 1e-8");
+        }
+        let file = ModelFile::open(&self.model)?;
+        let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
+        let against = self.against();
+        let (reference, device) = match against {
+            path if is_file(path) => (self.stored(path, given.as_deref())?, self.gpu.open()?),
+            other => {
+                let given =
+                    given.ok_or_else(|| anyhow!("--prompt: is needed, unless --against is a file of activations"))?;
+                let device = self.gpu.open()?;
+                (self.other_run(&file, other, &device, given)?, device)
+            }
+        };
+        let Activations { tokens, next, taps } = &reference.activations;
+        let tokens = tokens.as_ref().ok_or_else(|| anyhow!("--prompt: is needed, {against} holds no input_ids"))?;
+        let mut engine = load::unchecked(&device, &file, tokens.len() + 1, false)?;
+        let next = next.unwrap_or(0);
+        if let Some(path) = &self.dump {
+            let taps = block_on(record(&mut engine, tokens, Some(next), &[]))?.0;
+            Activations { tokens: Some(tokens.clone()), next: Some(next), taps }.write(path)?;
+        }
+        let ops = block_on(diff(&mut engine, tokens, next, taps, reference.between, self.tolerance))?;
+        let run = describe(&self.model, &device);
+        let report = DiffReport::new(run, reference.name, tokens.len(), ops);
+        out::report(&report, self.json, |r| terminal::diff(r, self.all))?;
+        Ok(if report.culprit.is_some() { Verdict::Failed } else { Verdict::Passed })
+    }
+
+    /// What to compare with.
+    fn against(&self) -> &str {
+        match (&self.against, &self.against_caps) {
+            (Some(against), _) => against,
+            (None, Some(_)) => &self.gpu.device,
+            (None, None) => "cpu",
+        }
+    }
+
+    fn stored(&self, path: &str, tokens: Option<&[u32]>) -> Result<Reference> {
+        let mut activations = Activations::read(Path::new(path), tokens)?;
+        activations.tokens = activations.tokens.or_else(|| tokens.map(<[u32]>::to_vec));
+        Ok(Reference { name: path.to_owned(), between: Between::Devices, activations })
+    }
+
+    /// Runs the prompt on the other device, or the other model on this device.
+    fn other_run(&self, file: &ModelFile, against: &str, device: &Device, tokens: Vec<u32>) -> Result<Reference> {
+        let dir = PathBuf::from(against);
+        let (between, model, other) = if dir.is_dir() {
+            let other = if self.against_caps.is_some() { self.device(&self.gpu.device)? } else { device.clone() };
+            (Between::Models, ModelFile::open(&dir)?, other)
+        } else {
+            if against == self.gpu.device && self.against_caps.is_none() {
+                bail!(
+                    "--against {against}: is what the run itself uses; pass another device, a model or --against-caps"
+                );
+            }
+            (Between::Devices, ModelFile::open(file.checkpoint().dir())?, self.device(against)?)
+        };
+        let mut engine = load::unchecked(&other, &model, tokens.len() + 1, false)?;
+        let (taps, next) = block_on(record(&mut engine, &tokens, None, &[]))?;
+        let activations = Activations { tokens: Some(tokens), next: Some(next), taps };
+        Ok(Reference { name: describe(model.checkpoint().dir(), &other), between, activations })
+    }
+
+    fn device(&self, name: &str) -> Result<Device> {
+        GpuArgs { device: name.to_owned(), caps: self.against_caps.clone(), trust_gpu: true }.open()
+    }
+}
+
+fn is_file(against: &str) -> bool {
+    Path::new(against).extension().is_some_and(|e| e == "safetensors")
+}
+
+fn tokens(file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
+    let dir = file.checkpoint().dir();
+    let tokenizer = load::tokenizer(dir)?;
+    let tokenizer =
+        tokenizer.ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", dir.display()))?;
+    encode(&tokenizer, file, prompt)
+}
+
+/// Model, device and what is masked of it.
+fn describe(model: &Path, device: &Device) -> String {
+    format!("{} on {}", model.display(), device.name())
+}

@@ -1,0 +1,157 @@
+//! Self-test before trust: the variants a model needs are checked on an adapter once, with known answers.
+//!
+//! A variant that fails is avoided by every later plan ([`Gpu::set_trust`]); the next best takes its place. Passes are
+//! kept in a [`Cache`] until adapter, driver, capabilities, program, shader or cases change. Failures are not kept: a
+//! fault that has gone must not be remembered, and one that has not costs milliseconds to find again.
+
+mod cache;
+
+use pollster::block_on;
+
+pub use cache::Cache;
+
+use super::ENTRIES;
+use super::check::{self, Case, Entry};
+use crate::error::{Error, Result};
+use crate::gpu::{Device, Gpu, Need};
+use crate::shaders::{KERNELS, Kernel, Variant};
+
+/// Cases run for each variant: the two largest within [`BUDGET`], whose ragged ends and several workgroups tell most.
+const CASES: usize = 2;
+/// Operations a case may cost: a few milliseconds of the f64 reference.
+const BUDGET: usize = 2_000_000;
+/// Seed of the inputs.
+const SEED: u64 = 1;
+
+/// Checks one variant of a kernel; an error says what is wrong.
+pub type Checker<'a> = dyn FnMut(&Device, &'static Kernel, &'static Variant) -> Result<(), String> + 'a;
+
+/// What [`ensure`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// Variants checked now.
+    pub checked: usize,
+    /// Variants that had passed before.
+    pub cached: usize,
+    /// `kernel.variant` of those found wrong.
+    pub distrusted: Vec<String>,
+}
+
+/// Makes sure that what `needs` names is computed rightly on `device`, and warns of each variant that is not and is
+/// replaced. Plans made later use only what passed. The CPU reference needs no check.
+///
+/// # Errors
+/// [`Error::Untrusted`] when no variant passes that the adapter can run.
+pub fn ensure(device: &Device, needs: &[Need], cache: &Cache, checker: &mut Checker<'_>) -> Result<Trusted> {
+    let mut done = Trusted::default();
+    let Some(gpu) = device.gpu() else { return Ok(done) };
+    let mut passed = cache.load(gpu);
+    let before = passed.len();
+    let result = needs.iter().try_for_each(|need| {
+        let Some(kernel) = KERNELS.iter().find(|k| k.name == need.kernel) else { return Ok(()) };
+        settle(device, gpu, kernel, need.format, &mut passed, &mut done, checker)
+    });
+    if passed.len() > before || done.checked > 0 {
+        cache.store(gpu, &passed);
+    }
+    result.map(|()| done)
+}
+
+/// Finds the best variant of one kernel and format that passes.
+fn settle(
+    device: &Device,
+    gpu: &Gpu,
+    kernel: &'static Kernel,
+    format: Option<&'static str>,
+    passed: &mut cache::Passed,
+    done: &mut Trusted,
+    checker: &mut Checker<'_>,
+) -> Result<()> {
+    let mut failures = Vec::new();
+    let runs = |v: &&Variant| v.format == format && v.needs.iter().all(|n| gpu.caps.has(n));
+    for variant in kernel.variants.iter().rev().filter(runs) {
+        let (label, proof) = (format!("{}.{}", kernel.name, variant.name), proof(kernel, variant));
+        let right = match gpu.trusts(kernel.name, variant.name) {
+            Some(right) => right,
+            None if passed.get(&label) == Some(&proof) => {
+                done.cached += 1;
+                true
+            }
+            None => {
+                done.checked += 1;
+                let result = checker(device, kernel, variant);
+                if let Err(failure) = &result {
+                    log::warn!(
+                        "adapter `{}`: shader {label} is wrong here and is not used: {failure}",
+                        gpu.adapter.name
+                    );
+                    failures.push(format!("{label}: {failure}"));
+                    done.distrusted.push(label.clone());
+                }
+                result.is_ok()
+            }
+        };
+        gpu.set_trust(kernel.name, variant.name, right);
+        if right {
+            if !failures.is_empty() {
+                log::warn!("adapter `{}`: shader {label} takes its place", gpu.adapter.name);
+            }
+            passed.insert(label, proof);
+            return Ok(());
+        }
+        passed.remove(&label);
+        if failures.is_empty() {
+            failures.push(format!("{label} failed before"));
+        }
+    }
+    Err(Error::Untrusted {
+        adapter: gpu.adapter.name.clone(),
+        driver: format!("{} {}, {}", gpu.adapter.driver, gpu.adapter.driver_info, gpu.adapter.backend),
+        kernel: format.map_or_else(|| kernel.name.to_owned(), |f| format!("{} of {f}", kernel.name)),
+        failure: failures.join("; "),
+    })
+}
+
+/// What a pass is a pass of: the shader's source and the names of the kernel's cases.
+fn proof(kernel: &Kernel, variant: &Variant) -> String {
+    let cases = ENTRIES.iter().find(|e| e.name == kernel.name).map_or(&[][..], |e| e.cases);
+    let names: Vec<&str> = cases.iter().map(|c| c.name).collect();
+    cache::hash(&[variant.source, &variant.needs.join(" "), &names.join(" ")])
+}
+
+/// The checker of the program: runs telling cases of the variant against the reference. Blocks on the device: not for
+/// browsers, which await [`check::check`] themselves.
+///
+/// # Errors
+/// What is wrong, in one line.
+pub fn self_test(device: &Device, kernel: &'static Kernel, variant: &'static Variant) -> Result<(), String> {
+    let found = ENTRIES.iter().find(|e| e.name == kernel.name);
+    let cases = found.map_or_else(Vec::new, |entry| telling(entry, variant));
+    if cases.is_empty() {
+        return Err("no case runs it".to_owned());
+    }
+    for (entry, case) in cases {
+        let outcome = block_on(check::check(device, entry, case, Some(variant.name), SEED));
+        if let Some(failure) = outcome.map_err(|e| e.to_string())?.failure {
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+/// The cases [`self_test`] runs for a variant; empty when none dispatches it.
+#[must_use]
+pub fn telling(entry: &'static Entry, variant: &Variant) -> Vec<(&'static Entry, &'static Case)> {
+    let label = format!("{}.{}", entry.name, variant.name);
+    let mut cases: Vec<(usize, &'static Case)> =
+        entry.cases.iter().map(|case| ((entry.work)(&case.args()).ops, case)).collect();
+    // The largest within the budget first; where there is none, the smallest.
+    cases.sort_by_key(|(ops, _)| if *ops <= BUDGET { BUDGET - ops } else { *ops });
+    let dispatches = |case: &Case| check::labels(entry, case, variant.name).is_ok_and(|labels| labels.contains(&label));
+    let within = cases.iter().take_while(|(ops, _)| *ops <= BUDGET).filter(|(_, case)| dispatches(case)).take(CASES);
+    let mut chosen: Vec<_> = within.map(|(_, case)| (entry, *case)).collect();
+    if chosen.is_empty() {
+        chosen.extend(cases.iter().find(|(_, case)| dispatches(case)).map(|(_, case)| (entry, *case)));
+    }
+    chosen
+}

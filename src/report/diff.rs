@@ -1,0 +1,29 @@
+//! What `wgquant diff` found.
+
+use serde::Serialize;
+
+use crate::eval::{Judgement, OpError};
+
+/// One prompt through two configurations.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiffReport {
+    /// The run that was judged: model and device.
+    pub run: String,
+    /// What it was judged by: model and device, or a file.
+    pub against: String,
+    /// Tokens of the prompt; one decode step follows them.
+    pub tokens: usize,
+    /// The first op whose own error passes its tolerance.
+    pub culprit: Option<OpError>,
+    /// Every op compared, in the order of execution.
+    pub ops: Vec<OpError>,
+}
+
+impl DiffReport {
+    /// Sums up; the first failed op is the culprit.
+    #[must_use]
+    pub fn new(run: String, against: String, tokens: usize, ops: Vec<OpError>) -> Self {
+        let culprit = ops.iter().find(|op| op.verdict == Judgement::Failed).cloned();
+        Self { run, against, tokens, culprit, ops }
+    }
+}

@@ -1,0 +1,45 @@
+//! Looking at what each op of a pass gives. Costs nothing where nobody looks.
+
+use crate::error::Result;
+use crate::gpu::{DeviceTensor, Plan};
+
+/// Sees a named tensor as soon as the plan has computed it.
+pub(super) type Look<'a> = dyn FnMut(&mut Plan, String, &DeviceTensor) -> Result<()> + 'a;
+
+/// Whoever looks at a pass, and the block it is in.
+pub(super) struct Taps<'a> {
+    look: Option<&'a mut Look<'a>>,
+    /// `Some` within a block.
+    layer: Option<usize>,
+}
+
+impl<'a> Taps<'a> {
+    /// Nobody looks.
+    pub(super) fn none() -> Self {
+        Self { look: None, layer: None }
+    }
+
+    /// `look` sees everything.
+    pub(super) fn new(look: &'a mut Look<'a>) -> Self {
+        Self { look: Some(look), layer: None }
+    }
+
+    /// The stream entering block `layer`, or leaving the last: `hidden.{layer}`.
+    pub(super) fn stream(&mut self, plan: &mut Plan, layer: usize, tensor: &DeviceTensor) -> Result<()> {
+        self.layer = Some(layer);
+        self.look.as_mut().map_or(Ok(()), |look| look(plan, format!("hidden.{layer}"), tensor))
+    }
+
+    /// What an op gives: `layer.{i}.{op}` within block i, else `{op}`.
+    pub(super) fn op(&mut self, plan: &mut Plan, op: &'static str, tensor: &DeviceTensor) -> Result<()> {
+        let Some(look) = &mut self.look else { return Ok(()) };
+        let name = self.layer.map_or_else(|| op.to_owned(), |i| format!("layer.{i}.{op}"));
+        look(plan, name, tensor)
+    }
+
+    /// What an op behind the blocks gives: `{op}`.
+    pub(super) fn end(&mut self, plan: &mut Plan, op: &'static str, tensor: &DeviceTensor) -> Result<()> {
+        self.layer = None;
+        self.op(plan, op, tensor)
+    }
+}

@@ -1,0 +1,172 @@
+//! A planted fault is named exactly; what is right passes.
+
+use std::path::Path;
+
+use pollster::block_on;
+use wgquant::eval::{Activations, Between, Judgement, OpError, diff, record};
+use wgquant::gpu::Device;
+use wgquant::model::{Linear, Mixer, Model, ModelFile};
+use wgquant::runtime::{Engine, EngineOptions, Tap};
+use wgquant::tensor::Tensor;
+
+use crate::common;
+
+const TOKENS: [u32; 9] = [1, 20, 300, 7, 1900, 5, 64, 20, 33];
+
+fn nano() -> Model {
+    Model::load(&ModelFile::open(&common::nano()).unwrap()).unwrap()
+}
+
+fn engine(device: &Device, model: &Model) -> Engine {
+    Engine::new(device, model, EngineOptions { context: 64, ..Default::default() }).unwrap()
+}
+
+fn against(device: &Device, model: &Model, reference: &Model) -> Vec<OpError> {
+    let (taps, next) = block_on(record(&mut engine(&Device::Cpu, reference), &TOKENS, None, &[])).unwrap();
+    block_on(diff(&mut engine(device, model), &TOKENS, next, &taps, Between::Devices, None)).unwrap()
+}
+
+fn failed(ops: &[OpError]) -> Vec<(&'static str, Option<usize>, &str)> {
+    let wrong = ops.iter().filter(|op| op.verdict == Judgement::Failed);
+    wrong.map(|op| (op.step, op.layer, op.op.as_str())).collect()
+}
+
+fn scaled(linear: &mut Linear, by: f32) {
+    let Linear::Float(tensor) = linear else { panic!("nano is not quantized") };
+    let values: Vec<f32> = tensor.to_f32().unwrap().iter().map(|v| v * by).collect();
+    *tensor = Tensor::from_f32(tensor.shape, &values);
+}
+
+#[test]
+fn gpu_agrees_with_the_reference_op_by_op() {
+    let model = nano();
+    let ops = against(&common::gpu(), &model, &model);
+    assert_eq!(failed(&ops), []);
+    for op in ["embed", "norm", "in_proj", "conv", "scan", "gated_norm", "out_proj", "q_proj", "attention", "up_proj"] {
+        for step in ["prefill", "decode"] {
+            assert!(ops.iter().any(|o| o.op == op && o.step == step), "{step} {op}");
+        }
+    }
+}
+
+/// Everything behind a fault carries it, but only the faulty op is named.
+#[test]
+fn one_heads_d_is_named_as_the_scan_of_its_layer() {
+    let (good, mut bad) = (nano(), nano());
+    let Mixer::Mamba2(m) = &mut bad.layers[2].mixer else { panic!("layer 2 is Mamba-2") };
+    m.d[5] += 0.05;
+    let ops = against(&Device::Cpu, &bad, &good);
+    assert_eq!(failed(&ops), [("prefill", Some(2), "scan"), ("decode", Some(2), "scan")]);
+    let logits = ops.iter().find(|op| op.op == "logits").unwrap();
+    assert!(logits.carried_nmse > 1e-8 && logits.nmse < 1e-12, "{logits:?}");
+}
+
+#[test]
+fn scaled_weights_are_named() {
+    type Plant = fn(&mut Model);
+    let faults: [(Plant, usize, &str); 5] = [
+        (
+            |m| {
+                if let Mixer::Mamba2(x) = &mut m.layers[0].mixer {
+                    scaled(&mut x.out_proj, 1.001)
+                }
+            },
+            0,
+            "out_proj",
+        ),
+        (
+            |m| {
+                if let Mixer::Mamba2(x) = &mut m.layers[5].mixer {
+                    x.conv_bias[7] += 0.1
+                }
+            },
+            5,
+            "conv",
+        ),
+        (
+            |m| {
+                if let Mixer::Attention(x) = &mut m.layers[3].mixer {
+                    scaled(&mut x.k_proj, 1.001)
+                }
+            },
+            3,
+            "k_proj",
+        ),
+        (
+            |m| {
+                if let Mixer::Mlp(x) = &mut m.layers[8].mixer {
+                    scaled(&mut x.down_proj, 1.001)
+                }
+            },
+            8,
+            "down_proj",
+        ),
+        (|m| m.layers[4].norm[9] *= 1.01, 4, "norm"),
+    ];
+    let good = nano();
+    for (plant, layer, op) in faults {
+        let mut bad = nano();
+        plant(&mut bad);
+        let ops = against(&Device::Cpu, &bad, &good);
+        assert_eq!(failed(&ops), [("prefill", Some(layer), op), ("decode", Some(layer), op)]);
+    }
+}
+
+#[test]
+fn nan_is_a_fault() {
+    let (good, mut bad) = (nano(), nano());
+    bad.norm_f[3] = f32::NAN;
+    assert_eq!(failed(&against(&Device::Cpu, &bad, &good))[0], ("prefill", None, "norm_f"));
+}
+
+#[test]
+fn another_implementations_activations() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nano_golden.safetensors");
+    let golden = Activations::read(&path, None).unwrap();
+    let tokens = golden.tokens.clone().unwrap();
+    assert_eq!((tokens.len(), golden.taps.len()), (21, 12));
+    let judge = |model: &Model| {
+        block_on(diff(&mut engine(&common::gpu(), model), &tokens, 0, &golden.taps, Between::Devices, None)).unwrap()
+    };
+    let ops = judge(&nano());
+    assert_eq!((ops.len(), failed(&ops)), (12, vec![]));
+    let mut bad = nano();
+    let Mixer::Mamba2(m) = &mut bad.layers[5].mixer else { panic!("layer 5 is Mamba-2") };
+    m.d[0] += 0.5;
+    assert_eq!(failed(&judge(&bad)), [("prefill", Some(5), "block")]);
+    let second = Activations::read(&path, None).map(|_| ()).and_then(|()| Activations::read(&path, Some(&[1, 2])));
+    assert!(second.unwrap_err().to_string().contains("another prompt"));
+}
+
+#[test]
+fn written_activations_are_read_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("a.safetensors");
+    let (mut taps, next) = block_on(record(&mut engine(&Device::Cpu, &nano()), &TOKENS, None, &[])).unwrap();
+    let written = Activations { tokens: Some(TOKENS.to_vec()), next: Some(next), taps: taps.clone() };
+    written.write(&path).unwrap();
+    let mut read = Activations::read(&path, Some(&TOKENS)).unwrap();
+    read.taps.sort_by(|a, b| a.name.cmp(&b.name));
+    taps.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!((read.tokens.as_deref(), read.next), (Some(&TOKENS[..]), Some(next)));
+    assert_eq!(read.taps, taps);
+}
+
+#[test]
+fn wrong_shapes_and_names_are_refused() {
+    let tap = |name: &str, n: usize| Tap { name: name.to_owned(), shape: [1, n].into(), values: vec![0.5; n] };
+    let judge = |taps: &[Tap]| {
+        let model = nano();
+        block_on(diff(&mut engine(&Device::Cpu, &model), &TOKENS, 1, taps, Between::Devices, None))
+    };
+    let wrong = judge(&[tap("hidden.3", 5)]).unwrap_err().to_string();
+    assert!(wrong.contains("`hidden.3`") && wrong.contains("[1, 5]") && wrong.contains("[9, 128]"), "{wrong}");
+    assert!(judge(&[tap("layer.0.nonsense", 5)]).unwrap_err().to_string().contains("no name in common"));
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("b.safetensors");
+    std::fs::write(&path, b"not safetensors").unwrap();
+    assert!(Activations::read(&path, None).unwrap_err().to_string().contains("no safetensors file"));
+    let other = Activations { tokens: None, next: None, taps: vec![tap("weights", 4)] };
+    other.write(&path).unwrap();
+    assert!(Activations::read(&path, None).unwrap_err().to_string().contains("holds no activations"));
+}

@@ -1,0 +1,167 @@
+//! Self-test before trust: what is checked, what is kept, what replaces a variant that fails.
+
+use pollster::block_on;
+use wgquant::gpu::{Device, DeviceChoice, Need};
+use wgquant::kernels::trust::{Cache, Trusted, ensure, self_test, telling};
+use wgquant::kernels::{ENTRIES, rms_norm};
+use wgquant::model::ModelFile;
+use wgquant::quantize::QUANTIZER;
+use wgquant::runtime::{Engine, EngineOptions};
+use wgquant::shaders::KERNELS;
+use wgquant::tensor::DType;
+
+use crate::common;
+
+/// A device of its own: what is distrusted must not show in other tests.
+fn gpu() -> Device {
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).unwrap()
+}
+
+const NEEDS: [Need; 2] =
+    [Need { kernel: "rms_norm", format: None }, Need { kernel: "matmul_f32", format: Some("w_bf16") }];
+
+fn counts(t: &Trusted) -> (usize, usize, usize) {
+    (t.checked, t.cached, t.distrusted.len())
+}
+
+#[test]
+fn every_variant_has_a_telling_case() {
+    for kernel in KERNELS {
+        let entry = ENTRIES.iter().find(|e| e.name == kernel.name).unwrap();
+        for variant in kernel.variants {
+            assert!(!telling(entry, variant).is_empty(), "{}.{} has no case", kernel.name, variant.name);
+        }
+    }
+}
+
+#[test]
+fn what_nano_and_the_quantizer_need_passes_here() {
+    let device = gpu();
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let mut needs =
+        Engine::new(&device, &file, EngineOptions { context: 64, ..Default::default() }).unwrap().needs().unwrap();
+    for kernel in ["embed", "chunk_scan", "selective_state_update", "matvec_f32", "matmul_f32", "argmax", "sample"] {
+        assert!(needs.iter().any(|n| n.kernel == kernel), "{kernel} is not among {needs:?}");
+    }
+    needs.extend(QUANTIZER);
+    let done = ensure(&device, &needs, &Cache::none(), &mut self_test).unwrap();
+    assert_eq!(counts(&done), (needs.len(), 0, 0));
+    // Asked again in this process, nothing is to do, cache or not.
+    assert_eq!(counts(&ensure(&device, &needs, &Cache::none(), &mut self_test).unwrap()), (0, 0, 0));
+}
+
+#[test]
+fn the_reference_needs_no_check() {
+    let mut never = |_: &Device, _, _| panic!("checked");
+    assert_eq!(counts(&ensure(&Device::Cpu, &NEEDS, &Cache::none(), &mut never).unwrap()), (0, 0, 0));
+}
+
+#[test]
+fn passes_are_kept_and_failures_are_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let cache = Cache::at(temp.path().join("new/dir"));
+    let device = gpu();
+    assert_eq!(counts(&ensure(&device, &NEEDS, &cache, &mut |_, _, _| Ok(())).unwrap()), (2, 0, 0));
+    let mut never = |_: &Device, _, _| panic!("checked though it had passed");
+    assert_eq!(counts(&ensure(&gpu(), &NEEDS, &cache, &mut never).unwrap()), (0, 2, 0));
+
+    // Another shader of that name, as after an update of the program.
+    let path = cache.file(device.gpu().unwrap()).unwrap();
+    let mut file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    file["passed"]["rms_norm.base"] = "0123".into();
+    std::fs::write(&path, file.to_string()).unwrap();
+    assert_eq!(counts(&ensure(&gpu(), &NEEDS, &cache, &mut |_, _, _| Ok(())).unwrap()), (1, 1, 0));
+
+    // Another driver, or a damaged file: everything is checked again.
+    for text in [file.to_string().replace("\"driver_info\":\"", "\"driver_info\":\"older "), "{".to_owned()] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(counts(&ensure(&gpu(), &NEEDS, &cache, &mut |_, _, _| Ok(())).unwrap()), (2, 0, 0));
+    }
+
+    // Fails once, and is found again by the next.
+    let fresh = Cache::at(temp.path().join("fails"));
+    let mut fails = |_: &Device, _, _| Err("wrong".to_owned());
+    for _ in 0..2 {
+        ensure(&gpu(), &NEEDS, &fresh, &mut fails).unwrap_err();
+    }
+    assert_eq!(counts(&ensure(&gpu(), &NEEDS, &fresh, &mut |_, _, _| Ok(())).unwrap()), (2, 0, 0));
+}
+
+#[test]
+fn capabilities_have_a_file_each() {
+    let cache = Cache::at("unused");
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    let of = |caps| {
+        let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some(caps))).unwrap();
+        cache.file(device.gpu().unwrap()).unwrap()
+    };
+    assert_ne!(of("baseline"), of("packed_dot"));
+    assert_eq!(of("baseline"), of("baseline"));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_no_failure() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    for _ in 0..2 {
+        assert_eq!(counts(&ensure(&gpu(), &NEEDS, &Cache::at(&file), &mut |_, _, _| Ok(())).unwrap()), (2, 0, 0));
+    }
+}
+
+#[test]
+fn refuses_when_no_variant_passes() {
+    let device = gpu();
+    let fail = ensure(&device, &NEEDS, &Cache::none(), &mut |_, _, _| Err("NMSE 1.0".to_owned()));
+    let line = fail.unwrap_err().to_string();
+    let gpu = device.gpu().unwrap();
+    for part in [&gpu.adapter.name, &gpu.adapter.driver_info, "`rms_norm`", "NMSE 1.0", "--device cpu", "--trust-gpu"] {
+        assert!(line.contains(part), "`{part}` is not in: {line}");
+    }
+    // And stays refused in this process.
+    ensure(&device, &NEEDS, &Cache::none(), &mut |_, _, _| Ok(())).unwrap_err();
+}
+
+/// Where a kernel has a variant for this adapter's capabilities, the one before it takes its place.
+#[test]
+fn the_next_best_takes_the_place_of_one_that_fails() {
+    let device = gpu();
+    let caps = device.gpu().unwrap().caps;
+    let able = |needs: &[&str]| needs.iter().all(|n| caps.has(n));
+    for kernel in KERNELS {
+        let variants = kernel.variants;
+        for best in variants.iter().filter(|v| !v.needs.is_empty() && able(v.needs)) {
+            if variants.iter().filter(|v| v.format == best.format && able(v.needs)).count() < 2 {
+                continue;
+            }
+            let need = Need { kernel: kernel.name, format: best.format };
+            let done = ensure(&gpu(), &[need], &Cache::none(), &mut |_, _, v| {
+                if v.needs.is_empty() { Ok(()) } else { Err("wrong".to_owned()) }
+            });
+            let distrusted = done.unwrap().distrusted;
+            assert!(distrusted.contains(&format!("{}.{}", kernel.name, best.name)), "{distrusted:?}");
+        }
+    }
+}
+
+/// Plans follow: a distrusted variant is left for another, and where there is none the plan says what it runs.
+#[test]
+fn plans_avoid_what_is_distrusted() {
+    let device = gpu();
+    let label = |device: &Device| {
+        let mut plan = wgquant::gpu::Plan::new(device);
+        let x = device.alloc(DType::F32, [2, 8]).unwrap();
+        let weight = device.alloc(DType::F32, [8]).unwrap();
+        let out = device.alloc(DType::F32, [2, 8]).unwrap();
+        rms_norm(&mut plan, &x, &weight, &out, 1e-5).unwrap();
+        plan.labels().next().unwrap()
+    };
+    let kernel = KERNELS.iter().find(|k| k.name == "rms_norm").unwrap();
+    let best = label(&device);
+    let name = kernel.variants.iter().find(|v| best == format!("rms_norm.{}", v.name)).unwrap().name;
+    device.gpu().unwrap().set_trust("rms_norm", name, false);
+    let gpu = device.gpu().unwrap();
+    let others = kernel.variants.iter().filter(|v| v.name != name && v.needs.iter().all(|n| gpu.caps.has(n))).count();
+    assert_eq!(label(&device) != best, others > 0);
+}
