@@ -145,7 +145,7 @@ pub struct Gpu {
     /// Its capabilities after masking.
     pub caps: Caps,
     /// Variants that were checked, by kernel and name: true for those to be trusted.
-    checked: Cache<(&'static str, &'static str), bool>,
+    pub(super) checked: Cache<(&'static str, &'static str), bool>,
 }
 
 impl fmt::Debug for Gpu {
@@ -420,19 +420,6 @@ pub(crate) fn check_limit(adapter: &str, what: &str, need: u64, have: u64) -> Re
 }
 
 impl Gpu {
-    /// Was this variant found right (true) or wrong here? `None` before it was checked.
-    #[must_use]
-    pub fn trusts(&self, kernel: &'static str, variant: &'static str) -> Option<bool> {
-        let checked = self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        checked.get(&(kernel, variant)).copied()
-    }
-
-    /// Notes that a variant was found right or wrong here. Plans made later avoid those found wrong.
-    pub fn set_trust(&self, kernel: &'static str, variant: &'static str, right: bool) {
-        let mut checked = self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        checked.insert((kernel, variant), right);
-    }
-
     /// A storage buffer of `count` words, with `words` in it or zeros.
     fn buffer(&self, count: usize, words: Option<&[u32]>) -> Result<wgpu::Buffer> {
         let size = (count.max(1) * 4) as u64;
