@@ -16,7 +16,6 @@ fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-mod matmul;
 pub mod absmax;
 pub mod argmax;
 pub mod attention;
@@ -33,6 +32,7 @@ pub mod fma_peak;
 pub mod hadamard;
 pub mod hadamard_mix;
 pub mod kv_append;
+mod matmul;
 pub mod matmul_f32;
 pub mod matmul_w4a16;
 pub mod matmul_w4a8;

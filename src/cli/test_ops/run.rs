@@ -27,6 +27,7 @@ pub(super) fn probe(cases: &Cases) -> Result<Ready> {
 /// Runs everything that the filters choose.
 pub(super) fn run(cases: &Cases, perf: bool) -> Result<ResultFile> {
     let start = Instant::now();
+    cases.filter.kernels()?; // a mistyped name is told before a device is opened
     let ready = probe(cases)?;
     let mut file = ready.file;
     if file.adapter.device_type == "Cpu" && file.adapter.backend != "cpu" {
