@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all their own set-up on a fresh Debian or Ubuntu with a Rust toolchain.
 
-.PHONY: demo test driver lint clean
+.PHONY: demo test driver lint clean browser browser-test
 
 # Vulkan comes from the GPU's own driver. Where there is none, Mesa's software driver serves.
 driver:
@@ -18,6 +18,15 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# The page of examples/browser, on http://localhost:8123. Needs the wasm32-unknown-unknown target; see the script.
+browser:
+	@sh scripts/browser-build.sh
+	@./target/browser/tool/debug/wgquant-browser-tool serve target/browser/site
+
+# The page in headless Chromium. Not part of `test`: few machines have a wasm toolchain and a Chromium.
+browser-test:
+	@sh scripts/browser-test.sh
 
 clean:
 	cargo clean

@@ -11,6 +11,7 @@ mod memory;
 mod names;
 mod scheme;
 mod scheme_json;
+#[cfg(not(target_arch = "wasm32"))]
 mod write;
 
 pub use config::{Block, ModelConfig, ModelType};
@@ -18,6 +19,7 @@ pub use file::ModelFile;
 pub use layers::{Attention, Group, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation, QuantizedLinear, dequantize};
 pub use memory::Model;
 pub use names::{Expected, Names, Role};
+#[cfg(not(target_arch = "wasm32"))]
 pub use write::{Summary, WriteOptions, write_model};
 
 use crate::error::Result;
