@@ -19,7 +19,7 @@ fi
 
 # Each run has its own profile. Without --enable-unsafe-webgpu a software adapter is not offered.
 flags="--headless=new --no-sandbox --no-first-run --disable-background-networking --disable-component-update
-    --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-unsafe-webgpu --window-size=1100,1900"
+    --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-unsafe-webgpu --window-size=1100,2160"
 profile=$(mktemp -d)
 trap 'kill $server $browser 2>/dev/null || true; rm -rf "$profile"' EXIT INT TERM
 server= browser=

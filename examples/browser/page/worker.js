@@ -20,7 +20,7 @@ async function browser() {
 async function work() {
   const started = performance.now();
   const about = await browser();
-  await init();
+  await init({ module_or_path: new URL("wgquant_browser_bg.wasm", import.meta.url) });
   const session = await Session.open(JSON.stringify(about));
   say("adapter", JSON.parse(session.adapter()));
   say("kernels", JSON.parse(session.kernels()));
