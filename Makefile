@@ -3,7 +3,7 @@
 # Without a display, Mesa's device-select layer complains on every start.
 export NODEVICE_SELECT = 1
 
-.PHONY: demo test driver lint clean
+.PHONY: demo test driver lint clean browser browser-test
 
 # Vulkan comes from the GPU's own driver. Where there is none, Mesa's software driver serves.
 driver:
@@ -21,6 +21,15 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# The page of examples/browser, on http://localhost:8123. Needs the wasm32-unknown-unknown target; see the script.
+browser:
+	@sh scripts/browser-build.sh
+	@./target/browser/tool/debug/wgquant-browser-tool serve target/browser/site
+
+# The page in headless Chromium. Not part of `test`: few machines have a wasm toolchain and a Chromium.
+browser-test:
+	@sh scripts/browser-test.sh
 
 clean:
 	cargo clean

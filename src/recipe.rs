@@ -1,16 +1,18 @@
 //! What to do with a model, and the whole pipeline: read → rewrite → quantize → write.
 
-use std::path::Path;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Device;
-use crate::model::{
-    Layer, Linear, ModelConfig, ModelFile, ModelSource, OnlineRotation, Summary, WriteOptions, write_model,
-};
+use crate::model::{Model, ModelSource};
 use crate::quantize::{Scheme, quantize_embedding, quantize_head, quantize_layer};
 use crate::transform::{Transform, Transformed};
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::{Quantized, quantize};
 
 /// Name of the recipe in the output directory.
 pub const RECIPE_FILE: &str = "wgquant_recipe.toml";
@@ -25,81 +27,22 @@ pub struct Recipe {
     pub transform: Transform,
 }
 
-/// A model quantized layer by layer as it is read. Blocks on the device: not for browsers, which await
-/// [`quantize_layer`] themselves.
-pub struct Quantized<'a> {
-    source: Transformed<'a>,
-    device: Device,
-    scheme: Scheme,
-    progress: &'a (dyn Fn(usize) + Sync),
-}
-
-impl<'a> Quantized<'a> {
-    /// Prepares; `progress` is called with the number of layers done.
+impl Recipe {
+    /// The whole quantized model, in memory: for models that fit there, and for browsers, where nothing may block.
+    /// `progress` is called with the number of layers done.
     ///
     /// # Errors
-    /// As [`Transformed::new`].
-    pub fn new(
-        source: &'a dyn ModelSource,
-        recipe: &Recipe,
-        device: &Device,
-        progress: &'a (dyn Fn(usize) + Sync),
-    ) -> Result<Self> {
-        let source = Transformed::new(source, recipe.transform)?;
-        Ok(Self { source, device: device.clone(), scheme: recipe.scheme, progress })
+    /// As [`Transformed::new`] and [`crate::quantize::quantize_linear`].
+    pub async fn apply(&self, source: &dyn ModelSource, device: &Device, progress: impl Fn(usize)) -> Result<Model> {
+        let source = Transformed::new(source, self.transform)?;
+        let config = source.config().clone();
+        let embedding = quantize_embedding(device, source.embedding()?, config.tied, &self.scheme).await?;
+        let mut layers = Vec::with_capacity(config.blocks.len());
+        for index in 0..config.blocks.len() {
+            layers.push(quantize_layer(device, source.layer(index)?, &self.scheme).await?);
+            progress(index + 1);
+        }
+        let head = quantize_head(device, source.head()?, &self.scheme).await?;
+        Ok(Model { rotation: source.rotation(), embedding, layers, norm_f: source.norm_f()?, head, config })
     }
-}
-
-impl ModelSource for Quantized<'_> {
-    fn config(&self) -> &ModelConfig {
-        self.source.config()
-    }
-
-    fn rotation(&self) -> OnlineRotation {
-        self.source.rotation()
-    }
-
-    fn embedding(&self) -> Result<Linear> {
-        let tied = self.source.config().tied;
-        pollster::block_on(quantize_embedding(&self.device, self.source.embedding()?, tied, &self.scheme))
-    }
-
-    fn layer(&self, index: usize) -> Result<Layer> {
-        let layer = pollster::block_on(quantize_layer(&self.device, self.source.layer(index)?, &self.scheme))?;
-        (self.progress)(index + 1);
-        Ok(layer)
-    }
-
-    fn norm_f(&self) -> Result<Vec<f32>> {
-        self.source.norm_f()
-    }
-
-    fn head(&self) -> Result<Option<Linear>> {
-        pollster::block_on(quantize_head(&self.device, self.source.head()?, &self.scheme))
-    }
-}
-
-/// Quantizes the model in `file` into the new directory `out`, layer by layer.
-///
-/// # Errors
-/// [`Error::Argument`] for a model that is quantized already, and whatever reading, the device and writing give;
-/// nothing is at `out` then.
-pub fn quantize(
-    file: &ModelFile,
-    recipe: &Recipe,
-    device: &Device,
-    out: &Path,
-    progress: &(dyn Fn(usize) + Sync),
-) -> Result<Summary> {
-    if file.is_quantized() {
-        return Err(Error::argument(
-            format!("{}", file.checkpoint().dir().display()),
-            "is quantized already; start from the original checkpoint",
-        ));
-    }
-    let model = Quantized::new(file, recipe, device, progress)?;
-    let text = toml::to_string(recipe).map_err(|e| Error::argument("recipe", e.to_string()))?;
-    let mut options = WriteOptions::like(file)?;
-    options.files.push((RECIPE_FILE.to_owned(), text));
-    write_model(file.checkpoint().config(), &model, out, &options)
 }

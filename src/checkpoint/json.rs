@@ -25,7 +25,12 @@ pub fn read_json(path: &Path) -> Result<Value> {
     if text.len() as u64 > MAX_JSON_BYTES {
         return Err(Error::bad(path, format!("is larger than {} MiB; not a configuration", MAX_JSON_BYTES >> 20)));
     }
-    serde_json::from_str(&without_python_numbers(&text)).map_err(|e| Error::bad(path, format!("is not JSON: {e}")))
+    parse_json(path, &text)
+}
+
+/// As [`read_json`], for text that is in memory; `path` is its name in messages.
+pub(super) fn parse_json(path: &Path, text: &str) -> Result<Value> {
+    serde_json::from_str(&without_python_numbers(text)).map_err(|e| Error::bad(path, format!("is not JSON: {e}")))
 }
 
 /// Replaces `Infinity` and `NaN` wherever they stand outside a string.

@@ -6,12 +6,14 @@ mod json;
 mod packed;
 mod reader;
 mod shards;
+#[cfg(not(target_arch = "wasm32"))]
 mod writer;
 
 pub use json::read_json;
 pub use packed::{pack_bits, packed_words, unpack_bits};
 pub use reader::Checkpoint;
 pub use shards::{StoredType, TensorInfo};
+#[cfg(not(target_arch = "wasm32"))]
 pub use writer::{CheckpointWriter, DEFAULT_SHARD_BYTES, MANIFEST, Written};
 
 /// Lower-case hexadecimal, as `sha256sum` prints it.

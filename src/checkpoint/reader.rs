@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::json::read_json;
-use super::shards::{self, Entry, Shard, StoredType, TensorInfo};
+use super::json::{parse_json, read_json};
+use super::shards::{self, Data, Entry, Shard, StoredType, TensorInfo};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -28,7 +28,7 @@ const SIBLINGS: [&str; 9] = [
 /// Elements looked at together for NaN and infinity: enough to vectorise, small enough to stay in cache.
 const SCAN: usize = 4096;
 
-/// A model directory: its `config.json` and its tensors, memory-mapped.
+/// A model directory: its `config.json` and its tensors, memory-mapped. Or the same in memory.
 ///
 /// Everything the files claim is checked on opening: that shards are there, whole, inside the directory, and hold
 /// each tensor once. Values are checked when read.
@@ -58,6 +58,21 @@ impl Checkpoint {
         let config = read_json(&config)?;
         let (shards, entries) = shards::open_all(dir)?;
         Ok(Self { dir: dir.to_owned(), config, shards, entries })
+    }
+
+    /// A model that is in memory: the text of its `config.json` and the bytes of its one `model.safetensors`,
+    /// fetched by a page for instance. `name` stands for the directory in messages. There is no file, so
+    /// [`Checkpoint::sibling_files`] gives none and [`Checkpoint::fingerprint`] fails.
+    ///
+    /// # Errors
+    /// [`Error::BadCheckpoint`] naming the part.
+    pub fn from_bytes(name: &str, config: &str, weights: Vec<u8>) -> Result<Self> {
+        let dir = PathBuf::from(name);
+        let config = parse_json(&dir.join("config.json"), config)?;
+        let (mut shards, mut entries) = (Vec::new(), BTreeMap::new());
+        let shard = Shard { path: dir.join("model.safetensors"), data: Data::Held(weights) };
+        shards::add(shard, &mut shards, &mut entries)?;
+        Ok(Self { dir, config, shards, entries })
     }
 
     /// The directory.
@@ -167,7 +182,7 @@ impl Checkpoint {
             (name, json!({ "bytes": bytes.len(), "sha256": super::hex(&Sha256::digest(bytes)) }))
         };
         let mut files = vec![entry(&config, &text)];
-        files.par_extend(self.shards.par_iter().map(|s| entry(&s.path, &s.map)));
+        files.par_extend(self.shards.par_iter().map(|s| entry(&s.path, &s.data)));
         Ok(Value::Object(files.into_iter().collect()))
     }
 
@@ -180,7 +195,8 @@ impl Checkpoint {
         let missing = || Error::MissingTensor { name: name.to_owned(), file: self.dir.clone() };
         let entry = self.entries.get(name).ok_or_else(missing)?;
         let shard = self.shards.get(entry.shard).ok_or_else(missing)?;
-        let bytes = shard.map.get(entry.range.clone()).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
+        let bytes =
+            shard.data.get(entry.range.clone()).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
         Ok((&entry.info, bytes))
     }
 }

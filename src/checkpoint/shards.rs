@@ -1,11 +1,10 @@
 //! Which files make up a checkpoint, and which tensors each file holds. No tensor data is touched here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::ops::Range;
+use std::fs;
+use std::ops::{Deref, Range};
 use std::path::{Component, Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::json::read_json;
@@ -89,11 +88,33 @@ pub(super) struct Entry {
     pub(super) range: Range<usize>,
 }
 
-/// One mapped file.
+/// One weight file.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) path: PathBuf,
-    pub(super) map: Mmap,
+    pub(super) data: Data,
+}
+
+/// Its bytes.
+#[derive(Debug)]
+pub(super) enum Data {
+    /// Mapped from the disk.
+    #[cfg(not(target_arch = "wasm32"))]
+    Mapped(memmap2::Mmap),
+    /// Read or fetched whole.
+    Held(Vec<u8>),
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Mapped(map) => map,
+            Self::Held(bytes) => bytes,
+        }
+    }
 }
 
 /// The index's promise: which file holds which tensor. `None` for a single-file model.
@@ -105,20 +126,27 @@ pub(super) fn open_all(dir: &Path) -> Result<(Vec<Shard>, BTreeMap<String, Entry
     let mut shards: Vec<Shard> = Vec::with_capacity(files.len());
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     for path in files {
-        let map = map(&path)?;
-        for (name, info, range) in header(&path, &map)? {
-            let entry = Entry { info, shard: shards.len(), range };
-            if let Some(other) = entries.insert(name.clone(), entry) {
-                let first = shards.get(other.shard).map_or(path.as_path(), |s| &s.path).display();
-                return Err(Error::bad(&path, format!("tensor `{name}` is also in {first}; delete one of the two")));
-            }
-        }
-        shards.push(Shard { path, map });
+        let data = map(&path)?;
+        add(Shard { path, data }, &mut shards, &mut entries)?;
     }
     if let Some((index, map)) = weight_map {
         check_index(&index, &map, &shards, &entries)?;
     }
     Ok((shards, entries))
+}
+
+/// Lists the tensors of one more shard.
+pub(super) fn add(shard: Shard, shards: &mut Vec<Shard>, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
+    let path = &shard.path;
+    for (name, info, range) in header(path, &shard.data)? {
+        let entry = Entry { info, shard: shards.len(), range };
+        if let Some(other) = entries.insert(name.clone(), entry) {
+            let first = shards.get(other.shard).map_or(path.as_path(), |s| &s.path).display();
+            return Err(Error::bad(path, format!("tensor `{name}` is also in {first}; delete one of the two")));
+        }
+    }
+    shards.push(shard);
+    Ok(())
 }
 
 /// The model files of `dir`.
@@ -180,19 +208,25 @@ fn inside(dir: &Path, name: &str, source: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+#[cfg(not(target_arch = "wasm32"))]
+fn map(path: &Path) -> Result<Data> {
+    let file = fs::File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the mapping is read-only and private to this process. Should another process truncate the file while
     // it is mapped, reads fault; every memory-mapping reader of model files accepts that, and a copy of a model may
     // not fit in memory.
     #[allow(unsafe_code, reason = "mapping a file is unsafe because another process may change it")]
-    unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))
+    unsafe { memmap2::Mmap::map(&file) }.map(Data::Mapped).map_err(|e| Error::io(path, e))
+}
+
+#[cfg(target_arch = "wasm32")]
+fn map(path: &Path) -> Result<Data> {
+    fs::read(path).map(Data::Held).map_err(|e| Error::io(path, e))
 }
 
 /// Names, types, shapes and byte ranges of a shard's tensors, checked against the file's length.
-fn header(path: &Path, map: &Mmap) -> Result<Vec<(String, TensorInfo, Range<usize>)>> {
-    let (header, metadata) = SafeTensors::read_metadata(map).map_err(|e| {
-        let bytes = map.len();
+fn header(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorInfo, Range<usize>)>> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
+        let bytes = bytes.len();
         Error::bad(path, format!("is truncated or damaged ({bytes} bytes; {e}); download it again"))
     })?;
     let base = 8 + header;

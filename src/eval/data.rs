@@ -25,7 +25,7 @@ impl Windows {
     ) -> Result<Self> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let mut windows = match extension {
-            "npy" => read_npy(path)?,
+            "npy" => parse_npy(path, &std::fs::read(path).map_err(|e| Error::io(path, e))?)?,
             _ => {
                 let tokenizer = tokenizer.ok_or_else(|| {
                     Error::bad(path, "is text, and the model has no tokenizer.json; pass an .npy of token ids")
@@ -34,6 +34,20 @@ impl Windows {
             }
         };
         windows.truncate(limit.unwrap_or(usize::MAX));
+        Self::new(path, windows)
+    }
+
+    /// As [`Windows::read`], of the bytes of an `.npy`; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Windows::read`].
+    pub fn from_npy(name: &str, bytes: &[u8], limit: Option<usize>) -> Result<Self> {
+        let mut windows = parse_npy(Path::new(name), bytes)?;
+        windows.truncate(limit.unwrap_or(usize::MAX));
+        Self::new(Path::new(name), windows)
+    }
+
+    fn new(path: &Path, mut windows: Vec<Vec<u32>>) -> Result<Self> {
         if windows.iter().all(|w| w.len() < 2) {
             return Err(Error::bad(path, "holds no window of at least two tokens"));
         }
@@ -84,10 +98,9 @@ fn tokenize(path: &Path, json_lines: bool, tokenizer: &Tokenizer, bos: Option<u3
     Ok(tokens)
 }
 
-fn read_npy(path: &Path) -> Result<Vec<Vec<u32>>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u32>>> {
     let bad = |e: &dyn std::fmt::Display| Error::bad(path, format!("not a [windows, length] array of u16 or u32: {e}"));
-    let file = npyz::NpyFile::new(&bytes[..]).map_err(|e| bad(&e))?;
+    let file = npyz::NpyFile::new(bytes).map_err(|e| bad(&e))?;
     let &[_, length] = file.shape() else { return Err(bad(&format!("its shape is {:?}", file.shape()))) };
     if file.order() != npyz::Order::C || length == 0 {
         return Err(bad(&"its rows are not contiguous"));

@@ -1,7 +1,12 @@
 //! Perplexity over windows, and two models in lockstep over the same windows.
 
+#[cfg(not(target_arch = "wasm32"))]
+use std::time::Instant;
+
 use rayon::prelude::*;
 use serde::Serialize;
+#[cfg(target_arch = "wasm32")]
+use web_time::Instant;
 
 use super::data::Windows;
 use super::logits::{Scored, kl, score};
@@ -90,7 +95,7 @@ fn score_rows(logits: &[f32], vocab: usize, targets: &[u32]) -> Vec<Scored> {
 /// # Errors
 /// As [`Engine::feed_all`].
 pub async fn perplexity(engine: &mut Engine, windows: &Windows, progress: Progress<'_>) -> Result<Perplexity> {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let vocab = engine.config().vocab_size;
     let mut per_window = Vec::new();
     for (i, window) in windows.0.iter().enumerate() {
@@ -139,10 +144,10 @@ pub async fn compare(
         let mut sum = Pair::default();
         let inputs = &window[..window.len() - 1];
         for (piece, targets) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)) {
-            let start = std::time::Instant::now();
+            let start = Instant::now();
             let p = logits_of(base, piece).await?;
             base_seconds += start.elapsed().as_secs_f64();
-            let start = std::time::Instant::now();
+            let start = Instant::now();
             let q = logits_of(model, piece).await?;
             seconds += start.elapsed().as_secs_f64();
             add_piece(&mut sum, &p, &q, vocab, targets);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::buffer::{DeviceTensor, Storage, row_words};
 use super::caps::Caps;
+use super::errors::Late;
 use super::pipeline::Pipelines;
 use crate::error::{Error, Result};
 use crate::pack::{pack_codes, unpack_codes};
@@ -43,7 +44,7 @@ impl From<&str> for DeviceChoice {
 pub struct AdapterReport {
     /// Name the driver gives.
     pub name: String,
-    /// vulkan, metal, dx12 or gl.
+    /// vulkan, metal, dx12, gl or webgpu.
     pub backend: String,
     /// DiscreteGpu, IntegratedGpu, VirtualGpu, Cpu or Other.
     pub device_type: String,
@@ -140,6 +141,7 @@ pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
+    pub(crate) late: Late,
     /// The adapter.
     pub adapter: AdapterReport,
     /// Its capabilities after masking.
@@ -328,7 +330,8 @@ impl Device {
         Ok(unpack_codes(tensor.dtype.bits(), &words, tensor.shape.cols()))
     }
 
-    /// Waits until all submitted work is done.
+    /// Waits until all submitted work is done. In a browser, where nothing may block, this returns at once:
+    /// use [`Device::finished`].
     ///
     /// # Errors
     /// [`Error::Gpu`] when the device is lost or hangs.
@@ -401,14 +404,9 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         })
         .await
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
-    Ok(Gpu {
-        device,
-        queue,
-        pipelines: Pipelines::new(HashMap::new()),
-        adapter: report,
-        caps,
-        checked: Cache::default(),
-    })
+    let late = Late::listen(&device);
+    let (pipelines, checked) = (Pipelines::new(HashMap::new()), Cache::default());
+    Ok(Gpu { device, queue, pipelines, late, adapter: report, caps, checked })
 }
 
 /// Refuses an adapter that offers less than is needed.
@@ -460,7 +458,9 @@ impl Gpu {
         });
         self.wait()?;
         let failed = |message: String| Error::Gpu { what: "read-back".to_owned(), message };
-        receiver.recv_async().await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let mapped = receiver.recv_async().await.map_err(|e| failed(e.to_string()))?;
+        self.reported()?;
+        mapped.map_err(|e| failed(e.to_string()))?;
         let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
         Ok(view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
@@ -471,28 +471,6 @@ impl Gpu {
             .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) })
             .map(|_| ())
             .map_err(|e| Error::Gpu { what: "waiting for the GPU".to_owned(), message: e.to_string() })
-    }
-
-    /// Runs `make` and turns a validation or out-of-memory error into [`Error::Gpu`].
-    pub(crate) fn checked<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let made = make();
-        let errors = [now(memory.pop()), now(validation.pop())];
-        match errors.into_iter().flatten().next() {
-            None => Ok(made),
-            Some(e) => Err(Error::Gpu { what: what.to_owned(), message: e.to_string() }),
-        }
-    }
-}
-
-/// The result of an error scope. Native wgpu has it at once; a browser has not, and reports it as uncaptured.
-fn now(future: impl Future<Output = Option<wgpu::Error>>) -> Option<wgpu::Error> {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match future.as_mut().poll(&mut context) {
-        std::task::Poll::Ready(error) => error,
-        std::task::Poll::Pending => None,
     }
 }
 

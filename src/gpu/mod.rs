@@ -6,6 +6,7 @@
 mod buffer;
 mod caps;
 mod device;
+mod errors;
 mod pipeline;
 mod plan;
 

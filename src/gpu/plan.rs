@@ -4,6 +4,11 @@
 //! groups. On the CPU a launch is a call of the kernel's reference with the same parameters and bindings.
 
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+#[cfg(not(target_arch = "wasm32"))]
+use std::time::Instant;
+
+#[cfg(target_arch = "wasm32")]
+use web_time::Instant;
 
 use super::buffer::{DeviceTensor, Storage};
 use super::device::{Device, Gpu, lock_read, lock_write};
@@ -393,9 +398,9 @@ impl Recording {
         match &self.device {
             Device::Gpu(gpu) if gpu.adapter.caps.timestamps => gpu.timed(&self.commands).await,
             _ => {
-                let start = std::time::Instant::now();
+                let start = Instant::now();
                 self.run()?;
-                self.device.wait()?;
+                self.device.finished().await?;
                 Ok(start.elapsed().as_secs_f64())
             }
         }

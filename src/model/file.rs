@@ -48,7 +48,14 @@ impl ModelFile {
     /// # Errors
     /// [`Error::UnsupportedModel`], [`Error::BadCheckpoint`], [`Error::MissingTensor`] or [`Error::Io`].
     pub fn open(dir: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir)?;
+        Self::new(Checkpoint::open(dir)?)
+    }
+
+    /// As [`ModelFile::open`], of a checkpoint that is open.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub fn new(checkpoint: Checkpoint) -> Result<Self> {
         let (path, json) = (checkpoint.config_path(), checkpoint.config());
         let config = ModelConfig::from_json(&path, json)?;
         let conv_bias = uses_conv_bias(&path, json)?;

@@ -10,7 +10,9 @@ mod layers;
 mod memory;
 mod names;
 mod scheme;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser reads models and writes none"))]
 mod scheme_json;
+#[cfg(not(target_arch = "wasm32"))]
 mod write;
 
 pub use config::{Block, ModelConfig, ModelType};
@@ -18,6 +20,7 @@ pub use file::ModelFile;
 pub use layers::{Attention, Group, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation, QuantizedLinear, dequantize};
 pub use memory::Model;
 pub use names::{Expected, Names, Role};
+#[cfg(not(target_arch = "wasm32"))]
 pub use write::{Summary, WriteOptions, write_model};
 
 use crate::error::Result;

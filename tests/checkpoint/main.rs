@@ -5,6 +5,7 @@
 mod bad_config;
 mod bad_files;
 mod common;
+mod in_memory;
 mod quantized;
 mod real_models;
 mod round_trip;

@@ -65,6 +65,8 @@ fn the_file_is_what_was_quantized() {
         let memory = Model::load(&Quantized::new(&file, &recipe, &common::gpu(), &progress).unwrap()).unwrap();
         let read = Model::load(&ModelFile::open(&dir).unwrap()).unwrap();
         assert_eq!(read, memory, "{bits}");
+        let awaited = block_on(recipe.apply(&file, &common::gpu(), progress)).unwrap();
+        assert_eq!(awaited, memory, "{bits}");
     }
 }
 

@@ -1,0 +1,70 @@
+#!/bin/sh
+# Builds the page, runs it in headless Chromium, and checks what it posts: every kernel case passes and the
+# quantized models stay close to the original. Writes target/browser/result.json and target/browser/page.png.
+# Needs what browser-build.sh needs, and a Chromium (CHROMIUM=/path names another).
+set -eu
+cd "$(dirname "$0")/.."
+out=$PWD/target/browser
+port=${PORT:-8124}
+seconds=${SECONDS_ALLOWED:-900}
+
+for c in "${CHROMIUM:-}" /usr/lib/chromium/chromium "$(command -v chromium || true)" "$(command -v google-chrome || true)"; do
+    if [ -n "$c" ] && [ -x "$c" ]; then chromium=$c; break; fi
+done
+if [ -z "${chromium:-}" ]; then
+    echo "browser-test: no Chromium; apt-get install chromium, or set CHROMIUM" >&2
+    exit 2
+fi
+[ "${1:-}" = --no-build ] || sh scripts/browser-build.sh
+
+# Each run has its own profile. Without --enable-unsafe-webgpu a software adapter is not offered.
+flags="--headless=new --no-sandbox --no-first-run --disable-background-networking --disable-component-update
+    --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-unsafe-webgpu --window-size=1100,2160"
+profile=$(mktemp -d)
+trap 'kill $server $browser 2>/dev/null || true; rm -rf "$profile"' EXIT INT TERM
+server= browser=
+rm -f "$out/result.json" "$out/page.png"
+"$out/tool/debug/wgquant-browser-tool" serve "$out/site" "$port" "$out/result.json" &
+server=$!
+sleep 1
+# shellcheck disable=SC2086
+"$chromium" $flags --user-data-dir="$profile" --remote-debugging-port=0 \
+    "http://localhost:$port/index.html?report" >"$out/chromium.log" 2>&1 &
+browser=$!
+waited=0
+while kill -0 "$server" 2>/dev/null; do
+    if [ "$waited" -ge "$seconds" ]; then
+        echo "browser-test: no result after $seconds s; see $out/chromium.log" >&2
+        exit 1
+    fi
+    sleep 1
+    waited=$((waited + 1))
+done
+kill "$browser" 2>/dev/null || true
+
+# The same page with the recorded result, for the picture: headless Chromium takes one only of a page that is done.
+cp "$out/result.json" "$out/site/result.json"
+"$out/tool/debug/wgquant-browser-tool" serve "$out/site" "$port" 2>/dev/null &
+server=$!
+sleep 1
+# shellcheck disable=SC2086
+"$chromium" $flags --user-data-dir="$profile/picture" --screenshot="$out/page.png" --virtual-time-budget=5000 \
+    "http://localhost:$port/index.html?show=result.json" >>"$out/chromium.log" 2>&1 || true
+
+# One key a line. KL limits as in tests/pipeline/quantize.rs: twice what is measured natively.
+awk '
+    { gsub(/[",]/, "") }
+    $1 == "error:" { print; bad = 1 }
+    $1 == "failure:" && $2 != "null" { print; bad = 1 }
+    $1 == "status:" { cases++; if ($2 != "pass") bad = 1 }
+    $1 == "name:" { name = $2 }
+    $1 == "mean_kl:" { kl[name] = $2 }
+    END {
+        printf "%d cases, KL W8A8 %s, W4A8 %s\n", cases, kl["W8A8"], kl["W4A8"]
+        if (cases < 200) { print "fewer than 200 cases"; bad = 1 }
+        if (!(kl["W8A8"] > 0 && kl["W8A8"] < 0.01)) { print "KL of W8A8 is not in (0, 0.01)"; bad = 1 }
+        if (!(kl["W4A8"] > 0 && kl["W4A8"] < 0.25)) { print "KL of W4A8 is not in (0, 0.25)"; bad = 1 }
+        exit bad
+    }' "$out/result.json"
+[ -s "$out/page.png" ] || { echo "browser-test: Chromium made no picture" >&2; exit 1; }
+echo "picture: $out/page.png"

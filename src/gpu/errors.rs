@@ -1,0 +1,99 @@
+//! Waiting for a GPU, and wgpu's errors as ours. Natively they are known at once. A browser tells them later, so
+//! there they wait for the next read, which is the first to need what went wrong before.
+
+use super::device::{Device, Gpu};
+use crate::error::{Error, Result};
+
+/// The first error that a browser reported after the call that caused it; always empty natively.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Late(#[cfg(target_arch = "wasm32")] std::sync::Arc<std::sync::Mutex<Option<String>>>);
+
+impl Late {
+    /// Listens to a device that was just opened.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn listen(device: &wgpu::Device) -> Self {
+        let late = Self::default();
+        let keep = late.0.clone();
+        device.on_uncaptured_error(std::sync::Arc::new(move |error: wgpu::Error| {
+            let mut first = keep.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            first.get_or_insert_with(|| error.to_string());
+        }));
+        late
+    }
+
+    /// Nothing to listen to: [`Gpu::checked`] has all errors.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn listen(_: &wgpu::Device) -> Self {
+        Self()
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn take(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Device {
+    /// As [`Device::wait`], everywhere.
+    ///
+    /// # Errors
+    /// As [`Device::wait`].
+    pub async fn finished(&self) -> Result<()> {
+        let Some(gpu) = self.gpu() else { return Ok(()) };
+        let (sender, receiver) = flume::bounded(1);
+        gpu.queue.on_submitted_work_done(move || {
+            // The receiver is gone only if this future was dropped.
+            let _ = sender.send(());
+        });
+        gpu.wait()?;
+        let lost = |e: flume::RecvError| Error::Gpu { what: "waiting for the GPU".to_owned(), message: e.to_string() };
+        receiver.recv_async().await.map_err(lost)?;
+        gpu.reported()
+    }
+}
+
+impl Gpu {
+    /// Runs `make` and turns a validation or out-of-memory error into [`Error::Gpu`]; in a browser the next
+    /// read does.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn checked<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let made = make();
+        let errors = [now(memory.pop()), now(validation.pop())];
+        match errors.into_iter().flatten().next() {
+            None => Ok(made),
+            Some(e) => Err(Error::Gpu { what: what.to_owned(), message: e.to_string() }),
+        }
+    }
+
+    /// Runs `make`. A scope's result would come too late to return; without a scope the error reaches [`Late`].
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn checked<T>(&self, _: &str, make: impl FnOnce() -> T) -> Result<T> {
+        Ok(make())
+    }
+
+    /// Fails with the error that was reported since the last call, if any.
+    pub(crate) fn reported(&self) -> Result<()> {
+        match self.late.take() {
+            None => Ok(()),
+            Some(message) => Err(Error::Gpu { what: "since the last read".to_owned(), message }),
+        }
+    }
+}
+
+/// The result of an error scope, which native wgpu has at once.
+#[cfg(not(target_arch = "wasm32"))]
+fn now(future: impl Future<Output = Option<wgpu::Error>>) -> Option<wgpu::Error> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(error) => error,
+        std::task::Poll::Pending => None,
+    }
+}
