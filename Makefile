@@ -10,8 +10,7 @@ driver:
 	@sh scripts/vulkan-driver.sh
 
 demo: driver
-	cargo build --release --locked
-	./target/release/wgquant demo
+	cargo run --release --locked -- demo
 
 # Optimised, with debug assertions (the dev profile). A missing GPU driver fails the tests; nothing is skipped.
 test: driver
