@@ -5,24 +5,18 @@
 
 use std::path::Path;
 
-use wgquant::model::{Layer, Linear, Mixer, Model, ModelFile, WriteOptions, dequantize, write_model};
+use wgquant::model::{Layer, Linear, Model, ModelFile, WriteOptions, write_model};
 use wgquant::tensor::Tensor;
 
 fn float(linear: &mut Linear) -> wgquant::Result<()> {
     if let Linear::Quantized(q) = linear {
-        *linear = Linear::Float(Tensor::from_f32_as(q.scales.dtype, q.codes.shape, &dequantize(q)?)?);
+        *linear = Linear::Float(Tensor::from_f32_as(q.scales.dtype(), q.codes.shape, &q.dequantize()?)?);
     }
     Ok(())
 }
 
 fn float_layer(layer: &mut Layer) -> wgquant::Result<()> {
-    match &mut layer.mixer {
-        Mixer::Mamba2(m) => [&mut m.in_proj, &mut m.out_proj].into_iter().try_for_each(float),
-        Mixer::Attention(a) => {
-            [&mut a.q_proj, &mut a.k_proj, &mut a.v_proj, &mut a.o_proj].into_iter().try_for_each(float)
-        }
-        Mixer::Mlp(m) => [&mut m.up_proj, &mut m.down_proj].into_iter().try_for_each(float),
-    }
+    layer.linears_mut().into_iter().try_for_each(|(_, linear)| float(linear))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

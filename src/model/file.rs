@@ -11,7 +11,7 @@ use super::names::{Expected, Names, Role};
 use super::scheme::{Quantization, Scheme};
 use super::{
     Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation, QuantizedLinear,
-    scheme_json,
+    Scales, scheme_json,
 };
 use crate::checkpoint::{Checkpoint, StoredType, packed_words, unpack_bits};
 use crate::error::{Error, Result};
@@ -156,8 +156,14 @@ impl ModelFile {
         } else {
             self.check_type(&tensor.name, shape, |t| t == StoredType::I8, "I8")?;
         }
-        let scales = [shape[0], scheme.group.count(shape[1])];
-        self.check_type(&format!("{module}.weight_scale"), &scales, StoredType::is_float, float)?;
+        let groups = scheme.group.count(shape[1]);
+        if let Some(bits) = scheme.scale_bits {
+            let packed = [shape[0], packed_words(bits, groups)];
+            self.check_type(&format!("{module}.weight_scale_packed"), &packed, |t| t == StoredType::I32, "I32")?;
+            self.check_type(&format!("{module}.weight_scale_row"), &[shape[0]], StoredType::is_float, float)?;
+        } else {
+            self.check_type(&format!("{module}.weight_scale"), &[shape[0], groups], StoredType::is_float, float)?;
+        }
         let zero = format!("{module}.weight_zero_point");
         if self.checkpoint.info(&zero).is_some() {
             return Err(self
@@ -192,10 +198,7 @@ impl ModelFile {
             let shape = self.checkpoint.i64s(&format!("{module}.weight_shape"))?;
             // Checked against the configuration on opening.
             let [rows, cols] = [0, 1].map(|i| shape.get(i).map_or(0, |n| *n as usize));
-            let packed = self.checkpoint.tensor(&format!("{module}.weight_packed"))?;
-            let words: Vec<u32> = packed.bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-            let codes = unpack_bits(&words, scheme.bits, cols);
-            Tensor::new(DType::I8, [rows, cols], codes.into_iter().map(i8::cast_unsigned).collect())?
+            self.unpacked(&format!("{module}.weight_packed"), scheme.bits, [rows, cols])?
         } else {
             let codes = self.checkpoint.tensor(&name)?;
             let half = 1i16 << (scheme.bits - 1);
@@ -206,9 +209,25 @@ impl ModelFile {
             }
             codes
         };
-        let scales = self.checkpoint.tensor(&format!("{module}.weight_scale"))?;
-        let Scheme { bits, group, int8_activations, .. } = scheme;
-        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, int8_activations }))
+        let Scheme { bits, group, activations, .. } = scheme;
+        let scales = match scheme.scale_bits {
+            None => Scales::Plain(self.checkpoint.tensor(&format!("{module}.weight_scale"))?),
+            Some(bits) => {
+                let shape = [codes.shape.rows(), group.count(codes.shape.cols())];
+                let mut codes = self.unpacked(&format!("{module}.weight_scale_packed"), bits, shape)?;
+                codes.bytes.iter_mut().for_each(|c| *c = c.wrapping_add(1 << (bits - 1)));
+                Scales::Nested { codes, bits, rows: self.checkpoint.tensor(&format!("{module}.weight_scale_row"))? }
+            }
+        };
+        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, activations }))
+    }
+
+    /// The codes `[rows, cols]` of a packed tensor.
+    fn unpacked(&self, name: &str, bits: usize, [rows, cols]: [usize; 2]) -> Result<Tensor> {
+        let packed = self.checkpoint.tensor(name)?;
+        let words: Vec<u32> = packed.bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        let codes = unpack_bits(&words, bits, cols);
+        Tensor::new(DType::I8, [rows, cols], codes.into_iter().map(i8::cast_unsigned).collect())
     }
 
     fn mamba2(&self, index: usize) -> Result<Mamba2> {

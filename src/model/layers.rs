@@ -2,49 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::QuantizedLinear;
 use crate::tensor::Tensor;
-
-/// How many consecutive inputs of a row share one scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Group {
-    /// One scale a row.
-    Channel,
-    /// One scale for each run of this many inputs.
-    Size(usize),
-}
-
-impl Group {
-    /// Inputs a group, for rows of `cols` inputs.
-    #[must_use]
-    pub fn len(self, cols: usize) -> usize {
-        match self {
-            Self::Channel => cols,
-            Self::Size(n) => n.min(cols),
-        }
-    }
-
-    /// Groups a row of `cols` inputs has; the last may be shorter.
-    #[must_use]
-    pub fn count(self, cols: usize) -> usize {
-        cols.div_ceil(self.len(cols).max(1))
-    }
-}
-
-/// A weight matrix of signed integer codes with scales, symmetric: `w[o, i] = codes[o, i] * scales[o, i / group]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuantizedLinear {
-    /// 4 or 8.
-    pub bits: usize,
-    /// Inputs sharing a scale.
-    pub group: Group,
-    /// `[out, in]` I8, one byte a code whatever `bits` is.
-    pub codes: Tensor,
-    /// `[out, groups]` f32, f16 or bf16.
-    pub scales: Tensor,
-    /// Are activations quantized to int8 per token before the product?
-    pub int8_activations: bool,
-}
 
 /// A linear layer's (or an embedding's) weight, `[out, in]`, no bias.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +90,34 @@ pub struct Layer {
     pub mixer: Mixer,
 }
 
+impl Layer {
+    /// Its linear layers with their names in a checkpoint, in the order they run.
+    #[must_use]
+    pub fn linears(&self) -> Vec<(&'static str, &Linear)> {
+        match &self.mixer {
+            Mixer::Mamba2(m) => vec![("in_proj", &m.in_proj), ("out_proj", &m.out_proj)],
+            Mixer::Attention(a) => {
+                vec![("q_proj", &a.q_proj), ("k_proj", &a.k_proj), ("v_proj", &a.v_proj), ("o_proj", &a.o_proj)]
+            }
+            Mixer::Mlp(m) => vec![("up_proj", &m.up_proj), ("down_proj", &m.down_proj)],
+        }
+    }
+
+    /// As [`Layer::linears`], to change them.
+    pub fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear)> {
+        match &mut self.mixer {
+            Mixer::Mamba2(m) => vec![("in_proj", &mut m.in_proj), ("out_proj", &mut m.out_proj)],
+            Mixer::Attention(a) => vec![
+                ("q_proj", &mut a.q_proj),
+                ("k_proj", &mut a.k_proj),
+                ("v_proj", &mut a.v_proj),
+                ("o_proj", &mut a.o_proj),
+            ],
+            Mixer::Mlp(m) => vec![("up_proj", &mut m.up_proj), ("down_proj", &mut m.down_proj)],
+        }
+    }
+}
+
 /// Hadamard rotations that stay in the graph at run time; `None` where there is none.
 ///
 /// The residual rotation is folded into the weights and needs nothing at run time.
@@ -141,17 +128,4 @@ pub struct OnlineRotation {
     pub out_proj: Option<usize>,
     /// Block size of the transform before every `down_proj`, dividing the intermediate size.
     pub down_proj: Option<usize>,
-}
-
-/// A quantized weight's values in f32: `codes * scales`, each product rounded once.
-///
-/// # Errors
-/// [`crate::Error::DType`] when the scales are not floating-point.
-pub fn dequantize(q: &QuantizedLinear) -> crate::Result<Vec<f32>> {
-    let cols = q.codes.shape.cols();
-    let (group, count) = (q.group.len(cols).max(1), q.group.count(cols));
-    let scales = q.scales.to_f32()?;
-    let codes: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
-    let rows = codes.chunks(cols.max(1)).zip(scales.chunks(count.max(1)));
-    Ok(rows.flat_map(|(row, s)| row.iter().enumerate().map(|(i, c)| f32::from(*c) * s[i / group])).collect())
 }

@@ -9,6 +9,7 @@ mod keys;
 mod layers;
 mod memory;
 mod names;
+mod quantized;
 mod scheme;
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser reads models and writes none"))]
 mod scheme_json;
@@ -17,9 +18,10 @@ mod write;
 
 pub use config::{Block, ModelConfig, ModelType};
 pub use file::ModelFile;
-pub use layers::{Attention, Group, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation, QuantizedLinear, dequantize};
+pub use layers::{Attention, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation};
 pub use memory::Model;
 pub use names::{Expected, Names, Role};
+pub use quantized::{Activations, BITS, Group, QuantizedLinear, Scales};
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::{Summary, WriteOptions, write_model};
 

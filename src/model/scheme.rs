@@ -2,20 +2,22 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::Group;
 use super::keys::unsupported;
 use super::names::Role;
+use super::{Activations, Group};
 use crate::error::Result;
 
 /// How the weights of some modules are quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scheme {
-    /// 4 or 8.
+    /// 2 to 8.
     pub(super) bits: usize,
     /// Inputs sharing a scale.
     pub(super) group: Group,
-    /// Are inputs quantized per token?
-    pub(super) int8_activations: bool,
+    /// Bits of nested scales' codes; `None` for plain scales.
+    pub(super) scale_bits: Option<usize>,
+    /// What inputs are rounded to.
+    pub(super) activations: Activations,
     /// `pack-quantized` rather than `int-quantized`.
     pub(super) packed: bool,
 }
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     fn scheme(bits: usize) -> Scheme {
-        Scheme { bits, group: Group::Channel, int8_activations: false, packed: true }
+        Scheme { bits, group: Group::Channel, scale_bits: None, activations: Activations::Float, packed: true }
     }
 
     #[test]

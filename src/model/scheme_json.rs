@@ -1,14 +1,18 @@
 //! `quantization_config` of compressed-tensors 0.20, read and written.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value, json};
 
 use super::keys::unsupported;
 use super::names::Role;
 use super::scheme::{Quantization, Scheme, Target};
-use super::{Group, Linear};
+use super::{Activations, BITS, Group, Linear, Scales};
 use crate::error::Result;
 
 const METHOD: &str = "compressed-tensors";
+/// The method of models that compressed-tensors has no words for: nested scales. The rest is alike.
+const OWN_METHOD: &str = "wgquant";
 const PACKED: &str = "pack-quantized";
 const INT: &str = "int-quantized";
 const MIXED: &str = "mixed-precision";
@@ -19,7 +23,7 @@ const MUST_BE_EMPTY: [&str; 4] = ["kv_cache_scheme", "sparsity_config", "transfo
 /// Parses `quantization_config`; refuses whatever would be computed differently, naming key and value.
 pub(super) fn parse(config: &Value) -> Result<Quantization> {
     let at = |key: &str| format!("quantization_config.{key}");
-    expect(config, "quantization_config", "quant_method", &[json!(METHOD)])?;
+    expect(config, "quantization_config", "quant_method", &[json!(METHOD), json!(OWN_METHOD)])?;
     expect(config, "quantization_config", "quantization_status", &[json!("compressed"), Value::Null])?;
     for key in MUST_BE_EMPTY {
         let value = config.get(key).unwrap_or(&Value::Null);
@@ -52,7 +56,7 @@ fn scheme(group: &Value, at: &str, model_format: &Value) -> Result<Scheme> {
     let weights = weights.ok_or_else(|| unsupported(at, format!("{group}, without `weights`")))?;
     let key = format!("{at}.weights");
     expect(group, at, "output_activations", &[Value::Null])?;
-    expect(weights, &key, "num_bits", &[json!(4), json!(8)])?;
+    let bits = size_in(weights, &key, "num_bits", BITS)?;
     expect(weights, &key, "type", &[json!("int"), Value::Null])?;
     expect(weights, &key, "symmetric", &[json!(true), Value::Null])?;
     expect(weights, &key, "dynamic", &[json!(false), Value::Null])?;
@@ -75,20 +79,37 @@ fn scheme(group: &Value, at: &str, model_format: &Value) -> Result<Scheme> {
         Some(INT) => false,
         _ => return Err(unsupported(&format!("{at}.format"), format!("{own}; supported are {PACKED} and {INT}"))),
     };
-    let bits = if weights.get("num_bits") == Some(&json!(4)) { 4 } else { 8 };
-    Ok(Scheme { bits, group: group_of, int8_activations: activations(group, at)?, packed })
+    let scale_bits = match weights.get("scale_bits").filter(|v| !v.is_null()) {
+        Some(_) => Some(size_in(weights, &key, "scale_bits", 1..=7)?),
+        None => None,
+    };
+    Ok(Scheme { bits, group: group_of, scale_bits, activations: activations(group, at)?, packed })
 }
 
-/// Dynamic int8 per token, or none.
-fn activations(group: &Value, at: &str) -> Result<bool> {
-    let Some(inputs) = group.get("input_activations").filter(|v| !v.is_null()) else { return Ok(false) };
+/// Dynamic int8 per token or per group of a token's inputs, or none.
+fn activations(group: &Value, at: &str) -> Result<Activations> {
+    let Some(inputs) = group.get("input_activations").filter(|v| !v.is_null()) else {
+        return Ok(Activations::Float);
+    };
     let key = format!("{at}.input_activations");
     expect(inputs, &key, "num_bits", &[json!(8)])?;
     expect(inputs, &key, "type", &[json!("int"), Value::Null])?;
     expect(inputs, &key, "symmetric", &[json!(true), Value::Null])?;
     expect(inputs, &key, "dynamic", &[json!(true)])?;
-    expect(inputs, &key, "strategy", &[json!("token")])?;
-    Ok(true)
+    if inputs.get("strategy") == Some(&json!("group")) {
+        let size = size_in(inputs, &key, "group_size", 4..=usize::MAX)?;
+        return Ok(Activations::Int8(Group::Size(size)));
+    }
+    expect(inputs, &key, "strategy", &[json!("token"), json!("group")])?;
+    Ok(Activations::TOKEN)
+}
+
+/// A whole number of `object.key` in `range`.
+fn size_in(object: &Value, at: &str, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
+    let value = object.get(key).unwrap_or(&Value::Null);
+    let size = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| range.contains(n));
+    let (low, high) = (range.start(), range.end());
+    size.ok_or_else(|| unsupported(&format!("{at}.{key}"), format!("{value}, not a whole number of {low} to {high}")))
 }
 
 /// Refuses a value of `object.key` that is not in `allowed`; null stands for absent.
@@ -114,13 +135,17 @@ impl SchemeList {
         let scheme = match weight {
             Linear::Float(_) => None,
             Linear::Quantized(q) => {
-                let int8_activations = q.int8_activations && role == Role::Linear;
+                let activations = if role == Role::Linear { q.activations } else { Activations::Float };
                 // What compressed-tensors itself would choose, and the only forms vLLM runs: bytes where activations
                 // are int8, words where they are not. Embeddings are looked up by row, so bytes.
-                let packed = q.bits == 4 || (role == Role::Linear && !int8_activations);
+                let packed = q.bits < 8 || (role == Role::Linear && !activations.int8());
                 // A group as long as the row is a channel.
                 let group = if q.group.len(weight.dims().1) == weight.dims().1 { Group::Channel } else { q.group };
-                Some(Scheme { bits: q.bits, group, int8_activations, packed })
+                let scale_bits = match &q.scales {
+                    Scales::Plain(_) => None,
+                    Scales::Nested { bits, .. } => Some(*bits),
+                };
+                Some(Scheme { bits: q.bits, group, scale_bits, activations, packed })
             }
         };
         self.modules.push((module.to_owned(), role, scheme));
@@ -158,7 +183,7 @@ impl SchemeList {
             "global_compression_ratio": null,
             "ignore": if linears > 0 { self.patterns(Role::Linear, None) } else { Vec::new() },
             "kv_cache_scheme": null,
-            "quant_method": METHOD,
+            "quant_method": if schemes.iter().all(|(_, s)| s.scale_bits.is_none()) { METHOD } else { OWN_METHOD },
             "quantization_status": "compressed",
             "sparsity_config": {},
             "transform_config": {},
@@ -202,14 +227,22 @@ fn group_json(scheme: Scheme, targets: &[String]) -> Value {
             "dynamic": dynamic,
         })
     };
-    let weights = match scheme.group {
+    let mut weights = match scheme.group {
         Group::Channel => arguments(scheme.bits, None, "channel", false),
         Group::Size(n) => arguments(scheme.bits, Some(n), "group", false),
+    };
+    if let Some(bits) = scheme.scale_bits {
+        weights["scale_bits"] = json!(bits);
+    }
+    let input_activations = match scheme.activations {
+        Activations::Float => Value::Null,
+        Activations::Int8(Group::Channel) => arguments(8, None, "token", true),
+        Activations::Int8(Group::Size(n)) => arguments(8, Some(n), "group", true),
     };
     json!({
         "targets": targets,
         "weights": weights,
-        "input_activations": scheme.int8_activations.then(|| arguments(8, None, "token", true)),
+        "input_activations": input_activations,
         "output_activations": null,
         "format": format_name(scheme),
     })

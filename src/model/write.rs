@@ -9,7 +9,7 @@ use super::file::EXTENSION_VERSION;
 use super::names::{Names, Role};
 use super::scheme::Scheme;
 use super::scheme_json::SchemeList;
-use super::{Group, Linear, Mamba2, Mixer, ModelFile, ModelSource, OnlineRotation, QuantizedLinear};
+use super::{Group, Linear, Mamba2, Mixer, ModelFile, ModelSource, OnlineRotation, QuantizedLinear, Scales};
 use crate::checkpoint::{CheckpointWriter, DEFAULT_SHARD_BYTES, Written, pack_bits, packed_words};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor, exact_dtype};
@@ -138,21 +138,11 @@ impl Output<'_> {
     fn layer(&mut self, index: usize, model: &dyn ModelSource) -> Result<()> {
         let layer = model.layer(index)?;
         self.vector(&self.options.names.layer(index, "norm.weight"), &[], &layer.norm)?;
-        let linears: Vec<(&str, &Linear)> = match &layer.mixer {
-            Mixer::Mamba2(m) => {
-                self.mamba2(index, m)?;
-                vec![("mixer.in_proj", &m.in_proj), ("mixer.out_proj", &m.out_proj)]
-            }
-            Mixer::Attention(a) => vec![
-                ("mixer.q_proj", &a.q_proj),
-                ("mixer.k_proj", &a.k_proj),
-                ("mixer.v_proj", &a.v_proj),
-                ("mixer.o_proj", &a.o_proj),
-            ],
-            Mixer::Mlp(m) => vec![("mixer.up_proj", &m.up_proj), ("mixer.down_proj", &m.down_proj)],
-        };
-        for (part, weight) in linears {
-            self.linear(&self.options.names.layer(index, part), Role::Linear, weight)?;
+        if let Mixer::Mamba2(m) = &layer.mixer {
+            self.mamba2(index, m)?;
+        }
+        for (part, weight) in layer.linears() {
+            self.linear(&self.options.names.layer(index, &format!("mixer.{part}")), Role::Linear, weight)?;
         }
         Ok(())
     }
@@ -197,40 +187,34 @@ impl Output<'_> {
 
     fn quantized(&mut self, module: &str, q: &QuantizedLinear, scheme: Scheme) -> Result<()> {
         let (rows, cols) = (q.codes.shape.rows(), q.codes.shape.cols());
-        check(module, q)?;
+        q.check(module)?;
         if let Group::Size(n) = scheme.group
             && cols % n != 0
         {
             self.ragged.push(module.to_owned());
         }
         if scheme.packed {
-            let codes: Vec<i8> = q.codes.bytes.iter().map(|b| b.cast_signed()).collect();
-            let words = pack_bits(&codes, q.bits, cols);
-            let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-            let packed = Tensor::new(DType::U32, [rows, packed_words(q.bits, cols)], bytes)?;
-            self.writer.add(&format!("{module}.weight_packed"), &packed)?;
+            self.packed(&format!("{module}.weight_packed"), &q.codes, q.bits)?;
             self.writer.add_i64s(&format!("{module}.weight_shape"), &[rows as i64, cols as i64])?;
         } else {
             self.writer.add(&format!("{module}.weight"), &q.codes)?;
         }
-        self.writer.add(&format!("{module}.weight_scale"), &q.scales)
+        match &q.scales {
+            Scales::Plain(scales) => self.writer.add(&format!("{module}.weight_scale"), scales),
+            Scales::Nested { codes, bits, rows } => {
+                // Packing is of signed codes.
+                let signed = codes.bytes.iter().map(|c| c.wrapping_sub(1 << (bits - 1))).collect();
+                let signed = Tensor::new(DType::I8, codes.shape, signed)?;
+                self.packed(&format!("{module}.weight_scale_packed"), &signed, *bits)?;
+                self.writer.add(&format!("{module}.weight_scale_row"), rows)
+            }
+        }
     }
-}
 
-/// Codes must fit their bits and scales their codes, or the file would not mean what the model does.
-fn check(module: &str, q: &QuantizedLinear) -> Result<()> {
-    let wrong = |what: String| Err(Error::argument(format!("weight `{module}`"), what));
-    if !matches!(q.bits, 4 | 8) {
-        return wrong(format!("has {} bits; 4 and 8 can be stored", q.bits));
+    fn packed(&mut self, name: &str, codes: &Tensor, bits: usize) -> Result<()> {
+        let (rows, cols) = (codes.shape.rows(), codes.shape.cols());
+        let words = pack_bits(bytemuck::cast_slice(&codes.bytes), bits, cols);
+        let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        self.writer.add(name, &Tensor::new(DType::U32, [rows, packed_words(bits, cols)], bytes)?)
     }
-    let half = 1i16 << (q.bits - 1);
-    if q.codes.dtype != DType::I8 || q.codes.bytes.iter().any(|b| !(-half..half).contains(&i16::from(b.cast_signed())))
-    {
-        return wrong(format!("has codes beyond {} bits", q.bits));
-    }
-    let scales = [q.codes.shape.rows(), q.group.count(q.codes.shape.cols())];
-    if q.scales.shape.dims() != scales || !q.scales.dtype.is_float() {
-        return wrong(format!("has scales {} {}, expected floats {scales:?}", q.scales.dtype, q.scales.shape));
-    }
-    Ok(())
 }

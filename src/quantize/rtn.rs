@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Device, Need, Plan};
 use crate::kernels;
-use crate::model::{Group, Linear, QuantizedLinear};
+use crate::model::{Activations, Group, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
@@ -25,7 +25,7 @@ pub async fn quantize_linear(
     bits: usize,
     group: Group,
     scale_dtype: DType,
-    int8_activations: bool,
+    activations: Activations,
 ) -> Result<QuantizedLinear> {
     let Linear::Float(weight) = linear else {
         return Err(Error::argument("quantize", "the weight is quantized already; start from the original checkpoint"));
@@ -50,8 +50,8 @@ pub async fn quantize_linear(
         bits,
         group,
         codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
-        scales: Tensor::from_f32_as(scale_dtype, [rows, groups], &scales)?,
-        int8_activations,
+        scales: Scales::Plain(Tensor::from_f32_as(scale_dtype, [rows, groups], &scales)?),
+        activations,
     })
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rtn::quantize_linear;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Group, Layer, Linear, Mixer};
+use crate::model::{Activations, Group, Layer, Linear};
 use crate::tensor::{DType, Tensor};
 
 /// Weight and activation bits of the linear layers.
@@ -33,10 +33,10 @@ impl Bits {
         if self == Self::W8A8 { 8 } else { 4 }
     }
 
-    /// Are activations int8?
+    /// What activations are rounded to.
     #[must_use]
-    pub fn int8_activations(self) -> bool {
-        self != Self::W4A16
+    pub fn activations(self) -> Activations {
+        if self == Self::W4A16 { Activations::Float } else { Activations::TOKEN }
     }
 }
 
@@ -98,13 +98,13 @@ impl Scheme {
     /// Is the embedding int8, where `tied` says that it is the head as well?
     #[must_use]
     pub fn quantizes_embedding(&self, tied: bool) -> bool {
-        self.embedding && (!tied || self.bits.int8_activations())
+        self.embedding && (!tied || self.bits.activations().int8())
     }
 
     async fn linear(&self, device: &Device, linear: &Linear) -> Result<Linear> {
         let bits = self.bits;
         let group = self.group_of(linear.dims().1)?;
-        let q = quantize_linear(device, linear, bits.weight(), group, self.scale_dtype, bits.int8_activations());
+        let q = quantize_linear(device, linear, bits.weight(), group, self.scale_dtype, bits.activations());
         Ok(Linear::Quantized(q.await?))
     }
 }
@@ -114,12 +114,7 @@ impl Scheme {
 /// # Errors
 /// As [`quantize_linear`].
 pub async fn quantize_layer(device: &Device, mut layer: Layer, scheme: &Scheme) -> Result<Layer> {
-    let linears: Vec<&mut Linear> = match &mut layer.mixer {
-        Mixer::Mamba2(m) => vec![&mut m.in_proj, &mut m.out_proj],
-        Mixer::Attention(a) => vec![&mut a.q_proj, &mut a.k_proj, &mut a.v_proj, &mut a.o_proj],
-        Mixer::Mlp(m) => vec![&mut m.up_proj, &mut m.down_proj],
-    };
-    for linear in linears {
+    for (_, linear) in layer.linears_mut() {
         *linear = scheme.linear(device, linear).await?;
     }
     Ok(layer)
@@ -143,7 +138,7 @@ pub async fn quantize_head(device: &Device, head: Option<Linear>, scheme: &Schem
 /// As [`quantize_linear`].
 pub async fn quantize_embedding(device: &Device, embedding: Linear, tied: bool, scheme: &Scheme) -> Result<Linear> {
     if scheme.quantizes_embedding(tied) {
-        let q = quantize_linear(device, &embedding, 8, Group::Channel, scheme.scale_dtype, false).await?;
+        let q = quantize_linear(device, &embedding, 8, Group::Channel, scheme.scale_dtype, Activations::Float).await?;
         return Ok(Linear::Quantized(q));
     }
     match embedding {

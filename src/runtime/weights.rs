@@ -3,13 +3,13 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, Epilogue};
-use crate::model::{Layer, Linear, Mixer, ModelSource, QuantizedLinear};
+use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
 /// A linear layer on a device.
 pub(super) enum DeviceLinear {
     Float(DeviceTensor),
-    Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, int8_activations: bool },
+    Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, activations: Activations },
 }
 
 /// An activation, in f32 and, where some consumer wants it, as int8 per token.
@@ -28,24 +28,24 @@ impl DeviceLinear {
         match linear {
             Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
             // There is no kernel of 8-bit weights and 32-bit activations: exact, at the price of memory.
-            Linear::Quantized(q) if q.bits == 8 && !q.int8_activations => {
-                log::warn!("an 8-bit weight without int8 activations is held as f32");
+            Linear::Quantized(q) if q.bits > 4 && !q.activations.int8() => {
+                log::warn!("a {}-bit weight without int8 activations is held as f32", q.bits);
                 Ok(Self::Float(device.upload(&dequantized(q)?)?))
             }
             Linear::Quantized(q) => {
                 let codes: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
                 Ok(Self::Int {
-                    codes: device.upload_codes(q.bits, q.codes.shape, codes)?,
-                    scales: device.upload_f32(q.scales.shape, &q.scales.to_f32()?)?,
+                    codes: device.upload_codes(if q.bits > 4 { 8 } else { 4 }, q.codes.shape, codes)?,
+                    scales: device.upload_f32(q.scales.shape(), &q.scales.to_f32()?)?,
                     group: q.group.len(q.codes.shape.cols()),
-                    int8_activations: q.int8_activations,
+                    activations: q.activations,
                 })
             }
         }
     }
 
     pub(super) fn wants_int8(&self) -> bool {
-        matches!(self, Self::Int { int8_activations: true, .. })
+        matches!(self, Self::Int { activations: Activations::Int8(_), .. })
     }
 
     /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels.
@@ -54,12 +54,14 @@ impl DeviceLinear {
         match (self, &input.int8) {
             (Self::Float(w), _) if one => kernels::matvec_f32(plan, &input.x, w, out, e),
             (Self::Float(w), _) => kernels::matmul_f32(plan, &input.x, w, out, e),
-            (Self::Int { codes: w, scales, group, int8_activations: true }, Some((c, s))) => match (w.dtype, one) {
-                (DType::I4, true) => kernels::matvec_w4a8(plan, c, s, w, scales, *group, out, e),
-                (DType::I4, false) => kernels::matmul_w4a8(plan, c, s, w, scales, *group, out, e),
-                (_, true) => kernels::matvec_w8a8(plan, c, s, w, scales, *group, out, e),
-                (_, false) => kernels::matmul_w8a8(plan, c, s, w, scales, *group, out, e),
-            },
+            (Self::Int { codes: w, scales, group, activations: Activations::Int8(_) }, Some((c, s))) => {
+                match (w.dtype, one) {
+                    (DType::I4, true) => kernels::matvec_w4a8(plan, c, s, w, scales, *group, out, e),
+                    (DType::I4, false) => kernels::matmul_w4a8(plan, c, s, w, scales, *group, out, e),
+                    (_, true) => kernels::matvec_w8a8(plan, c, s, w, scales, *group, out, e),
+                    (_, false) => kernels::matmul_w8a8(plan, c, s, w, scales, *group, out, e),
+                }
+            }
             (Self::Int { codes: w, scales, group, .. }, _) if one => {
                 kernels::matvec_w4a16(plan, &input.x, w, scales, *group, out, e)
             }
@@ -71,8 +73,7 @@ impl DeviceLinear {
 }
 
 fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
-    let values = crate::model::dequantize(q)?;
-    Ok(Tensor::from_f32(q.codes.shape, &values))
+    Ok(Tensor::from_f32(q.codes.shape, &q.dequantize()?))
 }
 
 /// Says which tensor did not fit.
@@ -99,7 +100,7 @@ impl DeviceEmbedding {
     fn place(device: &Device, linear: &Linear) -> Result<Self> {
         match linear {
             Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
-            Linear::Quantized(q) if q.bits == 8 && q.scales.shape.cols() == 1 => {
+            Linear::Quantized(q) if q.bits > 4 && q.scales.shape().cols() == 1 => {
                 let rows = q.codes.shape.rows();
                 Ok(Self::Int8 {
                     codes: device.upload_codes(8, q.codes.shape, bytemuck::cast_slice(&q.codes.bytes))?,
@@ -184,7 +185,7 @@ impl Weights {
 /// A tied head is the embedding; an int8 one is multiplied with int8 activations, like other linears.
 fn tied_head(embedding: &Linear) -> Linear {
     match embedding {
-        Linear::Quantized(q) => Linear::Quantized(QuantizedLinear { int8_activations: true, ..q.clone() }),
+        Linear::Quantized(q) => Linear::Quantized(QuantizedLinear { activations: Activations::TOKEN, ..q.clone() }),
         float => float.clone(),
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wgquant::checkpoint::{Checkpoint, CheckpointWriter};
 use wgquant::model::{
-    Group, Layer, Linear, Mixer, Model, ModelConfig, ModelFile, QuantizedLinear, WriteOptions, write_model,
+    Activations, Group, Layer, Linear, Mixer, Model, ModelConfig, ModelFile, QuantizedLinear, Scales, WriteOptions,
+    write_model,
 };
 use wgquant::tensor::{DType, Tensor};
 
@@ -90,7 +91,7 @@ pub(crate) fn rewrite(dir: &Path, out: &Path, change: impl Fn(&str, Tensor) -> O
 }
 
 /// Round-to-nearest quantization, good enough to be stored.
-pub(crate) fn quantize(linear: &Linear, bits: usize, group: Group, int8_activations: bool) -> Linear {
+pub(crate) fn quantize(linear: &Linear, bits: usize, group: Group, activations: Activations) -> Linear {
     let Linear::Float(w) = linear else { panic!("is quantized") };
     let (rows, cols) = linear.dims();
     let (values, half) = (w.to_f32().unwrap(), (1 << (bits - 1)) as f32);
@@ -107,8 +108,8 @@ pub(crate) fn quantize(linear: &Linear, bits: usize, group: Group, int8_activati
         bits,
         group,
         codes: Tensor::new(DType::I8, [rows, cols], codes).unwrap(),
-        scales: Tensor::from_f32_as(DType::BF16, [rows, group.count(cols)], &scales).unwrap(),
-        int8_activations,
+        scales: Scales::Plain(Tensor::from_f32_as(DType::BF16, [rows, group.count(cols)], &scales).unwrap()),
+        activations,
     })
 }
 

@@ -6,6 +6,7 @@ mod bad_config;
 mod bad_files;
 mod common;
 mod in_memory;
+mod mixed_bits;
 mod quantized;
 mod real_models;
 mod round_trip;

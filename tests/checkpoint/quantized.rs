@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wgquant::checkpoint::{Checkpoint, StoredType, unpack_bits};
-use wgquant::model::{Group, Linear, Model, ModelFile, Summary, WriteOptions, write_model};
+use wgquant::model::{Activations, Group, Linear, Model, ModelFile, Summary, WriteOptions, write_model};
 
 use super::common::{config, edit_json, map_linears, quantize, random, refusal, rewrite, says};
 
@@ -19,7 +19,7 @@ fn case(f: impl FnMut(usize, &str, &Linear) -> Linear, embedding: bool) -> Case 
     let (dir, mut model) = (temp.path().join("q"), random(&config()));
     map_linears(&mut model, f);
     if embedding {
-        model.embedding = quantize(&model.embedding, 8, Group::Channel, false);
+        model.embedding = quantize(&model.embedding, 8, Group::Channel, Activations::Float);
     }
     let summary = write_model(&config(), &model, &dir, &WriteOptions::default()).unwrap();
     let file = ModelFile::open(&dir).unwrap();
@@ -34,7 +34,7 @@ fn quantization(dir: &std::path::Path) -> Value {
 
 #[test]
 fn w8a8() {
-    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, Activations::TOKEN), false);
     let q = quantization(&c.dir);
     assert_eq!(q["format"], "int-quantized");
     assert_eq!(q["quant_method"], "compressed-tensors");
@@ -49,7 +49,7 @@ fn w8a8() {
 
 #[test]
 fn w4_in_groups() {
-    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), true), false);
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), Activations::TOKEN), false);
     assert_eq!(quantization(&c.dir)["format"], "pack-quantized");
     let file = Checkpoint::open(&c.dir).unwrap();
     let module = "backbone.layers.1.mixer.up_proj";
@@ -72,20 +72,20 @@ fn w4_in_groups() {
 
 #[test]
 fn w4_by_channel() {
-    let c = case(|_, _, l| quantize(l, 4, Group::Channel, false), false);
+    let c = case(|_, _, l| quantize(l, 4, Group::Channel, Activations::Float), false);
     let group = &quantization(&c.dir)["config_groups"]["group_0"];
     assert_eq!((&group["weights"]["strategy"], &group["input_activations"]), (&json!("channel"), &Value::Null));
 }
 
 #[test]
 fn w8_without_activations_is_packed_as_vllm_wants_it() {
-    let c = case(|_, _, l| quantize(l, 8, Group::Channel, false), false);
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, Activations::Float), false);
     assert_eq!(quantization(&c.dir)["format"], "pack-quantized");
 }
 
 #[test]
 fn ragged_groups_are_reported() {
-    let c = case(|_, _, l| quantize(l, 4, Group::Size(16), false), false);
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(16), Activations::Float), false);
     // 24, 40 and 32 inputs: 16 divides the output of attention and of Mamba (48) only.
     let wanted = ["in_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj"];
     assert!(c.summary.ragged.iter().all(|m| wanted.iter().any(|w| m.ends_with(w))), "{:?}", c.summary.ragged);
@@ -97,8 +97,8 @@ fn mixed_schemes() {
     let c = case(
         |i, name, l| match (i, name) {
             (_, "q_proj") => l.clone(),
-            (0, _) | (_, "k_proj" | "v_proj") => quantize(l, 8, Group::Channel, true),
-            _ => quantize(l, 4, Group::Size(8), true),
+            (0, _) | (_, "k_proj" | "v_proj") => quantize(l, 8, Group::Channel, Activations::TOKEN),
+            _ => quantize(l, 4, Group::Size(8), Activations::TOKEN),
         },
         true,
     );
@@ -118,14 +118,14 @@ fn mixed_schemes() {
 fn head_quantized() {
     let temp = tempfile::tempdir().unwrap();
     let (dir, mut model) = (temp.path().join("q"), random(&config()));
-    model.head = model.head.map(|h| quantize(&h, 8, Group::Channel, true));
+    model.head = model.head.map(|h| quantize(&h, 8, Group::Channel, Activations::TOKEN));
     write_model(&config(), &model, &dir, &WriteOptions::default()).unwrap();
     assert_eq!(Model::load(&ModelFile::open(&dir).unwrap()).unwrap(), model);
 }
 
 #[test]
 fn what_would_compute_otherwise_is_refused() {
-    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), true), false);
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), Activations::TOKEN), false);
     let path = c.dir.join("config.json");
     let original = std::fs::read(&path).unwrap();
     let cases: [(&str, Value, &[&str]); 12] = [
@@ -133,7 +133,7 @@ fn what_would_compute_otherwise_is_refused() {
         ("/quantization_status", json!("frozen"), &["quantization_status", "frozen"]),
         ("/kv_cache_scheme", json!({"num_bits": 8}), &["kv_cache_scheme"]),
         ("/transform_config", json!({"config_groups": {}}), &["transform_config"]),
-        ("/config_groups/group_0/weights/num_bits", json!(3), &["weights.num_bits is 3", "4 and 8"]),
+        ("/config_groups/group_0/weights/num_bits", json!(9), &["weights.num_bits is 9", "2 to 8"]),
         ("/config_groups/group_0/weights/symmetric", json!(false), &["weights.symmetric is false"]),
         ("/config_groups/group_0/weights/strategy", json!("tensor"), &["weights.strategy", "tensor"]),
         ("/config_groups/group_0/weights/group_size", json!(0), &["weights.group_size is 0"]),
@@ -154,14 +154,14 @@ fn what_would_compute_otherwise_is_refused() {
 
 #[test]
 fn codes_without_configuration() {
-    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, Activations::TOKEN), false);
     edit_json(&c.dir.join("config.json"), |j| j["quantization_config"] = Value::Null);
     says(&refusal(&c.dir), &["is quantized, but no group", "in_proj.weight"]);
 }
 
 #[test]
 fn group_size_that_contradicts_scales() {
-    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), true), false);
+    let c = case(|_, _, l| quantize(l, 4, Group::Size(8), Activations::TOKEN), false);
     edit_json(&c.dir.join("config.json"), |j| {
         j["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"] = json!(4);
     });
@@ -170,7 +170,7 @@ fn group_size_that_contradicts_scales() {
 
 #[test]
 fn nan_scales() {
-    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, Activations::TOKEN), false);
     let out = c.temp.path().join("nan");
     rewrite(&c.dir, &out, |name, mut t| {
         if name == "backbone.layers.1.mixer.up_proj.weight_scale" {
@@ -183,7 +183,7 @@ fn nan_scales() {
 
 #[test]
 fn asymmetric_weights() {
-    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, Activations::TOKEN), false);
     let (from, out) = (Checkpoint::open(&c.dir).unwrap(), c.temp.path().join("asymmetric"));
     let mut to = wgquant::checkpoint::CheckpointWriter::create(&out).unwrap();
     for name in from.names() {
@@ -199,7 +199,7 @@ fn asymmetric_weights() {
 #[test]
 fn four_bit_codes_in_bytes_are_checked() {
     // compressed-tensors stores W4A8 this way when the format is left to it.
-    let c = case(|_, _, l| quantize(l, 8, Group::Channel, true), false);
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, Activations::TOKEN), false);
     edit_json(&c.dir.join("config.json"), |j| {
         j["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] = json!(4);
     });
@@ -210,7 +210,7 @@ fn four_bit_codes_in_bytes_are_checked() {
 fn codes_out_of_range_are_not_written() {
     let temp = tempfile::tempdir().unwrap();
     let mut model = random(&config());
-    map_linears(&mut model, |_, _, l| match quantize(l, 8, Group::Channel, false) {
+    map_linears(&mut model, |_, _, l| match quantize(l, 8, Group::Channel, Activations::Float) {
         Linear::Quantized(q) => Linear::Quantized(wgquant::model::QuantizedLinear { bits: 4, ..q }),
         float => float,
     });

@@ -9,7 +9,7 @@ use web_time::Instant;
 use wgquant::checkpoint::Checkpoint;
 use wgquant::eval::{Comparison, Windows, compare};
 use wgquant::gpu::Device;
-use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource};
+use wgquant::model::{Group, Linear, Model, ModelFile, ModelSource};
 use wgquant::quantize::{Bits, Scheme};
 use wgquant::recipe::Recipe;
 use wgquant::runtime::{Engine, EngineOptions, Next};
@@ -114,14 +114,10 @@ fn row(name: &str, model: &Model, result: &Comparison, (speed, text): (f64, Stri
 
 /// Bytes of embedding, head and linear layers with their scales: nearly all of the model.
 fn weight_bytes(model: &Model) -> usize {
-    let layers = model.layers.iter().flat_map(|layer| match &layer.mixer {
-        Mixer::Mamba2(m) => vec![&m.in_proj, &m.out_proj],
-        Mixer::Attention(a) => vec![&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj],
-        Mixer::Mlp(m) => vec![&m.up_proj, &m.down_proj],
-    });
+    let layers = model.layers.iter().flat_map(|layer| layer.linears().into_iter().map(|(_, linear)| linear));
     let bytes = |linear: &Linear| match linear {
         Linear::Float(t) => t.bytes.len(),
-        Linear::Quantized(q) => q.codes.bytes.len() * q.bits / 8 + q.scales.bytes.len(),
+        Linear::Quantized(q) => q.codes.bytes.len() * q.bits / 8 + q.scales.bits() / 8,
     };
     layers.chain([&model.embedding]).chain(&model.head).map(bytes).sum()
 }

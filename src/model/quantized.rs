@@ -1,0 +1,180 @@
+//! Integer weights with scales, and how their inputs are rounded.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// How many consecutive inputs of a row share one scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// One scale a row.
+    Channel,
+    /// One scale for each run of this many inputs.
+    Size(usize),
+}
+
+impl Group {
+    /// Inputs a group, for rows of `cols` inputs.
+    #[must_use]
+    pub fn len(self, cols: usize) -> usize {
+        match self {
+            Self::Channel => cols,
+            Self::Size(n) => n.min(cols),
+        }
+    }
+
+    /// Groups a row of `cols` inputs has; the last may be shorter.
+    #[must_use]
+    pub fn count(self, cols: usize) -> usize {
+        cols.div_ceil(self.len(cols).max(1))
+    }
+}
+
+/// What a linear layer's input is rounded to before the product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// Nothing: the product takes floats.
+    #[default]
+    Float,
+    /// int8 with one scale for each token and group of inputs, found as the model runs.
+    Int8(Group),
+}
+
+impl Activations {
+    /// int8 with one scale a token.
+    pub const TOKEN: Self = Self::Int8(Group::Channel);
+
+    /// Are they int8?
+    #[must_use]
+    pub fn int8(self) -> bool {
+        self != Self::Float
+    }
+}
+
+/// Scales of a weight, in the form they are stored in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scales {
+    /// `[out, groups]` f32, f16 or bf16.
+    Plain(Tensor),
+    /// `scale[o, g] = codes[o, g] * rows[o]`: scales of scales, as QLoRA (arXiv:2305.14314, section 3) and
+    /// llama.cpp's K-quants have.
+    Nested {
+        /// `[out, groups]` I8, `1..2^bits`.
+        codes: Tensor,
+        /// Bits of a code, at most 7.
+        bits: usize,
+        /// `[out]` f32, f16 or bf16.
+        rows: Tensor,
+    },
+}
+
+impl Scales {
+    /// `[out, groups]`.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Plain(scales) => scales.shape,
+            Self::Nested { codes, .. } => codes.shape,
+        }
+    }
+
+    /// The type of the floats stored.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Plain(scales) => scales.dtype,
+            Self::Nested { rows, .. } => rows.dtype,
+        }
+    }
+
+    /// The scales, `[out, groups]`; those of nested ones are products rounded once.
+    ///
+    /// # Errors
+    /// [`Error::DType`] when what should be floats is not.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        match self {
+            Self::Plain(scales) => scales.to_f32(),
+            Self::Nested { codes, rows, .. } => {
+                let (groups, rows) = (codes.shape.cols().max(1), rows.to_f32()?);
+                let codes: &[i8] = bytemuck::cast_slice(&codes.bytes);
+                Ok(codes.iter().enumerate().map(|(i, c)| f32::from(*c) * rows[i / groups]).collect())
+            }
+        }
+    }
+
+    /// Bits all scales take.
+    #[must_use]
+    pub fn bits(&self) -> usize {
+        match self {
+            Self::Plain(scales) => 8 * scales.bytes.len(),
+            Self::Nested { codes, bits, rows } => bits * codes.bytes.len() + 8 * rows.bytes.len(),
+        }
+    }
+}
+
+/// A weight matrix of signed integer codes with scales, symmetric: `w[o, i] = codes[o, i] * scales[o, i / group]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedLinear {
+    /// 2 to 8.
+    pub bits: usize,
+    /// Inputs sharing a scale.
+    pub group: Group,
+    /// `[out, in]` I8, one byte a code whatever `bits` is.
+    pub codes: Tensor,
+    /// `[out, groups]`.
+    pub scales: Scales,
+    /// What inputs are rounded to before the product.
+    pub activations: Activations,
+}
+
+/// Bits a code may have.
+pub const BITS: std::ops::RangeInclusive<usize> = 2..=8;
+
+impl QuantizedLinear {
+    /// Codes must fit their bits and scales their codes.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming `module` and what is wrong.
+    pub fn check(&self, module: &str) -> Result<()> {
+        let wrong = |what: String| Err(Error::argument(format!("weight `{module}`"), what));
+        if !BITS.contains(&self.bits) {
+            return wrong(format!("has {} bits; {} to {} can be stored", self.bits, BITS.start(), BITS.end()));
+        }
+        let half = 1i16 << (self.bits - 1);
+        let wide = |b: &u8| !(-half..half).contains(&i16::from(b.cast_signed()));
+        if self.codes.dtype != DType::I8 || self.codes.bytes.iter().any(wide) {
+            return wrong(format!("has codes beyond {} bits", self.bits));
+        }
+        let want = [self.codes.shape.rows(), self.group.count(self.codes.shape.cols())];
+        let (shape, dtype) = (self.scales.shape(), self.scales.dtype());
+        if shape.dims() != want || !dtype.is_float() {
+            return wrong(format!("has scales {dtype} {shape}, expected floats {want:?}"));
+        }
+        if let Scales::Nested { codes, bits, rows } = &self.scales {
+            if rows.shape.dims() != [want[0]] {
+                return wrong(format!("has row scales {}, expected [{}]", rows.shape, want[0]));
+            }
+            let codes: &[i8] = bytemuck::cast_slice(&codes.bytes);
+            if !(1..=7).contains(bits) || codes.iter().any(|c| !(1..1i16 << bits).contains(&i16::from(*c))) {
+                return wrong(format!("has scale codes beyond 1..2^{bits}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The values in f32: `codes * scales`, each product rounded once.
+    ///
+    /// # Errors
+    /// [`Error::DType`] when the scales are not floating-point.
+    pub fn dequantize(&self) -> Result<Vec<f32>> {
+        let cols = self.codes.shape.cols();
+        let (group, count) = (self.group.len(cols).max(1), self.group.count(cols));
+        let scales = self.scales.to_f32()?;
+        let codes: &[i8] = bytemuck::cast_slice(&self.codes.bytes);
+        let rows = codes.chunks(cols.max(1)).zip(scales.chunks(count.max(1)));
+        Ok(rows.flat_map(|(row, s)| row.iter().enumerate().map(|(i, c)| f32::from(*c) * s[i / group])).collect())
+    }
+}

@@ -1,0 +1,191 @@
+//! What form a weight's codes and scales have, and the search for scales that fit it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::{BITS, Group, Scales};
+use crate::tensor::{DType, Tensor, round_to};
+
+/// How scales are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScaleFormat {
+    /// Floats of this type.
+    Plain(DType),
+    /// Codes of this many bits under one f16 scale a row: [`Scales::Nested`].
+    Nested(usize),
+}
+
+/// Bits, group and scales of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Format {
+    /// Bits of a code, 2 to 8.
+    pub bits: usize,
+    /// Inputs that share a scale.
+    pub group: Group,
+    /// How scales are stored.
+    pub scales: ScaleFormat,
+}
+
+/// Type of a row's scale under [`ScaleFormat::Nested`].
+pub(crate) const ROW_SCALE: DType = DType::F16;
+
+/// A row's scales in the form they will be stored in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RowScales {
+    /// The scale of each group, as readers will see it.
+    pub(crate) values: Vec<f32>,
+    /// Nested: each group's code.
+    codes: Vec<u8>,
+    /// Nested: the row's scale.
+    row: f32,
+}
+
+impl Format {
+    /// # Errors
+    /// [`Error::Argument`] for bits or a group that cannot be.
+    pub fn check(&self) -> Result<()> {
+        if !BITS.contains(&self.bits) {
+            let what = format!("{}, not {} to {}", self.bits, BITS.start(), BITS.end());
+            return Err(Error::argument("bits", what));
+        }
+        if let ScaleFormat::Nested(bits) = self.scales
+            && !(2..=7).contains(&bits)
+        {
+            return Err(Error::argument("scale bits", format!("{bits}, not 2 to 7")));
+        }
+        match self.scales {
+            ScaleFormat::Plain(dtype) if !dtype.is_float() => {
+                Err(Error::argument("scale type", format!("{dtype} is no float type")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Codes are `-half .. half`.
+    pub(crate) fn half(&self) -> f32 {
+        f32::from(1u8 << (self.bits - 1))
+    }
+
+    /// Bits a weight of `[rows, cols]` takes, scales included.
+    #[must_use]
+    pub fn size(&self, rows: usize, cols: usize) -> usize {
+        let groups = self.group.count(cols);
+        rows * match self.scales {
+            ScaleFormat::Plain(dtype) => cols * self.bits + groups * dtype.bits(),
+            ScaleFormat::Nested(bits) => cols * self.bits + groups * bits + ROW_SCALE.bits(),
+        }
+    }
+
+    /// Scales of one row that make `sum over inputs of importance * (w - code * scale)^2` small: for each group the
+    /// best of a ladder of candidates below the largest weight (as AWQ, arXiv:2306.00978, searches clipping).
+    /// `importance`: a weight for each input, such as the Hessian's diagonal.
+    pub(crate) fn search(&self, row: &[f32], importance: &[f32], steps: usize) -> RowScales {
+        let group = self.group.len(row.len()).max(1);
+        let pairs = || row.chunks(group).zip(importance.chunks(group));
+        let free: Vec<f32> = pairs().map(|(w, h)| self.best(w, h, steps)).collect();
+        let ScaleFormat::Nested(bits) = self.scales else {
+            return self.stored(&free, 1.0);
+        };
+        let top = f32::from((1u8 << bits) - 1);
+        let unit = free.iter().fold(0f32, |m, s| m.max(*s)) / top;
+        let mut scales = self.stored(&free, unit);
+        // The codes are coarse: of the nearest few, the best for the weights rather than for the scale.
+        for (g, (w, h)) in pairs().enumerate() {
+            let near = scales.codes[g];
+            let candidates = near.saturating_sub(2).max(1)..=(near + 2).min(top as u8);
+            let loss = |code: &u8| self.loss(w, h, f32::from(*code) * scales.row);
+            let best = candidates.min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or(near);
+            scales.codes[g] = best;
+            scales.values[g] = f32::from(best) * scales.row;
+        }
+        scales
+    }
+
+    /// `scales` as they can be stored; `unit` is the row scale wished for, where they are nested.
+    fn stored(&self, scales: &[f32], unit: f32) -> RowScales {
+        match self.scales {
+            ScaleFormat::Plain(dtype) => {
+                let values = scales.iter().map(|s| usable(round_to(dtype, *s))).collect();
+                RowScales { values, codes: Vec::new(), row: 1.0 }
+            }
+            ScaleFormat::Nested(_) => {
+                let mut stored = RowScales {
+                    values: vec![0.0; scales.len()],
+                    codes: vec![1; scales.len()],
+                    row: usable(round_to(ROW_SCALE, unit)),
+                };
+                scales.iter().enumerate().for_each(|(g, s)| self.set(&mut stored, g, *s));
+                stored
+            }
+        }
+    }
+
+    /// Sets the scale of group `g` to the storable value nearest to `scale`.
+    pub(crate) fn set(&self, scales: &mut RowScales, g: usize, scale: f32) {
+        match self.scales {
+            ScaleFormat::Plain(dtype) => scales.values[g] = usable(round_to(dtype, scale)),
+            ScaleFormat::Nested(bits) => {
+                let code = (scale / scales.row).round_ties_even().clamp(1.0, f32::from((1u8 << bits) - 1));
+                scales.codes[g] = code as u8;
+                scales.values[g] = code * scales.row;
+            }
+        }
+    }
+
+    /// The scales of all rows as one tensor.
+    pub(crate) fn gather(&self, rows: &[RowScales]) -> Result<Scales> {
+        let groups = rows.first().map_or(0, |r| r.values.len());
+        match self.scales {
+            ScaleFormat::Plain(dtype) => {
+                let values: Vec<f32> = rows.iter().flat_map(|r| r.values.iter().copied()).collect();
+                Ok(Scales::Plain(Tensor::from_f32_as(dtype, [rows.len(), groups], &values)?))
+            }
+            ScaleFormat::Nested(bits) => {
+                let codes = rows.iter().flat_map(|r| r.codes.iter().copied()).collect();
+                let row: Vec<f32> = rows.iter().map(|r| r.row).collect();
+                Ok(Scales::Nested {
+                    codes: Tensor::new(DType::I8, [rows.len(), groups], codes)?,
+                    bits,
+                    rows: Tensor::from_f32_as(ROW_SCALE, [rows.len()], &row)?,
+                })
+            }
+        }
+    }
+
+    /// The best scale of one group on a ladder of `steps` rungs; 1 rung is the largest weight over the largest code.
+    fn best(&self, w: &[f32], h: &[f32], steps: usize) -> f32 {
+        let largest = w.iter().fold(0f32, |m, w| m.max(w.abs()));
+        let top = largest / (self.half() - 1.0).max(1.0);
+        if largest == 0.0 || steps < 2 {
+            return top;
+        }
+        // With few bits much may be clipped; with eight, nearly nothing.
+        let lowest = if self.bits >= 7 { 0.85 } else { 0.4 };
+        let rung = |i: usize| top * (1.05 - (1.05 - lowest) * i as f32 / (steps - 1) as f32);
+        let (mut best, mut least) = (top, self.loss(w, h, top));
+        for scale in (0..steps).map(rung) {
+            let loss = self.loss(w, h, scale);
+            if loss < least {
+                (best, least) = (scale, loss);
+            }
+        }
+        best
+    }
+
+    fn loss(&self, w: &[f32], h: &[f32], scale: f32) -> f32 {
+        let (inverse, half) = (scale.recip(), self.half());
+        w.iter().zip(h).map(|(w, h)| h * (w - code(*w, inverse, half) * scale).powi(2)).sum()
+    }
+}
+
+/// The code of a weight, half to even, as a number.
+pub(crate) fn code(w: f32, inverse_scale: f32, half: f32) -> f32 {
+    (w * inverse_scale).round_ties_even().clamp(-half, half - 1.0)
+}
+
+/// A group of zeros has scale 1, so that nobody divides by 0.
+fn usable(scale: f32) -> f32 {
+    if scale > 0.0 && scale.is_finite() { scale } else { 1.0 }
+}
