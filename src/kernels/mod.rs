@@ -18,6 +18,7 @@ mod dequantize;
 mod embed;
 mod embed_w8;
 mod fma_peak;
+mod gram;
 mod hadamard;
 mod hadamard_mix;
 mod kv_append;
@@ -57,6 +58,7 @@ pub use dequantize::dequantize;
 pub use embed::embed;
 pub use embed_w8::embed_w8;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
+pub use gram::gram;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use kv_append::kv_append;
@@ -101,6 +103,7 @@ pub const ENTRIES: &[check::Entry] = &[
     embed::ENTRY,
     embed_w8::ENTRY,
     fma_peak::ENTRY,
+    gram::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
     kv_append::ENTRY,

@@ -29,6 +29,7 @@ pub mod dequantize;
 pub mod embed;
 pub mod embed_w8;
 pub mod fma_peak;
+pub mod gram;
 pub mod hadamard;
 pub mod hadamard_mix;
 pub mod kv_append;

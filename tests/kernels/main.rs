@@ -18,6 +18,7 @@ mod embed;
 mod embed_w8;
 mod faults;
 mod fma_peak;
+mod gram;
 mod hadamard;
 mod hadamard_mix;
 mod kv_append;
