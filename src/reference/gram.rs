@@ -9,14 +9,14 @@ pub fn gram(p: &Params, a: &[f32], b: &[f32], sums: &mut [f32]) {
     let (n, m) = (p.n as usize, p.m as usize);
     let (totals, lost) = sums.split_at_mut(n * m);
     totals.par_chunks_mut(m).zip(lost.par_chunks_mut(m)).enumerate().for_each(|(i, (totals, lost))| {
-        let mut row: Vec<f64> = totals.iter().zip(&*lost).map(|(t, l)| f64::from(*t) + f64::from(*l)).collect();
+        let mut row: Vec<f64> = totals.iter().map(|t| f64::from(*t)).collect();
         for t in 0..p.tokens as usize {
             let x = f64::from(a[t * n + i]);
             row.iter_mut().zip(&b[t * m..][..m]).for_each(|(sum, y)| *sum += x * f64::from(*y));
         }
         for ((total, lost), sum) in totals.iter_mut().zip(lost).zip(row) {
             *total = sum as f32;
-            *lost = (sum - f64::from(*total)) as f32;
+            *lost = (f64::from(*lost) + sum - f64::from(*total)) as f32;
         }
     });
 }

@@ -53,7 +53,7 @@ pub struct Engine {
     pub(super) device: Device,
     pub(super) config: ModelConfig,
     pub(super) options: EngineOptions,
-    weights: Weights,
+    pub(super) weights: Weights,
     state: State,
     pub(super) scratch: Scratch,
     /// Logits of all tokens of a pass; made when first asked for.
@@ -279,7 +279,7 @@ impl Engine {
         let mut plan = Plan::new(&self.device);
         let forward = self.forward(tokens);
         let ids = self.scratch.ids.view(DType::U32, [tokens])?;
-        let hidden = forward.blocks(&mut plan, &ids, &mut Taps::none())?;
+        let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut Taps::none())?;
         let vocab = self.config.vocab_size;
         match logits {
             Logits::None => {}
@@ -287,11 +287,11 @@ impl Engine {
                 let last = self.scratch.last.view(DType::F32, [1, self.config.hidden_size])?;
                 plan.copy(&hidden.row(tokens - 1)?, &last)?;
                 let logits = self.scratch.logits.view(DType::F32, [1, vocab])?;
-                forward.head(&mut plan, &last, &logits, &mut Taps::none())?;
+                forward.head(&mut plan, &self.weights, &last, &logits, &mut Taps::none())?;
             }
             Logits::All => {
                 let logits = self.all_logits()?.view(DType::F32, [tokens, vocab])?;
-                forward.head(&mut plan, &hidden, &logits, &mut Taps::none())?;
+                forward.head(&mut plan, &self.weights, &hidden, &logits, &mut Taps::none())?;
             }
         }
         Ok(plan)
@@ -315,13 +315,6 @@ impl Engine {
     pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {
         let (lo, hi) = self.config.dt_limit;
         let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
-        Forward {
-            config: &self.config,
-            weights: &self.weights,
-            state: &self.state,
-            scratch: &self.scratch,
-            dt_limit: (lo, hi),
-            tokens,
-        }
+        Forward { config: &self.config, state: &self.state, scratch: &self.scratch, dt_limit: (lo, hi), tokens }
     }
 }

@@ -3,7 +3,9 @@
 use super::scratch::Scratch;
 use super::state::{BlockState, KvState, MambaState, State};
 use super::taps::Taps;
-use super::weights::{DeviceAttention, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Weights};
+use super::weights::{
+    DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Weights,
+};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
 use crate::kernels::{self, AttentionDims, Columns, Epilogue, HadamardBuffers, SsdDims};
@@ -13,7 +15,6 @@ use crate::tensor::DType;
 /// Everything a pass reads, and the number of tokens it is for.
 pub(super) struct Forward<'a> {
     pub(super) config: &'a ModelConfig,
-    pub(super) weights: &'a Weights,
     pub(super) state: &'a State,
     pub(super) scratch: &'a Scratch,
     pub(super) dt_limit: (f32, f32),
@@ -23,38 +24,60 @@ pub(super) struct Forward<'a> {
 impl Forward<'_> {
     /// `ids` through all blocks; gives the stream before the final norm. `taps` sees the stream entering each block
     /// as `hidden.{i}`, the last as `hidden.{blocks}`, and what each op within a block gives as `layer.{i}.{op}`.
-    pub(super) fn blocks(&self, plan: &mut Plan, ids: &DeviceTensor, taps: &mut Taps<'_>) -> Result<DeviceTensor> {
-        let hidden = self.f32(&self.scratch.hidden, self.config.hidden_size)?;
-        self.weights.embedding.apply(plan, ids, &hidden)?;
-        for (i, (layer, state)) in self.weights.layers.iter().zip(&self.state.blocks).enumerate() {
+    pub(super) fn blocks(
+        &self,
+        plan: &mut Plan,
+        weights: &Weights,
+        ids: &DeviceTensor,
+        taps: &mut Taps<'_>,
+    ) -> Result<DeviceTensor> {
+        let hidden = self.stream()?;
+        weights.embedding.apply(plan, ids, &hidden)?;
+        for (i, (layer, state)) in weights.layers.iter().zip(&self.state.blocks).enumerate() {
             taps.stream(plan, i, &hidden)?;
-            let normed = self.norm(plan, &hidden, &layer.norm)?;
-            taps.op(plan, "norm", &normed)?;
-            match (&layer.mixer, state) {
-                (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2(plan, m, s, normed, &hidden, taps)?,
-                (DeviceMixer::Attention(a), BlockState::Attention(s)) => {
-                    self.attention(plan, a, s, normed, &hidden, taps)?;
-                }
-                (DeviceMixer::Mlp(m), BlockState::Mlp) => self.mlp(plan, m, normed, &hidden, taps)?,
-                _ => return Err(Error::argument("forward", format!("block {i} and its state are of different kinds"))),
-            }
+            self.block(plan, layer, state, taps)?;
         }
-        taps.stream(plan, self.weights.layers.len(), &hidden)?;
+        taps.stream(plan, weights.layers.len(), &hidden)?;
         Ok(hidden)
+    }
+
+    /// The residual stream, `[tokens, hidden]`.
+    pub(super) fn stream(&self) -> Result<DeviceTensor> {
+        self.f32(&self.scratch.hidden, self.config.hidden_size)
+    }
+
+    /// One block, added to the stream.
+    pub(super) fn block(
+        &self,
+        plan: &mut Plan,
+        layer: &DeviceLayer,
+        state: &BlockState,
+        taps: &mut Taps<'_>,
+    ) -> Result<()> {
+        let hidden = self.stream()?;
+        let normed = self.norm(plan, &hidden, &layer.norm)?;
+        taps.op(plan, "norm", &normed)?;
+        match (&layer.mixer, state) {
+            (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2(plan, m, s, normed, &hidden, taps),
+            (DeviceMixer::Attention(a), BlockState::Attention(s)) => self.attention(plan, a, s, normed, &hidden, taps),
+            (DeviceMixer::Mlp(m), BlockState::Mlp) => self.mlp(plan, m, normed, &hidden, taps),
+            _ => Err(Error::argument("forward", "a block and its state are of different kinds")),
+        }
     }
 
     /// Final norm and head over the rows of `hidden`, into `logits` `[rows, vocab]`.
     pub(super) fn head(
         &self,
         plan: &mut Plan,
+        weights: &Weights,
         hidden: &DeviceTensor,
         logits: &DeviceTensor,
         taps: &mut Taps<'_>,
     ) -> Result<()> {
-        let normed = self.norm(plan, hidden, &self.weights.norm_f)?;
+        let normed = self.norm(plan, hidden, &weights.norm_f)?;
         taps.end(plan, "norm_f", &normed)?;
-        let input = self.input(plan, normed, &[&self.weights.head], taps, ["logits.codes", "logits.scales"])?;
-        self.weights.head.apply(plan, &input, logits, Epilogue::Store)?;
+        let input = self.input(plan, normed, &[&weights.head], taps, ["logits.codes", "logits.scales"])?;
+        weights.head.apply(plan, &input, logits, Epilogue::Store)?;
         taps.end(plan, "logits", logits)
     }
 
@@ -63,7 +86,7 @@ impl Forward<'_> {
         buffer.view(DType::F32, [self.tokens, cols])
     }
 
-    fn norm(&self, plan: &mut Plan, x: &DeviceTensor, weight: &DeviceTensor) -> Result<DeviceTensor> {
+    pub(super) fn norm(&self, plan: &mut Plan, x: &DeviceTensor, weight: &DeviceTensor) -> Result<DeviceTensor> {
         let out = self.scratch.normed.view(DType::F32, [x.shape.rows(), self.config.hidden_size])?;
         kernels::rms_norm(plan, x, weight, &out, self.config.norm_eps)?;
         Ok(out)

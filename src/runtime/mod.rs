@@ -9,11 +9,14 @@
 mod engine;
 mod forward;
 mod scratch;
+mod stage;
 mod state;
 mod taps;
 mod trace;
 mod weights;
 
 pub use engine::{Engine, EngineOptions, Next};
+pub use stage::{LoadedBlock, Stage, StagePass};
 pub use state::State;
+pub use taps::Look;
 pub use trace::Tap;

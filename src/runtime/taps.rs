@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 
 /// Sees a named tensor as soon as the plan has computed it.
-pub(super) type Look<'a> = dyn FnMut(&mut Plan, String, &DeviceTensor) -> Result<()> + 'a;
+pub type Look<'a> = dyn FnMut(&mut Plan, String, &DeviceTensor) -> Result<()> + 'a;
 
 /// Whoever looks at a pass, and the block it is in.
 pub(super) struct Taps<'a> {

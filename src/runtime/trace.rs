@@ -59,8 +59,8 @@ impl Engine {
         };
         let mut taps = Taps::new(&mut look);
         let forward = self.forward(tokens.len());
-        let hidden = forward.blocks(&mut plan, &ids, &mut taps)?;
-        forward.head(&mut plan, &hidden, &logits, &mut taps)?;
+        let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut taps)?;
+        forward.head(&mut plan, &self.weights, &hidden, &logits, &mut taps)?;
         plan.record()?.run()?;
         self.advance(tokens.len())?;
         let mut read = Vec::with_capacity(copies.len());

@@ -153,6 +153,41 @@ pub(super) struct DeviceLayer {
     pub(super) mixer: DeviceMixer,
 }
 
+impl DeviceLayer {
+    /// Uploads block `index`.
+    pub(super) fn upload(device: &Device, index: usize, layer: &Layer) -> Result<Self> {
+        let vector = |v: &[f32]| device.upload_f32([v.len()], v);
+        let linear = |part: &str, l: &Linear| DeviceLinear::upload(device, &format!("{part} of layer {index}"), l);
+        let mixer = match &layer.mixer {
+            Mixer::Mamba2(m) => {
+                let channels = m.conv_bias.len();
+                DeviceMixer::Mamba2(DeviceMamba2 {
+                    in_proj: linear("in_proj", &m.in_proj)?,
+                    conv_weight: device
+                        .upload_f32([channels, m.conv_weight.len() / channels.max(1)], &m.conv_weight)?,
+                    conv_bias: vector(&m.conv_bias)?,
+                    dt_bias: vector(&m.dt_bias)?,
+                    a_log: vector(&m.a_log)?,
+                    d: vector(&m.d)?,
+                    norm: vector(&m.norm)?,
+                    out_proj: linear("out_proj", &m.out_proj)?,
+                })
+            }
+            Mixer::Attention(a) => DeviceMixer::Attention(DeviceAttention {
+                q_proj: linear("q_proj", &a.q_proj)?,
+                k_proj: linear("k_proj", &a.k_proj)?,
+                v_proj: linear("v_proj", &a.v_proj)?,
+                o_proj: linear("o_proj", &a.o_proj)?,
+            }),
+            Mixer::Mlp(m) => DeviceMixer::Mlp(DeviceMlp {
+                up_proj: linear("up_proj", &m.up_proj)?,
+                down_proj: linear("down_proj", &m.down_proj)?,
+            }),
+        };
+        Ok(Self { norm: vector(&layer.norm)?, mixer })
+    }
+}
+
 /// All weights of a model.
 pub(super) struct Weights {
     pub(super) embedding: DeviceEmbedding,
@@ -170,7 +205,7 @@ impl Weights {
             None => DeviceLinear::upload(device, "the head", &tied_head(&embedding))?,
         };
         let layers = (0..source.config().blocks.len())
-            .map(|i| upload_layer(device, i, &source.layer(i)?))
+            .map(|i| DeviceLayer::upload(device, i, &source.layer(i)?))
             .collect::<Result<Vec<_>>>()?;
         let norm_f = source.norm_f()?;
         Ok(Self {
@@ -188,35 +223,4 @@ fn tied_head(embedding: &Linear) -> Linear {
         Linear::Quantized(q) => Linear::Quantized(QuantizedLinear { activations: Activations::TOKEN, ..q.clone() }),
         float => float.clone(),
     }
-}
-
-fn upload_layer(device: &Device, index: usize, layer: &Layer) -> Result<DeviceLayer> {
-    let vector = |v: &[f32]| device.upload_f32([v.len()], v);
-    let linear = |part: &str, l: &Linear| DeviceLinear::upload(device, &format!("{part} of layer {index}"), l);
-    let mixer = match &layer.mixer {
-        Mixer::Mamba2(m) => {
-            let channels = m.conv_bias.len();
-            DeviceMixer::Mamba2(DeviceMamba2 {
-                in_proj: linear("in_proj", &m.in_proj)?,
-                conv_weight: device.upload_f32([channels, m.conv_weight.len() / channels.max(1)], &m.conv_weight)?,
-                conv_bias: vector(&m.conv_bias)?,
-                dt_bias: vector(&m.dt_bias)?,
-                a_log: vector(&m.a_log)?,
-                d: vector(&m.d)?,
-                norm: vector(&m.norm)?,
-                out_proj: linear("out_proj", &m.out_proj)?,
-            })
-        }
-        Mixer::Attention(a) => DeviceMixer::Attention(DeviceAttention {
-            q_proj: linear("q_proj", &a.q_proj)?,
-            k_proj: linear("k_proj", &a.k_proj)?,
-            v_proj: linear("v_proj", &a.v_proj)?,
-            o_proj: linear("o_proj", &a.o_proj)?,
-        }),
-        Mixer::Mlp(m) => DeviceMixer::Mlp(DeviceMlp {
-            up_proj: linear("up_proj", &m.up_proj)?,
-            down_proj: linear("down_proj", &m.down_proj)?,
-        }),
-    };
-    Ok(DeviceLayer { norm: vector(&layer.norm)?, mixer })
 }

@@ -1,0 +1,147 @@
+//! One block of a model on given streams: what calibration runs, block by block.
+
+use super::forward::Forward;
+use super::scratch::Scratch;
+use super::state::State;
+use super::taps::{Look, Taps};
+use super::weights::DeviceLayer;
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Plan, Recording};
+use crate::model::{Layer, ModelConfig, OnlineRotation};
+use crate::tensor::DType;
+
+/// Runs single blocks, one sequence at a time, in passes of up to `pass_tokens`.
+pub struct Stage {
+    device: Device,
+    config: ModelConfig,
+    scratch: Scratch,
+    pass_tokens: usize,
+    context: usize,
+}
+
+/// A block on the device with its state for one sequence.
+pub struct LoadedBlock {
+    index: usize,
+    layer: DeviceLayer,
+    state: State,
+}
+
+/// A pass recorded for a number of tokens.
+pub struct StagePass {
+    tokens: usize,
+    recording: Recording,
+}
+
+impl Stage {
+    /// Allocates activations. `context`: tokens of the longest sequence; `pass_tokens`: of a pass.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when either is 0; [`Error::LimitExceeded`] when a buffer does not fit the adapter.
+    pub fn new(
+        device: &Device,
+        config: &ModelConfig,
+        rotation: OnlineRotation,
+        context: usize,
+        pass_tokens: usize,
+    ) -> Result<Self> {
+        if context == 0 || pass_tokens == 0 {
+            return Err(Error::argument("stage", "context and pass_tokens must be at least 1"));
+        }
+        let pass_tokens = pass_tokens.min(context);
+        let scratch = Scratch::new(device, config, rotation, pass_tokens)?;
+        Ok(Self { device: device.clone(), config: config.clone(), scratch, pass_tokens, context })
+    }
+
+    /// Most tokens of a pass.
+    #[must_use]
+    pub fn pass_tokens(&self) -> usize {
+        self.pass_tokens
+    }
+
+    /// Puts block `index` on the device, at the beginning of a sequence.
+    ///
+    /// # Errors
+    /// As [`Device::upload`].
+    pub fn load(&self, index: usize, layer: &Layer) -> Result<LoadedBlock> {
+        let kind = self.config.blocks.get(index).copied();
+        let kind = kind.ok_or_else(|| Error::argument("stage", format!("no block {index}")))?;
+        let one = ModelConfig { blocks: vec![kind], ..self.config.clone() };
+        Ok(LoadedBlock {
+            index,
+            layer: DeviceLayer::upload(&self.device, index, layer)?,
+            state: State::new(&self.device, &one, self.context)?,
+        })
+    }
+
+    /// Records a pass of `tokens` through `block`. `look` sees every op's result as `layer.{index}.{op}`, and may add
+    /// launches that read it.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn record(&self, block: &LoadedBlock, tokens: usize, look: &mut Look<'_>) -> Result<StagePass> {
+        let forward = Forward {
+            config: &self.config,
+            state: &block.state,
+            scratch: &self.scratch,
+            dt_limit: self.config.dt_limit,
+            tokens,
+        };
+        let mut plan = Plan::new(&self.device);
+        let mut taps = Taps::new(look);
+        taps.stream(&mut plan, block.index, &forward.stream()?)?;
+        forward.block(&mut plan, &block.layer, &block.state.blocks[0], &mut taps)?;
+        Ok(StagePass { tokens, recording: plan.record()? })
+    }
+
+    /// Records the norm of `weight` `[hidden]` alone over `tokens`; `look` sees it as `norm_f`.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn record_norm(&self, weight: &[f32], tokens: usize, look: &mut Look<'_>) -> Result<StagePass> {
+        let weight = self.device.upload_f32([weight.len()], weight)?;
+        let stream = self.scratch.hidden.view(DType::F32, [tokens, self.config.hidden_size])?;
+        let out = self.scratch.normed.view(DType::F32, stream.shape)?;
+        let mut plan = Plan::new(&self.device);
+        crate::kernels::rms_norm(&mut plan, &stream, &weight, &out, self.config.norm_eps)?;
+        Taps::new(look).end(&mut plan, "norm_f", &out)?;
+        Ok(StagePass { tokens, recording: plan.record()? })
+    }
+
+    /// Starts a new sequence.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    pub fn reset(&self, block: &mut LoadedBlock) -> Result<()> {
+        block.state.reset(&self.device)
+    }
+
+    /// Runs a recorded pass on the next tokens' stream, `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the stream is of another length; as [`Device::write`].
+    pub fn run(&self, pass: &StagePass, block: Option<&mut LoadedBlock>, stream: &[f32]) -> Result<()> {
+        if stream.len() != pass.tokens * self.config.hidden_size {
+            let what = format!("{} values for a pass of {} tokens", stream.len(), pass.tokens);
+            return Err(Error::argument("stage", what));
+        }
+        self.device.write(&self.stream(pass.tokens)?, bytemuck::cast_slice(stream))?;
+        pass.recording.run()?;
+        if let Some(block) = block {
+            block.state.tokens += pass.tokens;
+            self.device.write(&block.state.cursor, &[block.state.tokens as u32])?;
+        }
+        Ok(())
+    }
+
+    /// The stream that the last pass left, `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// As [`Device::read_f32`].
+    pub async fn read(&self, pass: &StagePass) -> Result<Vec<f32>> {
+        self.device.read_f32(&self.stream(pass.tokens)?).await
+    }
+
+    fn stream(&self, tokens: usize) -> Result<DeviceTensor> {
+        self.scratch.hidden.view(DType::F32, [tokens, self.config.hidden_size])
+    }
+}
