@@ -6,8 +6,7 @@ use pollster::block_on;
 use wgquant::eval::{Windows, compare};
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{Group, ModelFile, ModelSource};
-use wgquant::quantize::{Bits, Scheme};
-use wgquant::recipe::{Quantized, Recipe};
+use wgquant::recipe::{Bits, Quantized, Recipe};
 use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::tensor::DType;
 use wgquant::transform::Transform;
@@ -15,13 +14,11 @@ use wgquant::transform::Transform;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = block_on(Device::open(&DeviceChoice::Best, None))?;
     let original = ModelFile::open(Path::new("assets/nano"))?;
-    let recipe = Recipe {
-        scheme: Scheme { bits: Bits::W8A8, group: Group::Channel, embedding: true, scale_dtype: DType::BF16 },
-        transform: Transform::hadamard(original.config(), 0)?,
-    };
+    let transform = Transform::hadamard(original.config(), 0)?;
+    let recipe = Recipe::uniform(original.config(), Bits::W8A8, Group::Channel, true, DType::BF16, transform);
     // Nothing is written: the engine takes the layers as they are quantized.
     let layer_done = |n: usize| eprintln!("layer {n} quantized");
-    let quantized = Quantized::new(&original, &recipe, &device, &layer_done)?;
+    let quantized = Quantized::new(&original, &recipe, &device, None, &layer_done)?;
 
     let options = EngineOptions { context: 1024, ..Default::default() };
     let mut base = Engine::new(&device, &original, options)?;

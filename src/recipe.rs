@@ -1,48 +1,163 @@
-//! What to do with a model, and the whole pipeline: read → rewrite → quantize → write.
+//! What to do with a model, and the whole pipeline: read → rewrite → calibrate → quantize → write.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+mod preset;
+mod rules;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Model, ModelSource};
-use crate::quantize::{Scheme, quantize_embedding, quantize_head, quantize_layer};
+use crate::model::{Layer, Linear, Model, ModelConfig, ModelSource, Names};
+use crate::quantize::{GptqOptions, nearest};
+use crate::tensor::{DType, Tensor};
 use crate::transform::{Transform, Transformed};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{Quantized, quantize};
+pub use preset::Bits;
+pub use rules::{Module, Rule, resolve};
 
 /// Name of the recipe in the output directory.
 pub const RECIPE_FILE: &str = "wgquant_recipe.toml";
 
-/// Everything that decides the output, but the model.
+/// Which texts calibrate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calibration {
+    /// Sequences, drawn from the file.
+    pub sequences: usize,
+    /// Tokens a sequence.
+    pub length: usize,
+    /// Seed of the draw.
+    pub seed: u64,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self { sequences: 128, length: 1024, seed: 0 }
+    }
+}
+
+/// Everything that decides the output, but the model and the calibration text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Bits, groups, embedding.
-    pub scheme: Scheme,
+    /// Type of weights that stay floats.
+    pub float: DType,
+    /// Which texts calibrate; not used without `gptq`.
+    #[serde(default)]
+    pub calibration: Calibration,
+    /// GPTQ; absent: round to nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gptq: Option<GptqOptions>,
     /// Exact rewrites before.
     pub transform: Transform,
+    /// Forms of weights.
+    #[serde(rename = "rule")]
+    pub rules: Vec<Rule>,
 }
 
 impl Recipe {
-    /// The whole quantized model, in memory: for models that fit there, and for browsers, where nothing may block.
-    /// `progress` is called with the number of layers done.
+    /// Reads a recipe.
     ///
     /// # Errors
-    /// As [`Transformed::new`] and [`crate::quantize::quantize_linear`].
+    /// [`Error::Argument`] naming `name`, the line and what is wrong with it.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|e| Error::argument(name.to_owned(), e.to_string()))
+    }
+
+    /// The recipe as the text [`Recipe::parse`] reads.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for numbers that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::argument("recipe", e.to_string()))
+    }
+
+    /// What becomes of each weight of a model of this shape.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub fn modules(&self, config: &ModelConfig) -> Result<Vec<Module>> {
+        // Folding the final norm gives a tied model a head of its own.
+        let mut config = config.clone();
+        config.tied &= !self.transform.fold_norms;
+        resolve(&self.rules, &config)
+    }
+
+    /// The whole quantized model, in memory and without calibration: for models that fit there, and for browsers,
+    /// where nothing may block. `progress` is called with the number of layers done.
+    ///
+    /// # Errors
+    /// As [`Transformed::new`], [`resolve`] and [`nearest`]; [`Error::Argument`] for a recipe with GPTQ.
     pub async fn apply(&self, source: &dyn ModelSource, device: &Device, progress: impl Fn(usize)) -> Result<Model> {
+        if self.gptq.is_some() {
+            return Err(Error::argument("recipe", "GPTQ needs calibration text; see recipe::quantize"));
+        }
         let source = Transformed::new(source, self.transform)?;
+        let forms = Forms::new(self, &source)?;
         let config = source.config().clone();
-        let embedding = quantize_embedding(device, source.embedding()?, config.tied, &self.scheme).await?;
+        let embedding = forms.nearest(device, &Names::default().embedding(), source.embedding()?).await?;
         let mut layers = Vec::with_capacity(config.blocks.len());
         for index in 0..config.blocks.len() {
-            layers.push(quantize_layer(device, source.layer(index)?, &self.scheme).await?);
+            layers.push(forms.layer(device, index, source.layer(index)?).await?);
             progress(index + 1);
         }
-        let head = quantize_head(device, source.head()?, &self.scheme).await?;
+        let head = match source.head()? {
+            Some(head) => Some(forms.nearest(device, Names::default().head(), head).await?),
+            None => None,
+        };
         Ok(Model { rotation: source.rotation(), embedding, layers, norm_f: source.norm_f()?, head, config })
+    }
+}
+
+/// The forms of a model's weights, by module.
+pub(crate) struct Forms {
+    modules: Vec<Module>,
+    float: DType,
+}
+
+impl Forms {
+    /// # Errors
+    /// As [`resolve`].
+    pub(crate) fn new(recipe: &Recipe, model: &dyn ModelSource) -> Result<Self> {
+        Ok(Self { modules: recipe.modules(model.config())?, float: recipe.float })
+    }
+
+    /// The module called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is none.
+    pub(crate) fn module(&self, name: &str) -> Result<&Module> {
+        let found = self.modules.iter().find(|m| m.name == name);
+        found.ok_or_else(|| Error::argument("recipe", format!("has no module `{name}`")))
+    }
+
+    /// Of block `index`, the linear layer called `part`.
+    pub(crate) fn part(&self, index: usize, part: &str) -> Result<&Module> {
+        self.module(&Names::default().layer(index, &format!("mixer.{part}")))
+    }
+
+    /// A weight in its form, rounded to nearest.
+    pub(crate) async fn nearest(&self, device: &Device, module: &str, weight: Linear) -> Result<Linear> {
+        let module = self.module(module)?;
+        match (&module.weights, weight) {
+            (Some(format), weight) => {
+                Ok(Linear::Quantized(nearest(device, &weight, format, module.activations).await?))
+            }
+            (None, Linear::Float(t)) => Ok(Linear::Float(Tensor::from_f32_as(self.float, t.shape, &t.to_f32()?)?)),
+            (None, quantized) => Ok(quantized),
+        }
+    }
+
+    /// A block with its linear layers in their forms, rounded to nearest; everything else is as it was.
+    pub(crate) async fn layer(&self, device: &Device, index: usize, mut layer: Layer) -> Result<Layer> {
+        for (part, linear) in layer.linears_mut() {
+            let module = self.part(index, part)?.name.clone();
+            *linear = self.nearest(device, &module, linear.clone()).await?;
+        }
+        Ok(layer)
     }
 }

@@ -69,11 +69,11 @@ pub struct Analysis {
 ///
 /// # Errors
 /// As [`predict`].
-pub fn analyze(file: &ModelFile, recipes: &[Recipe]) -> Result<Analysis> {
+pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)]) -> Result<Analysis> {
     let config = file.config();
     let predictions = match file.is_quantized() {
         true => Vec::new(),
-        false => recipes.iter().map(|recipe| predict(file, recipe)).collect::<Result<_>>()?,
+        false => recipes.iter().map(|(name, recipe)| predict(file, name, recipe)).collect::<Result<_>>()?,
     };
     let mut analysis = Analysis {
         model: ModelInfo::from(file),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use wgquant::analyze::analyze;
 use wgquant::model::ModelFile;
-use wgquant::quantize::Bits;
+use wgquant::recipe::Bits;
 use wgquant::report::terminal;
 
 use super::recipe::{RecipeArgs, Rotate};
@@ -28,7 +28,8 @@ impl Analyze {
         let recipe = |bits| {
             // Where a width has no Hadamard matrix, the size without rotations is the size to expect.
             let plain = RecipeArgs { rotate: Rotate::None, ..RecipeArgs::default() };
-            RecipeArgs::default().recipe(bits, &file).or_else(|_| plain.recipe(bits, &file))
+            let recipe = RecipeArgs::default().recipe(bits, &file).or_else(|_| plain.recipe(bits, &file))?;
+            Ok((bits.to_string(), recipe))
         };
         let recipes = Bits::ALL.into_iter().map(recipe).collect::<Result<Vec<_>>>()?;
         out::report(&analyze(&file, &recipes)?, self.json, terminal::analysis)?;

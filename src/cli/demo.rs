@@ -9,7 +9,8 @@ use pollster::block_on;
 use wgquant::eval::{Comparison, Windows, compare};
 use wgquant::gpu::Device;
 use wgquant::model::ModelFile;
-use wgquant::quantize::{Bits, QUANTIZER};
+use wgquant::quantize::QUANTIZER;
+use wgquant::recipe::Bits;
 use wgquant::report::{DemoReport, DemoRow, DeviceInfo, DoctorReport, ModelInfo, html, terminal};
 use wgquant::runtime::Next;
 
@@ -127,7 +128,7 @@ impl Demo {
                 let words: Vec<String> =
                     [bits.to_string(), suffix.to_owned()].into_iter().filter(|w| !w.is_empty()).collect();
                 let dir = self.out.join(words.join("-"));
-                quantize::quantize(file, &recipe, device, &dir)?;
+                quantize::quantize(file, &recipe, device, None, &bits.to_string(), &dir)?;
                 made.push((words.join(" + "), dir));
             }
         }

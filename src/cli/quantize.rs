@@ -3,19 +3,30 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use clap::Args;
+use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use wgquant::gpu::Device;
+use clap::{Args, ValueEnum};
+use wgquant::calibrate;
+use wgquant::eval::Windows;
+use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{ModelFile, ModelSource};
-use wgquant::quantize::{Bits, QUANTIZER};
-use wgquant::recipe::{self, Recipe};
+use wgquant::quantize::{GptqOptions, QUANTIZER};
+use wgquant::recipe::{self, Bits, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
 use super::args::GpuArgs;
 use super::progress::Bar;
 use super::recipe::RecipeArgs;
-use super::{Verdict, out};
+use super::{Verdict, load, out};
+
+/// How codes are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// Round to nearest.
+    Rtn,
+    /// GPTQ, calibrated on --file.
+    Gptq,
+}
 
 /// Quantize a model into a new directory
 ///
@@ -26,13 +37,37 @@ pub(super) struct Quantize {
     /// Model directory
     model: PathBuf,
     /// Directory to make; must not exist
-    #[arg(short, long, value_name = "DIR")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "explain")]
+    output: Option<PathBuf>,
     /// Bits of weights and activations
-    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(["w8a8", "w4a8", "w4a16"]).try_map(|s| s.parse::<Bits>()))]
-    scheme: Bits,
+    #[arg(long, ignore_case = true, required_unless_present = "recipe", value_parser = PossibleValuesParser::new(["w8a8", "w4a8", "w4a16"]).try_map(|s| s.parse::<Bits>()))]
+    scheme: Option<Bits>,
+    /// Recipe (TOML), such as another model's wgquant_recipe.toml, instead of the flags below
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "method", "rotate", "rotate_sites", "group_size", "fold_norms", "embedding", "seed"])]
+    recipe: Option<PathBuf>,
+    /// Calibration text: .txt, .jsonl with `text`, or token ids (.npy)
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How codes are chosen [default: gptq with --file, else rtn]
+    #[arg(long, value_enum)]
+    method: Option<Method>,
+    /// Calibration sequences [default: the recipe's; 128]
+    #[arg(long, value_name = "N")]
+    sequences: Option<usize>,
+    /// Tokens a calibration sequence [default: the recipe's; 1024]
+    #[arg(long, value_name = "N")]
+    sequence_length: Option<usize>,
+    /// Seed of the draw of sequences [default: the recipe's; 0]
+    #[arg(long, value_name = "N")]
+    calibration_seed: Option<u64>,
+    /// Print which rule of the recipe holds for each weight, and quantize nothing
+    #[arg(long)]
+    explain: bool,
+    /// Compute on the CPU reference: the same bytes on any machine
+    #[arg(long)]
+    deterministic: bool,
     #[command(flatten)]
-    recipe: RecipeArgs,
+    flags: RecipeArgs,
     #[command(flatten)]
     gpu: GpuArgs,
     /// Print JSON
@@ -43,14 +78,20 @@ pub(super) struct Quantize {
 impl Quantize {
     pub(super) fn run(&self) -> Result<Verdict> {
         // Known now, and better said before the work than after.
-        if self.output.symlink_metadata().is_ok() {
-            bail!("output directory: {} exists; choose another or remove it", self.output.display());
+        if let Some(output) = self.output.as_ref().filter(|o| o.symlink_metadata().is_ok()) {
+            bail!("output directory: {} exists; choose another or remove it", output.display());
         }
         let file = ModelFile::open(&self.model)?;
-        let recipe = self.recipe.recipe(self.scheme, &file)?;
-        let device = self.gpu.open()?;
+        let recipe = self.recipe(&file)?;
+        let Some(output) = self.output.as_ref().filter(|_| !self.explain) else { return self.explain(&file, &recipe) };
+        let calibration = self.calibration(&file, &recipe)?;
+        let device = match self.deterministic {
+            true => pollster::block_on(Device::open(&DeviceChoice::Cpu, None))?,
+            false => self.gpu.open()?,
+        };
         self.gpu.check(&device, &QUANTIZER)?;
-        let report = quantize(&file, &recipe, &device, &self.output)?;
+        let name = self.scheme.map_or_else(|| "by recipe".to_owned(), |s| s.to_string());
+        let report = quantize(&file, &recipe, &device, calibration.as_ref(), &name, output)?;
         if !report.ragged.is_empty() {
             log::warn!(
                 "{} modules have rows that are no whole number of groups; wgquant runs the model, transformers and \
@@ -62,19 +103,70 @@ impl Quantize {
         out::report(&report, self.json, terminal::quantized)?;
         Ok(Verdict::Passed)
     }
+
+    fn recipe(&self, file: &ModelFile) -> Result<Recipe> {
+        let mut recipe = match (&self.recipe, self.scheme) {
+            (Some(path), _) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+                Recipe::parse(&path.display().to_string(), &text)?
+            }
+            (None, Some(scheme)) => {
+                let mut recipe = self.flags.recipe(scheme, file)?;
+                let method = self.method.unwrap_or(if self.file.is_some() { Method::Gptq } else { Method::Rtn });
+                recipe.gptq = (method == Method::Gptq).then(GptqOptions::default);
+                recipe
+            }
+            (None, None) => bail!("--scheme or --recipe is needed"),
+        };
+        let c = &mut recipe.calibration;
+        c.sequences = self.sequences.unwrap_or(c.sequences);
+        c.length = self.sequence_length.unwrap_or(c.length);
+        c.seed = self.calibration_seed.unwrap_or(c.seed);
+        Ok(recipe)
+    }
+
+    fn calibration(&self, file: &ModelFile, recipe: &Recipe) -> Result<Option<Windows>> {
+        match (&self.file, recipe.gptq) {
+            (None, None) => Ok(None),
+            (Some(path), None) => {
+                log::warn!("{}: not read, as nothing is calibrated without GPTQ", path.display());
+                Ok(None)
+            }
+            (None, Some(_)) => bail!("GPTQ needs calibration text: pass --file FILE (.txt, .jsonl or .npy)"),
+            (Some(path), Some(_)) => {
+                let tokenizer = load::tokenizer(&self.model)?;
+                let bos = file.config().bos;
+                Ok(Some(calibrate::sample(path, tokenizer.as_ref(), bos, &recipe.calibration)?))
+            }
+        }
+    }
+
+    /// Module, form and rule, a line each.
+    fn explain(&self, file: &ModelFile, recipe: &Recipe) -> Result<Verdict> {
+        let modules = recipe.modules(file.config())?;
+        out::report(&modules, self.json, |m| terminal::explained(m, recipe))?;
+        Ok(Verdict::Passed)
+    }
 }
 
 /// Quantizes with a progress bar, and opens the result to describe it.
-pub(super) fn quantize(file: &ModelFile, recipe: &Recipe, device: &Device, out: &Path) -> Result<QuantizeReport> {
+pub(super) fn quantize(
+    file: &ModelFile,
+    recipe: &Recipe,
+    device: &Device,
+    calibration: Option<&Windows>,
+    name: &str,
+    out: &Path,
+) -> Result<QuantizeReport> {
     let start = Instant::now();
-    let bar = Bar::new(format!("quantizing {}", recipe.scheme.bits), file.config().blocks.len());
-    let summary = recipe::quantize(file, recipe, device, out, &|done| bar.at(done))?;
+    let bar = Bar::new(format!("quantizing {name}"), file.config().blocks.len());
+    let summary = recipe::quantize(file, recipe, device, calibration, out, &|done| bar.at(done))?;
     let output = ModelInfo::from(&ModelFile::open(out)?);
     Ok(QuantizeReport {
         source: ModelInfo::from(file),
         reduction: file.bytes() as f64 / output.bytes.max(1) as f64,
         output,
-        recipe: *recipe,
+        recipe: recipe.clone(),
         device: DeviceInfo::from(device),
         seconds: start.elapsed().as_secs_f64(),
         ragged: summary.ragged,

@@ -4,8 +4,7 @@ use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::model::{Group, ModelFile, ModelSource};
-use wgquant::quantize::{Bits, Scheme};
-use wgquant::recipe::Recipe;
+use wgquant::recipe::{Bits, Recipe};
 use wgquant::transform::Transform;
 
 /// A kind of rotation.
@@ -78,9 +77,8 @@ fn group(text: &str) -> Result<Group, String> {
 impl RecipeArgs {
     /// The recipe for a model.
     pub(super) fn recipe(&self, bits: Bits, file: &ModelFile) -> Result<Recipe> {
-        let scheme =
-            Scheme { bits, group: self.group_size, embedding: self.embedding, scale_dtype: file.float_dtype() };
-        Ok(Recipe { scheme, transform: self.transform(file)? })
+        let (group, float, transform) = (self.group_size, file.float_dtype(), self.transform(file)?);
+        Ok(Recipe::uniform(file.config(), bits, group, self.embedding, float, transform))
     }
 
     fn transform(&self, file: &ModelFile) -> Result<Transform> {

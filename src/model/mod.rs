@@ -22,6 +22,8 @@ pub use layers::{Attention, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation};
 pub use memory::Model;
 pub use names::{Expected, Names, Role};
 pub use quantized::{Activations, BITS, Group, QuantizedLinear, Scales};
+pub use scheme::Target;
+pub(crate) use scheme::is_packed;
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::{Summary, WriteOptions, write_model};
 

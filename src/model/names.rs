@@ -1,5 +1,7 @@
 //! What the tensors of a model are called in a checkpoint, and which shapes a configuration implies.
 
+use serde::Serialize;
+
 use super::config::{Block, ModelConfig};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -12,7 +14,8 @@ pub struct Names {
 }
 
 /// What a tensor is for, which decides the forms it may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Weight of a linear layer: float or quantized.
     Linear,

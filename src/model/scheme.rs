@@ -22,6 +22,12 @@ pub(super) struct Scheme {
     pub(super) packed: bool,
 }
 
+/// Are codes packed into words? As compressed-tensors itself would choose, and the only forms vLLM runs: bytes where
+/// activations are int8, words where they are not. Embeddings are looked up by row, so bytes.
+pub(crate) fn is_packed(bits: usize, role: Role, activations: Activations) -> bool {
+    bits < 8 || (role == Role::Linear && !activations.int8())
+}
+
 /// A parsed `quantization_config`.
 #[derive(Debug, Default)]
 pub(super) struct Quantization {
@@ -29,9 +35,9 @@ pub(super) struct Quantization {
     pub(super) ignore: Vec<Target>,
 }
 
-/// An entry of `targets` or `ignore`.
+/// An entry of `targets` or `ignore`, or of a recipe's rule.
 #[derive(Debug)]
-pub(super) enum Target {
+pub enum Target {
     /// `re:` and a pattern, matched from the start of the name as Python's `re.match` does.
     Pattern(Regex),
     /// A module or class.
@@ -39,12 +45,22 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) fn parse(text: &str, key: &str) -> Result<Self> {
+    /// `text` as written under `key`, which messages name.
+    ///
+    /// # Errors
+    /// [`crate::Error::UnsupportedModel`] for a pattern that cannot be used.
+    pub fn parse(text: &str, key: &str) -> Result<Self> {
         let Some(pattern) = text.strip_prefix("re:") else { return Ok(Self::Name(text.to_owned())) };
         // Anchored here, not by `^` in the pattern: alternatives must all be anchored.
         let regex = RegexBuilder::new(&format!("^(?:{pattern})")).size_limit(1 << 20).build();
         let regex = regex.map_err(|e| unsupported(key, format!("`{text}`, a pattern that cannot be used: {e}")))?;
         Ok(Self::Pattern(regex))
+    }
+
+    /// Does it mean this module?
+    #[must_use]
+    pub fn matches(&self, module: &str, role: Role) -> bool {
+        self.rank(module, role) > 0
     }
 
     /// 3 for the module's name, 2 for a pattern, 1 for its class, 0 for no match; as compressed-tensors ranks them.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::unsupported;
 use super::names::Role;
-use super::scheme::{Quantization, Scheme, Target};
+use super::scheme::{Quantization, Scheme, Target, is_packed};
 use super::{Activations, BITS, Group, Linear, Scales};
 use crate::error::Result;
 
@@ -136,9 +136,7 @@ impl SchemeList {
             Linear::Float(_) => None,
             Linear::Quantized(q) => {
                 let activations = if role == Role::Linear { q.activations } else { Activations::Float };
-                // What compressed-tensors itself would choose, and the only forms vLLM runs: bytes where activations
-                // are int8, words where they are not. Embeddings are looked up by row, so bytes.
-                let packed = q.bits < 8 || (role == Role::Linear && !activations.int8());
+                let packed = is_packed(q.bits, role, activations);
                 // A group as long as the row is a channel.
                 let group = if q.group.len(weight.dims().1) == weight.dims().1 { Group::Channel } else { q.group };
                 let scale_bits = match &q.scales {

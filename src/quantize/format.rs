@@ -29,7 +29,7 @@ pub struct Format {
 }
 
 /// Type of a row's scale under [`ScaleFormat::Nested`].
-pub(crate) const ROW_SCALE: DType = DType::F16;
+pub const ROW_SCALE: DType = DType::F16;
 
 /// A row's scales in the form they will be stored in.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,16 +66,6 @@ impl Format {
     /// Codes are `-half .. half`.
     pub(crate) fn half(&self) -> f32 {
         f32::from(1u8 << (self.bits - 1))
-    }
-
-    /// Bits a weight of `[rows, cols]` takes, scales included.
-    #[must_use]
-    pub fn size(&self, rows: usize, cols: usize) -> usize {
-        let groups = self.group.count(cols);
-        rows * match self.scales {
-            ScaleFormat::Plain(dtype) => cols * self.bits + groups * dtype.bits(),
-            ScaleFormat::Nested(bits) => cols * self.bits + groups * bits + ROW_SCALE.bits(),
-        }
     }
 
     /// Scales of one row that make `sum over inputs of importance * (w - code * scale)^2` small: for each group the

@@ -1,9 +1,12 @@
 //! Round to nearest: `scale = amax / (2^(b-1) - 1)`, `code = round(w / scale)`, half to even.
 
+use rayon::prelude::*;
+
+use super::format::{Format, RowScales, ScaleFormat, code};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, Need, Plan};
 use crate::kernels;
-use crate::model::{Activations, Group, Linear, QuantizedLinear, Scales};
+use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
@@ -13,46 +16,84 @@ pub const QUANTIZER: [Need; 3] = [
     Need { kernel: "quantize_weight", format: Some("int4") },
 ];
 
-/// Quantizes a float weight `[out, in]` symmetrically to `bits` (4 or 8), on the device.
-///
-/// Scales are rounded to `scale_dtype` before the codes are chosen, so that codes fit the stored scales.
+/// Quantizes a float weight `[out, in]` symmetrically. On the device for plain scales, which are rounded to their
+/// type before the codes are chosen, so that codes fit the stored scales.
 ///
 /// # Errors
-/// [`Error::Argument`] for a weight that is quantized already; GPU errors.
-pub async fn quantize_linear(
+/// [`Error::Argument`] for a weight that is quantized already or a form that cannot be; GPU errors.
+pub async fn nearest(
     device: &Device,
     linear: &Linear,
-    bits: usize,
-    group: Group,
-    scale_dtype: DType,
+    format: &Format,
     activations: Activations,
 ) -> Result<QuantizedLinear> {
-    let Linear::Float(weight) = linear else {
-        return Err(Error::argument("quantize", "the weight is quantized already; start from the original checkpoint"));
+    format.check()?;
+    let weight = float(linear)?;
+    let ScaleFormat::Plain(scale_dtype) = format.scales else {
+        return searched(linear, format, activations, 1);
     };
     let (rows, cols) = (weight.shape.rows(), weight.shape.cols());
-    let (size, groups) = (group.len(cols), group.count(cols));
+    let (size, groups) = (format.group.len(cols), format.group.count(cols));
     let w = device.upload_f32([rows, cols], &weight.to_f32()?)?;
     let amax = device.alloc(DType::F32, [rows, groups])?;
     let mut plan = Plan::new(device);
     kernels::absmax(&mut plan, &w, &amax, size)?;
     plan.record()?.run()?;
-    let top = f32::from((1i16 << (bits - 1)) - 1);
+    let top = f32::from((1i16 << (format.bits - 1)) - 1);
     let scales: Vec<f32> = device.read_f32(&amax).await?.iter().map(|a| stored_scale(a / top, scale_dtype)).collect();
 
     let scales_on_device = device.upload_f32([rows, groups], &scales)?;
-    let codes = device.alloc(if bits == 4 { DType::I4 } else { DType::I8 }, [rows, cols])?;
+    let codes = device.alloc(if format.bits <= 4 { DType::I4 } else { DType::I8 }, [rows, cols])?;
     let mut plan = Plan::new(device);
     kernels::quantize_weight(&mut plan, &w, &scales_on_device, &codes, size)?;
     plan.record()?.run()?;
     let codes = device.read_codes(&codes).await?;
     Ok(QuantizedLinear {
-        bits,
-        group,
+        bits: format.bits,
+        group: format.group,
         codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
         scales: Scales::Plain(Tensor::from_f32_as(scale_dtype, [rows, groups], &scales)?),
         activations,
     })
+}
+
+/// Quantizes a float weight with the scales of least squared error among `steps` candidates each, on the host.
+///
+/// # Errors
+/// [`Error::Argument`] for a weight that is quantized already or a form that cannot be.
+pub fn searched(linear: &Linear, format: &Format, activations: Activations, steps: usize) -> Result<QuantizedLinear> {
+    format.check()?;
+    let weight = float(linear)?;
+    let (rows, cols) = (weight.shape.rows(), weight.shape.cols());
+    let (values, group, alike) = (weight.to_f32()?, format.group.len(cols).max(1), vec![1.0; cols]);
+    let mut codes = vec![0i8; rows * cols];
+    let scales: Vec<RowScales> = values
+        .par_chunks(cols.max(1))
+        .zip(codes.par_chunks_mut(cols.max(1)))
+        .map(|(row, codes)| {
+            let scales = format.search(row, &alike, steps);
+            for (i, (w, c)) in row.iter().zip(codes).enumerate() {
+                *c = code(*w, scales.values[i / group].recip(), format.half()) as i8;
+            }
+            scales
+        })
+        .collect();
+    Ok(QuantizedLinear {
+        bits: format.bits,
+        group: format.group,
+        codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
+        scales: format.gather(&scales)?,
+        activations,
+    })
+}
+
+fn float(linear: &Linear) -> Result<&Tensor> {
+    match linear {
+        Linear::Float(weight) => Ok(weight),
+        Linear::Quantized(_) => {
+            Err(Error::argument("quantize", "the weight is quantized already; start from the original checkpoint"))
+        }
+    }
 }
 
 /// The scale as it will be read back. A group of zeros has scale 1, so that readers never divide by 0.

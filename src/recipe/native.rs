@@ -1,39 +1,64 @@
 //! From file to file, one layer in memory at a time. Blocks on the device.
 
 use std::path::Path;
+use std::sync::Mutex;
 
-use super::{RECIPE_FILE, Recipe};
+use super::{Forms, RECIPE_FILE, Recipe};
+use crate::calibrate::Sequential;
 use crate::error::{Error, Result};
+use crate::eval::Windows;
 use crate::gpu::Device;
 use crate::model::{
-    Layer, Linear, ModelConfig, ModelFile, ModelSource, OnlineRotation, Summary, WriteOptions, write_model,
+    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model,
 };
-use crate::quantize::{Scheme, quantize_embedding, quantize_head, quantize_layer};
 use crate::transform::Transformed;
 
 /// A model quantized layer by layer as it is read. Blocks on the device; a browser must not, and has
-/// [`Recipe::apply`].
+/// [`Recipe::apply`]. With GPTQ its parts must be read once and in order: embedding, layers, head.
 pub struct Quantized<'a> {
     source: Transformed<'a>,
     device: Device,
-    scheme: Scheme,
+    method: Method,
     progress: &'a (dyn Fn(usize) + Sync),
 }
 
+enum Method {
+    Nearest(Forms),
+    Gptq(Box<Mutex<Sequential>>),
+}
+
 impl<'a> Quantized<'a> {
-    /// Prepares; `progress` is called with the number of layers done.
+    /// Prepares; `calibration` are the sequences GPTQ calibrates on, and `progress` is called with the number of
+    /// layers done.
     ///
     /// # Errors
-    /// As [`Transformed::new`].
+    /// As [`Transformed::new`] and [`super::resolve`]; [`Error::Argument`] for GPTQ without calibration.
     pub fn new(
         source: &'a dyn ModelSource,
         recipe: &Recipe,
         device: &Device,
+        calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
         let source = Transformed::new(source, recipe.transform)?;
-        Ok(Self { source, device: device.clone(), scheme: recipe.scheme, progress })
+        let forms = Forms::new(recipe, &source)?;
+        let method = match (recipe.gptq, calibration) {
+            (None, _) => Method::Nearest(forms),
+            (Some(_), None) => return Err(Error::argument("recipe", "GPTQ needs calibration text")),
+            (Some(options), Some(Windows(sequences))) => {
+                let (config, embedding) = (source.config(), source.embedding()?);
+                let sequential =
+                    Sequential::new(device, config, source.rotation(), &embedding, forms, options, sequences)?;
+                Method::Gptq(Box::new(Mutex::new(sequential)))
+            }
+        };
+        Ok(Self { source, device: device.clone(), method, progress })
     }
+}
+
+fn lock(sequential: &Mutex<Sequential>) -> std::sync::MutexGuard<'_, Sequential> {
+    // A panic within would have ended the program's work with it.
+    sequential.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl ModelSource for Quantized<'_> {
@@ -46,12 +71,21 @@ impl ModelSource for Quantized<'_> {
     }
 
     fn embedding(&self) -> Result<Linear> {
-        let tied = self.source.config().tied;
-        pollster::block_on(quantize_embedding(&self.device, self.source.embedding()?, tied, &self.scheme))
+        match &self.method {
+            Method::Nearest(forms) => {
+                let name = Names::default().embedding();
+                pollster::block_on(forms.nearest(&self.device, &name, self.source.embedding()?))
+            }
+            Method::Gptq(s) => Ok(lock(s).embedding()),
+        }
     }
 
     fn layer(&self, index: usize) -> Result<Layer> {
-        let layer = pollster::block_on(quantize_layer(&self.device, self.source.layer(index)?, &self.scheme))?;
+        let layer = self.source.layer(index)?;
+        let layer = match &self.method {
+            Method::Nearest(forms) => pollster::block_on(forms.layer(&self.device, index, layer))?,
+            Method::Gptq(s) => lock(s).layer(index, layer)?,
+        };
         (self.progress)(index + 1);
         Ok(layer)
     }
@@ -61,7 +95,13 @@ impl ModelSource for Quantized<'_> {
     }
 
     fn head(&self) -> Result<Option<Linear>> {
-        pollster::block_on(quantize_head(&self.device, self.source.head()?, &self.scheme))
+        let Some(head) = self.source.head()? else { return Ok(None) };
+        match &self.method {
+            Method::Nearest(forms) => {
+                pollster::block_on(forms.nearest(&self.device, Names::default().head(), head)).map(Some)
+            }
+            Method::Gptq(s) => lock(s).head(&head, &self.source.norm_f()?).map(Some),
+        }
     }
 }
 
@@ -74,6 +114,7 @@ pub fn quantize(
     file: &ModelFile,
     recipe: &Recipe,
     device: &Device,
+    calibration: Option<&Windows>,
     out: &Path,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Summary> {
@@ -83,9 +124,8 @@ pub fn quantize(
             "is quantized already; start from the original checkpoint",
         ));
     }
-    let model = Quantized::new(file, recipe, device, progress)?;
-    let text = toml::to_string(recipe).map_err(|e| Error::argument("recipe", e.to_string()))?;
+    let model = Quantized::new(file, recipe, device, calibration, progress)?;
     let mut options = WriteOptions::like(file)?;
-    options.files.push((RECIPE_FILE.to_owned(), text));
+    options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
     write_model(file.checkpoint().config(), &model, out, &options)
 }

@@ -52,6 +52,12 @@ impl Stage {
         Ok(Self { device: device.clone(), config: config.clone(), scratch, pass_tokens, context })
     }
 
+    /// Width of the stream.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.config.hidden_size
+    }
+
     /// Most tokens of a pass.
     #[must_use]
     pub fn pass_tokens(&self) -> usize {

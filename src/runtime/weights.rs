@@ -199,15 +199,16 @@ pub(super) struct Weights {
 impl Weights {
     /// Uploads layer by layer; the host never holds more than one.
     pub(super) fn upload(device: &Device, source: &dyn ModelSource) -> Result<Self> {
+        // In the order the model runs: a source that calibrates as it goes can have no other.
         let embedding = source.embedding()?;
-        let head = match source.head()? {
-            Some(head) => DeviceLinear::upload(device, "the head", &head)?,
-            None => DeviceLinear::upload(device, "the head", &tied_head(&embedding))?,
-        };
         let layers = (0..source.config().blocks.len())
             .map(|i| DeviceLayer::upload(device, i, &source.layer(i)?))
             .collect::<Result<Vec<_>>>()?;
         let norm_f = source.norm_f()?;
+        let head = match source.head()? {
+            Some(head) => DeviceLinear::upload(device, "the head", &head)?,
+            None => DeviceLinear::upload(device, "the head", &tied_head(&embedding))?,
+        };
         Ok(Self {
             embedding: DeviceEmbedding::upload(device, &embedding)?,
             layers,

@@ -6,18 +6,16 @@ use serde_json::{Value, json};
 use wgquant::analyze::predict;
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Model, ModelConfig, ModelFile, ModelSource, WriteOptions, write_model};
-use wgquant::quantize::{Bits, Scheme};
-use wgquant::recipe::{Recipe, quantize};
+use wgquant::recipe::{Bits, Recipe, quantize};
 use wgquant::transform::Transform;
 
 use crate::common::{nano, run_json};
 
-fn check(file: &ModelFile, scheme: Scheme, transform: Transform) {
+fn check(file: &ModelFile, recipe: &Recipe) {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("out");
-    let recipe = Recipe { scheme, transform };
-    let predicted = predict(file, &recipe).unwrap();
-    quantize(file, &recipe, &Device::Cpu, &out, &|_| ()).unwrap();
+    let predicted = predict(file, "x", recipe).unwrap();
+    quantize(file, recipe, &Device::Cpu, None, &out, &|_| ()).unwrap();
     let made = ModelFile::open(&out).unwrap();
     assert_eq!(predicted.bytes, made.bytes(), "{recipe:?}");
     let bits = made.bytes() as f64 * 8.0 / made.parameters() as f64;
@@ -31,7 +29,8 @@ fn check_all(file: &ModelFile) {
             for (embedding, transform) in
                 [(true, hadamard), (false, hadamard), (true, Transform::NONE), (false, Transform::NONE)]
             {
-                check(file, Scheme { bits, group, embedding, scale_dtype: file.float_dtype() }, transform);
+                let float = file.float_dtype();
+                check(file, &Recipe::uniform(file.config(), bits, group, embedding, float, transform));
             }
         }
     }

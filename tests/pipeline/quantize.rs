@@ -6,8 +6,7 @@ use pollster::block_on;
 use wgquant::eval::{Comparison, Windows, compare};
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource};
-use wgquant::quantize::{Bits, Scheme};
-use wgquant::recipe::{Quantized, Recipe, quantize};
+use wgquant::recipe::{Bits, Quantized, Recipe, quantize};
 use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::tensor::DType;
 use wgquant::transform::Transform;
@@ -16,12 +15,12 @@ use crate::common;
 
 fn recipe(file: &ModelFile, bits: Bits, group: Group, rotate: bool) -> Recipe {
     let transform = if rotate { Transform::hadamard(file.config(), 0).unwrap() } else { Transform::NONE };
-    Recipe { scheme: Scheme { bits, group, embedding: true, scale_dtype: DType::BF16 }, transform }
+    Recipe::uniform(file.config(), bits, group, true, DType::BF16, transform)
 }
 
 fn write(bits: Bits, rotate: bool, out: &Path) {
     let file = ModelFile::open(&common::nano()).unwrap();
-    quantize(&file, &recipe(&file, bits, Group::Size(128), rotate), &common::gpu(), out, &|_| {}).unwrap();
+    quantize(&file, &recipe(&file, bits, Group::Size(128), rotate), &common::gpu(), None, out, &|_| {}).unwrap();
 }
 
 fn against_original(device: &Device, dir: &Path, windows: usize) -> Comparison {
@@ -60,9 +59,9 @@ fn the_file_is_what_was_quantized() {
     for (bits, group) in [(Bits::W8A8, Group::Channel), (Bits::W4A8, Group::Size(32)), (Bits::W4A16, Group::Channel)] {
         let recipe = recipe(&file, bits, group, true);
         let dir = temp.path().join(bits.to_string());
-        quantize(&file, &recipe, &common::gpu(), &dir, &|_| {}).unwrap();
+        quantize(&file, &recipe, &common::gpu(), None, &dir, &|_| {}).unwrap();
         let progress = |_| {};
-        let memory = Model::load(&Quantized::new(&file, &recipe, &common::gpu(), &progress).unwrap()).unwrap();
+        let memory = Model::load(&Quantized::new(&file, &recipe, &common::gpu(), None, &progress).unwrap()).unwrap();
         let read = Model::load(&ModelFile::open(&dir).unwrap()).unwrap();
         assert_eq!(read, memory, "{bits}");
         let awaited = block_on(recipe.apply(&file, &common::gpu(), progress)).unwrap();
@@ -76,7 +75,8 @@ fn gpu_and_reference_quantize_alike() {
     let file = ModelFile::open(&common::nano()).unwrap();
     let recipe = recipe(&file, Bits::W4A8, Group::Size(32), true);
     let progress = |_| {};
-    let load = |device: &Device| Model::load(&Quantized::new(&file, &recipe, device, &progress).unwrap()).unwrap();
+    let load =
+        |device: &Device| Model::load(&Quantized::new(&file, &recipe, device, None, &progress).unwrap()).unwrap();
     let (gpu, cpu) = (load(&common::gpu()), load(&Device::Cpu));
     let (mut codes, mut different) = (0, 0);
     for (a, b) in gpu.layers.iter().zip(&cpu.layers) {
@@ -119,7 +119,7 @@ fn refuses_to_quantize_twice() {
     write(Bits::W8A8, false, &dir);
     let file = ModelFile::open(&dir).unwrap();
     let again = temp.path().join("again");
-    let error = quantize(&file, &recipe(&file, Bits::W4A8, Group::Channel, false), &Device::Cpu, &again, &|_| {});
+    let error = quantize(&file, &recipe(&file, Bits::W4A8, Group::Channel, false), &Device::Cpu, None, &again, &|_| {});
     assert!(error.unwrap_err().to_string().contains("quantized already"));
     assert!(!again.exists());
 }

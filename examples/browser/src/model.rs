@@ -10,8 +10,7 @@ use wgquant::checkpoint::Checkpoint;
 use wgquant::eval::{Comparison, Windows, compare};
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Linear, Model, ModelFile, ModelSource};
-use wgquant::quantize::{Bits, Scheme};
-use wgquant::recipe::Recipe;
+use wgquant::recipe::{Bits, Recipe};
 use wgquant::runtime::{Engine, EngineOptions, Next};
 use wgquant::tensor::DType;
 use wgquant::transform::Transform;
@@ -43,10 +42,10 @@ pub(crate) async fn measure(device: &Device, files: Files, each: impl Fn(Value))
         ("W4A8 + hadamard", Bits::W4A8, Transform::hadamard(source.config(), 0)?),
     ] {
         let step = |text: String| each(json!({ "step": text }));
-        let scheme = Scheme { bits, group: Group::Size(128), embedding: true, scale_dtype: DType::BF16 };
+        let recipe = Recipe::uniform(source.config(), bits, Group::Size(128), true, DType::BF16, transform);
         let blocks = source.config().blocks.len();
         let progress = |done| step(format!("{name}: quantized block {done} of {blocks}"));
-        let model = Recipe { scheme, transform }.apply(&source, device, progress).await?;
+        let model = recipe.apply(&source, device, progress).await?;
         step(format!("{name}: comparing with the original on {} tokens", windows.targets()));
         let (mut base, mut engine) = (load(device, &original)?, load(device, &model)?);
         let result = compare(&mut base, &mut engine, &windows, &mut |_, _| {}).await?;

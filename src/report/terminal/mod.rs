@@ -7,7 +7,7 @@ mod test_ops;
 use comfy_table::{CellAlignment, Table, presets};
 
 pub use diff::diff;
-pub use models::{analysis, demo, perplexity, quantized};
+pub use models::{analysis, demo, explained, perplexity, quantized};
 pub use test_ops::{comparison, test_ops};
 
 use super::text::bytes;

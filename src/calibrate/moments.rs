@@ -1,0 +1,105 @@
+//! Second moments of a site's activations over all sequences.
+
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::kernels;
+use crate::model::Activations;
+use crate::tensor::DType;
+
+/// Sums over the inputs of one linear layer, on the device.
+pub(super) struct Moments {
+    device: Device,
+    width: usize,
+    activations: Activations,
+    sums: DeviceTensor,
+    /// Inputs in the original model, and the sums of their products with the quantized model's.
+    original: Option<(DeviceTensor, DeviceTensor)>,
+    codes: DeviceTensor,
+    scales: DeviceTensor,
+    rounded: DeviceTensor,
+}
+
+/// `[n, n]` means over tokens.
+pub(super) struct Means {
+    /// Of `x xᵀ`.
+    pub(super) own: Vec<f64>,
+    /// Of `x₀ xᵀ`, with the original model's `x₀`.
+    pub(super) cross: Option<Vec<f64>>,
+}
+
+impl Moments {
+    /// For inputs of `width` in passes of up to `tokens`, which are rounded as `activations` says.
+    pub(super) fn new(
+        device: &Device,
+        width: usize,
+        activations: Activations,
+        tokens: usize,
+        with_original: bool,
+    ) -> Result<Self> {
+        let groups = match activations {
+            Activations::Float => 1,
+            Activations::Int8(group) => group.count(width),
+        };
+        let sums = || device.upload_f32([2 * width, width], &vec![0.0; 2 * width * width]);
+        Ok(Self {
+            device: device.clone(),
+            width,
+            activations,
+            sums: sums()?,
+            original: match with_original {
+                true => Some((device.alloc(DType::F32, [tokens, width])?, sums()?)),
+                false => None,
+            },
+            codes: device.alloc(DType::I8, [tokens, width])?,
+            scales: device.alloc(DType::F32, [tokens * groups])?,
+            rounded: device.alloc(DType::F32, [tokens, width])?,
+        })
+    }
+
+    /// Keeps the original model's inputs of a pass, for the quantized model's that come next.
+    pub(super) fn keep(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
+        match &self.original {
+            Some((kept, _)) => plan.copy(x, &kept.view(DType::F32, x.shape)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds the quantized model's inputs of a pass.
+    pub(super) fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
+        let x = self.rounded(plan, x)?;
+        kernels::gram(plan, &x, &x, &self.sums)?;
+        match &self.original {
+            Some((kept, sums)) => kernels::gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums),
+            None => Ok(()),
+        }
+    }
+
+    /// `x` as the product will see it.
+    fn rounded(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<DeviceTensor> {
+        let Activations::Int8(group) = self.activations else { return Ok(x.clone()) };
+        let rows = x.shape.rows();
+        let codes = self.codes.view(DType::I8, [rows, self.width])?;
+        let scales = self.scales.view(DType::F32, [rows, group.count(self.width)])?;
+        let out = self.rounded.view(DType::F32, x.shape)?;
+        kernels::quantize_tokens(plan, x, &codes, &scales.view(DType::F32, [rows])?)?;
+        kernels::dequantize(plan, &codes, &scales, &out, group.len(self.width))?;
+        Ok(out)
+    }
+
+    /// The means over `tokens`.
+    pub(super) async fn read(&self, tokens: usize) -> Result<Means> {
+        Ok(Means {
+            own: self.means(&self.sums, tokens).await?,
+            cross: match &self.original {
+                Some((_, sums)) => Some(self.means(sums, tokens).await?),
+                None => None,
+            },
+        })
+    }
+
+    async fn means(&self, sums: &DeviceTensor, tokens: usize) -> Result<Vec<f64>> {
+        let values = self.device.read_f32(sums).await?;
+        let (totals, lost) = values.split_at(self.width * self.width);
+        Ok(totals.iter().zip(lost).map(|(t, l)| (f64::from(*t) + f64::from(*l)) / tokens.max(1) as f64).collect())
+    }
+}

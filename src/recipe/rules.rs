@@ -1,0 +1,121 @@
+//! Which weights get which form: rules over module names, resolved against a model.
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::packed_words;
+use crate::error::{Error, Result};
+use crate::model::{Activations, Group, ModelConfig, Names, Role, Target, is_packed};
+use crate::quantize::{Format, ROW_SCALE, ScaleFormat};
+use crate::tensor::DType;
+
+/// A form for the modules that a list of names matches. Of several rules that match a module, the last holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Module names (`backbone.layers.0.mixer.in_proj`), patterns (`re:.*\.in_proj$`) or classes (`Linear`,
+    /// `Embedding`), as in compressed-tensors.
+    pub modules: Vec<String>,
+    /// Form of the weights; absent: floats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Format>,
+    /// What inputs are rounded to; not for embeddings.
+    #[serde(default)]
+    pub activations: Activations,
+}
+
+/// A module with a weight, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Module {
+    /// Name as published checkpoints have it.
+    pub name: String,
+    /// Linear layer or embedding.
+    pub role: Role,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Index of the rule that holds.
+    pub rule: Option<usize>,
+    /// Form of the weights, with a group that divides the rows; `None`: floats.
+    pub weights: Option<Format>,
+    /// What inputs are rounded to.
+    pub activations: Activations,
+}
+
+/// Bytes of the two 64-bit sizes that compressed-tensors stores beside packed codes.
+const SHAPE_BYTES: usize = 16;
+
+impl Module {
+    /// Bytes its tensors take in a file, where floats are stored as `float`.
+    #[must_use]
+    pub fn bytes(&self, float: DType) -> u64 {
+        let Some(format) = &self.weights else { return (self.rows * self.cols * float.bits() / 8) as u64 };
+        let groups = format.group.count(self.cols);
+        let codes = match is_packed(format.bits, self.role, self.activations) {
+            true => self.rows * packed_words(format.bits, self.cols) * 4 + SHAPE_BYTES,
+            false => self.rows * self.cols,
+        };
+        let scales = match format.scales {
+            ScaleFormat::Plain(dtype) => groups * dtype.bits() / 8,
+            ScaleFormat::Nested(bits) => packed_words(bits, groups) * 4 + ROW_SCALE.bits() / 8,
+        };
+        (codes + self.rows * scales) as u64
+    }
+}
+
+/// The modules of a model of this shape under `rules`, in order of use.
+///
+/// # Errors
+/// [`Error::Argument`] for a rule that matches nothing, a form that cannot be, or a group that fits no row.
+pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
+    let parsed = rules
+        .iter()
+        .enumerate()
+        .map(|(i, rule)| {
+            if let Some(format) = &rule.weights {
+                format.check().map_err(|e| Error::argument(format!("rule {i}"), e.to_string()))?;
+            }
+            rule.modules.iter().map(|t| Target::parse(t, &format!("rule {i}"))).collect::<Result<Vec<_>>>()
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut used = vec![false; rules.len()];
+    let mut modules = Vec::new();
+    for tensor in Names::default().expected(config, false) {
+        if tensor.role == Role::Vector {
+            continue;
+        }
+        let name = tensor.module().to_owned();
+        let matching: Vec<usize> =
+            (0..rules.len()).filter(|i| parsed[*i].iter().any(|t| t.matches(&name, tensor.role))).collect();
+        matching.iter().for_each(|i| used[*i] = true);
+        let rule = matching.last().copied();
+        let cols = tensor.shape[1];
+        let weights = match rule.and_then(|i| rules[i].weights) {
+            Some(format) => Some(Format { group: fitting(format.group, cols, &name)?, ..format }),
+            None => None,
+        };
+        let activations = match (tensor.role, weights, rule) {
+            (Role::Linear, Some(_), Some(i)) => rules[i].activations,
+            _ => Activations::Float,
+        };
+        modules.push(Module { name, role: tensor.role, rows: tensor.shape[0], cols, rule, weights, activations });
+    }
+    if let Some(i) = used.iter().position(|u| !u) {
+        let what = format!("{:?} matches no module of this model", rules[i].modules);
+        return Err(Error::argument(format!("rule {i}"), what));
+    }
+    Ok(modules)
+}
+
+/// A row must be whole groups, or other tools refuse the file: where it is not, the largest smaller group that fits.
+fn fitting(group: Group, cols: usize, module: &str) -> Result<Group> {
+    let Group::Size(n) = group else { return Ok(Group::Channel) };
+    if n >= cols {
+        return Ok(Group::Channel);
+    }
+    let fits = (16.min(n)..=n).rev().find(|g| *g > 0 && cols.is_multiple_of(*g) && (g.is_multiple_of(8) || *g == n));
+    fits.map(Group::Size).ok_or_else(|| {
+        let what = format!("no group of 16 to {n} divides its rows of {cols}; use one scale a row (channel)");
+        Error::argument(format!("`{module}`"), what)
+    })
+}
