@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use pollster::block_on;
-use wgquant::eval::{Windows, compare};
+use wgquant::calibrate::Windows;
+use wgquant::eval::compare;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Quantized, Recipe};

@@ -4,9 +4,12 @@
 mod native;
 mod preset;
 mod rules;
+#[cfg(not(target_arch = "wasm32"))]
+mod sequential;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate::Calibration;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Layer, Linear, Model, ModelConfig, ModelSource, Names};
@@ -21,24 +24,6 @@ pub use rules::{Module, Rule, resolve};
 
 /// Name of the recipe in the output directory.
 pub const RECIPE_FILE: &str = "wgquant_recipe.toml";
-
-/// Which texts calibrate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Calibration {
-    /// Sequences, drawn from the file.
-    pub sequences: usize,
-    /// Tokens a sequence.
-    pub length: usize,
-    /// Seed of the draw.
-    pub seed: u64,
-}
-
-impl Default for Calibration {
-    fn default() -> Self {
-        Self { sequences: 128, length: 1024, seed: 0 }
-    }
-}
 
 /// Everything that decides the output, but the model and the calibration text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

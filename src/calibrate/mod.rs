@@ -10,10 +10,14 @@
 //! Streams live in a temporary file and pass through the device one sequence at a time, so memory does not grow with
 //! the number of sequences.
 
+mod dataset;
+#[cfg(not(target_arch = "wasm32"))]
 mod moments;
-mod sequences;
-mod sequential;
+#[cfg(not(target_arch = "wasm32"))]
 mod spool;
 
-pub use sequences::sample;
-pub(crate) use sequential::Sequential;
+pub use dataset::{Calibration, Windows, sample};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use moments::{Means, Moments};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use spool::Spool;

@@ -7,7 +7,7 @@ use crate::model::Activations;
 use crate::tensor::DType;
 
 /// Sums over the inputs of one linear layer, on the device.
-pub(super) struct Moments {
+pub(crate) struct Moments {
     device: Device,
     width: usize,
     activations: Activations,
@@ -20,16 +20,16 @@ pub(super) struct Moments {
 }
 
 /// `[n, n]` means over tokens.
-pub(super) struct Means {
+pub(crate) struct Means {
     /// Of `x xᵀ`.
-    pub(super) own: Vec<f64>,
+    pub(crate) own: Vec<f64>,
     /// Of `x₀ xᵀ`, with the original model's `x₀`.
-    pub(super) cross: Option<Vec<f64>>,
+    pub(crate) cross: Option<Vec<f64>>,
 }
 
 impl Moments {
     /// For inputs of `width` in passes of up to `tokens`, which are rounded as `activations` says.
-    pub(super) fn new(
+    pub(crate) fn new(
         device: &Device,
         width: usize,
         activations: Activations,
@@ -57,7 +57,7 @@ impl Moments {
     }
 
     /// Keeps the original model's inputs of a pass, for the quantized model's that come next.
-    pub(super) fn keep(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
+    pub(crate) fn keep(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
         match &self.original {
             Some((kept, _)) => plan.copy(x, &kept.view(DType::F32, x.shape)?),
             None => Ok(()),
@@ -65,7 +65,7 @@ impl Moments {
     }
 
     /// Adds the quantized model's inputs of a pass.
-    pub(super) fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
+    pub(crate) fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
         let x = self.rounded(plan, x)?;
         kernels::gram(plan, &x, &x, &self.sums)?;
         match &self.original {
@@ -87,7 +87,7 @@ impl Moments {
     }
 
     /// The means over `tokens`.
-    pub(super) async fn read(&self, tokens: usize) -> Result<Means> {
+    pub(crate) async fn read(&self, tokens: usize) -> Result<Means> {
         Ok(Means {
             own: self.means(&self.sums, tokens).await?,
             cross: match &self.original {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::Linear;
 
 /// `[tokens, width]` f32 for each sequence.
-pub(super) struct Spool {
+pub(crate) struct Spool {
     file: File,
     lengths: Vec<usize>,
     width: usize,
@@ -16,7 +16,7 @@ pub(super) struct Spool {
 
 impl Spool {
     /// The embedded tokens of every sequence.
-    pub(super) fn embed(sequences: &[Vec<u32>], embedding: &Linear) -> Result<Self> {
+    pub(crate) fn embed(sequences: &[Vec<u32>], embedding: &Linear) -> Result<Self> {
         let (vocab, width) = embedding.dims();
         let table = match embedding {
             Linear::Float(t) => t.to_f32()?,
@@ -38,27 +38,27 @@ impl Spool {
         Ok(spool)
     }
 
-    pub(super) fn sequences(&self) -> usize {
+    pub(crate) fn sequences(&self) -> usize {
         self.lengths.len()
     }
 
     /// Tokens in all.
-    pub(super) fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.lengths.iter().sum()
     }
 
-    pub(super) fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
-    pub(super) fn read(&mut self, sequence: usize) -> Result<Vec<f32>> {
+    pub(crate) fn read(&mut self, sequence: usize) -> Result<Vec<f32>> {
         let mut stream = vec![0f32; self.lengths[sequence] * self.width];
         self.seek(sequence)?;
         self.file.read_exact(bytemuck::cast_slice_mut(&mut stream)).map_err(|e| failed(&e))?;
         Ok(stream)
     }
 
-    pub(super) fn write(&mut self, sequence: usize, stream: &[f32]) -> Result<()> {
+    pub(crate) fn write(&mut self, sequence: usize, stream: &[f32]) -> Result<()> {
         self.seek(sequence)?;
         self.file.write_all(bytemuck::cast_slice(stream)).map_err(|e| failed(&e))
     }

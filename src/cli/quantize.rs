@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::calibrate;
-use wgquant::eval::Windows;
+use wgquant::calibrate::Windows;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::quantize::{GptqOptions, QUANTIZER};

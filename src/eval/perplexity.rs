@@ -8,9 +8,9 @@ use serde::Serialize;
 #[cfg(target_arch = "wasm32")]
 use web_time::Instant;
 
-use super::data::Windows;
 use super::logits::{Scored, kl, score};
 use super::stats::mean_and_error;
+use crate::calibrate::Windows;
 use crate::error::Result;
 use crate::runtime::Engine;
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use super::sequential::Sequential;
 use super::{Forms, RECIPE_FILE, Recipe};
-use crate::calibrate::Sequential;
+use crate::calibrate::Windows;
 use crate::error::{Error, Result};
-use crate::eval::Windows;
 use crate::gpu::Device;
 use crate::model::{
     Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model,

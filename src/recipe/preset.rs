@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Recipe, Rule};
+use super::{Recipe, Rule};
+use crate::calibrate::Calibration;
 use crate::error::{Error, Result};
 use crate::model::{Activations, Group, ModelConfig};
 use crate::quantize::{Format, ScaleFormat};

@@ -1,7 +1,8 @@
 //! f32 perplexity of nano over all 64 windows, which transformers puts at 14.3136.
 
 use pollster::block_on;
-use wgquant::eval::{Windows, perplexity};
+use wgquant::calibrate::Windows;
+use wgquant::eval::perplexity;
 use wgquant::gpu::Device;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, EngineOptions};

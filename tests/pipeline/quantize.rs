@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use pollster::block_on;
-use wgquant::eval::{Comparison, Windows, compare};
+use wgquant::calibrate::Windows;
+use wgquant::eval::{Comparison, compare};
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Quantized, Recipe, quantize};

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use pollster::block_on;
 
-use super::moments::{Means, Moments};
-use super::spool::Spool;
+use super::{Forms, Module};
+use crate::calibrate::{Means, Moments, Spool};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::model::{Activations, Layer, Linear, Mixer, ModelConfig, Names, OnlineRotation};
 use crate::quantize::{GptqOptions, Prepared, gptq, searched};
-use crate::recipe::{Forms, Module};
 use crate::runtime::{LoadedBlock, Look, Stage, StagePass};
 
 /// Tokens of a pass: the sums of this many are f32, the sums of passes are compensated.
