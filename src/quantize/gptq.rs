@@ -100,7 +100,7 @@ impl Prepared {
                 *f = (row[n - 1 - i - d] / own) as f32;
             });
         }
-        let damped = |e: usize| if e % (n + 1) == 0 { moments[e] + damping * mean } else { moments[e] };
+        let damped = |e: usize| if e.is_multiple_of(n + 1) { moments[e] + damping * mean } else { moments[e] };
         let correction = cross.filter(|_| options.asymmetric).map(|cross| {
             // In the reversed order of steps, as the factor is; back in the order of columns after.
             let place: Vec<usize> = order.iter().rev().copied().collect();

@@ -46,8 +46,8 @@ pub(super) fn refine(
                 continue;
             }
             changed = true;
-            for i in first..last {
-                let change = f32::from(codes[i]) * step;
+            for (i, code) in (first..last).zip(own) {
+                let change = f32::from(*code) * step;
                 gradient.iter_mut().zip(moments(i)).for_each(|(g, m)| *g -= change * m);
             }
         }

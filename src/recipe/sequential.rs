@@ -1,6 +1,7 @@
 //! GPTQ block by block: each block is calibrated on what the quantized blocks before it put out.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use pollster::block_on;
 
@@ -183,10 +184,10 @@ impl Sequential {
             let width = self.config.hidden_size;
             for (i, piece) in stream.chunks(tokens * width).enumerate() {
                 let n = piece.len() / width;
-                if !passes.contains_key(&n) {
-                    passes.insert(n, self.record(&source, n, &moments)?);
-                }
-                let Some((own, first)) = passes.get(&n) else { continue };
+                let (own, first) = match passes.entry(n) {
+                    Entry::Occupied(pass) => pass.into_mut(),
+                    Entry::Vacant(none) => none.insert(self.record(&source, n, &moments)?),
+                };
                 let (block, before) = match &mut source {
                     Source::Norm(_) => (None, None),
                     Source::Block(block, before, _) => (Some(&mut **block), before.as_deref_mut()),
@@ -252,10 +253,10 @@ fn through(stage: &Stage, streams: &mut Spool, index: usize, layer: &Layer) -> R
         stage.reset(&mut block)?;
         for piece in stream.chunks_mut(stage.pass_tokens() * width) {
             let n = piece.len() / width;
-            if !passes.contains_key(&n) {
-                passes.insert(n, stage.record(&block, n, look)?);
-            }
-            let Some(pass) = passes.get(&n) else { continue };
+            let pass = match passes.entry(n) {
+                Entry::Occupied(pass) => pass.into_mut(),
+                Entry::Vacant(none) => none.insert(stage.record(&block, n, look)?),
+            };
             stage.run(pass, Some(&mut block), piece)?;
             piece.copy_from_slice(&block_on(stage.read(pass))?);
         }
