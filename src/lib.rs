@@ -18,6 +18,8 @@ pub mod recipe;
 pub mod reference;
 pub mod report;
 pub mod runtime;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod search;
 pub mod shaders;
 pub mod tensor;
 pub mod transform;

@@ -21,6 +21,8 @@ use crate::transform::{Transform, Transformed};
 pub use native::{Quantized, quantize};
 pub use preset::Bits;
 pub use rules::{Module, Rule, resolve};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use sequential::EMBEDDING_STEPS;
 
 /// Name of the recipe in the output directory.
 pub const RECIPE_FILE: &str = "wgquant_recipe.toml";

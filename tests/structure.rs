@@ -11,7 +11,7 @@ use regex::Regex;
 use wgquant::kernels::ENTRIES;
 
 /// Each module may import from those left of it; `error` and `tensor` know each other.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "error",
     "tensor",
     "pack",
@@ -29,6 +29,7 @@ const ORDER: [&str; 19] = [
     "recipe",
     "eval",
     "analyze",
+    "search",
     "report",
     "cli",
 ];

@@ -15,9 +15,11 @@ mod dataset;
 mod moments;
 #[cfg(not(target_arch = "wasm32"))]
 mod spool;
+#[cfg(not(target_arch = "wasm32"))]
+mod walk;
 
 pub use dataset::{Calibration, Windows, sample};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use moments::{Means, Moments};
+pub(crate) use moments::Means;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use spool::Spool;
+pub(crate) use walk::{Walk, parts};

@@ -14,6 +14,7 @@ mod perplexity;
 mod progress;
 mod quantize;
 mod recipe;
+mod search;
 mod stream;
 mod test_ops;
 
@@ -43,6 +44,7 @@ enum Command {
     Devices(devices::Devices),
     Analyze(analyze::Analyze),
     Quantize(quantize::Quantize),
+    Search(search::Search),
     Perplexity(perplexity::Perplexity),
     Generate(generate::Generate),
     Diff(diff::Diff),
@@ -67,6 +69,7 @@ impl Cli {
             Command::Devices(c) => c.run(),
             Command::Analyze(c) => c.run(),
             Command::Quantize(c) => c.run(),
+            Command::Search(c) => c.run(),
             Command::Perplexity(c) => c.run(),
             Command::Generate(c) => c.run(),
             Command::Diff(c) => c.run(),

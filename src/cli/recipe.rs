@@ -65,8 +65,8 @@ impl Default for RecipeArgs {
     }
 }
 
-/// `--group-size`.
-fn group(text: &str) -> Result<Group, String> {
+/// `--group-size` and `--activation-group`.
+pub(super) fn group(text: &str) -> Result<Group, String> {
     match text.parse() {
         _ if text == "channel" => Ok(Group::Channel),
         Ok(n) if n > 0 => Ok(Group::Size(n)),
@@ -81,7 +81,8 @@ impl RecipeArgs {
         Ok(Recipe::uniform(file.config(), bits, group, self.embedding, float, transform))
     }
 
-    fn transform(&self, file: &ModelFile) -> Result<Transform> {
+    /// The rewrites these flags ask for.
+    pub(super) fn transform(&self, file: &ModelFile) -> Result<Transform> {
         if self.rotate == Rotate::None {
             return Ok(Transform { fold_norms: self.fold_norms.unwrap_or(false), ..Transform::NONE });
         }

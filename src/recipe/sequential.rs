@@ -1,52 +1,33 @@
 //! GPTQ block by block: each block is calibrated on what the quantized blocks before it put out.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
 use pollster::block_on;
 
 use super::{Forms, Module};
-use crate::calibrate::{Means, Moments, Spool};
+use crate::calibrate::{Means, Walk, parts};
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::model::{Activations, Layer, Linear, Mixer, ModelConfig, Names, OnlineRotation};
+use crate::gpu::Device;
+use crate::model::{Activations, Layer, Linear, ModelConfig, Names, OnlineRotation};
 use crate::quantize::{GptqOptions, Prepared, gptq, searched};
-use crate::runtime::{LoadedBlock, Look, Stage, StagePass};
 
-/// Tokens of a pass: the sums of this many are f32, the sums of passes are compensated.
-const PASS: usize = 512;
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
-const EMBEDDING_STEPS: usize = 64;
+pub(crate) const EMBEDDING_STEPS: usize = 64;
 
 /// Quantizes a model's parts in the order they run.
 pub(crate) struct Sequential {
     device: Device,
-    config: ModelConfig,
-    rotation: OnlineRotation,
+    blocks: usize,
     forms: Forms,
     options: GptqOptions,
-    stage: Stage,
-    /// Streams of the model as quantized so far.
-    streams: Spool,
-    /// The original model's, where targets are asymmetric.
-    originals: Option<(Stage, Spool)>,
+    walk: Walk,
     embedding: Linear,
     next: usize,
-}
-
-/// What a site's activations come from.
-enum Source<'a> {
-    /// The norm of this weight over the stream.
-    Norm(&'a [f32]),
-    /// The tap of this name within a block of the model as quantized so far, and of the original.
-    Block(&'a mut LoadedBlock, Option<&'a mut LoadedBlock>, &'static str),
 }
 
 impl Sequential {
     /// Embeds `sequences` with the quantized embedding (and the original one).
     ///
     /// # Errors
-    /// As [`searched`] and [`Stage::new`]; [`Error::Argument`] for a token outside the vocabulary.
+    /// As [`searched`] and [`Walk::new`].
     pub(crate) fn new(
         device: &Device,
         config: &ModelConfig,
@@ -61,24 +42,10 @@ impl Sequential {
             Some(format) => Linear::Quantized(searched(embedding, format, Activations::Float, EMBEDDING_STEPS)?),
             None => block_on(forms.nearest(device, &module.name, embedding.clone()))?,
         };
-        let streams = Spool::embed(sequences, &quantized)?;
-        let stage = || Stage::new(device, config, rotation, streams.longest(), PASS);
-        let originals = match options.asymmetric {
-            true => Some((stage()?, Spool::embed(sequences, embedding)?)),
-            false => None,
-        };
-        Ok(Self {
-            device: device.clone(),
-            config: config.clone(),
-            rotation,
-            forms,
-            options,
-            stage: stage()?,
-            streams,
-            originals,
-            embedding: quantized,
-            next: 0,
-        })
+        let original = options.asymmetric.then_some(embedding);
+        let walk = Walk::new(device, config, rotation, &quantized, original, sequences)?;
+        let blocks = config.blocks.len();
+        Ok(Self { device: device.clone(), blocks, forms, options, walk, embedding: quantized, next: 0 })
     }
 
     /// The quantized embedding.
@@ -96,25 +63,16 @@ impl Sequential {
             return Err(Error::argument("calibration", what));
         }
         let mut layer = original.clone();
-        let (first, last) = match &layer.mixer {
-            Mixer::Mamba2(_) => (vec!["in_proj"], ("out_proj", "gated_norm", self.rotation.out_proj)),
-            Mixer::Attention(_) => (vec!["q_proj", "k_proj", "v_proj"], ("o_proj", "attention", None)),
-            Mixer::Mlp(_) => (vec!["up_proj"], ("down_proj", "up_proj", self.rotation.down_proj)),
-        };
-        if let Some(form) = self.quantized(index, first[0])? {
-            let means = self.gather(form.activations, form.cols, Source::Norm(&original.norm))?;
-            self.fill(index, &mut layer, &first, &means)?;
+        let (readers, writer) = parts(&layer.mixer);
+        if let Some(form) = self.quantized(index, readers[0])? {
+            let means = self.walk.after_norm(&original.norm, form.activations)?;
+            self.fill(index, &mut layer, readers, &means)?;
         }
-        let (part, tap, rotated) = last;
-        let tap = if rotated.is_some() { "rotated" } else { tap };
-        if let Some(form) = self.quantized(index, part)? {
-            let mut block = self.stage.load(index, &layer)?;
-            let mut before = self.originals.as_ref().map(|(s, _)| s.load(index, &original)).transpose()?;
-            let source = Source::Block(&mut block, before.as_mut(), tap);
-            let means = self.gather(form.activations, form.cols, source)?;
-            self.fill(index, &mut layer, &[part], &means)?;
+        if let Some(form) = self.quantized(index, writer)? {
+            let means = self.walk.before_writer(index, &layer, &original, form.cols, form.activations)?;
+            self.fill(index, &mut layer, &[writer], &means)?;
         }
-        self.advance(index, &layer, &original)?;
+        self.walk.advance(index, &layer, &original)?;
         self.next += 1;
         Ok(layer)
     }
@@ -124,8 +82,8 @@ impl Sequential {
     /// # Errors
     /// As [`Sequential::layer`].
     pub(crate) fn head(&mut self, head: &Linear, norm: &[f32]) -> Result<Linear> {
-        if self.next != self.config.blocks.len() {
-            let what = format!("the head after {} of {} blocks", self.next, self.config.blocks.len());
+        if self.next != self.blocks {
+            let what = format!("the head after {} of {} blocks", self.next, self.blocks);
             return Err(Error::argument("calibration", what));
         }
         let name = Names::default().head();
@@ -133,7 +91,7 @@ impl Sequential {
         if module.weights.is_none() {
             return block_on(self.forms.nearest(&self.device, name, head.clone()));
         }
-        let means = self.gather(module.activations, module.cols, Source::Norm(norm))?;
+        let means = self.walk.after_norm(norm, module.activations)?;
         let prepared = Prepared::new(name, &means.own, means.cross.as_deref(), &self.options)?;
         self.one(&module, head, &prepared)
     }
@@ -168,99 +126,4 @@ impl Sequential {
         log::debug!("{}: {} bits, {loss:.3e} of the output's energy lost", module.name, format.bits);
         Ok(Linear::Quantized(quantized))
     }
-
-    /// The means of one site over all sequences.
-    fn gather(&mut self, activations: Activations, width: usize, mut source: Source<'_>) -> Result<Means> {
-        let tokens = self.stage.pass_tokens();
-        let moments = Moments::new(&self.device, width, activations, tokens, self.originals.is_some())?;
-        let mut passes: HashMap<usize, (StagePass, Option<StagePass>)> = HashMap::new();
-        for sequence in 0..self.streams.sequences() {
-            let stream = self.streams.read(sequence)?;
-            let original = self.originals.as_mut().map(|(_, s)| s.read(sequence)).transpose()?;
-            if let Source::Block(block, before, _) = &mut source {
-                self.stage.reset(block)?;
-                before.as_mut().map_or(Ok(()), |b| self.stage.reset(b))?;
-            }
-            let width = self.config.hidden_size;
-            for (i, piece) in stream.chunks(tokens * width).enumerate() {
-                let n = piece.len() / width;
-                let (own, first) = match passes.entry(n) {
-                    Entry::Occupied(pass) => pass.into_mut(),
-                    Entry::Vacant(none) => none.insert(self.record(&source, n, &moments)?),
-                };
-                let (block, before) = match &mut source {
-                    Source::Norm(_) => (None, None),
-                    Source::Block(block, before, _) => (Some(&mut **block), before.as_deref_mut()),
-                };
-                // The original's first: its activations are kept for the other's.
-                if let (Some((stage, _)), Some(first), Some(original)) = (&self.originals, first, &original) {
-                    stage.run(first, before, &original[i * tokens * width..][..piece.len()])?;
-                }
-                self.stage.run(own, block, piece)?;
-            }
-        }
-        block_on(moments.read(self.streams.tokens()))
-    }
-
-    /// The passes of both models over `n` tokens.
-    fn record(&self, source: &Source<'_>, n: usize, moments: &Moments) -> Result<(StagePass, Option<StagePass>)> {
-        let at = |name: &str, tap: &str| name.rsplit('.').next() == Some(tap);
-        match source {
-            Source::Norm(weight) => {
-                let mut add = |plan: &mut Plan, _: String, x: &DeviceTensor| moments.add(plan, x);
-                let mut keep = |plan: &mut Plan, _: String, x: &DeviceTensor| moments.keep(plan, x);
-                let own = self.stage.record_norm(weight, n, &mut add)?;
-                let first = self.originals.as_ref().map(|(s, _)| s.record_norm(weight, n, &mut keep)).transpose()?;
-                Ok((own, first))
-            }
-            Source::Block(block, before, tap) => {
-                let mut add = |plan: &mut Plan, name: String, x: &DeviceTensor| match at(&name, tap) {
-                    true => moments.add(plan, x),
-                    false => Ok(()),
-                };
-                let mut keep = |plan: &mut Plan, name: String, x: &DeviceTensor| match at(&name, tap) {
-                    true => moments.keep(plan, x),
-                    false => Ok(()),
-                };
-                let own = self.stage.record(block, n, &mut add)?;
-                let first = match (&self.originals, before) {
-                    (Some((stage, _)), Some(before)) => Some(stage.record(before, n, &mut keep)?),
-                    _ => None,
-                };
-                Ok((own, first))
-            }
-        }
-    }
-
-    /// Passes every stream through the block.
-    fn advance(&mut self, index: usize, layer: &Layer, original: &Layer) -> Result<()> {
-        through(&self.stage, &mut self.streams, index, layer)?;
-        match &mut self.originals {
-            Some((stage, streams)) => through(stage, streams, index, original),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Passes every stream through a block.
-fn through(stage: &Stage, streams: &mut Spool, index: usize, layer: &Layer) -> Result<()> {
-    let mut block = stage.load(index, layer)?;
-    let mut passes: HashMap<usize, StagePass> = HashMap::new();
-    let look: &mut Look<'_> = &mut |_, _, _| Ok(());
-    for sequence in 0..streams.sequences() {
-        let mut stream = streams.read(sequence)?;
-        let width = stage.width();
-        stage.reset(&mut block)?;
-        for piece in stream.chunks_mut(stage.pass_tokens() * width) {
-            let n = piece.len() / width;
-            let pass = match passes.entry(n) {
-                Entry::Occupied(pass) => pass.into_mut(),
-                Entry::Vacant(none) => none.insert(stage.record(&block, n, look)?),
-            };
-            stage.run(pass, Some(&mut block), piece)?;
-            piece.copy_from_slice(&block_on(stage.read(pass))?);
-        }
-        streams.write(sequence, &stream)?;
-    }
-    Ok(())
 }

@@ -44,6 +44,58 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
     svg
 }
 
+/// A falling curve of positive values, logarithmic upward, with one point marked.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "only `search` draws one"))]
+pub(super) fn curve(title: &str, points: &[(f64, f64)], marked: Option<(f64, f64)>) -> String {
+    const PLOT: (f64, f64) = (560.0, 300.0);
+    const LEFT: f64 = 70.0;
+    let positive: Vec<(f64, f64)> = points.iter().copied().filter(|(_, y)| *y > 0.0).collect();
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)))
+    };
+    let (x0, x1) = range(&mut positive.iter().map(|p| p.0));
+    let (y0, y1) = range(&mut positive.iter().map(|p| p.1.log10()));
+    let mut svg = format!(
+        r#"<svg viewBox="0 0 {} {}" role="img" aria-label="{}">"#,
+        LEFT + PLOT.0 + 20.0,
+        PLOT.1 + 40.0,
+        escape(title)
+    );
+    if positive.len() > 1 && x1 > x0 && y1 > y0 {
+        let at = |(x, y): (f64, f64)| {
+            let right = LEFT + (x - x0) / (x1 - x0) * PLOT.0;
+            (right, 10.0 + (y1 - y.log10()) / (y1 - y0) * (PLOT.1 - 20.0))
+        };
+        for decade in (y0.ceil() as i32)..=(y1.floor() as i32) {
+            let (_, y) = at((x0, 10f64.powi(decade)));
+            let _ = write!(
+                svg,
+                r#"<line class="axis" x1="{LEFT}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}"/><text x="{:.1}" y="{:.1}" text-anchor="end">1e{decade}</text>"#,
+                LEFT + PLOT.0,
+                LEFT - 8.0,
+                y + 4.5
+            );
+        }
+        for bits in (x0.ceil() as usize)..=(x1.floor() as usize) {
+            let (x, _) = at((bits as f64, 10f64.powf(y0)));
+            let _ = write!(svg, r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{bits}</text>"#, PLOT.1 + 20.0);
+        }
+        let line: Vec<String> = positive
+            .iter()
+            .map(|p| {
+                let (x, y) = at(*p);
+                format!("{x:.1},{y:.1}")
+            })
+            .collect();
+        let _ = write!(svg, r#"<polyline points="{}"/>"#, line.join(" "));
+        if let Some((x, y)) = marked.filter(|(_, y)| *y > 0.0).map(at) {
+            let _ = write!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="5"/>"#);
+        }
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +106,8 @@ mod tests {
         let svg = bars("a < b", &[bar("x&y", 1.0), bar("z", 4.0)]);
         assert!(svg.contains(r#"width="70.0""#) && svg.contains(r#"width="280.0""#), "{svg}");
         assert!(svg.contains("x&amp;y") && svg.contains("a &lt; b"));
+        let svg = curve("kl", &[(3.0, 0.1), (4.0, 0.01), (5.0, 0.001), (16.0, 0.0)], Some((4.0, 0.01)));
+        assert!(svg.contains(r#"<circle cx="350.0" cy="150.0""#) && svg.contains("1e-2"), "{svg}");
         assert!(bars("empty", &[bar("x", 0.0)]).contains(r#"width="0.0""#));
     }
 }

@@ -1,8 +1,13 @@
 //! The demo as one HTML page: no script, nothing fetched, light and dark.
 
-use super::chart::{Bar, bars};
+use super::DeviceInfo;
+#[cfg(not(target_arch = "wasm32"))]
+use super::SearchReport;
+use super::chart::{Bar, bars, curve};
 use super::demo::{DemoReport, DemoRow};
 use super::text::{bytes, small, with_error};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::search::ParetoPoint;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -59,7 +64,7 @@ pub fn demo(report: &DemoReport) -> String {
 <h2>Repeat it</h2>
 <p><code>wgquant demo</code>, or on one of these models <code>wgquant perplexity MODEL -f FILE --base ORIGINAL</code>. The numbers of this page are in <code>demo.json</code> beside it.</p>
 "#,
-        device = escape(&device_words(report)),
+        device = escape(&device_words(&report.device)),
         cases = cases_passed + cases_failed,
         tool = escape(&report.tool),
         table = table(&report.models),
@@ -70,8 +75,31 @@ pub fn demo(report: &DemoReport) -> String {
     page("wgquant demo", &body)
 }
 
-fn device_words(report: &DemoReport) -> String {
-    let device = &report.device;
+/// What `wgquant search` found.
+#[cfg(not(target_arch = "wasm32"))]
+#[must_use]
+pub fn search(report: &SearchReport) -> String {
+    let points: Vec<(f64, f64)> = report.front.iter().map(|p| (p.bits_per_parameter, p.predicted_kl)).collect();
+    let chosen = report.chosen.as_ref().map(|c| (c.bits_per_parameter, c.predicted_kl));
+    let steps = report.steps();
+    let cells = |p: &ParetoPoint| [format!("{:.3}", p.bits_per_parameter), bytes(p.bytes), small(p.predicted_kl)];
+    let rows: String = steps.iter().map(|p| row("td", &cells(p))).collect();
+    let body = format!(
+        r#"<h1>Bits and what they cost: {model}</h1>
+<p>Measured on {device}. KL: what rounding the weights adds, in nats a token, predicted from each weight's own.</p>
+<figure><figcaption>Predicted KL <span>logarithmic, by bits per parameter, everything included</span></figcaption>{plot}</figure>
+<h2>Best at each size</h2>
+<div class="wide"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>
+"#,
+        model = escape(&report.model.model),
+        device = escape(&device_words(&report.device)),
+        plot = curve("Predicted KL by bits per parameter", &points, chosen),
+        head = row("th", &["Bits/param", "Size", "Predicted KL"]),
+    );
+    page("wgquant search", &body)
+}
+
+fn device_words(device: &DeviceInfo) -> String {
     let software = if device.device_type == "Cpu" { "a software driver" } else { "" };
     let words = [device.adapter.as_str(), software, &device.backend, &device.driver];
     words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" · ")

@@ -8,6 +8,8 @@ mod doctor;
 pub mod html;
 mod perplexity;
 mod quantized;
+#[cfg(not(target_arch = "wasm32"))]
+mod search;
 #[cfg(feature = "cli")]
 pub mod terminal;
 pub mod test_ops;
@@ -23,6 +25,8 @@ pub use diff::DiffReport;
 pub use doctor::DoctorReport;
 pub use perplexity::{Measured, PerplexityReport};
 pub use quantized::QuantizeReport;
+#[cfg(not(target_arch = "wasm32"))]
+pub use search::SearchReport;
 pub use text::{bytes, count};
 
 /// Where a result was measured.

@@ -7,11 +7,11 @@ use super::forward::Forward;
 use super::scratch::Scratch;
 use super::state::State;
 use super::taps::Taps;
-use super::weights::Weights;
+use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
 use crate::kernels::{self, Sampling};
-use crate::model::{ModelConfig, ModelSource};
+use crate::model::{Linear, ModelConfig, ModelSource};
 use crate::tensor::DType;
 
 /// Sizes and switches of an [`Engine`].
@@ -108,6 +108,16 @@ impl Engine {
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.state.tokens
+    }
+
+    /// Puts another linear layer (or embedding) in the place of one; shapes must be the same.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a place that the model does not have; as uploading.
+    pub fn replace(&mut self, slot: Slot<'_>, linear: &Linear) -> Result<()> {
+        // Recorded passes hold on to the old weight.
+        self.passes.clear();
+        self.weights.replace(&self.device, slot, linear)
     }
 
     /// Starts a new sequence.

@@ -20,3 +20,4 @@ pub use stage::{LoadedBlock, Stage, StagePass};
 pub use state::State;
 pub use taps::Look;
 pub use trace::Tap;
+pub use weights::Slot;

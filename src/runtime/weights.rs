@@ -148,6 +148,22 @@ pub(super) enum DeviceMixer {
     Mlp(DeviceMlp),
 }
 
+impl DeviceMixer {
+    /// Its linear layers by their names in a checkpoint.
+    fn linears_mut(&mut self) -> Vec<(&'static str, &mut DeviceLinear)> {
+        match self {
+            Self::Mamba2(m) => vec![("in_proj", &mut m.in_proj), ("out_proj", &mut m.out_proj)],
+            Self::Attention(a) => vec![
+                ("q_proj", &mut a.q_proj),
+                ("k_proj", &mut a.k_proj),
+                ("v_proj", &mut a.v_proj),
+                ("o_proj", &mut a.o_proj),
+            ],
+            Self::Mlp(m) => vec![("up_proj", &mut m.up_proj), ("down_proj", &mut m.down_proj)],
+        }
+    }
+}
+
 pub(super) struct DeviceLayer {
     pub(super) norm: DeviceTensor,
     pub(super) mixer: DeviceMixer,
@@ -188,6 +204,17 @@ impl DeviceLayer {
     }
 }
 
+/// The place of a linear layer in a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot<'a> {
+    /// The token embedding.
+    Embedding,
+    /// Of this block, the layer of this name in checkpoints: `in_proj`.
+    Layer(usize, &'a str),
+    /// The output head.
+    Head,
+}
+
 /// All weights of a model.
 pub(super) struct Weights {
     pub(super) embedding: DeviceEmbedding,
@@ -197,6 +224,21 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    /// Puts `linear` where `slot` says.
+    pub(super) fn replace(&mut self, device: &Device, slot: Slot<'_>, linear: &Linear) -> Result<()> {
+        match slot {
+            Slot::Embedding => self.embedding = DeviceEmbedding::upload(device, linear)?,
+            Slot::Head => self.head = DeviceLinear::upload(device, "the head", linear)?,
+            Slot::Layer(index, part) => {
+                let linears = self.layers.get_mut(index).map(|l| l.mixer.linears_mut()).unwrap_or_default();
+                let place = linears.into_iter().find(|(name, _)| *name == part).map(|(_, place)| place);
+                let place = place.ok_or_else(|| Error::argument("replace", format!("no `{part}` in block {index}")))?;
+                *place = DeviceLinear::upload(device, &format!("{part} of layer {index}"), linear)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Uploads layer by layer; the host never holds more than one.
     pub(super) fn upload(device: &Device, source: &dyn ModelSource) -> Result<Self> {
         // In the order the model runs: a source that calibrates as it goes can have no other.

@@ -2,12 +2,14 @@
 
 mod diff;
 mod models;
+mod search;
 mod test_ops;
 
 use comfy_table::{CellAlignment, Table, presets};
 
 pub use diff::diff;
 pub use models::{analysis, demo, explained, perplexity, quantized};
+pub use search::search;
 pub use test_ops::{comparison, test_ops};
 
 use super::text::bytes;

@@ -1,0 +1,196 @@
+//! A walk through a model block by block with all calibration sequences: what each linear layer's inputs are like, while
+//! the blocks before are as the caller left them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use pollster::block_on;
+
+use super::moments::{Means, Moments};
+use super::spool::Spool;
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::model::{Activations, Layer, Linear, Mixer, ModelConfig, OnlineRotation};
+use crate::runtime::{LoadedBlock, Look, Stage, StagePass};
+
+/// Tokens of a pass: the sums of this many are f32, the sums of passes are compensated.
+const PASS: usize = 512;
+
+/// The streams of all sequences, before the next block.
+pub(crate) struct Walk {
+    device: Device,
+    config: ModelConfig,
+    rotation: OnlineRotation,
+    stage: Stage,
+    /// Streams of the model as it is so far.
+    streams: Spool,
+    /// The original model's beside them, where both are wanted.
+    originals: Option<(Stage, Spool)>,
+}
+
+/// What a site's activations come from.
+enum Source<'a> {
+    /// The norm of this weight over the stream.
+    Norm(&'a [f32]),
+    /// The tap of this name within a block of the model as it is, and of the original.
+    Block(&'a mut LoadedBlock, Option<&'a mut LoadedBlock>, &'static str),
+}
+
+/// The linear layers of a block that read the normed stream, and the one that writes to it.
+pub(crate) fn parts(mixer: &Mixer) -> (&'static [&'static str], &'static str) {
+    match mixer {
+        Mixer::Mamba2(_) => (&["in_proj"], "out_proj"),
+        Mixer::Attention(_) => (&["q_proj", "k_proj", "v_proj"], "o_proj"),
+        Mixer::Mlp(_) => (&["up_proj"], "down_proj"),
+    }
+}
+
+impl Walk {
+    /// Embeds `sequences` with `embedding`, and with `original` where the original model walks beside.
+    ///
+    /// # Errors
+    /// As [`Stage::new`]; [`crate::Error::Argument`] for a token outside the vocabulary.
+    pub(crate) fn new(
+        device: &Device,
+        config: &ModelConfig,
+        rotation: OnlineRotation,
+        embedding: &Linear,
+        original: Option<&Linear>,
+        sequences: &[Vec<u32>],
+    ) -> Result<Self> {
+        let streams = Spool::embed(sequences, embedding)?;
+        let stage = || Stage::new(device, config, rotation, streams.longest(), PASS);
+        let originals = original.map(|e| Ok((stage()?, Spool::embed(sequences, e)?))).transpose()?;
+        Ok(Self { stage: stage()?, device: device.clone(), config: config.clone(), rotation, streams, originals })
+    }
+
+    /// Means of the inputs of the layers behind a norm of this weight.
+    ///
+    /// # Errors
+    /// As running a plan.
+    pub(crate) fn after_norm(&mut self, norm: &[f32], activations: Activations) -> Result<Means> {
+        self.gather(activations, self.config.hidden_size, Source::Norm(norm))
+    }
+
+    /// Means of the inputs, `width` wide, of the layer of block `index` that writes to the stream; `layer` is the
+    /// block as it is, `original` as it was.
+    ///
+    /// # Errors
+    /// As running a plan.
+    pub(crate) fn before_writer(
+        &mut self,
+        index: usize,
+        layer: &Layer,
+        original: &Layer,
+        width: usize,
+        activations: Activations,
+    ) -> Result<Means> {
+        let (tap, rotated) = match &layer.mixer {
+            Mixer::Mamba2(_) => ("gated_norm", self.rotation.out_proj),
+            Mixer::Attention(_) => ("attention", None),
+            Mixer::Mlp(_) => ("up_proj", self.rotation.down_proj),
+        };
+        let tap = if rotated.is_some() { "rotated" } else { tap };
+        let mut block = self.stage.load(index, layer)?;
+        let mut before = self.originals.as_ref().map(|(s, _)| s.load(index, original)).transpose()?;
+        self.gather(activations, width, Source::Block(&mut block, before.as_mut(), tap))
+    }
+
+    /// Passes every stream through the block.
+    ///
+    /// # Errors
+    /// As running a plan.
+    pub(crate) fn advance(&mut self, index: usize, layer: &Layer, original: &Layer) -> Result<()> {
+        through(&self.stage, &mut self.streams, index, layer)?;
+        match &mut self.originals {
+            Some((stage, streams)) => through(stage, streams, index, original),
+            None => Ok(()),
+        }
+    }
+
+    /// The means of one site over all sequences.
+    fn gather(&mut self, activations: Activations, width: usize, mut source: Source<'_>) -> Result<Means> {
+        let tokens = self.stage.pass_tokens();
+        let moments = Moments::new(&self.device, width, activations, tokens, self.originals.is_some())?;
+        let mut passes: HashMap<usize, (StagePass, Option<StagePass>)> = HashMap::new();
+        for sequence in 0..self.streams.sequences() {
+            let stream = self.streams.read(sequence)?;
+            let original = self.originals.as_mut().map(|(_, s)| s.read(sequence)).transpose()?;
+            if let Source::Block(block, before, _) = &mut source {
+                self.stage.reset(block)?;
+                before.as_mut().map_or(Ok(()), |b| self.stage.reset(b))?;
+            }
+            let width = self.config.hidden_size;
+            for (i, piece) in stream.chunks(tokens * width).enumerate() {
+                let n = piece.len() / width;
+                let (own, first) = match passes.entry(n) {
+                    Entry::Occupied(pass) => pass.into_mut(),
+                    Entry::Vacant(none) => none.insert(self.record(&source, n, &moments)?),
+                };
+                let (block, before) = match &mut source {
+                    Source::Norm(_) => (None, None),
+                    Source::Block(block, before, _) => (Some(&mut **block), before.as_deref_mut()),
+                };
+                // The original's first: its activations are kept for the other's.
+                if let (Some((stage, _)), Some(first), Some(original)) = (&self.originals, first, &original) {
+                    stage.run(first, before, &original[i * tokens * width..][..piece.len()])?;
+                }
+                self.stage.run(own, block, piece)?;
+            }
+        }
+        block_on(moments.read(self.streams.tokens()))
+    }
+
+    /// The passes of both models over `n` tokens.
+    fn record(&self, source: &Source<'_>, n: usize, moments: &Moments) -> Result<(StagePass, Option<StagePass>)> {
+        let at = |name: &str, tap: &str| name.rsplit('.').next() == Some(tap);
+        match source {
+            Source::Norm(weight) => {
+                let mut add = |plan: &mut Plan, _: String, x: &DeviceTensor| moments.add(plan, x);
+                let mut keep = |plan: &mut Plan, _: String, x: &DeviceTensor| moments.keep(plan, x);
+                let own = self.stage.record_norm(weight, n, &mut add)?;
+                let first = self.originals.as_ref().map(|(s, _)| s.record_norm(weight, n, &mut keep)).transpose()?;
+                Ok((own, first))
+            }
+            Source::Block(block, before, tap) => {
+                let mut add = |plan: &mut Plan, name: String, x: &DeviceTensor| match at(&name, tap) {
+                    true => moments.add(plan, x),
+                    false => Ok(()),
+                };
+                let mut keep = |plan: &mut Plan, name: String, x: &DeviceTensor| match at(&name, tap) {
+                    true => moments.keep(plan, x),
+                    false => Ok(()),
+                };
+                let own = self.stage.record(block, n, &mut add)?;
+                let first = match (&self.originals, before) {
+                    (Some((stage, _)), Some(before)) => Some(stage.record(before, n, &mut keep)?),
+                    _ => None,
+                };
+                Ok((own, first))
+            }
+        }
+    }
+}
+
+/// Passes every stream through a block.
+fn through(stage: &Stage, streams: &mut Spool, index: usize, layer: &Layer) -> Result<()> {
+    let mut block = stage.load(index, layer)?;
+    let mut passes: HashMap<usize, StagePass> = HashMap::new();
+    let look: &mut Look<'_> = &mut |_, _, _| Ok(());
+    for sequence in 0..streams.sequences() {
+        let mut stream = streams.read(sequence)?;
+        let width = stage.width();
+        stage.reset(&mut block)?;
+        for piece in stream.chunks_mut(stage.pass_tokens() * width) {
+            let n = piece.len() / width;
+            let pass = match passes.entry(n) {
+                Entry::Occupied(pass) => pass.into_mut(),
+                Entry::Vacant(none) => none.insert(stage.record(&block, n, look)?),
+            };
+            stage.run(pass, Some(&mut block), piece)?;
+            piece.copy_from_slice(&block_on(stage.read(pass))?);
+        }
+        streams.write(sequence, &stream)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! `wgquant search`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sha2::{Digest, Sha256};
+use wgquant::calibrate::{self, Calibration, Windows};
+use wgquant::gpu::Device;
+use wgquant::model::{Activations, Group, ModelFile, ModelSource};
+use wgquant::quantize::{Format, GptqOptions};
+use wgquant::recipe::{Module, Recipe};
+use wgquant::report::{DeviceInfo, ModelInfo, SearchReport, html, terminal};
+use wgquant::search::{self, Budget, Plan, Question, Survey};
+use wgquant::transform::Transformed;
+
+use super::args::GpuArgs;
+use super::progress::Bar;
+use super::recipe::{RecipeArgs, group};
+use super::{Verdict, load, out};
+
+/// Find out which weights need how many bits, and write the recipe of least loss within a budget
+///
+/// Measures once, on calibration text, what each weight costs in each form (kept in the --sensitivity file, which takes up
+/// an interrupted search again and answers for other budgets at once). Then `wgquant quantize --recipe` does it.
+#[derive(Debug, Args)]
+pub(super) struct Search {
+    /// Model directory
+    model: PathBuf,
+    /// Calibration text: .txt, .jsonl with `text`, or token ids (.npy)
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Recipe to write
+    #[arg(short, long, value_name = "FILE.toml")]
+    output: Option<PathBuf>,
+    /// Budget: bits per parameter, everything included
+    #[arg(long, value_name = "BITS", group = "budget")]
+    target_bpw: Option<f64>,
+    /// Budget: size of all tensors, such as 4GiB or 17.5m
+    #[arg(long, value_name = "SIZE", group = "budget", value_parser = size)]
+    target_size: Option<u64>,
+    /// Budget: the smallest model of at most this predicted KL, nats a token
+    #[arg(long, value_name = "NATS", group = "budget")]
+    max_kld: Option<f64>,
+    /// Bits to choose from: 2 to 8, or 16 for floats
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "3,4,5,6,8", value_parser = bits)]
+    bits: Vec<usize>,
+    /// Groups to choose from below 8 bits
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "32")]
+    groups: Vec<usize>,
+    /// Inputs that share an int8 activation scale: a number, or `channel` for one a token
+    #[arg(long, value_name = "N|channel", default_value = "channel", value_parser = group)]
+    activation_group: Group,
+    /// File that keeps what was measured [default: the output's name with .sensitivity.json]
+    #[arg(long, value_name = "FILE.json")]
+    sensitivity: Option<PathBuf>,
+    /// Sequences on which KL is measured, of those that calibrate
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    probes: usize,
+    /// Calibration sequences
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    sequences: usize,
+    /// Tokens a calibration sequence
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    sequence_length: usize,
+    /// Seed of the draw of sequences
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    calibration_seed: u64,
+    /// Also write the front of sizes as an HTML page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    flags: RecipeArgs,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Search {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        let start = Instant::now();
+        let file = ModelFile::open(&self.model)?;
+        let budget = self.budget()?;
+        let base = self.base(&file)?;
+        let activations = Activations::Int8(self.activation_group);
+        let formats = search::formats(&self.bits, &self.groups);
+        let Some(probe) = probe(&formats) else { bail!("--bits: floats alone are nothing to choose from") };
+        let candidates = search::candidates(&base, file.config(), &formats, activations)?;
+        let calibration = self.calibration(&file, &base.calibration)?;
+        let fingerprint = self.fingerprint(&file, &base, &formats, &calibration)?;
+        let device = self.gpu.open()?;
+        let survey = self.survey(&device, &file, &base, &candidates, probe, &calibration, fingerprint)?;
+        let plan = Plan::new(&base, &file, &survey, activations)?;
+        let chosen = budget.map(|b| plan.within(b)).transpose()?;
+        if let (Some(path), Some(chosen)) = (&self.output, &chosen) {
+            save(path, &chosen.recipe.to_toml()?)?;
+        }
+        let report = SearchReport {
+            model: ModelInfo::from(&file),
+            device: DeviceInfo::from(&device),
+            front: plan.points(),
+            chosen,
+            recipe_file: self.output.as_ref().map(|p| p.display().to_string()),
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        if let Some(path) = &self.html {
+            save(path, &html::search(&report))?;
+        }
+        out::report(&report, self.json, terminal::search)?;
+        Ok(Verdict::Passed)
+    }
+
+    fn budget(&self) -> Result<Option<Budget>> {
+        for (flag, value) in [("--target-bpw", self.target_bpw), ("--max-kld", self.max_kld)] {
+            if let Some(v) = value.filter(|v| !v.is_finite() || *v <= 0.0) {
+                bail!("{flag}: {v} is no number above 0");
+            }
+        }
+        let budget = self.target_bpw.map(Budget::BitsPerParameter);
+        let budget = budget.or(self.target_size.map(Budget::Bytes)).or(self.max_kld.map(Budget::Kl));
+        if budget.is_none() && self.output.is_some() {
+            bail!("--output needs a budget: --target-bpw, --target-size or --max-kld");
+        }
+        Ok(budget)
+    }
+
+    /// The recipe but for its rules.
+    fn base(&self, file: &ModelFile) -> Result<Recipe> {
+        let calibration =
+            Calibration { sequences: self.sequences, length: self.sequence_length, seed: self.calibration_seed };
+        Ok(Recipe {
+            float: file.float_dtype(),
+            calibration,
+            gptq: Some(GptqOptions::default()),
+            transform: self.flags.transform(file)?,
+            rules: Vec::new(),
+        })
+    }
+
+    fn calibration(&self, file: &ModelFile, settings: &Calibration) -> Result<Windows> {
+        let tokenizer = load::tokenizer(&self.model)?;
+        Ok(calibrate::sample(&self.file, tokenizer.as_ref(), file.config().bos, settings)?)
+    }
+
+    /// Everything that the figures depend on.
+    fn fingerprint(
+        &self,
+        file: &ModelFile,
+        base: &Recipe,
+        formats: &[Option<Format>],
+        calibration: &Windows,
+    ) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(file.checkpoint().fingerprint()?.to_string());
+        hash.update(base.to_toml()?);
+        hash.update(serde_json::to_string(formats)?);
+        hash.update(format!("{} {}", self.probes, env!("CARGO_PKG_VERSION")));
+        calibration.0.iter().flatten().for_each(|id| hash.update(id.to_le_bytes()));
+        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what a question is made of")]
+    fn survey(
+        &self,
+        device: &Device,
+        file: &ModelFile,
+        base: &Recipe,
+        candidates: &[Vec<Module>],
+        probe: usize,
+        calibration: &Windows,
+        fingerprint: String,
+    ) -> Result<Survey> {
+        let source = Transformed::new(file, base.transform)?;
+        let probes = Windows(calibration.0.iter().take(self.probes.max(1)).cloned().collect());
+        let question = Question {
+            source: &source,
+            candidates,
+            probe,
+            float: base.float,
+            options: base.gptq.unwrap_or_default(),
+            calibration,
+            probes: &probes,
+        };
+        let kept = self.kept();
+        let before = kept.as_deref().map(|path| read(path, &fingerprint)).transpose()?.flatten();
+        let survey = before.unwrap_or(Survey { fingerprint, modules: Vec::new() });
+        let bar = Bar::new("measuring", candidates.first().map_or(0, Vec::len));
+        let done = &mut |survey: &Survey| {
+            bar.at(survey.modules.len());
+            let Some(path) = &kept else { return Ok(()) };
+            let text = serde_json::to_string_pretty(survey).unwrap_or_default();
+            save(path, &text).map_err(|e| wgquant::Error::argument("--sensitivity", format!("{e:#}")))
+        };
+        Ok(search::survey(device, &question, survey, done)?)
+    }
+
+    fn kept(&self) -> Option<PathBuf> {
+        let beside = || self.output.as_ref().map(|p| p.with_extension("sensitivity.json"));
+        self.sensitivity.clone().or_else(beside)
+    }
+}
+
+/// The form whose KL is measured: of 4 bits, or the nearest there is.
+fn probe(formats: &[Option<Format>]) -> Option<usize> {
+    let distance = |f: &Format| f.bits.abs_diff(4);
+    let bits = formats.iter().enumerate().filter_map(|(i, f)| f.map(|f| (i, distance(&f))));
+    bits.min_by_key(|(_, d)| *d).map(|(i, _)| i)
+}
+
+/// What an earlier search left, if it asked the same.
+fn read(path: &Path, fingerprint: &str) -> Result<Option<Survey>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    let survey: Survey = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    if survey.fingerprint != fingerprint {
+        bail!(
+            "{} answers another question (its fingerprint is {}, this one's {fingerprint}): another model, text or \
+             setting; name another --sensitivity file or remove it",
+            path.display(),
+            survey.fingerprint
+        );
+    }
+    Ok(Some(survey))
+}
+
+/// Writes a file whole or not at all.
+fn save(path: &Path, text: &str) -> Result<()> {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let at = || format!("{}", path.display());
+    let mut temp = tempfile::NamedTempFile::new_in(dir).with_context(at)?;
+    temp.write_all(text.as_bytes()).with_context(at)?;
+    temp.persist(path).with_context(at)?;
+    Ok(())
+}
+
+/// `--bits`.
+fn bits(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (2..=8).contains(&n) || n == 16 => Ok(n),
+        _ => Err("not 2 to 8, nor 16".to_owned()),
+    }
+}
+
+/// `--target-size`: a number with b, k, m, g or t (powers of 1000) or kib, mib, gib, tib (of 1024).
+fn size(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let split = lower.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(split);
+    let wrong = || format!("`{text}` is no size; use a number with b, k, m, g, t, kib, mib, gib or tib");
+    let power = |letter: char| "kmgt".find(letter).map(|i| i as i32 + 1);
+    let factor = match unit.chars().collect::<Vec<_>>()[..] {
+        [] | ['b'] => 1.0,
+        [letter] | [letter, 'b'] => 1000f64.powi(power(letter).ok_or_else(wrong)?),
+        [letter, 'i', 'b'] => 1024f64.powi(power(letter).ok_or_else(wrong)?),
+        _ => return Err(wrong()),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(n) if n.is_finite() && n > 0.0 => Ok((n * factor) as u64),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("4GiB"), Ok(4 << 30));
+        assert_eq!(size("17.5m"), Ok(17_500_000));
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("3 kb"), Ok(3000));
+        for wrong in ["", "GiB", "4x", "-1g", "4gibb", "1e999"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

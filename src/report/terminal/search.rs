@@ -1,0 +1,27 @@
+//! What is said of a search.
+
+use super::{driver_words, table};
+use crate::report::SearchReport;
+use crate::report::text::{bytes, small};
+use crate::search::ParetoPoint;
+
+/// `wgquant search`.
+#[must_use]
+pub fn search(report: &SearchReport) -> String {
+    let row = |p: &ParetoPoint| vec![format!("{:.3}", p.bits_per_parameter), bytes(p.bytes), small(p.predicted_kl)];
+    let rows: Vec<_> = report.steps().iter().map(row).collect();
+    let mut out = table(&["Bits/param", "Size", "Predicted KL"], 0, rows);
+    if let Some(chosen) = &report.chosen {
+        out += &format!(
+            "chosen: {:.3} bits per parameter, {}, predicted KL of the weights {} nats\n",
+            chosen.bits_per_parameter,
+            bytes(chosen.bytes),
+            small(chosen.predicted_kl)
+        );
+    }
+    out += &format!("{:.1} s on {} ({})\n", report.seconds, report.device.adapter, driver_words(&report.device));
+    match &report.recipe_file {
+        Some(path) => out + &format!("next: wgquant quantize {} -o DIR --recipe {path} -f FILE\n", report.model.model),
+        None => out,
+    }
+}

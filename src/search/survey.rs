@@ -1,0 +1,236 @@
+//! How much each module loses in each form: GPTQ's own loss for every form, and for one of them, the probe, the KL
+//! divergence of the whole model's output when this module alone is rounded. The other forms' KL follows from the ratio
+//! of losses, since a small error's KL is quadratic in it.
+
+use pollster::block_on;
+use serde::{Deserialize, Serialize};
+
+use crate::calibrate::{Means, Walk, Windows, parts};
+use crate::error::{Error, Result};
+use crate::eval::compare;
+use crate::gpu::Device;
+use crate::model::{Activations, Layer, Linear, ModelSource, Names, QuantizedLinear};
+use crate::quantize::{Format, GptqOptions, Prepared, gptq, searched};
+use crate::recipe::{EMBEDDING_STEPS, Module};
+use crate::runtime::{Engine, EngineOptions, Slot};
+use crate::tensor::{DType, Tensor};
+
+/// One form of a module.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Form {
+    /// Bits, group, scales; `None`: floats.
+    pub format: Option<Format>,
+    /// Bytes in a file.
+    pub bytes: u64,
+    /// Part of the output's energy that is lost, by the calibrated second moments.
+    pub loss: f64,
+    /// Mean KL in nats a token that this module alone costs: measured for the probe, else from the losses.
+    pub kl: f64,
+}
+
+/// What a module loses in each form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sensitivity {
+    /// Module.
+    pub name: String,
+    /// Its forms, in the order asked for.
+    pub forms: Vec<Form>,
+}
+
+/// All modules, and what the figures depend on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Survey {
+    /// Of the model, the settings and the texts; figures of another are not taken up again.
+    pub fingerprint: String,
+    /// In the order they run; fewer than the model has when the search was cut off.
+    pub modules: Vec<Sensitivity>,
+}
+
+/// What a survey needs to know.
+pub struct Question<'a> {
+    /// The model, rewritten as the recipe says.
+    pub source: &'a dyn ModelSource,
+    /// The modules under each form: as [`crate::recipe::resolve`] gives them, one list a form, in one order.
+    pub candidates: &'a [Vec<Module>],
+    /// Index of the form whose KL is measured; not one of floats.
+    pub probe: usize,
+    /// Type of weights that stay floats.
+    pub float: DType,
+    /// Switches of GPTQ; inputs are the original model's.
+    pub options: GptqOptions,
+    /// Texts for second moments.
+    pub calibration: &'a Windows,
+    /// Texts for KL.
+    pub probes: &'a Windows,
+}
+
+/// Tokens of a pass at most.
+const PASS: usize = 256;
+
+/// Asks `question`, going on where `survey` ended; `done` sees the survey after each module.
+///
+/// # Errors
+/// As [`gptq`], [`Prepared::new`] and running plans, and whatever `done` gives.
+pub fn survey(
+    device: &Device,
+    question: &Question<'_>,
+    mut survey: Survey,
+    done: &mut dyn FnMut(&Survey) -> Result<()>,
+) -> Result<Survey> {
+    let modules = question.candidates.first().map_or(0, Vec::len);
+    if survey.modules.len() >= modules {
+        return Ok(survey);
+    }
+    let mut surveyor = Surveyor::new(device, question)?;
+    let source = question.source;
+    let embedding = source.embedding()?;
+    surveyor.module(&mut survey, Slot::Embedding, &embedding, None, done)?;
+    for index in 0..source.config().blocks.len() {
+        let layer = source.layer(index)?;
+        surveyor.layer(&mut survey, index, &layer, done)?;
+    }
+    if let Some(head) = source.head()? {
+        let name = Names::default().head();
+        let means = surveyor.walk.after_norm(&source.norm_f()?, Activations::Float)?;
+        let prepared = surveyor.prepare(name, &means)?;
+        surveyor.module(&mut survey, Slot::Head, &head, Some(&prepared), done)?;
+    }
+    Ok(survey)
+}
+
+struct Surveyor<'a> {
+    question: &'a Question<'a>,
+    walk: Walk,
+    base: Engine,
+    model: Engine,
+    /// Modules seen, in the order they run.
+    seen: usize,
+}
+
+impl<'a> Surveyor<'a> {
+    fn new(device: &Device, question: &'a Question<'a>) -> Result<Self> {
+        let source = question.source;
+        let row = source.config().vocab_size as u64 * 4;
+        let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
+        let options = EngineOptions {
+            context: question.probes.longest(),
+            pass_tokens: PASS.min(fits).max(1),
+            ..EngineOptions::default()
+        };
+        let sequences = &question.calibration.0;
+        Ok(Self {
+            question,
+            walk: Walk::new(device, source.config(), source.rotation(), &source.embedding()?, None, sequences)?,
+            base: Engine::new(device, source, options)?,
+            model: Engine::new(device, source, options)?,
+            seen: 0,
+        })
+    }
+
+    fn prepare(&self, site: &str, means: &Means) -> Result<Prepared> {
+        Prepared::new(site, &means.own, None, &self.question.options)
+    }
+
+    fn layer(
+        &mut self,
+        survey: &mut Survey,
+        index: usize,
+        layer: &Layer,
+        done: &mut dyn FnMut(&Survey) -> Result<()>,
+    ) -> Result<()> {
+        let (readers, writer) = parts(&layer.mixer);
+        let linears = layer.linears();
+        for names in [readers, &[writer]] {
+            if survey.modules.len() >= self.seen + names.len() {
+                self.seen += names.len();
+                continue;
+            }
+            let width = linears.iter().find(|(n, _)| *n == names[0]).map_or(0, |(_, l)| l.dims().1);
+            let means = match names.len() == 1 && names[0] == writer {
+                true => self.walk.before_writer(index, layer, layer, width, Activations::Float)?,
+                false => self.walk.after_norm(&layer.norm, Activations::Float)?,
+            };
+            let prepared = self.prepare(&format!("input of {} in layer {index}", names.join(", ")), &means)?;
+            for (part, linear) in linears.iter().filter(|(n, _)| names.contains(n)) {
+                self.module(survey, Slot::Layer(index, part), linear, Some(&prepared), done)?;
+            }
+        }
+        self.walk.advance(index, layer, layer)
+    }
+
+    /// One module in all its forms, unless the survey has it. Without moments, weights are all alike.
+    fn module(
+        &mut self,
+        survey: &mut Survey,
+        slot: Slot<'_>,
+        linear: &Linear,
+        prepared: Option<&Prepared>,
+        done: &mut dyn FnMut(&Survey) -> Result<()>,
+    ) -> Result<()> {
+        let at = self.seen;
+        self.seen += 1;
+        if at < survey.modules.len() {
+            return Ok(());
+        }
+        let Linear::Float(weight) = linear else {
+            return Err(Error::argument(
+                "search",
+                "the model is quantized already; start from the original checkpoint",
+            ));
+        };
+        let values = weight.to_f32()?;
+        let mut forms = Vec::new();
+        let mut kl_of_loss = 0.0;
+        for (i, candidate) in self.question.candidates.iter().enumerate() {
+            let module = &candidate[at];
+            let bytes = module.bytes(self.question.float);
+            let Some(format) = module.weights else {
+                forms.push(Form { format: None, bytes, loss: 0.0, kl: 0.0 });
+                continue;
+            };
+            let quantized = self.quantized(linear, &values, prepared, &format)?;
+            let rounded = quantized.dequantize()?;
+            let loss = match prepared {
+                Some(prepared) => prepared.relative_loss(&values, &rounded),
+                None => relative_error(&values, &rounded),
+            };
+            if i == self.question.probe {
+                let measured = self.measured(slot, linear, Tensor::from_f32(weight.shape, &rounded))?;
+                kl_of_loss = measured / loss.max(f64::MIN_POSITIVE);
+            }
+            forms.push(Form { format: Some(format), bytes, loss, kl: 0.0 });
+        }
+        forms.iter_mut().for_each(|f| f.kl = f.loss * kl_of_loss);
+        let name = self.question.candidates[0][at].name.clone();
+        log::debug!("{name}: {kl_of_loss:.3e} nats for all its energy");
+        survey.modules.push(Sensitivity { name, forms });
+        done(survey)
+    }
+
+    fn quantized(
+        &self,
+        linear: &Linear,
+        values: &[f32],
+        prepared: Option<&Prepared>,
+        format: &Format,
+    ) -> Result<QuantizedLinear> {
+        match prepared {
+            Some(prepared) => gptq(values, prepared, format, Activations::Float, &self.question.options),
+            None => searched(linear, format, Activations::Float, EMBEDDING_STEPS),
+        }
+    }
+
+    /// KL of the model with one module rounded.
+    fn measured(&mut self, slot: Slot<'_>, linear: &Linear, rounded: Tensor) -> Result<f64> {
+        self.model.replace(slot, &Linear::Float(rounded))?;
+        let result = block_on(compare(&mut self.base, &mut self.model, self.question.probes, &mut |_, _| {}))?;
+        self.model.replace(slot, linear)?;
+        Ok(result.mean_kl)
+    }
+}
+
+fn relative_error(values: &[f32], rounded: &[f32]) -> f64 {
+    let square = |v: f32| f64::from(v) * f64::from(v);
+    let lost: f64 = values.iter().zip(rounded).map(|(v, r)| square(v - r)).sum();
+    lost / values.iter().map(|v| square(*v)).sum::<f64>().max(f64::MIN_POSITIVE)
+}
