@@ -1,6 +1,6 @@
 // As matmul_w8a8 with int4 weights (QServe's W4A8, Lin et al. 2024, arXiv:2405.04532, with symmetric groups): a word
 // of 8 weight codes becomes two words of int8 codes 16 times too large (shared/pack.wgsl), and the int32 sums are
-// shifted right by 4, exactly, at the end of a group. Any m, n, k; groups are whole weight words, or the whole row.
+// shifted right by 4, exactly, at the end of a span. Any m, n, k; groups are whole weight words, or the whole row.
 #import tile
 #import int_block
 #import pack
@@ -9,12 +9,13 @@ struct Params {
     m: u32, // rows of codes
     n: u32, // rows of weight
     k: u32, // columns of both
-    group: u32, // columns a scale; a multiple of 8, or k
+    group: u32, // columns a weight scale; a multiple of 8, or k
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
 @group(0) @binding(0) var<storage, read> codes: array<u32>; // [m, k] int8
-@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m]
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // [n, k] int4
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
@@ -46,13 +47,14 @@ fn sixteenth(sums: Sums) -> Sums {
     return Sums(sums[0] >> four, sums[1] >> four, sums[2] >> four, sums[3] >> four);
 }
 
-fn column_scales(col: u32, groups: u32, group: u32) -> vec4<f32> {
-    let i = columns(col) * groups + group;
+// Scales of the groups that column `first` of the operands is in.
+fn column_scales(col: u32, first: u32) -> vec4<f32> {
+    let i = columns(col) * ((params.k + params.group - 1u) / params.group) + first / params.group;
     return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
 }
 
-fn row_scales(row: u32) -> vec4<f32> {
-    let i = rows(row);
+fn row_scales(row: u32, first: u32) -> vec4<f32> {
+    let i = rows(row) * ((params.k + params.x_group - 1u) / params.x_group) + first / params.x_group;
     return vec4(scales[i.x], scales[i.y], scales[i.z], scales[i.w]);
 }
 
@@ -62,18 +64,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if at.row >= params.m {
         return;
     }
-    let groups = (params.k + params.group - 1u) / params.group;
+    let span = min(params.group, params.x_group);
     var a00 = mat4x4<f32>();
     var a01 = mat4x4<f32>();
     var a10 = mat4x4<f32>();
     var a11 = mat4x4<f32>();
-    for (var g = 0u; g < groups; g++) {
+    for (var first = 0u; first < params.k; first += span) {
         var s00 = Sums();
         var s01 = Sums();
         var s10 = Sums();
         var s11 = Sums();
-        let end = (min((g + 1u) * params.group, params.k) + 7u) / 8u;
-        for (var word = g * params.group / 8u; word < end; word++) {
+        let end = (min(first + span, params.k) + 7u) / 8u;
+        for (var word = first / 8u; word < end; word++) {
             let w0 = weight_words(at.col, word);
             let w1 = weight_words(at.col + BLOCK, word);
             let x0 = code_words(at.row, 2u * word);
@@ -89,17 +91,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             s10 = multiply_add(s10, y1, high(w0));
             s11 = multiply_add(s11, y1, high(w1));
         }
-        let scale0 = column_scales(at.col, groups, g);
-        let scale1 = column_scales(at.col + BLOCK, groups, g);
-        a00 += scale_columns(sixteenth(s00), scale0);
-        a01 += scale_columns(sixteenth(s01), scale1);
-        a10 += scale_columns(sixteenth(s10), scale0);
-        a11 += scale_columns(sixteenth(s11), scale1);
+        let token0 = row_scales(at.row, first);
+        let token1 = row_scales(at.row + 4u, first);
+        let scale0 = column_scales(at.col, first);
+        let scale1 = column_scales(at.col + BLOCK, first);
+        a00 = add_scaled(a00, sixteenth(s00), token0, scale0);
+        a01 = add_scaled(a01, sixteenth(s01), token0, scale1);
+        a10 = add_scaled(a10, sixteenth(s10), token1, scale0);
+        a11 = add_scaled(a11, sixteenth(s11), token1, scale1);
     }
-    let token0 = row_scales(at.row);
-    let token1 = row_scales(at.row + 4u);
-    store_block(scale_rows(a00, token0), at.row, at.col);
-    store_block(scale_rows(a01, token0), at.row, at.col + BLOCK);
-    store_block(scale_rows(a10, token1), at.row + 4u, at.col);
-    store_block(scale_rows(a11, token1), at.row + 4u, at.col + BLOCK);
+    store_block(a00, at.row, at.col);
+    store_block(a01, at.row, at.col + BLOCK);
+    store_block(a10, at.row + 4u, at.col);
+    store_block(a11, at.row + 4u, at.col + BLOCK);
 }

@@ -1,6 +1,7 @@
-// out = scales[i] * sum over groups of weight_scales[j, g] * (int32 sum of codes[i, :] * weight[j, :] over group g),
-// then the epilogue (Xiao et al. 2022, arXiv:2211.10438). A thread makes 8 x 8 outputs (shared/tile.wgsl), one
-// word of each operand, 4 codes, at a time. Any m, n, k; groups are whole words, or one group is the whole row.
+// out = sum over spans s of scales[i, s] * weight_scales[j, s] * (int32 sum of codes[i, :] * weight[j, :] over s), then
+// the epilogue (Xiao et al. 2022, arXiv:2211.10438). A span is the smaller of a group of codes and a group of weights.
+// A thread makes 8 x 8 outputs (shared/tile.wgsl), one word of each operand, 4 codes, at a time. Any m, n, k; groups
+// are whole words, or one group is the whole row.
 #import tile
 #import int_block
 
@@ -8,12 +9,13 @@ struct Params {
     m: u32, // rows of codes
     n: u32, // rows of weight
     k: u32, // columns of both
-    group: u32, // columns a scale; a multiple of 4, or k
+    group: u32, // columns a weight scale; a multiple of 4, or k
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
 @group(0) @binding(0) var<storage, read> codes: array<u32>; // [m, k] int8
-@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m]
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // [n, k] int8
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
@@ -29,13 +31,14 @@ fn weight_words(col: u32, at: u32) -> vec4<u32> {
     return vec4(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
 }
 
-fn column_scales(col: u32, groups: u32, group: u32) -> vec4<f32> {
-    let i = columns(col) * groups + group;
+// Scales of the groups that column `first` of the operands is in.
+fn column_scales(col: u32, first: u32) -> vec4<f32> {
+    let i = columns(col) * ((params.k + params.group - 1u) / params.group) + first / params.group;
     return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
 }
 
-fn row_scales(row: u32) -> vec4<f32> {
-    let i = rows(row);
+fn row_scales(row: u32, first: u32) -> vec4<f32> {
+    let i = rows(row) * ((params.k + params.x_group - 1u) / params.x_group) + first / params.x_group;
     return vec4(scales[i.x], scales[i.y], scales[i.z], scales[i.w]);
 }
 
@@ -45,18 +48,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if at.row >= params.m {
         return;
     }
-    let groups = (params.k + params.group - 1u) / params.group;
+    let span = min(params.group, params.x_group);
     var a00 = mat4x4<f32>();
     var a01 = mat4x4<f32>();
     var a10 = mat4x4<f32>();
     var a11 = mat4x4<f32>();
-    for (var g = 0u; g < groups; g++) {
+    for (var first = 0u; first < params.k; first += span) {
         var s00 = Sums();
         var s01 = Sums();
         var s10 = Sums();
         var s11 = Sums();
-        let end = (min((g + 1u) * params.group, params.k) + 3u) / 4u;
-        for (var word = g * params.group / 4u; word < end; word++) {
+        let end = (min(first + span, params.k) + 3u) / 4u;
+        for (var word = first / 4u; word < end; word++) {
             let w0 = weight_words(at.col, word);
             let w1 = weight_words(at.col + BLOCK, word);
             let x0 = code_words(at.row, word);
@@ -66,17 +69,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             s10 = multiply_add(s10, x1, w0);
             s11 = multiply_add(s11, x1, w1);
         }
-        let scale0 = column_scales(at.col, groups, g);
-        let scale1 = column_scales(at.col + BLOCK, groups, g);
-        a00 += scale_columns(s00, scale0);
-        a01 += scale_columns(s01, scale1);
-        a10 += scale_columns(s10, scale0);
-        a11 += scale_columns(s11, scale1);
+        let token0 = row_scales(at.row, first);
+        let token1 = row_scales(at.row + 4u, first);
+        let scale0 = column_scales(at.col, first);
+        let scale1 = column_scales(at.col + BLOCK, first);
+        a00 = add_scaled(a00, s00, token0, scale0);
+        a01 = add_scaled(a01, s01, token0, scale1);
+        a10 = add_scaled(a10, s10, token1, scale0);
+        a11 = add_scaled(a11, s11, token1, scale1);
     }
-    let token0 = row_scales(at.row);
-    let token1 = row_scales(at.row + 4u);
-    store_block(scale_rows(a00, token0), at.row, at.col);
-    store_block(scale_rows(a01, token0), at.row, at.col + BLOCK);
-    store_block(scale_rows(a10, token1), at.row + 4u, at.col);
-    store_block(scale_rows(a11, token1), at.row + 4u, at.col + BLOCK);
+    store_block(a00, at.row, at.col);
+    store_block(a01, at.row, at.col + BLOCK);
+    store_block(a10, at.row + 4u, at.col);
+    store_block(a11, at.row + 4u, at.col + BLOCK);
 }

@@ -1,6 +1,6 @@
-// matmul_w4a8 for one token: out = scales[0] * sum over groups of weight_scales[j, g] * (int32 sum over group g), then
-// the epilogue. A workgroup makes 4 outputs; a thread takes every WG-th word, 8 codes, of their rows. One group a
-// row is one int32 sum, as in matmul_w4a8; of more groups a thread scales each word's sum and the rest is f32. Any n, k.
+// matmul_w4a8 for one token: out = sum over spans s of scales[s] * weight_scales[j, s] * (int32 sum over span s), then the
+// epilogue. A workgroup makes 4 outputs; a thread takes every WG-th word, 8 codes, of their rows. Where each row has
+// one group that is one int32 sum, as in matmul_w4a8; else a thread scales each word's sum and the rest is f32. Any n, k.
 #import rows4
 #import dot
 #import pack
@@ -8,14 +8,15 @@
 struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
-    group: u32, // columns a scale; a multiple of 8, or k
+    group: u32, // columns a weight scale; a multiple of 8, or k
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
 const WG = 32u;
 
 @group(0) @binding(0) var<storage, read> codes: array<u32>; // [1, k] int8
-@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1]
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // [n, k] int4
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
@@ -59,19 +60,21 @@ fn main(
     let words = (params.k + 7u) / 8u;
     let groups = (params.k + params.group - 1u) / params.group;
     var y = vec4<f32>();
-    if groups == 1u {
+    if min(params.group, params.x_group) == params.k {
         var sums = vec4<i32>();
         for (var word = thread; word < words; word += WG) {
             sums += dots(row, word);
         }
-        y = vec4<f32>(workgroup_sum4i(sums, place) >> vec4(4u)) * row_scales(row, 1u, 0u);
+        y = vec4<f32>(workgroup_sum4i(sums, place) >> vec4(4u)) * (row_scales(row, 1u, 0u) * scales[0]);
     } else {
         for (var word = thread; word < words; word += WG) {
-            y += vec4<f32>(dots(row, word) >> vec4(4u)) * row_scales(row, groups, 8u * word / params.group);
+            let first = 8u * word;
+            let factor = scales[first / params.x_group] * row_scales(row, groups, first / params.group);
+            y += vec4<f32>(dots(row, word) >> vec4(4u)) * factor;
         }
         y = workgroup_sum4(y, place);
     }
     if thread == 0u {
-        store4(row, y * scales[0]);
+        store4(row, y);
     }
 }

@@ -22,17 +22,12 @@ fn dots(x: u32, weight: vec4<u32>) -> vec4<i32> {
     );
 }
 
-// The sums as f32, each column times its scale.
-fn scale_columns(sums: Sums, scale: vec4<f32>) -> mat4x4<f32> {
+// `total` and the sums as f32, each times the scales of its row and its column.
+fn add_scaled(total: mat4x4<f32>, sums: Sums, row: vec4<f32>, column: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(
-        vec4<f32>(sums[0]) * scale,
-        vec4<f32>(sums[1]) * scale,
-        vec4<f32>(sums[2]) * scale,
-        vec4<f32>(sums[3]) * scale,
+        total[0] + vec4<f32>(sums[0]) * (row.x * column),
+        total[1] + vec4<f32>(sums[1]) * (row.y * column),
+        total[2] + vec4<f32>(sums[2]) * (row.z * column),
+        total[3] + vec4<f32>(sums[3]) * (row.w * column),
     );
-}
-
-// Each row times its scale.
-fn scale_rows(block: mat4x4<f32>, scale: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(block[0] * scale.x, block[1] * scale.y, block[2] * scale.z, block[3] * scale.w);
 }

@@ -81,7 +81,7 @@ impl Moments {
         let codes = self.codes.view(DType::I8, [rows, self.width])?;
         let scales = self.scales.view(DType::F32, [rows, group.count(self.width)])?;
         let out = self.rounded.view(DType::F32, x.shape)?;
-        kernels::quantize_tokens(plan, x, &codes, &scales.view(DType::F32, [rows])?)?;
+        kernels::quantize_tokens(plan, x, &codes, &scales, group.len(self.width))?;
         kernels::dequantize(plan, &codes, &scales, &out, group.len(self.width))?;
         Ok(out)
     }

@@ -1,7 +1,7 @@
 //! What the matrix products share: the epilogue and the argument checks.
 
 use super::check::{Args, Fill, Setup, Work};
-use super::{expect, expect_dtype, f32_tensor};
+use super::{expect, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
@@ -10,8 +10,6 @@ use crate::tensor::DType;
 const TILE: usize = 64;
 /// Outputs a workgroup of the one-token kernels makes (`shaders/shared/rows4.wgsl`).
 const ROWS: usize = 4;
-/// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
-const MAX_GROUP: usize = (1 << 17) - 1;
 
 /// What a matrix product does with a finished sum `y`. The numbers are those of `shaders/shared/epilogue.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,44 +68,11 @@ impl Sizes {
     }
 }
 
-/// Checks the scales of a grouped weight and gives the columns that share one. A group is a multiple of
-/// `multiple` or the whole row.
-pub(super) fn group_of(
-    kernel: &'static str,
-    weight_scales: &DeviceTensor,
-    sizes: Sizes,
-    group: usize,
-    multiple: usize,
-) -> Result<usize> {
-    let fail = |reason: String| Err(Error::argument(format!("{kernel}: group"), reason));
-    let group = group.min(sizes.k);
-    if group == 0 || (group < sizes.k && !group.is_multiple_of(multiple)) {
-        return fail(format!("{group} is neither a multiple of {multiple} nor all {} columns", sizes.k));
-    }
-    if group > MAX_GROUP {
-        return fail(format!("{group} columns could overflow an int32 sum, at most {MAX_GROUP} are allowed"));
-    }
-    f32_tensor(kernel, "weight_scales", weight_scales)?;
-    let groups = sizes.k.div_ceil(group);
-    // One scale a row may also come as a vector.
-    let per_row = groups == 1 && weight_scales.shape.dims() == [sizes.n];
-    if !per_row {
-        expect(kernel, "weight_scales", weight_scales, [sizes.n, groups])?;
-    }
-    Ok(group)
-}
-
-/// Checks int8 codes and their scales, one a row.
-pub(super) fn tokens(kernel: &'static str, codes: &DeviceTensor, scales: &DeviceTensor) -> Result<()> {
-    expect_dtype(kernel, "codes", codes, DType::I8, "i8")?;
-    f32_tensor(kernel, "scales", scales)?;
-    expect(kernel, "scales", scales, [codes.shape.rows()])
-}
-
 /// Sizes, group and epilogue of a case, and what the `setup` of every product makes of them.
 pub(super) struct CaseOf {
     pub(super) sizes: Sizes,
     pub(super) group: usize,
+    pub(super) x_group: usize,
     pub(super) epilogue: Epilogue,
     corners: Corners,
 }
@@ -137,8 +102,8 @@ impl Corners {
 }
 
 impl CaseOf {
-    /// Reads `m` (1 unless given), `n`, `k`, `group` (`k` unless given), `epilogue` (store unless given) and `corners`
-    /// (1 mixed, 2 lowest).
+    /// Reads `m` (1 unless given), `n`, `k`, `group` and `x_group` (`k` unless given), `epilogue` (store unless given) and
+    /// `corners` (1 mixed, 2 lowest).
     pub(super) fn new(a: &Args) -> Self {
         let (n, k) = (a.usize("n"), a.usize("k"));
         let epilogue = match a.get("epilogue").unwrap_or(0.0) as u32 {
@@ -148,7 +113,13 @@ impl CaseOf {
         };
         let or = |name: &str, default: usize| a.get(name).map_or(default, |v| v as usize);
         let corners = [Corners::None, Corners::Mixed, Corners::Lowest][or("corners", 0)];
-        Self { sizes: Sizes { m: or("m", 1), n, k }, group: or("group", k), epilogue, corners }
+        Self {
+            sizes: Sizes { m: or("m", 1), n, k },
+            group: or("group", k),
+            x_group: or("x_group", k),
+            epilogue,
+            corners,
+        }
     }
 
     /// Scales a weight row.
@@ -160,14 +131,15 @@ impl CaseOf {
     /// outputs of order one.
     pub(super) fn quantized(&self, s: &mut Setup, bits: usize) -> Result<[DeviceTensor; 4]> {
         let Sizes { m, n, k } = self.sizes;
+        let x_scales = [m, k.div_ceil(self.x_group)];
         let (codes, scales, weight) = match self.corners {
             Corners::None => {
                 let codes = s.codes(8, [m, k])?;
-                (codes, s.input([m], Fill::Uniform(0.005, 0.1))?, s.codes(bits, [n, k])?)
+                (codes, s.input(x_scales, Fill::Uniform(0.005, 0.1))?, s.codes(bits, [n, k])?)
             }
             corners => {
                 let codes = corners.codes(s, 8, [m, k])?;
-                (codes, s.input([m], Fill::Uniform(0.005, 0.1))?, corners.codes(s, bits, [n, k])?)
+                (codes, s.input(x_scales, Fill::Uniform(0.005, 0.1))?, corners.codes(s, bits, [n, k])?)
             }
         };
         let weight_scales = s.input([n, self.groups()], Fill::Uniform(1e-4, 1e-2))?;
@@ -188,7 +160,8 @@ impl CaseOf {
     pub(super) fn work(&self, x_bits: usize, weight_bits: usize) -> Work {
         let Sizes { m, n, k } = self.sizes;
         let out = if self.epilogue == Epilogue::Add { 8 } else { 4 };
-        let scales = if weight_bits < 16 { 4 * n * self.groups() } else { 0 };
+        let x_scales = if x_bits < 16 { 4 * m * k.div_ceil(self.x_group) } else { 0 };
+        let scales = if weight_bits < 16 { 4 * n * self.groups() + x_scales } else { 0 };
         Work { bytes: (m * k * x_bits + n * k * weight_bits) / 8 + m * n * out + scales, ops: 2 * m * n * k }
     }
 }

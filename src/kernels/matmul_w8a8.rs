@@ -2,39 +2,41 @@
 
 use super::bindings::matmul_w8a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
-use super::expect_dtype;
-use super::matmul::{CaseOf, Epilogue, Sizes, group_of, tokens};
+use super::matmul::{CaseOf, Epilogue};
+use super::scaled::{IntProduct, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matmul_w8a8::Params;
-use crate::tensor::DType;
 
-/// `out[i, j] = scales[i] * Σ_g weight_scales[j, g] * Σ_{c in group g} codes[i, c] * weight[j, c]`, then the epilogue;
-/// the inner sums are exact int32. SmoothQuant, Xiao et al. 2022, arXiv:2211.10438.
+/// `out[i, j] = Σ_s scales[i, s] * weight_scales[j, s] * Σ_{c in span s} codes[i, c] * weight[j, c]`, then the epilogue.
+/// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32.
+/// SmoothQuant, Xiao et al. 2022, arXiv:2211.10438.
 ///
-/// `codes`: `[m, k]` int8; `scales`: `[m]` f32; `weight`: `[n, k]` int8; `weight_scales`: `[n, ceil(k / group)]` f32
-/// (or `[n]` for one group); `out`: `[m, n]` f32. `group` is a multiple of 4, or `k` or more for one group a row.
+/// `x`: `[m, k]` int8; `weight`: `[n, k]` int8; `out`: `[m, n]` f32. Groups are multiples of 4, or `k` or more for
+/// one group a row; one of the two divides the other.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
-/// a group that does not fit.
-#[allow(clippy::too_many_arguments, reason = "a product of two quantized operands has that many")]
+/// groups that do not fit.
 pub fn matmul_w8a8(
     plan: &mut Plan,
-    codes: &DeviceTensor,
-    scales: &DeviceTensor,
-    weight: &DeviceTensor,
-    weight_scales: &DeviceTensor,
-    group: usize,
+    x: Scaled<'_>,
+    weight: Scaled<'_>,
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
-    tokens("matmul_w8a8", codes, scales)?;
-    expect_dtype("matmul_w8a8", "weight", weight, DType::I8, "i8")?;
-    let sizes = Sizes::of("matmul_w8a8", "codes", codes, weight, out)?;
-    let group = group_of("matmul_w8a8", weight_scales, sizes, group, 4)? as u32;
-    let params = Params { m: sizes.m as u32, n: sizes.n as u32, k: sizes.k as u32, group, epilogue: epilogue as u32 };
-    launch(plan, params, Bindings { codes, scales, weight, weight_scales, out }, sizes.tiles())
+    let IntProduct { sizes, group, x_group } = IntProduct::of("matmul_w8a8", x, weight, 8, out)?;
+    let params = Params {
+        m: sizes.m as u32,
+        n: sizes.n as u32,
+        k: sizes.k as u32,
+        group: group as u32,
+        x_group: x_group as u32,
+        epilogue: epilogue as u32,
+    };
+    let bindings =
+        Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
+    launch(plan, params, bindings, sizes.tiles())
 }
 
 /// Cases, setup and cost.
@@ -49,6 +51,18 @@ const CASES: &[Case] = &[
     Case { name: "ragged_last_group", args: &[("m", 3.0), ("n", 11.0), ("k", 133.0), ("group", 64.0)] },
     Case { name: "nano_in_proj", args: &[("m", 37.0), ("n", 648.0), ("k", 128.0)] },
     Case { name: "nano_down_add", args: &[("m", 20.0), ("n", 128.0), ("k", 672.0), ("epilogue", 2.0)] },
+    Case { name: "x_groups_of_32", args: &[("m", 9.0), ("n", 70.0), ("k", 160.0), ("x_group", 32.0)] },
+    Case {
+        name: "x_groups_of_64_in_groups_of_128",
+        args: &[("m", 66.0), ("n", 19.0), ("k", 320.0), ("group", 128.0), ("x_group", 64.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "x_groups_of_128_over_groups_of_32",
+        args: &[("m", 7.0), ("n", 66.0), ("k", 320.0), ("group", 32.0), ("x_group", 128.0), ("epilogue", 1.0)],
+    },
+    Case { name: "x_one_group_over_groups_of_64", args: &[("m", 5.0), ("n", 9.0), ("k", 199.0), ("group", 64.0)] },
+    Case { name: "x_ragged_last_group", args: &[("m", 6.0), ("n", 10.0), ("k", 197.0), ("x_group", 64.0)] },
+    Case { name: "x_groups_of_one_word", args: &[("m", 3.0), ("n", 5.0), ("k", 40.0), ("x_group", 4.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_068.0), ("corners", 2.0)] },
@@ -59,7 +73,9 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
     let [codes, scales, weight, weight_scales] = case.quantized(s, 8)?;
     let out = case.out(s)?;
-    matmul_w8a8(s.plan(), &codes, &scales, &weight, &weight_scales, case.group, &out, case.epilogue)
+    let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
+    let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
+    matmul_w8a8(s.plan(), x, weight, &out, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

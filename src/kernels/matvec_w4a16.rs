@@ -2,7 +2,8 @@
 
 use super::bindings::matvec_w4a16::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::matmul::{CaseOf, Epilogue, Sizes, group_of};
+use super::matmul::{CaseOf, Epilogue, Sizes};
+use super::scaled::group_of;
 use super::{expect_dtype, f32_tensor};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
@@ -30,7 +31,8 @@ pub fn matvec_w4a16(
     f32_tensor("matvec_w4a16", "x", x)?;
     expect_dtype("matvec_w4a16", "weight", weight, DType::I4, "i4")?;
     let sizes = Sizes::of("matvec_w4a16", "x", x, weight, out)?.one_row("matvec_w4a16")?;
-    let group = group_of("matvec_w4a16", weight_scales, sizes, group, 8)? as u32;
+    let group =
+        group_of("matvec_w4a16", ["group", "weight_scales"], weight_scales, [sizes.n, sizes.k], group, 8)? as u32;
     let params = Params { n: sizes.n as u32, k: sizes.k as u32, group, epilogue: epilogue as u32 };
     launch(plan, params, Bindings { x, weight, weight_scales, out }, sizes.rows())
 }

@@ -2,39 +2,41 @@
 
 use super::bindings::matvec_w4a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
-use super::expect_dtype;
-use super::matmul::{CaseOf, Epilogue, Sizes, group_of, tokens};
+use super::matmul::{CaseOf, Epilogue};
+use super::scaled::{IntProduct, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matvec_w4a8::Params;
-use crate::tensor::DType;
 
-/// `out[i, j] = scales[i] * Σ_g weight_scales[j, g] * Σ_{c in group g} codes[i, c] * weight[j, c]`, then the epilogue;
-/// the inner sums are exact int32. QServe, Lin et al. 2024, arXiv:2405.04532. One token: `m` is 1.
+/// `out[i, j] = Σ_s scales[i, s] * weight_scales[j, s] * Σ_{c in span s} codes[i, c] * weight[j, c]`, then the epilogue.
+/// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32 where a row is one span.
+/// QServe, Lin et al. 2024, arXiv:2405.04532.
 ///
-/// `codes`: `[1, k]` int8; `scales`: `[1]` f32; `weight`: `[n, k]` int4; `weight_scales`: `[n, ceil(k / group)]` f32
-/// (or `[n]` for one group); `out`: `[1, n]` f32. `group` is a multiple of 8, or `k` or more for one group a row.
+/// `x`: `[1, k]` int8; `weight`: `[n, k]` int4; `out`: `[1, n]` f32. Groups are multiples of 8, or `k` or more for
+/// one group a row; one of the two divides the other.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
-/// a group that does not fit or several rows.
-#[allow(clippy::too_many_arguments, reason = "a product of two quantized operands has that many")]
+/// groups that do not fit or several rows.
 pub fn matvec_w4a8(
     plan: &mut Plan,
-    codes: &DeviceTensor,
-    scales: &DeviceTensor,
-    weight: &DeviceTensor,
-    weight_scales: &DeviceTensor,
-    group: usize,
+    x: Scaled<'_>,
+    weight: Scaled<'_>,
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
-    tokens("matvec_w4a8", codes, scales)?;
-    expect_dtype("matvec_w4a8", "weight", weight, DType::I4, "i4")?;
-    let sizes = Sizes::of("matvec_w4a8", "codes", codes, weight, out)?.one_row("matvec_w4a8")?;
-    let group = group_of("matvec_w4a8", weight_scales, sizes, group, 8)? as u32;
-    let params = Params { n: sizes.n as u32, k: sizes.k as u32, group, epilogue: epilogue as u32 };
-    launch(plan, params, Bindings { codes, scales, weight, weight_scales, out }, sizes.rows())
+    let IntProduct { sizes, group, x_group } = IntProduct::of("matvec_w4a8", x, weight, 4, out)?;
+    let sizes = sizes.one_row("matvec_w4a8")?;
+    let params = Params {
+        n: sizes.n as u32,
+        k: sizes.k as u32,
+        group: group as u32,
+        x_group: x_group as u32,
+        epilogue: epilogue as u32,
+    };
+    let bindings =
+        Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
+    launch(plan, params, bindings, sizes.rows())
 }
 
 /// Cases, setup and cost.
@@ -49,6 +51,18 @@ const CASES: &[Case] = &[
     Case { name: "ragged_last_group_relu2", args: &[("n", 11.0), ("k", 133.0), ("group", 64.0), ("epilogue", 1.0)] },
     Case { name: "nano_down_add", args: &[("n", 128.0), ("k", 672.0), ("group", 32.0), ("epilogue", 2.0)] },
     Case { name: "nemotron_8b_q_proj_rows", args: &[("n", 256.0), ("k", 4096.0), ("group", 128.0)] },
+    Case { name: "x_groups_of_32", args: &[("n", 70.0), ("k", 160.0), ("x_group", 32.0)] },
+    Case {
+        name: "x_groups_of_64_in_groups_of_128",
+        args: &[("n", 19.0), ("k", 320.0), ("group", 128.0), ("x_group", 64.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "x_groups_of_128_over_groups_of_32",
+        args: &[("n", 66.0), ("k", 320.0), ("group", 32.0), ("x_group", 128.0), ("epilogue", 1.0)],
+    },
+    Case { name: "x_one_group_over_groups_of_64", args: &[("n", 9.0), ("k", 199.0), ("group", 64.0)] },
+    Case { name: "x_ragged_last_group", args: &[("n", 10.0), ("k", 197.0), ("x_group", 64.0)] },
+    Case { name: "x_groups_of_one_word", args: &[("n", 5.0), ("k", 40.0), ("x_group", 8.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("n", 70.0), ("k", 256.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("n", 5.0), ("k", 131_064.0), ("corners", 2.0)] },
@@ -58,7 +72,9 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
     let [codes, scales, weight, weight_scales] = case.quantized(s, 4)?;
     let out = case.out(s)?;
-    matvec_w4a8(s.plan(), &codes, &scales, &weight, &weight_scales, case.group, &out, case.epilogue)
+    let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
+    let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
+    matvec_w4a8(s.plan(), x, weight, &out, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -1,32 +1,45 @@
-//! Dynamic int8 quantization of activations, one scale a token.
+//! Dynamic int8 quantization of activations, one scale a token or a group of its inputs.
 
 use super::bindings::quantize_tokens::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::scaled::group_of;
 use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::quantize_tokens::Params;
 use crate::tensor::DType;
 
-/// `scales[r] = max|x[r, :]| / 127`, `codes = round(x / scale)`, ties to even, within ±127; a row of zeros (or of
-/// values below 1e-35) has scale 1. ZeroQuant, Yao et al. 2022, arXiv:2206.01861.
+/// Threads of a workgroup (`shaders/quantize_tokens.wgsl`).
+const WG: usize = 64;
+
+/// `scales[r, g] = max|x[r, group g]| / 127`, `codes = round(x / scale)`, ties to even, within ±127; a group of zeros
+/// (or of values below 1e-35) has scale 1. ZeroQuant, Yao et al. 2022, arXiv:2206.01861; by groups, Atom, Zhao et al.
+/// 2023, arXiv:2310.19102.
 ///
-/// `x`: `[rows, cols]` f32; `codes`: `[rows, cols]` int8; `scales`: `[rows]` f32.
+/// `x`: `[rows, cols]` f32; `codes`: `[rows, cols]` int8; `scales`: `[rows, ceil(cols / group)]` f32 (or `[rows]` for
+/// one group). `group` is a multiple of 4, or `cols` or more for one group a row.
 ///
 /// # Errors
-/// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for no columns.
-pub fn quantize_tokens(plan: &mut Plan, x: &DeviceTensor, codes: &DeviceTensor, scales: &DeviceTensor) -> Result<()> {
+/// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for no columns or a group
+/// that does not fit.
+pub fn quantize_tokens(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    codes: &DeviceTensor,
+    scales: &DeviceTensor,
+    group: usize,
+) -> Result<()> {
     f32_tensor("quantize_tokens", "x", x)?;
     expect_dtype("quantize_tokens", "codes", codes, DType::I8, "i8")?;
-    f32_tensor("quantize_tokens", "scales", scales)?;
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     if cols == 0 {
         return Err(Error::argument("quantize_tokens: `x`", "it has no columns"));
     }
     expect("quantize_tokens", "codes", codes, [rows, cols])?;
-    expect("quantize_tokens", "scales", scales, [rows])?;
-    let params = Params { rows: rows as u32, cols: cols as u32 };
-    launch(plan, params, Bindings { x, codes, scales }, Grid::linear(rows))
+    let group = group_of("quantize_tokens", ["group", "scales"], scales, [rows, cols], group, 4)?;
+    let (groups, team) = (cols.div_ceil(group), group.div_ceil(4).next_power_of_two().min(WG));
+    let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, team: team as u32 };
+    launch(plan, params, Bindings { x, codes, scales }, Grid::linear(rows * groups.div_ceil(WG / team)))
 }
 
 /// Cases, setup and cost.
@@ -38,6 +51,11 @@ const CASES: &[Case] = &[
     Case { name: "nano_hidden", args: &[("rows", 9.0), ("cols", 128.0), ("size", 1.0)] },
     Case { name: "tiny_values", args: &[("rows", 4.0), ("cols", 66.0), ("size", 1e-30)] },
     Case { name: "nemotron_8b_down_proj", args: &[("rows", 1.0), ("cols", 21504.0), ("size", 1.0)] },
+    Case { name: "groups_of_32", args: &[("rows", 3.0), ("cols", 1344.0), ("size", 1.0), ("group", 32.0)] },
+    Case { name: "groups_of_64_ragged", args: &[("rows", 5.0), ("cols", 203.0), ("size", 1.0), ("group", 64.0)] },
+    Case { name: "groups_of_96_no_power", args: &[("rows", 3.0), ("cols", 672.0), ("size", 1.0), ("group", 96.0)] },
+    Case { name: "groups_of_one_word", args: &[("rows", 2.0), ("cols", 331.0), ("size", 1.0), ("group", 4.0)] },
+    Case { name: "groups_of_512", args: &[("rows", 2.0), ("cols", 1100.0), ("size", 1.0), ("group", 512.0)] },
     // docs/driver-faults.md: MoltenVK #2711 (a reduction's barriers), f16 staging, values that may flush to zero.
     Case { name: "metal_dropped_barrier_32", args: &[("rows", 33.0), ("cols", 32.0), ("size", 1.0)] },
     Case { name: "metal_dropped_barrier_33", args: &[("rows", 33.0), ("cols", 33.0), ("size", 1.0)] },
@@ -49,12 +67,13 @@ const CASES: &[Case] = &[
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, cols) = (a.usize("rows"), a.usize("cols"));
+    let group = a.get("group").map_or(cols, |g| g as usize);
     let values = s.values(rows * cols, Fill::Outliers);
     let values: Vec<f32> = values.iter().map(|v| v * a.f64("size") as f32).collect();
     let x = s.device().upload_f32([rows, cols], &values)?;
     let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
-    let scales = s.output("scales", DType::F32, [rows])?;
-    quantize_tokens(s.plan(), &x, &codes, &scales)
+    let scales = s.output("scales", DType::F32, [rows, cols.div_ceil(group)])?;
+    quantize_tokens(s.plan(), &x, &codes, &scales, group)
 }
 
 fn work(a: &Args) -> Work {

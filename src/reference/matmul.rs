@@ -63,10 +63,29 @@ impl Product {
     }
 }
 
-/// Σ over groups of scale · (int32 sum over the group).
-pub(super) fn grouped_dot(a: &[i16], b: &[i16], group: usize, scales: &[f32]) -> f64 {
-    let groups = a.chunks(group).zip(b.chunks(group));
-    groups.zip(scales).map(|((a, b), scale)| f64::from(int_dot(a, b)) * f64::from(*scale)).sum()
+/// Scales of a product of codes: of the tokens `[m, x_groups]` and of the weight `[n, groups]`.
+pub(super) struct IntScales<'a> {
+    pub(super) k: usize,
+    pub(super) group: usize,
+    pub(super) x_group: usize,
+    pub(super) scales: &'a [f32],
+    pub(super) weight_scales: &'a [f32],
+}
+
+impl IntScales<'_> {
+    /// Σ over spans of both scales · (int32 sum over the span), for row `i` of the tokens and `j` of the weight. A
+    /// span is the smaller of the two groups.
+    pub(super) fn dot(&self, i: usize, j: usize, x: &[i16], w: &[i16]) -> f64 {
+        let scales = &self.scales[i * self.k.div_ceil(self.x_group)..];
+        let weight_scales = &self.weight_scales[j * self.k.div_ceil(self.group)..];
+        let span = self.group.min(self.x_group);
+        let spans = x.chunks(span).zip(w.chunks(span)).zip((0..).step_by(span));
+        let scaled = spans.map(|((x, w), first): (_, usize)| {
+            let scale = f64::from(scales[first / self.x_group]) * f64::from(weight_scales[first / self.group]);
+            f64::from(int_dot(x, w)) * scale
+        });
+        scaled.sum()
+    }
 }
 
 /// Σ a b of codes. The host refuses groups whose sum could overflow; wrapping operations vectorise.
@@ -80,7 +99,7 @@ pub(super) fn codes_of_row<T: From<i8>>(bits: usize, words: &[u32], row: usize, 
     unpack_row(bits, &words[row * per_row..][..per_row], codes);
 }
 
-/// All rows of `[rows, cols]` int8 codes, wide enough for [`grouped_dot`].
+/// All rows of `[rows, cols]` int8 codes, wide enough for [`IntScales::dot`].
 pub(super) fn token_codes(words: &[u32], cols: usize) -> Vec<i16> {
     let mut codes = vec![0; words.len() / words_per_row(8, cols) * cols];
     codes.par_chunks_mut(cols).enumerate().for_each(|(row, codes)| codes_of_row(8, words, row, codes));

@@ -1,16 +1,15 @@
-//! `out[i, j] = scales[i] · Σ_g weight_scales[j, g] · Σ_{c in group g} codes[i, c] · weight[j, c]`, the inner sum in
-//! int32, then the epilogue. Lin et al. 2024, arXiv:2405.04532.
+//! `out[i, j] = Σ_s scales[i, s] · weight_scales[j, s] · Σ_{c in span s} codes[i, c] · weight[j, c]`, the inner sum in
+//! int32, then the epilogue; a span is the smaller of the two groups. Lin et al. 2024, arXiv:2405.04532.
 
-use super::matmul::{Product, codes_of_row, grouped_dot, token_codes};
+use super::matmul::{IntScales, Product, codes_of_row, token_codes};
 use crate::shaders::matmul_w4a8::Params;
 
-/// `codes`: `[m, k]` int8; `scales`: `[m]`; `weight`: `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`: `[m, n]`.
+/// `codes`: `[m, k]` int8; `scales`: `[m, x_groups]`; `weight`: `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`:
+/// `[m, n]`.
 pub fn matmul_w4a8(p: &Params, codes: &[u32], scales: &[f32], weight: &[u32], weight_scales: &[f32], out: &mut [f32]) {
-    let (k, group) = (p.k as usize, p.group as usize);
-    let groups = k.div_ceil(group);
+    let k = p.k as usize;
     let product = Product { n: p.n, k: p.k, epilogue: p.epilogue };
-    let sum = |i: usize, j: usize, x: &[i16], w: &[i16]| {
-        f64::from(scales[i]) * grouped_dot(x, w, group, &weight_scales[j * groups..][..groups])
-    };
+    let scales = IntScales { k, group: p.group as usize, x_group: p.x_group as usize, scales, weight_scales };
+    let sum = |i: usize, j: usize, x: &[i16], w: &[i16]| scales.dot(i, j, x, w);
     product.run(&token_codes(codes, k), |j, row| codes_of_row(4, weight, j, row), sum, out);
 }

@@ -73,10 +73,12 @@ impl Engine {
             return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
         }
         let options = EngineOptions { pass_tokens: options.pass_tokens.min(options.context), ..options };
+        let weights = Weights::upload(device, source)?;
+        let groups = weights.activation_groups();
         Ok(Self {
-            weights: Weights::upload(device, source)?,
+            weights,
             state: State::new(device, &config, options.context)?,
-            scratch: Scratch::new(device, &config, source.rotation(), options.pass_tokens)?,
+            scratch: Scratch::new(device, &config, source.rotation(), options.pass_tokens, groups)?,
             device: device.clone(),
             config,
             options,

@@ -4,7 +4,7 @@ use super::scratch::Scratch;
 use super::state::{BlockState, KvState, MambaState, State};
 use super::taps::Taps;
 use super::weights::{
-    DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Weights,
+    DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Int8, Weights,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
@@ -92,7 +92,7 @@ impl Forward<'_> {
         Ok(out)
     }
 
-    /// Quantizes `x` once if any of its consumers wants int8.
+    /// Quantizes `x` once if any of its consumers wants int8; those that do must want the same groups.
     fn input(
         &self,
         plan: &mut Plan,
@@ -101,16 +101,19 @@ impl Forward<'_> {
         taps: &mut Taps<'_>,
         [codes_name, scales_name]: [&'static str; 2],
     ) -> Result<Input> {
-        if !consumers.iter().any(|l| l.wants_int8()) {
-            return Ok(Input { x, int8: None });
+        let mut groups = consumers.iter().filter_map(|l| l.int8_group());
+        let Some(group) = groups.next() else { return Ok(Input { x, int8: None }) };
+        if let Some(other) = groups.find(|g| *g != group) {
+            let reason = format!("layers of one input round it to int8 in groups of {group} and of {other}");
+            return Err(Error::argument(codes_name, reason));
         }
         let (rows, cols) = (x.shape.rows(), x.shape.cols());
         let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
-        let scales = self.scratch.scales.view(DType::F32, [rows])?;
-        kernels::quantize_tokens(plan, &x, &codes, &scales)?;
+        let scales = self.scratch.scales.view(DType::F32, [rows, cols.div_ceil(group)])?;
+        kernels::quantize_tokens(plan, &x, &codes, &scales, group)?;
         taps.op(plan, codes_name, &codes)?;
         taps.op(plan, scales_name, &scales)?;
-        Ok(Input { x, int8: Some((codes, scales)) })
+        Ok(Input { x, int8: Some(Int8 { codes, scales, group }) })
     }
 
     /// Applies the online rotation, where there is one.

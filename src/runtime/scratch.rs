@@ -40,7 +40,7 @@ pub(super) struct Scratch {
     pub(super) rotate_down: Option<HadamardBuffers>,
     /// int8 activations.
     pub(super) codes: DeviceTensor,
-    /// Their scales, `[tokens]`.
+    /// Their scales, `[tokens, groups]`.
     pub(super) scales: DeviceTensor,
     /// The stream of the last token, `[1, hidden]`.
     pub(super) last: DeviceTensor,
@@ -53,7 +53,14 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new(device: &Device, c: &ModelConfig, rotation: OnlineRotation, tokens: usize) -> Result<Self> {
+    /// For calls of up to `tokens`; `groups`: most scales that a token's activations have.
+    pub(super) fn new(
+        device: &Device,
+        c: &ModelConfig,
+        rotation: OnlineRotation,
+        tokens: usize,
+        groups: usize,
+    ) -> Result<Self> {
         let f32s = |n: usize| device.alloc(DType::F32, [n.max(1)]);
         let query = c.attention_heads * c.head_dim;
         let kv = c.kv_heads * c.head_dim;
@@ -84,7 +91,7 @@ impl Scratch {
             gated: f32s(tokens * c.d_inner())?,
             rotated: f32s(tokens * inner)?,
             codes: device.alloc(DType::I8, [tokens, inner])?,
-            scales: f32s(tokens)?,
+            scales: f32s(tokens * groups)?,
             last: f32s(c.hidden_size)?,
             logits: f32s(c.vocab_size)?,
             next: device.alloc(DType::U32, [1])?,

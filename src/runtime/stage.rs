@@ -48,7 +48,10 @@ impl Stage {
             return Err(Error::argument("stage", "context and pass_tokens must be at least 1"));
         }
         let pass_tokens = pass_tokens.min(context);
-        let scratch = Scratch::new(device, config, rotation, pass_tokens)?;
+        // Blocks come later, with groups of a word at the smallest.
+        let widest = config.d_inner().max(config.intermediate_size).max(config.hidden_size);
+        let groups = widest.max(config.attention_heads * config.head_dim).div_ceil(4);
+        let scratch = Scratch::new(device, config, rotation, pass_tokens, groups)?;
         Ok(Self { device: device.clone(), config: config.clone(), scratch, pass_tokens, context })
     }
 

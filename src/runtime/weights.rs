@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, Epilogue};
+use crate::kernels::{self, Epilogue, Scaled};
 use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
@@ -12,10 +12,17 @@ pub(super) enum DeviceLinear {
     Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, activations: Activations },
 }
 
-/// An activation, in f32 and, where some consumer wants it, as int8 per token.
+/// An activation, in f32 and, where some consumer wants it, as int8 codes.
 pub(super) struct Input {
     pub(super) x: DeviceTensor,
-    pub(super) int8: Option<(DeviceTensor, DeviceTensor)>,
+    pub(super) int8: Option<Int8>,
+}
+
+/// int8 codes `[rows, cols]` with scales `[rows, groups]`.
+pub(super) struct Int8 {
+    pub(super) codes: DeviceTensor,
+    pub(super) scales: DeviceTensor,
+    pub(super) group: usize,
 }
 
 impl DeviceLinear {
@@ -44,8 +51,20 @@ impl DeviceLinear {
         }
     }
 
-    pub(super) fn wants_int8(&self) -> bool {
-        matches!(self, Self::Int { activations: Activations::Int8(_), .. })
+    /// The inputs that share a scale, where they are to be int8.
+    pub(super) fn int8_group(&self) -> Option<usize> {
+        match self {
+            Self::Int { codes, activations: Activations::Int8(group), .. } => Some(group.len(codes.shape.cols())),
+            _ => None,
+        }
+    }
+
+    /// Scales that a token of its inputs has.
+    fn activation_groups(&self) -> usize {
+        match self {
+            Self::Int { codes, activations: Activations::Int8(group), .. } => group.count(codes.shape.cols()),
+            _ => 0,
+        }
     }
 
     /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels.
@@ -54,12 +73,14 @@ impl DeviceLinear {
         match (self, &input.int8) {
             (Self::Float(w), _) if one => kernels::matvec_f32(plan, &input.x, w, out, e),
             (Self::Float(w), _) => kernels::matmul_f32(plan, &input.x, w, out, e),
-            (Self::Int { codes: w, scales, group, activations: Activations::Int8(_) }, Some((c, s))) => {
-                match (w.dtype, one) {
-                    (DType::I4, true) => kernels::matvec_w4a8(plan, c, s, w, scales, *group, out, e),
-                    (DType::I4, false) => kernels::matmul_w4a8(plan, c, s, w, scales, *group, out, e),
-                    (_, true) => kernels::matvec_w8a8(plan, c, s, w, scales, *group, out, e),
-                    (_, false) => kernels::matmul_w8a8(plan, c, s, w, scales, *group, out, e),
+            (Self::Int { codes, scales, group, activations: Activations::Int8(_) }, Some(int8)) => {
+                let x = Scaled { codes: &int8.codes, scales: &int8.scales, group: int8.group };
+                let weight = Scaled { codes, scales, group: *group };
+                match (codes.dtype, one) {
+                    (DType::I4, true) => kernels::matvec_w4a8(plan, x, weight, out, e),
+                    (DType::I4, false) => kernels::matmul_w4a8(plan, x, weight, out, e),
+                    (_, true) => kernels::matvec_w8a8(plan, x, weight, out, e),
+                    (_, false) => kernels::matmul_w8a8(plan, x, weight, out, e),
                 }
             }
             (Self::Int { codes: w, scales, group, .. }, _) if one => {
@@ -162,6 +183,14 @@ impl DeviceMixer {
             Self::Mlp(m) => vec![("up_proj", &mut m.up_proj), ("down_proj", &mut m.down_proj)],
         }
     }
+
+    fn linears(&self) -> Vec<&DeviceLinear> {
+        match self {
+            Self::Mamba2(m) => vec![&m.in_proj, &m.out_proj],
+            Self::Attention(a) => vec![&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj],
+            Self::Mlp(m) => vec![&m.up_proj, &m.down_proj],
+        }
+    }
 }
 
 pub(super) struct DeviceLayer {
@@ -257,6 +286,12 @@ impl Weights {
             norm_f: device.upload_f32([norm_f.len()], &norm_f)?,
             head,
         })
+    }
+
+    /// Most scales that a token's activations have anywhere.
+    pub(super) fn activation_groups(&self) -> usize {
+        let linears = self.layers.iter().flat_map(|l| l.mixer.linears()).chain([&self.head]);
+        linears.map(DeviceLinear::activation_groups).max().unwrap_or(0)
     }
 }
 

@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Epilogue};
+use wgquant::kernels::{self, Epilogue, Scaled};
 use wgquant::tensor::DType;
 
 use super::common::{assert_close, golden, gpu};
@@ -15,17 +15,19 @@ fn matches_reference() {
 fn product(
     d: &Device,
     [m, n, k]: [usize; 3],
-    group: usize,
+    [group, x_group]: [usize; 2],
     (codes, scales): (&[i8], &[f32]),
     (weight, weight_scales): (&[i8], &[f32]),
 ) -> Vec<f32> {
     let codes = d.upload_codes(8, [m, k], codes).unwrap();
-    let scales = d.upload_f32([m], scales).unwrap();
+    let scales = d.upload_f32([m, k.div_ceil(x_group)], scales).unwrap();
     let weight = d.upload_codes(8, [n, k], weight).unwrap();
     let weight_scales = d.upload_f32([n, k.div_ceil(group)], weight_scales).unwrap();
     let out = d.alloc(DType::F32, [m, n]).unwrap();
     let mut plan = Plan::new(d);
-    kernels::matvec_w8a8(&mut plan, &codes, &scales, &weight, &weight_scales, group, &out, Epilogue::Store).unwrap();
+    let x = Scaled { codes: &codes, scales: &scales, group: x_group };
+    let weight = Scaled { codes: &weight, scales: &weight_scales, group };
+    kernels::matvec_w8a8(&mut plan, x, weight, &out, Epilogue::Store).unwrap();
     plan.record().unwrap().run().unwrap();
     block_on(d.read_f32(&out)).unwrap()
 }
@@ -40,9 +42,9 @@ fn agrees_with_golden() {
     for d in [Device::Cpu, gpu()] {
         for row in 0..16 {
             let (x, at) = (&codes[row * 64..][..64], row * 24);
-            let got = product(&d, [1, 24, 64], 64, (x, &[1.0]), (&weight, &[1.0; 24]));
+            let got = product(&d, [1, 24, 64], [64, 64], (x, &[1.0]), (&weight, &[1.0; 24]));
             assert_eq!(got, sums[at..at + 24], "row {row} on {}", d.name());
-            let got = product(&d, [1, 24, 64], 64, (x, &scales[row..=row]), (&weight, &weight_scales));
+            let got = product(&d, [1, 24, 64], [64, 64], (x, &scales[row..=row]), (&weight, &weight_scales));
             assert_close(&got, &golden.f32("quant.w8a8.y")[at..at + 24], 1e-12);
         }
     }
@@ -59,10 +61,13 @@ fn integer_sums_are_exact() {
         .map(|at| (0..k).map(|c| i32::from(x[at / n * k + c]) * i32::from(weight[at % n * k + c])).sum::<i32>() as f32)
         .collect();
     for d in [Device::Cpu, gpu()] {
-        for group in [k, 64, 4] {
-            let ones = vec![1.0; n * k.div_ceil(group)];
-            let got = product(&d, [m, n, k], group, (&x, &vec![1.0; m]), (&weight, &ones));
-            assert_eq!(got, want, "group {group} on {}", d.name());
+        for groups in [[k, k], [64, k], [4, 4], [k, 32], [64, 32], [32, 64]] {
+            let [weight_scales, scales] = groups.map(|g| vec![1.0; n.max(m) * k.div_ceil(g)]);
+            let (x, weight) = (
+                (&x[..], &scales[..m * k.div_ceil(groups[1])]),
+                (&weight[..], &weight_scales[..n * k.div_ceil(groups[0])]),
+            );
+            assert_eq!(product(&d, [m, n, k], groups, x, weight), want, "groups {groups:?} on {}", d.name());
         }
     }
 }
@@ -74,45 +79,59 @@ fn extreme_codes_multiply() {
     for d in [Device::Cpu, gpu()] {
         for (a, b) in extremes {
             let k = 37;
-            let got = product(&d, [1, 2, k], k, (&vec![a; k], &[1.0]), (&vec![b; 2 * k], &[1.0, 0.5]));
+            let got = product(&d, [1, 2, k], [k, k], (&vec![a; k], &[1.0]), (&vec![b; 2 * k], &[1.0, 0.5]));
             let sum = k as f32 * f32::from(a) * f32::from(b);
             assert_eq!(got, [sum, 0.5 * sum], "{a} {b} on {}", d.name());
         }
     }
 }
 
-/// Changes one thing of a right call: rows, weight dtype, columns of `weight_scales`, group.
-fn rejected(m: usize, weight: DType, groups: usize, group: usize) -> Error {
+/// Changes one thing of a right call: rows, weight dtype, columns of `weight_scales`, groups.
+fn rejected(m: usize, weight: DType, groups: usize, group: usize, x_group: usize) -> Error {
     let d = Device::Cpu;
     let codes = d.alloc(DType::I8, [m, 32]).unwrap();
-    let scales = d.alloc(DType::F32, [m]).unwrap();
+    let scales = d.alloc(DType::F32, [m, 32usize.div_ceil(x_group)]).unwrap();
     let weight = d.alloc(weight, [3, 32]).unwrap();
     let weight_scales = d.alloc(DType::F32, [3, groups]).unwrap();
     let out = d.alloc(DType::F32, [m, 3]).unwrap();
     let plan = &mut Plan::new(&d);
-    kernels::matvec_w8a8(plan, &codes, &scales, &weight, &weight_scales, group, &out, Epilogue::Store).unwrap_err()
+    let x = Scaled { codes: &codes, scales: &scales, group: x_group };
+    let weight = Scaled { codes: &weight, scales: &weight_scales, group };
+    kernels::matvec_w8a8(plan, x, weight, &out, Epilogue::Store).unwrap_err()
 }
 
 #[test]
 fn rejects_weight_of_other_bits() {
-    let error = rejected(1, DType::I4, 2, 16);
+    let error = rejected(1, DType::I4, 2, 16, 32);
     assert!(matches!(error, Error::DType { arg: "weight", .. }), "{error}");
 }
 
 #[test]
 fn rejects_scales_of_other_groups() {
-    let error = rejected(1, DType::I8, 3, 16);
+    let error = rejected(1, DType::I8, 3, 16, 32);
     assert!(matches!(error, Error::Shape { arg: "weight_scales", .. }), "{error}");
 }
 
 #[test]
 fn rejects_group_across_words() {
-    let error = rejected(1, DType::I8, 6, 6);
+    let error = rejected(1, DType::I8, 6, 6, 32);
     assert!(error.to_string().contains("6 is neither a multiple of 4"), "{error}");
 }
 
 #[test]
 fn rejects_several_rows() {
-    let error = rejected(2, DType::I8, 2, 16);
+    let error = rejected(2, DType::I8, 2, 16, 32);
     assert!(error.to_string().contains("2 rows"), "{error}");
+}
+
+#[test]
+fn rejects_groups_of_which_none_divides_the_other() {
+    let error = rejected(1, DType::I8, 2, 24, 16);
+    assert!(error.to_string().contains("groups of 16 codes and of 24 weights"), "{error}");
+}
+
+#[test]
+fn rejects_group_of_codes_across_words() {
+    let error = rejected(1, DType::I8, 2, 16, 6);
+    assert!(error.to_string().contains("x_group") && error.to_string().contains("6 is neither"), "{error}");
 }

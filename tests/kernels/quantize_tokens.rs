@@ -11,12 +11,12 @@ fn matches_reference() {
     super::common::check_all("quantize_tokens");
 }
 
-fn quantize(d: &Device, shape: [usize; 2], x: &[f32]) -> (Vec<i8>, Vec<f32>) {
+fn quantize(d: &Device, shape: [usize; 2], group: usize, x: &[f32]) -> (Vec<i8>, Vec<f32>) {
     let x = d.upload_f32(shape, x).unwrap();
     let codes = d.alloc(DType::I8, shape).unwrap();
-    let scales = d.alloc(DType::F32, [shape[0]]).unwrap();
+    let scales = d.alloc(DType::F32, [shape[0], shape[1].div_ceil(group)]).unwrap();
     let mut plan = Plan::new(d);
-    kernels::quantize_tokens(&mut plan, &x, &codes, &scales).unwrap();
+    kernels::quantize_tokens(&mut plan, &x, &codes, &scales, group).unwrap();
     plan.record().unwrap().run().unwrap();
     (block_on(d.read_codes(&codes)).unwrap(), block_on(d.read_f32(&scales)).unwrap())
 }
@@ -26,7 +26,7 @@ fn agrees_with_golden() {
     let golden = golden();
     let x = golden.f32("quant.activation");
     for d in [Device::Cpu, gpu()] {
-        let (codes, scales) = quantize(&d, [16, 64], &x);
+        let (codes, scales) = quantize(&d, [16, 64], 64, &x);
         assert_eq!(codes, golden.i8("quant.int8.per_token.q"), "{}", d.name());
         assert_close(&scales, &golden.f32("quant.int8.per_token.scale"), 1e-12);
     }
@@ -37,35 +37,51 @@ fn agrees_with_golden() {
 fn halves_round_to_even() {
     let x = [127.0, 0.5, 1.5, -0.5, -2.5, 3.5, 0.0];
     for d in [Device::Cpu, gpu()] {
-        assert_eq!(quantize(&d, [1, 7], &x), (vec![127, 0, 2, 0, -2, 4, 0], vec![1.0]), "{}", d.name());
+        assert_eq!(quantize(&d, [1, 7], 7, &x), (vec![127, 0, 2, 0, -2, 4, 0], vec![1.0]), "{}", d.name());
     }
 }
 
 #[test]
 fn row_of_zeros_has_scale_one() {
     for d in [Device::Cpu, gpu()] {
-        let (codes, scales) = quantize(&d, [2, 5], &[0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0]);
+        let (codes, scales) = quantize(&d, [2, 5], 5, &[0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0]);
         assert_eq!(codes, [0, 0, 0, 0, 0, 127, 0, -127, 0, 0]);
         assert_eq!(scales[0].to_bits(), 1.0f32.to_bits());
     }
 }
 
-fn rejected(codes: DType, rows_of_scales: usize) -> Error {
+/// A group's codes and scale are those of a row that is the group alone.
+#[test]
+fn groups_are_rows_of_their_own() {
+    let x: Vec<f32> = (0..3 * 80).map(|i| ((i * 7919) % 211) as f32 - 105.0 + (i / 80) as f32 * 0.3).collect();
+    for d in [Device::Cpu, gpu()] {
+        let (codes, scales) = quantize(&d, [3, 80], 16, &x);
+        assert_eq!((codes, scales), quantize(&d, [15, 16], 16, &x), "{}", d.name());
+    }
+}
+
+fn rejected(codes: DType, rows_of_scales: usize, group: usize) -> Error {
     let d = Device::Cpu;
     let x = d.alloc(DType::F32, [2, 8]).unwrap();
     let codes = d.alloc(codes, [2, 8]).unwrap();
     let scales = d.alloc(DType::F32, [rows_of_scales]).unwrap();
-    kernels::quantize_tokens(&mut Plan::new(&d), &x, &codes, &scales).unwrap_err()
+    kernels::quantize_tokens(&mut Plan::new(&d), &x, &codes, &scales, group).unwrap_err()
 }
 
 #[test]
 fn rejects_int4_codes() {
-    let error = rejected(DType::I4, 2);
+    let error = rejected(DType::I4, 2, 8);
     assert!(matches!(error, Error::DType { arg: "codes", .. }), "{error}");
 }
 
 #[test]
 fn rejects_scales_of_wrong_length() {
-    let error = rejected(DType::I8, 3);
+    let error = rejected(DType::I8, 3, 8);
     assert!(matches!(error, Error::Shape { arg: "scales", .. }), "{error}");
+}
+
+#[test]
+fn rejects_group_across_words() {
+    let error = rejected(DType::I8, 2, 6);
+    assert!(error.to_string().contains("6 is neither a multiple of 4 nor all 8"), "{error}");
 }

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod activation_groups;
 mod diff;
 mod golden;
 mod long;

@@ -1,0 +1,81 @@
+//! Integer codes with their scales, as the products take them.
+
+use super::matmul::Sizes;
+use super::{expect, expect_dtype, f32_tensor};
+use crate::error::{Error, Result};
+use crate::gpu::DeviceTensor;
+use crate::tensor::DType;
+
+/// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
+const MAX_SPAN: usize = (1 << 17) - 1;
+
+/// Integer codes, `[rows, cols]`, with one scale for each group of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Scaled<'a> {
+    /// `[rows, cols]` int8 or int4.
+    pub codes: &'a DeviceTensor,
+    /// `[rows, ceil(cols / group)]` f32; `[rows]` will do for one group.
+    pub scales: &'a DeviceTensor,
+    /// Columns that share a scale; `cols` or more for one group a row.
+    pub group: usize,
+}
+
+/// Sizes of a product of codes, and the columns that share a scale of the weight and of the tokens.
+pub(super) struct IntProduct {
+    pub(super) sizes: Sizes,
+    pub(super) group: usize,
+    pub(super) x_group: usize,
+}
+
+impl IntProduct {
+    /// Checks int8 tokens `x`, a weight of `bits` (4 or 8) and `out` against each other. Groups must be whole words
+    /// of weight codes, and one of the two must divide the other: sums are exact over the smaller.
+    pub(super) fn of(
+        kernel: &'static str,
+        x: Scaled<'_>,
+        weight: Scaled<'_>,
+        bits: usize,
+        out: &DeviceTensor,
+    ) -> Result<Self> {
+        let (dtype, name) = if bits == 4 { (DType::I4, "i4") } else { (DType::I8, "i8") };
+        expect_dtype(kernel, "codes", x.codes, DType::I8, "i8")?;
+        expect_dtype(kernel, "weight", weight.codes, dtype, name)?;
+        let sizes = Sizes::of(kernel, "codes", x.codes, weight.codes, out)?;
+        let group =
+            group_of(kernel, ["group", "weight_scales"], weight.scales, [sizes.n, sizes.k], weight.group, 32 / bits)?;
+        let x_group = group_of(kernel, ["x_group", "scales"], x.scales, [sizes.m, sizes.k], x.group, 32 / bits)?;
+        let (small, large) = (group.min(x_group), group.max(x_group));
+        let fail = |reason: String| Err(Error::argument(format!("{kernel}: x_group"), reason));
+        if large < sizes.k && !large.is_multiple_of(small) {
+            return fail(format!("groups of {x_group} codes and of {group} weights; one must divide the other"));
+        }
+        if small > MAX_SPAN {
+            return fail(format!("{small} columns could overflow an int32 sum, at most {MAX_SPAN} are allowed"));
+        }
+        Ok(Self { sizes, group, x_group })
+    }
+}
+
+/// Checks scales `[rows, groups]` of `cols` columns, and gives the columns that share one. A group is a multiple of
+/// `multiple` or the whole row. `names`: of the group and of the scales, for messages.
+pub(super) fn group_of(
+    kernel: &'static str,
+    names: [&'static str; 2],
+    scales: &DeviceTensor,
+    [rows, cols]: [usize; 2],
+    group: usize,
+    multiple: usize,
+) -> Result<usize> {
+    let group = group.min(cols);
+    if group == 0 || (group < cols && !group.is_multiple_of(multiple)) {
+        let reason = format!("{group} is neither a multiple of {multiple} nor all {cols} columns");
+        return Err(Error::argument(format!("{kernel}: {}", names[0]), reason));
+    }
+    f32_tensor(kernel, names[1], scales)?;
+    let groups = cols.div_ceil(group);
+    let vector = groups == 1 && scales.shape.dims() == [rows];
+    if !vector {
+        expect(kernel, names[1], scales, [rows, groups])?;
+    }
+    Ok(group)
+}
