@@ -40,5 +40,8 @@ mod rms_norm_gated;
 mod sample;
 mod scale_channels;
 mod selective_state_update;
+mod selective_state_update_int8;
 mod ssd;
+mod ssm_load;
+mod ssm_store;
 mod state_passing;
