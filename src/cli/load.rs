@@ -6,8 +6,8 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use tokenizers::Tokenizer;
 use wgquant::gpu::Device;
-use wgquant::model::{ModelFile, ModelSource};
 use wgquant::kernels::StateRounding;
+use wgquant::model::{ModelFile, ModelSource};
 use wgquant::runtime::{Engine, EngineOptions, StateFormat};
 
 use super::args::GpuArgs;
@@ -76,12 +76,7 @@ pub(super) fn engine(
 }
 
 /// As [`engine`], but trusts the device: to look for what is wrong with it.
-pub(super) fn unchecked(
-    device: &Device,
-    file: &ModelFile,
-    context: usize,
-    settings: Settings,
-) -> Result<Engine> {
+pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
     let row = file.config().vocab_size as u64 * 4;
     let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
     let Settings { transformers_dt_clamp, state, step } = settings;

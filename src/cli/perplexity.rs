@@ -9,8 +9,8 @@ use wgquant::calibrate::Windows;
 use wgquant::eval;
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
-use wgquant::runtime::StateFormat;
 use wgquant::report::{DeviceInfo, Measured, ModelInfo, PerplexityReport, terminal};
+use wgquant::runtime::StateFormat;
 
 use super::args::GpuArgs;
 use super::progress::Bar;

@@ -40,11 +40,7 @@ pub fn selective_state_update_int8(
     expect_columns(NAME, "dt_raw", dt_raw, 1, dims.heads)?;
     expect_f32(
         NAME,
-        &[
-            ("xbc", xbc, row(dims.conv_dim())),
-            ("per_head", per_head, [3, dims.heads]),
-            ("y", y, row(dims.d_inner())),
-        ],
+        &[("xbc", xbc, row(dims.conv_dim())), ("per_head", per_head, [3, dims.heads]), ("y", y, row(dims.d_inner()))],
     )?;
     let StoredState { codes, scales, recent, block } = stored;
     let params = Params {

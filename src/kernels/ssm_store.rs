@@ -44,8 +44,7 @@ pub fn ssm_store(
         StateRounding::Nearest => (Format::Nearest, 0),
         StateRounding::Stochastic(seed) => (Format::Stochastic, seed),
     };
-    let params =
-        Params { rows: dims.d_inner() as u32, state: dims.state as u32, block: stored.block as u32, seed };
+    let params = Params { rows: dims.d_inner() as u32, state: dims.state as u32, block: stored.block as u32, seed };
     let StoredState { codes, scales, .. } = stored;
     launch(plan, format, params, Bindings { x, clock, codes, scales }, Grid::linear(dims.d_inner()))
 }
@@ -101,8 +100,5 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 
 fn work(a: &Args) -> Work {
     let dims = dims(a);
-    Work {
-        bytes: 5 * dims.state_len() + 4 * dims.d_inner(),
-        ops: (4 + dims.state.ilog2() as usize) * dims.state_len(),
-    }
+    Work { bytes: 5 * dims.state_len() + 4 * dims.d_inner(), ops: (4 + dims.state.ilog2() as usize) * dims.state_len() }
 }

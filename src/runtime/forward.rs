@@ -184,11 +184,19 @@ impl Forward<'_> {
     ) -> Result<()> {
         let (dims, limit) = (ssd(self.config), self.dt_limit);
         match state {
-            SsmState::F32(ssm) => kernels::selective_state_update(
-                plan, xbc, raw_dt, &m.dt_bias, &m.a_log, &m.d, ssm, y, dims, limit,
-            ),
+            SsmState::F32(ssm) => {
+                kernels::selective_state_update(plan, xbc, raw_dt, &m.dt_bias, &m.a_log, &m.d, ssm, y, dims, limit)
+            }
             SsmState::Int8 { stored, .. } => kernels::selective_state_update_int8(
-                plan, xbc, raw_dt, &m.per_head, stored, &self.state.clock, y, dims, limit,
+                plan,
+                xbc,
+                raw_dt,
+                &m.per_head,
+                stored,
+                &self.state.clock,
+                y,
+                dims,
+                limit,
             ),
         }
     }

@@ -216,10 +216,7 @@ impl DeviceLayer {
                     dt_bias: vector(&m.dt_bias)?,
                     a_log: vector(&m.a_log)?,
                     d: vector(&m.d)?,
-                    per_head: device.upload_f32(
-                        [3, m.d.len()],
-                        &[&m.dt_bias[..], &m.a_log, &m.d].concat(),
-                    )?,
+                    per_head: device.upload_f32([3, m.d.len()], &[&m.dt_bias[..], &m.a_log, &m.d].concat())?,
                     norm: vector(&m.norm)?,
                     out_proj: linear("out_proj", &m.out_proj)?,
                 })

@@ -59,7 +59,8 @@ fn stochastic_rounding_is_unbiased() {
         assert!(codes.iter().all(|c| [0, 1, 127].contains(c)));
         ups.iter_mut().zip(codes).for_each(|(n, c)| *n += u32::from(c == 1));
     }
-    let small: Vec<f64> = ups.iter().enumerate().filter(|(i, _)| i % DIMS.state > 0).map(|(_, n)| f64::from(*n)).collect();
+    let small: Vec<f64> =
+        ups.iter().enumerate().filter(|(i, _)| i % DIMS.state > 0).map(|(_, n)| f64::from(*n)).collect();
     let z = |ups: f64, n: f64| (ups - 0.3 * n) / (0.3 * 0.7 * n).sqrt();
     let all = z(small.iter().sum(), f64::from(DRAWS) * small.len() as f64);
     assert!(all.abs() < 4.0, "z of the mean {all:.2}");

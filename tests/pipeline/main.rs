@@ -6,6 +6,7 @@ mod common;
 mod activation_groups;
 mod diff;
 mod golden;
+mod int8_state;
 mod long;
 mod perplexity;
 mod quantize;
