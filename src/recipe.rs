@@ -19,7 +19,7 @@ use crate::transform::{Transform, Transformed};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{Quantized, quantize};
-pub use preset::Bits;
+pub use preset::{Bits, Preset};
 pub use rules::{Module, Rule, resolve};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use sequential::EMBEDDING_STEPS;
