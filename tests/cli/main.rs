@@ -7,6 +7,7 @@ mod bad_use;
 mod common;
 mod demo;
 mod results;
+mod search;
 mod sizes;
 mod test_ops;
 mod text;

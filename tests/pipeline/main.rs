@@ -10,5 +10,6 @@ mod long;
 mod perplexity;
 mod quantize;
 mod runtime;
+mod search;
 mod transform;
 mod trust;
