@@ -84,6 +84,21 @@ pub struct Entry {
     pub work: fn(&Args) -> Work,
 }
 
+impl Entry {
+    /// Its cases, or those of real models' sizes ([`super::LARGE`]).
+    pub fn cases_of(&self, large: bool) -> impl Iterator<Item = &'static Case> {
+        let name = self.name;
+        let large_cases = super::LARGE.iter().filter(move |(kernel, _)| large && *kernel == name).map(|(_, case)| case);
+        self.cases.iter().filter(move |_| !large).chain(large_cases)
+    }
+
+    /// The case of this name, of either kind.
+    #[must_use]
+    pub fn case(&self, name: &str) -> Option<&'static Case> {
+        self.cases_of(false).chain(self.cases_of(true)).find(|c| c.name == name)
+    }
+}
+
 /// What inputs are filled with. Never ramps (they hide swapped scales), never zeros.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {

@@ -36,6 +36,23 @@ pub(crate) fn check_all(kernel: &str) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Runs a variant that no adapter is given by itself on every case that is of its format.
+pub(crate) fn check_variant(kernel: &str, variant: &'static str) {
+    let device = gpu();
+    if !device.gpu().is_some_and(|g| g.adapter.caps.f16) {
+        println!("{} has no f16, which {kernel}.{variant} takes", device.name());
+        return;
+    }
+    let entry = ENTRIES.iter().find(|e| e.name == kernel).expect("the kernel is registered");
+    let label = format!("{kernel}.{variant}");
+    let dispatches = |case: &&check::Case| check::labels(entry, case, variant).is_ok_and(|l| l.contains(&label));
+    let cases: Vec<_> = entry.cases.iter().filter(dispatches).collect();
+    assert!(cases.len() > 5, "{} cases dispatch {label}", cases.len());
+    let outcomes = cases.into_iter().map(|case| block_on(check::check(&device, entry, case, Some(variant), 1)));
+    let failures: Vec<_> = outcomes.filter_map(|o| o.map_or_else(|e| Some(e.to_string()), |o| o.failure)).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 /// Golden values of single operations, from other implementations (`tests/fixtures/README.md`).
 pub(crate) struct Golden(Vec<u8>);
 

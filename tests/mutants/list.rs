@@ -18,14 +18,21 @@ pub(crate) struct Mutant {
     pub(crate) from: &'static str,
     pub(crate) to: &'static str,
     pub(crate) shows: Shows,
+    /// The variant it is of; `None` for the plain ones.
+    pub(crate) variant: Option<&'static str>,
 }
 
 const fn m(kernel: &'static str, name: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { kernel, name, from, to, shows: Shows::Always }
+    Mutant { kernel, name, from, to, shows: Shows::Always, variant: None }
 }
 
 const fn race(kernel: &'static str, name: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { kernel, name, from, to, shows: Shows::InSoftware }
+    Mutant { kernel, name, from, to, shows: Shows::InSoftware, variant: None }
+}
+
+/// Of the form with cooperative matrices, in its emulation.
+const fn coop(kernel: &'static str, name: &'static str, from: &'static str, to: &'static str) -> Mutant {
+    Mutant { kernel, name, from, to, shows: Shows::Always, variant: Some("coop_emulated") }
 }
 
 pub(crate) const MUTANTS: &[Mutant] = &[
@@ -89,6 +96,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matmul_w4a8", "wrong_nibble_order", "multiply_add(s00, x0, low(w0))", "multiply_add(s00, x0, high(w0))"),
     m("matmul_w4a8", "forgotten_sixteenth", "sixteenth(s00), token0", "s00, token0"),
     m("matmul_w4a8", "wrong_span", "min(params.group, params.x_group)", "max(params.group, params.x_group)"),
+    coop(
+        "matmul_w4a8",
+        "coop_nibbles_swapped",
+        "tile_w[at + 1u] = halves4(words.x >> 4u)",
+        "tile_w[at + 1u] = halves4(words.x)",
+    ),
+    coop("matmul_w8a8", "coop_bias_off_by_one", "0x80808080u, 1152h", "0x80808080u, 1151h"),
+    coop(
+        "matmul_w8a8",
+        "coop_first_scales",
+        "stage_scales(place.thread, row0, col0, first)",
+        "stage_scales(place.thread, row0, col0, 0u)",
+    ),
+    coop("matmul_w8a8", "coop_wrong_matrix", "let a2 = left(a + 32u * PITCH);", "let a2 = left(a + 48u * PITCH);"),
+    coop("matmul_w8a8", "coop_tail_lost", "if row < params.m", "if row + 1u < params.m"),
     m("matmul_w8a8", "one_x_group", "let token0 = row_scales(at.row, first);", "let token0 = row_scales(at.row, 0u);"),
     m("matmul_w8a8", "swapped_scales", "s00, token0, scale0", "s00, token1, scale0"),
     m(

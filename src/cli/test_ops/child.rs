@@ -99,7 +99,7 @@ impl RunCase {
 
 fn find(id: &CaseId) -> Result<(&'static Entry, &'static Case)> {
     let entry = ENTRIES.iter().find(|e| e.name == id.kernel);
-    entry.and_then(|e| Some((e, e.cases.iter().find(|c| c.name == id.case)?))).with_context(|| format!("no case {id}"))
+    entry.and_then(|e| Some((e, e.case(&id.case)?))).with_context(|| format!("no case {id}"))
 }
 
 /// A case's numbers as text, which `-p` is matched with.

@@ -27,6 +27,9 @@ pub(super) struct Filter {
     /// Only variants whose name this regular expression matches whole; `best` is the one the adapter gets
     #[arg(long, value_name = "REGEX")]
     variant: Option<String>,
+    /// Cases of real models' sizes instead; checking one takes the reference seconds to minutes
+    #[arg(long)]
+    large: bool,
 }
 
 /// The cases to run, and those that cannot run here.
@@ -61,7 +64,7 @@ impl Filter {
         let variant = self.variant.as_deref().map(|v| whole("--variant", v)).transpose()?;
         let mut chosen = Chosen { run: Vec::new(), skipped: Vec::new() };
         for entry in ENTRIES.iter().filter(|e| kernels.contains(&e.name)) {
-            let cases = entry.cases.iter().filter(|c| case.as_ref().is_none_or(|r| r.is_match(c.name)));
+            let cases = entry.cases_of(self.large).filter(|c| case.as_ref().is_none_or(|r| r.is_match(c.name)));
             for c in cases.filter(|c| numbers.as_ref().is_none_or(|r| r.is_match(&params(c)))) {
                 let id = |v: &str| CaseId { kernel: entry.name.into(), case: c.name.into(), variant: v.into() };
                 let wanted = |v: &&str| variant.as_ref().is_none_or(|r| r.is_match(v));
@@ -80,11 +83,12 @@ impl Filter {
     }
 }
 
-/// Variants of a kernel that need a capability the adapter does not have, and which.
+/// Variants of a kernel that need a capability the adapter does not have, and which. What only tests run is no lack.
 pub(super) fn lacking(kernel: &str, caps: &Caps) -> Vec<(&'static str, String)> {
     let all = KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
     let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
-    all.iter().map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
+    let all = all.iter().filter(|v| !v.emulated());
+    all.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
 }
 
 fn whole(what: &'static str, pattern: &str) -> Result<Regex> {
