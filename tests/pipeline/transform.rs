@@ -5,7 +5,7 @@ use wgquant::gpu::Device;
 use wgquant::kernels::check::error;
 use wgquant::model::{Block, Model, ModelConfig, ModelFile, ModelSource, ModelType, OnlineRotation};
 use wgquant::runtime::{Engine, EngineOptions};
-use wgquant::transform::{Transform, Transformed};
+use wgquant::transform::{Rotation, Transform, Transformed};
 
 use crate::common;
 
@@ -61,7 +61,7 @@ fn sites(c: &ModelConfig) -> Vec<Transform> {
     let (group, mlp) = (c.d_inner() / c.n_groups, c.intermediate_size);
     vec![
         Transform { fold_norms: true, ..none },
-        Transform { fold_norms: true, residual: Some(7), ..none },
+        Transform { fold_norms: true, residual: Some(Rotation::RandomHadamard(7)), ..none },
         Transform { online: OnlineRotation { out_proj: Some(group), down_proj: None }, ..none },
         Transform { online: OnlineRotation { out_proj: None, down_proj: Some(mlp) }, ..none },
         Transform { online: OnlineRotation { out_proj: Some(4), down_proj: Some(8) }, ..none },
@@ -103,7 +103,7 @@ fn a_rotation_that_is_not_undone_shows() {
 fn rejects_rewrites_that_do_not_fit() {
     let model = Model::random(configs().remove(0), 1);
     let fails = |t: Transform| Transformed::new(&model, t).err().unwrap().to_string();
-    assert!(fails(Transform { residual: Some(1), ..Transform::NONE }).contains("needs norm folding"));
+    assert!(fails(Transform { residual: Some(Rotation::RandomHadamard(1)), ..Transform::NONE }).contains("needs norm folding"));
     let online = OnlineRotation { out_proj: Some(48), down_proj: None };
     assert!(fails(Transform { online, ..Transform::NONE }).contains("block 48 over width 64"));
     let rotated = Transformed::new(&model, Transform::hadamard(model.config(), 1).unwrap()).unwrap();
