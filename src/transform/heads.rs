@@ -43,7 +43,10 @@ pub fn keys(a: &mut Attention, config: &ModelConfig, t: &[Matrix]) -> Result<()>
 fn check(what: &str, config: &ModelConfig, t: &[Matrix]) -> Result<()> {
     let (heads, dim) = (config.kv_heads, config.head_dim);
     if t.len() != heads {
-        return Err(Error::argument(format!("rotation of {what}"), format!("{} matrices for {heads} KV heads", t.len())));
+        return Err(Error::argument(
+            format!("rotation of {what}"),
+            format!("{} matrices for {heads} KV heads", t.len()),
+        ));
     }
     match t.iter().find(|t| (t.rows(), t.cols()) != (dim, dim)) {
         Some(t) => {

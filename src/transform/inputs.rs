@@ -44,7 +44,8 @@ pub(super) static NONE: Inputs = Inputs { stats: BTreeMap::new(), given: BTreeMa
 impl Inputs {
     /// The statistics at a site.
     pub(super) fn site(&self, name: &str) -> Result<&SiteStats> {
-        let missing = || Error::argument("transform", format!("needs statistics of `{name}`; calibrate the model first"));
+        let missing =
+            || Error::argument("transform", format!("needs statistics of `{name}`; calibrate the model first"));
         self.stats.get(name).ok_or_else(missing)
     }
 

@@ -154,8 +154,8 @@ impl Matrix {
         values.par_chunks_mut(TILE * rows).enumerate().for_each(|(strip, out)| {
             for first in (0..rows).step_by(TILE) {
                 for (j, out) in out.chunks_exact_mut(rows).enumerate() {
-                    for i in first..(first + TILE).min(rows) {
-                        out[i] = self.values[i * cols + strip * TILE + j];
+                    for (i, out) in out.iter_mut().enumerate().skip(first).take(TILE) {
+                        *out = self.values[i * cols + strip * TILE + j];
                     }
                 }
             }
@@ -214,8 +214,7 @@ impl Matrix {
                 row.iter_mut().zip(other).for_each(|(v, o)| *v -= f * o);
             }
             let norm = dot(row, row).sqrt();
-            // Written so that NaN is refused.
-            if !(norm > 1e-12 * before) {
+            if norm.is_nan() || norm <= 1e-12 * before {
                 return Err(Error::argument("orthonormal rows", format!("row {i} depends on those before it")));
             }
             row.iter_mut().for_each(|v| *v /= norm);

@@ -131,10 +131,9 @@ impl Transform {
         if self.permute == Some(Permutation::Balance) && online == OnlineRotation::default() {
             return Err(Error::argument("permute", "there is no online rotation whose blocks it could balance"));
         }
-        for (what, block, width) in [
-            ("out_proj", online.out_proj, config.d_inner()),
-            ("down_proj", online.down_proj, config.intermediate_size),
-        ] {
+        for (what, block, width) in
+            [("out_proj", online.out_proj, config.d_inner()), ("down_proj", online.down_proj, config.intermediate_size)]
+        {
             if let Some(block) = block.filter(|b| *b == 0 || width % b != 0 || hadamard::factor(*b).is_none()) {
                 return Err(Error::argument(
                     format!("rotation before {what}"),

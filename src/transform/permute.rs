@@ -51,10 +51,8 @@ pub fn states(m: &mut Mamba2, config: &ModelConfig, from: &[usize]) -> Result<()
         .enumerate()
         .try_for_each(|(g, old)| stays("state elements", g, *old))?;
     let both: Vec<usize> = from.iter().map(|s| inner + s).chain(from.iter().map(|s| inner + n + s)).collect();
-    let rows: Vec<usize> = (0..2 * inner)
-        .chain(both.iter().map(|c| inner + c))
-        .chain(2 * inner + 2 * n..m.in_proj.rows())
-        .collect();
+    let rows: Vec<usize> =
+        (0..2 * inner).chain(both.iter().map(|c| inner + c)).chain(2 * inner + 2 * n..m.in_proj.rows()).collect();
     m.in_proj.take_rows(&rows);
     conv_channels(m, &(0..inner).chain(both).collect::<Vec<_>>());
     Ok(())

@@ -1,8 +1,8 @@
 //! Planted outliers: a model of the same function, bit for bit, that is much harder to quantize. For tests and
 //! experiments: a good pipeline must not notice.
 
-use rand::seq::index::sample;
 use rand::SeedableRng;
+use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
 
 use super::scale;
@@ -36,7 +36,10 @@ impl<'a> Planted<'a> {
     pub fn new(source: &'a dyn ModelSource, outliers: Outliers) -> Result<Self> {
         let Outliers { share, exponent, .. } = outliers;
         if !(0.0..=1.0).contains(&share) || exponent > 12 {
-            return Err(Error::argument("outliers", format!("share {share} of 0 to 1, exponent {exponent} of at most 12")));
+            return Err(Error::argument(
+                "outliers",
+                format!("share {share} of 0 to 1, exponent {exponent} of at most 12"),
+            ));
         }
         Ok(Self { source, outliers })
     }

@@ -158,9 +158,9 @@ fn orthogonal(m: Matrix, n: usize) -> Result<Matrix> {
         return Err(Error::argument("given rotation", format!("[{}, {}] for [{n}, {n}]", m.rows(), m.cols())));
     }
     let off = m.orthogonality_error();
-    // Written so that NaN is refused.
-    if !(off <= ORTHOGONAL) {
-        let reason = format!("R Rᵀ is {off:.2e} off the identity, {ORTHOGONAL:.0e} allowed; see Matrix::orthonormalized");
+    if off.is_nan() || off > ORTHOGONAL {
+        let reason =
+            format!("R Rᵀ is {off:.2e} off the identity, {ORTHOGONAL:.0e} allowed; see Matrix::orthonormalized");
         return Err(Error::argument("given rotation", reason));
     }
     Ok(m)

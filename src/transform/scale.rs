@@ -9,7 +9,7 @@ use crate::model::ModelConfig;
 
 /// Norm folding: `W (norm * x) = (W diag(norm)) x`. The norm becomes ones.
 pub fn fold_norm(layer: &mut Layer) {
-    let weight = std::mem::replace(&mut layer.norm, Vec::new());
+    let weight = std::mem::take(&mut layer.norm);
     layer.norm = vec![1.0; weight.len()];
     for reader in layer.readers() {
         reader.scale_columns(&weight);

@@ -96,9 +96,7 @@ impl Layer {
                 v_proj: matrix(&a.v_proj)?,
                 o_proj: matrix(&a.o_proj)?,
             }),
-            model::Mixer::Mlp(m) => {
-                Mixer::Mlp(Mlp { up_proj: matrix(&m.up_proj)?, down_proj: matrix(&m.down_proj)? })
-            }
+            model::Mixer::Mlp(m) => Mixer::Mlp(Mlp { up_proj: matrix(&m.up_proj)?, down_proj: matrix(&m.down_proj)? }),
         };
         Ok(Self { norm: vector(&layer.norm), mixer })
     }

@@ -4,6 +4,7 @@
 mod common;
 
 mod diff;
+mod exact;
 mod golden;
 mod long;
 mod perplexity;
