@@ -284,7 +284,7 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
         "chunk_state" | "state_passing" | "chunk_scan" | "selective_state_update" | "attention" => {
             (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context")
         }
-        "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" => {
+        "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" | "s_silu" => {
             (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
         }
         "argmax" | "sample" => {

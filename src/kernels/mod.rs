@@ -39,6 +39,7 @@ mod quantize_weight;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
+mod s_silu;
 mod sample;
 mod scale_channels;
 mod scaled;
@@ -81,6 +82,7 @@ pub use quantize_weight::quantize_weight;
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
+pub use s_silu::s_silu;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
 pub use scaled::Scaled;
@@ -126,6 +128,7 @@ pub const ENTRIES: &[check::Entry] = &[
     relu_squared::ENTRY,
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,
+    s_silu::ENTRY,
     sample::ENTRY,
     scale_channels::ENTRY,
     selective_state_update::ENTRY,

@@ -49,6 +49,7 @@ pub mod quantize_weight;
 pub mod relu_squared;
 pub mod rms_norm;
 pub mod rms_norm_gated;
+pub mod s_silu;
 pub mod sample;
 pub mod scale_channels;
 pub mod scan;

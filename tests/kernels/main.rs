@@ -37,6 +37,7 @@ mod quantize_weight;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
+mod s_silu;
 mod sample;
 mod scale_channels;
 mod selective_state_update;

@@ -203,6 +203,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let v = y[start + c] * silu(gate[gate_start + c]);",
         "let v = y[start + c];",
     ),
+    m("s_silu", "scale_outside", "-scale[i % params.cols] * v", "-v"),
+    m("s_silu", "wrong_column", "scale[i % params.cols]", "scale[i / params.cols]"),
     m("sample", "top_k_ignored", "if params.top_k > 0u", "if params.top_k > 1000000u"),
     m("sample", "counter_not_advanced", "rng[1] = rng[1] + 1u;", "rng[1] = rng[1];"),
     m("scale_channels", "wrong_column", "scale[i % params.cols]", "scale[i / params.cols]"),

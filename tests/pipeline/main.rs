@@ -5,6 +5,7 @@ mod common;
 
 mod activation_groups;
 mod diff;
+mod exact;
 mod golden;
 mod long;
 mod perplexity;
