@@ -135,6 +135,14 @@ fn bounds(s: &mut Setup, op: FloatOp) -> [Vec<u32>; 3] {
     [x.iter().map(|v| v.to_bits()).collect(), all(-1.0), all(1.0)]
 }
 
+/// What the driver did where it may choose.
+fn describe(kinds: &[u32]) -> String {
+    let words =
+        [(1, "rounds to f16 to nearest even"), (2, "rounds to f16 toward zero"), (3, "flushes subnormals of f16")];
+    let found = words.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, words)| *words);
+    found.collect::<Vec<_>>().join("; ")
+}
+
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let op = FloatOp::ALL[a.usize("op")];
     let [x, low, high] = table(s, op);
@@ -142,8 +150,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let upload = |s: &Setup, words: &[u32]| s.device().upload_words(DType::U32, [count], words);
     let (x, low, high) = (upload(s, &x)?, upload(s, &low)?, upload(s, &high)?);
     let wrong = s.output("wrong", DType::U32, [count])?;
-    // Not compared: drivers may differ.
-    let kind = s.device().alloc(DType::U32, [count])?;
+    let kind = s.report([count], describe)?;
     probe_float(s.plan(), op, [&x, &low, &high], &wrong, &kind)
 }
 

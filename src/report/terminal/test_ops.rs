@@ -1,5 +1,6 @@
 //! `wgquant test-ops` on a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::{caps_words, table};
@@ -29,6 +30,7 @@ pub fn test_ops(file: &ResultFile, verbose: bool) -> String {
             out += &format!("  {} ({}): {:?}{nmse}{message}\n", c.id, c.params, c.status);
         }
     }
+    out += &told(file);
     out += &failing(file);
     let counts: Vec<String> = file.counts().iter().map(|(s, n)| format!("{n} {s:?}")).collect();
     out + &format!(
@@ -52,7 +54,11 @@ fn kernels(file: &ResultFile) -> String {
             count(Status::unexpected),
             count(|s| s == Status::ExpectedFail),
             count(|s| s == Status::Skip),
-            if worst == 0.0 { "exact".to_owned() } else { format!("{worst:.1e}") },
+            match worst {
+                _ if cases.iter().all(|c| c.nmse.is_none()) => "none".to_owned(),
+                0.0 => "exact".to_owned(),
+                w => format!("{w:.1e}"),
+            },
             format!("{:.0}", cases.iter().map(|c| c.ms).sum::<f64>()),
         ]
     });
@@ -75,6 +81,17 @@ fn speeds(file: &ResultFile, unit: &str, giga: f64) -> String {
     });
     let head = ["Kernel", "Variant", "Case", "us", "GB/s", unit, "% of copy", "% of FMA"];
     table(&head, 3, rows.collect::<Vec<_>>())
+}
+
+/// Why cases were skipped and what probes found, each said once.
+fn told(file: &ResultFile) -> String {
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+    for c in file.cases.iter().filter(|c| matches!(c.status, Status::Pass | Status::Skip)) {
+        if let Some(message) = &c.message {
+            *lines.entry(format!("{:?} {} [{}]: {message}", c.status, c.id.kernel, c.id.variant)).or_default() += 1;
+        }
+    }
+    lines.into_iter().map(|(line, n)| format!("{line} ({n} cases)\n")).collect()
 }
 
 /// What did not end as expected, and how to see it again.
