@@ -67,6 +67,16 @@ pub enum Error {
         /// Offered value.
         have: u64,
     },
+    /// No variant of a kernel runs with the capabilities the adapter has, or `--caps` leaves it.
+    #[error("adapter `{adapter}` lacks {needs}, which every variant of `{kernel}` needs")]
+    Lacks {
+        /// Adapter name.
+        adapter: String,
+        /// Words of `variants.toml`.
+        needs: String,
+        /// Kernel.
+        kernel: &'static str,
+    },
     /// A tensor that the configuration calls for is not in the checkpoint.
     #[error("{}: tensor `{name}` is missing", file.display())]
     MissingTensor {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::buffer::{DeviceTensor, Storage, row_words};
 use super::caps::Caps;
-use super::errors::Late;
+use super::errors::{Late, Lost};
 use super::pipeline::Pipelines;
 use crate::error::{Error, Result};
 use crate::pack::{pack_codes, unpack_codes};
@@ -150,6 +150,7 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
     pub(crate) late: Late,
+    pub(crate) lost: Lost,
     /// The adapter.
     pub adapter: AdapterReport,
     /// Its capabilities after masking.
@@ -417,9 +418,9 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         })
         .await
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
-    let late = Late::listen(&device);
+    let (late, lost) = (Late::listen(&device), Lost::listen(&device));
     let (pipelines, checked) = (Pipelines::new(HashMap::new()), Cache::default());
-    Ok(Gpu { device, queue, pipelines, late, adapter: report, caps, checked })
+    Ok(Gpu { device, queue, pipelines, late, lost, adapter: report, caps, checked })
 }
 
 #[allow(unsafe_code, reason = "wgpu's word for features that are not fully validated")]

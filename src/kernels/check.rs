@@ -3,9 +3,12 @@
 //! A case is set up twice from one seed, on the device and on the CPU, and run by the same host function.
 //! Outputs start poisoned and stand between guard words, so unwritten elements and stray writes show.
 
+mod outcome;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+
+pub use outcome::Outcome;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording};
@@ -125,7 +128,11 @@ pub struct Setup {
     plan: Plan,
     rng: ChaCha8Rng,
     outputs: Vec<Output>,
+    report: Option<(DeviceTensor, Describe)>,
 }
+
+/// Puts the words a probe wrote into a sentence.
+type Describe = fn(&[u32]) -> String;
 
 impl Setup {
     fn new(device: &Device, variant: Option<&'static str>, seed: u64) -> Self {
@@ -133,7 +140,7 @@ impl Setup {
         if let Some(name) = variant {
             plan.force_variant(name);
         }
-        Self { device: device.clone(), plan, rng: ChaCha8Rng::seed_from_u64(seed), outputs: Vec::new() }
+        Self { device: device.clone(), plan, rng: ChaCha8Rng::seed_from_u64(seed), outputs: Vec::new(), report: None }
     }
 
     /// The plan to launch into.
@@ -240,6 +247,16 @@ impl Setup {
         self.guarded(name, DType::U32, shape.into(), false, Some(words))
     }
 
+    /// An output of words that drivers may choose: not compared, but told as the outcome's note.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn report(&mut self, shape: impl Into<Shape>, describe: Describe) -> Result<DeviceTensor> {
+        let tensor = self.device.alloc(DType::U32, shape)?;
+        self.report = Some((tensor.clone(), describe));
+        Ok(tensor)
+    }
+
     fn guarded(
         &mut self,
         name: &'static str,
@@ -258,23 +275,6 @@ impl Setup {
         self.outputs.push(Output { name, buffer, dtype, shape, rounded });
         Ok(tensor)
     }
-}
-
-/// How one case ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// Kernel.
-    pub kernel: &'static str,
-    /// Case.
-    pub case: &'static str,
-    /// Forced variant, or the one the adapter gets.
-    pub variant: String,
-    /// Largest error over the float outputs: Σ(a−b)² / Σa², sums in f64.
-    pub nmse: f64,
-    /// Codes that differ by one step at a tie.
-    pub ties: usize,
-    /// What is wrong; `None` when all is well.
-    pub failure: Option<String>,
 }
 
 /// Largest NMSE a kernel may show, and why.
@@ -302,11 +302,16 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
 /// Variants of a kernel to check on a device: the best for the adapter, then each that needs a capability it has.
 #[must_use]
 pub fn variants(device: &Device, kernel: &str) -> Vec<Option<&'static str>> {
-    let found = shaders::KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
-    let can = |needs: &[&str]| device.gpu().is_some_and(|g| needs.iter().all(|n| g.caps.has(n)));
-    let has_needs = found.iter().any(|v| !v.needs.is_empty());
-    let forced = found.iter().filter(|v| has_needs && can(v.needs)).map(|v| Some(v.name));
+    let can = |v: &&shaders::Variant| device.gpu().is_some_and(|g| v.needs.iter().all(|n| g.caps.has(n)));
+    let forced = choices(kernel).iter().filter(can).map(|v| Some(v.name));
     std::iter::once(None).chain(forced).collect()
+}
+
+/// Variants among which capabilities choose: none of a kernel whose variants all need the same.
+#[must_use]
+pub fn choices(kernel: &str) -> &'static [shaders::Variant] {
+    let found = shaders::KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
+    if found.iter().any(|v| v.needs != found[0].needs) { found } else { &[] }
 }
 
 /// A case recorded on `device`, to run any number of times: for benches.
@@ -335,7 +340,8 @@ pub fn labels(entry: &Entry, case: &Case, variant: &'static str) -> Result<Vec<S
     Ok(setup.plan.labels().collect())
 }
 
-/// Runs `case` of `entry` on `device` and on the reference and compares.
+/// Runs `case` of `entry` on `device` and on the reference and compares. What the adapter has not got the means for is
+/// skipped.
 ///
 /// # Errors
 /// Whatever setting up or running gives; a wrong result is an [`Outcome`] with a failure.
@@ -346,29 +352,43 @@ pub async fn check(
     variant: Option<&'static str>,
     seed: u64,
 ) -> Result<Outcome> {
-    let args = case.args();
-    let run = |device: &Device| -> Result<(Vec<Output>, String)> {
-        let mut setup = Setup::new(device, variant, seed);
-        (entry.setup)(&mut setup, &args)?;
-        let label = setup.plan.labels().last().unwrap_or_default();
-        setup.plan.record()?.run()?;
-        Ok((setup.outputs, label))
+    let (got, label) = match run(device, entry, case, variant, seed) {
+        Err(e @ (Error::Lacks { .. } | Error::LimitExceeded { .. })) => {
+            return Ok(Outcome::skipped(entry, case, e.to_string()));
+        }
+        other => other?,
     };
-    let (got, label) = run(device)?;
-    let (want, _) = run(&Device::Cpu)?;
-    let mut outcome =
-        Outcome { kernel: entry.name, case: case.name, variant: label, nmse: 0.0, ties: 0, failure: None };
-    for (g, w) in got.iter().zip(&want) {
+    let (want, _) = run(&Device::Cpu, entry, case, variant, seed)?;
+    let mut outcome = Outcome::passed(entry, case, label);
+    for (g, w) in got.outputs.iter().zip(&want.outputs) {
         let (got, want) = (device.read(&g.buffer).await?, Device::Cpu.read(&w.buffer).await?);
         if let Err(failure) = compare(g, &got, &want, &mut outcome) {
             let failure = format!("{}/{} seed {seed}: `{}` {failure}", entry.name, case.name, g.name);
             outcome.failure.get_or_insert(failure);
         }
     }
-    if want.is_empty() {
+    if want.outputs.is_empty() {
         return Err(Error::argument(entry.name, "the case has no output to compare"));
     }
+    if let Some((tensor, describe)) = &got.report {
+        outcome.note = Some(describe(&device.read(tensor).await?)).filter(|note| !note.is_empty());
+    }
     Ok(outcome)
+}
+
+/// Sets a case up and runs it; also `kernel.variant` of its last dispatch.
+fn run(
+    device: &Device,
+    entry: &Entry,
+    case: &Case,
+    variant: Option<&'static str>,
+    seed: u64,
+) -> Result<(Setup, String)> {
+    let mut setup = Setup::new(device, variant, seed);
+    (entry.setup)(&mut setup, &case.args())?;
+    let label = setup.plan.labels().last().unwrap_or_default();
+    std::mem::replace(&mut setup.plan, Plan::new(device)).record()?.run()?;
+    Ok((setup, label))
 }
 
 fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) -> Result<(), String> {

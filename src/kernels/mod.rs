@@ -34,6 +34,7 @@ mod matvec_w4a8;
 mod matvec_w8a8;
 mod probe_barrier;
 mod probe_float;
+mod probe_subgroup;
 mod quantize_tokens;
 mod quantize_weight;
 mod relu_squared;
@@ -77,6 +78,7 @@ pub use matvec_w4a16::matvec_w4a16;
 pub use matvec_w8a8::matvec_w8a8;
 pub use probe_barrier::probe_barrier;
 pub use probe_float::{FloatOp, probe_float};
+pub use probe_subgroup::probe_subgroup;
 pub use quantize_tokens::quantize_tokens;
 pub use quantize_weight::quantize_weight;
 pub use relu_squared::relu_squared;
@@ -123,6 +125,7 @@ pub const ENTRIES: &[check::Entry] = &[
     matvec_w8a8::ENTRY,
     probe_barrier::ENTRY,
     probe_float::ENTRY,
+    probe_subgroup::ENTRY,
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,
     relu_squared::ENTRY,

@@ -44,6 +44,7 @@ pub mod matvec_w4a8;
 pub mod matvec_w8a8;
 pub mod probe_barrier;
 pub mod probe_float;
+pub mod probe_subgroup;
 pub mod quantize_tokens;
 pub mod quantize_weight;
 pub mod relu_squared;

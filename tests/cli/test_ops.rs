@@ -140,6 +140,74 @@ fn a_baseline_expects_failures() {
     says(&refusal(wgquant().args(args)), &["known.csv", "line 1: the head is `adapter`"]);
 }
 
+/// Runs with faults injected (`src/cli/test_ops/child.rs`); exit code, stdout.
+fn injected(faults: &str, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = wgquant();
+    command.env("WGQUANT_INJECT_FAULT", faults).args(["test-ops", "test", "-o", "scale_channels"]).args(args);
+    command.args(["--case", "nano_tokens|odd_cols|one_column|nemotron_8b_token"]);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// A child that dies, hangs or loses its device is the result of its case, and the others are run all the same.
+#[test]
+fn crashes_hangs_and_lost_devices_are_results() {
+    let names = ["nano_tokens", "odd_cols", "one_column"];
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let faults =
+        format!("scale_channels/{}=abort;scale_channels/{}=hang;scale_channels/{}=lost", names[0], names[1], names[2]);
+    let (json, xml, known, once) = (file("a.json"), file("a.xml"), file("known.csv"), file("once"));
+    let (code, text) = injected(&faults, &["--timeout", "10", "-O", &json, "-O", &xml]);
+    assert_eq!(code, Some(1), "{text}");
+    says(&text, &[&format!("Crash scale_channels/{}", names[0]), &format!("Timeout scale_channels/{}", names[1])]);
+    let result: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(mistakes(&result), [""; 0]);
+    let statuses: Vec<&str> =
+        result["cases"].as_array().unwrap().iter().map(|c| c["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses[..3], ["Crash", "Timeout", "Crash"]);
+    assert!(statuses.len() == 4 && statuses[3..].iter().all(|s| *s == "Pass"), "{statuses:?}");
+    let message = |i: usize| result["cases"][i]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message(0).contains("SIGABRT") || cfg!(not(unix)), "{}", message(0));
+    says(&message(1), &["not done after 10 s"]);
+    says(&message(2), &["device lost"]);
+    says(&fs::read_to_string(&xml).unwrap(), &["failures=\"3\"", "type=\"Crash\"", "type=\"Timeout\""]);
+
+    // As a baseline expects; one that passes is told; one that dies once only is a flake.
+    let head = "adapter,driver,kernel,case,variant,reason\n";
+    fs::write(&known, format!("{head},,scale_channels,{}|{},,dies\n", names[0], names[1])).unwrap();
+    let faults = format!("scale_channels/{}=abort;scale_channels/{}=abort-once:{once}", names[0], names[2]);
+    let (code, text) = injected(&faults, &["--baseline", &known, "--json"]);
+    let result: Value = serde_json::from_str(&text).unwrap();
+    let statuses: Vec<&str> =
+        result["cases"].as_array().unwrap().iter().map(|c| c["status"].as_str().unwrap()).collect();
+    assert_eq!((code, &statuses[..3]), (Some(1), &["ExpectedFail", "UnexpectedPass", "Flake"][..]));
+    fs::write(&known, format!("{head},,scale_channels,{},,dies\n", names[0])).unwrap();
+    assert_eq!(injected(&faults, &["--baseline", &known]).0, Some(0));
+}
+
+/// What the adapter lacks is skipped, visibly, in every format.
+#[test]
+fn what_the_adapter_lacks_is_a_skip() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let mut args: Vec<String> =
+        ["test-ops", "test", "-o", "probe_subgroup", "--caps", "baseline", "-v"].map(str::to_owned).into();
+    ["a.json", "a.xml", "a.csv", "a.html"].iter().for_each(|n| args.extend(["-O".to_owned(), file(n)]));
+    says(&run(&args), &["Skip: adapter `", "lacks subgroups", "(5 Skip)"]);
+    let doctor: Value = run_json(&["doctor", "--caps", "baseline", "--json"]);
+    let skipped = doctor["cases"].as_array().unwrap().iter().filter(|c| c["skipped"].is_string());
+    assert_eq!((skipped.count(), &doctor["skipped"], &doctor["failed"]), (5, &5.into(), &0.into()));
+    let short = run(&["test-ops", "test", "-o", "probe_subgroup", "--caps", "baseline"]);
+    says(&short, &["Skip probe_subgroup [best]: adapter `", "lacks subgroups", "(5 cases)"]);
+    for name in ["a.json", "a.xml", "a.csv", "a.html"] {
+        says(&fs::read_to_string(file(name)).unwrap(), &["Skip", "lacks subgroups"]);
+    }
+    let json: Value = serde_json::from_slice(&fs::read(file("a.json")).unwrap()).unwrap();
+    assert_eq!(mistakes(&json), [""; 0]);
+    assert!(json["cases"].as_array().unwrap().iter().all(|c| c["status"] == "Skip" && c["nmse"].is_null()), "{json}");
+}
+
 #[test]
 fn compare_shows_what_differs() {
     let temp = tempfile::tempdir().unwrap();

@@ -32,6 +32,7 @@ mod matvec_w4a8;
 mod matvec_w8a8;
 mod probe_barrier;
 mod probe_float;
+mod probe_subgroup;
 mod quantize_tokens;
 mod quantize_weight;
 mod relu_squared;

@@ -144,6 +144,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("probe_float", "exp_for_silu", "bitcast<u32>(silu(v))", "bitcast<u32>(exp(v))"),
     m("probe_float", "softplus_without_threshold", "select(log1p_exp(x), x, x > 20.0)", "log1p_exp(x)"),
     m("probe_float", "wrong_half", "unpack2x16float(bits).x", "unpack2x16float(bits).y"),
+    m("probe_subgroup", "lane_of_thread", "let lane = place.lane;", "let lane = place.thread;"),
+    m("probe_subgroup", "off_by_one_tail", "i < min(lane, LANES)", "i + 1u < min(lane, LANES)"),
+    m("probe_subgroup", "sum_of_one_subgroup", "atomicAdd(&total, sum)", "atomicMax(&total, sum)"),
     m(
         "quantize_tokens",
         "first_teams_scale",

@@ -7,8 +7,9 @@ use clap::Args;
 use regex::Regex;
 use wgquant::gpu::Caps;
 use wgquant::kernels::ENTRIES;
+use wgquant::kernels::check::choices;
 use wgquant::report::test_ops::{CaseId, CaseRecord, Status};
-use wgquant::shaders::KERNELS;
+use wgquant::shaders::Variant;
 
 use super::child::params;
 
@@ -70,7 +71,7 @@ impl Filter {
                 let wanted = |v: &&str| variant.as_ref().is_none_or(|r| r.is_match(v));
                 let here = variants.get(entry.name).into_iter().flatten().map(String::as_str);
                 chosen.run.extend(here.filter(wanted).map(id));
-                for (name, needs) in lacking(entry.name, caps).into_iter().filter(|(n, _)| wanted(n)) {
+                for (name, needs) in lacking(choices(entry.name), caps).into_iter().filter(|(n, _)| wanted(n)) {
                     let reason = Some(format!("the adapter lacks {needs}"));
                     chosen.skipped.push(CaseRecord::new(id(name), params(c), seed, Status::Skip, reason));
                 }
@@ -83,12 +84,11 @@ impl Filter {
     }
 }
 
-/// Variants of a kernel that need a capability the adapter does not have, and which. What only tests run is no lack.
-pub(super) fn lacking(kernel: &str, caps: &Caps) -> Vec<(&'static str, String)> {
-    let all = KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
+/// Those of `variants` that need a capability the adapter does not have, and which. What only tests run is no lack.
+pub(super) fn lacking(variants: &'static [Variant], caps: &Caps) -> Vec<(&'static str, String)> {
     let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
-    let all = all.iter().filter(|v| !v.emulated());
-    all.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
+    let variants = variants.iter().filter(|v| !v.emulated());
+    variants.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
 }
 
 fn whole(what: &'static str, pattern: &str) -> Result<Regex> {

@@ -110,7 +110,7 @@ pub(super) fn support(ready: &Ready, kernels: &[&'static str], json: bool) -> Re
     let adapter = &ready.file.adapter;
     let mut rows = Vec::new();
     for kernel in wgquant::shaders::KERNELS.iter().filter(|k| kernels.contains(&k.name)) {
-        let missing = lacking(kernel.name, &ready.file.caps);
+        let missing = lacking(kernel.variants, &ready.file.caps);
         for v in kernel.variants.iter().filter(|v| !v.emulated()) {
             let lacks = missing.iter().find(|(name, _)| *name == v.name).map(|(_, m)| m.clone());
             // The reference ignores variants.

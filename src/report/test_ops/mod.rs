@@ -28,7 +28,7 @@ pub enum Status {
     Fail,
     /// Not run: the adapter lacks something the case needs.
     Skip,
-    /// The process died.
+    /// The process died, or the device was lost.
     Crash,
     /// The process was ended because the case took too long.
     Timeout,
@@ -119,7 +119,7 @@ pub struct CaseRecord {
     pub ms: f64,
     /// Seed of the inputs.
     pub seed: u64,
-    /// What is wrong, why it was skipped, or the baseline's reason.
+    /// What is wrong, why it was skipped, what a probe found, or the baseline's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Of `perf`.
@@ -136,12 +136,16 @@ impl CaseRecord {
         Self { id, params, status, shader, nmse: None, tolerance, ties: 0, ms: 0.0, seed, message, speed: None }
     }
 
-    /// A case that was compared.
+    /// A case that was compared, or skipped.
     #[must_use]
     pub fn compared(id: CaseId, params: String, seed: u64, outcome: Outcome) -> Self {
-        let status = if outcome.failure.is_none() { Status::Pass } else { Status::Fail };
-        let nmse = Some(outcome.nmse).filter(|n| n.is_finite());
-        let rest = Self::new(id, params, seed, status, outcome.failure);
+        let status = match &outcome {
+            Outcome { failure: Some(_), .. } => Status::Fail,
+            Outcome { skipped: Some(_), .. } => Status::Skip,
+            _ => Status::Pass,
+        };
+        let nmse = Some(outcome.nmse).filter(|n| n.is_finite() && status != Status::Skip);
+        let rest = Self::new(id, params, seed, status, outcome.failure.or(outcome.skipped).or(outcome.note));
         Self { shader: outcome.variant, nmse, ties: outcome.ties, ..rest }
     }
 }
