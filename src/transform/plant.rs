@@ -1,8 +1,7 @@
 //! Planted outliers: a model of the same function, bit for bit, that is much harder to quantize. For tests and
 //! experiments: a good pipeline must not notice.
 
-use rand::SeedableRng;
-use rand::seq::index::sample;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::scale;
@@ -48,8 +47,10 @@ impl<'a> Planted<'a> {
     fn draw(&self, rng: &mut ChaCha8Rng, n: usize) -> Vec<f64> {
         let mut factors = vec![1.0; n];
         let count = (self.outliers.share * n as f64).ceil() as usize;
-        for channel in sample(rng, n, count.min(n)) {
-            factors[channel] = f64::from(1u32 << self.outliers.exponent);
+        factors[..count.min(n)].fill(f64::from(1u32 << self.outliers.exponent));
+        // Fisher and Yates.
+        for i in 1..n {
+            factors.swap(i, rng.random_range(0..=i));
         }
         factors
     }

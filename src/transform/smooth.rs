@@ -9,8 +9,8 @@ use super::{Inputs, Matrix, scale};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 
-/// Factors beyond this or below its inverse are cut.
-const MOST: f64 = 1024.0;
+/// Factors beyond this or below its inverse are cut: of a channel that hardly ever is other than 0.
+const MOST: f64 = 1_048_576.0;
 
 /// Where activations are smoothed, and by which exponent of [`factors`], 0 to 1; absent: not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

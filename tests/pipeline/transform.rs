@@ -93,7 +93,7 @@ fn rotation_keeps_the_logits_of_nano() {
 }
 
 /// Mean, largest and mean product of the channels of every tap, under the tap's own name.
-fn statistics(model: &dyn ModelSource) -> Inputs {
+pub(super) fn statistics(model: &dyn ModelSource) -> Inputs {
     let mut engine = Engine::new(&Device::Cpu, model, EngineOptions { context: 64, ..Default::default() }).unwrap();
     let tokens: Vec<u32> = (0..48).map(|i| (i * 37 + 5) % model.config().vocab_size as u32).collect();
     let stats = |tap: Tap| {

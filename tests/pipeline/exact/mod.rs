@@ -110,7 +110,11 @@ fn factors(rng: &mut ChaCha8Rng, n: usize) -> Vec<f64> {
 }
 
 fn permutation(rng: &mut ChaCha8Rng, n: usize) -> Vec<usize> {
-    rand::seq::index::sample(rng, n, n).into_vec()
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in 1..n {
+        order.swap(i, rng.random_range(0..=i));
+    }
+    order
 }
 
 /// A random matrix that is well away from singular, stacked `count` times.

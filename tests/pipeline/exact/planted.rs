@@ -5,10 +5,10 @@ use wgquant::kernels::check::error;
 use wgquant::model::{Group, Linear, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe};
 use wgquant::tensor::DType;
-use wgquant::transform::{Outliers, Planted, Transform};
+use wgquant::transform::{Outliers, Planted, Smooth, Transform, Transformed};
 
 use crate::common;
-use crate::transform::logits;
+use crate::transform::{logits, statistics};
 
 const OUTLIERS: Outliers = Outliers { share: 0.02, exponent: 6, seed: 1 };
 
@@ -32,6 +32,25 @@ fn planted_outliers_change_no_bit_and_defeat_rounding_to_nearest() {
     assert_eq!(types(&planted), types(&file));
     let (before, after) = (error(&quantized(&file), &want).0, error(&quantized(&planted), &want).0);
     assert!(after > 5.0 * before, "NMSE of W4A8 {before:.2e}, with outliers {after:.2e}");
+}
+
+/// With the exponent 1/2 a factor follows an outlier to the full, whatever its size: what is quantized is what it was.
+#[test]
+fn folding_and_smoothing_remove_planted_outliers() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let half = Some(0.5);
+    let transform = Transform {
+        fold_norms: true,
+        smooth: Smooth { gated_norm: half, relu2: half, values: half, ..Smooth::NONE },
+        ..Transform::NONE
+    };
+    let want = logits(&file);
+    let loss = |model: &dyn ModelSource| {
+        let inputs = statistics(&Transformed::new(model, transform.base()).unwrap());
+        error(&quantized(&Transformed::with(model, transform, &inputs).unwrap()), &want).0
+    };
+    let (before, after) = (loss(&file), loss(&Planted::new(&file, OUTLIERS).unwrap()));
+    assert!((after / before - 1.0).abs() < 0.1, "NMSE of W4A8 {before:.3e}, with outliers {after:.3e}");
 }
 
 #[test]
