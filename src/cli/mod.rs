@@ -2,6 +2,7 @@
 
 mod analyze;
 mod args;
+mod calibrate;
 mod demo;
 mod devices;
 mod diff;
@@ -42,6 +43,7 @@ enum Command {
     TestOps(test_ops::TestOps),
     Devices(devices::Devices),
     Analyze(analyze::Analyze),
+    Calibrate(calibrate::Calibrate),
     Quantize(quantize::Quantize),
     Perplexity(perplexity::Perplexity),
     Generate(generate::Generate),
@@ -66,6 +68,7 @@ impl Cli {
             Command::TestOps(c) => c.run(),
             Command::Devices(c) => c.run(),
             Command::Analyze(c) => c.run(),
+            Command::Calibrate(c) => c.run(),
             Command::Quantize(c) => c.run(),
             Command::Perplexity(c) => c.run(),
             Command::Generate(c) => c.run(),

@@ -1,6 +1,8 @@
 //! Results as people and programs see them: plain data that serializes to JSON, and pure functions that turn it
 //! into terminal tables ([`terminal`]) or one HTML page ([`html`]).
 
+#[cfg(not(target_arch = "wasm32"))]
+mod calibrated;
 mod chart;
 mod demo;
 mod diff;
@@ -18,6 +20,8 @@ use serde::Serialize;
 pub use crate::analyze::ModelInfo;
 use crate::gpu::Device;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use calibrated::CalibrateReport;
 pub use demo::{DemoReport, DemoRow};
 pub use diff::DiffReport;
 pub use doctor::DoctorReport;

@@ -54,7 +54,7 @@ pub struct Engine {
     pub(super) config: ModelConfig,
     pub(super) options: EngineOptions,
     pub(super) weights: Weights,
-    state: State,
+    pub(super) state: State,
     pub(super) scratch: Scratch,
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
@@ -315,6 +315,6 @@ impl Engine {
     pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {
         let (lo, hi) = self.config.dt_limit;
         let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
-        Forward { config: &self.config, state: &self.state, scratch: &self.scratch, dt_limit: (lo, hi), tokens }
+        Forward { config: &self.config, state: &self.state, scratch: &self.scratch, dt_limit: (lo, hi), tokens, decode: tokens == 1 }
     }
 }

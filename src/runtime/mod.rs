@@ -8,6 +8,7 @@
 
 mod engine;
 mod forward;
+mod observe;
 mod scratch;
 mod stage;
 mod state;
@@ -16,6 +17,7 @@ mod trace;
 mod weights;
 
 pub use engine::{Engine, EngineOptions, Next};
+pub use observe::ObservedPass;
 pub use stage::{LoadedBlock, Stage, StagePass};
 pub use state::State;
 pub use taps::Look;

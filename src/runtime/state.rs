@@ -72,6 +72,15 @@ impl State {
         device.write(&self.cursor, &[0])
     }
 
+    /// The SSM state of block `index`, `[heads, head_dim * state]`, where it is a Mamba-2 block.
+    #[must_use]
+    pub fn ssm(&self, index: usize) -> Option<&DeviceTensor> {
+        match self.blocks.get(index) {
+            Some(BlockState::Mamba2(m)) => Some(&m.ssm),
+            _ => None,
+        }
+    }
+
     /// The tensors of block `index` by name (`conv`, `ssm`; `key`, `value` up to the tokens seen), read back.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! Reports as text for a terminal; no colours.
 
+mod calibrated;
 mod diff;
 mod models;
 mod test_ops;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+pub use calibrated::calibrated;
 pub use diff::diff;
 pub use models::{analysis, demo, explained, perplexity, quantized};
 pub use test_ops::{comparison, test_ops};
