@@ -45,12 +45,7 @@ impl Sequences {
     /// # Errors
     /// [`Error::BadCheckpoint`] naming the file and what is wrong with it; [`Error::Argument`] when it holds no
     /// sequence of that length.
-    pub fn draw(
-        path: &Path,
-        tokenizer: Option<&Tokenizer>,
-        bos: Option<u32>,
-        settings: &Calibration,
-    ) -> Result<Self> {
+    pub fn draw(path: &Path, tokenizer: Option<&Tokenizer>, bos: Option<u32>, settings: &Calibration) -> Result<Self> {
         let Calibration { sequences, length, seed, min_tokens } = *settings;
         if sequences == 0 || length == 0 {
             return Err(Error::argument("calibration", "sequences and length must be at least 1"));

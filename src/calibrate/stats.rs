@@ -59,16 +59,23 @@ impl StatsMeta {
     /// # Errors
     /// As [`Checkpoint::fingerprint`].
     pub fn new(model: &Checkpoint, device: String, covariance: bool, part: StatsPart) -> Result<Self> {
-        let files = model.fingerprint()?.to_string();
         Ok(Self {
             version: VERSION,
             tool: format!("wgquant {}", env!("CARGO_PKG_VERSION")),
             model: model.dir().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            model_sha256: hex(&Sha256::digest(files.as_bytes())),
+            model_sha256: Self::sha256_of(model)?,
             device,
             covariance,
             parts: vec![part],
         })
+    }
+
+    /// SHA-256 of the names, sizes and hashes of a model's files.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::fingerprint`].
+    pub fn sha256_of(model: &Checkpoint) -> Result<String> {
+        Ok(hex(&Sha256::digest(model.fingerprint()?.to_string().as_bytes())))
     }
 
     /// Is this a run of the same model, device, draw and switches, that may go on?
@@ -281,7 +288,8 @@ impl Stats {
     /// # Errors
     /// [`Error::StatsMismatch`] when they are of another model, with and without covariance, or of the same text.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        let mismatch = |what: &'static str, here: String, there: String| Err(Error::StatsMismatch { what, here, there });
+        let mismatch =
+            |what: &'static str, here: String, there: String| Err(Error::StatsMismatch { what, here, there });
         let (a, b) = (&self.meta, &other.meta);
         a.same_model(b)?;
         if let Some(twice) = a.parts.iter().find(|p| b.parts.iter().any(|q| q.tokens_sha256 == p.tokens_sha256)) {

@@ -80,7 +80,8 @@ impl Stats {
 /// One site's tensors, checked against each other.
 fn site(file: &SafeTensors<'_>, name: &str) -> Result<SiteStats, String> {
     let n = file.tensor(&format!("{name}.min")).map_err(|e| e.to_string())?.shape().iter().product();
-    let floats = |field| Ok::<_, String>(numbers(file, name, field, Dtype::F32, &[n])?.map(f32::from_le_bytes).collect());
+    let floats =
+        |field| Ok::<_, String>(numbers(file, name, field, Dtype::F32, &[n])?.map(f32::from_le_bytes).collect());
     let counts = |field, len| {
         Ok::<Vec<u64>, String>(numbers(file, name, field, Dtype::U64, &[len])?.map(u64::from_le_bytes).collect())
     };

@@ -1,5 +1,6 @@
 //! The demo as one HTML page: no script, nothing fetched, light and dark.
 
+pub use super::analysis::analysis;
 use super::chart::{Bar, bars};
 use super::demo::{DemoReport, DemoRow};
 use super::text::{bytes, small, with_error};
@@ -96,7 +97,7 @@ fn table(models: &[DemoRow]) -> String {
     format!("<table><thead>{}</thead><tbody>{}</tbody></table>", row("th", &head), rows.collect::<String>())
 }
 
-fn row<T: AsRef<str>>(tag: &str, cells: &[T]) -> String {
+pub(super) fn row<T: AsRef<str>>(tag: &str, cells: &[T]) -> String {
     let cells: String = cells.iter().map(|c| format!("<{tag}>{}</{tag}>", c.as_ref())).collect();
     format!("<tr>{cells}</tr>\n")
 }

@@ -2,11 +2,15 @@
 //! into terminal tables ([`terminal`]) or one HTML page ([`html`]).
 
 #[cfg(not(target_arch = "wasm32"))]
+mod analysis;
+#[cfg(not(target_arch = "wasm32"))]
 mod calibrated;
 mod chart;
 mod demo;
 mod diff;
 mod doctor;
+#[cfg(not(target_arch = "wasm32"))]
+mod heat;
 pub mod html;
 mod perplexity;
 mod quantized;

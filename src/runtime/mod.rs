@@ -16,7 +16,7 @@ mod taps;
 mod trace;
 mod weights;
 
-pub use engine::{Engine, EngineOptions, Next};
+pub use engine::{Engine, EngineOptions, Next, working_bytes};
 pub use observe::ObservedPass;
 pub use stage::{LoadedBlock, Stage, StagePass};
 pub use state::State;

@@ -60,7 +60,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("channel_stats", "bins_by_sign", "& 0x7fffffffu", "& 0xffffffffu"),
     m("channel_stats", "counts_forgotten", "counts[item * BINS + b] += ", "counts[item * BINS + b] = "),
     m("channel_stats", "range_forgotten", "= min(range[channel], seen.x)", "= seen.x"),
-    race("channel_stats", "missing_barrier", "powers[thread] = sum;\n    }\n    workgroupBarrier();", "powers[thread] = sum;\n    }"),
+    race(
+        "channel_stats",
+        "missing_barrier",
+        "powers[thread] = sum;\n    }\n    workgroupBarrier();",
+        "powers[thread] = sum;\n    }",
+    ),
     m("chunk_cumsum", "missing_clamp", "clamp(softplus(raw), params.dt_min, params.dt_max)", "softplus(raw)"),
     m("chunk_cumsum", "tiles_not_carried", "before += sums[WG - 1u];", "before = sums[WG - 1u];"),
     m("chunk_cumsum", "softplus_without_threshold", "select(log1p_exp(x), x, x > 20.0)", "log1p_exp(x)"),

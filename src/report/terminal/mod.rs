@@ -1,5 +1,6 @@
 //! Reports as text for a terminal; no colours.
 
+mod analysis;
 mod calibrated;
 mod diff;
 mod models;
@@ -7,9 +8,10 @@ mod test_ops;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+pub use analysis::analysis;
 pub use calibrated::calibrated;
 pub use diff::diff;
-pub use models::{analysis, demo, explained, perplexity, quantized};
+pub use models::{demo, explained, perplexity, quantized};
 pub use test_ops::{comparison, test_ops};
 
 use super::text::bytes;
