@@ -101,6 +101,16 @@ pub enum Error {
         /// What is wrong with it, with both values, and what to do.
         reason: String,
     },
+    /// Statistics that cannot be added up or gone on with.
+    #[error("{what}: these statistics have {here}, the others {there}")]
+    StatsMismatch {
+        /// What differs, or must not be the same.
+        what: &'static str,
+        /// Its value in the first.
+        here: String,
+        /// Its value in the second.
+        there: String,
+    },
     /// An input/output error.
     #[error("{}: {error}", path.display())]
     Io {

@@ -10,6 +10,7 @@ mod attention;
 mod causal_conv1d;
 mod causal_conv1d_state;
 mod causal_conv1d_update;
+mod channel_stats;
 mod chunk_cumsum;
 mod chunk_scan;
 mod chunk_state;
@@ -54,6 +55,7 @@ pub use attention::{AttentionDims, attention};
 pub use causal_conv1d::causal_conv1d;
 pub use causal_conv1d_state::causal_conv1d_state;
 pub use causal_conv1d_update::causal_conv1d_update;
+pub use channel_stats::{ChannelSums, MAGNITUDE_BINS, Samples, channel_stats};
 pub use chunk_cumsum::chunk_cumsum;
 pub use chunk_scan::chunk_scan;
 pub use chunk_state::chunk_state;
@@ -104,6 +106,7 @@ pub const ENTRIES: &[check::Entry] = &[
     causal_conv1d::ENTRY,
     causal_conv1d_state::ENTRY,
     causal_conv1d_update::ENTRY,
+    channel_stats::ENTRY,
     chunk_cumsum::ENTRY,
     chunk_scan::ENTRY,
     chunk_state::ENTRY,

@@ -22,6 +22,7 @@ pub mod attention;
 pub mod causal_conv1d;
 pub mod causal_conv1d_state;
 pub mod causal_conv1d_update;
+pub mod channel_stats;
 pub mod chunk_cumsum;
 pub mod chunk_scan;
 pub mod chunk_state;

@@ -3,6 +3,7 @@
 use super::DeviceInfo;
 #[cfg(not(target_arch = "wasm32"))]
 use super::SearchReport;
+pub use super::analysis::analysis;
 use super::chart::{Bar, bars, curve};
 use super::demo::{DemoReport, DemoRow};
 use super::text::{bytes, small, with_error};
@@ -124,7 +125,7 @@ fn table(models: &[DemoRow]) -> String {
     format!("<table><thead>{}</thead><tbody>{}</tbody></table>", row("th", &head), rows.collect::<String>())
 }
 
-fn row<T: AsRef<str>>(tag: &str, cells: &[T]) -> String {
+pub(super) fn row<T: AsRef<str>>(tag: &str, cells: &[T]) -> String {
     let cells: String = cells.iter().map(|c| format!("<{tag}>{}</{tag}>", c.as_ref())).collect();
     format!("<tr>{cells}</tr>\n")
 }

@@ -11,7 +11,7 @@ use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
 use crate::kernels::{self, Sampling};
-use crate::model::{Linear, ModelConfig, ModelSource};
+use crate::model::{Linear, ModelConfig, ModelSource, OnlineRotation};
 use crate::tensor::DType;
 
 /// Sizes and switches of an [`Engine`].
@@ -29,6 +29,18 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self { context: 4096, pass_tokens: 512, transformers_dt_clamp: false }
     }
+}
+
+/// Bytes of state and activations that an engine allocates besides the weights.
+///
+/// # Errors
+/// As [`Engine::new`].
+pub fn working_bytes(config: &ModelConfig, rotation: OnlineRotation, options: EngineOptions) -> Result<u64> {
+    // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
+    let device = Device::Cpu;
+    let state = State::new(&device, config, options.context)?;
+    let scratch = Scratch::new(&device, config, rotation, options.pass_tokens.min(options.context))?;
+    Ok((state.bytes() + scratch.bytes()) as u64)
 }
 
 /// How the next token is chosen.
@@ -54,7 +66,7 @@ pub struct Engine {
     pub(super) config: ModelConfig,
     pub(super) options: EngineOptions,
     pub(super) weights: Weights,
-    state: State,
+    pub(super) state: State,
     pub(super) scratch: Scratch,
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
@@ -98,6 +110,18 @@ impl Engine {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Bytes of the weights on the device.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes() as u64
+    }
+
+    /// Bytes of state and activations on the device, logits of all tokens of a pass aside.
+    #[must_use]
+    pub fn working_bytes(&self) -> u64 {
+        (self.state.bytes() + self.scratch.bytes()) as u64
     }
 
     /// The sequence's state.
@@ -327,6 +351,13 @@ impl Engine {
     pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {
         let (lo, hi) = self.config.dt_limit;
         let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
-        Forward { config: &self.config, state: &self.state, scratch: &self.scratch, dt_limit: (lo, hi), tokens }
+        Forward {
+            config: &self.config,
+            state: &self.state,
+            scratch: &self.scratch,
+            dt_limit: (lo, hi),
+            tokens,
+            decode: tokens == 1,
+        }
     }
 }

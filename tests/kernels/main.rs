@@ -10,6 +10,7 @@ mod capabilities;
 mod causal_conv1d;
 mod causal_conv1d_state;
 mod causal_conv1d_update;
+mod channel_stats;
 mod chunk_cumsum;
 mod chunk_scan;
 mod chunk_state;

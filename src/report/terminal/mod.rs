@@ -1,5 +1,7 @@
 //! Reports as text for a terminal; no colours.
 
+mod analysis;
+mod calibrated;
 mod diff;
 mod models;
 mod search;
@@ -7,8 +9,10 @@ mod test_ops;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+pub use analysis::analysis;
+pub use calibrated::calibrated;
 pub use diff::diff;
-pub use models::{analysis, demo, explained, perplexity, quantized};
+pub use models::{demo, explained, perplexity, quantized};
 pub use search::search;
 pub use test_ops::{comparison, test_ops};
 
