@@ -7,10 +7,8 @@ use clap::Args;
 use regex::Regex;
 use wgquant::gpu::Caps;
 use wgquant::kernels::ENTRIES;
-use wgquant::report::test_ops::{CaseId, CaseRecord, Status};
+use wgquant::report::test_ops::{CaseId, CaseRecord, Status, params};
 use wgquant::shaders::KERNELS;
-
-use super::child::params;
 
 /// Filters over kernels, cases and variants.
 #[derive(Clone, Debug, Args)]
