@@ -2,6 +2,7 @@
 
 pub mod bindings;
 pub mod check;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod trust;
 
 mod absmax;

@@ -4,7 +4,9 @@ use super::DeviceInfo;
 #[cfg(not(target_arch = "wasm32"))]
 use super::SearchReport;
 pub use super::analysis::analysis;
-use super::chart::{Bar, bars, curve};
+#[cfg(not(target_arch = "wasm32"))]
+use super::chart::curve;
+use super::chart::{Bar, bars};
 use super::demo::{DemoReport, DemoRow};
 use super::text::{bytes, small, with_error};
 #[cfg(not(target_arch = "wasm32"))]

@@ -12,15 +12,12 @@ use wgquant::Error;
 use wgquant::gpu::Device;
 use wgquant::kernels::ENTRIES;
 use wgquant::kernels::check::{Case, Entry, check, variants};
-use wgquant::report::test_ops::{CaseId, CaseRecord, ResultFile, Status};
+use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, ResultFile, Status, params};
 
 use super::super::args::GpuArgs;
 use super::super::{Verdict, one_line, out};
 use super::perf;
 use super::supervise::{MARK, RESTART};
-
-/// Name of the variant that the adapter gets.
-pub(super) const BEST: &str = "best";
 
 /// What the child says first.
 #[derive(Serialize, Deserialize)]
@@ -134,11 +131,6 @@ fn inject(device: &Device, id: &CaseId) -> Result<()> {
 fn find(id: &CaseId) -> Result<(&'static Entry, &'static Case)> {
     let entry = ENTRIES.iter().find(|e| e.name == id.kernel);
     entry.and_then(|e| Some((e, e.case(&id.case)?))).with_context(|| format!("no case {id}"))
-}
-
-/// A case's numbers as text, which `-p` is matched with.
-pub(super) fn params(case: &Case) -> String {
-    case.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")
 }
 
 fn say(line: &str) -> Result<()> {

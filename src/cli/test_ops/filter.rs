@@ -8,10 +8,8 @@ use regex::Regex;
 use wgquant::gpu::Caps;
 use wgquant::kernels::ENTRIES;
 use wgquant::kernels::check::choices;
-use wgquant::report::test_ops::{CaseId, CaseRecord, Status};
+use wgquant::report::test_ops::{CaseId, CaseRecord, Status, params};
 use wgquant::shaders::Variant;
-
-use super::child::params;
 
 /// Filters over kernels, cases and variants.
 #[derive(Clone, Debug, Args)]

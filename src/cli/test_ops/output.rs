@@ -97,7 +97,7 @@ impl Output {
     fn text(&self, result: &ResultFile, format: Format) -> Result<String> {
         Ok(match format {
             Format::Console => terminal::test_ops(result, self.verbose),
-            Format::Json => serde_json::to_string_pretty(result)? + "\n",
+            Format::Json => result.json()?,
             Format::Junit => result.junit(),
             Format::Csv => result.csv(),
             Format::Html => result.html(),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use wgquant::kernels::ENTRIES;
-use wgquant::report::test_ops::{CaseId, CaseRecord, Peaks, ResultFile, Status};
+use wgquant::report::test_ops::{CaseId, CaseRecord, Peaks, ResultFile, Status, params};
 
 use super::super::progress::Bar;
 use super::Cases;
-use super::child::{Ready, params};
+use super::child::Ready;
 use super::perf;
 use super::supervise::{End, supervise};
 

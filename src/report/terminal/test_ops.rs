@@ -111,9 +111,14 @@ fn failing(file: &ResultFile) -> String {
 pub fn comparison(c: &Comparison) -> String {
     let mut out = part("Machine", &c.machine, |v| v.clone());
     out += &part("Shader source", &c.shaders, |v| v.chars().take(12).collect::<String>());
-    out += &part("Status", &c.statuses, |v| format!("{v:?}"));
+    out += &part("Status", &c.summary, |v| format!("{v:?}"));
     out += &part("NMSE, more than 10 times apart", &c.errors, |v| format!("{v:.1e}"));
-    out + &format!("{} cases in both; {} end otherwise\n", c.common, c.statuses.len())
+    let (otherwise, against) = (c.statuses.len(), c.contradictions());
+    out + &format!(
+        "{} cases in both; {otherwise} end otherwise: {against} ran in both files, {} in one only\n",
+        c.common,
+        otherwise - against
+    )
 }
 
 fn part<T, D: Display>(title: &str, changes: &[Change<T>], show: impl Fn(&T) -> D) -> String {

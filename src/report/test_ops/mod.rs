@@ -1,8 +1,10 @@
 //! What `wgquant test-ops` found: the result file that people exchange. Its schema is `schema/test-ops.schema.json`.
 
+mod browser;
 mod compare;
 mod export;
 mod matrix;
+mod text;
 
 use std::collections::BTreeMap;
 
@@ -11,10 +13,20 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::hex;
 use crate::gpu::{AdapterReport, Caps, Device};
-use crate::kernels::check::{Outcome, tolerance};
+use crate::kernels::check::{Case, Outcome, tolerance};
 use crate::shaders::KERNELS;
 
+pub use browser::{Browser, ModelRun};
 pub use compare::{Change, Comparison};
+
+/// Name of the variant that an adapter gets.
+pub const BEST: &str = "best";
+
+/// A case's numbers as text: `rows=5, cols=128`.
+#[must_use]
+pub fn params(case: &Case) -> String {
+    case.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")
+}
 
 /// Version of the file's layout; readers refuse others.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -187,6 +199,12 @@ pub struct ResultFile {
     pub shaders: Vec<ShaderHash>,
     /// Every case.
     pub cases: Vec<CaseRecord>,
+    /// Where a page ran the cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<Browser>,
+    /// Models that a page ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelRun>,
 }
 
 impl ResultFile {
@@ -212,6 +230,8 @@ impl ResultFile {
                 })
                 .collect(),
             cases: Vec::new(),
+            browser: None,
+            models: Vec::new(),
         }
     }
 
