@@ -18,10 +18,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
 @group(0) @binding(5) var<uniform> params: Params;
 
-// Sixteen codes. Two threads read the same vector: it is their row's 32 codes.
-fn fetch_weight(row: u32, col: u32, half: u32) -> vec2<u32> {
-    let words = weight[min(row, params.n - 1u) * (params.k / 32u) + min(col, params.k - 32u) / 32u];
-    return select(words.xy, words.zw, half == 1u);
+fn fetch_weight(row: u32, col: u32) -> vec2<u32> {
+    return fetch_weight4(row, col);
 }
 
 fn stage_weight(row: u32, half: u32, words: vec2<u32>) {

@@ -18,11 +18,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
 @group(0) @binding(5) var<uniform> params: Params;
 
-// Sixteen codes, or zeros beyond the end.
-fn fetch_weight(row: u32, col: u32, half: u32) -> vec4<u32> {
-    let at = col + 16u * half;
-    let words = weight[min(row, params.n - 1u) * (params.k / 16u) + min(at, params.k - 16u) / 16u];
-    return select(vec4(0u), words, at < params.k);
+fn fetch_weight(row: u32, col: u32) -> vec4<u32> {
+    return fetch_weight8(row, col);
 }
 
 fn stage_weight(row: u32, half: u32, words: vec4<u32>) {

@@ -3,7 +3,8 @@
 // scales, the sums go through workgroup memory, are scaled, and are added up in f32 registers.
 //
 // A workgroup of 4 subgroups makes 128 x 64 outputs, a subgroup 64 x 32 as 4 x 2 matrices. The importing shader has the
-// bindings and `stage_weight`, and fetches both operands as vec4s of words: rows are whole ones.
+// bindings, `fetch_weight` and `stage_weight`.
+#import blocks
 #import coop
 #import epilogue
 #import index
@@ -43,12 +44,6 @@ fn halves(biased: u32, zero: f16) -> vec4<f16> {
 
 fn halves8(word: u32) -> vec4<f16> {
     return halves(word ^ 0x80808080u, 1152h);
-}
-
-// Sixteen tokens' codes of row `row` from column `col` on; zeros beyond the end.
-fn fetch_codes(row: u32, col: u32) -> vec4<u32> {
-    let words = codes[min(row, params.m - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
-    return select(vec4(0u), words, col < params.k);
 }
 
 fn stage_codes(row: u32, half: u32, words: vec4<u32>) {
@@ -142,7 +137,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var t31 = Part();
     var x0 = fetch_codes(row, 16u * half);
     var x1 = fetch_codes(row + 64u, 16u * half);
-    var w = fetch_weight(col, 0u, half);
+    var w = fetch_weight(col, 16u * half);
     for (var first = 0u; first < params.k; first += block) {
         var c00 = Sum();
         var c01 = Sum();
@@ -160,7 +155,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
             // The next words come while the matrices are multiplied.
             x0 = fetch_codes(row, k + DEPTH + 16u * half);
             x1 = fetch_codes(row + 64u, k + DEPTH + 16u * half);
-            w = fetch_weight(col, k + DEPTH, half);
+            w = fetch_weight(col, k + DEPTH + 16u * half);
             for (var step = 0u; step < DEPTH / 4u; step += 4u) {
                 let a = local_row * PITCH + step;
                 let b = local_col * PITCH + step;

@@ -30,9 +30,15 @@ const fn race(kernel: &'static str, name: &'static str, from: &'static str, to: 
     Mutant { kernel, name, from, to, shows: Shows::InSoftware, variant: None }
 }
 
-/// Of the form with cooperative matrices, in its emulation.
-const fn coop(kernel: &'static str, name: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { kernel, name, from, to, shows: Shows::Always, variant: Some("coop_emulated") }
+/// Of one variant.
+const fn of(
+    kernel: &'static str,
+    variant: &'static str,
+    name: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant { kernel, name, from, to, shows: Shows::Always, variant: Some(variant) }
 }
 
 pub(crate) const MUTANTS: &[Mutant] = &[
@@ -105,25 +111,43 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matmul_f32", "off_by_one_tail", "if col < params.n", "if col + 1u < params.n"),
     m("matmul_f32", "k_beyond_the_end", "k + 3u) > vec4(last)", "k + 3u) > vec4(last + 1u)"),
     m("matmul_f32", "residual_lost", "result += out[index];", ""),
+    of("matmul_f32", "f16_tiled", "tiled_k_beyond_the_end", "select(0.0, value, k < params.k)", "value"),
+    of("matmul_f32", "f16_tiled", "steps_swapped", "vec4(a.x, b.x, c.x, d.x)", "vec4(a.y, b.y, c.y, d.y)"),
     m("matmul_w4a16", "swapped_scales", "codes4_low(words.y)) * scale.y", "codes4_low(words.y)) * scale.x"),
     m("matmul_w4a8", "wrong_nibble_order", "multiply_add(s00, x0, low(w0))", "multiply_add(s00, x0, high(w0))"),
     m("matmul_w4a8", "forgotten_sixteenth", "sixteenth(s00), token0", "s00, token0"),
     m("matmul_w4a8", "wrong_span", "min(params.group, params.x_group)", "max(params.group, params.x_group)"),
-    coop(
+    of(
         "matmul_w4a8",
+        "coop_emulated",
         "coop_nibbles_swapped",
         "tile_w[at + 1u] = halves4(words.x >> 4u)",
         "tile_w[at + 1u] = halves4(words.x)",
     ),
-    coop("matmul_w8a8", "coop_bias_off_by_one", "0x80808080u, 1152h", "0x80808080u, 1151h"),
-    coop(
+    of("matmul_w8a8", "coop_emulated", "coop_bias_off_by_one", "0x80808080u, 1152h", "0x80808080u, 1151h"),
+    of(
         "matmul_w8a8",
+        "coop_emulated",
         "coop_first_scales",
         "stage_scales(place.thread, row0, col0, first)",
         "stage_scales(place.thread, row0, col0, 0u)",
     ),
-    coop("matmul_w8a8", "coop_wrong_matrix", "let a2 = left(a + 32u * PITCH);", "let a2 = left(a + 48u * PITCH);"),
-    coop("matmul_w8a8", "coop_tail_lost", "if row < params.m", "if row + 1u < params.m"),
+    of(
+        "matmul_w8a8",
+        "coop_emulated",
+        "coop_wrong_matrix",
+        "let a2 = left(a + 32u * PITCH);",
+        "let a2 = left(a + 48u * PITCH);",
+    ),
+    of("matmul_w8a8", "coop_emulated", "coop_tail_lost", "if row < params.m", "if row + 1u < params.m"),
+    of("matmul_w8a8", "blocks", "wrong_half", "put_codes(row, 4u * half + 1u", "put_codes(row, 4u * half + 2u"),
+    of(
+        "matmul_w4a8",
+        "blocks",
+        "wrong_nibbles",
+        "4u * half + 1u, high4_times_16(words.x)",
+        "4u * half + 1u, low4_times_16(words.x)",
+    ),
     m("matmul_w8a8", "one_x_group", "let token0 = row_scales(at.row, first);", "let token0 = row_scales(at.row, 0u);"),
     m("matmul_w8a8", "swapped_scales", "s00, token0, scale0", "s00, token1, scale0"),
     m(
