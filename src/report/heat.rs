@@ -30,7 +30,7 @@ pub(super) fn heat(map: &Heat<'_>) -> String {
         escape(map.title),
         escape(map.note)
     );
-    used.iter().for_each(|c| drop(write!(out, "<th>{}</th>", escape(map.columns[*c]))));
+    out.extend(used.iter().map(|c| format!("<th>{}</th>", escape(map.columns[*c]))));
     out.push_str("</tr></thead><tbody>\n");
     for (name, row) in &map.rows {
         let _ = write!(out, "<tr><th>{}</th>", escape(name));

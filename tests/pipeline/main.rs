@@ -9,5 +9,6 @@ mod long;
 mod perplexity;
 mod quantize;
 mod runtime;
+mod stats;
 mod transform;
 mod trust;
