@@ -39,18 +39,20 @@ fn go_on(device: &Device, stats: Stats, pass_tokens: usize, sequences: &[&[u32]]
     calibrator.stats().clone()
 }
 
-/// Largest relative difference of two sets of statistics, each number relative to the size of its kind at its site.
-fn difference(a: &Stats, b: &Stats) -> (f64, String) {
+/// Largest relative difference of two sets of statistics, each number relative to the size of its kind at its site: of
+/// means, and of extremes, each of which is a single activation.
+fn differences(a: &Stats, b: &Stats) -> [(f64, String); 2] {
     assert!(a.sites.keys().eq(b.sites.keys()));
-    let mut worst = (0.0, String::new());
+    let mut worst = [(0.0, String::new()), (0.0, String::new())];
     for (name, (x, y)) in a.sites.iter().map(|(k, x)| (k, (x, &b.sites[k]))) {
         assert_eq!(x.samples, y.samples, "{name}");
         let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
         let mut compare = |kind: String, x: &[f64], y: &[f64]| {
             let size = x.iter().map(|v| v.abs()).fold(1e-30, f64::max);
             let far = x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max) / size;
+            let worst = &mut worst[usize::from(kind.starts_with('m'))];
             if far > worst.0 {
-                worst = (far, format!("{name} {kind}"));
+                *worst = (far, format!("{name} {kind}"));
             }
         };
         compare("min".to_owned(), &wide(&x.min), &wide(&y.min));
@@ -137,16 +139,17 @@ fn check(name: &str, site: &SiteStats, channels: Vec<Vec<f32>>, limit: f64) {
 #[test]
 fn cut_into_passes_of_any_length_they_are_the_same() {
     let ids = tokens(4096);
-    let want = go_on(&Device::Cpu, empty(false), 512, &[&ids]);
-    for pass in [64, 128] {
-        let (far, at) = difference(&want, &go_on(&Device::Cpu, empty(false), pass, &[&ids]));
-        assert!(far <= 1e-6, "passes of {pass}: {far:.1e} at {at}");
+    for (device, limit) in [(Device::Cpu, 1e-6), (common::gpu(), 1e-5)] {
+        let want = go_on(&device, empty(false), 512, &[&ids]);
+        for pass in [64, 128] {
+            let [means, extremes] = differences(&want, &go_on(&device, empty(false), pass, &[&ids]));
+            println!("{}, passes of {pass}: means {means:?}, extremes {extremes:?}", device.name());
+            assert!(means.0 <= limit, "passes of {pass}: {means:?}");
+            // Half a chunk at a time, a scan is other f32 sums, and an extreme is one activation, not a mean of many.
+            let limit = if pass < 128 { 1e-5 } else { limit };
+            assert!(extremes.0 <= limit, "passes of {pass}: {extremes:?}");
+        }
     }
-    let gpu = common::gpu();
-    let want = go_on(&gpu, empty(false), 512, &[&ids]);
-    let (far, at) = difference(&want, &go_on(&gpu, empty(false), 128, &[&ids]));
-    println!("on {}: {far:.1e} at {at}", gpu.name());
-    assert!(far <= 1e-5, "{far:.1e} at {at}");
 }
 
 #[test]
@@ -157,8 +160,8 @@ fn merged_they_are_those_of_all_at_once() {
     let mut merged = go_on(&Device::Cpu, empty(true), 128, &[first]);
     let other = go_on(&Device::Cpu, empty(true), 128, &[second]);
     merged.merge(&other).unwrap();
-    let (far, at) = difference(&all, &merged);
-    assert!(far <= 1e-14, "{far:.1e} at {at}");
+    let [means, extremes] = differences(&all, &merged);
+    assert!(means.0 <= 1e-14 && extremes.0 == 0.0, "{means:?} {extremes:?}");
     for (name, site) in &all.sites {
         assert_eq!(site.magnitudes, merged.sites[name].magnitudes, "{name}");
     }
