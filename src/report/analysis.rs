@@ -5,26 +5,37 @@ use super::html::{escape, page, row};
 use super::text::{bytes, count, significant};
 use crate::analyze::{Analysis, Details, Dynamics, TensorRow, range};
 
-/// Columns of the heat maps.
-const PARTS: [&str; 15] = [
-    "in_proj.z",
-    "in_proj.x",
-    "in_proj.B",
-    "in_proj.C",
-    "in_proj.dt",
-    "conv1d",
-    "out_proj",
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "up_proj",
-    "down_proj",
-    "embedding",
-    "head",
+/// A column of a heat map: the part and what it is called there.
+type Column = (&'static str, &'static str);
+
+/// Columns of the heat maps of weights; in_proj has five.
+const PARTS: [Column; 15] = [
+    ("in_proj.z", "z"),
+    ("in_proj.x", "x"),
+    ("in_proj.B", "B"),
+    ("in_proj.C", "C"),
+    ("in_proj.dt", "dt"),
+    ("conv1d", "conv"),
+    ("out_proj", "out"),
+    ("q_proj", "q"),
+    ("k_proj", "k"),
+    ("v_proj", "v"),
+    ("o_proj", "o"),
+    ("up_proj", "up"),
+    ("down_proj", "down"),
+    ("embedding", "embedding"),
+    ("head", "head"),
 ];
 /// Columns of the heat maps of inputs: parts that share one are one.
-const INPUTS: [&str; 7] = ["in_proj.z", "out_proj", "q_proj", "o_proj", "up_proj", "down_proj", "head"];
+const INPUTS: [Column; 7] = [
+    ("in_proj.z", "in_proj"),
+    ("out_proj", "out_proj"),
+    ("q_proj", "q, k, v"),
+    ("o_proj", "o_proj"),
+    ("up_proj", "up_proj"),
+    ("down_proj", "down_proj"),
+    ("head", "head"),
+];
 
 /// The whole page.
 #[must_use]
@@ -74,12 +85,12 @@ fn sizes(a: &Analysis) -> String {
 /// One row a block, and one for what is outside.
 fn grid(
     tensors: &[TensorRow],
-    columns: &[&'static str],
+    columns: &[Column],
     value: &dyn Fn(&TensorRow) -> Option<f64>,
 ) -> Vec<(String, Vec<Option<f64>>)> {
     let mut rows: Vec<(Option<usize>, String, Vec<Option<f64>>)> = Vec::new();
     for tensor in tensors {
-        let Some(column) = columns.iter().position(|c| *c == tensor.part) else { continue };
+        let Some(column) = columns.iter().position(|(part, _)| *part == tensor.part) else { continue };
         let name = match (tensor.layer, tensor.block) {
             (Some(layer), Some(block)) => format!("{layer} {block}"),
             _ => tensor.part.to_owned(),
@@ -97,11 +108,12 @@ fn grid(
 
 fn maps(details: &Details) -> String {
     let t = &details.tensors;
-    let map = |title, note, columns, neutral, value: &dyn Fn(&TensorRow) -> Option<f64>| {
-        heat(&Heat { title, note, columns, rows: grid(t, columns, value), neutral })
+    let map = |title, note, columns: &[Column], neutral, value: &dyn Fn(&TensorRow) -> Option<f64>| {
+        let names = columns.iter().map(|(_, name)| *name).collect();
+        heat(&Heat { title, note, columns: names, rows: grid(t, columns, value), neutral })
     };
     let mut out = "<h2>Weights</h2>\n".to_owned();
-    out += &map("Largest over median magnitude", "4-bit codes suffer where it is large", &PARTS, 4.0, &|r| {
+    out += &map("Largest over median magnitude", "z, x, B, C, dt: segments of in_proj", &PARTS, 4.0, &|r| {
         Some(r.weights.outlier_ratio)
     });
     out += &map("Kurtosis", "3 for a normal distribution", &PARTS, 3.0, &|r| Some(r.weights.kurtosis));
@@ -133,8 +145,7 @@ fn maps(details: &Details) -> String {
         out += "<h2>Sensitivity</h2>\n";
         out += &loss;
     }
-    out.replace("<th>in_proj.z</th><th>out_proj</th>", "<th>in_proj</th><th>out_proj</th>")
-        .replace("<th>q_proj</th><th>o_proj</th>", "<th>q, k, v</th><th>o_proj</th>")
+    out
 }
 
 fn memory(blocks: &[Dynamics]) -> String {

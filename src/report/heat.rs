@@ -9,7 +9,8 @@ use super::text::significant;
 pub(super) struct Heat<'a> {
     pub(super) title: &'a str,
     pub(super) note: &'a str,
-    pub(super) columns: &'a [&'static str],
+    /// Names of the columns.
+    pub(super) columns: Vec<&'a str>,
     /// Name of a row, and a value for each column that it has.
     pub(super) rows: Vec<(String, Vec<Option<f64>>)>,
     /// Value that has no colour: what a harmless part has.
@@ -30,7 +31,7 @@ pub(super) fn heat(map: &Heat<'_>) -> String {
         escape(map.title),
         escape(map.note)
     );
-    used.iter().for_each(|c| drop(write!(out, "<th>{}</th>", escape(map.columns[*c]))));
+    out.extend(used.iter().map(|c| format!("<th>{}</th>", escape(map.columns[*c]))));
     out.push_str("</tr></thead><tbody>\n");
     for (name, row) in &map.rows {
         let _ = write!(out, "<tr><th>{}</th>", escape(name));
@@ -65,7 +66,7 @@ mod tests {
             ("0 M".to_owned(), row([Some(1.0), None, Some(10.0)])),
             ("1 <".to_owned(), row([None, None, Some(100.0)])),
         ];
-        let map = Heat { title: "t", note: "n", columns: &["a", "b", "c"], rows, neutral: 1.0 };
+        let map = Heat { title: "t", note: "n", columns: vec!["a", "b", "c"], rows, neutral: 1.0 };
         let html = heat(&map);
         assert!(
             html.contains("--h:0%\">1.00<") && html.contains("--h:50%\">10.0<") && html.contains("--h:100%\">100<")

@@ -12,5 +12,6 @@ mod perplexity;
 mod quantize;
 mod runtime;
 mod search;
+mod stats;
 mod transform;
 mod trust;
