@@ -183,7 +183,10 @@ fn compare_shows_what_differs() {
     });
     let output = wgquant().args(["test-ops", "compare", a, b]).output().unwrap();
     let count = wgquant::kernels::ENTRIES.iter().find(|e| e.name == "absmax").unwrap().cases.len();
-    says(&String::from_utf8(output.stdout).unwrap(), &[&format!("absmax [best], {count} cases"), "0 ran in both files"]);
+    says(
+        &String::from_utf8(output.stdout).unwrap(),
+        &[&format!("absmax [best], {count} cases"), "0 ran in both files"],
+    );
     edit(b.as_ref(), |file| file["schema_version"] = 2.into());
     says(&refusal(wgquant().args(["test-ops", "compare", a, b])), &["b.json: schema_version is 2, expected 1"]);
 }
