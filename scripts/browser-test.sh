@@ -19,7 +19,7 @@ fi
 
 # Each run has its own profile. Without --enable-unsafe-webgpu a software adapter is not offered.
 flags="--headless=new --no-sandbox --no-first-run --disable-background-networking --disable-component-update
-    --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-unsafe-webgpu --window-size=1100,2160 ${CHROMIUM_FLAGS:-}"
+    --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-unsafe-webgpu --window-size=1100,2420 ${CHROMIUM_FLAGS:-}"
 profile=$(mktemp -d)
 trap 'kill $server $browser 2>/dev/null || true; rm -rf "$profile"' EXIT INT TERM
 server= browser=
@@ -41,6 +41,7 @@ while kill -0 "$server" 2>/dev/null; do
     waited=$((waited + 1))
 done
 kill "$browser" 2>/dev/null || true
+[ -s "$out/result.json" ] || { echo "browser-test: the server ended without a result; is port $port taken?" >&2; exit 1; }
 
 # The same page with the recorded result, for the picture: headless Chromium takes one only of a page that is done.
 cp "$out/result.json" "$out/site/result.json"

@@ -72,7 +72,10 @@ impl Session {
             for (variant, needs) in lacking(entry, &caps) {
                 for case in entry.cases {
                     let reason = Some(format!("the adapter lacks {needs}"));
-                    self.keep(&each, CaseRecord::new(id(entry, case, variant), params(case), SEED, Status::Skip, reason));
+                    self.keep(
+                        &each,
+                        CaseRecord::new(id(entry, case, variant), params(case), SEED, Status::Skip, reason),
+                    );
                 }
             }
         }
