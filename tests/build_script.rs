@@ -123,7 +123,9 @@ fn variants_select_branches_and_keep_the_interface() {
     refused(&source, "[k]\na = [\"w_f32\"]\nb = [\"w_f16\", \"subgroups\"]", "a variant of format w_f16 without");
     refused(GOOD, "[k]\na = [\"packed_dot\"]", "a variant of it without");
     let table: toml::Table = "k = { a = [\"packed_dot\"] }".parse().unwrap();
-    assert!(reflect::kernel("probe_k", GOOD, &library(), table.get("k")).is_ok(), "a probe may need a capability");
+    let sources = [(String::new(), GOOD.to_owned())].into();
+    let probe = reflect::kernel("probe_k", &sources, &library(), table.get("k"));
+    assert!(probe.is_ok(), "a probe may need a capability");
     let other = GOOD
         .replace("x: array<f32>", "x: array<\n#ifdef w_u\nu32\n#else\nf32\n#endif\n>")
         .replace("x[id.x];", "f32(x[id.x]);");

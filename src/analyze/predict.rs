@@ -47,7 +47,9 @@ pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe) -> Result<Predicti
     let mut config = file.config().clone();
     config.tied &= !recipe.transform.fold_norms;
     // Modules go by the names of published checkpoints, in the same order.
-    let mut modules = recipe.modules(file.config())?.into_iter();
+    let modules = recipe.modules(file.config())?;
+    let groups = modules.iter().map(activation_groups).max().unwrap_or(0);
+    let mut modules = modules.into_iter();
     let (mut parameters, mut device_bytes) = (0, 0);
     for tensor in file.names().expected(&config, conv_bias(file.checkpoint())) {
         parameters += elements(&tensor);
@@ -70,7 +72,7 @@ pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe) -> Result<Predicti
         let mamba = config.blocks.iter().filter(|b| **b == Block::Mamba2).count();
         device_bytes += (mamba * config.conv_dim() * 4) as u64;
     }
-    let working = working_bytes(&config, recipe.transform.online, EngineOptions::default())?;
+    let working = working_bytes(&config, recipe.transform.online, EngineOptions::default(), groups)?;
     let total = bytes.iter().sum();
     Ok(Prediction {
         scheme: name.to_owned(),
@@ -111,4 +113,12 @@ fn vector_dtype(file: &ModelFile, recipe: &Recipe, tensor: &Expected) -> Result<
         return Ok(preferred); // ones
     }
     Ok(exact_dtype(preferred, &file.checkpoint().float_vec(&tensor.name, &tensor.shape)?))
+}
+
+/// Scales that a token's activations have before this module.
+fn activation_groups(module: &Module) -> usize {
+    match module.activations {
+        Activations::Int8(group) => group.count(module.cols),
+        Activations::Float => 0,
+    }
 }

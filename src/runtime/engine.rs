@@ -31,15 +31,21 @@ impl Default for EngineOptions {
     }
 }
 
-/// Bytes of state and activations that an engine allocates besides the weights.
+/// Bytes of state and activations that an engine allocates besides the weights; `groups`: most scales that a token's
+/// int8 activations have anywhere.
 ///
 /// # Errors
 /// As [`Engine::new`].
-pub fn working_bytes(config: &ModelConfig, rotation: OnlineRotation, options: EngineOptions) -> Result<u64> {
+pub fn working_bytes(
+    config: &ModelConfig,
+    rotation: OnlineRotation,
+    options: EngineOptions,
+    groups: usize,
+) -> Result<u64> {
     // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
     let device = Device::Cpu;
     let state = State::new(&device, config, options.context)?;
-    let scratch = Scratch::new(&device, config, rotation, options.pass_tokens.min(options.context))?;
+    let scratch = Scratch::new(&device, config, rotation, options.pass_tokens.min(options.context), groups)?;
     Ok((state.bytes() + scratch.bytes()) as u64)
 }
 
