@@ -92,7 +92,7 @@ impl Sequential {
             return block_on(self.forms.nearest(&self.device, name, head.clone()));
         }
         let means = self.walk.after_norm(norm, module.activations)?;
-        let prepared = Prepared::new(name, &means.own, means.cross.as_deref(), &self.options)?;
+        let prepared = Prepared::on(&self.device, name, &means.own, means.cross.as_deref(), &self.options)?;
         self.one(&module, head, &prepared)
     }
 
@@ -104,7 +104,7 @@ impl Sequential {
     /// Quantizes the parts of a block that share an input.
     fn fill(&self, index: usize, layer: &mut Layer, parts: &[&str], means: &Means) -> Result<()> {
         let site = format!("input of {} in layer {index}", parts.join(", "));
-        let prepared = Prepared::new(&site, &means.own, means.cross.as_deref(), &self.options)?;
+        let prepared = Prepared::on(&self.device, &site, &means.own, means.cross.as_deref(), &self.options)?;
         for (part, linear) in layer.linears_mut() {
             if parts.contains(&part) {
                 *linear = self.one(self.forms.part(index, part)?, linear, &prepared)?;
@@ -122,7 +122,7 @@ impl Sequential {
         };
         let weight = weight.to_f32()?;
         let quantized = gptq(&weight, prepared, format, module.activations, &self.options)?;
-        let loss = prepared.relative_loss(&weight, &quantized.dequantize()?);
+        let loss = prepared.relative_loss(&weight, &quantized.dequantize()?)?;
         log::debug!("{}: {} bits, {loss:.3e} of the output's energy lost", module.name, format.bits);
         Ok(Linear::Quantized(quantized))
     }
