@@ -238,12 +238,7 @@ impl Setup {
     ///
     /// # Errors
     /// As [`Setup::input`].
-    pub fn state_codes(
-        &mut self,
-        name: &'static str,
-        shape: impl Into<Shape>,
-        bits: usize,
-    ) -> Result<DeviceTensor> {
+    pub fn state_codes(&mut self, name: &'static str, shape: impl Into<Shape>, bits: usize) -> Result<DeviceTensor> {
         let shape = shape.into();
         let top = (1i32 << (bits - 1)) - 1;
         let codes: Vec<i8> = (0..shape.elements()).map(|_| self.rng.random_range(-top..=top) as i8).collect();

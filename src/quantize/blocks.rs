@@ -42,8 +42,7 @@ impl Factor {
         let Some(m) = factor_f64(h, n) else { return Ok(None) };
         let mut diagonal = Small::new(n);
         for (first, width) in blocks(n) {
-            let block: Vec<f64> =
-                (0..width * width).map(|e| m[(first + e / width) * n + first + e % width]).collect();
+            let block: Vec<f64> = (0..width * width).map(|e| m[(first + e / width) * n + first + e % width]).collect();
             diagonal.add(&block, width);
         }
         let m: Vec<f32> = m.iter().map(|v| *v as f32).collect();
@@ -66,7 +65,8 @@ impl Factor {
             let mut plan = Plan::new(device);
             let lower: Vec<f32> = block.iter().map(|v| *v as f32).collect();
             let one: Vec<f32> = (0..width * width).map(|e| if e % (width + 1) == 0 { 1.0 } else { 0.0 }).collect();
-            let [lower, one, inverse] = [lower, one, diagonal.last(width)].map(|v| device.upload_f32([width, width], &v));
+            let [lower, one, inverse] =
+                [lower, one, diagonal.last(width)].map(|v| device.upload_f32([width, width], &v));
             let make = Update { rows: width, cols: width, depth: width, fresh: true, ..Update::default() };
             rank_update(&mut plan, at(&one?, 0), at(&lower?, 0), Part::new(&panel, 0, first), &make)?;
             if first > 0 {

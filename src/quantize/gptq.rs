@@ -34,7 +34,7 @@ pub fn gptq(
 }
 
 /// As [`gptq`], in blocks of at most `block` steps, which changes nothing but the time.
-fn gptq_in(
+pub(super) fn gptq_in(
     weight: &[f32],
     prepared: &Prepared,
     format: &Format,
@@ -70,13 +70,7 @@ fn gptq_in(
 }
 
 /// The codes `[rows, n]` of `target` under these scales.
-fn choose(
-    target: &[f32],
-    scales: &[RowScales],
-    prepared: &Prepared,
-    format: &Format,
-    block: usize,
-) -> Result<Vec<i8>> {
+fn choose(target: &[f32], scales: &[RowScales], prepared: &Prepared, format: &Format, block: usize) -> Result<Vec<i8>> {
     let (n, rows, device) = (prepared.n, scales.len(), &prepared.device);
     let group = format.group.len(n).max(1);
     let mut columns = scale_lines(scales);
@@ -121,12 +115,7 @@ pub(super) fn scale_lines(scales: &[RowScales]) -> Vec<f32> {
 }
 
 /// Codes `[n, rows]`, whose line i is of column `order[i]`, as `[rows, n]`.
-pub(super) fn read_rows(
-    prepared: &Prepared,
-    codes: &DeviceTensor,
-    rows: usize,
-    order: &[usize],
-) -> Result<Vec<i8>> {
+pub(super) fn read_rows(prepared: &Prepared, codes: &DeviceTensor, rows: usize, order: &[usize]) -> Result<Vec<i8>> {
     let n = prepared.n;
     let lines = block_on(prepared.device.read_codes(codes))?;
     let mut out = vec![0; n * rows];

@@ -7,16 +7,20 @@ mod format;
 mod gptq;
 #[cfg(not(target_arch = "wasm32"))]
 mod linalg;
+mod loss;
 mod options;
 #[cfg(not(target_arch = "wasm32"))]
 mod prepared;
 #[cfg(not(target_arch = "wasm32"))]
 mod refine;
 mod rtn;
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;
 
 pub use format::{Format, ROW_SCALE, ScaleFormat};
 #[cfg(not(target_arch = "wasm32"))]
 pub use gptq::gptq;
+pub use loss::ModuleLoss;
 pub use options::GptqOptions;
 #[cfg(not(target_arch = "wasm32"))]
 pub use prepared::{Losses, Prepared};

@@ -96,7 +96,8 @@ impl Block {
         let after: Lanes = std::array::from_fn(|l| {
             let wish = before[l] + along[l] / bend[l];
             // Above 0, and no larger than an f16 may be: not so after a division by 0.
-            let value = if bend[l] > 0.0 && wish > 0.0 && wish < 65504.0 { stored(p, wish, self.units[l]) } else { 0.0 };
+            let value =
+                if bend[l] > 0.0 && wish > 0.0 && wish < 65504.0 { stored(p, wish, self.units[l]) } else { 0.0 };
             if value > 0.0 { value } else { before[l] }
         });
         let step: Lanes = std::array::from_fn(|l| after[l] - before[l]);

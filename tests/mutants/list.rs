@@ -68,7 +68,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("embed", "wrong_row", "min(ids[i / params.cols], params.vocab - 1u)", "min(ids[0], params.vocab - 1u)"),
     m("embed_w8", "swapped_scales", "scales[id]", "scales[row]"),
     m("fma_peak", "a_chain_lost", "a + b + c + d", "a + b + c"),
-    m("gptq_block", "error_fed_to_its_own_step", "if thread > i {", "if thread >= i {"),
+    m("gptq_block", "next_step_not_fed", "if thread > i {", "if thread > i + 1u {"),
     m("gptq_block", "errors_not_fed", "x1 += exactly(part * fed[even + 1u]);", ""),
     m("gptq_block", "factor_transposed", "step * params.n + params.first + i", "(params.first + i) * params.n + step"),
     m("gptq_block", "group_of_the_block", "let group = steps[2u * step];", "let group = steps[2u * params.first];"),
