@@ -119,8 +119,8 @@ pub(super) fn read_rows(prepared: &Prepared, codes: &DeviceTensor, rows: usize, 
     let n = prepared.n;
     let lines = block_on(prepared.device.read_codes(codes))?;
     let mut out = vec![0; n * rows];
-    for (line, column) in lines.chunks_exact(rows).zip(order) {
-        line.iter().enumerate().for_each(|(r, code)| out[r * n + column] = *code);
-    }
+    out.par_chunks_exact_mut(n).enumerate().for_each(|(r, row)| {
+        lines.iter().skip(r).step_by(rows).zip(order).for_each(|(code, column)| row[*column] = *code);
+    });
     Ok(out)
 }

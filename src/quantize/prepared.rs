@@ -1,6 +1,7 @@
 //! Second moments of a layer's inputs, made ready for GPTQ.
 
 use pollster::block_on;
+use rayon::prelude::*;
 
 use super::blocks::{Factor, product};
 use super::options::GptqOptions;
@@ -89,8 +90,8 @@ impl Prepared {
         }
         let mut damping = options.damping.max(1e-9);
         let damped = |i: usize, j: usize, damping: f64| at(i, j) + if i == j { damping * mean } else { 0.0 };
-        let upload = |entry: &dyn Fn(usize, usize) -> f64| {
-            let values: Vec<f32> = (0..n * n).map(|e| entry(e / n, e % n) as f32).collect();
+        let upload = |entry: &(dyn Fn(usize, usize) -> f64 + Sync)| {
+            let values: Vec<f32> = (0..n * n).into_par_iter().map(|e| entry(e / n, e % n) as f32).collect();
             device.upload_f32([n, n], &values)
         };
         let factor = loop {
@@ -182,8 +183,7 @@ impl Prepared {
 
     /// `[rows, n]` as `[n, rows]` in the order of steps.
     pub(super) fn in_steps(&self, x: &[f32]) -> Vec<f32> {
-        let n = self.n;
-        self.order.iter().flat_map(|column| x.iter().skip(*column).step_by(n)).copied().collect()
+        lines(x, self.n, |step| self.order[step])
     }
 
     /// A tensor of zeros over the steps or columns of `rows` rows.
@@ -193,6 +193,15 @@ impl Prepared {
 }
 
 /// `[rows, n]` as `[n, rows]`.
-pub(super) fn transposed<T: Copy>(x: &[T], n: usize) -> Vec<T> {
-    (0..n).flat_map(|column| x.iter().skip(column).step_by(n)).copied().collect()
+pub(super) fn transposed<T: Copy + Default + Send + Sync>(x: &[T], n: usize) -> Vec<T> {
+    lines(x, n, |column| column)
+}
+
+/// Of `x` `[rows, n]`, a line for each column `of(i)`.
+fn lines<T: Copy + Default + Send + Sync>(x: &[T], n: usize, of: impl Fn(usize) -> usize + Sync) -> Vec<T> {
+    let mut out = vec![T::default(); x.len()];
+    out.par_chunks_exact_mut((x.len() / n).max(1)).enumerate().for_each(|(i, line)| {
+        line.iter_mut().zip(x.iter().skip(of(i)).step_by(n)).for_each(|(o, x)| *o = *x);
+    });
+    out
 }
