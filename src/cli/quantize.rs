@@ -179,7 +179,7 @@ pub(super) fn quantize(
 ) -> Result<QuantizeReport> {
     let start = Instant::now();
     let bar = Bar::new(format!("quantizing {name}"), file.config().blocks.len());
-    let summary = recipe::quantize(file, recipe, device, calibration, out, &|done| bar.at(done))?;
+    let (summary, losses) = recipe::quantize(file, recipe, device, calibration, out, &|done| bar.at(done))?;
     let output = ModelInfo::from(&ModelFile::open(out)?);
     Ok(QuantizeReport {
         source: ModelInfo::from(file),
@@ -189,5 +189,6 @@ pub(super) fn quantize(
         device: DeviceInfo::from(device),
         seconds: start.elapsed().as_secs_f64(),
         ragged: summary.ragged,
+        losses,
     })
 }

@@ -130,8 +130,12 @@ impl Search {
 
     /// The recipe but for its rules.
     fn base(&self, file: &ModelFile) -> Result<Recipe> {
-        let calibration =
-            Calibration { sequences: self.sequences, length: self.sequence_length, seed: self.calibration_seed };
+        let calibration = Calibration {
+            sequences: self.sequences,
+            length: self.sequence_length,
+            seed: self.calibration_seed,
+            ..Calibration::default()
+        };
         Ok(Recipe {
             float: file.float_dtype(),
             calibration,

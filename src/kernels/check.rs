@@ -12,7 +12,7 @@ pub use outcome::Outcome;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording};
-use crate::pack::unpack_codes;
+use crate::pack::{pack_codes, unpack_codes};
 use crate::shaders;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -255,6 +255,26 @@ impl Setup {
         let tensor = self.device.alloc(DType::U32, shape)?;
         self.report = Some((tensor.clone(), describe));
         Ok(tensor)
+    }
+
+    /// As [`Setup::state`], of these values.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn state_of(&mut self, name: &'static str, shape: impl Into<Shape>, values: &[f32]) -> Result<DeviceTensor> {
+        self.guarded(name, DType::F32, shape.into(), false, Some(bytemuck::cast_slice(values)))
+    }
+
+    /// Seeded int8 codes within the range of `bits` that the kernel reads and writes: guarded and compared as
+    /// [`Setup::rounded_output`].
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn state_codes(&mut self, name: &'static str, shape: impl Into<Shape>, bits: usize) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let top = (1i32 << (bits - 1)) - 1;
+        let codes: Vec<i8> = (0..shape.elements()).map(|_| self.rng.random_range(-top..=top) as i8).collect();
+        self.guarded(name, DType::I8, shape, true, Some(&pack_codes(8, &codes, shape.cols())))
     }
 
     fn guarded(

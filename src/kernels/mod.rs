@@ -20,6 +20,8 @@ mod dequantize;
 mod embed;
 mod embed_w8;
 mod fma_peak;
+mod gptq_block;
+mod gptq_refine;
 mod gram;
 mod hadamard;
 mod hadamard_mix;
@@ -39,6 +41,7 @@ mod probe_float;
 mod probe_subgroup;
 mod quantize_tokens;
 mod quantize_weight;
+mod rank_update;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
@@ -65,6 +68,8 @@ pub use dequantize::dequantize;
 pub use embed::embed;
 pub use embed_w8::embed_w8;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
+pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
+pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::gram;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
@@ -84,6 +89,7 @@ pub use probe_float::{FloatOp, probe_float};
 pub use probe_subgroup::probe_subgroup;
 pub use quantize_tokens::quantize_tokens;
 pub use quantize_weight::quantize_weight;
+pub use rank_update::{Part, Update, rank_update};
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
@@ -115,6 +121,8 @@ pub const ENTRIES: &[check::Entry] = &[
     embed::ENTRY,
     embed_w8::ENTRY,
     fma_peak::ENTRY,
+    gptq_block::ENTRY,
+    gptq_refine::ENTRY,
     gram::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
@@ -132,6 +140,7 @@ pub const ENTRIES: &[check::Entry] = &[
     probe_subgroup::ENTRY,
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,
+    rank_update::ENTRY,
     relu_squared::ENTRY,
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,

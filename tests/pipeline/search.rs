@@ -20,7 +20,7 @@ struct Setting {
 impl Setting {
     fn new() -> Self {
         let file = ModelFile::open(&common::nano()).unwrap();
-        let settings = Calibration { sequences: 2, length: 64, seed: 1 };
+        let settings = Calibration { sequences: 2, length: 64, seed: 1, ..Calibration::default() };
         let texts = sample(&common::nano().join("val_ids_u16.npy"), None, None, &settings).unwrap();
         let base = Recipe {
             float: file.float_dtype(),
