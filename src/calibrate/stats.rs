@@ -267,6 +267,28 @@ impl Stats {
         Self { meta, sites: BTreeMap::new() }
     }
 
+    /// Of nothing yet, and of one text that has no name: for use at once, not for a file.
+    #[must_use]
+    pub fn of_one_text(covariance: bool) -> Self {
+        let part = StatsPart {
+            file: String::new(),
+            tokens_sha256: String::new(),
+            sequences: 0,
+            length: 0,
+            tokens: 0,
+            seed: 0,
+        };
+        Self::new(StatsMeta {
+            version: VERSION,
+            tool: String::new(),
+            model: String::new(),
+            model_sha256: String::new(),
+            device: String::new(),
+            covariance,
+            parts: vec![part],
+        })
+    }
+
     /// Tokens of all texts.
     #[must_use]
     pub fn tokens(&self) -> u64 {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::sequential::Sequential;
+use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe};
 use crate::calibrate::Windows;
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
-        let source = Transformed::new(source, recipe.transform)?;
+        let source = transformed(source, recipe.transform, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;
         let method = match (recipe.gptq, calibration) {
             (None, _) => Method::Nearest(forms),

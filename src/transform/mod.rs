@@ -109,13 +109,16 @@ impl Transform {
         Self { fold_norms: self.fold_norms, ..Self::NONE }
     }
 
+    /// Does it need products of channels?
+    #[must_use]
+    pub fn needs_covariance(&self) -> bool {
+        [self.values, self.keys, self.residual].into_iter().flatten().any(Rotation::needs_covariance)
+    }
+
     /// Does it need statistics of activations?
     #[must_use]
     pub fn needs_stats(&self) -> bool {
-        let rotations = [self.values, self.keys, self.residual];
-        !self.smooth.is_none()
-            || self.permute.is_some()
-            || rotations.into_iter().flatten().any(Rotation::needs_covariance)
+        !self.smooth.is_none() || self.permute.is_some() || self.needs_covariance()
     }
 
     /// Refuses what does not fit together or the model.

@@ -1,5 +1,7 @@
 //! A model under exact rewrites, one block at a time.
 
+use std::borrow::Cow;
+
 use super::inputs::{self, Inputs, sized};
 use super::klt::{diagonal_block, mean_covariance};
 use super::rotation::{Rotation, Rotor};
@@ -14,7 +16,7 @@ pub struct Transformed<'a> {
     source: &'a dyn ModelSource,
     config: ModelConfig,
     transform: Transform,
-    inputs: &'a Inputs,
+    inputs: Cow<'a, Inputs>,
     residual: Option<Rotor>,
 }
 
@@ -24,7 +26,7 @@ impl<'a> Transformed<'a> {
     /// # Errors
     /// As [`Transformed::with`].
     pub fn new(source: &'a dyn ModelSource, transform: Transform) -> Result<Self> {
-        Self::with(source, transform, &inputs::NONE)
+        Self::made(source, transform, Cow::Borrowed(&inputs::NONE))
     }
 
     /// Prepares the rewrites.
@@ -32,6 +34,18 @@ impl<'a> Transformed<'a> {
     /// # Errors
     /// [`Error::Argument`] when the rewrites do not fit together or the model, or when `inputs` lacks what they need.
     pub fn with(source: &'a dyn ModelSource, transform: Transform, inputs: &'a Inputs) -> Result<Self> {
+        Self::made(source, transform, Cow::Borrowed(inputs))
+    }
+
+    /// As [`Transformed::with`], keeping `inputs`.
+    ///
+    /// # Errors
+    /// As [`Transformed::with`].
+    pub fn owning(source: &'a dyn ModelSource, transform: Transform, inputs: Inputs) -> Result<Self> {
+        Self::made(source, transform, Cow::Owned(inputs))
+    }
+
+    fn made(source: &'a dyn ModelSource, transform: Transform, inputs: Cow<'a, Inputs>) -> Result<Self> {
         if source.rotation() != OnlineRotation::default() {
             return Err(Error::argument(
                 "transform",
@@ -43,7 +57,7 @@ impl<'a> Transformed<'a> {
         // The folded final norm belongs to the head alone.
         config.tied &= !transform.fold_norms;
         let n = config.hidden_size;
-        let covariance = || residual_covariance(&config, inputs);
+        let covariance = || residual_covariance(&config, &inputs);
         let given = || inputs.matrix("residual", n, n);
         let residual = transform.residual.map(|kind| Rotor::new(kind, n, covariance, given)).transpose()?;
         Ok(Self { source, config, transform, inputs, residual })
@@ -95,7 +109,7 @@ impl<'a> Transformed<'a> {
             let rotations = self.head_rotations(index, "keys", kind, |head| self.key_covariance(index, a, head))?;
             heads::keys(a, config, &rotations)?;
         }
-        let smoothed = smooth::apply(&mut layer, config, t.smooth, index, self.inputs)?;
+        let smoothed = smooth::apply(&mut layer, config, t.smooth, index, &self.inputs)?;
         self.permute(index, &mut layer, smoothed.as_deref())?;
         if let (Mixer::Attention(a), Some(kind)) = (&mut layer.mixer, t.values) {
             let covariance = |head| self.value_covariance(index, smoothed.as_deref(), head);
