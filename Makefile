@@ -13,7 +13,9 @@ demo: driver
 	cargo run --release --locked -- demo
 
 # Optimised, with debug assertions (the dev profile). A missing GPU driver fails the tests; nothing is skipped.
+# spirv-val checks SPIR-V where pip can install it; without it a test says so.
 test: driver
+	-@sh scripts/spirv-val.sh
 	cargo test --locked --no-fail-fast
 
 lint:

@@ -3,6 +3,21 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+/// The files of one kernel: `k.wgsl` under the empty name, and `k.form.wgsl` under `form` for the variants whose names
+/// start with it.
+pub(crate) type Sources = BTreeMap<String, String>;
+
+/// The kernels of a directory, by name.
+pub(crate) fn sources(dir: &Path) -> Result<BTreeMap<String, Sources>, String> {
+    let mut kernels: BTreeMap<String, Sources> = BTreeMap::new();
+    for path in crate::wgsl_files(dir)? {
+        let stem = path.file_stem().and_then(|s| s.to_str()).ok_or("shader name is not UTF-8")?;
+        let (name, form) = stem.split_once('.').unwrap_or((stem, ""));
+        kernels.entry(name.to_owned()).or_default().insert(form.to_owned(), crate::read(&path)?);
+    }
+    Ok(kernels)
+}
+
 /// The files of `shaders/shared`: functions and constants, never bindings.
 pub(crate) struct Library(BTreeMap<String, String>);
 

@@ -3,11 +3,13 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
 
-use crate::preprocess::{Library, preprocess};
+use crate::preprocess::{Library, Sources, preprocess};
 
 /// Baseline WebGPU: what every kernel must fit at its override defaults.
 const MAX_STORAGE_BUFFERS: usize = 8;
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
+/// What `Caps::coop_matrix` asks of an adapter besides the matrices; every driver has as much.
+const MAX_COOP_WORKGROUP_BYTES: u32 = 32 * 1024;
 const MAX_INVOCATIONS: u32 = 256;
 
 pub(crate) struct Kernel {
@@ -52,15 +54,20 @@ struct Interface {
 
 pub(crate) fn kernel(
     name: &str,
-    source: &str,
+    sources: &Sources,
     library: &Library,
     table: Option<&toml::Value>,
 ) -> Result<Kernel, String> {
     let mut kernel: Option<Kernel> = None;
+    let plain = sources.get("").ok_or_else(|| format!("shaders: there is no {name}.wgsl"))?;
+    let mut unused: Vec<&String> = sources.keys().filter(|form| !form.is_empty()).collect();
     for (variant_name, words) in variant_words(name, table)? {
-        let text = preprocess(name, source, library, &words)?;
-        let at = format!("shaders/{name}.wgsl, variant {variant_name}");
-        let interface = reflect(&text).map_err(|e| format!("{at}: {e}"))?;
+        let form = sources.iter().rfind(|(form, _)| !form.is_empty() && variant_name.starts_with(form.as_str()));
+        let (file, source) = form.map_or((name.to_owned(), plain), |(form, text)| (format!("{name}.{form}"), text));
+        unused.retain(|u| form.is_none_or(|(form, _)| *u != form));
+        let text = preprocess(&file, source, library, &words)?;
+        let at = format!("shaders/{file}.wgsl, variant {variant_name}");
+        let interface = reflect(&text, &words).map_err(|e| format!("{at}: {e}"))?;
         let (needs, formats): (Vec<_>, Vec<_>) =
             words.into_iter().partition(|w| crate::CAPABILITIES.contains(&w.as_str()));
         if formats.len() > 1 {
@@ -77,7 +84,7 @@ pub(crate) fn kernel(
             None => {
                 kernel = Some(Kernel {
                     name: name.to_owned(),
-                    doc: head_comment(source),
+                    doc: head_comment(plain),
                     params: interface.params,
                     bindings: interface.bindings,
                     overrides: interface.overrides,
@@ -102,9 +109,14 @@ pub(crate) fn kernel(
         }
     }
     let kernel = kernel.ok_or_else(|| format!("shaders/variants.toml: [{name}] lists no variant"))?;
-    // The host relies on it: whatever an adapter lacks, each format runs.
+    if let Some(form) = unused.first() {
+        return Err(format!("shaders/{name}.{form}.wgsl: no variant of [{name}] has a name that starts with {form}"));
+    }
+    // The host relies on it: whatever an adapter lacks, each format runs. A probe of a capability is skipped without it.
     for v in &kernel.variants {
-        if !kernel.variants.iter().any(|other| other.format == v.format && other.needs.is_empty()) {
+        if !name.starts_with("probe_")
+            && !kernel.variants.iter().any(|other| other.format == v.format && other.needs.is_empty())
+        {
             let format = v.format.as_deref().map_or("it".to_owned(), |f| format!("format {f}"));
             return Err(format!("shaders/variants.toml: [{name}] needs a variant of {format} without capabilities"));
         }
@@ -127,7 +139,12 @@ fn variant_words(name: &str, table: Option<&toml::Value>) -> Result<Vec<(String,
         .collect()
 }
 
-fn reflect(text: &str) -> Result<Interface, String> {
+fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
+    let has = |word: &str| words.iter().any(|w| w == word);
+    // As the device adds them (src/gpu/pipeline.rs), on one line so that messages count lines as the files do.
+    let enables = [("f16", "enable f16; "), ("coop_matrix", "enable wgpu_cooperative_matrix; ")];
+    let enables: String = enables.iter().filter(|(word, _)| has(word)).map(|(_, line)| *line).collect();
+    let text = &(enables + text);
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
@@ -180,8 +197,10 @@ fn reflect(text: &str) -> Result<Interface, String> {
             return Err(format!("`{name}` is not used"));
         }
     }
-    if workgroup_bytes > MAX_WORKGROUP_BYTES {
-        return Err(format!("{workgroup_bytes} bytes of workgroup memory, {MAX_WORKGROUP_BYTES} are portable"));
+    let coop = has("coop_matrix") || has("coop_emulated");
+    let most = if coop { MAX_COOP_WORKGROUP_BYTES } else { MAX_WORKGROUP_BYTES };
+    if workgroup_bytes > most {
+        return Err(format!("{workgroup_bytes} bytes of workgroup memory, {most} are portable"));
     }
     if numbered.len() > MAX_STORAGE_BUFFERS {
         return Err(format!("{} storage buffers, {MAX_STORAGE_BUFFERS} are portable", numbered.len()));

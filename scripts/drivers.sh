@@ -1,22 +1,26 @@
 #!/bin/sh
-# Checks every kernel on drivers other than this machine's own, and keeps what `wgquant doctor --json` said.
+# Runs every kernel's cases in every variant on drivers other than this machine's own, and keeps the result files.
 #
 #   scripts/drivers.sh install               # Debian 12: unpacks the drivers below into target/drivers; needs no root
-#   scripts/drivers.sh all                   # doctor on each of them, then docs/portability.md's table again
+#   scripts/drivers.sh all                   # `wgquant test-ops test` on each, then docs/portability.md's tables again
 #   scripts/drivers.sh swiftshader gpu:h100  # on these; gpu:NAME is the best GPU here, called NAME in the results
 #   eval "$(scripts/drivers.sh env swiftshader)"; cargo test --test kernels      # the tests on one of them
 #
-# A result is results/doctor/DRIVER.json. WGQUANT_CAPS=baseline checks the plainest variants: DRIVER-baseline.json.
+# A result is results/test-ops/DRIVER.json; what is known to fail is in results/test-ops/expected.csv, with reasons.
+# A driver that does not run here is named at the end and keeps its old result. Exit code 1 when anything is amiss.
+# WGQUANT names the program, JOBS the processes at a time (2), WGQUANT_CAPS a mask: DRIVER-MASK.json.
 #
 #   lavapipe      Mesa's Vulkan for CPUs, as installed (make driver)
 #   lavapipe-new  the same from bookworm-backports
+#   baseline      lavapipe with --caps baseline: plain WebGPU's variants (lavapipe-baseline.json)
 #   swiftshader   Chromium's Vulkan for CPUs: no f16, subgroups of 4, 256 invocations a workgroup
+#   chromium      headless Chromium on SwiftShader, by scripts/browser-test.sh (chromium-swiftshader.json)
 #   gl            Mesa's OpenGL for CPUs through EGL, as installed: no f16, no subgroups
 #   gl-new        the same from bookworm-backports
 set -eu
 cd "$(dirname "$0")/.."
 
-all="lavapipe lavapipe-new swiftshader gl gl-new"
+all="lavapipe lavapipe-new baseline swiftshader chromium gl gl-new"
 place="$PWD/target/drivers"
 libs="$place/usr/lib/x86_64-linux-gnu"
 
@@ -95,21 +99,42 @@ vulkan() {
 }
 
 # OpenGL takes any GPU there is; the software one is wanted.
-doctor() {
-    lines=$(environment "$1")
-    name=${1#gpu:}${WGQUANT_CAPS:+-$WGQUANT_CAPS}
-    case $1 in gl*) device=llvmpipe ;; *) device=gpu ;; esac
-    mkdir -p results/doctor
+check() {
+    [ "$1" != chromium ] || { chromium; return; }
+    driver=$1 caps=${WGQUANT_CAPS:-}
+    [ "$1" != baseline ] || { driver=lavapipe; caps=baseline; }
+    name=${driver#gpu:}${caps:+-$caps}
+    case $driver in gl*) device=llvmpipe ;; *) device=gpu ;; esac
     echo "$name" >&2
+    lines=$(environment "$driver") || { absent="$absent $name"; return; }
     status=0
+    # The mask is in --caps.
     (
         eval "$lines"
-        WGQUANT_DEVICE=$device "$program" doctor --json
-    ) >"target/doctor.json" || status=$?
-    # 1 is a case that failed, which is a result; anything else is none.
-    [ "$status" -le 1 ] || die "$1 did not run"
-    mv target/doctor.json "results/doctor/$name.json"
+        unset WGQUANT_CAPS
+        "$program" test-ops test --device $device ${caps:+--caps "$caps"} --jobs "${JOBS:-2}" --timeout 300 \
+            --baseline results/test-ops/expected.csv --output-file "$log/$name.json"
+    ) >"$log/$name.txt" || status=$?
+    # 1 is a case that did not end as expected, which is a result; anything else is none.
+    [ "$status" -le 1 ] || { absent="$absent $name"; return; }
+    tail -n 1 "$log/$name.txt" >&2
+    mv "$log/$name.json" "results/test-ops/$name.json"
     [ "$status" -eq 0 ] || failed="$failed $name"
+}
+
+chromium() {
+    name=chromium-swiftshader
+    echo "$name" >&2
+    rm -f target/browser/result.json
+    CHROMIUM_FLAGS=--use-webgpu-adapter=swiftshader sh scripts/browser-test.sh >"$log/$name.txt" 2>&1 || failed="$failed $name"
+    # Without a page, a toolchain or a Chromium there is no result; a page that failed posts a line of its own.
+    if ! grep -q '"kernel":' target/browser/result.json 2>/dev/null; then
+        failed=${failed% "$name"}
+        absent="$absent $name"
+        return
+    fi
+    tail -n 2 "$log/$name.txt" >&2
+    cp target/browser/result.json "results/test-ops/$name.json"
 }
 
 case ${1:-} in
@@ -117,12 +142,16 @@ case ${1:-} in
 install) install ;;
 env) environment "${2:?which driver?}" ;;
 *)
+    log=$PWD/target/test-ops
+    mkdir -p "$log" results/test-ops
     program=${WGQUANT:-target/release/wgquant}
     [ -n "${WGQUANT:-}" ] || cargo build --release --locked
     [ "$1" != all ] || set -- $all
-    failed=""
-    for driver in "$@"; do doctor "$driver"; done
+    failed="" absent=""
+    for which in "$@"; do check "$which"; done
     python3 scripts/portability.py
-    [ -z "$failed" ] || die "cases failed on:$failed"
+    [ -z "$absent" ] || echo "drivers.sh: did not run here, see target/test-ops/*.txt:$absent" >&2
+    [ -z "$failed" ] || echo "drivers.sh: not as expected, see target/test-ops/*.txt:$failed" >&2
+    [ -z "$absent$failed" ]
     ;;
 esac

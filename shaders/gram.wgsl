@@ -1,6 +1,7 @@
 // sums += transpose(a) * b over the tokens of this launch: second moments of activations, for GPTQ (Frantar et al.
 // 2022, arXiv:2210.17323). Totals are compensated (Knuth's TwoSum), as a calibration adds up thousands of launches.
 // One workgroup: 64 rows by 64 columns. A thread: rows and columns 8 apart, 8 of each.
+#import compensated
 #import index
 
 struct Params {
@@ -18,12 +19,6 @@ const TILE = 64u;
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>; // [2 * n, m]: totals, then what they lost
 @group(0) @binding(3) var<uniform> params: Params;
 
-// WGSL lets compilers fuse and reorder float operations (15.7.4.4), which would cancel the compensation. They
-// cannot see through this.
-fn exactly(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ params.zero);
-}
-
 fn outer(x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(x.x * y, x.y * y, x.z * y, x.w * y);
 }
@@ -36,12 +31,9 @@ fn add(row: u32, column: u32, sum: mat4x4<f32>) {
             let c = column + SIDE * j;
             if r < params.n && c < params.m {
                 let at = r * params.m + c;
-                let old = sums[at];
-                let total = exactly(old + sum[i][j]);
-                let added = exactly(total - old);
-                let kept = exactly(old - exactly(total - added));
-                sums[at] = total;
-                sums[at + params.n * params.m] += exactly(kept + exactly(sum[i][j] - added));
+                let added = two_sum(sums[at], sum[i][j], params.zero);
+                sums[at] = added.x;
+                sums[at + params.n * params.m] += added.y;
             }
         }
     }

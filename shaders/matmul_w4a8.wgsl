@@ -3,6 +3,7 @@
 // shifted right by 4, exactly, at the end of a span. Any m, n, k; groups are whole weight words, or the whole row.
 #import tile
 #import int_block
+#import int_scales
 #import pack
 
 struct Params {
@@ -45,17 +46,6 @@ fn high(words: vec4<u32>) -> vec4<u32> {
 fn sixteenth(sums: Sums) -> Sums {
     let four = vec4(4u);
     return Sums(sums[0] >> four, sums[1] >> four, sums[2] >> four, sums[3] >> four);
-}
-
-// Scales of the groups that column `first` of the operands is in.
-fn column_scales(col: u32, first: u32) -> vec4<f32> {
-    let i = columns(col) * ((params.k + params.group - 1u) / params.group) + first / params.group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
-}
-
-fn row_scales(row: u32, first: u32) -> vec4<f32> {
-    let i = rows(row) * ((params.k + params.x_group - 1u) / params.x_group) + first / params.x_group;
-    return vec4(scales[i.x], scales[i.y], scales[i.z], scales[i.w]);
 }
 
 @compute @workgroup_size(SIDE, SIDE)

@@ -4,6 +4,7 @@
 // are whole words, or one group is the whole row.
 #import tile
 #import int_block
+#import int_scales
 
 struct Params {
     m: u32, // rows of codes
@@ -29,17 +30,6 @@ fn code_words(row: u32, at: u32) -> vec4<u32> {
 fn weight_words(col: u32, at: u32) -> vec4<u32> {
     let i = columns(col) * ((params.k + 3u) / 4u) + at;
     return vec4(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
-}
-
-// Scales of the groups that column `first` of the operands is in.
-fn column_scales(col: u32, first: u32) -> vec4<f32> {
-    let i = columns(col) * ((params.k + params.group - 1u) / params.group) + first / params.group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
-}
-
-fn row_scales(row: u32, first: u32) -> vec4<f32> {
-    let i = rows(row) * ((params.k + params.x_group - 1u) / params.x_group) + first / params.x_group;
-    return vec4(scales[i.x], scales[i.y], scales[i.z], scales[i.w]);
 }
 
 @compute @workgroup_size(SIDE, SIDE)

@@ -67,6 +67,16 @@ pub enum Error {
         /// Offered value.
         have: u64,
     },
+    /// No variant of a kernel runs with the capabilities the adapter has, or `--caps` leaves it.
+    #[error("adapter `{adapter}` lacks {needs}, which every variant of `{kernel}` needs")]
+    Lacks {
+        /// Adapter name.
+        adapter: String,
+        /// Words of `variants.toml`.
+        needs: String,
+        /// Kernel.
+        kernel: &'static str,
+    },
     /// A tensor that the configuration calls for is not in the checkpoint.
     #[error("{}: tensor `{name}` is missing", file.display())]
     MissingTensor {
@@ -90,6 +100,16 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it, with both values, and what to do.
         reason: String,
+    },
+    /// Statistics that cannot be added up or gone on with.
+    #[error("{what}: these statistics have {here}, the others {there}")]
+    StatsMismatch {
+        /// What differs, or must not be the same.
+        what: &'static str,
+        /// Its value in the first.
+        here: String,
+        /// Its value in the second.
+        there: String,
     },
     /// An input/output error.
     #[error("{}: {error}", path.display())]

@@ -6,6 +6,8 @@ mod preset;
 mod rules;
 #[cfg(not(target_arch = "wasm32"))]
 mod sequential;
+#[cfg(not(target_arch = "wasm32"))]
+mod statistics;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +21,12 @@ use crate::transform::{Transform, Transformed};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{Quantized, quantize};
-pub use preset::Bits;
+pub use preset::{Bits, Preset};
 pub use rules::{Module, Rule, resolve};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use sequential::EMBEDDING_STEPS;
+#[cfg(not(target_arch = "wasm32"))]
+pub use statistics::transformed;
 
 /// Name of the recipe in the output directory.
 pub const RECIPE_FILE: &str = "wgquant_recipe.toml";

@@ -37,4 +37,12 @@ pub struct Variant {
     pub source: &'static str,
 }
 
+impl Variant {
+    /// Is it a form that no adapter is given, for tests?
+    #[must_use]
+    pub fn emulated(&self) -> bool {
+        self.needs.contains(&"coop_emulated")
+    }
+}
+
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));

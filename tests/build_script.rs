@@ -11,11 +11,11 @@ mod preprocess;
 mod reflect;
 
 // What build.rs gives its modules.
-const CAPABILITIES: [&str; 4] = ["f16", "subgroups", "packed_dot", "coop_matrix"];
+const CAPABILITIES: [&str; 5] = ["f16", "subgroups", "packed_dot", "coop_matrix", "coop_emulated"];
 
 fn wgsl_files(dir: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(dir).map_err(|e| e.to_string())?.map(|e| e.unwrap().path()).collect();
+    let entries = std::fs::read_dir(dir).map_err(|e| e.to_string())?.map(|e| e.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == "wgsl")).collect();
     files.sort();
     Ok(files)
 }
@@ -46,8 +46,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 ";
 
 fn reflect(source: &str, variants: &str) -> Result<reflect::Kernel, String> {
+    reflect_forms(&[("", source)], variants)
+}
+
+fn reflect_forms(sources: &[(&str, &str)], variants: &str) -> Result<reflect::Kernel, String> {
     let table: toml::Table = variants.parse().unwrap();
-    reflect::kernel("k", source, &library(), table.get("k"))
+    let sources = sources.iter().map(|(form, text)| ((*form).to_owned(), (*text).to_owned())).collect();
+    reflect::kernel("k", &sources, &library(), table.get("k"))
 }
 
 #[track_caller]
@@ -117,10 +122,41 @@ fn variants_select_branches_and_keep_the_interface() {
     refused(&source, "[k]\na = [\"w_f32\", \"w_f16\"]", "more than one format");
     refused(&source, "[k]\na = [\"w_f32\"]\nb = [\"w_f16\", \"subgroups\"]", "a variant of format w_f16 without");
     refused(GOOD, "[k]\na = [\"packed_dot\"]", "a variant of it without");
+    let table: toml::Table = "k = { a = [\"packed_dot\"] }".parse().unwrap();
+    let sources = [(String::new(), GOOD.to_owned())].into();
+    let probe = reflect::kernel("probe_k", &sources, &library(), table.get("k"));
+    assert!(probe.is_ok(), "a probe may need a capability");
     let other = GOOD
         .replace("x: array<f32>", "x: array<\n#ifdef w_u\nu32\n#else\nf32\n#endif\n>")
         .replace("x[id.x];", "f32(x[id.x]);");
     refused(&other, "[k]\na = []\nb = [\"w_u\"]", "interface differs");
+}
+
+#[test]
+fn forms_of_a_kernel_are_files_of_their_own() {
+    let coop = GOOD.replace("x[id.x];", "f32(f16(x[id.x]));");
+    let forms = [("", GOOD), ("coop", coop.as_str())];
+    let k = reflect_forms(&forms, "[k]\na = []\ncoop = [\"f16\"]\ncoop_b = [\"f16\", \"coop_emulated\"]").unwrap();
+    assert!(!k.variants[0].source.contains("f16("));
+    assert!(k.variants[1..].iter().all(|v| v.source.contains("f16(")));
+    let error = |forms, variants| reflect_forms(forms, variants).err().unwrap();
+    assert!(error(&forms, "[k]\na = []").contains("shaders/k.coop.wgsl"));
+    assert!(error(&forms[1..], "").contains("no k.wgsl"));
+    let bad = coop.replace("f32(f16", "f32(f17");
+    assert!(error(&[("", GOOD), ("coop", &bad)], "[k]\na = []\ncoop = [\"f16\"]").contains("shaders/k.coop.wgsl"));
+}
+
+/// Matrices come with 32 KiB of workgroup memory.
+#[test]
+fn cooperative_matrices_may_take_more_workgroup_memory() {
+    let greedy = |words: usize| {
+        let memory = format!("var<workgroup> s: array<f32, {words}>;\n@group(0) @binding(0)");
+        GOOD.replace("@group(0) @binding(0)", &memory).replace("= x[id.x]", "= x[id.x] + s[id.x]")
+    };
+    let variants = "[k]\na = []\ncoop = [\"coop_matrix\"]";
+    reflect_forms(&[("", GOOD), ("coop", &greedy(8192))], variants).unwrap();
+    let error = reflect_forms(&[("", GOOD), ("coop", &greedy(8193))], variants).err().unwrap();
+    assert!(error.contains("32772 bytes of workgroup memory, 32768"), "{error}");
 }
 
 #[test]
@@ -147,11 +183,9 @@ fn preprocessor_names_file_and_line() {
 fn every_shader_of_the_crate_reflects() {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let variants: toml::Table = read(&dir.join("variants.toml")).unwrap().parse().unwrap();
-    let mut count = 0;
-    for path in wgsl_files(dir).unwrap().iter().filter(|p| p.extension().is_some_and(|e| e == "wgsl")) {
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        reflect::kernel(name, &read(path).unwrap(), &library(), variants.get(name)).unwrap();
-        count += 1;
+    let kernels = preprocess::sources(dir).unwrap();
+    for (name, sources) in &kernels {
+        reflect::kernel(name, sources, &library(), variants.get(name)).unwrap();
     }
-    assert_eq!(count, wgquant::shaders::KERNELS.len());
+    assert_eq!(kernels.len(), wgquant::shaders::KERNELS.len());
 }

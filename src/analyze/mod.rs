@@ -1,16 +1,24 @@
-//! What a model consists of, and how large it will be under each scheme, from its headers alone: no weights are
-//! read, no GPU is used.
+//! What a model consists of, how large it will be under each scheme, and where its outliers are. No GPU is used.
 
+mod dynamics;
 mod parts;
 mod predict;
+mod tensors;
+mod weights;
 
 use serde::Serialize;
 
+pub use dynamics::Dynamics;
+pub(crate) use dynamics::range;
 pub use parts::Part;
 pub use predict::{PartBytes, Prediction, predict};
 
+pub use tensors::{InputStats, Sensitivity, TensorRow};
+pub use weights::WeightStats;
+
 use parts::{PARTS, parts};
 
+use crate::calibrate::{Stats, StatsMeta};
 use crate::error::Result;
 use crate::model::{Block, ModelFile, ModelSource, ModelType};
 use crate::recipe::Recipe;
@@ -63,6 +71,55 @@ pub struct Analysis {
     pub parts: Vec<Part>,
     /// Sizes to come; none for a quantized model.
     pub predictions: Vec<Prediction>,
+    /// Weight by weight; none when only sizes were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+}
+
+/// What reading the weights shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Details {
+    /// Every weight.
+    pub tensors: Vec<TensorRow>,
+    /// Every Mamba-2 block's memory.
+    pub dynamics: Vec<Dynamics>,
+    /// What the statistics of activations are of.
+    pub stats: Option<StatsMeta>,
+}
+
+impl Analysis {
+    /// Reads every weight, one layer in memory at a time, and adds what is known of activations and of sensitivity.
+    ///
+    /// # Errors
+    /// As reading the model; [`crate::Error::StatsMismatch`] for statistics of another model's sites,
+    /// [`crate::Error::Argument`] for a sensitivity of modules that there are not.
+    pub fn detail(
+        &mut self,
+        file: &ModelFile,
+        recipes: &[(String, Recipe)],
+        stats: Option<&Stats>,
+        sensitivity: &Sensitivity,
+    ) -> Result<()> {
+        if let Some(stats) = stats {
+            let head = stats.input(crate::model::Names::default().head()).map_or(0, |s| s.channels());
+            if head != self.hidden_size {
+                let (here, there) = (format!("{head} ({})", stats.meta.model), self.hidden_size.to_string());
+                return Err(crate::Error::StatsMismatch { what: "width of the head's input", here, there });
+            }
+            let same = StatsMeta::sha256_of(file.checkpoint())? == stats.meta.model_sha256;
+            if !same {
+                let (of, here) = (&stats.meta.model, &self.model.model);
+                log::warn!("the statistics are of another model ({of}) than {here}");
+            }
+        }
+        let recipes = if file.is_quantized() { &[] } else { recipes };
+        self.details = Some(Details {
+            tensors: tensors::Context::new(file, recipes, stats, sensitivity)?.rows()?,
+            dynamics: dynamics::dynamics(file, stats)?,
+            stats: stats.map(|s| s.meta.clone()),
+        });
+        Ok(())
+    }
 }
 
 /// Takes stock of a model, and predicts its size under each recipe.
@@ -87,6 +144,7 @@ pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)]) -> Result<Analysi
         quantized: file.is_quantized(),
         parts: parts(file),
         predictions,
+        details: None,
     };
     let there = |name: &str, a: &Analysis| {
         a.parts.iter().any(|p| p.name == name && p.bytes > 0)

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
+use super::documents::documents;
 use crate::error::{Error, Result};
 
 /// Token windows: each starts from a fresh state, and every token after the first is a target.
@@ -15,8 +13,8 @@ use crate::error::{Error, Result};
 pub struct Windows(pub Vec<Vec<u32>>);
 
 impl Windows {
-    /// Reads `.npy` (`[windows, length]` of u16 or u32), or tokenizes `.jsonl` (field `text`) or plain text and
-    /// cuts it into windows of `length` targets. At most `limit` windows.
+    /// Reads `.npy` (`[windows, length]` of u16 or u32), or tokenizes text (`.jsonl`, `.parquet` or plain) and cuts
+    /// it into windows of `length` targets. At most `limit` windows.
     ///
     /// # Errors
     /// [`Error::BadCheckpoint`] naming the file and what is wrong with it.
@@ -31,10 +29,8 @@ impl Windows {
         let mut windows = match extension {
             "npy" => parse_npy(path, &std::fs::read(path).map_err(|e| Error::io(path, e))?)?,
             _ => {
-                let tokenizer = tokenizer.ok_or_else(|| {
-                    Error::bad(path, "is text, and the model has no tokenizer.json; pass an .npy of token ids")
-                })?;
-                cut(&tokenize(path, extension == "jsonl", tokenizer, bos)?, length)
+                let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(path))?;
+                cut(&tokenize(path, tokenizer, bos)?, length)
             }
         };
         windows.truncate(limit.unwrap_or(usize::MAX));
@@ -82,39 +78,20 @@ pub struct Calibration {
     pub length: usize,
     /// Seed of the draw.
     pub seed: u64,
+    /// Documents of fewer tokens are left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub min_tokens: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { sequences: 128, length: 1024, seed: 0 }
+        Self { sequences: 128, length: 1024, seed: 0, min_tokens: 0 }
     }
-}
-
-/// Sequences of `settings.length` tokens drawn from a text (`.txt`, `.jsonl`, `.npy`), the same for the same seed.
-///
-/// # Errors
-/// [`Error::BadCheckpoint`] naming the file and what is wrong with it; [`Error::Argument`] when it holds no sequence
-/// of that length.
-pub fn sample(path: &Path, tokenizer: Option<&Tokenizer>, bos: Option<u32>, settings: &Calibration) -> Result<Windows> {
-    if settings.sequences == 0 || settings.length == 0 {
-        return Err(Error::argument("calibration", "sequences and length must be at least 1"));
-    }
-    // Windows hold one token more than they predict.
-    let Windows(mut all) = Windows::read(path, tokenizer, bos, settings.length - 1, None)?;
-    let longest = all.iter().map(Vec::len).max().unwrap_or(0);
-    all.retain(|w| w.len() >= settings.length);
-    all.iter_mut().for_each(|w| w.truncate(settings.length));
-    if all.is_empty() {
-        let what = format!("holds no sequence of {} tokens; its longest has {longest}", settings.length);
-        return Err(Error::argument(format!("{}", path.display()), what));
-    }
-    if all.len() < settings.sequences {
-        let (have, wanted) = (all.len(), settings.sequences);
-        log::warn!("{}: holds {have} sequences of {} tokens, {wanted} were asked for", path.display(), settings.length);
-    }
-    all.shuffle(&mut ChaCha8Rng::seed_from_u64(settings.seed));
-    all.truncate(settings.sequences);
-    Ok(Windows(all))
 }
 
 fn cut(tokens: &[u32], length: usize) -> Vec<Vec<u32>> {
@@ -122,32 +99,28 @@ fn cut(tokens: &[u32], length: usize) -> Vec<Vec<u32>> {
     tokens.chunks(length + 1).map(<[u32]>::to_vec).collect()
 }
 
-fn tokenize(path: &Path, json_lines: bool, tokenizer: &Tokenizer, bos: Option<u32>) -> Result<Vec<u32>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    let documents: Vec<String> = if json_lines {
-        text.lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim().is_empty())
-            .map(|(i, line)| {
-                let value: serde_json::Value =
-                    serde_json::from_str(line).map_err(|e| Error::bad(path, format!("line {}: {e}", i + 1)))?;
-                let text = value.get("text").and_then(|t| t.as_str());
-                text.map(str::to_owned).ok_or_else(|| Error::bad(path, format!("line {} has no string `text`", i + 1)))
-            })
-            .collect::<Result<_>>()?
-    } else {
-        vec![text]
-    };
+fn tokenize(path: &Path, tokenizer: &Tokenizer, bos: Option<u32>) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
-    for document in documents {
-        let encoded = tokenizer.encode(document, false).map_err(|e| Error::bad(path, format!("tokenizer: {e}")))?;
+    documents(path, &mut |text| {
         tokens.extend(bos);
-        tokens.extend_from_slice(encoded.get_ids());
-    }
+        tokens.extend(encode(path, tokenizer, text)?);
+        Ok(())
+    })?;
     Ok(tokens)
 }
 
-fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u32>>> {
+/// The token ids of a document, without special tokens.
+pub(super) fn encode(path: &Path, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let encoded = tokenizer.encode_fast(text, false).map_err(|e| Error::bad(path, format!("tokenizer: {e}")))?;
+    Ok(encoded.get_ids().to_vec())
+}
+
+/// What to say where text is given and there is no tokenizer.
+pub(super) fn no_tokenizer(path: &Path) -> Error {
+    Error::bad(path, "is text, and the model has no tokenizer.json; pass an .npy of token ids")
+}
+
+pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u32>>> {
     let bad = |e: &dyn std::fmt::Display| Error::bad(path, format!("not a [windows, length] array of u16 or u32: {e}"));
     let file = npyz::NpyFile::new(bytes).map_err(|e| bad(&e))?;
     let &[_, length] = file.shape() else { return Err(bad(&format!("its shape is {:?}", file.shape()))) };

@@ -10,16 +10,37 @@
 //! Streams live in a temporary file and pass through the device one sequence at a time, so memory does not grow with
 //! the number of sequences.
 
+//!
+//! A whole model as it is, quantized or not, is looked at by [`Calibrator`], which gathers [`Stats`] to be kept, merged
+//! and gone on with.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod calibrator;
 mod dataset;
+mod documents;
 #[cfg(not(target_arch = "wasm32"))]
 mod moments;
 #[cfg(not(target_arch = "wasm32"))]
+mod sequences;
+#[cfg(not(target_arch = "wasm32"))]
+mod sites;
+#[cfg(not(target_arch = "wasm32"))]
 mod spool;
+#[cfg(not(target_arch = "wasm32"))]
+mod stats;
+#[cfg(not(target_arch = "wasm32"))]
+mod stats_file;
 #[cfg(not(target_arch = "wasm32"))]
 mod walk;
 
-pub use dataset::{Calibration, Windows, sample};
+#[cfg(not(target_arch = "wasm32"))]
+pub use calibrator::Calibrator;
+pub use dataset::{Calibration, Windows};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use moments::Means;
+#[cfg(not(target_arch = "wasm32"))]
+pub use sequences::{Sequences, chain, sample};
+#[cfg(not(target_arch = "wasm32"))]
+pub use stats::{SiteStats, Stats, StatsMeta, StatsPart, kurtosis, max_over_median};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use walk::{Walk, parts};

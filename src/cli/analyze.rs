@@ -2,21 +2,37 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use wgquant::analyze::analyze;
+use wgquant::analyze::{Sensitivity, analyze};
+use wgquant::calibrate::Stats;
 use wgquant::model::ModelFile;
-use wgquant::recipe::Bits;
-use wgquant::report::terminal;
+use wgquant::recipe::{Bits, Recipe};
+use wgquant::report::{html, terminal};
 
 use super::recipe::{RecipeArgs, Rotate};
 use super::{Verdict, out};
 
-/// Show what a model consists of and how large it will be under each scheme; needs no GPU
+/// Show what a model consists of, how large it will be under each scheme and where its outliers are; needs no GPU
 #[derive(Debug, Args)]
 pub(super) struct Analyze {
     /// Model directory
     model: PathBuf,
+    /// Statistics of activations, from `wgquant calibrate`
+    #[arg(long, value_name = "FILE")]
+    stats: Option<PathBuf>,
+    /// What rounding each module costs, from `wgquant search`: JSON, module to bits to loss
+    #[arg(long, value_name = "FILE")]
+    sensitivity: Option<PathBuf>,
+    /// Also predict the size under this recipe (TOML)
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Read headers only: sizes, no outliers
+    #[arg(long, conflicts_with_all = ["stats", "sensitivity", "html"])]
+    sizes_only: bool,
+    /// Write a page with heat maps
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,14 +41,41 @@ pub(super) struct Analyze {
 impl Analyze {
     pub(super) fn run(&self) -> Result<Verdict> {
         let file = ModelFile::open(&self.model)?;
-        let recipe = |bits| {
+        let stats = self.stats.as_ref().map(|path| Stats::load(path)).transpose()?;
+        let sensitivity = self.sensitivity()?;
+        let recipes = self.recipes(&file)?;
+        let mut analysis = analyze(&file, &recipes)?;
+        if !self.sizes_only {
+            analysis.detail(&file, &recipes, stats.as_ref(), &sensitivity)?;
+        }
+        if let Some(path) = &self.html {
+            std::fs::write(path, html::analysis(&analysis)).with_context(|| format!("{}", path.display()))?;
+            log::info!("{}: written", path.display());
+        }
+        out::report(&analysis, self.json, terminal::analysis)?;
+        Ok(Verdict::Passed)
+    }
+
+    fn sensitivity(&self) -> Result<Sensitivity> {
+        let Some(path) = &self.sensitivity else { return Ok(Sensitivity::default()) };
+        let text = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{}: no JSON of module to bits to loss", path.display()))
+    }
+
+    /// The schemes at their defaults, and `--recipe`.
+    fn recipes(&self, file: &ModelFile) -> Result<Vec<(String, Recipe)>> {
+        let recipe = |bits: Bits| {
             // Where a width has no Hadamard matrix, the size without rotations is the size to expect.
             let plain = RecipeArgs { rotate: Rotate::None, ..RecipeArgs::default() };
-            let recipe = RecipeArgs::default().recipe(bits, &file).or_else(|_| plain.recipe(bits, &file))?;
+            let recipe = RecipeArgs::default().recipe(bits, file).or_else(|_| plain.recipe(bits, file))?;
             Ok((bits.to_string(), recipe))
         };
-        let recipes = Bits::ALL.into_iter().map(recipe).collect::<Result<Vec<_>>>()?;
-        out::report(&analyze(&file, &recipes)?, self.json, terminal::analysis)?;
-        Ok(Verdict::Passed)
+        let mut recipes = Bits::ALL.into_iter().map(recipe).collect::<Result<Vec<_>>>()?;
+        if let Some(path) = &self.recipe {
+            let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            recipes.push((name, Recipe::parse(&path.display().to_string(), &text)?));
+        }
+        Ok(recipes)
     }
 }

@@ -51,14 +51,16 @@ pub(super) fn examine(device: &Device, reason: String, every_variant: bool) -> D
         bar.at(done + 1);
     }
     let failed = cases.iter().filter(|c| c.failure.is_some()).count();
+    let skipped = cases.iter().filter(|c| c.skipped.is_some()).count();
     DoctorReport {
         device: DeviceInfo::from(device),
         reason,
         details: device.gpu().map(|g| g.adapter.clone()),
         caps: device.gpu().map_or(Caps::BASELINE, |g| g.caps),
         version: env!("CARGO_PKG_VERSION"),
-        passed: cases.len() - failed,
+        passed: cases.len() - failed - skipped,
         failed,
+        skipped,
         seconds: start.elapsed().as_secs_f64(),
         cases,
     }
@@ -66,12 +68,8 @@ pub(super) fn examine(device: &Device, reason: String, every_variant: bool) -> D
 
 /// A case that cannot even run has failed.
 fn examine_case(device: &Device, entry: &Entry, case: &Case, variant: Option<&'static str>) -> Outcome {
-    block_on(check(device, entry, case, variant, SEED)).unwrap_or_else(|e| Outcome {
-        kernel: entry.name,
-        case: case.name,
-        variant: variant.unwrap_or("best").to_owned(),
-        nmse: 0.0,
-        ties: 0,
-        failure: Some(super::one_line(&format!("{}/{}: {e}", entry.name, case.name))),
+    block_on(check(device, entry, case, variant, SEED)).unwrap_or_else(|e| {
+        let failure = super::one_line(&format!("{}/{}: {e}", entry.name, case.name));
+        Outcome { variant: variant.unwrap_or("best").to_owned(), ..Outcome::failed(entry, case, failure) }
     })
 }

@@ -2,6 +2,7 @@
 
 mod analyze;
 mod args;
+mod calibrate;
 mod demo;
 mod devices;
 mod diff;
@@ -43,6 +44,7 @@ enum Command {
     TestOps(test_ops::TestOps),
     Devices(devices::Devices),
     Analyze(analyze::Analyze),
+    Calibrate(calibrate::Calibrate),
     Quantize(quantize::Quantize),
     Search(search::Search),
     Perplexity(perplexity::Perplexity),
@@ -68,6 +70,7 @@ impl Cli {
             Command::TestOps(c) => c.run(),
             Command::Devices(c) => c.run(),
             Command::Analyze(c) => c.run(),
+            Command::Calibrate(c) => c.run(),
             Command::Quantize(c) => c.run(),
             Command::Search(c) => c.run(),
             Command::Perplexity(c) => c.run(),

@@ -11,12 +11,12 @@ use wgquant::calibrate::Windows;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::quantize::{GptqOptions, QUANTIZER};
-use wgquant::recipe::{self, Bits, Recipe};
+use wgquant::recipe::{self, Bits, Preset, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
 use super::args::GpuArgs;
 use super::progress::Bar;
-use super::recipe::RecipeArgs;
+use super::recipe::{RecipeArgs, Rotate};
 use super::{Verdict, load, out};
 
 /// How codes are chosen.
@@ -42,13 +42,13 @@ pub(super) struct Quantize {
     /// Bits of weights and activations
     #[arg(long, ignore_case = true, required_unless_present = "recipe", value_parser = PossibleValuesParser::new(["w8a8", "w4a8", "w4a16"]).try_map(|s| s.parse::<Bits>()))]
     scheme: Option<Bits>,
-    /// Recipe (TOML), such as another model's wgquant_recipe.toml, instead of the flags below
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "method", "rotate", "rotate_sites", "group_size", "fold_norms", "embedding", "seed"])]
+    /// A recipe: w8a8, w4a8, mixed, or a TOML file such as `wgquant search` or another quantized model has
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["scheme", "rotate", "rotate_sites", "group_size", "fold_norms", "embedding", "seed"])]
     recipe: Option<PathBuf>,
     /// Calibration text: .txt, .jsonl with `text`, or token ids (.npy)
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// How codes are chosen [default: gptq with --file, else rtn]
+    /// How codes are chosen [default: what a recipe file says; else gptq with --file, rtn without]
     #[arg(long, value_enum)]
     method: Option<Method>,
     /// Calibration sequences [default: the recipe's; 128]
@@ -105,24 +105,43 @@ impl Quantize {
     }
 
     fn recipe(&self, file: &ModelFile) -> Result<Recipe> {
+        let preset = self.recipe.as_ref().and_then(|path| Preset::named(path.to_str()?));
         let mut recipe = match (&self.recipe, self.scheme) {
-            (Some(path), _) => {
+            (Some(path), _) if preset.is_none() => {
                 let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
                 Recipe::parse(&path.display().to_string(), &text)?
             }
-            (None, Some(scheme)) => {
-                let mut recipe = self.flags.recipe(scheme, file)?;
-                let method = self.method.unwrap_or(if self.file.is_some() { Method::Gptq } else { Method::Rtn });
-                recipe.gptq = (method == Method::Gptq).then(GptqOptions::default);
-                recipe
+            (_, Some(scheme)) => {
+                let recipe = self.flags.recipe(scheme, file)?;
+                Recipe { gptq: self.file.as_ref().map(|_| GptqOptions::default()), ..recipe }
             }
-            (None, None) => bail!("--scheme or --recipe is needed"),
+            (_, None) => match preset {
+                Some(preset) => self.preset(preset, file)?,
+                None => bail!("--scheme or --recipe is needed"),
+            },
+        };
+        recipe.gptq = match self.method {
+            Some(Method::Rtn) => None,
+            Some(Method::Gptq) => Some(recipe.gptq.unwrap_or_default()),
+            None => recipe.gptq,
         };
         let c = &mut recipe.calibration;
         c.sequences = self.sequences.unwrap_or(c.sequences);
         c.length = self.sequence_length.unwrap_or(c.length);
         c.seed = self.calibration_seed.unwrap_or(c.seed);
         Ok(recipe)
+    }
+
+    /// With calibration text by GPTQ, else to nearest; rotated where the model's widths have Hadamard matrices.
+    fn preset(&self, preset: Preset, file: &ModelFile) -> Result<Recipe> {
+        if self.file.is_none() && self.method != Some(Method::Rtn) {
+            log::warn!("no calibration text (--file): weights are rounded to nearest, which loses several times more");
+        }
+        let transform = self.flags.transform(file).or_else(|e| {
+            log::warn!("{e}: the model is not rotated");
+            RecipeArgs { rotate: Rotate::None, ..self.flags.clone() }.transform(file)
+        })?;
+        Ok(Recipe::preset(preset, file.config(), file.float_dtype(), transform, self.file.is_some()))
     }
 
     fn calibration(&self, file: &ModelFile, recipe: &Recipe) -> Result<Option<Windows>> {
@@ -160,7 +179,7 @@ pub(super) fn quantize(
 ) -> Result<QuantizeReport> {
     let start = Instant::now();
     let bar = Bar::new(format!("quantizing {name}"), file.config().blocks.len());
-    let summary = recipe::quantize(file, recipe, device, calibration, out, &|done| bar.at(done))?;
+    let (summary, losses) = recipe::quantize(file, recipe, device, calibration, out, &|done| bar.at(done))?;
     let output = ModelInfo::from(&ModelFile::open(out)?);
     Ok(QuantizeReport {
         source: ModelInfo::from(file),
@@ -170,5 +189,6 @@ pub(super) fn quantize(
         device: DeviceInfo::from(device),
         seconds: start.elapsed().as_secs_f64(),
         ragged: summary.ragged,
+        losses,
     })
 }

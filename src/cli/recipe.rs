@@ -5,13 +5,18 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe};
-use wgquant::transform::Transform;
+use wgquant::transform::{Rotation, Transform};
 
 /// A kind of rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Rotate {
     /// Hadamard matrices, randomised where it costs nothing (QuaRot).
     Hadamard,
+    /// The stream along its own axes, then Hadamard, so that all channels vary alike (MambaQuant's; needs calibration
+    /// text); elsewhere as `hadamard`.
+    KltHadamard,
+    /// The stream along its own axes (needs calibration text); elsewhere as `hadamard`.
+    Klt,
     /// No rotation.
     None,
 }
@@ -92,7 +97,11 @@ impl RecipeArgs {
             let hidden = file.config().hidden_size;
             log::warn!("hidden_size {hidden} has no Hadamard matrix: the residual stream is not rotated");
         }
-        transform.residual = transform.residual.filter(|_| on(Site::Residual));
+        transform.residual = transform.residual.filter(|_| on(Site::Residual)).map(|hadamard| match self.rotate {
+            Rotate::Klt => Rotation::Klt,
+            Rotate::KltHadamard => Rotation::KltHadamard,
+            Rotate::Hadamard | Rotate::None => hadamard,
+        });
         transform.online.out_proj = transform.online.out_proj.filter(|_| on(Site::OutProj));
         transform.online.down_proj = transform.online.down_proj.filter(|_| on(Site::DownProj));
         let needed = transform.residual.is_some();

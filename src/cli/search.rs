@@ -11,10 +11,9 @@ use wgquant::calibrate::{self, Calibration, Windows};
 use wgquant::gpu::Device;
 use wgquant::model::{Activations, Group, ModelFile, ModelSource};
 use wgquant::quantize::{Format, GptqOptions};
-use wgquant::recipe::{Module, Recipe};
+use wgquant::recipe::{Module, Recipe, transformed};
 use wgquant::report::{DeviceInfo, ModelInfo, SearchReport, html, terminal};
 use wgquant::search::{self, Budget, Plan, Question, Survey};
-use wgquant::transform::Transformed;
 
 use super::args::GpuArgs;
 use super::progress::Bar;
@@ -130,8 +129,12 @@ impl Search {
 
     /// The recipe but for its rules.
     fn base(&self, file: &ModelFile) -> Result<Recipe> {
-        let calibration =
-            Calibration { sequences: self.sequences, length: self.sequence_length, seed: self.calibration_seed };
+        let calibration = Calibration {
+            sequences: self.sequences,
+            length: self.sequence_length,
+            seed: self.calibration_seed,
+            ..Calibration::default()
+        };
         Ok(Recipe {
             float: file.float_dtype(),
             calibration,
@@ -174,7 +177,7 @@ impl Search {
         calibration: &Windows,
         fingerprint: String,
     ) -> Result<Survey> {
-        let source = Transformed::new(file, base.transform)?;
+        let source = transformed(file, base.transform, device, Some(calibration))?;
         let probes = Windows(calibration.0.iter().take(self.probes.max(1)).cloned().collect());
         let question = Question {
             source: &source,

@@ -72,16 +72,24 @@ impl DeviceTensor {
         Ok(view)
     }
 
+    /// `count` rows from `first` on. Its offset suits copies; bindings want multiples of 256 bytes.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when they are not there.
+    pub fn rows(&self, first: usize, count: usize) -> Result<Self> {
+        if first + count > self.shape.rows() {
+            return Err(Error::argument("rows", format!("{count} from {first} of a tensor {}", self.shape)));
+        }
+        let offset = self.offset + first * self.row_words() * 4;
+        Ok(Self { offset, shape: Shape::new(&[count, self.shape.cols()]), ..self.clone() })
+    }
+
     /// Row `row` of a `[rows, cols]` tensor. Its offset suits copies; bindings want multiples of 256 bytes.
     ///
     /// # Errors
     /// [`Error::Argument`] when there is none.
     pub fn row(&self, row: usize) -> Result<Self> {
-        if row >= self.shape.rows() {
-            return Err(Error::argument("row", format!("{row} of a tensor {}", self.shape)));
-        }
-        let offset = self.offset + row * self.row_words() * 4;
-        Ok(Self { offset, shape: Shape::new(&[1, self.shape.cols()]), ..self.clone() })
+        self.rows(row, 1)
     }
 }
 

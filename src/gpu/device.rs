@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::buffer::{DeviceTensor, Storage, row_words};
 use super::caps::Caps;
-use super::errors::Late;
+use super::errors::{Late, Lost};
 use super::pipeline::Pipelines;
 use crate::error::{Error, Result};
 use crate::pack::{pack_codes, unpack_codes};
 use crate::tensor::{DType, Shape, Tensor};
 
+const COOPERATIVE_MATRIX: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
 /// A kernel that has not ended by then is taken to hang.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -123,8 +124,15 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
 fn caps(adapter: &wgpu::Adapter) -> Caps {
     let features = adapter.features();
     let info = adapter.get_info();
-    let coop = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
-        && adapter.cooperative_matrix_properties().iter().any(|p| (p.m_size, p.n_size, p.k_size) == (16, 16, 16));
+    let sixteen = |p: &wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+            && p.ab_type == wgpu::CooperativeScalarType::F16
+            && p.cr_type == wgpu::CooperativeScalarType::F32
+    };
+    let coop = features.contains(COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.limits().max_compute_workgroup_storage_size >= 32 * 1024
+        && adapter.cooperative_matrix_properties().iter().any(sixteen);
     Caps {
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features
@@ -142,6 +150,7 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
     pub(crate) late: Late,
+    pub(crate) lost: Lost,
     /// The adapter.
     pub adapter: AdapterReport,
     /// Its capabilities after masking.
@@ -392,21 +401,33 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         check_limit(&report.name, what, u64::from(need), u64::from(have))?;
     }
     let caps = caps_mask.map_or(Ok(report.caps), |mask| report.caps.masked(mask))?;
-    let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+    let mut wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+    let mut experimental = wgpu::ExperimentalFeatures::disabled();
+    if caps.coop_matrix {
+        wanted |= COOPERATIVE_MATRIX;
+        experimental = experimental_features();
+    }
     let (device, queue) = adapter
         .request_device(&wgpu::DeviceDescriptor {
             label: Some("wgquant"),
             required_features: wanted & adapter.features(),
             required_limits: have,
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features: experimental,
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         })
         .await
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
-    let late = Late::listen(&device);
+    let (late, lost) = (Late::listen(&device), Lost::listen(&device));
     let (pipelines, checked) = (Pipelines::new(HashMap::new()), Cache::default());
-    Ok(Gpu { device, queue, pipelines, late, adapter: report, caps, checked })
+    Ok(Gpu { device, queue, pipelines, late, lost, adapter: report, caps, checked })
+}
+
+#[allow(unsafe_code, reason = "wgpu's word for features that are not fully validated")]
+fn experimental_features() -> wgpu::ExperimentalFeatures {
+    // SAFETY: asked for cooperative matrices only. The shaders that use them load and store within their tiles, in
+    // uniform control flow, and are checked against the reference before they are trusted (`kernels::trust`).
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// Refuses an adapter that offers less than is needed.

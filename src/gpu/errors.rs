@@ -38,6 +38,23 @@ impl Late {
     }
 }
 
+/// What the driver said when the device was lost, if it was.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lost(std::sync::Arc<std::sync::OnceLock<String>>);
+
+impl Lost {
+    /// Listens to a device that was just opened.
+    pub(crate) fn listen(device: &wgpu::Device) -> Self {
+        let lost = Self::default();
+        let keep = lost.0.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // Only the first tells the cause.
+            let _ = keep.set(format!("device lost ({reason:?}): {message}"));
+        });
+        lost
+    }
+}
+
 impl Device {
     /// As [`Device::wait`], everywhere.
     ///
@@ -58,10 +75,28 @@ impl Device {
 }
 
 impl Gpu {
-    /// Runs `make` and turns a validation or out-of-memory error into [`Error::Gpu`]; in a browser the next
+    /// How the device was lost, if it was: nothing that follows is right.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        // The driver's word comes with a poll, which fails when the device is lost.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.lost.0.get().cloned()
+    }
+
+    /// Gives the device up, as a driver's reset would: all that follows fails. For fault injection.
+    pub fn lose(&self) {
+        self.device.destroy();
+        let _ = self.device.poll(wgpu::PollType::Poll);
+    }
+
+    /// Runs `make` and turns a validation or out-of-memory error, or a lost device, into [`Error::Gpu`]; in a browser the next
     /// read does.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn checked<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        // Scopes do not tell of a lost device; what is made on one is invalid, and using it panics.
+        if let Some(lost) = self.lost.0.get() {
+            return Err(Error::Gpu { what: what.to_owned(), message: lost.clone() });
+        }
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let made = make();

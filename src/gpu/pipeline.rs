@@ -70,10 +70,9 @@ impl Gpu {
 
     fn compile(&self, label: &str, kernel: &Kernel, variant: &Variant) -> Pipeline {
         let mut source = String::new();
-        // One word names a capability, its #ifdef and its enable line (naga 30 takes subgroups without one).
-        for word in variant.needs.iter().filter(|w| **w == "f16") {
-            source += &format!("enable {word};\n");
-        }
+        // naga 30 takes subgroups without a line.
+        let enables = [("f16", "enable f16;\n"), ("coop_matrix", "enable wgpu_cooperative_matrix;\n")];
+        source.extend(enables.iter().filter(|(word, _)| variant.needs.contains(word)).map(|(_, line)| *line));
         source += lock(&self.pipelines.replaced).get(&(kernel.name, variant.name)).map_or(variant.source, |s| s);
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(label),

@@ -160,7 +160,8 @@ impl Plan {
     /// Adds a dispatch.
     ///
     /// # Errors
-    /// [`Error::Argument`] when an output is bound twice; [`Error::LimitExceeded`] when the grid is too large.
+    /// [`Error::Argument`] when an output is bound twice; [`Error::LimitExceeded`] when the grid is too large;
+    /// [`Error::Lacks`] when the adapter can run no variant of a `probe_*` kernel, or not the forced one.
     pub fn launch(&mut self, launch: Launch<'_>) -> Result<()> {
         let kernel = launch.kernel;
         for (i, (tensor, binding)) in launch.bindings.iter().zip(kernel.bindings).enumerate() {
@@ -186,12 +187,20 @@ impl Plan {
                 )?;
             }
         }
+        let variant = self.choose(kernel, launch.format);
+        if let Some(gpu) = self.device.gpu() {
+            let needs: Vec<&str> = variant.needs.iter().copied().filter(|n| !gpu.caps.has(n)).collect();
+            if !needs.is_empty() {
+                let (adapter, needs) = (gpu.adapter.name.clone(), needs.join(", "));
+                return Err(Error::Lacks { adapter, needs, kernel: kernel.name });
+            }
+        }
         if launch.grid.0.contains(&0) {
             return Ok(());
         }
         self.steps.push(Step::Dispatch(Dispatch {
             kernel,
-            variant: self.choose(kernel, launch.format),
+            variant,
             format: launch.format,
             params: launch.params.to_vec(),
             bindings: launch.bindings.iter().map(|t| (*t).clone()).collect(),
@@ -202,7 +211,8 @@ impl Plan {
     }
 
     /// The last variant of the format that the adapter can run and that is not distrusted; build.rs guarantees there
-    /// is one to run, and [`crate::kernels::trust`] refuses the adapter when none is to be trusted.
+    /// is one to run (but of `probe_*` kernels), and [`crate::kernels::trust`] refuses the adapter when none is to be
+    /// trusted.
     fn choose(&self, kernel: &'static Kernel, format: Option<&'static str>) -> &'static Variant {
         let of_format = || kernel.variants.iter().filter(|v| v.format == format);
         let can_run = |v: &&Variant| self.device.gpu().is_none_or(|g| v.needs.iter().all(|n| g.caps.has(n)));
@@ -211,6 +221,7 @@ impl Plan {
             .find(|v| Some(v.name) == self.variant)
             .or_else(|| of_format().rev().find(|v| can_run(v) && trusted(v)))
             .or_else(|| of_format().rev().find(can_run))
+            .or_else(|| of_format().next_back())
             .unwrap_or(&kernel.variants[0])
     }
 

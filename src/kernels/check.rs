@@ -3,13 +3,16 @@
 //! A case is set up twice from one seed, on the device and on the CPU, and run by the same host function.
 //! Outputs start poisoned and stand between guard words, so unwritten elements and stray writes show.
 
+mod outcome;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+
+pub use outcome::Outcome;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording};
-use crate::pack::unpack_codes;
+use crate::pack::{pack_codes, unpack_codes};
 use crate::shaders;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -84,6 +87,21 @@ pub struct Entry {
     pub work: fn(&Args) -> Work,
 }
 
+impl Entry {
+    /// Its cases, or those of real models' sizes ([`super::LARGE`]).
+    pub fn cases_of(&self, large: bool) -> impl Iterator<Item = &'static Case> {
+        let name = self.name;
+        let large_cases = super::LARGE.iter().filter(move |(kernel, _)| large && *kernel == name).map(|(_, case)| case);
+        self.cases.iter().filter(move |_| !large).chain(large_cases)
+    }
+
+    /// The case of this name, of either kind.
+    #[must_use]
+    pub fn case(&self, name: &str) -> Option<&'static Case> {
+        self.cases_of(false).chain(self.cases_of(true)).find(|c| c.name == name)
+    }
+}
+
 /// What inputs are filled with. Never ramps (they hide swapped scales), never zeros.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
@@ -110,7 +128,11 @@ pub struct Setup {
     plan: Plan,
     rng: ChaCha8Rng,
     outputs: Vec<Output>,
+    report: Option<(DeviceTensor, Describe)>,
 }
+
+/// Puts the words a probe wrote into a sentence.
+type Describe = fn(&[u32]) -> String;
 
 impl Setup {
     fn new(device: &Device, variant: Option<&'static str>, seed: u64) -> Self {
@@ -118,7 +140,7 @@ impl Setup {
         if let Some(name) = variant {
             plan.force_variant(name);
         }
-        Self { device: device.clone(), plan, rng: ChaCha8Rng::seed_from_u64(seed), outputs: Vec::new() }
+        Self { device: device.clone(), plan, rng: ChaCha8Rng::seed_from_u64(seed), outputs: Vec::new(), report: None }
     }
 
     /// The plan to launch into.
@@ -233,6 +255,36 @@ impl Setup {
         self.guarded(name, DType::U32, shape.into(), false, Some(words))
     }
 
+    /// An output of words that drivers may choose: not compared, but told as the outcome's note.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn report(&mut self, shape: impl Into<Shape>, describe: Describe) -> Result<DeviceTensor> {
+        let tensor = self.device.alloc(DType::U32, shape)?;
+        self.report = Some((tensor.clone(), describe));
+        Ok(tensor)
+    }
+
+    /// As [`Setup::state`], of these values.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn state_of(&mut self, name: &'static str, shape: impl Into<Shape>, values: &[f32]) -> Result<DeviceTensor> {
+        self.guarded(name, DType::F32, shape.into(), false, Some(bytemuck::cast_slice(values)))
+    }
+
+    /// Seeded int8 codes within the range of `bits` that the kernel reads and writes: guarded and compared as
+    /// [`Setup::rounded_output`].
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn state_codes(&mut self, name: &'static str, shape: impl Into<Shape>, bits: usize) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let top = (1i32 << (bits - 1)) - 1;
+        let codes: Vec<i8> = (0..shape.elements()).map(|_| self.rng.random_range(-top..=top) as i8).collect();
+        self.guarded(name, DType::I8, shape, true, Some(&pack_codes(8, &codes, shape.cols())))
+    }
+
     fn guarded(
         &mut self,
         name: &'static str,
@@ -253,23 +305,6 @@ impl Setup {
     }
 }
 
-/// How one case ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// Kernel.
-    pub kernel: &'static str,
-    /// Case.
-    pub case: &'static str,
-    /// Forced variant, or the one the adapter gets.
-    pub variant: String,
-    /// Largest error over the float outputs: Σ(a−b)² / Σa², sums in f64.
-    pub nmse: f64,
-    /// Codes that differ by one step at a tie.
-    pub ties: usize,
-    /// What is wrong; `None` when all is well.
-    pub failure: Option<String>,
-}
-
 /// Largest NMSE a kernel may show, and why.
 #[must_use]
 pub fn tolerance(kernel: &str) -> (f64, &'static str) {
@@ -281,7 +316,7 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
         | "attention"
         | "selective_state_update_int8"
         | "ssm_load" => (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context"),
-        "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" => {
+        "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" | "s_silu" => {
             (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
         }
         "argmax" | "sample" => {
@@ -299,11 +334,16 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
 /// Variants of a kernel to check on a device: the best for the adapter, then each that needs a capability it has.
 #[must_use]
 pub fn variants(device: &Device, kernel: &str) -> Vec<Option<&'static str>> {
-    let found = shaders::KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
-    let can = |needs: &[&str]| device.gpu().is_some_and(|g| needs.iter().all(|n| g.caps.has(n)));
-    let has_needs = found.iter().any(|v| !v.needs.is_empty());
-    let forced = found.iter().filter(|v| has_needs && can(v.needs)).map(|v| Some(v.name));
+    let can = |v: &&shaders::Variant| device.gpu().is_some_and(|g| v.needs.iter().all(|n| g.caps.has(n)));
+    let forced = choices(kernel).iter().filter(can).map(|v| Some(v.name));
     std::iter::once(None).chain(forced).collect()
+}
+
+/// Variants among which capabilities choose: none of a kernel whose variants all need the same.
+#[must_use]
+pub fn choices(kernel: &str) -> &'static [shaders::Variant] {
+    let found = shaders::KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
+    if found.iter().any(|v| v.needs != found[0].needs) { found } else { &[] }
 }
 
 /// A case recorded on `device`, to run any number of times: for benches.
@@ -332,7 +372,8 @@ pub fn labels(entry: &Entry, case: &Case, variant: &'static str) -> Result<Vec<S
     Ok(setup.plan.labels().collect())
 }
 
-/// Runs `case` of `entry` on `device` and on the reference and compares.
+/// Runs `case` of `entry` on `device` and on the reference and compares. What the adapter has not got the means for is
+/// skipped.
 ///
 /// # Errors
 /// Whatever setting up or running gives; a wrong result is an [`Outcome`] with a failure.
@@ -343,29 +384,43 @@ pub async fn check(
     variant: Option<&'static str>,
     seed: u64,
 ) -> Result<Outcome> {
-    let args = case.args();
-    let run = |device: &Device| -> Result<(Vec<Output>, String)> {
-        let mut setup = Setup::new(device, variant, seed);
-        (entry.setup)(&mut setup, &args)?;
-        let label = setup.plan.labels().last().unwrap_or_default();
-        setup.plan.record()?.run()?;
-        Ok((setup.outputs, label))
+    let (got, label) = match run(device, entry, case, variant, seed) {
+        Err(e @ (Error::Lacks { .. } | Error::LimitExceeded { .. })) => {
+            return Ok(Outcome::skipped(entry, case, e.to_string()));
+        }
+        other => other?,
     };
-    let (got, label) = run(device)?;
-    let (want, _) = run(&Device::Cpu)?;
-    let mut outcome =
-        Outcome { kernel: entry.name, case: case.name, variant: label, nmse: 0.0, ties: 0, failure: None };
-    for (g, w) in got.iter().zip(&want) {
+    let (want, _) = run(&Device::Cpu, entry, case, variant, seed)?;
+    let mut outcome = Outcome::passed(entry, case, label);
+    for (g, w) in got.outputs.iter().zip(&want.outputs) {
         let (got, want) = (device.read(&g.buffer).await?, Device::Cpu.read(&w.buffer).await?);
         if let Err(failure) = compare(g, &got, &want, &mut outcome) {
             let failure = format!("{}/{} seed {seed}: `{}` {failure}", entry.name, case.name, g.name);
             outcome.failure.get_or_insert(failure);
         }
     }
-    if want.is_empty() {
+    if want.outputs.is_empty() {
         return Err(Error::argument(entry.name, "the case has no output to compare"));
     }
+    if let Some((tensor, describe)) = &got.report {
+        outcome.note = Some(describe(&device.read(tensor).await?)).filter(|note| !note.is_empty());
+    }
     Ok(outcome)
+}
+
+/// Sets a case up and runs it; also `kernel.variant` of its last dispatch.
+fn run(
+    device: &Device,
+    entry: &Entry,
+    case: &Case,
+    variant: Option<&'static str>,
+    seed: u64,
+) -> Result<(Setup, String)> {
+    let mut setup = Setup::new(device, variant, seed);
+    (entry.setup)(&mut setup, &case.args())?;
+    let label = setup.plan.labels().last().unwrap_or_default();
+    std::mem::replace(&mut setup.plan, Plan::new(device)).record()?.run()?;
+    Ok((setup, label))
 }
 
 fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) -> Result<(), String> {

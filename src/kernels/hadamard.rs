@@ -25,6 +25,12 @@ pub struct HadamardBuffers {
 }
 
 impl HadamardBuffers {
+    /// Bytes on the device.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.dense.iter().map(|(_, _, signs)| signs).chain(&self.scratch).map(DeviceTensor::bytes).sum()
+    }
+
     /// For tensors of up to `rows` rows of `cols` columns.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::matmul::{CaseOf, Epilogue};
 use super::scaled::{IntProduct, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
-use crate::shaders::matmul_w8a8::Params;
+use crate::shaders::matmul_w8a8::{Format, Params};
 
 /// `out[i, j] = Σ_s scales[i, s] * weight_scales[j, s] * Σ_{c in span s} codes[i, c] * weight[j, c]`, then the epilogue.
 /// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32.
@@ -25,7 +25,9 @@ pub fn matmul_w8a8(
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
-    let IntProduct { sizes, group, x_group } = IntProduct::of("matmul_w8a8", x, weight, 8, out)?;
+    let product = IntProduct::of("matmul_w8a8", x, weight, 8, out)?;
+    let format = if product.in_blocks(16) { Format::Blocks } else { Format::Any };
+    let IntProduct { sizes, group, x_group } = product;
     let params = Params {
         m: sizes.m as u32,
         n: sizes.n as u32,
@@ -36,7 +38,7 @@ pub fn matmul_w8a8(
     };
     let bindings =
         Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
-    launch(plan, params, bindings, sizes.tiles())
+    launch(plan, format, params, bindings, sizes.tiles())
 }
 
 /// Cases, setup and cost.
@@ -63,6 +65,13 @@ const CASES: &[Case] = &[
     Case { name: "x_one_group_over_groups_of_64", args: &[("m", 5.0), ("n", 9.0), ("k", 199.0), ("group", 64.0)] },
     Case { name: "x_ragged_last_group", args: &[("m", 6.0), ("n", 10.0), ("k", 197.0), ("x_group", 64.0)] },
     Case { name: "x_groups_of_one_word", args: &[("m", 3.0), ("n", 5.0), ("k", 40.0), ("x_group", 4.0)] },
+    Case { name: "blocks_past_tiles", args: &[("m", 130.0), ("n", 67.0), ("k", 2080.0), ("epilogue", 2.0)] },
+    Case { name: "blocks_and_half_a_step", args: &[("m", 5.0), ("n", 66.0), ("k", 1040.0)] },
+    Case {
+        name: "blocks_group_96",
+        args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
+    },
+    Case { name: "blocks_at_2_to_the_24", args: &[("m", 2.0), ("n", 3.0), ("k", 2048.0), ("corners", 2.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_068.0), ("corners", 2.0)] },

@@ -2,6 +2,7 @@
 
 pub mod bindings;
 pub mod check;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod trust;
 
 mod absmax;
@@ -10,6 +11,7 @@ mod attention;
 mod causal_conv1d;
 mod causal_conv1d_state;
 mod causal_conv1d_update;
+mod channel_stats;
 mod chunk_cumsum;
 mod chunk_scan;
 mod chunk_state;
@@ -18,10 +20,13 @@ mod dequantize;
 mod embed;
 mod embed_w8;
 mod fma_peak;
+mod gptq_block;
+mod gptq_refine;
 mod gram;
 mod hadamard;
 mod hadamard_mix;
 mod kv_append;
+mod large;
 mod matmul;
 mod matmul_f32;
 mod matmul_w4a16;
@@ -33,11 +38,14 @@ mod matvec_w4a8;
 mod matvec_w8a8;
 mod probe_barrier;
 mod probe_float;
+mod probe_subgroup;
 mod quantize_tokens;
 mod quantize_weight;
+mod rank_update;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
+mod s_silu;
 mod sample;
 mod scale_channels;
 mod scaled;
@@ -54,6 +62,7 @@ pub use attention::{AttentionDims, attention};
 pub use causal_conv1d::causal_conv1d;
 pub use causal_conv1d_state::causal_conv1d_state;
 pub use causal_conv1d_update::causal_conv1d_update;
+pub use channel_stats::{ChannelSums, MAGNITUDE_BINS, Samples, channel_stats};
 pub use chunk_cumsum::chunk_cumsum;
 pub use chunk_scan::chunk_scan;
 pub use chunk_state::chunk_state;
@@ -62,10 +71,13 @@ pub use dequantize::dequantize;
 pub use embed::embed;
 pub use embed_w8::embed_w8;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
+pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
+pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::gram;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use kv_append::kv_append;
+pub use large::LARGE;
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
 pub use matmul_w4a8::matmul_w4a8;
@@ -77,11 +89,14 @@ pub use matvec_w4a16::matvec_w4a16;
 pub use matvec_w8a8::matvec_w8a8;
 pub use probe_barrier::probe_barrier;
 pub use probe_float::{FloatOp, probe_float};
+pub use probe_subgroup::probe_subgroup;
 pub use quantize_tokens::quantize_tokens;
 pub use quantize_weight::quantize_weight;
+pub use rank_update::{Part, Update, rank_update};
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
+pub use s_silu::s_silu;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
 pub use scaled::Scaled;
@@ -104,6 +119,7 @@ pub const ENTRIES: &[check::Entry] = &[
     causal_conv1d::ENTRY,
     causal_conv1d_state::ENTRY,
     causal_conv1d_update::ENTRY,
+    channel_stats::ENTRY,
     chunk_cumsum::ENTRY,
     chunk_scan::ENTRY,
     chunk_state::ENTRY,
@@ -111,6 +127,8 @@ pub const ENTRIES: &[check::Entry] = &[
     embed::ENTRY,
     embed_w8::ENTRY,
     fma_peak::ENTRY,
+    gptq_block::ENTRY,
+    gptq_refine::ENTRY,
     gram::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
@@ -125,11 +143,14 @@ pub const ENTRIES: &[check::Entry] = &[
     matvec_w8a8::ENTRY,
     probe_barrier::ENTRY,
     probe_float::ENTRY,
+    probe_subgroup::ENTRY,
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,
+    rank_update::ENTRY,
     relu_squared::ENTRY,
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,
+    s_silu::ENTRY,
     sample::ENTRY,
     scale_channels::ENTRY,
     selective_state_update::ENTRY,

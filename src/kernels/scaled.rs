@@ -54,6 +54,14 @@ impl IntProduct {
         }
         Ok(Self { sizes, group, x_group })
     }
+
+    /// Is the shape in blocks: `k` a multiple of `multiple`, and spans of whole 32 columns up to 1024, of whole 1024, or
+    /// of a whole row? Kernels of the format `blocks` count on it.
+    pub(super) fn in_blocks(&self, multiple: usize) -> bool {
+        let (k, span) = (self.sizes.k, self.group.min(self.x_group));
+        let even = span.is_multiple_of(if span < 1024 { 32 } else { 1024 });
+        k.is_multiple_of(multiple) && (even || span == k)
+    }
 }
 
 /// Checks scales `[rows, groups]` of `cols` columns, and gives the columns that share one. A group is a multiple of

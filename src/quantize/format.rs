@@ -42,6 +42,13 @@ pub(crate) struct RowScales {
     row: f32,
 }
 
+impl RowScales {
+    /// What each scale is a multiple of, where they are nested.
+    pub(crate) fn unit(&self) -> f32 {
+        self.row
+    }
+}
+
 impl Format {
     /// # Errors
     /// [`Error::Argument`] for bits or a group that cannot be.

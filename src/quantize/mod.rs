@@ -1,11 +1,27 @@
 //! Weights to codes and scales.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod blocks;
 mod format;
+#[cfg(not(target_arch = "wasm32"))]
 mod gptq;
+#[cfg(not(target_arch = "wasm32"))]
 mod linalg;
+mod loss;
+mod options;
+#[cfg(not(target_arch = "wasm32"))]
+mod prepared;
+#[cfg(not(target_arch = "wasm32"))]
 mod refine;
 mod rtn;
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;
 
 pub use format::{Format, ROW_SCALE, ScaleFormat};
-pub use gptq::{GptqOptions, Prepared, gptq, output_error};
+#[cfg(not(target_arch = "wasm32"))]
+pub use gptq::gptq;
+pub use loss::ModuleLoss;
+pub use options::GptqOptions;
+#[cfg(not(target_arch = "wasm32"))]
+pub use prepared::{Losses, Prepared};
 pub use rtn::{QUANTIZER, nearest, searched};

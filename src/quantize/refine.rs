@@ -1,81 +1,71 @@
 //! After GPTQ: codes one at a time (coordinate descent, QuantEase, arXiv:2309.01885), and scales by least squares,
-//! in turns. Each step can only lessen the error of the row's output.
+//! group by group. Each step can only lessen the error of the row's output.
 
-use super::format::{Format, RowScales};
-use super::gptq::Prepared;
+use pollster::block_on;
 
-/// Refines the codes and scales of one row in place.
+use super::blocks::{BLOCK, at, product};
+use super::format::{Format, RowScales, ScaleFormat};
+use super::gptq::{read_rows, scale_lines};
+use super::prepared::{Prepared, transposed};
+use crate::error::Result;
+use crate::gpu::Plan;
+use crate::kernels::{GptqRefine, ScaleForm, Update, gptq_refine, rank_update};
+use crate::tensor::DType;
+
+/// Refines the codes and scales of rows in place. Scales of groups that no block holds whole stay.
 pub(super) fn refine(
     target: &[f32],
-    codes: &mut [i8],
-    scales: &mut RowScales,
+    codes: &mut Vec<i8>,
+    scales: &mut [RowScales],
     prepared: &Prepared,
     format: &Format,
     sweeps: usize,
-) {
-    let n = target.len();
-    let (group, half) = (format.group.len(n).max(1), format.half());
-    let moments = |i: usize| &prepared.moments[i * n..][..n];
+) -> Result<()> {
+    let (n, rows, device) = (prepared.n, scales.len(), &prepared.device);
+    let group = format.group.len(n).max(1);
+    let (form, width) = match format.scales {
+        _ if group > BLOCK => (ScaleForm::Fixed, BLOCK),
+        ScaleFormat::Plain(dtype) => (ScaleForm::Plain(dtype), BLOCK / group * group),
+        ScaleFormat::Nested(bits) => (ScaleForm::Coded((1 << bits) - 1), BLOCK / group * group),
+    };
+    let error: Vec<f32> = (target.iter().zip(codes.iter()).enumerate())
+        .map(|(e, (t, c))| t - f32::from(*c) * scales[e / n].values[e % n / group])
+        .collect();
+    let gradient = product(device, &prepared.moments, &device.upload_f32([n, rows], &transposed(&error, n))?)?;
+    let units: Vec<f32> = scales.iter().map(RowScales::unit).collect();
+    let units = device.upload_f32([1, rows], &units)?;
+    let on_device = device.upload_f32([n.div_ceil(group), rows], &scale_lines(scales))?;
+    let code_lines = device.upload_codes(8, [n, rows], &transposed(codes, n))?;
+    let changes = device.alloc(DType::F32, [BLOCK, rows])?;
+    let tensors = GptqRefine {
+        gradient: &gradient,
+        moments: &prepared.moments,
+        units: &units,
+        scales: &on_device,
+        codes: &code_lines,
+        changes: &changes,
+    };
+    let mut plan = Plan::new(device);
+    for first in (0..n).step_by(width) {
+        let width = width.min(n - first);
+        gptq_refine(&mut plan, &tensors, first, width, group, form, format.half() - 1.0)?;
+        let how = Update { rows: n, cols: rows, depth: width, minus: true, ..Update::default() };
+        rank_update(&mut plan, at(&prepared.moments, first), at(&changes, 0), at(&gradient, 0), &how)?;
+    }
+    let sweep = plan.record()?;
+    let mut before = (block_on(device.read(&code_lines))?, block_on(device.read(&on_device))?);
     for _ in 0..sweeps {
-        // The gradient afresh: updates would let rounding pile up.
-        let mut gradient = gradient(target, codes, scales, group, &prepared.moments);
-        let mut changed = false;
-        for g in 0..scales.values.len() {
-            let (first, last) = (g * group, ((g + 1) * group).min(n));
-            let own = &codes[first..last];
-            let along: f32 = own.iter().zip(&gradient[first..last]).map(|(c, g)| f32::from(*c) * g).sum();
-            let curvature: f32 = own
-                .iter()
-                .enumerate()
-                .map(|(i, c)| {
-                    let row = &moments(first + i)[first..last];
-                    f32::from(*c) * own.iter().zip(row).map(|(c, m)| f32::from(*c) * m).sum::<f32>()
-                })
-                .sum();
-            if curvature <= 0.0 {
-                continue;
-            }
-            let before = scales.values[g];
-            let wish = before + along / curvature;
-            if wish <= 0.0 || !wish.is_finite() {
-                continue;
-            }
-            format.set(scales, g, wish);
-            let step = scales.values[g] - before;
-            if step == 0.0 {
-                continue;
-            }
-            changed = true;
-            for (i, code) in (first..last).zip(own) {
-                let change = f32::from(*code) * step;
-                gradient.iter_mut().zip(moments(i)).for_each(|(g, m)| *g -= change * m);
-            }
-        }
-        for i in 0..n {
-            let scale = scales.values[i / group];
-            let old = f32::from(codes[i]);
-            let wish = old + gradient[i] / (prepared.diagonal[i] * scale);
-            let new = wish.round_ties_even().clamp(-half, half - 1.0);
-            if new != old {
-                changed = true;
-                codes[i] = new as i8;
-                let change = (new - old) * scale;
-                gradient.iter_mut().zip(moments(i)).for_each(|(g, m)| *g -= change * m);
-            }
-        }
-        if !changed {
+        sweep.run()?;
+        let after = (block_on(device.read(&code_lines))?, block_on(device.read(&on_device))?);
+        if after == before {
             break;
         }
+        before = after;
     }
-}
-
-/// `(target - codes * scales) · moments`: half the error's descent for each weight.
-fn gradient(target: &[f32], codes: &[i8], scales: &RowScales, group: usize, moments: &[f32]) -> Vec<f32> {
-    let n = target.len();
-    let mut out = vec![0.0; n];
-    for (i, (t, c)) in target.iter().zip(codes).enumerate() {
-        let error = t - f32::from(*c) * scales.values[i / group];
-        out.iter_mut().zip(&moments[i * n..][..n]).for_each(|(o, m)| *o += error * m);
+    let columns: Vec<usize> = (0..n).collect();
+    *codes = read_rows(prepared, &code_lines, rows, &columns)?;
+    for (g, line) in block_on(device.read_f32(&on_device))?.chunks_exact(rows).enumerate() {
+        scales.iter_mut().zip(line).for_each(|(scales, value)| format.set(scales, g, *value));
     }
-    out
+    Ok(())
 }

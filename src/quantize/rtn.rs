@@ -10,7 +10,11 @@ use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
-pub const QUANTIZER: [Need; 3] = [
+pub const QUANTIZER: [Need; 7] = [
+    Need { kernel: "gram", format: None },
+    Need { kernel: "rank_update", format: None },
+    Need { kernel: "gptq_block", format: None },
+    Need { kernel: "gptq_refine", format: None },
     Need { kernel: "absmax", format: None },
     Need { kernel: "quantize_weight", format: Some("int8") },
     Need { kernel: "quantize_weight", format: Some("int4") },

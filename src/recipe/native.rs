@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::sequential::Sequential;
+use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe};
 use crate::calibrate::Windows;
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::gpu::Device;
 use crate::model::{
     Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model,
 };
+use crate::quantize::ModuleLoss;
 use crate::transform::Transformed;
 
 /// A model quantized layer by layer as it is read. Blocks on the device; a browser must not, and has
@@ -40,7 +42,7 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
-        let source = Transformed::new(source, recipe.transform)?;
+        let source = transformed(source, recipe.transform, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;
         let method = match (recipe.gptq, calibration) {
             (None, _) => Method::Nearest(forms),
@@ -53,6 +55,15 @@ impl<'a> Quantized<'a> {
             }
         };
         Ok(Self { source, device: device.clone(), method, progress })
+    }
+
+    /// What GPTQ lost in each module quantized so far; nothing when rounding to nearest.
+    #[must_use]
+    pub fn losses(&self) -> Vec<ModuleLoss> {
+        match &self.method {
+            Method::Nearest(_) => Vec::new(),
+            Method::Gptq(s) => lock(s).losses().to_vec(),
+        }
     }
 }
 
@@ -105,7 +116,7 @@ impl ModelSource for Quantized<'_> {
     }
 }
 
-/// Quantizes the model in `file` into the new directory `out`, layer by layer.
+/// Quantizes the model in `file` into the new directory `out`, layer by layer. Gives what GPTQ lost in each module too.
 ///
 /// # Errors
 /// [`Error::Argument`] for a model that is quantized already, and whatever reading, the device and writing give;
@@ -117,7 +128,7 @@ pub fn quantize(
     calibration: Option<&Windows>,
     out: &Path,
     progress: &(dyn Fn(usize) + Sync),
-) -> Result<Summary> {
+) -> Result<(Summary, Vec<ModuleLoss>)> {
     if file.is_quantized() {
         return Err(Error::argument(
             format!("{}", file.checkpoint().dir().display()),
@@ -127,5 +138,6 @@ pub fn quantize(
     let model = Quantized::new(file, recipe, device, calibration, progress)?;
     let mut options = WriteOptions::like(file)?;
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
-    write_model(file.checkpoint().config(), &model, out, &options)
+    let summary = write_model(file.checkpoint().config(), &model, out, &options)?;
+    Ok((summary, model.losses()))
 }

@@ -1,4 +1,4 @@
-//! Recipes of one line: the same bits everywhere.
+//! Recipes that need no file: the same bits everywhere, and the presets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{Recipe, Rule};
 use crate::calibrate::Calibration;
 use crate::error::{Error, Result};
-use crate::model::{Activations, Group, ModelConfig};
-use crate::quantize::{Format, ScaleFormat};
+use crate::model::{Activations, Block, Group, ModelConfig};
+use crate::quantize::{Format, GptqOptions, ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
 use crate::transform::Transform;
 
@@ -61,7 +61,71 @@ impl FromStr for Bits {
     }
 }
 
+/// A recipe that comes with the program, by the name of its measurements in docs/quality.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// 8 bits everywhere, int8 activations by groups of 32.
+    W8A8,
+    /// 4-bit linear layers by groups of 32, 5 bits where most is lost (out_proj, head): about 4.5 in all.
+    W4A8,
+    /// Mamba-2 blocks in 4 bits; MLP, attention, head and embedding in 8.
+    Mixed,
+}
+
+impl Preset {
+    /// Every preset with its name.
+    pub const ALL: [(&'static str, Self); 3] = [("w8a8", Self::W8A8), ("w4a8", Self::W4A8), ("mixed", Self::Mixed)];
+
+    /// The preset of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, preset)| preset)
+    }
+
+    /// Its rules for a model with these blocks.
+    fn rules(self, config: &ModelConfig, tied: bool) -> Vec<Rule> {
+        let nested = |bits, group| Format { bits, group: Group::Size(group), scales: ScaleFormat::Nested(6) };
+        let channel = |bits| Format { bits, group: Group::Channel, scales: ScaleFormat::Plain(ROW_SCALE) };
+        let rule = |class: &str, format, activations| Rule {
+            modules: vec![class.to_owned()],
+            weights: Some(format),
+            activations,
+        };
+        let linear = |format, activations| rule("Linear", format, activations);
+        let embedding = |format| rule("Embedding", format, Activations::Float);
+        let mamba = config.blocks.contains(&Block::Mamba2);
+        let mut rules = match self {
+            Self::W8A8 => {
+                vec![linear(channel(8), Activations::Int8(Group::Size(32))), embedding(channel(8))]
+            }
+            Self::W4A8 => vec![linear(nested(4, 32), Activations::TOKEN), embedding(nested(4, 32))],
+            Self::Mixed => vec![linear(channel(8), Activations::TOKEN), embedding(channel(8))],
+        };
+        match self {
+            Self::W4A8 => {
+                let most = [mamba.then_some(r"re:.*\.out_proj$"), (!tied).then_some("lm_head")];
+                rules.extend(most.into_iter().flatten().map(|m| rule(m, nested(5, 32), Activations::TOKEN)));
+            }
+            Self::Mixed if mamba => rules.push(rule(r"re:.*\.(in|out)_proj$", nested(4, 32), Activations::TOKEN)),
+            _ => {}
+        }
+        rules
+    }
+}
+
 impl Recipe {
+    /// A preset for a model of this shape: GPTQ under `transform`, or nearest rounding without `calibrated`.
+    #[must_use]
+    pub fn preset(preset: Preset, config: &ModelConfig, float: DType, transform: Transform, calibrated: bool) -> Self {
+        Self {
+            float,
+            calibration: Calibration::default(),
+            gptq: calibrated.then(GptqOptions::default),
+            transform,
+            rules: preset.rules(config, config.tied && !transform.fold_norms),
+        }
+    }
+
     /// Linear layers and head with the same bits, rounded to nearest. 8-bit weights have one scale a channel, 4-bit
     /// ones one a `group`. `embedding`: int8 by row; one that a tied head shares stays float under float activations.
     #[must_use]

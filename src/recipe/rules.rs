@@ -95,7 +95,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
             None => None,
         };
         let activations = match (tensor.role, weights, rule) {
-            (Role::Linear, Some(_), Some(i)) => rules[i].activations,
+            (Role::Linear, Some(format), Some(i)) => beside(rules[i].activations, format.group, cols),
             _ => Activations::Float,
         };
         modules.push(Module { name, role: tensor.role, rows: tensor.shape[0], cols, rule, weights, activations });
@@ -105,6 +105,18 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         return Err(Error::argument(format!("rule {i}"), what));
     }
     Ok(modules)
+}
+
+/// Kernels sum integers over the smaller of a weight's and its input's groups, so one must divide the other: where it
+/// does not, the largest smaller group of activations that does is taken.
+fn beside(activations: Activations, weights: Group, cols: usize) -> Activations {
+    let Activations::Int8(Group::Size(asked)) = activations else { return activations };
+    let own = weights.len(cols);
+    let fits = |g: &usize| g.is_multiple_of(4) && (own.is_multiple_of(*g) || g.is_multiple_of(own));
+    match (4..=asked.min(cols)).rev().find(fits) {
+        Some(g) => Activations::Int8(Group::Size(g)),
+        None => Activations::TOKEN,
+    }
 }
 
 /// A row must be whole groups, or other tools refuse the file: where it is not, the largest smaller group that fits.

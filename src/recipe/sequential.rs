@@ -1,5 +1,7 @@
 //! GPTQ block by block: each block is calibrated on what the quantized blocks before it put out.
 
+use std::time::Instant;
+
 use pollster::block_on;
 
 use super::{Forms, Module};
@@ -7,7 +9,7 @@ use crate::calibrate::{Means, Walk, parts};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Activations, Layer, Linear, ModelConfig, Names, OnlineRotation};
-use crate::quantize::{GptqOptions, Prepared, gptq, searched};
+use crate::quantize::{GptqOptions, ModuleLoss, Prepared, gptq, searched};
 
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
 pub(crate) const EMBEDDING_STEPS: usize = 64;
@@ -21,6 +23,9 @@ pub(crate) struct Sequential {
     walk: Walk,
     embedding: Linear,
     next: usize,
+    /// Rows of in_proj by what they make.
+    segments: [(&'static str, usize); 5],
+    losses: Vec<ModuleLoss>,
 }
 
 impl Sequential {
@@ -45,7 +50,15 @@ impl Sequential {
         let original = options.asymmetric.then_some(embedding);
         let walk = Walk::new(device, config, rotation, &quantized, original, sequences)?;
         let blocks = config.blocks.len();
-        Ok(Self { device: device.clone(), blocks, forms, options, walk, embedding: quantized, next: 0 })
+        let (inner, states) = (config.d_inner(), config.n_groups * config.state_size);
+        let segments = [("z", inner), ("x", inner), ("B", states), ("C", states), ("dt", config.mamba_heads)];
+        let (device, losses) = (device.clone(), Vec::new());
+        Ok(Self { device, blocks, forms, options, walk, embedding: quantized, next: 0, segments, losses })
+    }
+
+    /// What each module quantized so far lost.
+    pub(crate) fn losses(&self) -> &[ModuleLoss] {
+        &self.losses
     }
 
     /// The quantized embedding.
@@ -92,7 +105,7 @@ impl Sequential {
             return block_on(self.forms.nearest(&self.device, name, head.clone()));
         }
         let means = self.walk.after_norm(norm, module.activations)?;
-        let prepared = Prepared::new(name, &means.own, means.cross.as_deref(), &self.options)?;
+        let prepared = Prepared::on(&self.device, name, &means.own, means.cross.as_deref(), &self.options)?;
         self.one(&module, head, &prepared)
     }
 
@@ -102,28 +115,45 @@ impl Sequential {
     }
 
     /// Quantizes the parts of a block that share an input.
-    fn fill(&self, index: usize, layer: &mut Layer, parts: &[&str], means: &Means) -> Result<()> {
+    fn fill(&mut self, index: usize, layer: &mut Layer, parts: &[&str], means: &Means) -> Result<()> {
         let site = format!("input of {} in layer {index}", parts.join(", "));
-        let prepared = Prepared::new(&site, &means.own, means.cross.as_deref(), &self.options)?;
+        let prepared = Prepared::on(&self.device, &site, &means.own, means.cross.as_deref(), &self.options)?;
         for (part, linear) in layer.linears_mut() {
             if parts.contains(&part) {
-                *linear = self.one(self.forms.part(index, part)?, linear, &prepared)?;
+                let module = self.forms.part(index, part)?.clone();
+                *linear = self.one(&module, linear, &prepared)?;
             }
         }
         Ok(())
     }
 
-    fn one(&self, module: &Module, linear: &Linear, prepared: &Prepared) -> Result<Linear> {
+    fn one(&mut self, module: &Module, linear: &Linear, prepared: &Prepared) -> Result<Linear> {
         let Some(format) = &module.weights else {
             return block_on(self.forms.nearest(&self.device, &module.name, linear.clone()));
         };
         let Linear::Float(weight) = linear else {
             return Err(Error::argument(format!("`{}`", module.name), "is quantized already"));
         };
+        let start = Instant::now();
         let weight = weight.to_f32()?;
         let quantized = gptq(&weight, prepared, format, module.activations, &self.options)?;
-        let loss = prepared.relative_loss(&weight, &quantized.dequantize()?);
-        log::debug!("{}: {} bits, {loss:.3e} of the output's energy lost", module.name, format.bits);
+        let losses = prepared.losses(&weight, &quantized.dequantize()?)?;
+        let mut first = 0;
+        let segments = self.segments.iter().filter(|_| module.name.ends_with("in_proj")).map(|(name, rows)| {
+            first += rows;
+            ((*name).to_owned(), losses.relative(first - rows..first))
+        });
+        let line = ModuleLoss {
+            module: module.name.clone(),
+            bits: format.bits,
+            group: format.group.len(module.cols),
+            loss: losses.relative(0..module.rows),
+            damping: prepared.damping,
+            segments: segments.collect(),
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        log::info!("{line}");
+        self.losses.push(line);
         Ok(Linear::Quantized(quantized))
     }
 }

@@ -2,11 +2,19 @@
 //! int32, then the epilogue; a span is the smaller of the two groups. Xiao et al. 2022, arXiv:2211.10438.
 
 use super::matmul::{IntScales, Product, codes_of_row, token_codes};
-use crate::shaders::matmul_w8a8::Params;
+use crate::shaders::matmul_w8a8::{Format, Params};
 
 /// `codes`: `[m, k]` int8; `scales`: `[m, x_groups]`; `weight`: `[n, k]` int8; `weight_scales`: `[n, groups]`; `out`:
-/// `[m, n]`.
-pub fn matmul_w8a8(p: &Params, codes: &[u32], scales: &[f32], weight: &[u32], weight_scales: &[f32], out: &mut [f32]) {
+/// `[m, n]`. The format is about speed only.
+pub fn matmul_w8a8(
+    p: &Params,
+    _format: Format,
+    codes: &[u32],
+    scales: &[f32],
+    weight: &[u32],
+    weight_scales: &[f32],
+    out: &mut [f32],
+) {
     let k = p.k as usize;
     let product = Product { n: p.n, k: p.k, epilogue: p.epilogue };
     let scales = IntScales { k, group: p.group as usize, x_group: p.x_group as usize, scales, weight_scales };

@@ -44,8 +44,8 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
     svg
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 /// A falling curve of positive values, logarithmic upward, with one point marked.
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "only `search` draws one"))]
 pub(super) fn curve(title: &str, points: &[(f64, f64)], marked: Option<(f64, f64)>) -> String {
     const PLOT: (f64, f64) = (560.0, 300.0);
     const LEFT: f64 = 70.0;

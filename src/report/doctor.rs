@@ -24,6 +24,8 @@ pub struct DoctorReport {
     pub passed: usize,
     /// Cases that did not.
     pub failed: usize,
+    /// Cases that this device lacks something for.
+    pub skipped: usize,
     /// Seconds the cases took, shader compilation included.
     pub seconds: f64,
     /// Every case.

@@ -3,7 +3,10 @@
 use super::DeviceInfo;
 #[cfg(not(target_arch = "wasm32"))]
 use super::SearchReport;
-use super::chart::{Bar, bars, curve};
+pub use super::analysis::analysis;
+#[cfg(not(target_arch = "wasm32"))]
+use super::chart::curve;
+use super::chart::{Bar, bars};
 use super::demo::{DemoReport, DemoRow};
 use super::text::{bytes, small, with_error};
 #[cfg(not(target_arch = "wasm32"))]
@@ -124,7 +127,7 @@ fn table(models: &[DemoRow]) -> String {
     format!("<table><thead>{}</thead><tbody>{}</tbody></table>", row("th", &head), rows.collect::<String>())
 }
 
-fn row<T: AsRef<str>>(tag: &str, cells: &[T]) -> String {
+pub(super) fn row<T: AsRef<str>>(tag: &str, cells: &[T]) -> String {
     let cells: String = cells.iter().map(|c| format!("<{tag}>{}</{tag}>", c.as_ref())).collect();
     format!("<tr>{cells}</tr>\n")
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{DeviceInfo, ModelInfo};
+use crate::quantize::ModuleLoss;
 use crate::recipe::Recipe;
 
 /// A model before and after.
@@ -23,4 +24,6 @@ pub struct QuantizeReport {
     pub seconds: f64,
     /// Modules whose rows are no whole number of groups; other tools refuse the model.
     pub ragged: Vec<String>,
+    /// What GPTQ lost in each module, in the order they were quantized.
+    pub losses: Vec<ModuleLoss>,
 }

@@ -41,9 +41,31 @@ pub(super) fn small(value: f64) -> String {
     if value == 0.0 || value.abs() >= 0.001 { format!("{value:.4}") } else { format!("{value:.1e}") }
 }
 
+/// `digits` significant digits; scientific outside 0.001 to 100,000.
+pub(super) fn significant(value: f64, digits: usize) -> String {
+    let size = value.abs();
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    if !(1e-3..1e5).contains(&size) {
+        return format!("{value:.*e}", digits - 1);
+    }
+    let whole = size.log10().floor() as i32 + 1;
+    format!("{value:.*}", usize::try_from(digits as i32 - whole).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn significant_digits() {
+        assert_eq!(significant(0.012_345, 3), "0.0123");
+        assert_eq!(significant(-12.345, 3), "-12.3");
+        assert_eq!(significant(12_345.0, 3), "12345");
+        assert_eq!(significant(1.5e-7, 3), "1.50e-7");
+        assert_eq!(significant(0.0, 3), "0");
+    }
 
     #[test]
     fn three_digits_and_a_unit() {

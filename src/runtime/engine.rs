@@ -11,7 +11,7 @@ use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
 use crate::kernels::{self, Sampling};
-use crate::model::{Linear, ModelConfig, ModelSource};
+use crate::model::{Linear, ModelConfig, ModelSource, OnlineRotation};
 use crate::tensor::DType;
 
 /// Sizes and switches of an [`Engine`].
@@ -31,6 +31,24 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self { context: 4096, pass_tokens: 512, transformers_dt_clamp: false, state: StateFormat::F32 }
     }
+}
+
+/// Bytes of state and activations that an engine allocates besides the weights; `groups`: most scales that a token's
+/// int8 activations have anywhere.
+///
+/// # Errors
+/// As [`Engine::new`].
+pub fn working_bytes(
+    config: &ModelConfig,
+    rotation: OnlineRotation,
+    options: EngineOptions,
+    groups: usize,
+) -> Result<u64> {
+    // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
+    let device = Device::Cpu;
+    let state = State::new(&device, config, options.context)?;
+    let scratch = Scratch::new(&device, config, rotation, options.pass_tokens.min(options.context), groups)?;
+    Ok((state.bytes() + scratch.bytes()) as u64)
 }
 
 /// How the next token is chosen.
@@ -56,7 +74,7 @@ pub struct Engine {
     pub(super) config: ModelConfig,
     pub(super) options: EngineOptions,
     pub(super) weights: Weights,
-    state: State,
+    pub(super) state: State,
     pub(super) scratch: Scratch,
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
@@ -103,6 +121,18 @@ impl Engine {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Bytes of the weights on the device.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes() as u64
+    }
+
+    /// Bytes of state and activations on the device, logits of all tokens of a pass aside.
+    #[must_use]
+    pub fn working_bytes(&self) -> u64 {
+        (self.state.bytes() + self.scratch.bytes()) as u64
     }
 
     /// The sequence's state.
@@ -347,6 +377,13 @@ impl Engine {
     pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {
         let (lo, hi) = self.config.dt_limit;
         let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
-        Forward { config: &self.config, state: &self.state, scratch: &self.scratch, dt_limit: (lo, hi), tokens }
+        Forward {
+            config: &self.config,
+            state: &self.state,
+            scratch: &self.scratch,
+            dt_limit: (lo, hi),
+            tokens,
+            decode: tokens == 1,
+        }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Forward<'a> {
     pub(super) scratch: &'a Scratch,
     pub(super) dt_limit: (f32, f32),
     pub(super) tokens: usize,
+    /// One token by the kernels of decoding, which give neither dt nor states to look at.
+    pub(super) decode: bool,
 }
 
 impl Forward<'_> {
@@ -152,7 +154,7 @@ impl Forward<'_> {
             (columns(0, d_inner)?, columns(d_inner, conv_dim)?, columns(d_inner + conv_dim, c.mamba_heads)?);
         let xbc = self.f32(&s.xbc, conv_dim)?;
         let y = self.f32(&s.y, d_inner)?;
-        if self.tokens == 1 {
+        if self.decode {
             kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
             taps.op(plan, "conv", &xbc)?;
             self.update(plan, m, &state.ssm, &raw_dt, &xbc, &y)?;

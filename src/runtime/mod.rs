@@ -8,6 +8,7 @@
 
 mod engine;
 mod forward;
+mod observe;
 mod scratch;
 mod stage;
 mod state;
@@ -15,7 +16,8 @@ mod taps;
 mod trace;
 mod weights;
 
-pub use engine::{Engine, EngineOptions, Next};
+pub use engine::{Engine, EngineOptions, Next, working_bytes};
+pub use observe::ObservedPass;
 pub use stage::{LoadedBlock, Stage, StagePass};
 pub use state::{State, StateFormat};
 pub use taps::Look;

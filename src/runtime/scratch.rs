@@ -98,4 +98,33 @@ impl Scratch {
             rng: device.alloc(DType::U32, [2])?,
         })
     }
+
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { ids, hidden, normed, wide, xbc, value, dt, da_cumsum, chunk_states, entering, y, .. } = self;
+        let Self { gated, rotated, codes, scales, last, logits, next, rng, rotate_out, rotate_down, .. } = self;
+        let tensors = [
+            ids,
+            hidden,
+            normed,
+            wide,
+            xbc,
+            value,
+            dt,
+            da_cumsum,
+            chunk_states,
+            entering,
+            y,
+            gated,
+            rotated,
+            codes,
+            scales,
+            last,
+            logits,
+            next,
+            rng,
+        ];
+        let rotations = [rotate_out, rotate_down].into_iter().flatten().map(HadamardBuffers::bytes).sum::<usize>();
+        tensors.iter().map(|t| t.bytes()).sum::<usize>() + rotations
+    }
 }

@@ -94,6 +94,7 @@ impl Stage {
             scratch: &self.scratch,
             dt_limit: self.config.dt_limit,
             tokens,
+            decode: tokens == 1,
         };
         let mut plan = Plan::new(&self.device);
         let mut taps = Taps::new(look);

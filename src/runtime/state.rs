@@ -162,6 +162,25 @@ impl State {
         Ok(())
     }
 
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> usize {
+        let block = |b: &BlockState| match b {
+            BlockState::Mamba2(m) => m.conv.bytes() + m.ssm.bytes(),
+            BlockState::Attention(kv) => kv.key.bytes() + kv.value.bytes(),
+            BlockState::Mlp => 0,
+        };
+        self.blocks.iter().map(block).sum::<usize>() + self.cursor.bytes()
+    }
+
+    /// The SSM state of block `index`, `[heads, head_dim * state]`, where it is a Mamba-2 block.
+    #[must_use]
+    pub fn ssm(&self, index: usize) -> Option<&DeviceTensor> {
+        match self.blocks.get(index) {
+            Some(BlockState::Mamba2(m)) => Some(&m.ssm),
+            _ => None,
+        }
+    }
+
     /// The tensors of block `index` by name (`conv`, `ssm`; `key`, `value` up to the tokens seen), read back.
     ///
     /// # Errors

@@ -298,6 +298,43 @@ impl Weights {
     }
 }
 
+impl DeviceLinear {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Float(t) => t.bytes(),
+            Self::Int { codes, scales, .. } => codes.bytes() + scales.bytes(),
+        }
+    }
+}
+
+impl DeviceLayer {
+    fn bytes(&self) -> usize {
+        let mixer = match &self.mixer {
+            DeviceMixer::Mamba2(m) => {
+                let vectors = [&m.conv_weight, &m.conv_bias, &m.dt_bias, &m.a_log, &m.d, &m.norm];
+                m.in_proj.bytes() + m.out_proj.bytes() + vectors.map(DeviceTensor::bytes).iter().sum::<usize>()
+            }
+            DeviceMixer::Attention(a) => {
+                [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj].map(DeviceLinear::bytes).iter().sum()
+            }
+            DeviceMixer::Mlp(m) => m.up_proj.bytes() + m.down_proj.bytes(),
+        };
+        self.norm.bytes() + mixer
+    }
+}
+
+impl Weights {
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> usize {
+        let embedding = match &self.embedding {
+            DeviceEmbedding::Float(t) => t.bytes(),
+            DeviceEmbedding::Int8 { codes, scales } => codes.bytes() + scales.bytes(),
+        };
+        let layers = self.layers.iter().map(DeviceLayer::bytes).sum::<usize>();
+        embedding + layers + self.norm_f.bytes() + self.head.bytes()
+    }
+}
+
 /// A tied head is the embedding; an int8 one is multiplied with int8 activations, like other linears.
 fn tied_head(embedding: &Linear) -> Linear {
     match embedding {

@@ -191,7 +191,7 @@ impl<'a> Surveyor<'a> {
             let quantized = self.quantized(linear, &values, prepared, &format)?;
             let rounded = quantized.dequantize()?;
             let loss = match prepared {
-                Some(prepared) => prepared.relative_loss(&values, &rounded),
+                Some(prepared) => prepared.relative_loss(&values, &rounded)?,
                 None => relative_error(&values, &rounded),
             };
             if i == self.question.probe {

@@ -1,34 +1,80 @@
 //! Exact rewrites of a model's weights: the function computed stays, the numbers become easier to quantize.
 //!
-//! [`Transformed`] is a [`ModelSource`] over another: it rewrites one layer at a time, in f64.
+//! [`Transformed`] is a [`ModelSource`](crate::model::ModelSource) over another: it rewrites one block at a time, in
+//! f64, and rounds once. [`Transform`] says what it does, and is what recipes hold; [`Inputs`] brings what calibration
+//! measured and the caller's own matrices. The rewrites themselves are functions on f64 blocks ([`wide`]): [`scale`],
+//! [`heads`], [`permute`]; [`StateAxis`] is the one that stays at run time. All but the online Hadamard transforms are
+//! free there.
 
-mod fold;
-mod rotate;
+mod eigen;
+pub mod heads;
+mod inputs;
+mod klt;
+mod matrix;
+pub mod order;
+pub mod permute;
+mod plant;
+mod rotation;
+pub mod scale;
+mod smooth;
+mod state;
+mod transformed;
+pub mod wide;
 
 use serde::{Deserialize, Serialize};
 
+pub use inputs::{Inputs, SiteStats};
+pub use klt::{klt, klt_blocks, mean_covariance};
+pub use matrix::Matrix;
+pub use order::Permutation;
+pub use plant::{Outliers, Planted};
+pub use rotation::Rotation;
+pub use smooth::{Smooth, factors};
+pub use state::StateAxis;
+pub use transformed::Transformed;
+pub use wide::Layer;
+
 use crate::error::{Error, Result};
 use crate::hadamard;
-use crate::model::{Layer, Linear, ModelConfig, ModelSource, OnlineRotation};
-use rotate::Residual;
+use crate::model::{ModelConfig, OnlineRotation};
 
-/// Which rewrites to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Which rewrites to do, in this order but for `keys`, which come before `smooth`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transform {
     /// Multiply each RMS norm's weight into the linear layers that read it.
     pub fold_norms: bool,
-    /// Rotate the residual stream by a randomised Hadamard matrix of this seed (QuaRot, arXiv:2404.00456, R1).
-    /// Needs `fold_norms`: a norm without weight commutes with a rotation.
-    pub residual: Option<u64>,
-    /// Hadamard transforms at run time, undone in the weights.
+    /// Move outliers of activations into weights, by calibrated factors.
+    #[serde(default, skip_serializing_if = "Smooth::is_none")]
+    pub smooth: Smooth,
+    /// Order the inputs of `out_proj` and `down_proj`, by calibrated masses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permute: Option<Permutation>,
+    /// Rotate the values of each KV head (QuaRot, arXiv:2404.00456, R2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Rotation>,
+    /// Rotate the queries and keys of each KV head (R3; offline, as there are no positions).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Rotation>,
+    /// Rotate the residual stream (R1). Needs `fold_norms`: a norm without weight commutes with a rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual: Option<Rotation>,
+    /// Hadamard transforms at run time, undone in the weights: blocks of any size that divides the width and has a
+    /// Hadamard matrix.
     pub online: OnlineRotation,
 }
 
 impl Transform {
     /// No rewrite.
-    pub const NONE: Self =
-        Self { fold_norms: false, residual: None, online: OnlineRotation { out_proj: None, down_proj: None } };
+    pub const NONE: Self = Self {
+        fold_norms: false,
+        smooth: Smooth::NONE,
+        permute: None,
+        values: None,
+        keys: None,
+        residual: None,
+        online: OnlineRotation { out_proj: None, down_proj: None },
+    };
 
     /// Norm folding, residual rotation, and online rotations over one norm group before `out_proj` and over
     /// the whole width before `down_proj`: QuaRot's scheme on this architecture.
@@ -45,47 +91,52 @@ impl Transform {
         };
         let mamba = config.mamba_heads > 0;
         let mlp = config.intermediate_size > 0;
+        let residual = Some(Rotation::RandomHadamard(seed));
         Ok(Self {
             fold_norms: true,
-            residual: Some(seed).filter(|_| has("hidden_size", config.hidden_size).is_ok()),
+            residual: residual.filter(|_| has("hidden_size", config.hidden_size).is_ok()),
             online: OnlineRotation {
                 out_proj: mamba.then(|| has("a norm group", config.d_inner() / config.n_groups)).transpose()?,
                 down_proj: mlp.then(|| has("intermediate_size", config.intermediate_size)).transpose()?,
             },
+            ..Self::NONE
         })
     }
-}
 
-/// A model under exact rewrites.
-pub struct Transformed<'a> {
-    source: &'a dyn ModelSource,
-    config: ModelConfig,
-    transform: Transform,
-    residual: Option<Residual>,
-}
+    /// The rewrite that the model must be under when statistics for this one are taken.
+    #[must_use]
+    pub fn base(&self) -> Self {
+        Self { fold_norms: self.fold_norms, ..Self::NONE }
+    }
 
-impl<'a> Transformed<'a> {
-    /// Prepares the rewrites.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] when the rewrites do not fit together or the model.
-    pub fn new(source: &'a dyn ModelSource, transform: Transform) -> Result<Self> {
-        if transform.residual.is_some() && !transform.fold_norms {
+    /// Does it need products of channels?
+    #[must_use]
+    pub fn needs_covariance(&self) -> bool {
+        [self.values, self.keys, self.residual].into_iter().flatten().any(Rotation::needs_covariance)
+    }
+
+    /// Does it need statistics of activations?
+    #[must_use]
+    pub fn needs_stats(&self) -> bool {
+        !self.smooth.is_none() || self.permute.is_some() || self.needs_covariance()
+    }
+
+    /// Refuses what does not fit together or the model.
+    fn check(&self, config: &ModelConfig) -> Result<()> {
+        self.smooth.check()?;
+        if self.residual.is_some() && !self.fold_norms {
             return Err(Error::argument("rotation of the residual stream", "needs norm folding"));
         }
-        if source.rotation() != OnlineRotation::default() {
-            return Err(Error::argument(
-                "transform",
-                "the model is rotated already; start from the original checkpoint",
-            ));
+        if self.smooth.norms.is_some() && self.fold_norms {
+            return Err(Error::argument("smoothing of norms", "needs norms with a weight: no norm folding"));
         }
-        let mut config = source.config().clone();
-        // The folded final norm belongs to the head alone.
-        config.tied &= !transform.fold_norms;
-        for (what, block, width) in [
-            ("out_proj", transform.online.out_proj, config.d_inner()),
-            ("down_proj", transform.online.down_proj, config.intermediate_size),
-        ] {
+        let online = self.online;
+        if self.permute == Some(Permutation::Balance) && online == OnlineRotation::default() {
+            return Err(Error::argument("permute", "there is no online rotation whose blocks it could balance"));
+        }
+        for (what, block, width) in
+            [("out_proj", online.out_proj, config.d_inner()), ("down_proj", online.down_proj, config.intermediate_size)]
+        {
             if let Some(block) = block.filter(|b| *b == 0 || width % b != 0 || hadamard::factor(*b).is_none()) {
                 return Err(Error::argument(
                     format!("rotation before {what}"),
@@ -93,55 +144,6 @@ impl<'a> Transformed<'a> {
                 ));
             }
         }
-        let residual = transform.residual.map(|seed| Residual::new(config.hidden_size, seed)).transpose()?;
-        Ok(Self { source, config, transform, residual })
-    }
-}
-
-impl ModelSource for Transformed<'_> {
-    fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
-    fn rotation(&self) -> OnlineRotation {
-        self.transform.online
-    }
-
-    fn embedding(&self) -> Result<Linear> {
-        let mut embedding = self.source.embedding()?;
-        if let Some(r) = &self.residual {
-            rotate::rows(&mut embedding, |row| r.apply(row))?;
-        }
-        Ok(embedding)
-    }
-
-    fn layer(&self, index: usize) -> Result<Layer> {
-        let mut layer = self.source.layer(index)?;
-        if self.transform.fold_norms {
-            fold::norm(&mut layer)?;
-        }
-        if let Some(r) = &self.residual {
-            rotate::residual(&mut layer, r)?;
-        }
-        rotate::online(&mut layer, self.transform.online)?;
-        Ok(layer)
-    }
-
-    fn norm_f(&self) -> Result<Vec<f32>> {
-        let norm = self.source.norm_f()?;
-        Ok(if self.transform.fold_norms { vec![1.0; norm.len()] } else { norm })
-    }
-
-    fn head(&self) -> Result<Option<Linear>> {
-        let mut head = self.source.head()?;
-        if self.transform.fold_norms {
-            let mut own = head.map_or_else(|| self.source.embedding(), Ok)?;
-            fold::columns(&mut own, &self.source.norm_f()?)?;
-            if let Some(r) = &self.residual {
-                rotate::rows(&mut own, |row| r.apply(row))?;
-            }
-            head = Some(own);
-        }
-        Ok(head)
+        Ok(())
     }
 }

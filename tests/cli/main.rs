@@ -4,9 +4,11 @@
 
 mod bad_models;
 mod bad_use;
+mod calibrate;
 mod common;
 mod demo;
 mod results;
+mod search;
 mod sizes;
 mod test_ops;
 mod text;

@@ -7,6 +7,7 @@ use wgquant::analyze::predict;
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Model, ModelConfig, ModelFile, ModelSource, WriteOptions, write_model};
 use wgquant::recipe::{Bits, Recipe, quantize};
+use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::transform::Transform;
 
 use crate::common::{nano, run_json};
@@ -18,6 +19,9 @@ fn check(file: &ModelFile, recipe: &Recipe) {
     quantize(file, recipe, &Device::Cpu, None, &out, &|_| ()).unwrap();
     let made = ModelFile::open(&out).unwrap();
     assert_eq!(predicted.bytes, made.bytes(), "{recipe:?}");
+    let engine = Engine::new(&Device::Cpu, &made, EngineOptions::default()).unwrap();
+    assert_eq!(predicted.device_bytes, engine.weight_bytes(), "on the device: {recipe:?}");
+    assert_eq!(predicted.peak_bytes, engine.weight_bytes() + engine.working_bytes(), "peak: {recipe:?}");
     let bits = made.bytes() as f64 * 8.0 / made.parameters() as f64;
     assert!((predicted.bits_per_parameter - bits).abs() < 1e-12, "{recipe:?}");
 }

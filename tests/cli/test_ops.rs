@@ -84,6 +84,21 @@ fn result_files_keep_to_the_schema() {
     assert_eq!(mistakes(&bad).len(), 4, "{:?}", mistakes(&bad));
 }
 
+/// The files that docs/portability.md is made of.
+#[test]
+fn committed_results_keep_to_the_schema_and_hold_no_surprise() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/test-ops");
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|n| n.extension().is_some_and(|e| e == "json"));
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        let file: Value = serde_json::from_slice(&fs::read(&name).unwrap()).unwrap();
+        assert_eq!(mistakes(&file), [""; 0], "{}", name.display());
+        let read: wgquant::report::test_ops::ResultFile = serde_json::from_value(file).unwrap();
+        assert!(read.as_expected() && read.cases.len() > 200, "{}: {:?}", name.display(), read.counts());
+    }
+}
+
 #[test]
 fn perf_measures_peaks_and_speeds() {
     let file = run_json(&["test-ops", "perf", "-o", "relu_squared", "--case", "nano.*|.*8b.*", "--json"]);
@@ -140,6 +155,74 @@ fn a_baseline_expects_failures() {
     says(&refusal(wgquant().args(args)), &["known.csv", "line 1: the head is `adapter`"]);
 }
 
+/// Runs with faults injected (`src/cli/test_ops/child.rs`); exit code, stdout.
+fn injected(faults: &str, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = wgquant();
+    command.env("WGQUANT_INJECT_FAULT", faults).args(["test-ops", "test", "-o", "scale_channels"]).args(args);
+    command.args(["--case", "nano_tokens|odd_cols|one_column|nemotron_8b_token"]);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// A child that dies, hangs or loses its device is the result of its case, and the others are run all the same.
+#[test]
+fn crashes_hangs_and_lost_devices_are_results() {
+    let names = ["nano_tokens", "odd_cols", "one_column"];
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let faults =
+        format!("scale_channels/{}=abort;scale_channels/{}=hang;scale_channels/{}=lost", names[0], names[1], names[2]);
+    let (json, xml, known, once) = (file("a.json"), file("a.xml"), file("known.csv"), file("once"));
+    let (code, text) = injected(&faults, &["--timeout", "10", "-O", &json, "-O", &xml]);
+    assert_eq!(code, Some(1), "{text}");
+    says(&text, &[&format!("Crash scale_channels/{}", names[0]), &format!("Timeout scale_channels/{}", names[1])]);
+    let result: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(mistakes(&result), [""; 0]);
+    let statuses: Vec<&str> =
+        result["cases"].as_array().unwrap().iter().map(|c| c["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses[..3], ["Crash", "Timeout", "Crash"]);
+    assert!(statuses.len() == 4 && statuses[3..].iter().all(|s| *s == "Pass"), "{statuses:?}");
+    let message = |i: usize| result["cases"][i]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message(0).contains("SIGABRT") || cfg!(not(unix)), "{}", message(0));
+    says(&message(1), &["not done after 10 s"]);
+    says(&message(2), &["device lost"]);
+    says(&fs::read_to_string(&xml).unwrap(), &["failures=\"3\"", "type=\"Crash\"", "type=\"Timeout\""]);
+
+    // As a baseline expects; one that passes is told; one that dies once only is a flake.
+    let head = "adapter,driver,kernel,case,variant,reason\n";
+    fs::write(&known, format!("{head},,scale_channels,{}|{},,dies\n", names[0], names[1])).unwrap();
+    let faults = format!("scale_channels/{}=abort;scale_channels/{}=abort-once:{once}", names[0], names[2]);
+    let (code, text) = injected(&faults, &["--baseline", &known, "--json"]);
+    let result: Value = serde_json::from_str(&text).unwrap();
+    let statuses: Vec<&str> =
+        result["cases"].as_array().unwrap().iter().map(|c| c["status"].as_str().unwrap()).collect();
+    assert_eq!((code, &statuses[..3]), (Some(1), &["ExpectedFail", "UnexpectedPass", "Flake"][..]));
+    fs::write(&known, format!("{head},,scale_channels,{},,dies\n", names[0])).unwrap();
+    assert_eq!(injected(&faults, &["--baseline", &known]).0, Some(0));
+}
+
+/// What the adapter lacks is skipped, visibly, in every format.
+#[test]
+fn what_the_adapter_lacks_is_a_skip() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let mut args: Vec<String> =
+        ["test-ops", "test", "-o", "probe_subgroup", "--caps", "baseline", "-v"].map(str::to_owned).into();
+    ["a.json", "a.xml", "a.csv", "a.html"].iter().for_each(|n| args.extend(["-O".to_owned(), file(n)]));
+    says(&run(&args), &["Skip: adapter `", "lacks subgroups", "(5 Skip)"]);
+    let doctor: Value = run_json(&["doctor", "--caps", "baseline", "--json"]);
+    let skipped = doctor["cases"].as_array().unwrap().iter().filter(|c| c["skipped"].is_string());
+    assert_eq!((skipped.count(), &doctor["skipped"], &doctor["failed"]), (5, &5.into(), &0.into()));
+    let short = run(&["test-ops", "test", "-o", "probe_subgroup", "--caps", "baseline"]);
+    says(&short, &["Skip probe_subgroup [best]: adapter `", "lacks subgroups", "(5 cases)"]);
+    for name in ["a.json", "a.xml", "a.csv", "a.html"] {
+        says(&fs::read_to_string(file(name)).unwrap(), &["Skip", "lacks subgroups"]);
+    }
+    let json: Value = serde_json::from_slice(&fs::read(file("a.json")).unwrap()).unwrap();
+    assert_eq!(mistakes(&json), [""; 0]);
+    assert!(json["cases"].as_array().unwrap().iter().all(|c| c["status"] == "Skip" && c["nmse"].is_null()), "{json}");
+}
+
 #[test]
 fn compare_shows_what_differs() {
     let temp = tempfile::tempdir().unwrap();
@@ -162,6 +245,16 @@ fn compare_shows_what_differs() {
     let output = wgquant().args(["test-ops", "compare", a, b]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     says(&String::from_utf8(output.stdout).unwrap(), &["Crash", "(missing)", "2 end otherwise"]);
+    edit(b.as_ref(), |file| {
+        let cases = file["cases"].as_array_mut().unwrap().iter_mut();
+        cases.filter(|c| c["kernel"] == "absmax").for_each(|c| c["status"] = "Skip".into());
+    });
+    let output = wgquant().args(["test-ops", "compare", a, b]).output().unwrap();
+    let count = wgquant::kernels::ENTRIES.iter().find(|e| e.name == "absmax").unwrap().cases.len();
+    says(
+        &String::from_utf8(output.stdout).unwrap(),
+        &[&format!("absmax [best], {count} cases"), "0 ran in both files"],
+    );
     edit(b.as_ref(), |file| file["schema_version"] = 2.into());
     says(&refusal(wgquant().args(["test-ops", "compare", a, b])), &["b.json: schema_version is 2, expected 1"]);
 }

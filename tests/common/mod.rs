@@ -20,7 +20,8 @@ pub(crate) fn gpu() -> Device {
     .clone()
 }
 
-/// Runs every case of a kernel in every variant this adapter has, and fails with all failures listed.
+/// Runs every case of a kernel in every variant this adapter has, and fails with all failures listed. Only probes may
+/// be skipped, and say so.
 pub(crate) fn check_all(kernel: &str) {
     let device = gpu();
     let entry = ENTRIES.iter().find(|e| e.name == kernel).expect("the kernel is registered");
@@ -28,11 +29,31 @@ pub(crate) fn check_all(kernel: &str) {
     for case in entry.cases {
         for variant in check::variants(&device, kernel) {
             match block_on(check::check(&device, entry, case, variant, 1)) {
-                Ok(outcome) => failures.extend(outcome.failure),
+                Ok(check::Outcome { skipped: Some(reason), case, .. }) if kernel.starts_with("probe_") => {
+                    println!("SKIPPED {kernel}/{case}: {reason}");
+                }
+                Ok(outcome) => failures.extend(outcome.failure.or(outcome.skipped)),
                 Err(e) => failures.push(format!("{kernel}/{}: {e}", case.name)),
             }
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Runs a variant that no adapter is given by itself on every case that is of its format.
+pub(crate) fn check_variant(kernel: &str, variant: &'static str) {
+    let device = gpu();
+    if !device.gpu().is_some_and(|g| g.adapter.caps.f16) {
+        println!("{} has no f16, which {kernel}.{variant} takes", device.name());
+        return;
+    }
+    let entry = ENTRIES.iter().find(|e| e.name == kernel).expect("the kernel is registered");
+    let label = format!("{kernel}.{variant}");
+    let dispatches = |case: &&check::Case| check::labels(entry, case, variant).is_ok_and(|l| l.contains(&label));
+    let cases: Vec<_> = entry.cases.iter().filter(dispatches).collect();
+    assert!(cases.len() > 5, "{} cases dispatch {label}", cases.len());
+    let outcomes = cases.into_iter().map(|case| block_on(check::check(&device, entry, case, Some(variant), 1)));
+    let failures: Vec<_> = outcomes.filter_map(|o| o.map_or_else(|e| Some(e.to_string()), |o| o.failure)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 

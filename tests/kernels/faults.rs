@@ -4,7 +4,7 @@
 use pollster::block_on;
 use wgquant::Result;
 use wgquant::gpu::{Device, DeviceTensor, Plan};
-use wgquant::kernels::{self, Columns, Epilogue};
+use wgquant::kernels::{self, AttentionDims, Columns, Epilogue, SsdDims};
 use wgquant::tensor::DType;
 
 /// NaN with two patterns, the infinities, and the largest float.
@@ -92,4 +92,47 @@ fn nan_stays_in_its_channel_and_future() {
         kernels::causal_conv1d(p, &input, &state, &taps, &bias, out)
     };
     stays("causal_conv1d", COLS, op, |r, c| c == AT.1 && (AT.0..AT.0 + 4).contains(&r));
+}
+
+/// Scores of masked keys are selected away, not multiplied by zero. (A NaN in a value is: docs/driver-faults.md.)
+#[test]
+fn nan_of_a_later_key_stays_in_the_future() {
+    let d = super::common::gpu();
+    let dims = AttentionDims { heads: 1, kv_heads: 1, head_dim: COLS };
+    let (q, v) = (weight(&d, [ROWS, COLS]), weight(&d, [ROWS, COLS]));
+    let cursor = d.upload_words(DType::U32, [1], &[0]).unwrap();
+    let op = |p: &mut Plan, k: &DeviceTensor, out: &DeviceTensor| kernels::attention(p, &q, k, &v, &cursor, out, dims);
+    stays("attention", COLS, op, |r, _| r >= AT.0);
+}
+
+/// Likewise B of a later token of the same chunk.
+#[test]
+fn nan_of_a_later_b_stays_in_the_future() {
+    const STATE: usize = 8;
+    let d = super::common::gpu();
+    let dims = SsdDims { heads: 2, head_dim: 8, groups: 1, state: STATE, chunk: 16 };
+    let width = 16 + 2 * STATE;
+    let run = |bad: Option<u32>| {
+        let mut xbc = values(ROWS * width);
+        if let Some(bad) = bad {
+            xbc[AT.0 * width + 16 + 3] = bad;
+        }
+        let xbc = d.upload_words(DType::F32, [ROWS, width], &xbc).unwrap();
+        let dt = d.upload_f32([2, ROWS], &[0.5; 2 * ROWS]).unwrap();
+        let decay: Vec<f32> = (0..2 * ROWS).map(|i| -0.1 * (i % ROWS) as f32).collect();
+        let decay = d.upload_f32([2, ROWS], &decay).unwrap();
+        let entering = weight(&d, [1, 16 * STATE]);
+        let skip = weight(&d, [1, 2]);
+        let y = d.alloc(DType::F32, [ROWS, 16]).unwrap();
+        let mut plan = Plan::new(&d);
+        kernels::chunk_scan(&mut plan, &xbc, &dt, &decay, &entering, &skip, &y, dims).unwrap();
+        plan.record().unwrap().run().unwrap();
+        block_on(d.read(&y)).unwrap()
+    };
+    let want = run(None);
+    for bad in BAD {
+        let got = run(Some(bad));
+        let changed = (0..got.len()).find(|i| got[*i] != want[*i]).expect("it leaves a trace");
+        assert!(changed / 16 >= AT.0, "{bad:#010x} of token {} reaches token {}", AT.0, changed / 16);
+    }
 }

@@ -11,6 +11,12 @@ fn matches_reference() {
     super::common::check_all("matmul_w8a8");
 }
 
+/// The addressing of the cooperative matrices, on drivers that have none.
+#[test]
+fn emulated_coop_matches_reference() {
+    super::common::check_variant("matmul_w8a8", "coop_emulated");
+}
+
 /// Codes and scales of each operand.
 fn product(
     d: &Device,
@@ -50,7 +56,13 @@ fn agrees_with_golden() {
 /// With all scales 1 every output is an integer that f32 holds, and must be exact, whatever the group.
 #[test]
 fn integer_sums_are_exact() {
-    let [m, n, k] = [3, 70, 133];
+    // The second is in blocks, longer than one.
+    for shape in [[3, 70, 133], [3, 70, 2080]] {
+        integer_sums(shape);
+    }
+}
+
+fn integer_sums([m, n, k]: [usize; 3]) {
     let code = |i: usize, top: usize| ((i * 7919 + i * i * 31) % (2 * top + 1)) as i64 - top as i64;
     let x: Vec<i8> = (0..m * k).map(|i| code(i, 127) as i8).collect();
     let weight: Vec<i8> = (0..n * k).map(|i| code(i + 5, 127) as i8).collect();
@@ -60,10 +72,8 @@ fn integer_sums_are_exact() {
     for d in [Device::Cpu, gpu()] {
         for groups in [[k, k], [64, k], [4, 4], [k, 32], [64, 32], [32, 64]] {
             let [weight_scales, scales] = groups.map(|g| vec![1.0; n.max(m) * k.div_ceil(g)]);
-            let (x, weight) = (
-                (&x[..], &scales[..m * k.div_ceil(groups[1])]),
-                (&weight[..], &weight_scales[..n * k.div_ceil(groups[0])]),
-            );
+            let x = (&x[..], &scales[..m * k.div_ceil(groups[1])]);
+            let weight = (&weight[..], &weight_scales[..n * k.div_ceil(groups[0])]);
             assert_eq!(product(&d, [m, n, k], groups, x, weight), want, "groups {groups:?} on {}", d.name());
         }
     }

@@ -18,14 +18,27 @@ pub(crate) struct Mutant {
     pub(crate) from: &'static str,
     pub(crate) to: &'static str,
     pub(crate) shows: Shows,
+    /// The variant it is of; `None` for the plain ones.
+    pub(crate) variant: Option<&'static str>,
 }
 
 const fn m(kernel: &'static str, name: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { kernel, name, from, to, shows: Shows::Always }
+    Mutant { kernel, name, from, to, shows: Shows::Always, variant: None }
 }
 
 const fn race(kernel: &'static str, name: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { kernel, name, from, to, shows: Shows::InSoftware }
+    Mutant { kernel, name, from, to, shows: Shows::InSoftware, variant: None }
+}
+
+/// Of one variant.
+const fn of(
+    kernel: &'static str,
+    variant: &'static str,
+    name: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant { kernel, name, from, to, shows: Shows::Always, variant: Some(variant) }
 }
 
 pub(crate) const MUTANTS: &[Mutant] = &[
@@ -53,6 +66,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let source = j + params.tokens - 1u;",
     ),
     m("causal_conv1d_update", "state_not_shifted", "state[row + j] = value;", ""),
+    m("channel_stats", "third_power_twice", "(v * v) * (v * v)", "v * v * v"),
+    m("channel_stats", "tail_off_by_one", "first + LANES * BLOCK, samples)", "first + LANES * BLOCK, samples - 1u)"),
+    m("channel_stats", "offset_ignored", "params.offset + o", "o"),
+    m("channel_stats", "a_lane_lost", "var lane = 1u", "var lane = 2u"),
+    m("channel_stats", "bins_by_sign", "& 0x7fffffffu", "& 0xffffffffu"),
+    m("channel_stats", "counts_forgotten", "counts[item * BINS + b] += ", "counts[item * BINS + b] = "),
+    m("channel_stats", "range_forgotten", "= min(range[channel], seen.x)", "= seen.x"),
+    race(
+        "channel_stats",
+        "missing_barrier",
+        "powers[thread] = sum;\n    }\n    workgroupBarrier();",
+        "powers[thread] = sum;\n    }",
+    ),
     m("chunk_cumsum", "missing_clamp", "clamp(softplus(raw), params.dt_min, params.dt_max)", "softplus(raw)"),
     m("chunk_cumsum", "tiles_not_carried", "before += sums[WG - 1u];", "before = sums[WG - 1u];"),
     m("chunk_cumsum", "softplus_without_threshold", "select(log1p_exp(x), x, x > 20.0)", "log1p_exp(x)"),
@@ -68,8 +94,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("embed", "wrong_row", "min(ids[i / params.cols], params.vocab - 1u)", "min(ids[0], params.vocab - 1u)"),
     m("embed_w8", "swapped_scales", "scales[id]", "scales[row]"),
     m("fma_peak", "a_chain_lost", "a + b + c + d", "a + b + c"),
+    m("gptq_block", "next_step_not_fed", "if thread > i {", "if thread > i + 1u {"),
+    m("gptq_block", "errors_not_fed", "x1 += exactly(part * fed[even + 1u]);", ""),
+    m("gptq_block", "factor_transposed", "step * params.n + params.first + i", "(params.first + i) * params.n + step"),
+    m("gptq_block", "group_of_the_block", "let group = steps[2u * step];", "let group = steps[2u * params.first];"),
+    m("gptq_block", "range_symmetric", "vec4(-params.top - 1.0)", "vec4(-params.top)"),
+    race("gptq_block", "missing_barrier", "workgroupBarrier();", ""),
+    m("gptq_refine", "scale_of_other_columns", "i < end; i++) {\n        along", "i < end - 1u; i++) {\n        along"),
+    m("gptq_refine", "old_scale_kept", "s0 = moved[0];", ""),
+    m("gptq_refine", "gradient_not_moved_with_the_scale", "g1 -= exactly(moved[3] * m1);", ""),
+    m("gptq_refine", "changes_not_fed", "* fed[even]);", "* 0.0 * fed[even]);"),
+    m("gptq_refine", "f16_cut_off", "bits + 0xfffu + ((bits >> 13u) & 1u)", "bits"),
+    m("gptq_refine", "bf16_cut_off", "bits + 0x7fffu + ((bits >> 16u) & 1u)", "bits"),
     m("gram", "columns_of_the_other", "t * params.m + c0", "t * params.n + c0"),
-    m("gram", "old_total_forgotten", "exactly(old + sum[i][j])", "exactly(sum[i][j])"),
+    m("gram", "old_total_forgotten", "two_sum(sums[at], sum[i][j]", "two_sum(0.0, sum[i][j]"),
     m(
         "gram",
         "transposed_block",
@@ -85,10 +123,43 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matmul_f32", "off_by_one_tail", "if col < params.n", "if col + 1u < params.n"),
     m("matmul_f32", "k_beyond_the_end", "k + 3u) > vec4(last)", "k + 3u) > vec4(last + 1u)"),
     m("matmul_f32", "residual_lost", "result += out[index];", ""),
+    of("matmul_f32", "f16_tiled", "tiled_k_beyond_the_end", "select(0.0, value, k < params.k)", "value"),
+    of("matmul_f32", "f16_tiled", "steps_swapped", "vec4(a.x, b.x, c.x, d.x)", "vec4(a.y, b.y, c.y, d.y)"),
     m("matmul_w4a16", "swapped_scales", "codes4_low(words.y)) * scale.y", "codes4_low(words.y)) * scale.x"),
     m("matmul_w4a8", "wrong_nibble_order", "multiply_add(s00, x0, low(w0))", "multiply_add(s00, x0, high(w0))"),
     m("matmul_w4a8", "forgotten_sixteenth", "sixteenth(s00), token0", "s00, token0"),
     m("matmul_w4a8", "wrong_span", "min(params.group, params.x_group)", "max(params.group, params.x_group)"),
+    of(
+        "matmul_w4a8",
+        "coop_emulated",
+        "coop_nibbles_swapped",
+        "tile_w[at + 1u] = halves4(words.x >> 4u)",
+        "tile_w[at + 1u] = halves4(words.x)",
+    ),
+    of("matmul_w8a8", "coop_emulated", "coop_bias_off_by_one", "0x80808080u, 1152h", "0x80808080u, 1151h"),
+    of(
+        "matmul_w8a8",
+        "coop_emulated",
+        "coop_first_scales",
+        "stage_scales(place.thread, row0, col0, first)",
+        "stage_scales(place.thread, row0, col0, 0u)",
+    ),
+    of(
+        "matmul_w8a8",
+        "coop_emulated",
+        "coop_wrong_matrix",
+        "let a2 = left(a + 32u * PITCH);",
+        "let a2 = left(a + 48u * PITCH);",
+    ),
+    of("matmul_w8a8", "coop_emulated", "coop_tail_lost", "if row < params.m", "if row + 1u < params.m"),
+    of("matmul_w8a8", "blocks", "wrong_half", "put_codes(row, 4u * half + 1u", "put_codes(row, 4u * half + 2u"),
+    of(
+        "matmul_w4a8",
+        "blocks",
+        "wrong_nibbles",
+        "4u * half + 1u, high4_times_16(words.x)",
+        "4u * half + 1u, low4_times_16(words.x)",
+    ),
     m("matmul_w8a8", "one_x_group", "let token0 = row_scales(at.row, first);", "let token0 = row_scales(at.row, 0u);"),
     m("matmul_w8a8", "swapped_scales", "s00, token0, scale0", "s00, token1, scale0"),
     m(
@@ -122,6 +193,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("probe_float", "exp_for_silu", "bitcast<u32>(silu(v))", "bitcast<u32>(exp(v))"),
     m("probe_float", "softplus_without_threshold", "select(log1p_exp(x), x, x > 20.0)", "log1p_exp(x)"),
     m("probe_float", "wrong_half", "unpack2x16float(bits).x", "unpack2x16float(bits).y"),
+    m("probe_subgroup", "lane_of_thread", "let lane = place.lane;", "let lane = place.thread;"),
+    m("probe_subgroup", "off_by_one_tail", "i < min(lane, LANES)", "i + 1u < min(lane, LANES)"),
+    m("probe_subgroup", "sum_of_one_subgroup", "atomicAdd(&total, sum)", "atomicMax(&total, sum)"),
     m(
         "quantize_tokens",
         "first_teams_scale",
@@ -160,6 +234,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "pack_nibbles(four(row, col), four(row, col + 4u))",
         "pack_nibbles(four(row, col + 4u), four(row, col))",
     ),
+    m("rank_update", "sign_forgotten", "params.sign * a[", "a["),
+    m("rank_update", "columns_off_the_part", "b[params.b_first + k", "b[k"),
+    m("rank_update", "tail_off_by_one", "row < params.rows && col", "row + 1u < params.rows && col"),
+    m("rank_update", "upper_tiles_too", "params.lower == 1u && ", "params.lower == 2u && "),
+    m("rank_update", "never_transposed", ", params.a_by_rows == 1u)", ", params.a_by_rows == 2u)"),
+    race("rank_update", "missing_barrier", "}\n        workgroupBarrier();\n    }\n    store", "}\n    }\n    store"),
     m("relu_squared", "forgotten_relu", "max(x[i], 0.0)", "x[i]"),
     m("rms_norm", "dropped_epsilon", " + params.eps", ""),
     m(
@@ -181,6 +261,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let v = y[start + c] * silu(gate[gate_start + c]);",
         "let v = y[start + c];",
     ),
+    m("s_silu", "scale_outside", "-scale[i % params.cols] * v", "-v"),
+    m("s_silu", "wrong_column", "scale[i % params.cols]", "scale[i / params.cols]"),
     m("sample", "top_k_ignored", "if params.top_k > 0u", "if params.top_k > 1000000u"),
     m("sample", "counter_not_advanced", "rng[1] = rng[1] + 1u;", "rng[1] = rng[1];"),
     m("scale_channels", "wrong_column", "scale[i % params.cols]", "scale[i / params.cols]"),

@@ -16,17 +16,28 @@ use wgquant::kernels::check::{Case, check};
 use wgquant::shaders::{KERNELS, Variant};
 
 /// A device of our own: mutants must not get into the pipelines of another test.
-fn open() -> Device {
+fn open_with(caps: &str) -> Device {
     let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    // The plain variants: the mutations are written against them.
-    let opened = block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some("baseline")));
+    let opened = block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some(caps)));
     opened.expect("tests need a GPU driver; `make test` installs Mesa's software one")
 }
 
-/// The plain variants of the mutant's kernel whose source has the text, which must be there once.
+/// The plain variants run on it: the mutations are written against them.
+fn open() -> Device {
+    open_with("baseline")
+}
+
+/// What a kernel needs in every variant: nothing but for probes.
+fn always_needs(kernel: &str) -> &'static [&'static str] {
+    let kernel = KERNELS.iter().find(|k| k.name == kernel).expect("the kernel exists");
+    if kernel.variants.iter().any(|v| v.needs.is_empty()) { &[] } else { kernel.variants[0].needs }
+}
+
+/// The variants that the mutant is of and whose source has the text, which must be there once.
 fn mutated(mutant: &Mutant) -> Vec<(&'static Variant, String)> {
     let kernel = KERNELS.iter().find(|k| k.name == mutant.kernel).expect("the kernel exists");
-    let having = kernel.variants.iter().filter(|v| v.needs.is_empty() && v.source.contains(mutant.from));
+    let of = |v: &&Variant| mutant.variant.map_or(v.needs == always_needs(kernel.name), |name| v.name == name);
+    let having = kernel.variants.iter().filter(of).filter(|v| v.source.contains(mutant.from));
     let found: Vec<_> = having
         .map(|v| {
             assert_eq!(v.source.matches(mutant.from).count(), 1, "{}: `{}` is not one place", v.name, mutant.from);
@@ -42,11 +53,14 @@ fn caught_by(device: &Device, mutant: &Mutant) -> Option<&'static str> {
     let entry = ENTRIES.iter().find(|e| e.name == mutant.kernel).expect("the kernel is registered");
     let mut cases: Vec<&Case> = entry.cases.iter().collect();
     cases.sort_by_key(|c| (entry.work)(&c.args()).ops);
-    cases.into_iter().map(|case| (case, block_on(check(device, entry, case, None, 1)))).find_map(|(case, outcome)| {
-        // A mutant that does not compile tests nothing.
-        let outcome = outcome.unwrap_or_else(|e| panic!("{}/{}: {e}", mutant.kernel, mutant.name));
-        outcome.failure.map(|_| case.name)
-    })
+    cases.into_iter().map(|case| (case, block_on(check(device, entry, case, mutant.variant, 1)))).find_map(
+        |(case, outcome)| {
+            // A mutant that does not compile tests nothing.
+            let outcome = outcome.unwrap_or_else(|e| panic!("{}/{}: {e}", mutant.kernel, mutant.name));
+            assert_eq!(outcome.skipped, None, "{}/{}", mutant.kernel, mutant.name);
+            outcome.failure.map(|_| case.name)
+        },
+    )
 }
 
 fn with_mutant<T>(gpu: &Gpu, mutant: &Mutant, run: impl FnOnce() -> T) -> T {
@@ -63,13 +77,21 @@ fn with_mutant<T>(gpu: &Gpu, mutant: &Mutant, run: impl FnOnce() -> T) -> T {
 
 #[test]
 fn no_mutant_survives() {
-    let device = open();
-    let gpu = device.gpu().expect("a GPU");
-    let software = gpu.adapter.device_type == "Cpu";
-    let (mut caught, mut survivors) = (0, Vec::new());
-    for mutant in MUTANTS {
+    let (plain, subgroups) = (open(), open_with("subgroups"));
+    let software = plain.gpu().expect("a GPU").adapter.device_type == "Cpu";
+    let (mut caught, mut run, mut survivors) = (0, 0, Vec::new());
+    // The emulation of cooperative matrices takes f16.
+    let f16 = plain.gpu().expect("a GPU").adapter.caps.f16;
+    for mutant in MUTANTS.iter().filter(|m| f16 || m.variant.is_none()) {
         let start = Instant::now();
-        let by = with_mutant(gpu, mutant, || caught_by(&device, mutant));
+        let device = if always_needs(mutant.kernel).is_empty() { &plain } else { &subgroups };
+        let gpu = device.gpu().expect("a GPU");
+        if let Some(lacks) = always_needs(mutant.kernel).iter().find(|n| !gpu.caps.has(n)) {
+            println!("{}/{}: NOT RUN, the adapter lacks {lacks}", mutant.kernel, mutant.name);
+            continue;
+        }
+        run += 1;
+        let by = with_mutant(gpu, mutant, || caught_by(device, mutant));
         let name = format!("{}/{}", mutant.kernel, mutant.name);
         println!("{name}: {} ({:.1} s)", by.unwrap_or("SURVIVED"), start.elapsed().as_secs_f64());
         caught += usize::from(by.is_some());
@@ -77,7 +99,7 @@ fn no_mutant_survives() {
             survivors.push(name);
         }
     }
-    println!("mutation score {caught} of {} on {}", MUTANTS.len(), device.name());
+    println!("mutation score {caught} of {run} on {}", plain.name());
     assert!(survivors.is_empty(), "survived all cases: {}", survivors.join(", "));
 }
 

@@ -5,11 +5,14 @@ mod common;
 
 mod activation_groups;
 mod diff;
+mod exact;
 mod golden;
 mod int8_state;
 mod long;
 mod perplexity;
 mod quantize;
 mod runtime;
+mod search;
+mod stats;
 mod transform;
 mod trust;

@@ -4,12 +4,12 @@ use pollster::block_on;
 use wgquant::gpu::Device;
 use wgquant::kernels::check::error;
 use wgquant::model::{Block, Model, ModelConfig, ModelFile, ModelSource, ModelType, OnlineRotation};
-use wgquant::runtime::{Engine, EngineOptions};
-use wgquant::transform::{Transform, Transformed};
+use wgquant::runtime::{Engine, EngineOptions, Tap};
+use wgquant::transform::{Inputs, Matrix, Permutation, Rotation, SiteStats, Smooth, Transform, Transformed};
 
 use crate::common;
 
-fn logits(source: &dyn ModelSource) -> Vec<f32> {
+pub(super) fn logits(source: &dyn ModelSource) -> Vec<f32> {
     let mut engine = Engine::new(&Device::Cpu, source, EngineOptions { context: 64, ..Default::default() }).unwrap();
     let vocab = source.config().vocab_size as u32;
     let tokens: Vec<u32> = (0..40).map(|i| (i * 37 + 5) % vocab).collect();
@@ -61,10 +61,11 @@ fn sites(c: &ModelConfig) -> Vec<Transform> {
     let (group, mlp) = (c.d_inner() / c.n_groups, c.intermediate_size);
     vec![
         Transform { fold_norms: true, ..none },
-        Transform { fold_norms: true, residual: Some(7), ..none },
+        Transform { fold_norms: true, residual: Some(Rotation::RandomHadamard(7)), ..none },
         Transform { online: OnlineRotation { out_proj: Some(group), down_proj: None }, ..none },
         Transform { online: OnlineRotation { out_proj: None, down_proj: Some(mlp) }, ..none },
         Transform { online: OnlineRotation { out_proj: Some(4), down_proj: Some(8) }, ..none },
+        Transform { values: Some(Rotation::RandomHadamard(2)), keys: Some(Rotation::Hadamard), ..none },
         Transform::hadamard(c, 3).unwrap(),
     ]
 }
@@ -91,6 +92,73 @@ fn rotation_keeps_the_logits_of_nano() {
     assert!(nmse <= 1e-9, "NMSE {nmse:.3e}");
 }
 
+/// Mean, largest and mean product of the channels of every tap, under the tap's own name.
+pub(super) fn statistics(model: &dyn ModelSource) -> Inputs {
+    let mut engine = Engine::new(&Device::Cpu, model, EngineOptions { context: 64, ..Default::default() }).unwrap();
+    let tokens: Vec<u32> = (0..48).map(|i| (i * 37 + 5) % model.config().vocab_size as u32).collect();
+    let stats = |tap: Tap| {
+        let (n, values) = (tap.shape.cols(), &tap.values);
+        let column = |c: usize| values.iter().skip(c).step_by(n).map(|v| f64::from(*v));
+        let mean = |i, j| column(i).zip(column(j)).map(|(a, b)| a * b).sum::<f64>() / tap.shape.rows() as f64;
+        let wide = tap.name.ends_with("norm") || tap.name.ends_with("attention");
+        let stats = SiteStats {
+            absmax: (0..n).map(|c| column(c).fold(0.0, |m: f64, v| m.max(v.abs()))).collect(),
+            rms: (0..n).map(|c| mean(c, c).sqrt()).collect(),
+            covariance: if wide { (0..n * n).map(|i| mean(i / n, i % n)).collect() } else { vec![] },
+            ..Default::default()
+        };
+        (tap.name, stats)
+    };
+    let taps = block_on(engine.trace_on(&tokens, &[])).unwrap();
+    Inputs { stats: taps.into_iter().map(stats).collect(), ..Default::default() }
+}
+
+/// Statistics by the names of the engine's own taps, weights rounded to f32: everything at once on a trained model.
+#[test]
+fn calibrated_rewrites_keep_the_logits_of_nano() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let alpha = Some(0.5);
+    let transform = Transform {
+        smooth: Smooth { norms: None, gated_norm: alpha, conv: alpha, relu2: alpha, values: alpha },
+        permute: Some(Permutation::Balance),
+        values: Some(Rotation::KltHadamard),
+        keys: Some(Rotation::Klt),
+        residual: Some(Rotation::KltHadamard),
+        online: OnlineRotation { out_proj: Some(32), down_proj: Some(32) },
+        ..Transform::NONE
+    };
+    let transform = Transform { fold_norms: true, ..transform };
+    assert!(transform.needs_stats() && !Transform::hadamard(file.config(), 0).unwrap().needs_stats());
+    let inputs = statistics(&Transformed::new(&file, transform.base()).unwrap());
+    let (nmse, _) = error(&logits(&Transformed::with(&file, transform, &inputs).unwrap()), &logits(&file));
+    assert!(nmse <= 1e-9, "NMSE {nmse:.3e}");
+}
+
+#[test]
+fn recipes_spell_transforms() {
+    let written = "fold_norms = true\nresidual = 7\n\n[online]\nout_proj = 128\n";
+    let read: Transform = toml::from_str(written).unwrap();
+    let online = OnlineRotation { out_proj: Some(128), down_proj: None };
+    let residual = Some(Rotation::RandomHadamard(7));
+    assert_eq!(read, Transform { fold_norms: true, residual, online, ..Transform::NONE });
+    assert_eq!(toml::to_string(&read).unwrap(), written);
+    let all = Transform {
+        smooth: Smooth { relu2: Some(0.5), ..Smooth::NONE },
+        permute: Some(Permutation::Sort),
+        values: Some(Rotation::KltHadamard),
+        keys: Some(Rotation::Klt),
+        residual: Some(Rotation::Given),
+        ..read
+    };
+    let text = toml::to_string(&all).unwrap();
+    assert!(text.contains("values = \"klt-hadamard\"") && text.contains("relu2 = 0.5"), "{text}");
+    assert_eq!(toml::from_str::<Transform>(&text).unwrap(), all);
+    let fails = |text: &str| toml::from_str::<Transform>(&format!("{text}\n{written}")).unwrap_err().to_string();
+    assert!(fails("values = \"fourier\"").contains("a seed, or one of `hadamard`, `klt`, `klt-hadamard`, `given`"));
+    assert!(fails("permute = \"shuffle\"").contains("`balance` or `sort`"));
+    assert!(fails("smooth = { down_proj = 0.5 }").contains("unknown field `down_proj`"));
+}
+
 #[test]
 fn a_rotation_that_is_not_undone_shows() {
     let file = ModelFile::open(&common::nano()).unwrap();
@@ -103,9 +171,49 @@ fn a_rotation_that_is_not_undone_shows() {
 fn rejects_rewrites_that_do_not_fit() {
     let model = Model::random(configs().remove(0), 1);
     let fails = |t: Transform| Transformed::new(&model, t).err().unwrap().to_string();
-    assert!(fails(Transform { residual: Some(1), ..Transform::NONE }).contains("needs norm folding"));
+    assert!(
+        fails(Transform { residual: Some(Rotation::RandomHadamard(1)), ..Transform::NONE })
+            .contains("needs norm folding")
+    );
     let online = OnlineRotation { out_proj: Some(48), down_proj: None };
     assert!(fails(Transform { online, ..Transform::NONE }).contains("block 48 over width 64"));
     let rotated = Transformed::new(&model, Transform::hadamard(model.config(), 1).unwrap()).unwrap();
     assert!(Transformed::new(&rotated, Transform::NONE).err().unwrap().to_string().contains("rotated already"));
+}
+
+#[test]
+fn rejects_inputs_that_are_missing_or_wrong() {
+    let model = Model::random(configs().remove(0), 1);
+    let (base, n) = (Transform { fold_norms: true, ..Transform::NONE }, model.config.hidden_size);
+    let fails = |t: Transform, inputs: &Inputs| match Transformed::with(&model, t, inputs) {
+        Ok(t) => (0..5).find_map(|i| t.layer(i).err()).unwrap().to_string(),
+        Err(e) => e.to_string(),
+    };
+    let none = Inputs::default();
+    let smooth = Smooth { relu2: Some(0.5), ..Smooth::NONE };
+    assert!(fails(Transform { smooth, ..base }, &none).contains("needs statistics of `layer.1.up_proj`"));
+    assert!(fails(Transform { permute: Some(Permutation::Sort), ..base }, &none).contains("`layer.0.gated_norm`"));
+    assert!(fails(Transform { permute: Some(Permutation::Balance), ..base }, &none).contains("no online rotation"));
+    assert!(fails(Transform { residual: Some(Rotation::Klt), ..base }, &none).contains("no covariance"));
+    assert!(fails(Transform { residual: Some(Rotation::Given), ..base }, &none).contains("given for `residual`"));
+    assert!(
+        fails(Transform { keys: Some(Rotation::Klt), ..base }, &none).contains("needs statistics of `layer.2.norm`")
+    );
+    let smooth = Smooth { norms: Some(0.5), ..Smooth::NONE };
+    assert!(fails(Transform { smooth, ..base }, &none).contains("no norm folding"));
+    let smooth = Smooth { values: Some(1.5), ..Smooth::NONE };
+    assert!(fails(Transform { smooth, ..base }, &none).contains("exponent 1.5"));
+    let mut inputs = Inputs::default();
+    inputs.stats.insert("layer.1.up_proj".into(), SiteStats { absmax: vec![1.0; 3], ..Default::default() });
+    let smooth = Smooth { relu2: Some(0.5), ..Smooth::NONE };
+    assert!(fails(Transform { smooth, ..base }, &inputs).contains("3 values of absmax, expected 96"));
+    let mut skewed = Matrix::identity(n);
+    skewed.values_mut()[1] = 0.1;
+    inputs.given.insert("residual".into(), skewed);
+    assert!(fails(Transform { residual: Some(Rotation::Given), ..base }, &inputs).contains("1.00e-1 off the identity"));
+    inputs.given.insert("residual".into(), Matrix::identity(n - 1));
+    assert!(
+        fails(Transform { residual: Some(Rotation::Given), ..base }, &inputs)
+            .contains("is [63, 63], expected [64, 64]")
+    );
 }

@@ -5,7 +5,7 @@ const query = new URLSearchParams(location.search);
 const reporting = query.has("report");
 const MODEL_STEPS = 26; // two schemes: nine blocks, comparison, text, each; the original's text
 
-let total = 0, done = 0, passed = 0, steps = 0, failed = false;
+let total = 0, done = 0, passed = 0, skipped = 0, steps = 0, failed = false;
 const rows = new Map();
 
 function element(tag, text, name) {
@@ -31,11 +31,12 @@ function bytes(n) {
 function seconds(s) { return s < 1 ? `${Math.round(1000 * s)} ms` : `${s.toFixed(1)} s`; }
 
 const handlers = {
-  adapter(a) {
-    const b = a.browser, version = /(?:Firefox|Edg|Chrome|Version)\/[\d.]+/.exec(b.user_agent);
+  head(file) {
+    const a = file.adapter, b = file.browser;
     const items = {
-      Adapter: a.name, Vendor: b.vendor || "not told", Architecture: b.architecture || "not told",
-      Backend: a.backend, Browser: version ? version[0].replace("/", " ") : b.user_agent,
+      Adapter: a.name, Vendor: b ? b.vendor || "not told" : `0x${a.vendor.toString(16)}`,
+      ...(b && { Architecture: b.architecture || "not told" }), Backend: a.backend,
+      [b ? "Browser" : "Driver"]: `${a.driver} ${a.driver_info}`.trim(), Platform: file.platform,
       "Largest binding": bytes(a.max_binding_bytes), "Workgroup memory": bytes(a.max_workgroup_bytes),
       "Invocations a workgroup": a.max_invocations, "Storage buffers a shader": a.max_storage_buffers,
       "f16 in shaders": a.caps.f16 ? "yes" : "no", Subgroups: a.caps.subgroups ? a.caps.subgroups.join("–") : "no",
@@ -53,23 +54,24 @@ const handlers = {
       for (let i = 0; i < cases; i++) squares.append(element("i"));
       row.append(element("td", kernel), squares, element("td", `0 / ${cases}`), element("td", "–"), element("td", "–"));
       $("kernels").tBodies[0].append(row);
-      rows.set(kernel, { cells: row.cells, cases, done: 0, passed: 0, nmse: 0, seconds: 0 });
+      rows.set(kernel, { cells: row.cells, cases, done: 0, passed: 0, skipped: 0, nmse: 0, ms: 0 });
       total += cases;
     }
   },
   case(c) {
     const row = rows.get(c.kernel), square = row.cells[1].children[row.done];
     row.done++; done++;
-    row.seconds += c.seconds;
-    if (c.status === "pass") { row.passed++; passed++; }
-    else { failed = true; $("failures").append(element("li", c.failure)); }
-    row.nmse = Math.max(row.nmse, c.nmse ?? NaN);
-    square.className = c.status;
-    square.title = `${c.case} · ${c.variant}`;
-    row.cells[2].textContent = `${row.passed} / ${row.cases}`;
+    row.ms += c.ms;
+    if (c.status === "Skip") { row.skipped++; skipped++; }
+    else if (c.status === "Pass") { row.passed++; passed++; }
+    else { failed = true; $("failures").append(element("li", `${c.kernel}/${c.case} [${c.variant}] ${c.status}: ${c.message ?? ""}`)); }
+    row.nmse = Math.max(row.nmse, c.nmse ?? 0);
+    square.className = c.status === "Pass" ? "pass" : c.status === "Skip" ? "skip" : "fail";
+    square.title = [`${c.case} (${c.params})`, c.variant, c.status, c.message].filter(Boolean).join(" · ");
+    row.cells[2].textContent = `${row.passed} / ${row.cases - row.skipped}`;
     row.cells[3].textContent = row.nmse === 0 ? "exact" : row.nmse.toExponential(1);
-    row.cells[4].textContent = seconds(row.seconds);
-    $("tally").textContent = `${passed} of ${total} cases passed`;
+    row.cells[4].textContent = seconds(row.ms / 1000);
+    $("tally").textContent = `${passed} of ${total - skipped} cases passed` + (skipped ? `, ${skipped} of variants this adapter lacks skipped` : "");
     status(`Checking ${c.kernel}: case ${done} of ${total}`);
     progress();
   },
@@ -91,13 +93,13 @@ const handlers = {
     $("fill").style.width = "100%";
     $("fill").className = failed ? "bad" : "good";
     const took = seconds(time);
-    status(failed ? `Done in ${took}: ${total - passed} of ${total} cases do not agree with the reference.`
-      : `Done in ${took}: all ${total} cases agree with the CPU reference.`);
+    status(failed ? `Done in ${took}: ${total - skipped - passed} of ${total - skipped} cases do not agree with the reference.`
+      : `Done in ${took}: all ${total - skipped} cases agree with the CPU reference.`);
     $("download").disabled = false;
     $("download").onclick = () => {
       const link = element("a");
       link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-      link.download = "wgquant-browser.json";
+      link.download = "wgquant-test-ops.json";
       link.click();
       URL.revokeObjectURL(link.href);
     };
@@ -120,12 +122,12 @@ function run() {
 
 async function show(name) {
   const text = await (await fetch(name)).text(), file = JSON.parse(text);
-  handlers.adapter(file.adapter);
+  handlers.head(file);
   const counts = new Map();
   for (const c of file.cases) counts.set(c.kernel, (counts.get(c.kernel) ?? 0) + 1);
   handlers.kernels([...counts].map(([kernel, cases]) => ({ kernel, cases })));
   file.cases.forEach(handlers.case);
-  file.models.forEach(handlers.model);
+  (file.models ?? []).forEach(handlers.model);
   handlers.done({ text, seconds: file.seconds });
 }
 

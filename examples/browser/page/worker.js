@@ -9,20 +9,36 @@ async function fetched(name) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-// What the browser tells of its adapter beyond wgpu's report.
-async function browser() {
+// Name and version; a full version where the browser tells it.
+async function browserName() {
+  const brands = (await navigator.userAgentData?.getHighEntropyValues(["fullVersionList"]))?.fullVersionList ?? [];
+  const brand = brands.find((b) => !/not.?a.?brand/i.test(b.brand));
+  if (brand) return `${brand.brand} ${brand.version}`;
+  return /(?:Firefox|Edg|Chrome|Version)\/[\d.]+/.exec(navigator.userAgent)?.[0].replace("/", " ") ?? navigator.userAgent;
+}
+
+// What the browser tells of itself and its adapter beyond wgpu's report.
+async function about() {
   const adapter = await navigator.gpu?.requestAdapter();
   if (!adapter) throw new Error("This browser offers no WebGPU adapter. Chrome and Edge 113, Safari 26 and Firefox 141 or later do, over https or on localhost.");
-  const { vendor, architecture, device, description } = adapter.info;
-  return { vendor, architecture, device, description, features: [...adapter.features].sort(), user_agent: navigator.userAgent };
+  const { vendor, architecture, device, description } = adapter.info, limits = {};
+  for (const name in adapter.limits) if (typeof adapter.limits[name] === "number") limits[name] = adapter.limits[name];
+  return {
+    browser: {
+      name: await browserName(), user_agent: navigator.userAgent, vendor, architecture, device, description,
+      features: [...adapter.features].sort(), limits,
+    },
+    platform: navigator.userAgentData?.platform ?? navigator.platform,
+    time: new Date().toISOString().replace(/\.\d+/, ""),
+  };
 }
 
 async function work() {
   const started = performance.now();
-  const about = await browser();
+  const known = await about();
   await init({ module_or_path: new URL("wgquant_browser_bg.wasm", import.meta.url) });
-  const session = await Session.open(JSON.stringify(about));
-  say("adapter", JSON.parse(session.adapter()));
+  const session = await Session.open(JSON.stringify(known));
+  say("head", JSON.parse(session.head()));
   say("kernels", JSON.parse(session.kernels()));
   await session.check((text) => say("case", JSON.parse(text)));
   const [config, weights, tokenizer, windows] = await Promise.all(

@@ -12,9 +12,12 @@ use std::cell::RefCell;
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 use web_time::Instant;
-use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::Error;
+use wgquant::gpu::{Caps, Device, DeviceChoice};
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::{Case, Entry, Outcome, check, variants};
+use wgquant::kernels::check::{Case, Entry, check, variants};
+use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, ResultFile, Status, params};
+use wgquant::shaders::KERNELS;
 
 /// Seed of the inputs; a failure names it.
 const SEED: u64 = 1;
@@ -29,42 +32,50 @@ extern "C" {
 #[wasm_bindgen]
 pub struct Session {
     device: Device,
-    browser: Value,
-    cases: RefCell<Vec<Value>>,
-    models: RefCell<Vec<Value>>,
+    file: RefCell<ResultFile>,
 }
 
 #[wasm_bindgen]
 impl Session {
-    /// Opens the browser's adapter. `browser` is what the page knows of it: wgpu is not told vendor and architecture.
-    pub async fn open(browser: &str) -> Result<Session, JsError> {
+    /// Opens the browser's adapter. `about` is what the page knows of it: wgpu is not told vendor and architecture.
+    pub async fn open(about: &str) -> Result<Session, JsError> {
         std::panic::set_hook(Box::new(|info| error(&info.to_string())));
         let device = Device::open(&DeviceChoice::Best, None).await?;
-        let browser = serde_json::from_str(browser)?;
-        Ok(Self { device, browser, cases: RefCell::default(), models: RefCell::default() })
+        let mut file = ResultFile::new(&device, "test", SEED);
+        result::describe(&mut file, serde_json::from_str(about)?);
+        Ok(Self { device, file: RefCell::new(file) })
     }
 
-    /// The adapter as in the result file.
-    pub fn adapter(&self) -> String {
-        result::adapter(&self.device, &self.browser).to_string()
+    /// The result file without cases.
+    pub fn head(&self) -> Result<String, JsError> {
+        Ok(self.file.borrow().json()?)
     }
 
-    /// Kernel names with the number of cases each will run.
+    /// Kernel names with the number of cases each will give.
     pub fn kernels(&self) -> String {
-        let count = |e: &Entry| e.cases.len() * variants(&self.device, e.name).len();
+        let caps = self.caps();
+        let count = |e: &Entry| e.cases.len() * (variants(&self.device, e.name).len() + lacking(e, &caps).len());
         let all: Vec<Value> = ENTRIES.iter().map(|e| json!({ "kernel": e.name, "cases": count(e) })).collect();
         Value::Array(all).to_string()
     }
 
-    /// Runs every case; `each` gets each result as it comes.
+    /// Runs every case; `each` gets each record as it comes, those of variants that the adapter lacks as skipped.
     pub async fn check(&self, each: js_sys::Function) -> Result<(), JsError> {
-        self.cases.borrow_mut().clear();
+        let caps = self.caps();
         for entry in ENTRIES {
             for variant in variants(&self.device, entry.name) {
                 for case in entry.cases {
-                    let result = self.check_one(entry, case, variant).await;
-                    send(&each, &result);
-                    self.cases.borrow_mut().push(result);
+                    let record = self.check_one(entry, case, variant).await;
+                    self.keep(&each, record);
+                }
+            }
+            for (variant, needs) in lacking(entry, &caps) {
+                for case in entry.cases {
+                    let reason = Some(format!("the adapter lacks {needs}"));
+                    self.keep(
+                        &each,
+                        CaseRecord::new(id(entry, case, variant), params(case), SEED, Status::Skip, reason),
+                    );
                 }
             }
         }
@@ -81,35 +92,56 @@ impl Session {
         each: js_sys::Function,
     ) -> Result<(), JsError> {
         let files = model::Files { config, weights, tokenizer, windows };
-        let models = model::measure(&self.device, files, |event| send(&each, &event)).await?;
-        *self.models.borrow_mut() = models;
+        let models = model::measure(&self.device, files, |event| send(&each, &event.to_string())).await?;
+        self.file.borrow_mut().models = models;
         Ok(())
     }
 
     /// The result file; `seconds` is what all of it took.
-    pub fn result(&self, seconds: f64) -> String {
-        let file = result::file(&self.device, &self.browser, seconds, &self.cases.borrow(), &self.models.borrow());
-        format!("{file:#}\n")
+    pub fn result(&self, seconds: f64) -> Result<String, JsError> {
+        let mut file = self.file.borrow_mut();
+        file.seconds = seconds;
+        Ok(file.json()?)
     }
 }
 
 impl Session {
-    /// A case that cannot even run has failed.
-    async fn check_one(&self, entry: &Entry, case: &Case, variant: Option<&'static str>) -> Value {
-        let start = Instant::now();
-        let outcome = check(&self.device, entry, case, variant, SEED).await.unwrap_or_else(|e| Outcome {
-            kernel: entry.name,
-            case: case.name,
-            variant: variant.unwrap_or("best").to_owned(),
-            nmse: 0.0,
-            ties: 0,
-            failure: Some(format!("{}/{}: {e}", entry.name, case.name)),
-        });
-        result::case(&outcome, start.elapsed().as_secs_f64())
+    fn caps(&self) -> Caps {
+        self.file.borrow().caps
+    }
+
+    fn keep(&self, each: &js_sys::Function, record: CaseRecord) {
+        send(each, &json!(record).to_string());
+        self.file.borrow_mut().cases.push(record);
+    }
+
+    /// A case that cannot even run has failed, unless it is too large for the adapter.
+    async fn check_one(&self, entry: &Entry, case: &Case, variant: Option<&'static str>) -> CaseRecord {
+        let (start, id) = (Instant::now(), id(entry, case, variant.unwrap_or(BEST)));
+        let mut record = match check(&self.device, entry, case, variant, SEED).await {
+            Ok(outcome) => CaseRecord::compared(id, params(case), SEED, outcome),
+            Err(e) => {
+                let status = if matches!(e, Error::LimitExceeded { .. }) { Status::Skip } else { Status::Fail };
+                CaseRecord::new(id, params(case), SEED, status, Some(e.to_string()))
+            }
+        };
+        record.ms = start.elapsed().as_secs_f64() * 1e3;
+        record
     }
 }
 
+fn id(entry: &Entry, case: &Case, variant: &str) -> CaseId {
+    CaseId { kernel: entry.name.to_owned(), case: case.name.to_owned(), variant: variant.to_owned() }
+}
+
+/// Variants of a kernel that need a capability the adapter does not have, and which.
+fn lacking(entry: &Entry, caps: &Caps) -> Vec<(&'static str, String)> {
+    let all = KERNELS.iter().filter(|k| k.name == entry.name).flat_map(|k| k.variants);
+    let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
+    all.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
+}
+
 /// The page may be gone; what it throws is not ours to handle.
-fn send(to: &js_sys::Function, event: &Value) {
-    let _ = to.call1(&JsValue::NULL, &JsValue::from_str(&event.to_string()));
+fn send(to: &js_sys::Function, event: &str) {
+    let _ = to.call1(&JsValue::NULL, &JsValue::from_str(event));
 }

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 use wasm_bindgen::prelude::*;
 use web_time::Instant;
-use wgquant::checkpoint::Checkpoint;
 use wgquant::calibrate::Windows;
+use wgquant::checkpoint::Checkpoint;
 use wgquant::eval::{Comparison, compare};
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Linear, Model, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe};
+use wgquant::report::test_ops::ModelRun;
 use wgquant::runtime::{Engine, EngineOptions, Next};
 use wgquant::tensor::DType;
 use wgquant::transform::Transform;
@@ -29,8 +30,8 @@ pub(crate) struct Files {
     pub(crate) windows: Vec<u8>,
 }
 
-/// Measures the original and each scheme; gives one object a model.
-pub(crate) async fn measure(device: &Device, files: Files, each: impl Fn(Value)) -> Result<Vec<Value>, JsError> {
+/// Measures the original and each scheme; gives one row a model.
+pub(crate) async fn measure(device: &Device, files: Files, each: impl Fn(Value)) -> Result<Vec<ModelRun>, JsError> {
     let tokenizer =
         Tokenizer::from_bytes(&files.tokenizer).map_err(|e| JsError::new(&format!("tokenizer.json: {e}")))?;
     let mut windows = Windows::from_npy("val_ids_u16.npy", &files.windows, Some(1))?;
@@ -97,19 +98,19 @@ fn original_against_itself(result: &Comparison) -> Comparison {
     }
 }
 
-fn row(name: &str, model: &Model, result: &Comparison, (speed, text): (f64, String)) -> Value {
-    json!({
-        "name": name,
-        "weight_bytes": weight_bytes(model),
-        "tokens": result.model.tokens,
-        "perplexity": result.model.perplexity,
-        "perplexity_ratio": result.perplexity_ratio,
-        "mean_kl": result.mean_kl,
-        "top1_agreement": result.top1_agreement,
-        "tokens_per_second": speed,
-        "prompt": PROMPT,
-        "text": text,
-    })
+fn row(name: &str, model: &Model, result: &Comparison, (speed, text): (f64, String)) -> ModelRun {
+    ModelRun {
+        name: name.to_owned(),
+        weight_bytes: weight_bytes(model),
+        tokens: result.model.tokens,
+        perplexity: result.model.perplexity,
+        perplexity_ratio: result.perplexity_ratio,
+        mean_kl: result.mean_kl,
+        top1_agreement: result.top1_agreement,
+        tokens_per_second: speed,
+        prompt: PROMPT.to_owned(),
+        text,
+    }
 }
 
 /// Bytes of embedding, head and linear layers with their scales: nearly all of the model.

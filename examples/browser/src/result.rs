@@ -1,44 +1,27 @@
-//! The result file. The one place that knows its layout.
+//! What the browser tells, put into the result file of `wgquant test-ops`.
 
-use serde_json::{Value, json};
-use wgquant::gpu::Device;
-use wgquant::kernels::check::Outcome;
+use serde::Deserialize;
+use wgquant::report::test_ops::{Browser, ResultFile};
 
-/// Version of the layout.
-const VERSION: u32 = 1;
+/// What the page knows and wgpu is not told.
+#[derive(Deserialize)]
+pub(crate) struct About {
+    browser: Browser,
+    platform: String,
+    time: String,
+}
 
-/// What is known of the adapter: wgpu's report, and the browser's own words where wgpu has none.
-pub(crate) fn adapter(device: &Device, browser: &Value) -> Value {
-    let mut report = device.gpu().map_or(Value::Null, |g| json!(g.adapter));
-    let words =
-        ["vendor", "architecture", "device", "description"].map(|key| browser[key].as_str().unwrap_or_default());
-    if report["name"].as_str().is_none_or(str::is_empty) {
-        let known: Vec<&str> = words.into_iter().filter(|w| !w.is_empty()).collect();
-        report["name"] = json!(if known.is_empty() { "unnamed adapter".to_owned() } else { known.join(" ") });
+/// Fills in what wgpu left empty: a browser hides name and driver of its adapter, and wasm has no clock.
+pub(crate) fn describe(file: &mut ResultFile, about: About) {
+    let About { browser, platform, time } = about;
+    let adapter = &mut file.adapter;
+    if adapter.name.is_empty() {
+        let words = [&browser.vendor, &browser.architecture, &browser.device, &browser.description];
+        let known: Vec<&str> = words.into_iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
+        adapter.name = if known.is_empty() { "unnamed adapter".to_owned() } else { known.join(" ") };
     }
-    report["browser"] = browser.clone();
-    report
-}
-
-/// One case.
-pub(crate) fn case(outcome: &Outcome, seconds: f64) -> Value {
-    let mut value = json!(outcome);
-    value["status"] = json!(if outcome.failure.is_none() { "pass" } else { "fail" });
-    value["seconds"] = json!(seconds);
-    value
-}
-
-/// The whole file.
-pub(crate) fn file(device: &Device, browser: &Value, seconds: f64, cases: &[Value], models: &[Value]) -> Value {
-    let failed = cases.iter().filter(|c| c["status"] != "pass").count();
-    json!({
-        "version": VERSION,
-        "tool": concat!("wgquant ", env!("CARGO_PKG_VERSION")),
-        "adapter": adapter(device, browser),
-        "seconds": seconds,
-        "passed": cases.len() - failed,
-        "failed": failed,
-        "cases": cases,
-        "models": models,
-    })
+    if adapter.driver.is_empty() {
+        adapter.driver.clone_from(&browser.name);
+    }
+    (file.platform, file.time, file.browser) = (format!("{platform} wasm32"), time, Some(browser));
 }

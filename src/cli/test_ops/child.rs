@@ -12,15 +12,12 @@ use wgquant::Error;
 use wgquant::gpu::Device;
 use wgquant::kernels::ENTRIES;
 use wgquant::kernels::check::{Case, Entry, check, variants};
-use wgquant::report::test_ops::{CaseId, CaseRecord, ResultFile, Status};
+use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, ResultFile, Status, params};
 
 use super::super::args::GpuArgs;
 use super::super::{Verdict, one_line, out};
 use super::perf;
 use super::supervise::{MARK, RESTART};
-
-/// Name of the variant that the adapter gets.
-pub(super) const BEST: &str = "best";
 
 /// What the child says first.
 #[derive(Serialize, Deserialize)]
@@ -60,6 +57,7 @@ impl RunCase {
                 continue;
             }
             let id: CaseId = serde_json::from_str(&line).with_context(|| format!("not a case: {line}"))?;
+            inject(&device, &id)?;
             let (record, lost) = self.record(&device, id)?;
             let answer = serde_json::to_string(&record)?;
             if lost {
@@ -78,33 +76,61 @@ impl RunCase {
         let found = variants(device, entry.name);
         let variant = found.iter().copied().flatten().find(|v| *v == id.variant);
         let (params, start) = (params(case), Instant::now());
-        let (mut record, lost) = match block_on(check(device, entry, case, variant, self.seed)) {
+        let (mut record, mut restart) = match block_on(check(device, entry, case, variant, self.seed)) {
             Ok(outcome) => (CaseRecord::compared(id, params, self.seed, outcome), false),
             Err(e) => {
-                let lost = matches!(e, Error::Gpu { .. });
-                // A case too large for this adapter is no fault of its driver; nor is a seed a case cannot use.
+                // A seed that a case cannot use is no fault of the driver.
                 let text = one_line(&e.to_string());
-                let skip = matches!(e, Error::LimitExceeded { .. }) || text.contains("take another seed");
-                let status = if skip { Status::Skip } else { Status::Fail };
-                (CaseRecord::new(id, params, self.seed, status, Some(text)), lost)
+                let status = if text.contains("take another seed") { Status::Skip } else { Status::Fail };
+                let restart = matches!(e, Error::Gpu { .. });
+                (CaseRecord::new(id, params, self.seed, status, Some(text)), restart)
             }
         };
+        if let Some(how) = device.gpu().and_then(wgquant::gpu::Gpu::lost) {
+            // Whatever was read after that says nothing.
+            let message = record
+                .message
+                .take()
+                .filter(|m| !m.contains(&how))
+                .map_or_else(|| how.clone(), |m| format!("{how}; {m}"));
+            (record.status, record.message, restart) = (Status::Crash, Some(one_line(&message)), true);
+        }
         record.ms = start.elapsed().as_secs_f64() * 1e3;
         if self.perf && record.status == Status::Pass {
             record.speed = Some(perf::time(device, entry, case, variant, self.seed)?);
         }
-        Ok((record, lost))
+        Ok((record, restart))
     }
+}
+
+/// Fault injection, for tests of the watching only: what `WGQUANT_INJECT_FAULT` says happens to cases of its names.
+/// `KERNEL/CASE=KIND;..`, where the kind is `abort`, `hang`, `lost` (the device) or, with a file that it makes the first
+/// time, `abort-once:FILE`.
+fn inject(device: &Device, id: &CaseId) -> Result<()> {
+    let Ok(faults) = std::env::var("WGQUANT_INJECT_FAULT") else { return Ok(()) };
+    let name = format!("{}/{}", id.kernel, id.case);
+    match faults.split(';').filter_map(|f| f.split_once('=')).find(|(of, _)| *of == name).map(|(_, kind)| kind) {
+        None => {}
+        Some("abort") => std::process::abort(),
+        Some("hang") => loop {
+            std::thread::park();
+        },
+        Some("lost") => device.gpu().into_iter().for_each(wgquant::gpu::Gpu::lose),
+        Some(other) => match other.strip_prefix("abort-once:") {
+            Some(file) if std::path::Path::new(file).exists() => {}
+            Some(file) => {
+                std::fs::write(file, "")?;
+                std::process::abort();
+            }
+            None => anyhow::bail!("WGQUANT_INJECT_FAULT: `{other}` is no fault"),
+        },
+    }
+    Ok(())
 }
 
 fn find(id: &CaseId) -> Result<(&'static Entry, &'static Case)> {
     let entry = ENTRIES.iter().find(|e| e.name == id.kernel);
-    entry.and_then(|e| Some((e, e.cases.iter().find(|c| c.name == id.case)?))).with_context(|| format!("no case {id}"))
-}
-
-/// A case's numbers as text, which `-p` is matched with.
-pub(super) fn params(case: &Case) -> String {
-    case.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")
+    entry.and_then(|e| Some((e, e.case(&id.case)?))).with_context(|| format!("no case {id}"))
 }
 
 fn say(line: &str) -> Result<()> {

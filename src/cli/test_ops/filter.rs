@@ -7,10 +7,9 @@ use clap::Args;
 use regex::Regex;
 use wgquant::gpu::Caps;
 use wgquant::kernels::ENTRIES;
-use wgquant::report::test_ops::{CaseId, CaseRecord, Status};
-use wgquant::shaders::KERNELS;
-
-use super::child::params;
+use wgquant::kernels::check::choices;
+use wgquant::report::test_ops::{CaseId, CaseRecord, Status, params};
+use wgquant::shaders::Variant;
 
 /// Filters over kernels, cases and variants.
 #[derive(Clone, Debug, Args)]
@@ -27,6 +26,9 @@ pub(super) struct Filter {
     /// Only variants whose name this regular expression matches whole; `best` is the one the adapter gets
     #[arg(long, value_name = "REGEX")]
     variant: Option<String>,
+    /// Cases of real models' sizes instead; checking one takes the reference seconds to minutes
+    #[arg(long)]
+    large: bool,
 }
 
 /// The cases to run, and those that cannot run here.
@@ -61,13 +63,13 @@ impl Filter {
         let variant = self.variant.as_deref().map(|v| whole("--variant", v)).transpose()?;
         let mut chosen = Chosen { run: Vec::new(), skipped: Vec::new() };
         for entry in ENTRIES.iter().filter(|e| kernels.contains(&e.name)) {
-            let cases = entry.cases.iter().filter(|c| case.as_ref().is_none_or(|r| r.is_match(c.name)));
+            let cases = entry.cases_of(self.large).filter(|c| case.as_ref().is_none_or(|r| r.is_match(c.name)));
             for c in cases.filter(|c| numbers.as_ref().is_none_or(|r| r.is_match(&params(c)))) {
                 let id = |v: &str| CaseId { kernel: entry.name.into(), case: c.name.into(), variant: v.into() };
                 let wanted = |v: &&str| variant.as_ref().is_none_or(|r| r.is_match(v));
                 let here = variants.get(entry.name).into_iter().flatten().map(String::as_str);
                 chosen.run.extend(here.filter(wanted).map(id));
-                for (name, needs) in lacking(entry.name, caps).into_iter().filter(|(n, _)| wanted(n)) {
+                for (name, needs) in lacking(choices(entry.name), caps).into_iter().filter(|(n, _)| wanted(n)) {
                     let reason = Some(format!("the adapter lacks {needs}"));
                     chosen.skipped.push(CaseRecord::new(id(name), params(c), seed, Status::Skip, reason));
                 }
@@ -80,11 +82,11 @@ impl Filter {
     }
 }
 
-/// Variants of a kernel that need a capability the adapter does not have, and which.
-pub(super) fn lacking(kernel: &str, caps: &Caps) -> Vec<(&'static str, String)> {
-    let all = KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
+/// Those of `variants` that need a capability the adapter does not have, and which. What only tests run is no lack.
+pub(super) fn lacking(variants: &'static [Variant], caps: &Caps) -> Vec<(&'static str, String)> {
     let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
-    all.iter().map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
+    let variants = variants.iter().filter(|v| !v.emulated());
+    variants.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
 }
 
 fn whole(what: &'static str, pattern: &str) -> Result<Regex> {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use wgquant::kernels::ENTRIES;
 use wgquant::report::terminal;
-use wgquant::report::test_ops::{Comparison, ResultFile, SCHEMA_VERSION};
+use wgquant::report::test_ops::{Comparison, ResultFile, SCHEMA_VERSION, params};
 
 use super::args::{GpuArgs, check_backend};
 use super::{Verdict, out};
@@ -109,7 +109,7 @@ fn list(filter: &Filter) -> Result<Verdict> {
     let mut text = String::new();
     for entry in ENTRIES.iter().filter(|e| kernels.contains(&e.name)) {
         text += &format!("{}\n", entry.name);
-        entry.cases.iter().for_each(|c| text += &format!("  {} ({})\n", c.name, child::params(c)));
+        entry.cases.iter().for_each(|c| text += &format!("  {} ({})\n", c.name, params(c)));
     }
     out::text(&text)?;
     Ok(Verdict::Passed)

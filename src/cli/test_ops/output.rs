@@ -97,7 +97,7 @@ impl Output {
     fn text(&self, result: &ResultFile, format: Format) -> Result<String> {
         Ok(match format {
             Format::Console => terminal::test_ops(result, self.verbose),
-            Format::Json => serde_json::to_string_pretty(result)? + "\n",
+            Format::Json => result.json()?,
             Format::Junit => result.junit(),
             Format::Csv => result.csv(),
             Format::Html => result.html(),
@@ -110,8 +110,8 @@ pub(super) fn support(ready: &Ready, kernels: &[&'static str], json: bool) -> Re
     let adapter = &ready.file.adapter;
     let mut rows = Vec::new();
     for kernel in wgquant::shaders::KERNELS.iter().filter(|k| kernels.contains(&k.name)) {
-        let missing = lacking(kernel.name, &ready.file.caps);
-        for v in kernel.variants {
+        let missing = lacking(kernel.variants, &ready.file.caps);
+        for v in kernel.variants.iter().filter(|v| !v.emulated()) {
             let lacks = missing.iter().find(|(name, _)| *name == v.name).map(|(_, m)| m.clone());
             // The reference ignores variants.
             let lacks = lacks.filter(|_| adapter.backend != "cpu");

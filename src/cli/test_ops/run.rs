@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use wgquant::kernels::ENTRIES;
-use wgquant::report::test_ops::{CaseId, CaseRecord, Peaks, ResultFile, Status};
+use wgquant::report::test_ops::{CaseId, CaseRecord, Peaks, ResultFile, Status, params};
 
 use super::super::progress::Bar;
 use super::Cases;
-use super::child::{Ready, params};
+use super::child::Ready;
 use super::perf;
 use super::supervise::{End, supervise};
 
@@ -96,7 +96,7 @@ fn watch(cases: &Cases, perf: bool, ids: &[CaseId]) -> Result<Vec<CaseRecord>> {
 
 fn record(id: &CaseId, seed: u64, end: End, time: Duration) -> CaseRecord {
     let entry = ENTRIES.iter().find(|e| e.name == id.kernel);
-    let case = entry.and_then(|e| e.cases.iter().find(|c| c.name == id.case));
+    let case = entry.and_then(|e| e.case(&id.case));
     let ended = |status, message| {
         let ms = time.as_secs_f64() * 1e3;
         let numbers = case.map(params).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Reports as text for a terminal; no colours.
 
+mod analysis;
+mod calibrated;
 mod diff;
 mod models;
 mod search;
@@ -7,8 +9,10 @@ mod test_ops;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+pub use analysis::analysis;
+pub use calibrated::calibrated;
 pub use diff::diff;
-pub use models::{analysis, demo, explained, perplexity, quantized};
+pub use models::{demo, explained, perplexity, quantized};
 pub use search::search;
 pub use test_ops::{comparison, test_ops};
 
@@ -95,7 +99,12 @@ pub fn doctor(report: &DoctorReport) -> String {
     let rows = report.by_kernel().into_iter().map(|(kernel, cases)| {
         let failed = cases.iter().filter(|c| c.failure.is_some()).count();
         let worst = cases.iter().map(|c| c.nmse).fold(0.0, f64::max);
-        let verdict = if failed == 0 { "ok".to_owned() } else { format!("{failed} FAILED") };
+        let skipped = cases.iter().filter(|c| c.skipped.is_some()).count();
+        let verdict = match (failed, skipped) {
+            (0, 0) => "ok".to_owned(),
+            (0, n) => format!("{n} skipped"),
+            (n, _) => format!("{n} FAILED"),
+        };
         vec![
             kernel.to_owned(),
             verdict,
@@ -104,15 +113,21 @@ pub fn doctor(report: &DoctorReport) -> String {
         ]
     });
     out += &table(&["Kernel", "Result", "Cases", "Worst NMSE"], 2, rows.collect::<Vec<_>>());
+    let told = report.cases.iter().filter_map(|c| Some(format!("{}: {}", c.kernel, c.note.as_ref()?)));
+    let skips = report.cases.iter().filter_map(|c| Some(format!("SKIPPED {}: {}", c.kernel, c.skipped.as_ref()?)));
+    // Many cases say the same.
+    let once: std::collections::BTreeSet<String> = told.chain(skips).collect();
+    once.iter().for_each(|line| out += &format!("{line}\n"));
     for case in &report.cases {
         if let Some(failure) = &case.failure {
             out += &format!("FAILED {} [{}]: {failure}\n", case.kernel, case.variant);
         }
     }
     let total = report.passed + report.failed;
+    let skipped = if report.skipped > 0 { format!(", {} skipped", report.skipped) } else { String::new() };
     let verdict = if report.healthy() { "everything works here" } else { "do not trust results of this device" };
     out + &format!(
-        "{} of {total} cases agree with the CPU reference, in {:.1} s: {verdict}\n",
+        "{} of {total} cases agree with the CPU reference{skipped}, in {:.1} s: {verdict}\n",
         report.passed, report.seconds
     )
 }

@@ -1,61 +1,11 @@
 //! What is said of models.
 
 use super::{driver_words, table};
-use crate::analyze::{Analysis, Prediction};
 use crate::model::{Activations, Group};
 use crate::quantize::{ROW_SCALE, ScaleFormat};
 use crate::recipe::{Module, Recipe};
 use crate::report::text::{bytes, count, small, with_error};
 use crate::report::{DemoReport, Measured, ModelInfo, PerplexityReport, QuantizeReport};
-
-/// `wgquant analyze`.
-#[must_use]
-pub fn analysis(a: &Analysis) -> String {
-    let mut out = format!(
-        "{}: {}, {} blocks ({}), hidden {}, vocabulary {}\n",
-        a.model.model,
-        a.model_type,
-        a.blocks.len(),
-        a.blocks,
-        a.hidden_size,
-        a.vocab_size
-    );
-    let mut head = vec!["Part", "Stored as", "Blocks", "Parameters", "Now"];
-    head.extend(a.predictions.iter().map(|p| p.scheme.as_str()));
-    let mut rows: Vec<Vec<String>> = a
-        .parts
-        .iter()
-        .enumerate()
-        .map(|(i, part)| {
-            let mut row = vec![
-                part.name.to_owned(),
-                part.dtypes.join(", "),
-                if part.blocks > 0 { part.blocks.to_string() } else { String::new() },
-                count(part.parameters),
-                bytes(part.bytes),
-            ];
-            row.extend(a.predictions.iter().map(|p| bytes(p.parts[i].bytes)));
-            row
-        })
-        .collect();
-    let mut line = |name: &str, parameters: String, now: String, then: &dyn Fn(&Prediction) -> String| {
-        let mut row = vec![name.to_owned(), String::new(), String::new(), parameters, now];
-        row.extend(a.predictions.iter().map(then));
-        rows.push(row);
-    };
-    line("total", count(a.model.parameters), bytes(a.model.bytes), &|p| bytes(p.bytes));
-    line("bits per parameter", String::new(), format!("{:.2}", a.model.bits_per_parameter), &|p| {
-        format!("{:.2}", p.bits_per_parameter)
-    });
-    line("smaller", String::new(), String::new(), &|p| format!("{:.2}×", p.reduction));
-    out += &table(&head, 2, rows);
-    let note = if a.quantized {
-        "This model is quantized already.\n"
-    } else {
-        "Sizes are those `wgquant quantize` writes with its defaults.\n"
-    };
-    out + note
-}
 
 /// `wgquant quantize --explain`.
 #[must_use]

@@ -1,5 +1,6 @@
 //! `wgquant test-ops` on a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::{caps_words, table};
@@ -11,12 +12,14 @@ pub fn test_ops(file: &ResultFile, verbose: bool) -> String {
     let a = &file.adapter;
     let mut out = format!("{} ({} {}), features: {}\n", a.name, a.backend, file.driver(), caps_words(&file.caps));
     if let Some(p) = &file.peaks {
+        // Software drivers do not reach one TFLOP/s.
+        let (unit, giga) = if p.fma_ops_per_s >= 1e12 { ("TFLOP/s", 1e3) } else { ("GFLOP/s", 1.0) };
         out += &format!(
-            "measured peaks: copy {:.2} GB/s, f32 multiply-adds {:.1} GFLOP/s\n",
+            "measured peaks: copy {:.2} GB/s, f32 multiply-adds {:.1} {unit}\n",
             p.copy_bytes_per_s / 1e9,
-            p.fma_ops_per_s / 1e9
+            p.fma_ops_per_s / 1e9 / giga
         );
-        out += &speeds(file);
+        out += &speeds(file, unit, giga);
     } else {
         out += &kernels(file);
     }
@@ -27,6 +30,7 @@ pub fn test_ops(file: &ResultFile, verbose: bool) -> String {
             out += &format!("  {} ({}): {:?}{nmse}{message}\n", c.id, c.params, c.status);
         }
     }
+    out += &told(file);
     out += &failing(file);
     let counts: Vec<String> = file.counts().iter().map(|(s, n)| format!("{n} {s:?}")).collect();
     out + &format!(
@@ -50,7 +54,11 @@ fn kernels(file: &ResultFile) -> String {
             count(Status::unexpected),
             count(|s| s == Status::ExpectedFail),
             count(|s| s == Status::Skip),
-            if worst == 0.0 { "exact".to_owned() } else { format!("{worst:.1e}") },
+            match worst {
+                _ if cases.iter().all(|c| c.nmse.is_none()) => "none".to_owned(),
+                0.0 => "exact".to_owned(),
+                w => format!("{w:.1e}"),
+            },
             format!("{:.0}", cases.iter().map(|c| c.ms).sum::<f64>()),
         ]
     });
@@ -58,7 +66,7 @@ fn kernels(file: &ResultFile) -> String {
     table(&head, 2, rows.collect::<Vec<_>>())
 }
 
-fn speeds(file: &ResultFile) -> String {
+fn speeds(file: &ResultFile, unit: &str, giga: f64) -> String {
     let rows = file.cases.iter().filter_map(|c| c.speed.map(|s| (c, s))).map(|(c, s)| {
         vec![
             c.id.kernel.clone(),
@@ -66,13 +74,24 @@ fn speeds(file: &ResultFile) -> String {
             c.id.case.clone(),
             format!("{:.1}", s.us),
             format!("{:.2}", s.gb_per_s),
-            format!("{:.2}", s.gflop_per_s),
+            format!("{:.3}", s.gflop_per_s / giga),
             format!("{:.1}", s.percent_of_copy),
             format!("{:.1}", s.percent_of_fma),
         ]
     });
-    let head = ["Kernel", "Variant", "Case", "us", "GB/s", "GFLOP/s", "% of copy", "% of FMA"];
+    let head = ["Kernel", "Variant", "Case", "us", "GB/s", unit, "% of copy", "% of FMA"];
     table(&head, 3, rows.collect::<Vec<_>>())
+}
+
+/// Why cases were skipped and what probes found, each said once.
+fn told(file: &ResultFile) -> String {
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+    for c in file.cases.iter().filter(|c| matches!(c.status, Status::Pass | Status::Skip)) {
+        if let Some(message) = &c.message {
+            *lines.entry(format!("{:?} {} [{}]: {message}", c.status, c.id.kernel, c.id.variant)).or_default() += 1;
+        }
+    }
+    lines.into_iter().map(|(line, n)| format!("{line} ({n} cases)\n")).collect()
 }
 
 /// What did not end as expected, and how to see it again.
@@ -92,9 +111,14 @@ fn failing(file: &ResultFile) -> String {
 pub fn comparison(c: &Comparison) -> String {
     let mut out = part("Machine", &c.machine, |v| v.clone());
     out += &part("Shader source", &c.shaders, |v| v.chars().take(12).collect::<String>());
-    out += &part("Status", &c.statuses, |v| format!("{v:?}"));
+    out += &part("Status", &c.summary, |v| format!("{v:?}"));
     out += &part("NMSE, more than 10 times apart", &c.errors, |v| format!("{v:.1e}"));
-    out + &format!("{} cases in both; {} end otherwise\n", c.common, c.statuses.len())
+    let (otherwise, against) = (c.statuses.len(), c.contradictions());
+    out + &format!(
+        "{} cases in both; {otherwise} end otherwise: {against} ran in both files, {} in one only\n",
+        c.common,
+        otherwise - against
+    )
 }
 
 fn part<T, D: Display>(title: &str, changes: &[Change<T>], show: impl Fn(&T) -> D) -> String {

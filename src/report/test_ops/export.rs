@@ -34,7 +34,7 @@ impl ResultFile {
     #[must_use]
     pub fn csv(&self) -> String {
         let mut out = String::from(
-            "adapter,driver,backend,kernel,case,variant,params,status,shader,nmse,tolerance,ties,ms,seed,us,gb_per_s,gflop_per_s,message\n",
+            "adapter,driver,backend,kernel,case,variant,params,status,shader,nmse,tolerance,ties,ms,seed,us,gb_per_s,gflop_per_s,percent_of_copy,percent_of_fma,message\n",
         );
         for c in &self.cases {
             let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:e}"));
@@ -56,6 +56,8 @@ impl ResultFile {
                 number(c.speed.map(|s| s.us)),
                 number(c.speed.map(|s| s.gb_per_s)),
                 number(c.speed.map(|s| s.gflop_per_s)),
+                number(c.speed.map(|s| s.percent_of_copy)),
+                number(c.speed.map(|s| s.percent_of_fma)),
                 c.message.clone().unwrap_or_default(),
             ];
             out += &cells.map(|c| quoted(&c)).join(",");

@@ -57,14 +57,24 @@ impl ResultFile {
 
 fn row(kernel: &str, variant: &str, cases: &[&CaseRecord]) -> String {
     let worst = cases.iter().filter_map(|c| c.nmse).fold(0.0, f64::max);
-    let worst = if worst == 0.0 { "exact".to_owned() } else { format!("{worst:.1e}") };
+    let worst = match worst {
+        _ if cases.iter().all(|c| c.nmse.is_none()) => "none".to_owned(),
+        0.0 => "exact".to_owned(),
+        w => format!("{w:.1e}"),
+    };
     let cells: String = cases.iter().map(|c| cell(c)).collect();
     format!("<tr><td>{kernel}</td><td>{variant}</td><td>{cells}</td><td>{worst}</td></tr>\n")
 }
 
 /// A letter as well as a colour: not everybody sees colours.
 fn cell(c: &CaseRecord) -> String {
-    let speed = c.speed.map_or_else(String::new, |s| format!(", {:.1} us, {:.2} GB/s", s.us, s.gb_per_s));
+    let speed = c.speed.map_or_else(String::new, |s| {
+        let (copy, fma) = (s.percent_of_copy, s.percent_of_fma);
+        format!(
+            ", {:.1} us, {:.2} GB/s ({copy:.1} % of copy), {:.3} GFLOP/s ({fma:.1} % of FMA)",
+            s.us, s.gb_per_s, s.gflop_per_s
+        )
+    });
     let nmse = c.nmse.map_or_else(String::new, |n| format!(", NMSE {n:.1e}"));
     let title = escape(&format!("{} ({}): {:?}{nmse}{speed}", c.id.case, c.params, c.status));
     let letter = format!("{:?}", c.status).chars().next().unwrap_or('?');

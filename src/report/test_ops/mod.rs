@@ -1,8 +1,10 @@
 //! What `wgquant test-ops` found: the result file that people exchange. Its schema is `schema/test-ops.schema.json`.
 
+mod browser;
 mod compare;
 mod export;
 mod matrix;
+mod text;
 
 use std::collections::BTreeMap;
 
@@ -11,10 +13,20 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::hex;
 use crate::gpu::{AdapterReport, Caps, Device};
-use crate::kernels::check::{Outcome, tolerance};
+use crate::kernels::check::{Case, Outcome, tolerance};
 use crate::shaders::KERNELS;
 
+pub use browser::{Browser, ModelRun};
 pub use compare::{Change, Comparison};
+
+/// Name of the variant that an adapter gets.
+pub const BEST: &str = "best";
+
+/// A case's numbers as text: `rows=5, cols=128`.
+#[must_use]
+pub fn params(case: &Case) -> String {
+    case.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")
+}
 
 /// Version of the file's layout; readers refuse others.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -28,7 +40,7 @@ pub enum Status {
     Fail,
     /// Not run: the adapter lacks something the case needs.
     Skip,
-    /// The process died.
+    /// The process died, or the device was lost.
     Crash,
     /// The process was ended because the case took too long.
     Timeout,
@@ -119,7 +131,7 @@ pub struct CaseRecord {
     pub ms: f64,
     /// Seed of the inputs.
     pub seed: u64,
-    /// What is wrong, why it was skipped, or the baseline's reason.
+    /// What is wrong, why it was skipped, what a probe found, or the baseline's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Of `perf`.
@@ -136,12 +148,16 @@ impl CaseRecord {
         Self { id, params, status, shader, nmse: None, tolerance, ties: 0, ms: 0.0, seed, message, speed: None }
     }
 
-    /// A case that was compared.
+    /// A case that was compared, or skipped.
     #[must_use]
     pub fn compared(id: CaseId, params: String, seed: u64, outcome: Outcome) -> Self {
-        let status = if outcome.failure.is_none() { Status::Pass } else { Status::Fail };
-        let nmse = Some(outcome.nmse).filter(|n| n.is_finite());
-        let rest = Self::new(id, params, seed, status, outcome.failure);
+        let status = match &outcome {
+            Outcome { failure: Some(_), .. } => Status::Fail,
+            Outcome { skipped: Some(_), .. } => Status::Skip,
+            _ => Status::Pass,
+        };
+        let nmse = Some(outcome.nmse).filter(|n| n.is_finite() && status != Status::Skip);
+        let rest = Self::new(id, params, seed, status, outcome.failure.or(outcome.skipped).or(outcome.note));
         Self { shader: outcome.variant, nmse, ties: outcome.ties, ..rest }
     }
 }
@@ -183,6 +199,12 @@ pub struct ResultFile {
     pub shaders: Vec<ShaderHash>,
     /// Every case.
     pub cases: Vec<CaseRecord>,
+    /// Where a page ran the cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<Browser>,
+    /// Models that a page ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelRun>,
 }
 
 impl ResultFile {
@@ -208,6 +230,8 @@ impl ResultFile {
                 })
                 .collect(),
             cases: Vec::new(),
+            browser: None,
+            models: Vec::new(),
         }
     }
 

@@ -1,0 +1,46 @@
+// matmul_w4a8 from tiles in workgroup memory (shared/dot_product.wgsl), for shapes in blocks: k a multiple of 32, and spans of the
+// scales of whole 32 columns, or of the whole row. Any m and n.
+#import dot_product
+#import pack
+
+struct Params {
+    m: u32, // rows of codes
+    n: u32, // rows of weight
+    k: u32, // columns of both
+    group: u32, // columns a weight scale; a multiple of 8, or k
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
+    epilogue: u32, // 0 store, 1 squared ReLU, 2 add
+}
+
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
+@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
+@group(0) @binding(5) var<uniform> params: Params;
+
+fn fetch_weight(row: u32, col: u32) -> vec2<u32> {
+    return fetch_weight4(row, col);
+}
+
+// As int8 codes 16 times too large.
+fn stage_weight(col: u32, half: u32, words: vec2<u32>) {
+    put_weight(col, 4u * half, low4_times_16(words.x));
+    put_weight(col, 4u * half + 1u, high4_times_16(words.x));
+    put_weight(col, 4u * half + 2u, low4_times_16(words.y));
+    put_weight(col, 4u * half + 3u, high4_times_16(words.y));
+}
+
+fn finished(sums: Sums) -> Sums {
+    let four = vec4(4u);
+    return Sums(sums[0] >> four, sums[1] >> four, sums[2] >> four, sums[3] >> four);
+}
+
+@compute @workgroup_size(SIDE, SIDE)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_id) thread: vec3<u32>,
+) {
+    product(workgroup, grid, thread);
+}

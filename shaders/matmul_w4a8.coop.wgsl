@@ -1,0 +1,41 @@
+// matmul_w4a8 on cooperative matrices (shared/coop_product.wgsl), for shapes in blocks: k a multiple of 32, and spans of
+// the scales of whole 32 columns up to 1024, of whole 1024, or of the whole row. Any m and n.
+#import coop_product
+
+struct Params {
+    m: u32, // rows of codes
+    n: u32, // rows of weight
+    k: u32, // columns of both
+    group: u32, // columns a weight scale; a multiple of 8, or k
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
+    epilogue: u32, // 0 store, 1 squared ReLU, 2 add
+}
+
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
+@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
+@group(0) @binding(5) var<uniform> params: Params;
+
+fn fetch_weight(row: u32, col: u32) -> vec2<u32> {
+    return fetch_weight4(row, col);
+}
+
+fn stage_weight(row: u32, half: u32, words: vec2<u32>) {
+    let at = row * PITCH + 4u * half;
+    tile_w[at] = halves4(words.x);
+    tile_w[at + 1u] = halves4(words.x >> 4u);
+    tile_w[at + 2u] = halves4(words.y);
+    tile_w[at + 3u] = halves4(words.y >> 4u);
+}
+
+// Codes 0..3 of an int4 word.
+fn halves4(word: u32) -> vec4<f16> {
+    return halves((word & 0x0f0f0f0fu) ^ 0x08080808u, 1032h);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {
+    product(workgroup, grid, place);
+}

@@ -1,0 +1,18 @@
+// Operands of shapes in blocks (`kernels::scaled`), whose rows are whole vec4s of words: 16 codes at a time, clamped to
+// the last row, zeros beyond the last column. The importing shader has the bindings `codes` and `weight`.
+
+fn fetch_codes(row: u32, col: u32) -> vec4<u32> {
+    let words = codes[min(row, params.m - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
+    return select(vec4(0u), words, col < params.k);
+}
+
+fn fetch_weight8(row: u32, col: u32) -> vec4<u32> {
+    let words = weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
+    return select(vec4(0u), words, col < params.k);
+}
+
+// Two threads read the same vector: it is their row's 32 codes.
+fn fetch_weight4(row: u32, col: u32) -> vec2<u32> {
+    let words = weight[min(row, params.n - 1u) * (params.k / 32u) + min(col, params.k - 32u) / 32u];
+    return select(words.xy, words.zw, col % 32u >= 16u);
+}

@@ -1,0 +1,80 @@
+// 16 x 16 matrices that the 32 threads of a subgroup hold together: f16 factors, f32 sums. The importing shader has the
+// tiles `tile_x` [row, k] and `tile_w` [column, k] of vec4<f16>, and `sums` of f32, in workgroup memory, and `const PITCH`,
+// vec4s from a row of a tile to the next. With the word `coop_emulated` plain code does the same with the same
+// addresses, for tests on drivers without such matrices: a factor is the place it was loaded from, and a thread holds
+// elements (2 e + lane / 16, lane % 16), e < 8, of a sum.
+#import place
+
+#ifdef coop_emulated
+alias Left = u32;
+alias Right = u32;
+alias Sum = array<f32, 8>;
+
+var<private> own_lane: u32;
+
+fn warp_of(place: Place) -> u32 {
+    own_lane = place.thread % 32u;
+    return place.thread / 32u;
+}
+
+fn lane_of(place: Place) -> u32 {
+    return place.thread % 32u;
+}
+
+fn left(at: u32) -> Left {
+    return at;
+}
+
+fn right(at: u32) -> Right {
+    return at;
+}
+
+fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
+    var sum = c;
+    for (var e = 0u; e < 8u; e++) {
+        let row = a + (2u * e + own_lane / 16u) * PITCH;
+        let col = b + own_lane % 16u * PITCH;
+        for (var k = 0u; k < 4u; k++) {
+            sum[e] += dot(vec4<f32>(tile_x[row + k]), vec4<f32>(tile_w[col + k]));
+        }
+    }
+    return sum;
+}
+
+// Sixteen rows of 16 sums.
+fn put_sum(c: Sum, at: u32) {
+    var sum = c;
+    for (var e = 0u; e < 8u; e++) {
+        sums[at + (2u * e + own_lane / 16u) * 16u + own_lane % 16u] = sum[e];
+    }
+}
+#else
+alias Left = coop_mat16x16<f16, A>;
+alias Right = coop_mat16x16<f16, B>;
+alias Sum = coop_mat16x16<f32, C>;
+
+fn warp_of(place: Place) -> u32 {
+    return place.subgroup;
+}
+
+fn lane_of(place: Place) -> u32 {
+    return place.lane;
+}
+
+fn left(at: u32) -> Left {
+    return coopLoadT<Left>(&tile_x[at], PITCH);
+}
+
+// The tile's rows are the matrix's columns.
+fn right(at: u32) -> Right {
+    return coopLoad<Right>(&tile_w[at], PITCH);
+}
+
+fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
+    return coopMultiplyAdd(a, b, c);
+}
+
+fn put_sum(c: Sum, at: u32) {
+    coopStoreT(c, &sums[at], 16u);
+}
+#endif

@@ -1,0 +1,35 @@
+//! Cases of real models' sizes: for timing, and for GPUs with the memory. The reference takes seconds to minutes.
+
+use super::check::Case;
+
+/// By kernel. Nemotron-H-8B with a prompt of 2048 or 4096 tokens.
+pub const LARGE: &[(&str, Case)] = &[
+    (
+        "matmul_f32",
+        Case { name: "square_4096_f16", args: &[("m", 4096.0), ("n", 4096.0), ("k", 4096.0), ("dtype", 1.0)] },
+    ),
+    ("matmul_w8a8", Case { name: "square_4096", args: &[("m", 4096.0), ("n", 4096.0), ("k", 4096.0)] }),
+    ("matmul_w8a8", Case { name: "8b_up_proj", args: &[("m", 4096.0), ("n", 21504.0), ("k", 4096.0)] }),
+    ("matmul_w8a8", Case { name: "8b_down_proj", args: &[("m", 2048.0), ("n", 4096.0), ("k", 21504.0)] }),
+    (
+        "matmul_w8a8",
+        Case { name: "8b_up_proj_x32", args: &[("m", 4096.0), ("n", 21504.0), ("k", 4096.0), ("x_group", 32.0)] },
+    ),
+    ("matmul_w4a8", Case { name: "8b_up_proj", args: &[("m", 4096.0), ("n", 21504.0), ("k", 4096.0)] }),
+    (
+        "matmul_w4a8",
+        Case { name: "8b_up_proj_g128", args: &[("m", 4096.0), ("n", 21504.0), ("k", 4096.0), ("group", 128.0)] },
+    ),
+    (
+        "matmul_w4a8",
+        Case { name: "8b_up_proj_g32", args: &[("m", 4096.0), ("n", 21504.0), ("k", 4096.0), ("group", 32.0)] },
+    ),
+    ("matvec_w8a8", Case { name: "8b_up_proj", args: &[("n", 21504.0), ("k", 4096.0)] }),
+    ("matvec_w8a8", Case { name: "8b_up_proj_x32", args: &[("n", 21504.0), ("k", 4096.0), ("x_group", 32.0)] }),
+    ("matvec_w4a8", Case { name: "8b_up_proj_g128", args: &[("n", 21504.0), ("k", 4096.0), ("group", 128.0)] }),
+    ("quantize_tokens", Case { name: "8b_hidden", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0)] }),
+    (
+        "quantize_tokens",
+        Case { name: "8b_hidden_x32", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0), ("group", 32.0)] },
+    ),
+];

@@ -1,0 +1,34 @@
+//! What quantizing a module loses.
+
+use serde::{Deserialize, Serialize};
+
+/// One module's line in the table of losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModuleLoss {
+    /// Module.
+    pub module: String,
+    /// Bits of a code.
+    pub bits: usize,
+    /// Inputs a scale.
+    pub group: usize,
+    /// Part of the output's energy that is lost, by the calibrated second moments.
+    pub loss: f64,
+    /// Damping it took.
+    pub damping: f64,
+    /// Seconds choosing codes took; the preparation it shares with other modules of one input is not in it.
+    pub seconds: f64,
+    /// The loss of parts of the rows, by name: in_proj's z, x, B, C and dt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<(String, f64)>,
+}
+
+impl std::fmt::Display for ModuleLoss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { module, bits, group, loss, damping, seconds, segments } = self;
+        write!(
+            f,
+            "{module:<44} {bits} bits, group {group:>5}, loss {loss:.3e}, damping {damping:.2e}, {seconds:.1} s"
+        )?;
+        segments.iter().try_for_each(|(name, loss)| write!(f, " {name} {loss:.2e}"))
+    }
+}

@@ -1,0 +1,26 @@
+//! Switches of GPTQ.
+
+use serde::{Deserialize, Serialize};
+
+/// Switches of [`super::gptq`]; each is measured in the ablation table of docs/quality.md.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GptqOptions {
+    /// Added to the diagonal of the second moments, as a part of its mean.
+    pub damping: f64,
+    /// Round the inputs of largest second moment first. Groups stay where they are (static).
+    pub act_order: bool,
+    /// Candidates for each scale; 1 takes the largest weight.
+    pub scale_steps: usize,
+    /// Rounds of refining codes and scales afterwards; each costs twice what GPTQ itself does. 0 leaves it out.
+    pub sweeps: usize,
+    /// Aim at the output of the original model on its own inputs (GPTAQ, arXiv:2504.02692), not at that of the
+    /// original weights on the quantized model's inputs.
+    pub asymmetric: bool,
+}
+
+impl Default for GptqOptions {
+    fn default() -> Self {
+        Self { damping: 0.05, act_order: true, scale_steps: 48, sweeps: 4, asymmetric: true }
+    }
+}

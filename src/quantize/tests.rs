@@ -1,0 +1,254 @@
+//! GPTQ on problems small enough to check by other means.
+
+use pollster::block_on;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::blocks::{BLOCK, Factor};
+use super::gptq::gptq_in;
+use super::*;
+use crate::gpu::{Device, DeviceChoice};
+use crate::model::{Activations, Group, Linear, QuantizedLinear, Scales};
+use crate::tensor::{DType, Tensor};
+
+const PLAIN: GptqOptions =
+    GptqOptions { damping: 0.01, act_order: false, scale_steps: 1, sweeps: 0, asymmetric: false };
+
+fn gpu() -> Device {
+    block_on(Device::open(&DeviceChoice::from("gpu"), None)).expect("tests need a GPU driver")
+}
+
+fn random(count: usize, seed: u64) -> Vec<f64> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+}
+
+fn weight(rows: usize, n: usize, seed: u64) -> Vec<f32> {
+    random(rows * n, seed).iter().map(|v| *v as f32).collect()
+}
+
+/// Second moments of correlated inputs of different sizes.
+fn moments(n: usize, seed: u64) -> Vec<f64> {
+    let tokens = 2 * n + 5;
+    let (shared, own) = (random(tokens, seed), random(tokens * n, seed + 1));
+    let x = |t: usize, i: usize| (own[t * n + i] + 0.7 * shared[t]) * (1.0 + ((i * 37 + 11) % 101) as f64 / 50.0);
+    (0..n * n).map(|e| (0..tokens).map(|t| x(t, e / n) * x(t, e % n)).sum::<f64>() / tokens as f64).collect()
+}
+
+fn format(bits: usize, group: Group, scales: ScaleFormat) -> Format {
+    Format { bits, group, scales }
+}
+
+fn plain(bits: usize, group: Group) -> Format {
+    format(bits, group, ScaleFormat::Plain(DType::F32))
+}
+
+fn run(device: &Device, w: &[f32], h: &[f64], format: &Format, options: &GptqOptions) -> QuantizedLinear {
+    let prepared = Prepared::on(device, "test", h, None, options).unwrap();
+    gptq(w, &prepared, format, Activations::Float, options).unwrap()
+}
+
+fn nearest_to(w: &[f32], n: usize, format: &Format, steps: usize) -> QuantizedLinear {
+    let linear = Linear::Float(Tensor::from_f32([w.len() / n, n], w));
+    searched(&linear, format, Activations::Float, steps).unwrap()
+}
+
+#[test]
+fn never_loses_more_than_nearest() {
+    let formats = [
+        plain(4, Group::Size(32)),
+        plain(3, Group::Channel),
+        format(4, Group::Size(32), ScaleFormat::Nested(6)),
+        format(2, Group::Size(64), ScaleFormat::Plain(DType::BF16)),
+        format(8, Group::Channel, ScaleFormat::Plain(DType::F16)),
+    ];
+    for (seed, (format, sweeps)) in formats.iter().flat_map(|f| [(f, 0), (f, 3)]).enumerate() {
+        let (rows, n) = (9, 192);
+        let (w, h) = (weight(rows, n, seed as u64), moments(n, 50 + seed as u64));
+        let options = GptqOptions { sweeps, scale_steps: 24, ..GptqOptions::default() };
+        let prepared = Prepared::new("test", &h, None, &options).unwrap();
+        let loss = |q: &QuantizedLinear| prepared.relative_loss(&w, &q.dequantize().unwrap()).unwrap();
+        let ours = loss(&gptq(&w, &prepared, format, Activations::Float, &options).unwrap());
+        let nearest = loss(&nearest_to(&w, n, format, 24));
+        assert!(ours < nearest, "{format:?}, {sweeps} sweeps: {ours:.3e}, nearest {nearest:.3e}");
+    }
+}
+
+#[test]
+fn refinement_lessens_the_loss() {
+    for scales in [ScaleFormat::Nested(6), ScaleFormat::Plain(DType::F16), ScaleFormat::Plain(DType::BF16)] {
+        let (rows, n) = (12, 160);
+        let (w, h, format) = (weight(rows, n, 3), moments(n, 4), format(4, Group::Size(32), scales));
+        let prepared = Prepared::new("test", &h, None, &PLAIN).unwrap();
+        let loss = |sweeps| {
+            let options = GptqOptions { sweeps, ..PLAIN };
+            let q = gptq(&w, &prepared, &format, Activations::Float, &options).unwrap();
+            prepared.relative_loss(&w, &q.dequantize().unwrap()).unwrap()
+        };
+        let (none, one, four) = (loss(0), loss(1), loss(4));
+        assert!(one < none && four <= one * 1.000_001, "{scales:?}: {none:.4e}, {one:.4e}, {four:.4e}");
+    }
+}
+
+#[test]
+fn independent_inputs_are_rounded_to_nearest() {
+    let (rows, n) = (7, 150);
+    let identity: Vec<f64> = (0..n * n).map(|e| if e % (n + 1) == 0 { 1.0 } else { 0.0 }).collect();
+    let (w, format) = (weight(rows, n, 5), plain(4, Group::Size(50)));
+    let options = GptqOptions { damping: 1e-9, scale_steps: 20, ..PLAIN };
+    assert_eq!(run(&Device::Cpu, &w, &identity, &format, &options), nearest_to(&w, n, &format, 20));
+}
+
+/// At each step the code for which, were the rest free, the error would be least.
+fn greedy(w: &[f32], scale: f32, h: &[f64], bits: usize) -> Vec<i8> {
+    let n = w.len();
+    let half = 1i32 << (bits - 1);
+    let mut codes: Vec<i8> = Vec::new();
+    for i in 0..n {
+        // The rest eliminated from h, one after another.
+        let mut left = h.to_vec();
+        for r in i + 1..n {
+            let line: Vec<f64> = left[r * n..(r + 1) * n].to_vec();
+            (0..n * n).for_each(|e| left[e] -= line[e / n] * line[e % n] / line[r]);
+        }
+        let loss = |code: i32| {
+            let all = codes.iter().map(|c| i32::from(*c)).chain([code]);
+            let e: Vec<f64> = all.zip(w).map(|(c, w)| f64::from(*w) - f64::from(c) * f64::from(scale)).collect();
+            (0..=i).map(|a| (0..=i).map(|b| e[a] * left[a * n + b] * e[b]).sum::<f64>()).sum::<f64>()
+        };
+        let best = (-half..half).min_by(|a, b| loss(*a).total_cmp(&loss(*b))).unwrap();
+        codes.push(best as i8);
+    }
+    codes
+}
+
+#[test]
+fn each_step_is_the_best_one() {
+    for (seed, (n, bits)) in [(1, 2), (3, 3), (4, 2), (6, 2), (6, 3), (5, 3)].into_iter().enumerate() {
+        let (w, h) = (weight(1, n, seed as u64), moments(n, 9 + seed as u64));
+        let q = run(&Device::Cpu, &w, &h, &plain(bits, Group::Channel), &GptqOptions { damping: 1e-9, ..PLAIN });
+        let Scales::Plain(scales) = &q.scales else { panic!("plain scales") };
+        let codes: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
+        assert_eq!(codes, greedy(&w, scales.to_f32().unwrap()[0], &h, bits), "n {n}, {bits} bits");
+    }
+}
+
+#[test]
+fn blocks_change_nothing() {
+    let (rows, n) = (10, 300);
+    let (w, h, format) = (weight(rows, n, 6), moments(n, 7), plain(3, Group::Size(32)));
+    let options = GptqOptions { act_order: true, ..PLAIN };
+    let prepared = Prepared::new("test", &h, None, &options).unwrap();
+    let with = |block| gptq_in(&w, &prepared, &format, Activations::Float, &options, block).unwrap();
+    assert_eq!(with(BLOCK), with(1));
+    assert_eq!(with(BLOCK), with(32));
+}
+
+#[test]
+fn order_of_columns_does_not_matter_with_act_order() {
+    let (rows, n) = (5, 140);
+    let (w, h) = (weight(rows, n, 8), moments(n, 9));
+    let place: Vec<usize> = (0..n).map(|i| i * 53 % n).collect();
+    let moved: Vec<f32> = (0..rows * n).map(|e| w[e / n * n + place[e % n]]).collect();
+    let moved_h: Vec<f64> = (0..n * n).map(|e| h[place[e / n] * n + place[e % n]]).collect();
+    let run = |w: &[f32], h: &[f64], act_order| {
+        let q = run(&Device::Cpu, w, h, &plain(3, Group::Channel), &GptqOptions { act_order, ..PLAIN });
+        bytemuck::cast_slice::<u8, i8>(&q.codes.bytes).to_vec()
+    };
+    let back = |codes: &[i8]| (0..rows * n).map(|e| codes[e / n * n + place[e % n]]).collect::<Vec<i8>>();
+    assert_eq!(run(&moved, &moved_h, true), back(&run(&w, &h, true)));
+    assert_ne!(run(&moved, &moved_h, false), back(&run(&w, &h, false)), "without it, order matters");
+}
+
+#[test]
+fn threads_change_nothing() {
+    let (rows, n) = (21, 200);
+    let (w, h) = (weight(rows, n, 10), moments(n, 11));
+    let cross: Vec<f64> = h.iter().zip(random(n * n, 12)).map(|(h, r)| h + 0.01 * r).collect();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let options = GptqOptions::default();
+            let prepared = Prepared::new("test", &h, Some(&cross), &options).unwrap();
+            gptq(&w, &prepared, &plain(4, Group::Size(40)), Activations::Float, &options).unwrap()
+        })
+    };
+    assert_eq!(with(1), with(3));
+    assert_eq!(with(2), with(2));
+}
+
+#[test]
+fn gpu_and_cpu_choose_the_same_codes() {
+    for (sweeps, group, scales) in [
+        (0, Group::Size(32), ScaleFormat::Plain(DType::BF16)),
+        (4, Group::Size(32), ScaleFormat::Nested(6)),
+        (4, Group::Channel, ScaleFormat::Plain(DType::F16)),
+    ] {
+        let (rows, n) = (37, 288);
+        let (w, h) = (weight(rows, n, 13), moments(n, 14));
+        let cross: Vec<f64> = h.iter().zip(random(n * n, 15)).map(|(h, r)| h + 0.01 * r).collect();
+        let options = GptqOptions { sweeps, ..GptqOptions::default() };
+        let run = |device: &Device| {
+            let prepared = Prepared::on(device, "test", &h, Some(&cross), &options).unwrap();
+            gptq(&w, &prepared, &format(4, group, scales), Activations::Float, &options).unwrap()
+        };
+        let (a, b) = (run(&gpu()), run(&Device::Cpu));
+        let different = a.codes.bytes.iter().zip(&b.codes.bytes).filter(|(a, b)| a != b).count();
+        eprintln!("{scales:?}, {sweeps} sweeps: {different} of {} codes differ", rows * n);
+        assert!(different <= (rows * n).div_ceil(200), "{scales:?}, {sweeps} sweeps: {different} of {}", rows * n);
+    }
+}
+
+/// Factoring on the device in f32 loses nothing that shows.
+#[test]
+fn factor_on_the_device() {
+    let n = 333;
+    let h = moments(n, 16);
+    let options = GptqOptions::default();
+    for device in [gpu(), Device::Cpu] {
+        let mut prepared = Prepared::on(&device, "test", &h, None, &options).unwrap();
+        let ordered: Vec<f32> = {
+            let m = block_on(device.read_f32(&prepared.moments)).unwrap();
+            (0..n * n).map(|e| m[prepared.order[e / n] * n + prepared.order[e % n]]).collect()
+        };
+        let (w, format) = (weight(20, n, 17), plain(4, Group::Channel));
+        let loss = |prepared: &Prepared| {
+            let q = gptq(&w, prepared, &format, Activations::Float, &options).unwrap();
+            prepared.relative_loss(&w, &q.dequantize().unwrap()).unwrap()
+        };
+        let host = loss(&prepared);
+        let factor = Factor::in_place(&device, device.upload_f32([n, n], &ordered).unwrap()).unwrap();
+        prepared.factor = factor.expect("positive definite");
+        let m = block_on(device.read_f32(&prepared.factor.m)).unwrap();
+        let (mut wrong, mut all) = (0f64, 0f64);
+        for (i, j) in (0..n).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+            let product: f64 = (i..n).map(|k| f64::from(m[k * n + i]) * f64::from(m[k * n + j])).sum();
+            wrong += (product - f64::from(ordered[i * n + j])).powi(2);
+            all += f64::from(ordered[i * n + j]).powi(2);
+        }
+        let residual = (wrong / all).sqrt();
+        let here = loss(&prepared);
+        eprintln!("{}: residual {residual:.1e}, loss {here:.5e}, by the host's factor {host:.5e}", device.name());
+        assert!(residual < 1e-6, "{}: residual {residual:.2e}", device.name());
+        assert!((here / host - 1.0).abs() < 0.01, "{}: loss {here:.4e} for {host:.4e}", device.name());
+        let x = device.upload_f32([n, 3], &weight(n, 3, 18)).unwrap();
+        let y = super::blocks::product(&device, &prepared.moments, &x).unwrap();
+        let y: Vec<f32> = block_on(device.read_f32(&y)).unwrap();
+        let stepped: Vec<f32> = prepared.order.iter().flat_map(|c| y[c * 3..c * 3 + 3].to_vec()).collect();
+        let solved = device.upload_f32([n, 3], &stepped).unwrap();
+        prepared.factor.solve(&device, &solved).unwrap();
+        let got = block_on(device.read_f32(&solved)).unwrap();
+        let x = block_on(device.read_f32(&x)).unwrap();
+        let want: Vec<f32> = prepared.order.iter().flat_map(|c| x[c * 3..c * 3 + 3].to_vec()).collect();
+        let (nmse, _) = crate::kernels::check::error(&got, &want);
+        assert!(nmse < 1e-6, "{}: solving, NMSE {nmse:.1e}", device.name());
+    }
+}
+
+#[test]
+fn indefinite_moments_are_damped_or_refused() {
+    let prepared = Prepared::new("test", &[1.0, 1.04, 1.04, 1.0], None, &PLAIN).unwrap();
+    assert!((prepared.damping - 0.1).abs() < 1e-12, "{}", prepared.damping);
+    let error = Prepared::new("the site", &[1.0, 3.0, 3.0, 1.0], None, &PLAIN).err().unwrap().to_string();
+    assert!(error.contains("the site"), "{error}");
+}

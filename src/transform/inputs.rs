@@ -1,0 +1,70 @@
+//! What calibration and the caller give to a transform, as plain arrays.
+
+use std::collections::BTreeMap;
+
+use super::Matrix;
+use crate::error::{Error, Result};
+
+/// Statistics of an activation `[tokens, channels]`. What a transform does not ask for may be empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SiteStats {
+    /// Largest magnitude of each channel.
+    pub absmax: Vec<f64>,
+    /// Root of each channel's mean square; empty: of the covariance's diagonal.
+    pub rms: Vec<f64>,
+    /// Mean of `x xᵀ`, `[channels, channels]`; centred or not, as the caller likes.
+    pub covariance: Vec<f64>,
+    /// Weight of this site where sites are averaged.
+    pub sensitivity: f64,
+}
+
+impl Default for SiteStats {
+    fn default() -> Self {
+        Self { absmax: Vec::new(), rms: Vec::new(), covariance: Vec::new(), sensitivity: 1.0 }
+    }
+}
+
+/// Everything a [`super::Transform`] may need beside the model.
+///
+/// Statistics go by the runtime's taps (`layer.3.norm`: the input of block 3's first linear layers, `layer.3.gated_norm`,
+/// `layer.3.up_proj`: the input of `down_proj`, `layer.3.attention`: of `o_proj`, `layer.3.in_proj`: the output of
+/// `in_proj`; `norm_f`: the head's input), taken on the model under [`super::Transform::base`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
+    /// Statistics by tap.
+    pub stats: BTreeMap<String, SiteStats>,
+    /// Matrices for [`super::Rotation::Given`]: `residual`, `[hidden, hidden]`, orthogonal; `layer.3.values` and
+    /// `layer.3.keys`, `[kv_heads * head_dim, head_dim]`, one invertible matrix a KV head, for every attention block.
+    pub given: BTreeMap<String, Matrix>,
+}
+
+/// For transforms without.
+pub(super) static NONE: Inputs = Inputs { stats: BTreeMap::new(), given: BTreeMap::new() };
+
+impl Inputs {
+    /// The statistics at a site.
+    pub(super) fn site(&self, name: &str) -> Result<&SiteStats> {
+        let missing =
+            || Error::argument("transform", format!("needs statistics of `{name}`; calibrate the model first"));
+        self.stats.get(name).ok_or_else(missing)
+    }
+
+    /// The caller's matrix of this name.
+    pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        let missing = || Error::argument("transform", format!("no matrix is given for `{name}`"));
+        let m = self.given.get(name).ok_or_else(missing)?;
+        if (m.rows(), m.cols()) != (rows, cols) {
+            let reason = format!("is [{}, {}], expected [{rows}, {cols}]", m.rows(), m.cols());
+            return Err(Error::argument(format!("matrix `{name}`"), reason));
+        }
+        Ok(m.clone())
+    }
+}
+
+/// `values`, if there is one for each of `n` channels.
+pub(super) fn sized<'a>(site: &str, what: &str, values: &'a [f64], n: usize) -> Result<&'a [f64]> {
+    if values.len() == n {
+        return Ok(values);
+    }
+    Err(Error::argument(format!("statistics of `{site}`"), format!("{} values of {what}, expected {n}", values.len())))
+}

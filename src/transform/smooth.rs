@@ -1,0 +1,174 @@
+//! Smoothing: part of an activation's outliers moves into the weights that read it, by exact scalings.
+
+use half::bf16;
+use serde::{Deserialize, Serialize};
+
+use super::inputs::sized;
+use super::wide::{Attention, Layer, Mamba2, Mixer, Mlp};
+use super::{Inputs, Matrix, scale};
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+
+/// Factors beyond this or below its inverse are cut: of a channel that hardly ever is other than 0.
+const MOST: f64 = 1_048_576.0;
+
+/// Where activations are smoothed, and by which exponent of [`factors`], 0 to 1; absent: not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smooth {
+    /// Block norms, into the layers that read them. Not with folded norms, which have no weight left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norms: Option<f64>,
+    /// The gated norm, into `out_proj`; before its online rotation, so that this is MambaQuant's smooth-fused rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gated_norm: Option<f64>,
+    /// The convolution's inputs, into its taps. By powers of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conv: Option<f64>,
+    /// relu², into `down_proj`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relu2: Option<f64>,
+    /// Attention's values, into `o_proj`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<f64>,
+}
+
+impl Smooth {
+    /// Nowhere.
+    pub const NONE: Self = Self { norms: None, gated_norm: None, conv: None, relu2: None, values: None };
+
+    /// Is nothing smoothed?
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let sites = [self.norms, self.gated_norm, self.conv, self.relu2, self.values];
+        match sites.into_iter().flatten().find(|a| !(0.0..=1.0).contains(a)) {
+            Some(a) => Err(Error::argument("smooth", format!("exponent {a} is not within 0 and 1"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `s_c = x_c^alpha / w_c^(1 - alpha)` over its geometric mean, to divide channel `c` of an activation by and multiply
+/// the weight's columns by (SmoothQuant, arXiv:2211.10438, with `x` and `w` the largest magnitudes; AWQ,
+/// arXiv:2306.00978, with `x` mean magnitudes and `w` ones, whose factors are these times the activation's exponent).
+///
+/// 1 where `x` or `w` is 0. Factors are rounded to 8 bits, so that they do not hang on the last bit of a machine's
+/// power function.
+#[must_use]
+pub fn factors(x: &[f64], w: &[f64], alpha: f64) -> Vec<f64> {
+    let log = |(x, w): (&f64, &f64)| {
+        let log = alpha * x.ln() - (1.0 - alpha) * w.ln();
+        log.is_finite().then_some(log)
+    };
+    let logs: Vec<Option<f64>> = x.iter().zip(w).map(log).collect();
+    let known: Vec<f64> = logs.iter().flatten().copied().collect();
+    let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+    logs.iter().map(|l| l.map_or(1.0, |l| short((l - mean).exp().clamp(1.0 / MOST, MOST)))).collect()
+}
+
+/// Smooths one block; gives what the input of its last linear layer was divided by.
+pub(super) fn apply(
+    layer: &mut Layer,
+    config: &ModelConfig,
+    smooth: Smooth,
+    index: usize,
+    inputs: &Inputs,
+) -> Result<Option<Vec<f64>>> {
+    let absmax = |op: &str, n: usize| {
+        let name = format!("layer.{index}.{op}");
+        sized(&name, "absmax", &inputs.site(&name)?.absmax, n)
+    };
+    if let Some(alpha) = smooth.norms {
+        let mut w = vec![0.0; layer.norm.len()];
+        layer.readers().into_iter().for_each(|r| larger(&mut w, &column_absmax(r)));
+        let s = factors(absmax("norm", w.len())?, &w, alpha);
+        let s = short_quotients(&layer.norm, &s);
+        scale::norm(layer, &s)?;
+    }
+    match &mut layer.mixer {
+        Mixer::Mamba2(m) => {
+            if let Some(alpha) = smooth.conv {
+                conv(m, absmax("in_proj", config.in_proj_rows())?, alpha)?;
+            }
+            let Some(alpha) = smooth.gated_norm else { return Ok(None) };
+            let s = factors(absmax("gated_norm", m.norm.len())?, &column_absmax(&m.out_proj), alpha);
+            let s = short_quotients(&m.norm, &s);
+            scale::gated_norm(m, &s)?;
+            Ok(Some(s))
+        }
+        Mixer::Mlp(m) => match smooth.relu2 {
+            Some(alpha) => relu_squared(m, absmax("up_proj", m.up_proj.rows())?, alpha).map(Some),
+            None => Ok(None),
+        },
+        Mixer::Attention(a) => match smooth.values {
+            Some(alpha) => values(a, config, absmax("attention", a.o_proj.cols())?, alpha).map(Some),
+            None => Ok(None),
+        },
+    }
+}
+
+fn conv(m: &mut Mamba2, in_proj: &[f64], alpha: f64) -> Result<()> {
+    let taps: Vec<f64> = m.conv_weight.values().chunks_exact(m.conv_weight.cols()).map(absmax_of).collect();
+    // Powers of two: the taps are stored as they come, and these keep their mantissas.
+    let power = |s: f64| s.log2().round().exp2();
+    let s: Vec<f64> = factors(&in_proj[m.norm.len()..][..taps.len()], &taps, alpha).into_iter().map(power).collect();
+    scale::conv(m, &s)
+}
+
+/// The activation is divided by `s` when rows of `up_proj` are by `sqrt(s)`.
+fn relu_squared(m: &mut Mlp, absmax: &[f64], alpha: f64) -> Result<Vec<f64>> {
+    let rows: Vec<f64> =
+        factors(absmax, &column_absmax(&m.down_proj), alpha).into_iter().map(|s| short(1.0 / s.sqrt())).collect();
+    scale::relu_squared(m, &rows)?;
+    Ok(rows.into_iter().map(|r| 1.0 / (r * r)).collect())
+}
+
+fn values(a: &mut Attention, config: &ModelConfig, absmax: &[f64], alpha: f64) -> Result<Vec<f64>> {
+    let s = factors(&of_kv(config, absmax), &of_kv(config, &column_absmax(&a.o_proj)), alpha);
+    scale::values(a, config, &s)?;
+    Ok(scale::shared(config, &s))
+}
+
+/// The largest over the query heads that share a KV head.
+fn of_kv(config: &ModelConfig, of_heads: &[f64]) -> Vec<f64> {
+    let (dim, repeats) = (config.head_dim, config.attention_heads / config.kv_heads);
+    let largest = |heads: &[f64]| {
+        let mut most = vec![0.0; dim];
+        heads.chunks_exact(dim).for_each(|head| larger(&mut most, head));
+        most
+    };
+    of_heads.chunks_exact(dim * repeats).flat_map(largest).collect()
+}
+
+/// Factors near `s` that leave a norm's weight with 8 bits, which any float type holds exactly.
+fn short_quotients(norm: &[f64], s: &[f64]) -> Vec<f64> {
+    let nearest = |(w, s): (&f64, &f64)| {
+        let factor = w / short(w / s);
+        if factor.is_finite() && factor > 0.0 { factor } else { 1.0 }
+    };
+    norm.iter().zip(s).map(nearest).collect()
+}
+
+/// Rounded to bf16.
+fn short(value: f64) -> f64 {
+    bf16::from_f64(value).to_f64()
+}
+
+fn absmax_of(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |m: f64, v| m.max(v.abs()))
+}
+
+/// The largest magnitude of each column.
+fn column_absmax(m: &Matrix) -> Vec<f64> {
+    let mut most = vec![0.0; m.cols()];
+    m.values().chunks_exact(m.cols()).for_each(|row| larger(&mut most, row));
+    most
+}
+
+fn larger(most: &mut [f64], values: &[f64]) {
+    most.iter_mut().zip(values).for_each(|(m, v)| *m = m.max(v.abs()));
+}

@@ -1,0 +1,108 @@
+//! `wgquant calibrate` and `wgquant analyze` with its statistics.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::common::{nano, refusal, run, run_json, says, wgquant};
+
+fn args(output: &str, more: &[&str]) -> Vec<String> {
+    let (model, ids) = (nano(), nano().join("val_ids_u16.npy"));
+    let fixed = ["calibrate", model.to_str().unwrap(), "-f", ids.to_str().unwrap(), "-o", output];
+    let rest = ["--sequence-length", "160", "--device", "cpu", "--json"];
+    fixed.iter().chain(&rest).chain(more).map(|s| (*s).to_owned()).collect()
+}
+
+/// Killed as soon as it has saved something, then resumed: the bytes of an undisturbed run.
+#[test]
+fn killed_and_resumed_it_is_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let (whole, part) = (temp.path().join("whole"), temp.path().join("part"));
+    run(&args(whole.to_str().unwrap(), &["--sequences", "6"]));
+    let more = ["--sequences", "6", "--save-every", "1"];
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("wgquant"))
+        .args(args(part.to_str().unwrap(), &more))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while !part.is_file() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stderr = refusal(wgquant().args(args(part.to_str().unwrap(), &more)));
+    says(&stderr, &["exists", "--resume"]);
+    run(&args(part.to_str().unwrap(), &["--sequences", "6", "--resume"]));
+    assert!(fs::read(&whole).unwrap() == fs::read(&part).unwrap());
+    // Another draw cannot go on from it.
+    let other = args(part.to_str().unwrap(), &["--sequences", "6", "--resume", "--seed", "1"]);
+    says(&refusal(wgquant().args(other)), &["cannot go on", "seed", "0", "1"]);
+}
+
+#[test]
+fn analyze_shows_statistics_and_sensitivity() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let report = run_json(&args(&path("stats"), &["--sequences", "2"]));
+    assert_eq!(report["parts"][0]["sequences"], 2);
+    fs::write(path("losses"), r#"{"backbone.layers.0.mixer.in_proj": {"4": 0.25, "8": 0.001}}"#).unwrap();
+    let model = nano();
+    let all = ["analyze", model.to_str().unwrap(), "--stats", &path("stats"), "--sensitivity", &path("losses")];
+    let analysis = run_json(&[&all[..], &["--json", "--html", &path("page.html")]].concat());
+    let rows = analysis["details"]["tensors"].as_array().unwrap();
+    // 4 Mamba-2 blocks of 7 parts, 4 MLPs of 2, attention of 4, embedding and head.
+    assert_eq!(rows.len(), 4 * 7 + 4 * 2 + 4 + 2);
+    let part = |name: &str| rows.iter().find(|r| r["part"] == name).unwrap();
+    assert_eq!(part("in_proj.B")["shape"], serde_json::json!([64, 128]));
+    assert_eq!(part("in_proj.B")["sensitivity"]["4"], 0.25);
+    assert_eq!(part("out_proj")["sensitivity"], Value::Null);
+    assert_eq!(part("k_proj")["input"], part("q_proj")["input"]);
+    let sum = |name: &str, i: usize| {
+        rows.iter()
+            .filter(|r| r["part"].as_str().unwrap().starts_with(name))
+            .map(|r| r["predicted"][i].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    // w8a8: a byte a weight and a bf16 scale a row.
+    assert_eq!(sum("in_proj", 0), 4 * 648 * (128 + 2));
+    assert_eq!(analysis["details"]["dynamics"].as_array().unwrap().len(), 4);
+    let page = fs::read_to_string(path("page.html")).unwrap();
+    says(
+        &page,
+        &[
+            "in_proj.dt",
+            "Inputs of linear layers",
+            "Sensitivity",
+            "Memory of the Mamba-2 blocks",
+            "prefers-color-scheme:dark",
+        ],
+    );
+    assert!(!page.contains("<script") && !page.contains("http"));
+    fs::write(path("losses"), r#"{"nothing": {"4": 1}}"#).unwrap();
+    says(&refusal(wgquant().args(all)), &["sensitivity", "nothing"]);
+}
+
+#[test]
+fn jsonl_with_messages_and_short_documents() {
+    let temp = tempfile::tempdir().unwrap();
+    let text = temp.path().join("chat.jsonl");
+    let line = |n: usize| serde_json::json!({ "messages": [{ "role": "user", "content": "the boat ".repeat(n) }, { "role": "assistant", "content": "a bird" }] });
+    fs::write(
+        &text,
+        format!("{}\n{}\n\n{}\n", line(100), line(1), serde_json::json!({ "text": "the sea ".repeat(100) })),
+    )
+    .unwrap();
+    let model = nano();
+    let out = temp.path().join("stats");
+    let fixed = ["calibrate", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "-o", out.to_str().unwrap()];
+    let more = ["--sequence-length", "40", "--sequences", "3", "--min-length", "30", "--device", "cpu", "--json"];
+    let report = run_json(&[&fixed[..], &more[..]].concat());
+    assert_eq!(report["parts"][0]["tokens"], 120);
+    fs::write(&text, r#"{"messages": [{"role": "user"}]}"#).unwrap();
+    fs::remove_file(&out).unwrap();
+    says(&refusal(wgquant().args(fixed)), &["line 1", "content"]);
+}

@@ -1,0 +1,76 @@
+//! `wgquant search` and the recipes it writes.
+
+use crate::common::{nano, refusal, run, run_json, says, short_windows, wgquant};
+
+#[test]
+fn search_writes_a_recipe_that_quantize_follows() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let (model, text, recipe, out) = (nano().display().to_string(), at("text.npy"), at("r.toml"), at("out"));
+    short_windows(text.as_ref(), 2, 64);
+    let fixed = [&model[..], "-f", &text, "--sequences", "2", "--sequence-length", "64", "--device", "cpu"];
+    let search = |more: &[&str]| [&["search"], &fixed[..], more].concat().iter().map(|s| (*s).to_owned()).collect();
+    let args: Vec<String> =
+        search(&["-o", &recipe, "--target-bpw", "4.5", "--bits", "3,4,5", "--probes", "1", "--json"]);
+    let found = run_json(&args);
+    let chosen = &found["chosen"];
+    assert!(chosen["bits_per_parameter"].as_f64().unwrap() <= 4.5);
+    assert!(found["front"].as_array().unwrap().len() > 20);
+
+    // Another budget, from what was measured.
+    let page = at("page.html");
+    let args: Vec<String> =
+        search(&["-o", &recipe, "--target-size", "950kib", "--bits", "3,4,5", "--probes", "1", "--html", &page]);
+    says(&run(&args), &["chosen:", "next: wgquant quantize"]);
+    says(&std::fs::read_to_string(page).unwrap(), &["<polyline", "<circle", "Predicted KL"]);
+
+    // The file answers only the question it was asked.
+    let args: Vec<String> = search(&["-o", &recipe, "--target-bpw", "4.5", "--bits", "3,4", "--probes", "1"]);
+    says(&refusal(wgquant().args(&args)), &["r.sensitivity.json", "another question"]);
+    let args: Vec<String> = search(&["-o", &recipe, "--target-bpw", "2.5", "--bits", "3,4,5", "--probes", "1"]);
+    says(&refusal(wgquant().args(&args)), &["cannot be met", "smallest"]);
+
+    let explained = run(&["quantize", &model, "--recipe", &recipe, "--explain"]);
+    says(&explained, &["lm_head", "6 bits × f16"]);
+    let made = run_json(&[
+        "quantize",
+        &model,
+        "--recipe",
+        &recipe,
+        "-f",
+        &text,
+        "--sequences",
+        "2",
+        "--sequence-length",
+        "64",
+        "-o",
+        &out,
+        "--deterministic",
+        "--json",
+    ]);
+    assert!(made["output"]["bytes"].as_u64().unwrap() <= 950 * 1024);
+}
+
+#[test]
+fn presets_need_no_file_and_say_what_they_do() {
+    for preset in ["w8a8", "w4a8", "mixed"] {
+        let explained = run(&["quantize", &nano().display().to_string(), "--recipe", preset, "--explain"]);
+        says(&explained, &["in_proj", "lm_head", "int8"]);
+    }
+}
+
+#[test]
+fn a_rule_that_matches_nothing_is_an_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let model = nano().display().to_string();
+    run(&["quantize", &model, "--scheme", "w4a8", "-o", &out.display().to_string(), "--device", "cpu"]);
+    let recipe = std::fs::read_to_string(out.join("wgquant_recipe.toml")).unwrap();
+    let path = temp.path().join("r.toml");
+    std::fs::write(&path, recipe.replace("\"Embedding\"", "\"re:.*gate_proj$\"")).unwrap();
+    let error = refusal(wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path));
+    says(&error, &["gate_proj", "matches no module"]);
+    std::fs::write(&path, recipe.replace("float = ", "flaot = ")).unwrap();
+    let error = refusal(wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path));
+    says(&error, &["flaot"]);
+}

@@ -1,0 +1,92 @@
+//! Mixed precision: what is measured, taken up again, and spent.
+
+use wgquant::calibrate::{Calibration, Windows, sample};
+use wgquant::gpu::Device;
+use wgquant::model::{Activations, ModelFile, ModelSource};
+use wgquant::quantize::GptqOptions;
+use wgquant::recipe::{Module, Recipe, quantize};
+use wgquant::search::{Budget, Plan, Question, Survey, candidates, formats, survey};
+use wgquant::transform::{Transform, Transformed};
+
+use crate::common;
+
+struct Setting {
+    file: ModelFile,
+    base: Recipe,
+    candidates: Vec<Vec<Module>>,
+    texts: Windows,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let file = ModelFile::open(&common::nano()).unwrap();
+        let settings = Calibration { sequences: 2, length: 64, seed: 1, ..Calibration::default() };
+        let texts = sample(&common::nano().join("val_ids_u16.npy"), None, None, &settings).unwrap();
+        let base = Recipe {
+            float: file.float_dtype(),
+            calibration: settings,
+            gptq: Some(GptqOptions { sweeps: 1, ..GptqOptions::default() }),
+            transform: Transform::hadamard(file.config(), 0).unwrap(),
+            rules: Vec::new(),
+        };
+        let candidates = candidates(&base, file.config(), &formats(&[3, 4, 8, 16], &[32]), Activations::TOKEN).unwrap();
+        Self { file, base, candidates, texts }
+    }
+
+    fn survey(&self, before: Survey, done: &mut dyn FnMut(&Survey) -> wgquant::Result<()>) -> wgquant::Result<Survey> {
+        let source = Transformed::new(&self.file, self.base.transform).unwrap();
+        let question = Question {
+            source: &source,
+            candidates: &self.candidates,
+            probe: 1,
+            float: self.base.float,
+            options: self.base.gptq.unwrap(),
+            calibration: &self.texts,
+            probes: &self.texts,
+        };
+        survey(&Device::Cpu, &question, before, done)
+    }
+}
+
+#[test]
+fn a_search_measures_resumes_and_keeps_to_its_budget() {
+    let setting = Setting::new();
+    let none = || Survey { fingerprint: "x".to_owned(), modules: Vec::new() };
+    let whole = setting.survey(none(), &mut |_| Ok(())).unwrap();
+    assert_eq!(whole.modules.len(), setting.candidates[0].len());
+    for module in &whole.modules {
+        let kl: Vec<f64> = module.forms.iter().map(|f| f.kl).collect();
+        // Fewer bits lose more, and each module alone loses something measurable; floats lose nothing.
+        assert!(kl[0] > kl[1] && kl[1] > kl[2] && kl[2] > 0.0 && kl[3] == 0.0, "{}: {kl:?}", module.name);
+        assert!(kl[1] < 0.1, "{}: {kl:?}", module.name);
+    }
+
+    // Cut off after seven modules, and taken up again.
+    let mut kept = none();
+    let cut = setting.survey(none(), &mut |s| {
+        kept = s.clone();
+        if s.modules.len() == 7 { Err(wgquant::Error::argument("test", "cut off")) } else { Ok(()) }
+    });
+    assert!(cut.is_err() && kept.modules.len() == 7);
+    assert_eq!(setting.survey(kept, &mut |_| Ok(())).unwrap(), whole);
+
+    let plan = Plan::new(&setting.base, &setting.file, &whole, Activations::TOKEN).unwrap();
+    let mut before = f64::INFINITY;
+    for bits in [4.0, 5.0, 7.0, 12.0] {
+        let chosen = plan.within(Budget::BitsPerParameter(bits)).unwrap();
+        assert!(chosen.bits_per_parameter <= bits && chosen.bits_per_parameter > bits * 0.97, "{chosen:?}");
+        assert!(chosen.predicted_kl < before);
+        before = chosen.predicted_kl;
+        assert_eq!(plan.within(Budget::Bytes(chosen.bytes)).unwrap(), chosen);
+        assert!(plan.within(Budget::Kl(chosen.predicted_kl)).unwrap().bytes <= chosen.bytes);
+    }
+    // The bytes are those of the file, to the byte.
+    let chosen = plan.within(Budget::BitsPerParameter(6.0)).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    quantize(&setting.file, &chosen.recipe, &Device::Cpu, Some(&setting.texts), &out, &|_| {}).unwrap();
+    assert_eq!(ModelFile::open(&out).unwrap().bytes(), chosen.bytes);
+
+    let error = plan.within(Budget::BitsPerParameter(2.0)).unwrap_err().to_string();
+    assert!(error.contains("smallest model"), "{error}");
+}
