@@ -1,6 +1,7 @@
 // Draws a token: softmax(logits / temperature), the top_k most likely, of these the fewest that hold top_p of the
 // mass (Holtzman et al. 2019, arXiv:1904.09751), then the inverse of the cumulative distribution in index order.
 // One workgroup. Both cuts are keys (shared/order.wgsl) found by bisection, a bit a pass over the logits.
+#import hash
 #import order
 #import reduce
 
@@ -19,13 +20,6 @@ const WG = 256u;
 @group(0) @binding(3) var<uniform> params: Params;
 
 var<workgroup> masses: array<f32, WG>;
-
-// PCG-RXS-M-XS, as a hash: Jarzynski & Olano 2020, jcgt.org/published/0009/03/02.
-fn hash(x: u32) -> u32 {
-    let state = x * 747796405u + 2891336453u;
-    let word = ((state >> ((state >> 28u) + 4u)) ^ state) * 277803737u;
-    return (word >> 22u) ^ word;
-}
 
 // Unnormalized probability, 0 below the cut.
 fn mass(i: u32, top: f32, cut: u32) -> f32 {

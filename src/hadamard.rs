@@ -189,7 +189,7 @@ fn mix(matrix: &[f64], transposed: bool, stride: usize, x: &mut [f64], scratch: 
 }
 
 /// The unscaled Sylvester transform in natural order, in place; `x.len()` is a power of two.
-fn walsh_hadamard(x: &mut [f64]) {
+pub(crate) fn walsh_hadamard(x: &mut [f64]) {
     let mut half = 1;
     while half < x.len() {
         for pair in x.chunks_exact_mut(2 * half) {

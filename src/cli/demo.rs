@@ -96,8 +96,8 @@ impl Demo {
             let model = ModelFile::open(dir)?;
             let longest = windows.longest();
             let (mut base, mut engine) = (
-                load::engine(&self.gpu, device, file, longest, false)?,
-                load::engine(&self.gpu, device, &model, longest, false)?,
+                load::engine(&self.gpu, device, file, longest, load::Settings::default())?,
+                load::engine(&self.gpu, device, &model, longest, load::Settings::default())?,
             );
             let mut step = |done, _| bar.at(i * windows.0.len() + done);
             let result = block_on(compare(&mut base, &mut engine, &windows, &mut step))?;
@@ -143,7 +143,7 @@ fn speak(gpu: &GpuArgs, device: &Device, file: &ModelFile) -> Result<(f64, Strin
     let tokenizer =
         tokenizer.ok_or_else(|| anyhow!("{}: holds no tokenizer.json", file.checkpoint().dir().display()))?;
     let ids = encode(&tokenizer, file, PROMPT)?;
-    let mut engine = load::engine(gpu, device, file, ids.len() + NEW_TOKENS, false)?;
+    let mut engine = load::engine(gpu, device, file, ids.len() + NEW_TOKENS, load::Settings::default())?;
     let made = generate(&mut engine, &tokenizer, PROMPT, &ids, NEW_TOKENS, Next::Greedy, |_| Ok(()))?;
     Ok((made.tokens_per_second, made.text))
 }

@@ -74,7 +74,7 @@ impl Diff {
         };
         let Activations { tokens, next, taps } = &reference.activations;
         let tokens = tokens.as_ref().ok_or_else(|| anyhow!("--prompt: is needed, {against} holds no input_ids"))?;
-        let mut engine = load::unchecked(&device, &file, tokens.len() + 1, false)?;
+        let mut engine = load::unchecked(&device, &file, tokens.len() + 1, load::Settings::default())?;
         let next = next.unwrap_or(0);
         if let Some(path) = &self.dump {
             let taps = block_on(record(&mut engine, tokens, Some(next), &[]))?.0;
@@ -116,7 +116,7 @@ impl Diff {
             }
             (Between::Devices, ModelFile::open(file.checkpoint().dir())?, self.device(against)?)
         };
-        let mut engine = load::unchecked(&other, &model, tokens.len() + 1, false)?;
+        let mut engine = load::unchecked(&other, &model, tokens.len() + 1, load::Settings::default())?;
         let (taps, next) = block_on(record(&mut engine, &tokens, None, &[]))?;
         let activations = Activations { tokens: Some(tokens), next: Some(next), taps };
         Ok(Reference { name: describe(model.checkpoint().dir(), &other), between, activations })

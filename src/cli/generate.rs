@@ -36,6 +36,8 @@ pub(super) struct Generate {
     #[arg(short, long, default_value_t = 0)]
     seed: u32,
     #[command(flatten)]
+    state: load::StateArgs,
+    #[command(flatten)]
     gpu: GpuArgs,
     /// Print JSON, at the end
     #[arg(long)]
@@ -50,7 +52,8 @@ impl Generate {
             .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
         let ids = encode(&tokenizer, &file, &self.prompt)?;
         let device = self.gpu.open()?;
-        let mut engine = load::engine(&self.gpu, &device, &file, ids.len() + self.tokens as usize, false)?;
+        let settings = load::Settings { state: self.state.format(), ..Default::default() };
+        let mut engine = load::engine(&self.gpu, &device, &file, ids.len() + self.tokens as usize, settings)?;
         engine.seed(self.seed)?;
         let print = |piece: &str| if self.json { Ok(()) } else { out::text(piece) };
         print(&self.prompt)?;

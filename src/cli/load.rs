@@ -3,15 +3,63 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use clap::{Args, ValueEnum};
 use tokenizers::Tokenizer;
 use wgquant::gpu::Device;
+use wgquant::kernels::StateRounding;
 use wgquant::model::{ModelFile, ModelSource};
-use wgquant::runtime::{Engine, EngineOptions};
+use wgquant::runtime::{Engine, EngineOptions, StateFormat};
 
 use super::args::GpuArgs;
 
 /// Tokens a pass at most; what is measured does not depend on it.
 const PASS: usize = 256;
+
+/// Words of `--state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StateWord {
+    F32,
+    Int8,
+    Int8Stochastic,
+}
+
+/// How the state is kept between calls.
+#[derive(Clone, Debug, Args)]
+pub(super) struct StateArgs {
+    /// Keep the states of Mamba-2 blocks in this format between calls; within a call of several tokens they are f32
+    #[arg(long, value_enum, default_value = "f32")]
+    state: StateWord,
+    /// Round an int8 state once in N single tokens, and keep the tokens since exactly
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    state_window: u32,
+    /// Do not turn an int8 state by Hadamard's matrix
+    #[arg(long)]
+    no_state_rotation: bool,
+    /// Seed of stochastic rounding
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    state_seed: u32,
+}
+
+impl StateArgs {
+    /// As the engine takes it.
+    pub(super) fn format(&self) -> StateFormat {
+        let rounding = match self.state {
+            StateWord::F32 => return StateFormat::F32,
+            StateWord::Int8 => StateRounding::Nearest,
+            StateWord::Int8Stochastic => StateRounding::Stochastic(self.state_seed),
+        };
+        StateFormat::Int8 { rounding, rotate: !self.no_state_rotation, window: self.state_window as usize }
+    }
+}
+
+/// Settings of an engine that commands choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settings {
+    pub(super) transformers_dt_clamp: bool,
+    pub(super) state: StateFormat,
+    /// Tokens a pass at most; `None`: as many as are fast.
+    pub(super) step: Option<usize>,
+}
 
 /// An engine for sequences of `context` tokens. Passes are as long as the logits of all their tokens fit a binding.
 /// The kernels it needs are checked first.
@@ -20,23 +68,20 @@ pub(super) fn engine(
     device: &Device,
     file: &ModelFile,
     context: usize,
-    transformers_dt_clamp: bool,
+    settings: Settings,
 ) -> Result<Engine> {
-    let engine = unchecked(device, file, context, transformers_dt_clamp)?;
+    let engine = unchecked(device, file, context, settings)?;
     gpu.check(device, &engine.needs()?)?;
     Ok(engine)
 }
 
 /// As [`engine`], but trusts the device: to look for what is wrong with it.
-pub(super) fn unchecked(
-    device: &Device,
-    file: &ModelFile,
-    context: usize,
-    transformers_dt_clamp: bool,
-) -> Result<Engine> {
+pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
     let row = file.config().vocab_size as u64 * 4;
     let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
-    let options = EngineOptions { context, pass_tokens: PASS.min(fits).max(1), transformers_dt_clamp };
+    let Settings { transformers_dt_clamp, state, step } = settings;
+    let pass_tokens = step.unwrap_or(PASS).min(fits).max(1);
+    let options = EngineOptions { context, pass_tokens, transformers_dt_clamp, state };
     let model = file.checkpoint().dir().display();
     Engine::new(device, file, options).with_context(|| format!("loading {model}"))
 }

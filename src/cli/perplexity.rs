@@ -10,6 +10,7 @@ use wgquant::eval;
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, Measured, ModelInfo, PerplexityReport, terminal};
+use wgquant::runtime::StateFormat;
 
 use super::args::GpuArgs;
 use super::progress::Bar;
@@ -38,6 +39,11 @@ pub(super) struct Perplexity {
     /// Clamp dt in prefill as transformers (wrongly) does, to compare with its numbers
     #[arg(long)]
     transformers_dt_clamp: bool,
+    /// Tokens a call at most: 1 measures what generating sees, where an int8 state is rounded between calls
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    step: Option<u32>,
+    #[command(flatten)]
+    state: load::StateArgs,
     #[command(flatten)]
     gpu: GpuArgs,
     /// Print JSON
@@ -79,14 +85,21 @@ impl Perplexity {
         base: Option<&ModelFile>,
         windows: &Windows,
     ) -> Result<Measured> {
-        let engine = |file| load::engine(&self.gpu, device, file, windows.longest(), self.transformers_dt_clamp);
+        let settings = load::Settings {
+            transformers_dt_clamp: self.transformers_dt_clamp,
+            state: self.state.format(),
+            step: self.step.map(|n| n as usize),
+        };
+        let engine = |file, settings| load::engine(&self.gpu, device, file, windows.longest(), settings);
         let bar = Bar::new("measuring", windows.0.len());
         let mut step = |done, _| bar.at(done);
-        let mut model = engine(file)?;
+        let mut model = engine(file, settings)?;
         let Some(base) = base else {
             return Ok(Measured::Alone(block_on(eval::perplexity(&mut model, windows, &mut step))?));
         };
-        let comparison = block_on(eval::compare(&mut engine(base)?, &mut model, windows, &mut step))?;
+        // The base is the measure: whole passes, its state in f32.
+        let base_settings = load::Settings { state: StateFormat::F32, step: None, ..settings };
+        let comparison = block_on(eval::compare(&mut engine(base, base_settings)?, &mut model, windows, &mut step))?;
         Ok(Measured::Against { base_model: ModelInfo::from(base), comparison: Box::new(comparison) })
     }
 

@@ -236,7 +236,15 @@ impl Setup {
     pub fn state(&mut self, name: &'static str, shape: impl Into<Shape>, fill: Fill) -> Result<DeviceTensor> {
         let shape = shape.into();
         let values = self.values(shape.elements(), fill);
-        self.guarded(name, DType::F32, shape, false, Some(bytemuck::cast_slice(&values)))
+        self.state_of(name, shape, &values)
+    }
+
+    /// As [`Setup::state`], with given values.
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn state_of(&mut self, name: &'static str, shape: impl Into<Shape>, values: &[f32]) -> Result<DeviceTensor> {
+        self.guarded(name, DType::F32, shape.into(), false, Some(bytemuck::cast_slice(values)))
     }
 
     /// A u32 tensor the kernel reads and writes: `words`, guarded and compared exactly afterwards.
@@ -301,9 +309,13 @@ impl Setup {
 #[must_use]
 pub fn tolerance(kernel: &str) -> (f64, &'static str) {
     match kernel {
-        "chunk_state" | "state_passing" | "chunk_scan" | "selective_state_update" | "attention" => {
-            (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context")
-        }
+        "chunk_state"
+        | "state_passing"
+        | "chunk_scan"
+        | "selective_state_update"
+        | "attention"
+        | "selective_state_update_int8"
+        | "ssm_load" => (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context"),
         "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" | "s_silu" => {
             (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
         }

@@ -50,7 +50,10 @@ mod sample;
 mod scale_channels;
 mod scaled;
 mod selective_state_update;
+mod selective_state_update_int8;
 mod ssd;
+mod ssm_load;
+mod ssm_store;
 mod state_passing;
 
 pub use absmax::absmax;
@@ -98,7 +101,10 @@ pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
 pub use scaled::Scaled;
 pub use selective_state_update::selective_state_update;
+pub use selective_state_update_int8::selective_state_update_int8;
 pub use ssd::SsdDims;
+pub use ssm_load::{StoredState, ssm_load};
+pub use ssm_store::{StateRounding, ssm_store};
 pub use state_passing::state_passing;
 
 use crate::error::{Error, Result};
@@ -148,6 +154,9 @@ pub const ENTRIES: &[check::Entry] = &[
     sample::ENTRY,
     scale_channels::ENTRY,
     selective_state_update::ENTRY,
+    selective_state_update_int8::ENTRY,
+    ssm_load::ENTRY,
+    ssm_store::ENTRY,
     state_passing::ENTRY,
 ];
 

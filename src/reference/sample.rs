@@ -1,6 +1,7 @@
 //! Draws a token from `softmax(logits / temperature)` after top-k, then top-p (Holtzman et al. 2019,
 //! arXiv:1904.09751), in the order of transformers. Ties at either cut all stay.
 
+use super::hash::hash;
 use crate::shaders::sample::Params;
 
 /// `logits`: `[vocab]`; `rng`: seed and counter, which goes up by one; `out`: the token.
@@ -55,11 +56,4 @@ fn draw(p: &Params, logits: &[f32], rng: &[u32]) -> (u32, f64) {
         }
     }
     (token, margin)
-}
-
-/// PCG-RXS-M-XS, as a hash: Jarzynski & Olano 2020, jcgt.org/published/0009/03/02.
-fn hash(x: u32) -> u32 {
-    let state = x.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-    let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
-    word >> 22 ^ word
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::forward::Forward;
 use super::scratch::Scratch;
-use super::state::State;
+use super::state::{State, StateFormat};
 use super::taps::Taps;
 use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
@@ -23,11 +23,13 @@ pub struct EngineOptions {
     pub pass_tokens: usize,
     /// Clamp dt to `time_step_min` in prefill only, as transformers does (a known fault, kept for comparisons).
     pub transformers_dt_clamp: bool,
+    /// How states of Mamba-2 blocks are kept between calls.
+    pub state: StateFormat,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { context: 4096, pass_tokens: 512, transformers_dt_clamp: false }
+        Self { context: 4096, pass_tokens: 512, transformers_dt_clamp: false, state: StateFormat::F32 }
     }
 }
 
@@ -78,6 +80,8 @@ pub struct Engine {
     all_logits: Option<DeviceTensor>,
     passes: HashMap<(usize, Logits), Recording>,
     choosers: Vec<(Next, Recording)>,
+    /// Rounds int8 states; made when first needed.
+    rounding: Option<Recording>,
 }
 
 impl Engine {
@@ -95,7 +99,7 @@ impl Engine {
         let groups = weights.activation_groups();
         Ok(Self {
             weights,
-            state: State::new(device, &config, options.context)?,
+            state: State::new(device, &config, options.context, options.state)?,
             scratch: Scratch::new(device, &config, source.rotation(), options.pass_tokens, groups)?,
             device: device.clone(),
             config,
@@ -103,6 +107,7 @@ impl Engine {
             all_logits: None,
             passes: HashMap::new(),
             choosers: Vec::new(),
+            rounding: None,
         })
     }
 
@@ -296,8 +301,22 @@ impl Engine {
     }
 
     pub(super) fn advance(&mut self, tokens: usize) -> Result<()> {
-        self.state.tokens += tokens;
-        self.device.write(&self.state.cursor, &[self.state.tokens as u32])
+        if !self.state.advance(&self.device, tokens)? {
+            return Ok(());
+        }
+        if self.rounding.is_none() {
+            self.rounding = Some(self.round()?.record()?);
+        }
+        if let Some(recording) = &self.rounding {
+            recording.run()?;
+        }
+        self.state.rounded(&self.device)
+    }
+
+    fn round(&self) -> Result<Plan> {
+        let mut plan = Plan::new(&self.device);
+        self.state.round(&mut plan)?;
+        Ok(plan)
     }
 
     /// Variants that prefill, decode and choosing dispatch, to be checked before they are trusted.
@@ -310,6 +329,7 @@ impl Engine {
         for (tokens, logits) in [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)] {
             needs.extend(self.plan(tokens, logits)?.needs());
         }
+        needs.extend(self.round()?.needs());
         needs.extend(self.choice(Next::Greedy)?.needs());
         needs.extend(self.choice(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?.needs());
         needs.sort_unstable();

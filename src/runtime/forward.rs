@@ -1,14 +1,14 @@
 //! One pass over the blocks as plan launches. Written once: GPU and reference both run it.
 
 use super::scratch::Scratch;
-use super::state::{BlockState, KvState, MambaState, State};
+use super::state::{BlockState, KvState, MambaState, SsmState, State, ssd};
 use super::taps::Taps;
 use super::weights::{
     DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Int8, Weights,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, AttentionDims, Columns, Epilogue, HadamardBuffers, SsdDims};
+use crate::kernels::{self, AttentionDims, Columns, Epilogue, HadamardBuffers};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -157,18 +157,7 @@ impl Forward<'_> {
         if self.decode {
             kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
             taps.op(plan, "conv", &xbc)?;
-            kernels::selective_state_update(
-                plan,
-                &xbc,
-                &raw_dt,
-                &m.dt_bias,
-                &m.a_log,
-                &m.d,
-                &state.ssm,
-                &y,
-                self.ssd(),
-                self.dt_limit,
-            )?;
+            self.update(plan, m, &state.ssm, &raw_dt, &xbc, &y)?;
         } else {
             kernels::causal_conv1d(plan, &raw_xbc, &state.conv, &m.conv_weight, &m.conv_bias, &xbc)?;
             kernels::causal_conv1d_state(plan, &raw_xbc, &state.conv)?;
@@ -185,6 +174,35 @@ impl Forward<'_> {
         m.out_proj.apply(plan, &input, hidden, Epilogue::Add)
     }
 
+    /// One token of the recurrence.
+    fn update(
+        &self,
+        plan: &mut Plan,
+        m: &DeviceMamba2,
+        state: &SsmState,
+        raw_dt: &Columns<'_>,
+        xbc: &DeviceTensor,
+        y: &DeviceTensor,
+    ) -> Result<()> {
+        let (dims, limit) = (ssd(self.config), self.dt_limit);
+        match state {
+            SsmState::F32(ssm) => {
+                kernels::selective_state_update(plan, xbc, raw_dt, &m.dt_bias, &m.a_log, &m.d, ssm, y, dims, limit)
+            }
+            SsmState::Int8 { stored, .. } => kernels::selective_state_update_int8(
+                plan,
+                xbc,
+                raw_dt,
+                &m.per_head,
+                stored,
+                &self.state.clock,
+                y,
+                dims,
+                limit,
+            ),
+        }
+    }
+
     /// The chunked scan (Mamba-2, arXiv:2405.21060, section 6).
     #[allow(clippy::too_many_arguments, reason = "the block's parts and buffers, all distinct types")]
     fn scan(
@@ -197,7 +215,7 @@ impl Forward<'_> {
         y: &DeviceTensor,
         taps: &mut Taps<'_>,
     ) -> Result<()> {
-        let (s, dims) = (self.scratch, self.ssd());
+        let (s, dims) = (self.scratch, ssd(self.config));
         let heads_by_tokens = [dims.heads, self.tokens];
         let dt = s.dt.view(DType::F32, heads_by_tokens)?;
         let da_cumsum = s.da_cumsum.view(DType::F32, heads_by_tokens)?;
@@ -209,20 +227,20 @@ impl Forward<'_> {
         taps.op(plan, "da_cumsum", &da_cumsum)?;
         kernels::chunk_state(plan, xbc, &dt, &da_cumsum, &states, dims)?;
         taps.op(plan, "chunk_state", &states)?;
-        kernels::state_passing(plan, &states, &da_cumsum, &state.ssm, &entering, dims, self.tokens)?;
+        // An int8 state is f32 within a call: only what is carried to the next one is rounded.
+        let ssm = match &state.ssm {
+            SsmState::F32(ssm) => ssm,
+            SsmState::Int8 { stored, work, .. } => {
+                kernels::ssm_load(plan, stored, &self.state.clock, work, dims)?;
+                work
+            }
+        };
+        kernels::state_passing(plan, &states, &da_cumsum, ssm, &entering, dims, self.tokens)?;
+        if let SsmState::Int8 { stored, work, rounding } = &state.ssm {
+            kernels::ssm_store(plan, work, &self.state.clock, stored, dims, *rounding)?;
+        }
         taps.op(plan, "state_passing", &entering)?;
         kernels::chunk_scan(plan, xbc, &dt, &da_cumsum, &entering, &m.d, y, dims)
-    }
-
-    fn ssd(&self) -> SsdDims {
-        let c = self.config;
-        SsdDims {
-            heads: c.mamba_heads,
-            head_dim: c.mamba_head_dim,
-            groups: c.n_groups,
-            state: c.state_size,
-            chunk: c.chunk_size,
-        }
     }
 
     fn attention(

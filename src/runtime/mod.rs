@@ -19,7 +19,7 @@ mod weights;
 pub use engine::{Engine, EngineOptions, Next, working_bytes};
 pub use observe::ObservedPass;
 pub use stage::{LoadedBlock, Stage, StagePass};
-pub use state::State;
+pub use state::{State, StateFormat};
 pub use taps::Look;
 pub use trace::Tap;
 pub use weights::Slot;

@@ -2,7 +2,7 @@
 
 use super::forward::Forward;
 use super::scratch::Scratch;
-use super::state::State;
+use super::state::{State, StateFormat};
 use super::taps::{Look, Taps};
 use super::weights::DeviceLayer;
 use crate::error::{Error, Result};
@@ -78,7 +78,7 @@ impl Stage {
         Ok(LoadedBlock {
             index,
             layer: DeviceLayer::upload(&self.device, index, layer)?,
-            state: State::new(&self.device, &one, self.context)?,
+            state: State::new(&self.device, &one, self.context, StateFormat::F32)?,
         })
     }
 
@@ -137,8 +137,7 @@ impl Stage {
         self.device.write(&self.stream(pass.tokens)?, bytemuck::cast_slice(stream))?;
         pass.recording.run()?;
         if let Some(block) = block {
-            block.state.tokens += pass.tokens;
-            self.device.write(&block.state.cursor, &[block.state.tokens as u32])?;
+            block.state.advance(&self.device, pass.tokens)?;
         }
         Ok(())
     }

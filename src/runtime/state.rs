@@ -1,16 +1,41 @@
 //! What a sequence carries from call to call: convolution windows, SSM states, keys and values.
 
 use crate::error::Result;
-use crate::gpu::{Device, DeviceTensor};
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::kernels::{self, SsdDims, StateRounding, StoredState};
 use crate::model::{Block, ModelConfig};
 use crate::tensor::DType;
+
+/// How the states of Mamba-2 blocks are kept between calls. Within a call they are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateFormat {
+    /// f32.
+    #[default]
+    F32,
+    /// int8 with a scale for each row (head, channel) over the state axis.
+    Int8 {
+        /// How codes are rounded. A seed of stochastic rounding is another one in each block.
+        rounding: StateRounding,
+        /// Turn B, C and the state by Hadamard's matrix on the state axis: exact, as A is one number a head.
+        rotate: bool,
+        /// Calls of one token between two roundings; the tokens since are kept as they are.
+        window: usize,
+    },
+}
+
+/// The state of a recurrence between calls.
+pub(super) enum SsmState {
+    /// `[heads, head_dim * state]`.
+    F32(DeviceTensor),
+    /// Rounded, and the f32 state of a call, which all blocks share.
+    Int8 { stored: StoredState, work: DeviceTensor, rounding: StateRounding },
+}
 
 /// State of one Mamba-2 block.
 pub(super) struct MambaState {
     /// `[conv_dim, kernel]`: the last inputs of the convolution, oldest first.
     pub(super) conv: DeviceTensor,
-    /// `[heads, head_dim * state]`.
-    pub(super) ssm: DeviceTensor,
+    pub(super) ssm: SsmState,
 }
 
 /// Keys and values of one attention block, `[context, kv_heads * head_dim]` each.
@@ -26,11 +51,17 @@ pub(super) enum BlockState {
     Mlp,
 }
 
-/// The state of one sequence. All f32.
+/// The state of one sequence.
 pub struct State {
     pub(super) blocks: Vec<BlockState>,
-    /// `[1]`: tokens processed, where attention appends.
+    /// `[1]`: tokens processed, where attention appends. The first word of the clock.
     pub(super) cursor: DeviceTensor,
+    /// `[2]`: tokens processed, and those since int8 states were rounded.
+    pub(super) clock: DeviceTensor,
+    /// Tokens since int8 states were rounded.
+    pub(super) recent: usize,
+    format: StateFormat,
+    dims: SsdDims,
     /// Tokens processed.
     pub(super) tokens: usize,
     /// Most tokens the caches hold.
@@ -38,17 +69,30 @@ pub struct State {
 }
 
 impl State {
-    pub(super) fn new(device: &Device, config: &ModelConfig, context: usize) -> Result<Self> {
+    pub(super) fn new(device: &Device, config: &ModelConfig, context: usize, format: StateFormat) -> Result<Self> {
         let f32s = |rows: usize, cols: usize| device.alloc(DType::F32, [rows, cols]);
         let kv = config.kv_heads * config.head_dim;
+        let dims = ssd(config);
+        let ssm_shape = [dims.heads, dims.head_dim * dims.state];
+        let int8 = format != StateFormat::F32 && config.blocks.contains(&Block::Mamba2);
+        let work = int8.then(|| device.alloc(DType::F32, ssm_shape)).transpose()?;
+        let ssm = |block: usize| match (format, &work) {
+            (StateFormat::Int8 { rounding, rotate, window }, Some(work)) => Ok(SsmState::Int8 {
+                stored: StoredState::new(device, dims, window, rotate)?,
+                work: work.clone(),
+                rounding: of_block(rounding, block),
+            }),
+            _ => device.alloc(DType::F32, ssm_shape).map(SsmState::F32),
+        };
         let blocks = config
             .blocks
             .iter()
-            .map(|block| {
+            .enumerate()
+            .map(|(i, block)| {
                 Ok(match block {
                     Block::Mamba2 => BlockState::Mamba2(MambaState {
                         conv: f32s(config.conv_dim(), config.conv_kernel)?,
-                        ssm: f32s(config.mamba_heads, config.mamba_head_dim * config.state_size)?,
+                        ssm: ssm(i)?,
                     }),
                     Block::Attention => {
                         BlockState::Attention(KvState { key: f32s(context, kv)?, value: f32s(context, kv)? })
@@ -57,19 +101,65 @@ impl State {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { blocks, cursor: device.alloc(DType::U32, [1])?, tokens: 0, context })
+        let clock = device.alloc(DType::U32, [2])?;
+        let cursor = clock.view(DType::U32, [1])?;
+        Ok(Self { blocks, cursor, clock, tokens: 0, recent: 0, context, format, dims })
     }
 
-    /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them.
+    /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
+    /// tokens, which the clock hides.
     pub(super) fn reset(&mut self, device: &Device) -> Result<()> {
+        let clear = |t: &DeviceTensor| device.write(t, &vec![0; t.words()]);
         for block in &self.blocks {
             if let BlockState::Mamba2(m) = block {
-                device.write(&m.conv, &vec![0; m.conv.words()])?;
-                device.write(&m.ssm, &vec![0; m.ssm.words()])?;
+                clear(&m.conv)?;
+                match &m.ssm {
+                    SsmState::F32(ssm) => clear(ssm)?,
+                    SsmState::Int8 { stored, .. } => {
+                        clear(&stored.codes)?;
+                        clear(&stored.scales)?;
+                    }
+                }
             }
         }
-        self.tokens = 0;
-        device.write(&self.cursor, &[0])
+        (self.tokens, self.recent) = (0, 0);
+        self.write_clock(device)
+    }
+
+    fn write_clock(&self, device: &Device) -> Result<()> {
+        device.write(&self.clock, &[self.tokens as u32, self.recent as u32])
+    }
+
+    /// After a pass of `tokens`: a pass of several leaves int8 states rounded, one of one token adds a recent one.
+    /// True when there is no room for another, and the states must be rounded before [`State::rounded`].
+    pub(super) fn advance(&mut self, device: &Device, tokens: usize) -> Result<bool> {
+        self.tokens += tokens;
+        let window = match self.format {
+            StateFormat::F32 => None,
+            StateFormat::Int8 { window, .. } => Some(window),
+        };
+        self.recent = if tokens == 1 && window.is_some() { self.recent + 1 } else { 0 };
+        self.write_clock(device)?;
+        Ok(window == Some(self.recent))
+    }
+
+    /// All recent tokens went into the rounded states.
+    pub(super) fn rounded(&mut self, device: &Device) -> Result<()> {
+        self.recent = 0;
+        self.write_clock(device)
+    }
+
+    /// Rounds all int8 states with their recent tokens; they are forgotten by [`State::rounded`] afterwards.
+    pub(super) fn round(&self, plan: &mut Plan) -> Result<()> {
+        for block in &self.blocks {
+            let BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { stored, work, rounding }, .. }) = block else {
+                continue;
+            };
+            kernels::ssm_load(plan, stored, &self.clock, work, self.dims)?;
+            // A pass of several tokens may round at the same clock: other draws.
+            kernels::ssm_store(plan, work, &self.clock, stored, self.dims, of_block(*rounding, self.blocks.len()))?;
+        }
+        Ok(())
     }
 
     /// Bytes on the device.
@@ -98,7 +188,16 @@ impl State {
     pub async fn read(&self, device: &Device, index: usize) -> Result<Vec<(&'static str, Vec<f32>)>> {
         Ok(match &self.blocks[index] {
             BlockState::Mamba2(m) => {
-                vec![("conv", device.read_f32(&m.conv).await?), ("ssm", device.read_f32(&m.ssm).await?)]
+                let ssm = match &m.ssm {
+                    SsmState::F32(ssm) => ssm,
+                    SsmState::Int8 { stored, work, .. } => {
+                        let mut plan = Plan::new(device);
+                        kernels::ssm_load(&mut plan, stored, &self.clock, work, self.dims)?;
+                        plan.record()?.run()?;
+                        work
+                    }
+                };
+                vec![("conv", device.read_f32(&m.conv).await?), ("ssm", device.read_f32(ssm).await?)]
             }
             BlockState::Attention(kv) => {
                 let seen = |t: &DeviceTensor| t.view(DType::F32, [self.tokens, t.shape.cols()]);
@@ -109,5 +208,26 @@ impl State {
             }
             BlockState::Mlp => Vec::new(),
         })
+    }
+}
+
+/// Sizes of a model's Mamba-2 mixers.
+pub(super) fn ssd(c: &ModelConfig) -> SsdDims {
+    SsdDims {
+        heads: c.mamba_heads,
+        head_dim: c.mamba_head_dim,
+        groups: c.n_groups,
+        state: c.state_size,
+        chunk: c.chunk_size,
+    }
+}
+
+/// Other draws in each block.
+fn of_block(rounding: StateRounding, block: usize) -> StateRounding {
+    match rounding {
+        StateRounding::Nearest => StateRounding::Nearest,
+        StateRounding::Stochastic(seed) => {
+            StateRounding::Stochastic(seed.wrapping_add((block as u32 + 1).wrapping_mul(0x9e37_79b9)))
+        }
     }
 }

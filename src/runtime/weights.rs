@@ -147,6 +147,8 @@ pub(super) struct DeviceMamba2 {
     pub(super) dt_bias: DeviceTensor,
     pub(super) a_log: DeviceTensor,
     pub(super) d: DeviceTensor,
+    /// `[3, heads]`: dt_bias, a_log, d, for kernels that have no binding to spare.
+    pub(super) per_head: DeviceTensor,
     pub(super) norm: DeviceTensor,
     pub(super) out_proj: DeviceLinear,
 }
@@ -214,6 +216,7 @@ impl DeviceLayer {
                     dt_bias: vector(&m.dt_bias)?,
                     a_log: vector(&m.a_log)?,
                     d: vector(&m.d)?,
+                    per_head: device.upload_f32([3, m.d.len()], &[&m.dt_bias[..], &m.a_log, &m.d].concat())?,
                     norm: vector(&m.norm)?,
                     out_proj: linear("out_proj", &m.out_proj)?,
                 })

@@ -46,5 +46,8 @@ mod s_silu;
 mod sample;
 mod scale_channels;
 mod selective_state_update;
+mod selective_state_update_int8;
 mod ssd;
+mod ssm_load;
+mod ssm_store;
 mod state_passing;

@@ -7,6 +7,7 @@ mod activation_groups;
 mod diff;
 mod exact;
 mod golden;
+mod int8_state;
 mod long;
 mod perplexity;
 mod quantize;

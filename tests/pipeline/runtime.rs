@@ -155,7 +155,7 @@ fn transformers_clamp_of_dt_is_a_switch() {
     config.time_step_min = 0.5;
     let source = Floor(file, config);
     let run = |transformers_dt_clamp, parts: &[usize]| {
-        let options = EngineOptions { context: 64, pass_tokens: 64, transformers_dt_clamp };
+        let options = EngineOptions { context: 64, pass_tokens: 64, transformers_dt_clamp, ..Default::default() };
         let mut engine = Engine::new(&Device::Cpu, &source, options).unwrap();
         let tokens = tokens(parts.iter().sum());
         let mut rest = &tokens[..];

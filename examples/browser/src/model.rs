@@ -66,7 +66,7 @@ pub(crate) async fn measure(device: &Device, files: Files, each: impl Fn(Value))
 }
 
 fn load(device: &Device, model: &Model) -> wgquant::Result<Engine> {
-    Engine::new(device, model, EngineOptions { context: 1024, pass_tokens: 256, transformers_dt_clamp: false })
+    Engine::new(device, model, EngineOptions { context: 1024, pass_tokens: 256, ..EngineOptions::default() })
 }
 
 /// Tokens a second after the first, and the text.

@@ -1,0 +1,21 @@
+// H x over runs of `block` (a power of two) of a line in workgroup memory, H Sylvester's matrix. Only sums and
+// differences of f32: the same bits on every device. The importing shader defines `const WG`.
+
+const LINE = 256u; // most elements of a line
+
+var<workgroup> line: array<f32, LINE>;
+
+// Called by every thread of the workgroup; waits for what was written to the line, and ends with a barrier.
+fn transform_line(count: u32, block: u32, thread: u32) {
+    workgroupBarrier();
+    for (var half = 1u; half < block; half *= 2u) {
+        for (var i = thread; i < count / 2u; i += WG) {
+            let at = i / half * 2u * half + i % half;
+            let a = line[at];
+            let b = line[at + half];
+            line[at] = a + b;
+            line[at + half] = a - b;
+        }
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,70 @@
+// The stored form of a state: rows (head, p) turned by Hadamard's matrix on runs of the state axis, then int8 codes with
+// a scale for each row: scale = max|v| / 127. Formats: `nearest` rounds v / scale, ties to even; `stochastic` takes
+// floor(v / scale + u), u uniform in [0, 1) and the same on every device: a hash of seed, token and element
+// (Gupta et al. 2015, arXiv:1502.02551). A row below 1e-35 has scale 1 and codes 0. One workgroup a row.
+#import fwht
+#import hash
+#import index
+
+struct Params {
+    rows: u32, // heads * head_dim
+    state: u32, // a multiple of 4, at most 256
+    block: u32, // run of the Hadamard transform; 1: none
+    seed: u32,
+}
+
+const WG = 64u;
+const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
+
+@group(0) @binding(0) var<storage, read> x: array<f32>; // [heads, head_dim * state]
+@group(0) @binding(1) var<storage, read> clock: array<u32>; // [2] tokens so far, recent tokens
+@group(0) @binding(2) var<storage, read_write> codes: array<u32>; // [rows, state] int8
+@group(0) @binding(3) var<storage, read_write> scales: array<f32>; // [rows]
+@group(0) @binding(4) var<uniform> params: Params;
+
+var<workgroup> largest: array<f32, WG>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = linear_workgroup(workgroup, grid);
+    if row >= params.rows {
+        return;
+    }
+    let start = row * params.state;
+    for (var n = thread; n < params.state; n += WG) {
+        line[n] = x[start + n];
+    }
+    transform_line(params.state, params.block, thread);
+    var top = 0.0;
+    for (var n = thread; n < params.state; n += WG) {
+        top = max(top, abs(line[n]));
+    }
+    largest[thread] = top;
+    workgroupBarrier();
+    for (var i = 0u; i < WG; i++) {
+        top = max(top, largest[i]);
+    }
+    let tiny = top < SMALLEST;
+    let inverse = select(127.0 / top, 0.0, tiny);
+    let key = hash(clock[0] + hash(params.seed));
+    for (var word = thread; word < params.state / 4u; word += WG) {
+        let at = 4u * word;
+        let v = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]) * inverse;
+#ifdef stochastic
+        let i = start + at + key;
+        let bits = vec4(hash(i), hash(i + 1u), hash(i + 2u), hash(i + 3u)) >> vec4(8u);
+        let rounded = floor(v + vec4<f32>(bits) / 16777216.0);
+#else
+        let rounded = round(v);
+#endif
+        codes[row * (params.state / 4u) + word] = pack4xI8(vec4<i32>(clamp(rounded, vec4(-127.0), vec4(127.0))));
+    }
+    if thread == 0u {
+        // A multiplication, as in quantize_tokens.
+        scales[row] = select(top * (1.0 / 127.0) / sqrt(f32(params.block)), 1.0, tiny);
+    }
+}

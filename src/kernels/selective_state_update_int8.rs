@@ -1,0 +1,88 @@
+//! One token of the Mamba-2 recurrence on a stored state.
+
+use super::Columns;
+use super::bindings::selective_state_update_int8::{Bindings, launch};
+use super::check::{Args, Entry, Fill, Setup, Work};
+use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
+use super::ssm_load::{self, StoredState, expect_clock};
+use crate::error::Result;
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::selective_state_update_int8::Params;
+use crate::tensor::DType;
+
+const NAME: &str = "selective_state_update_int8";
+/// Rows of the state, all of one head, of one workgroup.
+const TILE: usize = 16;
+
+/// As [`super::selective_state_update`] on a [`StoredState`]: the token is appended to the recent ones (as their last
+/// where there is no room: round the state first), and `y` is exact but for the last rounding of the state.
+///
+/// `xbc`: `[1, conv_dim]`; `dt_raw`: `[1, heads]` columns; `per_head`: `[3, heads]`, rows dt_bias, a_log and d; `clock`:
+/// `[2]` u32, tokens so far and recent tokens; `y`: `[1, d_inner]`.
+///
+/// # Errors
+/// [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Argument`] naming the argument at fault.
+#[expect(clippy::too_many_arguments, reason = "one argument a tensor of the formula")]
+pub fn selective_state_update_int8(
+    plan: &mut Plan,
+    xbc: &DeviceTensor,
+    dt_raw: &Columns<'_>,
+    per_head: &DeviceTensor,
+    stored: &StoredState,
+    clock: &DeviceTensor,
+    y: &DeviceTensor,
+    dims: SsdDims,
+    dt_limit: (f32, f32),
+) -> Result<()> {
+    stored.check(NAME, dims)?;
+    expect_clock(NAME, clock)?;
+    let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
+    expect_columns(NAME, "dt_raw", dt_raw, 1, dims.heads)?;
+    expect_f32(
+        NAME,
+        &[("xbc", xbc, row(dims.conv_dim())), ("per_head", per_head, [3, dims.heads]), ("y", y, row(dims.d_inner()))],
+    )?;
+    let StoredState { codes, scales, recent, block } = stored;
+    let params = Params {
+        heads: dims.heads as u32,
+        head_dim: dims.head_dim as u32,
+        groups: dims.groups as u32,
+        state: dims.state as u32,
+        offset: dt_raw.offset as u32,
+        block: *block as u32,
+        window: recent.shape.rows() as u32,
+        dt_min,
+        dt_max,
+    };
+    let bindings = Bindings { xbc, dt_raw: dt_raw.tensor, per_head, codes, scales, clock, recent, y };
+    launch(plan, params, bindings, Grid::linear(dims.heads * dims.head_dim.div_ceil(TILE)))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: ssm_load::CASES, setup, work };
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let dims = dims(a);
+    let heads = dims.heads;
+    let xbc = s.input([1, dims.conv_dim()], Fill::Normal(1.0))?;
+    let raw = s.input([1, heads + 3], Fill::Normal(2.0))?;
+    let mut per_head = s.values(3 * heads, Fill::Normal(0.3));
+    per_head[..heads].iter_mut().for_each(|bias| *bias -= 2.0);
+    let per_head = s.device().upload_f32([3, heads], &per_head)?;
+    let (stored, recent, clock) = ssm_load::stored(s, a, dims)?;
+    let recent = s.state_of("recent", stored.recent.shape, &recent)?;
+    let y = s.output("y", DType::F32, [1, dims.d_inner()])?;
+    let raw = Columns::new(NAME, &raw, 3, heads)?;
+    let stored = StoredState { recent, ..stored };
+    let limit = (0.0, f32::INFINITY);
+    selective_state_update_int8(s.plan(), &xbc, &raw, &per_head, &stored, &clock, &y, dims, limit)
+}
+
+fn work(a: &Args) -> Work {
+    let dims = dims(a);
+    let recent = a.usize("recent") * (dims.heads + dims.d_inner() + dims.groups * dims.state);
+    Work {
+        bytes: dims.state_len() + 4 * (recent + dims.conv_dim() + 3 * dims.d_inner()),
+        ops: 2 * dims.state_len() + 2 * recent,
+    }
+}

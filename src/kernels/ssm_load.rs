@@ -1,0 +1,176 @@
+//! A stored state as f32.
+
+use super::bindings::ssm_load::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::ssd::{SsdDims, dims, expect_f32};
+use super::{expect, expect_dtype};
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::shaders::ssm_load::Params;
+use crate::tensor::DType;
+
+const NAME: &str = "ssm_load";
+/// Most elements of a row of the state, which workgroup memory holds.
+const MOST_STATE: usize = 256;
+/// Most recent tokens, whose weights workgroup memory holds.
+const MOST_WINDOW: usize = 64;
+
+/// A state between calls: int8 codes with one scale a row (head, channel) over the state axis, taken at the last
+/// rounding, and the tokens since then, exactly. So a state is rounded once in `window` tokens, not at each.
+#[derive(Clone, Debug)]
+pub struct StoredState {
+    /// `[heads · head_dim, state]` int8.
+    pub codes: DeviceTensor,
+    /// `[heads · head_dim]`.
+    pub scales: DeviceTensor,
+    /// `[window, heads + heads · head_dim + groups · state]`: of each token the sums of dt A, dt x, and B.
+    pub recent: DeviceTensor,
+    /// Runs of the state axis that codes hold turned by Hadamard's matrix; 1: none.
+    pub block: usize,
+}
+
+impl StoredState {
+    /// Zeros. `window`: most recent tokens; `rotate`: turn the rows, by the largest power of two that divides them.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for sizes beyond workgroup memory; as [`Device::alloc`].
+    pub fn new(device: &Device, dims: SsdDims, window: usize, rotate: bool) -> Result<Self> {
+        let rows = dims.d_inner();
+        let recent = [window, dims.heads + rows + dims.groups * dims.state];
+        let stored = Self {
+            codes: device.alloc(DType::I8, [rows, dims.state])?,
+            scales: device.alloc(DType::F32, [rows])?,
+            recent: device.alloc(DType::F32, recent)?,
+            block: if rotate { 1 << dims.state.trailing_zeros() } else { 1 },
+        };
+        stored.check(NAME, dims)?;
+        Ok(stored)
+    }
+
+    /// Refuses what does not fit `dims`.
+    pub(super) fn check(&self, kernel: &'static str, dims: SsdDims) -> Result<()> {
+        dims.check(kernel)?;
+        let window = self.recent.shape.rows();
+        let limit = |name: &str, value: usize, most: usize| {
+            let what = format!("{value} is not within 1 to {most}");
+            if (1..=most).contains(&value) { Ok(()) } else { Err(Error::argument(format!("{kernel}: `{name}`"), what)) }
+        };
+        limit("state", dims.state, MOST_STATE)?;
+        limit("window", window, MOST_WINDOW)?;
+        if !self.block.is_power_of_two() || !dims.state.is_multiple_of(self.block) {
+            let what = format!("{} is no power of two that divides {}", self.block, dims.state);
+            return Err(Error::argument(format!("{kernel}: `block`"), what));
+        }
+        let rows = dims.d_inner();
+        expect_dtype(kernel, "codes", &self.codes, DType::I8, "i8")?;
+        expect(kernel, "codes", &self.codes, [rows, dims.state])?;
+        let recent = [window, dims.heads + rows + dims.groups * dims.state];
+        expect_f32(kernel, &[("scales", &self.scales, [1, rows]), ("recent", &self.recent, recent)])
+    }
+}
+
+/// Refuses a clock that is not `[2]` u32.
+pub(super) fn expect_clock(kernel: &'static str, clock: &DeviceTensor) -> Result<()> {
+    expect_dtype(kernel, "clock", clock, DType::U32, "u32")?;
+    expect(kernel, "clock", clock, [2])
+}
+
+/// `S[row] = exp(L) · turned back (scale · codes) + Σ_j exp(L - L_j) x_j B_j` over the recent tokens, `L_j` the sum of
+/// dt A up to token `j` and `L` the last one's.
+///
+/// `clock`: `[2]` u32, tokens so far and recent tokens; `out`: `[heads, head_dim · state]` f32.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault.
+pub fn ssm_load(
+    plan: &mut Plan,
+    stored: &StoredState,
+    clock: &DeviceTensor,
+    out: &DeviceTensor,
+    dims: SsdDims,
+) -> Result<()> {
+    stored.check(NAME, dims)?;
+    expect_clock(NAME, clock)?;
+    expect_f32(NAME, &[("out", out, [dims.heads, dims.head_dim * dims.state])])?;
+    let params = Params {
+        heads: dims.heads as u32,
+        head_dim: dims.head_dim as u32,
+        groups: dims.groups as u32,
+        state: dims.state as u32,
+        block: stored.block as u32,
+        window: stored.recent.shape.rows() as u32,
+    };
+    let StoredState { codes, scales, recent, .. } = stored;
+    launch(plan, params, Bindings { codes, scales, recent, clock, out }, Grid::linear(dims.d_inner()))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+macro_rules! case {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("heads", $heads),
+                ("head_dim", $head_dim),
+                ("groups", $groups),
+                ("state", $state),
+                ("rotate", $rotate),
+                ("window", $window),
+                ("recent", $recent),
+                ("chunk", 1.0),
+            ],
+        }
+    };
+}
+
+/// Cases of the kernels that read a stored state.
+pub(super) const CASES: &[Case] = &[
+    case!("nano", [8.0, 32.0, 2.0, 32.0], 1.0, 8.0, 3.0),
+    case!("small_one_recent", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0),
+    case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0),
+    case!("just_rounded", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0),
+    case!("rounded_at_each_token", [4.0, 16.0, 2.0, 64.0], 1.0, 1.0, 0.0),
+    case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
+    case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
+    case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
+];
+
+/// A stored state, the numbers of its recent tokens, and the clock of a case.
+pub(super) fn stored(s: &mut Setup, a: &Args, dims: SsdDims) -> Result<(StoredState, Vec<f32>, DeviceTensor)> {
+    let (rows, window) = (dims.d_inner(), a.usize("window"));
+    let codes = s.values(rows * dims.state, Fill::Uniform(-127.0, 127.0));
+    let codes: Vec<i8> = codes.iter().map(|c| c.round_ties_even() as i8).collect();
+    // Falling sums of dt A; x and B beside them.
+    let width = dims.heads + rows + dims.groups * dims.state;
+    let mut recent = s.values(window * width, Fill::Normal(1.0));
+    for (j, token) in recent.chunks_mut(width).enumerate() {
+        token[..dims.heads].iter_mut().for_each(|v| *v = -(v.abs() * 0.03 + 0.1) * (j + 1) as f32);
+    }
+    let state = StoredState {
+        codes: s.device().upload_codes(8, [rows, dims.state], &codes)?,
+        scales: s.input([rows], Fill::Uniform(0.001, 0.02))?,
+        recent: s.device().upload_f32([window, width], &recent)?,
+        ..StoredState::new(&s.device().clone(), dims, window, a.f64("rotate") > 0.0)?
+    };
+    let clock = s.device().upload_words(DType::U32, [2], &[100, a.usize("recent") as u32])?;
+    Ok((state, recent, clock))
+}
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let dims = dims(a);
+    let (state, _, clock) = stored(s, a, dims)?;
+    let out = s.output("out", DType::F32, [dims.heads, dims.head_dim * dims.state])?;
+    ssm_load(s.plan(), &state, &clock, &out, dims)
+}
+
+fn work(a: &Args) -> Work {
+    let dims = dims(a);
+    let recent = a.usize("recent");
+    let width = dims.heads + dims.d_inner() + dims.groups * dims.state;
+    Work {
+        bytes: 5 * dims.state_len() + 4 * (dims.d_inner() + recent * width),
+        ops: (2 * recent + 1 + dims.state.ilog2() as usize) * dims.state_len(),
+    }
+}

@@ -1,0 +1,104 @@
+//! Rounds a state to its stored form.
+
+use super::bindings::ssm_store::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::ssd::{SsdDims, dims, expect_f32};
+use super::ssm_load::{StoredState, expect_clock};
+use crate::error::Result;
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::ssm_store::{Format, Params};
+use crate::tensor::DType;
+
+const NAME: &str = "ssm_store";
+
+/// How a state's codes are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StateRounding {
+    /// To the nearest, ties to even.
+    Nearest,
+    /// Up or down with the probability that makes the mean exact: a hash of this seed, the token and the element, so
+    /// the same on every device. Gupta et al. 2015, arXiv:1502.02551.
+    Stochastic(u32),
+}
+
+/// `codes`, `scales` of `stored` from `x`: `scale = max|v| / 127` of each row `v`, turned on the state axis.
+///
+/// `x`: `[heads, head_dim · state]` f32; `clock`: `[2]` u32, whose first word stochastic rounding hashes. The recent
+/// tokens stay where they are: the caller's clock says how many there are. A row whose largest turned value is below
+/// 1e-35 has scale 1 and codes 0.
+///
+/// # Errors
+/// [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Argument`] naming the argument at fault.
+pub fn ssm_store(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    clock: &DeviceTensor,
+    stored: &StoredState,
+    dims: SsdDims,
+    rounding: StateRounding,
+) -> Result<()> {
+    stored.check(NAME, dims)?;
+    expect_clock(NAME, clock)?;
+    expect_f32(NAME, &[("x", x, [dims.heads, dims.head_dim * dims.state])])?;
+    let (format, seed) = match rounding {
+        StateRounding::Nearest => (Format::Nearest, 0),
+        StateRounding::Stochastic(seed) => (Format::Stochastic, seed),
+    };
+    let params = Params { rows: dims.d_inner() as u32, state: dims.state as u32, block: stored.block as u32, seed };
+    let StoredState { codes, scales, .. } = stored;
+    launch(plan, format, params, Bindings { x, clock, codes, scales }, Grid::linear(dims.d_inner()))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+macro_rules! case {
+    ($name:expr, [$heads:expr, $head_dim:expr, $state:expr], $rotate:expr, $stochastic:expr, $size:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("heads", $heads),
+                ("head_dim", $head_dim),
+                ("groups", 1.0),
+                ("state", $state),
+                ("rotate", $rotate),
+                ("stochastic", $stochastic),
+                ("size", $size),
+                ("chunk", 1.0),
+            ],
+        }
+    };
+}
+
+const CASES: &[Case] = &[
+    case!("nano", [8.0, 32.0, 32.0], 1.0, 0.0, 1.0),
+    case!("nano_stochastic", [8.0, 32.0, 32.0], 1.0, 1.0, 1.0),
+    case!("small_head", [1.0, 64.0, 128.0], 1.0, 0.0, 1.0),
+    case!("small_head_stochastic", [1.0, 64.0, 128.0], 1.0, 1.0, 1.0),
+    case!("not_turned", [4.0, 20.0, 40.0], 0.0, 0.0, 1.0),
+    case!("not_turned_stochastic", [4.0, 20.0, 40.0], 0.0, 1.0, 1.0),
+    case!("turned_in_runs_of_8", [4.0, 20.0, 40.0], 1.0, 0.0, 1.0),
+    case!("widest", [2.0, 4.0, 256.0], 1.0, 0.0, 1.0),
+    case!("tiny_values", [2.0, 4.0, 16.0], 1.0, 0.0, 1e-30),
+    case!("below_the_smallest_scale", [2.0, 4.0, 16.0], 1.0, 1.0, 1e-38),
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let dims = dims(a);
+    let values = s.values(dims.state_len(), Fill::Outliers);
+    let values: Vec<f32> = values.iter().map(|v| v * a.f64("size") as f32).collect();
+    let x = s.device().upload_f32([dims.heads, dims.head_dim * dims.state], &values)?;
+    let clock = s.device().upload_words(DType::U32, [2], &[77, 0])?;
+    let stored = StoredState {
+        codes: s.rounded_output("codes", DType::I8, [dims.d_inner(), dims.state])?,
+        scales: s.output("scales", DType::F32, [dims.d_inner()])?,
+        ..StoredState::new(&s.device().clone(), dims, 1, a.f64("rotate") > 0.0)?
+    };
+    let rounding = if a.f64("stochastic") > 0.0 { StateRounding::Stochastic(5) } else { StateRounding::Nearest };
+    ssm_store(s.plan(), &x, &clock, &stored, dims, rounding)
+}
+
+fn work(a: &Args) -> Work {
+    let dims = dims(a);
+    Work { bytes: 5 * dims.state_len() + 4 * dims.d_inner(), ops: (4 + dims.state.ilog2() as usize) * dims.state_len() }
+}

@@ -1,0 +1,114 @@
+//! States kept as int8 between calls.
+
+use pollster::block_on;
+use wgquant::gpu::Device;
+use wgquant::kernels::{StateRounding, check::error};
+use wgquant::model::{Block, ModelFile};
+use wgquant::runtime::{Engine, EngineOptions, StateFormat};
+
+use crate::common;
+
+const NEAREST: StateFormat = StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 8 };
+
+fn engine(device: &Device, state: StateFormat) -> Engine {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    Engine::new(device, &file, EngineOptions { context: 256, pass_tokens: 256, state, ..Default::default() }).unwrap()
+}
+
+fn tokens(n: usize) -> Vec<u32> {
+    (0..n as u32).map(|i| 3 + (i * i * 7 + i * 13) % 2000).collect()
+}
+
+/// The states of all Mamba-2 blocks.
+fn states(engine: &Engine) -> Vec<f32> {
+    let blocks = engine.config().blocks.iter().enumerate().filter(|(_, b)| **b == Block::Mamba2);
+    let read = |i| block_on(engine.state().read(engine.device(), i)).unwrap();
+    blocks.flat_map(|(i, _)| read(i).into_iter().filter(|(name, _)| *name == "ssm").flat_map(|(_, v)| v)).collect()
+}
+
+/// NMSE of the states and of the last logits after `parts` calls, against an f32 state.
+fn errors(device: &Device, state: StateFormat, parts: &[usize]) -> (f64, f64) {
+    let tokens = tokens(parts.iter().sum());
+    let run = |state| {
+        let mut engine = engine(device, state);
+        let mut rest = &tokens[..];
+        for n in parts {
+            engine.feed(&rest[..*n]).unwrap();
+            rest = &rest[*n..];
+        }
+        (states(&engine), block_on(engine.logits()).unwrap())
+    };
+    let ((s, l), (want_s, want_l)) = (run(state), run(StateFormat::F32));
+    (error(&s, &want_s).0, error(&l, &want_l).0)
+}
+
+/// One rounding of a row of n values to steps of max / 127 has NMSE of at most n / 12 (max / 127)² / Σv², and as
+/// Σv² >= max², of n / 12 / 127² = 1.7e-4 for nano's 32; logits of that call saw an f32 state.
+#[test]
+fn a_call_rounds_once() {
+    for device in [Device::Cpu, common::gpu()] {
+        let (state, logits) = errors(&device, NEAREST, &[200]);
+        assert!(state > 1e-7 && state < 1.7e-4, "{state:.2e}");
+        assert!(logits < 1e-9, "{logits:.2e}");
+    }
+}
+
+/// Seven single tokens on a new state: nothing is rounded yet.
+#[test]
+fn recent_tokens_are_exact() {
+    for device in [Device::Cpu, common::gpu()] {
+        let (state, logits) = errors(&device, NEAREST, &[1; 7]);
+        assert!(state < 1e-9 && logits < 1e-9, "{state:.2e} {logits:.2e}");
+        assert!(errors(&device, NEAREST, &[1; 8]).0 > 1e-7, "the eighth rounds");
+    }
+}
+
+/// Decoding is prefilling but for roundings, whatever the order of long and short calls.
+#[test]
+fn decode_is_close_to_prefill() {
+    let device = Device::Cpu;
+    let cut = [&[100][..], &[1; 30], &[40], &[1; 3], &[2]].concat();
+    let (state, logits) = errors(&device, NEAREST, &cut);
+    // A handful of roundings of 1e-5 each, and what they do to the blocks above.
+    assert!(state < 1e-3 && logits < 1e-3, "{state:.2e} {logits:.2e}");
+    let stochastic = StateFormat::Int8 { rounding: StateRounding::Stochastic(1), rotate: true, window: 8 };
+    let (state, logits) = errors(&device, stochastic, &cut);
+    assert!(state < 2e-3 && logits < 2e-3, "{state:.2e} {logits:.2e}");
+}
+
+/// Fewer roundings, smaller errors; and turning the rows helps.
+#[test]
+fn a_window_and_a_rotation_help() {
+    let device = Device::Cpu;
+    let of = |rotate, window| {
+        errors(&device, StateFormat::Int8 { rounding: StateRounding::Nearest, rotate, window }, &[1; 160]).0
+    };
+    let (each, eighth, plain) = (of(true, 1), of(true, 8), of(false, 8));
+    assert!(eighth < each, "{eighth:.2e} with a window of 8, {each:.2e} with 1");
+    assert!(eighth < plain, "{eighth:.2e} turned, {plain:.2e} as it is");
+}
+
+#[test]
+fn a_reset_forgets_and_stochastic_rounding_repeats() {
+    let stochastic = |seed| StateFormat::Int8 { rounding: StateRounding::Stochastic(seed), rotate: true, window: 3 };
+    let device = common::gpu();
+    let run = |engine: &mut Engine| {
+        engine.feed(&tokens(20)).unwrap();
+        tokens(10).iter().for_each(|t| engine.feed(&[*t]).unwrap());
+        states(engine)
+    };
+    let mut used = engine(&device, stochastic(1));
+    let first = run(&mut used);
+    used.reset().unwrap();
+    assert_eq!(run(&mut used), first);
+    assert_ne!(run(&mut engine(&device, stochastic(2))), first);
+}
+
+#[test]
+fn a_window_out_of_range_is_refused() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let state = StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 65 };
+    let options = EngineOptions { state, ..Default::default() };
+    let error = Engine::new(&Device::Cpu, &file, options).err().unwrap().to_string();
+    assert!(error.contains("window") && error.contains("65"), "{error}");
+}
