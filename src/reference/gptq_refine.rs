@@ -86,10 +86,10 @@ impl Block {
             }
         }
         let (mut along, mut bend) = ([0f32; LANES], [0f32; LANES]);
-        for i in start..end {
+        for (i, bent) in bent.iter().enumerate().take(end).skip(start) {
             for l in 0..LANES {
                 along[l] += self.codes[i][l] * self.gradient[i][l];
-                bend[l] += self.codes[i][l] * bent[i][l];
+                bend[l] += self.codes[i][l] * bent[l];
             }
         }
         let before = self.scales[start];
