@@ -86,12 +86,11 @@ impl Block {
             }
         }
         let (mut along, mut bend) = ([0f32; LANES], [0f32; LANES]);
-        let own = self.codes[start..end].iter().zip(&self.gradient[start..end]).zip(&bent[start..end]);
-        for ((code, gradient), bent) in own {
-            (0..LANES).for_each(|l| {
-                along[l] += code[l] * gradient[l];
-                bend[l] += code[l] * bent[l];
-            });
+        for (i, bent) in bent.iter().enumerate().take(end).skip(start) {
+            for l in 0..LANES {
+                along[l] += self.codes[i][l] * self.gradient[i][l];
+                bend[l] += self.codes[i][l] * bent[l];
+            }
         }
         let before = self.scales[start];
         let after: Lanes = std::array::from_fn(|l| {
