@@ -146,6 +146,9 @@ env) environment "${2:?which driver?}" ;;
     mkdir -p "$log" results/test-ops
     program=${WGQUANT:-target/release/wgquant}
     [ -n "${WGQUANT:-}" ] || cargo build --release --locked
+    # The program starts itself anew for the cases; a build meanwhile must not replace it.
+    cp "$program" "$log/wgquant"
+    program=$log/wgquant
     [ "$1" != all ] || set -- $all
     failed="" absent=""
     for which in "$@"; do check "$which"; done
