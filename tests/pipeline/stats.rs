@@ -144,9 +144,10 @@ fn cut_into_passes_of_any_length_they_are_the_same() {
         for pass in [64, 128] {
             let [means, extremes] = differences(&want, &go_on(&device, empty(false), pass, &[&ids]));
             println!("{}, passes of {pass}: means {means:?}, extremes {extremes:?}", device.name());
-            assert!(means.0 <= limit, "passes of {pass}: {means:?}");
-            // Half a chunk at a time, a scan is other f32 sums, and an extreme is one activation, not a mean of many.
+            // Passes of whole chunks keep to the limit. Half a chunk at a time, a scan is other f32 sums and the state is
+            // rounded twice as often: activations themselves differ by some 1e-6, their fourth powers by four times that.
             let limit = if pass < 128 { 1e-5 } else { limit };
+            assert!(means.0 <= limit, "passes of {pass}: {means:?}");
             assert!(extremes.0 <= limit, "passes of {pass}: {extremes:?}");
         }
     }
