@@ -265,14 +265,6 @@ impl Setup {
         Ok(tensor)
     }
 
-    /// As [`Setup::state`], of these values.
-    ///
-    /// # Errors
-    /// As [`Setup::input`].
-    pub fn state_of(&mut self, name: &'static str, shape: impl Into<Shape>, values: &[f32]) -> Result<DeviceTensor> {
-        self.guarded(name, DType::F32, shape.into(), false, Some(bytemuck::cast_slice(values)))
-    }
-
     /// Seeded int8 codes within the range of `bits` that the kernel reads and writes: guarded and compared as
     /// [`Setup::rounded_output`].
     ///

@@ -46,7 +46,7 @@ pub fn working_bytes(
 ) -> Result<u64> {
     // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
     let device = Device::Cpu;
-    let state = State::new(&device, config, options.context)?;
+    let state = State::new(&device, config, options.context, options.state)?;
     let scratch = Scratch::new(&device, config, rotation, options.pass_tokens.min(options.context), groups)?;
     Ok((state.bytes() + scratch.bytes()) as u64)
 }

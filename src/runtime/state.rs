@@ -24,11 +24,22 @@ pub enum StateFormat {
 }
 
 /// The state of a recurrence between calls.
+#[allow(clippy::large_enum_variant, reason = "a few hundred bytes a block, beside its megabytes on the device")]
 pub(super) enum SsmState {
     /// `[heads, head_dim * state]`.
     F32(DeviceTensor),
     /// Rounded, and the f32 state of a call, which all blocks share.
     Int8 { stored: StoredState, work: DeviceTensor, rounding: StateRounding },
+}
+
+impl SsmState {
+    /// Bytes that this block alone takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::F32(ssm) => ssm.bytes(),
+            Self::Int8 { stored, .. } => stored.codes.bytes() + stored.scales.bytes() + stored.recent.bytes(),
+        }
+    }
 }
 
 /// State of one Mamba-2 block.
@@ -45,6 +56,7 @@ pub(super) struct KvState {
 }
 
 /// State of one block.
+#[allow(clippy::large_enum_variant, reason = "a few hundred bytes a block, beside its megabytes on the device")]
 pub(super) enum BlockState {
     Mamba2(MambaState),
     Attention(KvState),
@@ -169,14 +181,18 @@ impl State {
             BlockState::Attention(kv) => kv.key.bytes() + kv.value.bytes(),
             BlockState::Mlp => 0,
         };
-        self.blocks.iter().map(block).sum::<usize>() + self.cursor.bytes()
+        let shared = self.blocks.iter().find_map(|b| match b {
+            BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { work, .. }, .. }) => Some(work.bytes()),
+            _ => None,
+        });
+        self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + self.clock.bytes()
     }
 
-    /// The SSM state of block `index`, `[heads, head_dim * state]`, where it is a Mamba-2 block.
+    /// The f32 SSM state of block `index`, `[heads, head_dim * state]`, where it is a Mamba-2 block that has one.
     #[must_use]
     pub fn ssm(&self, index: usize) -> Option<&DeviceTensor> {
         match self.blocks.get(index) {
-            Some(BlockState::Mamba2(m)) => Some(&m.ssm),
+            Some(BlockState::Mamba2(MambaState { ssm: SsmState::F32(ssm), .. })) => Some(ssm),
             _ => None,
         }
     }

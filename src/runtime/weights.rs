@@ -165,6 +165,7 @@ pub(super) struct DeviceMlp {
     pub(super) down_proj: DeviceLinear,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a few hundred bytes a block, beside its megabytes on the device")]
 pub(super) enum DeviceMixer {
     Mamba2(DeviceMamba2),
     Attention(DeviceAttention),
