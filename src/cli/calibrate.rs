@@ -102,7 +102,7 @@ impl Calibrate {
         if exists {
             stats = goes_on(Stats::load(&self.output)?, &stats.meta, &mut sequences, &self.output)?;
         }
-        let engine = load::engine(&self.gpu, &device, file, sequences.length(), false)?;
+        let engine = load::engine(&self.gpu, &device, file, sequences.length(), load::Settings::default())?;
         self.gpu.check(&device, &Calibrator::needs())?;
         let mut calibrator = Calibrator::new(engine, file.rotation(), stats)?;
         let bar = Bar::new("calibrating", sequences.count());
