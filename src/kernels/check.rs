@@ -4,11 +4,13 @@
 //! Outputs start poisoned and stand between guard words, so unwritten elements and stray writes show.
 
 mod outcome;
+mod tolerance;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use outcome::Outcome;
+pub use tolerance::tolerance;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording};
@@ -294,32 +296,6 @@ impl Setup {
         let tensor = DeviceTensor { offset: GUARD * 4, dtype, shape, ..buffer.clone() };
         self.outputs.push(Output { name, buffer, dtype, shape, rounded });
         Ok(tensor)
-    }
-}
-
-/// Largest NMSE a kernel may show, and why.
-#[must_use]
-pub fn tolerance(kernel: &str) -> (f64, &'static str) {
-    match kernel {
-        "chunk_state"
-        | "state_passing"
-        | "chunk_scan"
-        | "selective_state_update"
-        | "attention"
-        | "selective_state_update_int8"
-        | "ssm_load" => (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context"),
-        "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" | "s_silu" => {
-            (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
-        }
-        "argmax" | "sample" => {
-            // A draw could hang on rounding: `sample`'s setup refuses a case (asks for another seed) unless
-            // `reference::sample::margin` puts it 1e-4 of the mass from any other outcome, thrice the worst error.
-            (0.0, "integers, compared exactly")
-        }
-        "matmul_w8a8" | "matmul_w4a8" | "matvec_w8a8" | "matvec_w4a8" => {
-            (1e-12, "exact int32 sums, then f32 products and a sum over at most a few hundred groups")
-        }
-        _ => (1e-11, "f32 products and sums: 6e-8 relative a step, over at most a few thousand terms"),
     }
 }
 

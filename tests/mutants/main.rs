@@ -77,14 +77,18 @@ fn with_mutant<T>(gpu: &Gpu, mutant: &Mutant, run: impl FnOnce() -> T) -> T {
 
 #[test]
 fn no_mutant_survives() {
-    let (plain, subgroups) = (open(), open_with("subgroups"));
+    let (plain, subgroups, halves) = (open(), open_with("subgroups"), open_with("f16"));
     let software = plain.gpu().expect("a GPU").adapter.device_type == "Cpu";
     let (mut caught, mut run, mut survivors) = (0, 0, Vec::new());
-    // The emulation of cooperative matrices takes f16.
+    // The variants that have mutants of their own take f16.
     let f16 = plain.gpu().expect("a GPU").adapter.caps.f16;
     for mutant in MUTANTS.iter().filter(|m| f16 || m.variant.is_none()) {
         let start = Instant::now();
-        let device = if always_needs(mutant.kernel).is_empty() { &plain } else { &subgroups };
+        let device = match mutant.variant {
+            Some(_) => &halves,
+            None if always_needs(mutant.kernel).is_empty() => &plain,
+            None => &subgroups,
+        };
         let gpu = device.gpu().expect("a GPU");
         if let Some(lacks) = always_needs(mutant.kernel).iter().find(|n| !gpu.caps.has(n)) {
             println!("{}/{}: NOT RUN, the adapter lacks {lacks}", mutant.kernel, mutant.name);

@@ -50,7 +50,9 @@ fn differences(a: &Stats, b: &Stats) -> [(f64, String); 2] {
         let mut compare = |kind: String, x: &[f64], y: &[f64]| {
             let size = x.iter().map(|v| v.abs()).fold(1e-30, f64::max);
             let far = x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max) / size;
-            let worst = &mut worst[usize::from(kind.starts_with('m'))];
+            // What GPTQ and transforms go by, and the rest: extremes and third and fourth powers.
+            let rest = kind.starts_with('m') || kind.ends_with('3') || kind.ends_with('4');
+            let worst = &mut worst[usize::from(rest)];
             if far > worst.0 {
                 *worst = (far, format!("{name} {kind}"));
             }
@@ -142,13 +144,12 @@ fn cut_into_passes_of_any_length_they_are_the_same() {
     for (device, limit) in [(Device::Cpu, 1e-6), (common::gpu(), 1e-5)] {
         let want = go_on(&device, empty(false), 512, &[&ids]);
         for pass in [64, 128] {
-            let [means, extremes] = differences(&want, &go_on(&device, empty(false), pass, &[&ids]));
-            println!("{}, passes of {pass}: means {means:?}, extremes {extremes:?}", device.name());
-            // Passes of whole chunks keep to the limit. Half a chunk at a time, a scan is other f32 sums and the state is
-            // rounded twice as often: activations themselves differ by some 1e-6, their fourth powers by four times that.
-            let limit = if pass < 128 { 1e-5 } else { limit };
-            assert!(means.0 <= limit, "passes of {pass}: {means:?}");
-            assert!(extremes.0 <= limit, "passes of {pass}: {extremes:?}");
+            let [moments, rest] = differences(&want, &go_on(&device, empty(false), pass, &[&ids]));
+            println!("{}, passes of {pass}: moments {moments:?}, rest {rest:?}", device.name());
+            assert!(moments.0 <= limit, "passes of {pass}: {moments:?}");
+            // The f32 state is rounded where a pass ends, so one activation may differ by some 1e-6, and its fourth
+            // power by four times that; sums of many do not.
+            assert!(rest.0 <= 1e-5, "passes of {pass}: {rest:?}");
         }
     }
 }
