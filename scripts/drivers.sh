@@ -104,7 +104,9 @@ check() {
     driver=$1 caps=${WGQUANT_CAPS:-}
     [ "$1" != baseline ] || { driver=lavapipe; caps=baseline; }
     name=${driver#gpu:}${caps:+-$caps}
-    case $driver in gl*) device=llvmpipe ;; *) device=gpu ;; esac
+    limit=300 device=gpu
+    # On OpenGL hadamard and probe_barrier were not seen to end in 500 s; an ended process compiles again for the next case.
+    case $driver in gl*) limit=1500 device=llvmpipe ;; esac
     echo "$name" >&2
     lines=$(environment "$driver") || { absent="$absent $name"; return; }
     status=0
@@ -112,7 +114,7 @@ check() {
     (
         eval "$lines"
         unset WGQUANT_CAPS
-        "$program" test-ops test --device $device ${caps:+--caps "$caps"} --jobs "${JOBS:-2}" --timeout 300 \
+        "$program" test-ops test --device $device ${caps:+--caps "$caps"} --jobs "${JOBS:-2}" --timeout $limit \
             --baseline results/test-ops/expected.csv --output-file "$log/$name.json"
     ) >"$log/$name.txt" || status=$?
     # 1 is a case that did not end as expected, which is a result; anything else is none.
