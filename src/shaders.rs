@@ -37,11 +37,14 @@ pub struct Variant {
     pub source: &'static str,
 }
 
+/// The word that no adapter has: of forms that only tests ask for.
+pub(crate) const EMULATED: &str = "coop_emulated";
+
 impl Variant {
     /// Is it a form that no adapter is given, for tests?
     #[must_use]
     pub fn emulated(&self) -> bool {
-        self.needs.contains(&"coop_emulated")
+        self.needs.contains(&EMULATED)
     }
 }
 

@@ -53,7 +53,8 @@ pub(crate) fn check_variant(kernel: &str, variant: &'static str) {
     let cases: Vec<_> = entry.cases.iter().filter(dispatches).collect();
     assert!(cases.len() > 5, "{} cases dispatch {label}", cases.len());
     let outcomes = cases.into_iter().map(|case| block_on(check::check(&device, entry, case, Some(variant), 1)));
-    let failures: Vec<_> = outcomes.filter_map(|o| o.map_or_else(|e| Some(e.to_string()), |o| o.failure)).collect();
+    let failed = |o: check::Outcome| o.failure.or(o.skipped);
+    let failures: Vec<_> = outcomes.filter_map(|o| o.map_or_else(|e| Some(e.to_string()), failed)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
