@@ -14,6 +14,9 @@ use crate::kernels::MAGNITUDE_BINS;
 /// Key of the metadata.
 const KEY: &str = "wgquant.stats";
 
+/// A tensor to be written: name, type, shape, bytes.
+type Entry<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
+
 impl Stats {
     /// Writes a file that [`Stats::load`] reads; what was there is replaced as a whole.
     ///
@@ -21,7 +24,7 @@ impl Stats {
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let failed = |e: &dyn std::fmt::Display| Error::bad(path, format!("cannot be written: {e}"));
-        let mut tensors: Vec<(String, Dtype, Vec<usize>, Cow<'_, [u8]>)> = Vec::new();
+        let mut tensors: Vec<Entry<'_>> = Vec::new();
         for (name, site) in &self.sites {
             let n = site.channels();
             let powers: Vec<f64> = site.powers.iter().flatten().copied().collect();
