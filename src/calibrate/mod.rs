@@ -26,7 +26,6 @@ mod sequences;
 mod sites;
 #[cfg(not(target_arch = "wasm32"))]
 mod spool;
-#[cfg(not(target_arch = "wasm32"))]
 mod stats;
 #[cfg(not(target_arch = "wasm32"))]
 mod stats_file;
@@ -40,7 +39,6 @@ pub use dataset::{Calibration, Windows};
 pub(crate) use moments::Means;
 #[cfg(not(target_arch = "wasm32"))]
 pub use sequences::{Sequences, chain, sample};
-#[cfg(not(target_arch = "wasm32"))]
 pub use stats::{SiteStats, Stats, StatsMeta, StatsPart, kurtosis, max_over_median};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use walk::{Walk, parts};

@@ -206,6 +206,7 @@ impl SiteStats {
         max_over_median(self.absmax().into_iter().map(f64::from).collect())
     }
 
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser reads statistics and gathers none"))]
     pub(super) fn empty(channels: usize, products: bool) -> Self {
         Self {
             samples: 0,

@@ -44,6 +44,7 @@ pub(crate) struct RowScales {
 
 impl RowScales {
     /// What each scale is a multiple of, where they are nested.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "GPTQ's, which a browser has not"))]
     pub(crate) fn unit(&self) -> f32 {
         self.row
     }

@@ -1,15 +1,12 @@
 //! Results as people and programs see them: plain data that serializes to JSON, and pure functions that turn it
 //! into terminal tables ([`terminal`]) or one HTML page ([`html`]).
 
-#[cfg(not(target_arch = "wasm32"))]
 mod analysis;
-#[cfg(not(target_arch = "wasm32"))]
 mod calibrated;
 mod chart;
 mod demo;
 mod diff;
 mod doctor;
-#[cfg(not(target_arch = "wasm32"))]
 mod heat;
 pub mod html;
 mod perplexity;
@@ -26,7 +23,6 @@ use serde::Serialize;
 pub use crate::analyze::ModelInfo;
 use crate::gpu::Device;
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use calibrated::CalibrateReport;
 pub use demo::{DemoReport, DemoRow};
 pub use diff::DiffReport;
