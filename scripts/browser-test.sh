@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the page, runs it in headless Chromium, and checks what it posts: every kernel case passes and the
-# quantized models stay close to the original. Writes target/browser/result.json and target/browser/page.png.
+# Builds the page, runs it in headless Chromium, and checks what it posts: every kernel case passes or is known to fail
+# (results/test-ops/expected.csv), and the quantized models stay close to the original. Writes target/browser/result.json
+# and target/browser/page.png.
 # Needs what browser-build.sh needs, and a Chromium (CHROMIUM=/path names another; CHROMIUM_FLAGS are added).
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,7 +20,7 @@ fi
 
 # Each run has its own profile. Without --enable-unsafe-webgpu a software adapter is not offered.
 flags="--headless=new --no-sandbox --no-first-run --disable-background-networking --disable-component-update
-    --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-unsafe-webgpu --window-size=1100,2420 ${CHROMIUM_FLAGS:-}"
+    --disable-sync --disable-dev-shm-usage --hide-scrollbars --enable-unsafe-webgpu --window-size=1100,2720 ${CHROMIUM_FLAGS:-}"
 profile=$(mktemp -d)
 trap 'kill $server $browser 2>/dev/null || true; rm -rf "$profile"' EXIT INT TERM
 server= browser=
@@ -56,11 +57,12 @@ sleep 1
 awk '
     function value(key, text) { text = $0; sub(".*\"" key "\":\"?", "", text); sub("[\",}].*", "", text); return text }
     /"error":/ { print; bad = 1 }
-    /"kernel":/ { cases[value("status")]++; if (value("status") !~ /^(Pass|Skip)$/) { print; bad = 1 } }
+    /"kernel":/ { cases[value("status")]++; if (value("status") !~ /^(Pass|Skip|ExpectedFail)$/) { print; bad = 1 } }
     /"mean_kl":/ { kl[value("name")] = value("mean_kl") }
     END {
-        printf "%d cases pass, %d skipped; KL W8A8 %s, W4A8 %s\n", cases["Pass"], cases["Skip"], kl["W8A8"], kl["W4A8 + hadamard"]
-        if (cases["Pass"] < 200) { print "fewer than 200 cases"; bad = 1 }
+        printf "%d cases pass, %d fail as known, %d skipped; KL W8A8 %s, W4A8 %s\n",
+            cases["Pass"], cases["ExpectedFail"], cases["Skip"], kl["W8A8"], kl["W4A8 + hadamard"]
+        if (cases["Pass"] < 500) { print "fewer than 500 cases pass"; bad = 1 }
         if (!(kl["W8A8"] > 0 && kl["W8A8"] < 0.01)) { print "KL of W8A8 is not in (0, 0.01)"; bad = 1 }
         if (!(kl["W4A8 + hadamard"] > 0 && kl["W4A8 + hadamard"] < 0.25)) { print "KL of W4A8 is not in (0, 0.25)"; bad = 1 }
         exit bad

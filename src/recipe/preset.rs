@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::{Activations, Block, Group, ModelConfig};
 use crate::quantize::{Format, GptqOptions, ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
-use crate::transform::Transform;
+use crate::transform::{Smooth, Transform};
 
 /// Weight and activation bits of the linear layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,9 +114,16 @@ impl Preset {
 }
 
 impl Recipe {
-    /// A preset for a model of this shape: GPTQ under `transform`, or nearest rounding without `calibrated`.
+    /// A preset for a model of this shape: GPTQ under `transform`, which is smoothed too; or nearest rounding without
+    /// `calibrated`.
     #[must_use]
     pub fn preset(preset: Preset, config: &ModelConfig, float: DType, transform: Transform, calibrated: bool) -> Self {
+        // Rotations spread an outlier over its block, smoothing takes it away: with both, a model whose channels were
+        // scaled comes out the same. The exponent is SmoothQuant's.
+        let at = Some(0.5);
+        let norms = at.filter(|_| !transform.fold_norms);
+        let smooth = Smooth { norms, gated_norm: at, relu2: at, values: at, conv: None };
+        let transform = if calibrated { Transform { smooth, ..transform } } else { transform };
         Self {
             float,
             calibration: Calibration::default(),

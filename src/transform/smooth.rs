@@ -52,12 +52,14 @@ impl Smooth {
     }
 }
 
-/// `s_c = x_c^alpha / w_c^(1 - alpha)` over its geometric mean, to divide channel `c` of an activation by and multiply
+/// `s_c = x_c^alpha / w_c^(1 - alpha)` over the power of 4 next to its geometric mean, to divide channel `c` of an activation by and multiply
 /// the weight's columns by (SmoothQuant, arXiv:2211.10438, with `x` and `w` the largest magnitudes; AWQ,
 /// arXiv:2306.00978, with `x` mean magnitudes and `w` ones, whose factors are these times the activation's exponent).
 ///
-/// 1 where `x` or `w` is 0. Factors are rounded to 8 bits, so that they do not hang on the last bit of a machine's
-/// power function.
+/// A model whose channels were scaled by powers of two before, and its weight's columns back, becomes the same model as
+/// without that: the scale is in `x` and in `1 / w` alike, and a power of 4 leaves mantissas, and those of the square
+/// root that relu² takes, as they are. 1 where `x` or `w` is 0. Factors are rounded to 8 bits, so that they do not hang
+/// on the last bit of a machine's power function.
 #[must_use]
 pub fn factors(x: &[f64], w: &[f64], alpha: f64) -> Vec<f64> {
     let log = |(x, w): (&f64, &f64)| {
@@ -67,7 +69,8 @@ pub fn factors(x: &[f64], w: &[f64], alpha: f64) -> Vec<f64> {
     let logs: Vec<Option<f64>> = x.iter().zip(w).map(log).collect();
     let known: Vec<f64> = logs.iter().flatten().copied().collect();
     let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-    logs.iter().map(|l| l.map_or(1.0, |l| short((l - mean).exp().clamp(1.0 / MOST, MOST)))).collect()
+    let mean = 4f64.powi((mean / 4f64.ln()).round() as i32);
+    logs.iter().map(|l| l.map_or(1.0, |l| short((l.exp() / mean).clamp(1.0 / MOST, MOST)))).collect()
 }
 
 /// Smooths one block; gives what the input of its last linear layer was divided by.

@@ -16,11 +16,13 @@ use wgquant::Error;
 use wgquant::gpu::{Caps, Device, DeviceChoice};
 use wgquant::kernels::ENTRIES;
 use wgquant::kernels::check::{Case, Entry, check, variants};
-use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, ResultFile, Status, params};
+use wgquant::report::test_ops::{BEST, Baseline, CaseId, CaseRecord, ResultFile, Status, params};
 use wgquant::shaders::KERNELS;
 
 /// Seed of the inputs; a failure names it.
 const SEED: u64 = 1;
+/// What is known to fail, and why: as `test-ops test --baseline`.
+const KNOWN: &str = include_str!("../../../results/test-ops/expected.csv");
 
 #[wasm_bindgen]
 extern "C" {
@@ -32,6 +34,7 @@ extern "C" {
 #[wasm_bindgen]
 pub struct Session {
     device: Device,
+    known: Baseline,
     file: RefCell<ResultFile>,
 }
 
@@ -43,7 +46,8 @@ impl Session {
         let device = Device::open(&DeviceChoice::Best, None).await?;
         let mut file = ResultFile::new(&device, "test", SEED);
         result::describe(&mut file, serde_json::from_str(about)?);
-        Ok(Self { device, file: RefCell::new(file) })
+        let known = Baseline::parse("expected.csv", KNOWN)?;
+        Ok(Self { device, known, file: RefCell::new(file) })
     }
 
     /// The result file without cases.
@@ -126,6 +130,7 @@ impl Session {
             }
         };
         record.ms = start.elapsed().as_secs_f64() * 1e3;
+        self.known.judge(&self.file.borrow(), &mut record);
         record
     }
 }

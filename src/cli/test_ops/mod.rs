@@ -1,6 +1,5 @@
 //! `wgquant test-ops`: every kernel's cases on an adapter, each in a watched process.
 
-mod baseline;
 mod child;
 mod filter;
 mod output;
@@ -15,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use wgquant::kernels::ENTRIES;
 use wgquant::report::terminal;
-use wgquant::report::test_ops::{Comparison, ResultFile, SCHEMA_VERSION, params};
+use wgquant::report::test_ops::{Baseline, Comparison, ResultFile, SCHEMA_VERSION, params};
 
 use super::args::{GpuArgs, check_backend};
 use super::{Verdict, out};
@@ -119,7 +118,7 @@ impl Cases {
     fn run(&self, perf: bool) -> Result<Verdict> {
         check_backend()?;
         self.output.check()?;
-        let known = self.baseline.as_deref().map(baseline::Baseline::read).transpose()?;
+        let known = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let mut file = run::run(self, perf)?;
         if let Some(known) = known {
             known.apply(&mut file);

@@ -1,5 +1,6 @@
 //! What `wgquant test-ops` found: the result file that people exchange. Its schema is `schema/test-ops.schema.json`.
 
+mod baseline;
 mod browser;
 mod compare;
 mod export;
@@ -16,6 +17,7 @@ use crate::gpu::{AdapterReport, Caps, Device};
 use crate::kernels::check::{Case, Outcome, tolerance};
 use crate::shaders::KERNELS;
 
+pub use baseline::Baseline;
 pub use browser::{Browser, ModelRun};
 pub use compare::{Change, Comparison};
 

@@ -1,11 +1,12 @@
-//! Failures that are known: `--baseline FILE`.
+//! Failures that are known: `wgquant test-ops test --baseline FILE`, and those a page was built with.
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use regex::Regex;
 use serde::Deserialize;
-use wgquant::report::test_ops::{ResultFile, Status};
+
+use super::{CaseRecord, ResultFile, Status};
+use crate::error::{Error, Result};
 
 /// One known failure. The patterns are regular expressions: of adapter and driver a part must match, in any case; of
 /// the others the whole. An empty one matches everything.
@@ -34,76 +35,77 @@ struct Entry {
 }
 
 /// Known failures.
-pub(super) struct Baseline(Vec<Entry>);
+pub struct Baseline(Vec<Entry>);
 
 const HEAD: &str = "adapter,driver,kernel,case,variant,reason";
 
 impl Baseline {
-    /// Reads CSV with the head line `adapter,driver,kernel,case,variant,reason` (the reason may hold commas), or JSON
-    /// lines with these keys. Lines that start with `#` are comments.
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+    /// Reads a file as [`Baseline::parse`] does its text.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file; as [`Baseline::parse`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        Self::parse(&path.display().to_string(), &text)
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// CSV with the head line `adapter,driver,kernel,case,variant,reason` (the reason may hold commas), or JSON lines
+    /// with these keys. Lines that start with `#` are comments. `name` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the file, the line and what is wrong there.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
         let lines = text.lines().zip(1..).map(|(l, n): (&str, usize)| (l.trim(), n));
         let mut lines = lines.filter(|(l, _)| !l.is_empty() && !l.starts_with('#')).peekable();
         let json = lines.peek().is_none_or(|(l, _)| l.starts_with('{'));
+        let wrong = |n: usize, why: String| Error::argument(name, format!("line {n}: {why}"));
         if !json
             && let Some((head, n)) = lines.next()
             && head.replace(' ', "") != HEAD
         {
-            bail!("line {n}: the head is `{head}`, expected `{HEAD}`");
+            return Err(wrong(n, format!("the head is `{head}`, expected `{HEAD}`")));
         }
         let entry = |(line, n): (&str, usize)| {
-            let parsed = if json { serde_json::from_str(line).map_err(Into::into) } else { csv(line) };
-            parsed.and_then(Entry::new).with_context(|| format!("line {n}"))
+            let parsed = if json { serde_json::from_str(line).map_err(|e| e.to_string()) } else { csv(line) };
+            parsed.and_then(Entry::new).map_err(|why| wrong(n, why))
         };
         lines.map(entry).collect::<Result<_>>().map(Self)
     }
 
     /// Marks what was expected, and warns of entries that belong to this adapter and match no case.
-    pub(super) fn apply(&self, file: &mut ResultFile) {
+    pub fn apply(&self, file: &mut ResultFile) {
         let (adapter, driver) = (file.adapter.name.clone(), file.driver());
-        for entry in self.0.iter().filter(|e| e.adapter.is_match(&adapter) && e.driver.is_match(&driver)) {
-            let matches = |e: &Entry, id: &wgquant::report::test_ops::CaseId| {
-                e.kernel.is_match(&id.kernel) && e.case.is_match(&id.case) && e.variant.is_match(&id.variant)
-            };
+        for entry in self.0.iter().filter(|e| e.belongs(&adapter, &driver)) {
             let mut used = false;
-            for case in file.cases.iter_mut().filter(|c| matches(entry, &c.id)) {
+            for case in file.cases.iter_mut().filter(|c| entry.covers(c)) {
                 used = true;
-                match case.status {
-                    Status::Pass => {
-                        case.status = Status::UnexpectedPass;
-                        case.message = Some(format!("passes; the baseline says: {}", entry.reason));
-                    }
-                    s if s.failed() => {
-                        let was = case.message.take().unwrap_or_default();
-                        // Two entries may match; the first reason stays.
-                        case.message = Some(match s {
-                            Status::ExpectedFail => was,
-                            _ => format!("{}; {s:?}: {was}", entry.reason),
-                        });
-                        case.status = Status::ExpectedFail;
-                    }
-                    _ => {}
-                }
+                entry.judge(case);
             }
             if !used {
                 log::warn!("baseline: `{}` matches no case of this run ({})", entry.kernel, entry.reason);
             }
         }
     }
+
+    /// Marks one case that ran where `file` says, if it is known to fail there.
+    pub fn judge(&self, file: &ResultFile, case: &mut CaseRecord) {
+        let (adapter, driver) = (&file.adapter.name, file.driver());
+        for entry in self.0.iter().filter(|e| e.belongs(adapter, &driver)) {
+            if entry.covers(case) {
+                entry.judge(case);
+            }
+        }
+    }
 }
 
 impl Entry {
-    fn new(line: Line) -> Result<Self> {
+    fn new(line: Line) -> Result<Self, String> {
         if line.reason.trim().is_empty() {
-            bail!("an expected failure needs a reason");
+            return Err("an expected failure needs a reason".to_owned());
         }
-        let part = |p: &str| Regex::new(&format!("(?i){p}"));
-        let whole = |p: &str| Regex::new(&if p.is_empty() { String::new() } else { format!("^(?:{p})$") });
+        let regex = |p: &str| Regex::new(p).map_err(|e| e.to_string());
+        let part = |p: &str| regex(&format!("(?i){p}"));
+        let whole = |p: &str| regex(&if p.is_empty() { String::new() } else { format!("^(?:{p})$") });
         Ok(Self {
             adapter: part(&line.adapter)?,
             driver: part(&line.driver)?,
@@ -113,12 +115,37 @@ impl Entry {
             reason: line.reason,
         })
     }
+
+    fn belongs(&self, adapter: &str, driver: &str) -> bool {
+        self.adapter.is_match(adapter) && self.driver.is_match(driver)
+    }
+
+    fn covers(&self, case: &CaseRecord) -> bool {
+        let id = &case.id;
+        self.kernel.is_match(&id.kernel) && self.case.is_match(&id.case) && self.variant.is_match(&id.variant)
+    }
+
+    fn judge(&self, case: &mut CaseRecord) {
+        match case.status {
+            Status::Pass => {
+                case.status = Status::UnexpectedPass;
+                case.message = Some(format!("passes; the baseline says: {}", self.reason));
+            }
+            // Two entries may match; the first reason stays.
+            s if s.failed() && s != Status::ExpectedFail => {
+                let was = case.message.take().unwrap_or_default();
+                case.message = Some(format!("{}; {s:?}: {was}", self.reason));
+                case.status = Status::ExpectedFail;
+            }
+            _ => {}
+        }
+    }
 }
 
-fn csv(line: &str) -> Result<Line> {
+fn csv(line: &str) -> Result<Line, String> {
     let cells: Vec<&str> = line.splitn(6, ',').map(str::trim).collect();
     let [adapter, driver, kernel, case, variant, reason] = cells[..] else {
-        bail!("{} cells, expected 6: {HEAD}", cells.len());
+        return Err(format!("{} cells, expected 6: {HEAD}", cells.len()));
     };
     let own = str::to_owned;
     Ok(Line {
@@ -134,8 +161,8 @@ fn csv(line: &str) -> Result<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wgquant::gpu::Device;
-    use wgquant::report::test_ops::{CaseId, CaseRecord};
+    use crate::gpu::Device;
+    use crate::report::test_ops::CaseId;
 
     fn statuses(baseline: &str, before: &[Status]) -> Vec<Status> {
         let mut file = ResultFile::new(&Device::Cpu, "test", 1);
@@ -143,7 +170,7 @@ mod tests {
             let id = CaseId { kernel: "argmax".to_owned(), case: format!("case_{i}"), variant: "best".to_owned() };
             file.cases.push(CaseRecord::new(id, String::new(), 1, *status, None));
         }
-        Baseline::parse(baseline).unwrap().apply(&mut file);
+        Baseline::parse("known.csv", baseline).unwrap().apply(&mut file);
         file.cases.iter().map(|c| c.status).collect()
     }
 
@@ -168,7 +195,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_with_their_line() {
-        let error = |text: &str| format!("{:#}", Baseline::parse(text).err().unwrap());
+        let error = |text: &str| Baseline::parse("known.csv", text).err().unwrap().to_string();
         assert!(error("kernel,case\n").contains("line 1: the head is"), "{}", error("kernel,case\n"));
         assert!(error(&format!("{HEAD}\na,b\n")).contains("line 2: 2 cells, expected 6"));
         assert!(error(&format!("{HEAD}\n,,argmax,,,\n")).contains("needs a reason"));
