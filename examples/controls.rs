@@ -108,11 +108,11 @@ fn main() -> Any<()> {
     let rotated = Transform::hadamard(config, 0)?;
     let preset = |transform| Recipe::preset(Preset::W4A8, config, original.float_dtype(), transform, true);
     let pipeline = preset(rotated);
-    let nearest = Recipe { gptq: None, ..preset(Transform::NONE) };
+    let nearest = Recipe::preset(Preset::W4A8, config, original.float_dtype(), Transform::NONE, false);
     s.row("round to nearest", &original, &original, &nearest, &s.calibration)?;
     s.row("pipeline", &original, &original, &pipeline, &s.calibration)?;
 
-    for exponent in [2, 4, 6] {
+    for exponent in [3, 6] {
         let planted = Planted::new(&original, Outliers { share: 0.02, exponent, seed: 1 })?;
         let name = |how: &str| format!("{how}, 2 % of channels planted times {}", 1 << exponent);
         s.row(&name("round to nearest"), &original, &planted, &nearest, &s.calibration)?;

@@ -49,6 +49,15 @@ impl Inputs {
         self.stats.get(name).ok_or_else(missing)
     }
 
+    /// Root mean square of each of a site's `n` channels.
+    pub(super) fn rms(&self, name: &str, n: usize) -> Result<Vec<f64>> {
+        let stats = self.site(name)?;
+        if stats.rms.is_empty() && stats.covariance.len() == n * n {
+            return Ok((0..n).map(|i| stats.covariance[i * n + i].max(0.0).sqrt()).collect());
+        }
+        Ok(sized(name, "rms", &stats.rms, n)?.to_vec())
+    }
+
     /// The caller's matrix of this name.
     pub(super) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         let missing = || Error::argument("transform", format!("no matrix is given for `{name}`"));

@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::sized;
 use super::wide::{Attention, Layer, Mamba2, Mixer, Mlp};
-use super::{Inputs, Matrix, scale};
+use super::{Inputs, Matrix, Transform, scale};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 
 /// Factors beyond this or below its inverse are cut: of a channel that hardly ever is other than 0.
 const MOST: f64 = 1_048_576.0;
 
-/// Where activations are smoothed, and by which exponent of [`factors`], 0 to 1; absent: not there.
+/// Where activations are smoothed, and by which exponent of [`factors`], 0 to 1; absent: not there. Where an online
+/// rotation follows, `x` and `w` are root mean squares, elsewhere largest magnitudes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Smooth {
@@ -73,42 +74,79 @@ pub fn factors(x: &[f64], w: &[f64], alpha: f64) -> Vec<f64> {
     logs.iter().map(|l| l.map_or(1.0, |l| short((l.exp() / mean).clamp(1.0 / MOST, MOST)))).collect()
 }
 
+/// How large a channel is: of an activation with what calibration saw of it, and of a weight's columns.
+#[derive(Clone, Copy)]
+enum Size {
+    /// The largest magnitude: what sets the scale of a group of codes.
+    Largest,
+    /// The root mean square: what is left of a channel in every one that a rotation mixes it into. With exponent 1/2
+    /// the product of both sides' energies, and so the error of an int8 product, is least (Cauchy and Schwarz).
+    Rms,
+}
+
+impl Size {
+    fn at(rotated: bool) -> Self {
+        if rotated { Self::Rms } else { Self::Largest }
+    }
+
+    fn of_site(self, inputs: &Inputs, name: &str, n: usize) -> Result<Vec<f64>> {
+        match self {
+            Self::Largest => Ok(sized(name, "absmax", &inputs.site(name)?.absmax, n)?.to_vec()),
+            Self::Rms => inputs.rms(name, n),
+        }
+    }
+
+    fn of_columns(self, m: &Matrix) -> Vec<f64> {
+        match self {
+            Self::Largest => column_absmax(m),
+            Self::Rms => {
+                let mut sums = vec![0.0; m.cols()];
+                for row in m.values().chunks_exact(m.cols()) {
+                    sums.iter_mut().zip(row).for_each(|(s, v)| *s += v * v);
+                }
+                sums.into_iter().map(|s| (s / m.rows() as f64).sqrt()).collect()
+            }
+        }
+    }
+}
+
 /// Smooths one block; gives what the input of its last linear layer was divided by.
 pub(super) fn apply(
     layer: &mut Layer,
     config: &ModelConfig,
-    smooth: Smooth,
+    transform: &Transform,
     index: usize,
     inputs: &Inputs,
 ) -> Result<Option<Vec<f64>>> {
-    let absmax = |op: &str, n: usize| {
-        let name = format!("layer.{index}.{op}");
-        sized(&name, "absmax", &inputs.site(&name)?.absmax, n)
-    };
+    let (smooth, online) = (transform.smooth, transform.online);
+    let site = |size: Size, op: &str, n: usize| size.of_site(inputs, &format!("layer.{index}.{op}"), n);
     if let Some(alpha) = smooth.norms {
         let mut w = vec![0.0; layer.norm.len()];
         layer.readers().into_iter().for_each(|r| larger(&mut w, &column_absmax(r)));
-        let s = factors(absmax("norm", w.len())?, &w, alpha);
+        let s = factors(&site(Size::Largest, "norm", w.len())?, &w, alpha);
         let s = short_quotients(&layer.norm, &s);
         scale::norm(layer, &s)?;
     }
     match &mut layer.mixer {
         Mixer::Mamba2(m) => {
             if let Some(alpha) = smooth.conv {
-                conv(m, absmax("in_proj", config.in_proj_rows())?, alpha)?;
+                conv(m, &site(Size::Largest, "in_proj", config.in_proj_rows())?, alpha)?;
             }
             let Some(alpha) = smooth.gated_norm else { return Ok(None) };
-            let s = factors(absmax("gated_norm", m.norm.len())?, &column_absmax(&m.out_proj), alpha);
+            let size = Size::at(online.out_proj.is_some());
+            let s = factors(&site(size, "gated_norm", m.norm.len())?, &size.of_columns(&m.out_proj), alpha);
             let s = short_quotients(&m.norm, &s);
             scale::gated_norm(m, &s)?;
             Ok(Some(s))
         }
-        Mixer::Mlp(m) => match smooth.relu2 {
-            Some(alpha) => relu_squared(m, absmax("up_proj", m.up_proj.rows())?, alpha).map(Some),
-            None => Ok(None),
-        },
+        Mixer::Mlp(m) => {
+            let Some(alpha) = smooth.relu2 else { return Ok(None) };
+            let size = Size::at(online.down_proj.is_some());
+            let w = size.of_columns(&m.down_proj);
+            relu_squared(m, &factors(&site(size, "up_proj", w.len())?, &w, alpha)).map(Some)
+        }
         Mixer::Attention(a) => match smooth.values {
-            Some(alpha) => values(a, config, absmax("attention", a.o_proj.cols())?, alpha).map(Some),
+            Some(alpha) => values(a, config, &site(Size::Largest, "attention", a.o_proj.cols())?, alpha).map(Some),
             None => Ok(None),
         },
     }
@@ -123,9 +161,8 @@ fn conv(m: &mut Mamba2, in_proj: &[f64], alpha: f64) -> Result<()> {
 }
 
 /// The activation is divided by `s` when rows of `up_proj` are by `sqrt(s)`.
-fn relu_squared(m: &mut Mlp, absmax: &[f64], alpha: f64) -> Result<Vec<f64>> {
-    let rows: Vec<f64> =
-        factors(absmax, &column_absmax(&m.down_proj), alpha).into_iter().map(|s| short(1.0 / s.sqrt())).collect();
+fn relu_squared(m: &mut Mlp, s: &[f64]) -> Result<Vec<f64>> {
+    let rows: Vec<f64> = s.iter().map(|s| short(1.0 / s.sqrt())).collect();
     scale::relu_squared(m, &rows)?;
     Ok(rows.into_iter().map(|r| 1.0 / (r * r)).collect())
 }

@@ -109,7 +109,7 @@ impl<'a> Transformed<'a> {
             let rotations = self.head_rotations(index, "keys", kind, |head| self.key_covariance(index, a, head))?;
             heads::keys(a, config, &rotations)?;
         }
-        let smoothed = smooth::apply(&mut layer, config, t.smooth, index, &self.inputs)?;
+        let smoothed = smooth::apply(&mut layer, config, t, index, &self.inputs)?;
         self.permute(index, &mut layer, smoothed.as_deref())?;
         if let (Mixer::Attention(a), Some(kind)) = (&mut layer.mixer, t.values) {
             let covariance = |head| self.value_covariance(index, smoothed.as_deref(), head);
@@ -142,12 +142,7 @@ impl<'a> Transformed<'a> {
 
     /// Root mean square of each channel of a site after smoothing.
     fn mass(&self, site: &str, n: usize, smoothed: Option<&[f64]>) -> Result<Vec<f64>> {
-        let stats = self.inputs.site(site)?;
-        let mut mass = if stats.rms.is_empty() && stats.covariance.len() == n * n {
-            (0..n).map(|i| stats.covariance[i * n + i].max(0.0).sqrt()).collect()
-        } else {
-            sized(site, "rms", &stats.rms, n)?.to_vec()
-        };
+        let mut mass = self.inputs.rms(site, n)?;
         mass.iter_mut().zip(smoothed.into_iter().flatten()).for_each(|(m, s)| *m /= s);
         Ok(mass)
     }

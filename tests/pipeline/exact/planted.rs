@@ -50,7 +50,7 @@ fn folding_and_smoothing_remove_planted_outliers() {
         error(&quantized(&Transformed::with(model, transform, &inputs).unwrap()), &want).0
     };
     let (before, after) = (loss(&file), loss(&Planted::new(&file, OUTLIERS).unwrap()));
-    assert!((after / before - 1.0).abs() < 0.1, "NMSE of W4A8 {before:.3e}, with outliers {after:.3e}");
+    assert!((after / before - 1.0).abs() < 1e-6, "NMSE of W4A8 {before:.9e}, with outliers {after:.9e}");
 }
 
 #[test]
