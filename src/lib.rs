@@ -21,6 +21,8 @@ pub mod runtime;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod search;
 pub mod shaders;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod synth;
 pub mod tensor;
 pub mod transform;
 

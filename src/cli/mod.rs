@@ -17,6 +17,7 @@ mod quantize;
 mod recipe;
 mod search;
 mod stream;
+mod synth;
 mod test_ops;
 
 use std::io::Write as _;
@@ -47,6 +48,7 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     Quantize(quantize::Quantize),
     Search(search::Search),
+    Synth(synth::SynthCommand),
     Perplexity(perplexity::Perplexity),
     Generate(generate::Generate),
     Diff(diff::Diff),
@@ -73,6 +75,7 @@ impl Cli {
             Command::Calibrate(c) => c.run(),
             Command::Quantize(c) => c.run(),
             Command::Search(c) => c.run(),
+            Command::Synth(c) => c.run(),
             Command::Perplexity(c) => c.run(),
             Command::Generate(c) => c.run(),
             Command::Diff(c) => c.run(),
