@@ -2,6 +2,7 @@
 
 mod analyze;
 mod args;
+mod bench;
 mod calibrate;
 mod demo;
 mod devices;
@@ -49,6 +50,7 @@ enum Command {
     Quantize(quantize::Quantize),
     Search(search::Search),
     Synth(synth::SynthCommand),
+    Bench(bench::Bench),
     Perplexity(perplexity::Perplexity),
     Generate(generate::Generate),
     Diff(diff::Diff),
@@ -64,6 +66,11 @@ pub(crate) enum Verdict {
 }
 
 impl Cli {
+    /// Reads the command line.
+    pub(crate) fn from_env() -> Self {
+        Self::parse_from(bench::long_flags(std::env::args_os()))
+    }
+
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<Verdict> {
         match &self.command {
@@ -76,6 +83,7 @@ impl Cli {
             Command::Quantize(c) => c.run(),
             Command::Search(c) => c.run(),
             Command::Synth(c) => c.run(),
+            Command::Bench(c) => c.run(),
             Command::Perplexity(c) => c.run(),
             Command::Generate(c) => c.run(),
             Command::Diff(c) => c.run(),
