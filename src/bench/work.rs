@@ -42,10 +42,11 @@ impl Named<'_> {
         self.get(name).map_or(0, |t| t.shape.cols())
     }
 
-    /// The tensor that is only written, or written last.
+    /// The result: by its usual name, else the largest tensor written.
     fn out(&self) -> Option<&DeviceTensor> {
-        let written = self.0.kernel.bindings.iter().zip(self.0.bindings).filter(|(b, _)| b.writable);
-        written.map(|(_, t)| t).last()
+        let written = || self.0.kernel.bindings.iter().zip(self.0.bindings).filter(|(b, _)| b.writable);
+        let usual = written().find(|(b, _)| matches!(b.name, "out" | "y"));
+        usual.or_else(|| written().max_by_key(|(_, t)| t.shape.elements())).map(|(_, t)| t)
     }
 
     /// Is what this kernel writes there read first? States are; products add to the stream.
