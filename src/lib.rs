@@ -4,6 +4,8 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::print_stdout))]
 
 pub mod analyze;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod bench;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod error;
@@ -21,6 +23,8 @@ pub mod runtime;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod search;
 pub mod shaders;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod synth;
 pub mod tensor;
 pub mod transform;
 

@@ -5,11 +5,9 @@ mod cli;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// 0 done, 1 a check or quality gate failed, 2 error (as clap's own for wrong usage).
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::from_env();
     cli::start_log();
     match cli.run() {
         Ok(cli::Verdict::Passed) => ExitCode::SUCCESS,

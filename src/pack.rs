@@ -14,6 +14,11 @@
 //! `(w << 4) & 0xf0f0f0f0` holds `16 * (e0, e1, e2, e3)` and `w & 0xf0f0f0f0` holds
 //! `16 * (e4, e5, e6, e7)` as signed bytes, so a packed dot product of either is 16 times the true sum.
 
+use rayon::prelude::*;
+
+/// Codes that a task packs, at least.
+const TASK: usize = 1 << 16;
+
 /// Words a row of `cols` codes of `bits` (4 or 8) takes.
 #[must_use]
 pub fn words_per_row(bits: usize, cols: usize) -> usize {
@@ -23,19 +28,22 @@ pub fn words_per_row(bits: usize, cols: usize) -> usize {
 /// Packs `codes` `[rows, cols]` of `bits` (4 or 8), values within the signed range, into device words.
 #[must_use]
 pub fn pack_codes(bits: usize, codes: &[i8], cols: usize) -> Vec<u32> {
-    let per_word = 32 / bits;
+    let (cols, per_row) = (cols.max(1), words_per_row(bits, cols).max(1));
+    let mut words = vec![0; codes.len().div_ceil(cols) * per_row];
+    // Tasks of whole rows.
+    let rows = (TASK / cols).max(1);
+    words.par_chunks_mut(rows * per_row).zip(codes.par_chunks(rows * cols)).for_each(|(words, codes)| {
+        words.chunks_mut(per_row).zip(codes.chunks(cols)).for_each(|(words, row)| pack_row(bits, row, words));
+    });
+    words
+}
+
+fn pack_row(bits: usize, row: &[i8], words: &mut [u32]) {
     let mask = (1u32 << bits) - 1;
-    codes
-        .chunks(cols.max(1))
-        .flat_map(|row| {
-            row.chunks(per_word).map(|group| {
-                group
-                    .iter()
-                    .enumerate()
-                    .fold(0u32, |word, (i, code)| word | ((i32::from(*code).cast_unsigned() & mask) << shift(bits, i)))
-            })
-        })
-        .collect()
+    for (word, codes) in words.iter_mut().zip(row.chunks(32 / bits)) {
+        let code = |(i, code): (usize, &i8)| (i32::from(*code).cast_unsigned() & mask) << shift(bits, i);
+        *word = codes.iter().enumerate().map(code).fold(0, |word, code| word | code);
+    }
 }
 
 /// Fills `codes` from one packed row, word by word: for products over whole weights.

@@ -11,7 +11,7 @@ use regex::Regex;
 use wgquant::kernels::ENTRIES;
 
 /// Each module may import from those left of it; `error` and `tensor` know each other.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 22] = [
     "error",
     "tensor",
     "pack",
@@ -27,9 +27,11 @@ const ORDER: [&str; 20] = [
     "transform",
     "quantize",
     "recipe",
+    "synth",
     "eval",
     "analyze",
     "search",
+    "bench",
     "report",
     "cli",
 ];

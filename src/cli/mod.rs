@@ -2,6 +2,7 @@
 
 mod analyze;
 mod args;
+mod bench;
 mod calibrate;
 mod demo;
 mod devices;
@@ -17,6 +18,7 @@ mod quantize;
 mod recipe;
 mod search;
 mod stream;
+mod synth;
 mod test_ops;
 
 use std::io::Write as _;
@@ -47,6 +49,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     Quantize(quantize::Quantize),
     Search(search::Search),
+    Synth(synth::SynthCommand),
+    Bench(bench::Bench),
     Perplexity(perplexity::Perplexity),
     Generate(generate::Generate),
     Diff(diff::Diff),
@@ -62,6 +66,11 @@ pub(crate) enum Verdict {
 }
 
 impl Cli {
+    /// Reads the command line.
+    pub(crate) fn from_env() -> Self {
+        Self::parse_from(bench::long_flags(std::env::args_os()))
+    }
+
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<Verdict> {
         match &self.command {
@@ -73,6 +82,8 @@ impl Cli {
             Command::Calibrate(c) => c.run(),
             Command::Quantize(c) => c.run(),
             Command::Search(c) => c.run(),
+            Command::Synth(c) => c.run(),
+            Command::Bench(c) => c.run(),
             Command::Perplexity(c) => c.run(),
             Command::Generate(c) => c.run(),
             Command::Diff(c) => c.run(),

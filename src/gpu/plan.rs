@@ -4,11 +4,6 @@
 //! groups. On the CPU a launch is a call of the kernel's reference with the same parameters and bindings.
 
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
-#[cfg(not(target_arch = "wasm32"))]
-use std::time::Instant;
-
-#[cfg(target_arch = "wasm32")]
-use web_time::Instant;
 
 use super::buffer::{DeviceTensor, Storage};
 use super::device::{Device, Gpu, lock_read, lock_write};
@@ -18,7 +13,7 @@ use crate::shaders::{Kernel, Variant};
 /// Most workgroups along one axis of a dispatch.
 const MAX_AXIS: usize = 65_535;
 /// Launches a command buffer: drivers with a watchdog see several short submissions.
-const LAUNCHES_PER_SUBMIT: usize = 256;
+pub(super) const LAUNCHES_PER_SUBMIT: usize = 256;
 
 /// Number of workgroups along x, y and z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,17 +112,17 @@ pub struct Need {
     pub format: Option<&'static str>,
 }
 
-struct Dispatch {
-    kernel: &'static Kernel,
-    variant: &'static Variant,
+pub(super) struct Dispatch {
+    pub(super) kernel: &'static Kernel,
+    pub(super) variant: &'static Variant,
     format: Option<&'static str>,
     params: Vec<u8>,
-    bindings: Vec<DeviceTensor>,
+    pub(super) bindings: Vec<DeviceTensor>,
     grid: Grid,
     cpu: fn(&mut CpuCall<'_, '_>),
 }
 
-enum Step {
+pub(super) enum Step {
     Dispatch(Dispatch),
     Copy { from: DeviceTensor, to: DeviceTensor },
 }
@@ -274,7 +269,10 @@ impl Plan {
     }
 }
 
-enum Command {
+/// Where the first pass writes when it begins and ends: two queries from this one on.
+pub(super) type Times<'a> = Option<(&'a wgpu::QuerySet, u32)>;
+
+pub(super) enum Command {
     Dispatch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, grid: [u32; 3] },
     Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
 }
@@ -348,7 +346,7 @@ impl Gpu {
         Ok(Command::Dispatch { pipeline: pipeline.pipeline, group, grid: d.grid.0.map(|n| n as u32) })
     }
 
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder, commands: &[Command], mut times: Option<&wgpu::QuerySet>) {
+    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, commands: &[Command], mut times: Times<'_>) {
         let mut rest = commands;
         while let Some(first) = rest.first() {
             if let Command::Copy { from, from_offset, to, to_offset, bytes } = first {
@@ -358,10 +356,10 @@ impl Gpu {
             }
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: Some("plan"),
-                timestamp_writes: times.take().map(|query_set| wgpu::ComputePassTimestampWrites {
+                timestamp_writes: times.take().map(|(query_set, first)| wgpu::ComputePassTimestampWrites {
                     query_set,
-                    beginning_of_pass_write_index: Some(0),
-                    end_of_pass_write_index: Some(1),
+                    beginning_of_pass_write_index: Some(first),
+                    end_of_pass_write_index: Some(first + 1),
                 }),
             });
             while let Some(Command::Dispatch { pipeline, group, grid: [x, y, z] }) = rest.first() {
@@ -376,9 +374,9 @@ impl Gpu {
 
 /// A plan ready to run.
 pub struct Recording {
-    device: Device,
-    steps: Vec<Step>,
-    commands: Vec<Command>,
+    pub(super) device: Device,
+    pub(super) steps: Vec<Step>,
+    pub(super) commands: Vec<Command>,
 }
 
 impl Recording {
@@ -401,53 +399,10 @@ impl Recording {
         }
         Ok(())
     }
-
-    /// Runs a plan of dispatches only, and gives the seconds it took: by timestamp queries on a GPU that
-    /// has them, else by the clock from submission to completion.
-    ///
-    /// # Errors
-    /// As [`Recording::run`] and [`Device::read`].
-    pub async fn run_timed(&self) -> Result<f64> {
-        match &self.device {
-            Device::Gpu(gpu) if gpu.adapter.caps.timestamps => gpu.timed(&self.commands).await,
-            _ => {
-                let start = Instant::now();
-                self.run()?;
-                self.device.finished().await?;
-                Ok(start.elapsed().as_secs_f64())
-            }
-        }
-    }
-}
-
-impl Gpu {
-    async fn timed(&self, commands: &[Command]) -> Result<f64> {
-        let queries = self.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("timing"),
-            ty: wgpu::QueryType::Timestamp,
-            count: 2,
-        });
-        let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("timing"),
-            size: 16,
-            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        self.checked("timing", || {
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            self.encode(&mut encoder, commands, Some(&queries));
-            encoder.resolve_query_set(&queries, 0..2, &resolved, 0);
-            self.queue.submit([encoder.finish()]);
-        })?;
-        let words = self.read(&resolved, 0, 16).await?;
-        let at = |i: usize| u64::from(words[2 * i]) | (u64::from(words[2 * i + 1]) << 32);
-        let ticks = at(1).saturating_sub(at(0));
-        Ok(ticks as f64 * f64::from(self.queue.get_timestamp_period()) * 1e-9)
-    }
 }
 
 impl Step {
-    fn run_on_cpu(&self) {
+    pub(super) fn run_on_cpu(&self) {
         let lock = |tensor: &DeviceTensor| match &tensor.storage {
             Storage::Cpu(data) => (data.clone(), tensor.offset / 4, tensor.words()),
             Storage::Gpu(_) => unreachable!("a CPU plan holds CPU tensors"),

@@ -16,7 +16,9 @@ mod chunk_cumsum;
 mod chunk_scan;
 mod chunk_state;
 mod columns;
+mod copy_peak;
 mod dequantize;
+mod dot_peak;
 mod embed;
 mod embed_w8;
 mod fma_peak;
@@ -67,7 +69,9 @@ pub use chunk_cumsum::chunk_cumsum;
 pub use chunk_scan::chunk_scan;
 pub use chunk_state::chunk_state;
 pub use columns::Columns;
+pub use copy_peak::copy_peak;
 pub use dequantize::dequantize;
+pub use dot_peak::{DOTS_PER_ROUND, dot_peak};
 pub use embed::embed;
 pub use embed_w8::embed_w8;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
@@ -123,7 +127,9 @@ pub const ENTRIES: &[check::Entry] = &[
     chunk_cumsum::ENTRY,
     chunk_scan::ENTRY,
     chunk_state::ENTRY,
+    copy_peak::ENTRY,
     dequantize::ENTRY,
+    dot_peak::ENTRY,
     embed::ENTRY,
     embed_w8::ENTRY,
     fma_peak::ENTRY,

@@ -2,6 +2,8 @@
 //! into terminal tables ([`terminal`]) or one HTML page ([`html`]).
 
 mod analysis;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod bench;
 mod calibrated;
 mod chart;
 mod demo;

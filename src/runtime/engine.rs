@@ -62,7 +62,7 @@ pub enum Next {
 
 /// Which logits a pass ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Logits {
+pub(super) enum Logits {
     None,
     Last,
     All,
@@ -337,7 +337,7 @@ impl Engine {
         Ok(needs)
     }
 
-    fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
+    pub(super) fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
         let mut plan = Plan::new(&self.device);
         let forward = self.forward(tokens);
         let ids = self.scratch.ids.view(DType::U32, [tokens])?;
@@ -363,7 +363,7 @@ impl Engine {
         self.all_logits.as_ref().ok_or_else(|| Error::argument("engine", "logits of all tokens were not asked for"))
     }
 
-    fn choice(&self, next: Next) -> Result<Plan> {
+    pub(super) fn choice(&self, next: Next) -> Result<Plan> {
         let mut plan = Plan::new(&self.device);
         let s = &self.scratch;
         let logits = s.logits.view(DType::F32, [1, self.config.vocab_size])?;

@@ -9,6 +9,7 @@
 mod engine;
 mod forward;
 mod observe;
+mod profile;
 mod scratch;
 mod stage;
 mod state;
@@ -18,6 +19,7 @@ mod weights;
 
 pub use engine::{Engine, EngineOptions, Next, working_bytes};
 pub use observe::ObservedPass;
+pub use profile::{Memory, ProfiledPass};
 pub use stage::{LoadedBlock, Stage, StagePass};
 pub use state::{State, StateFormat};
 pub use taps::Look;

@@ -187,7 +187,7 @@ impl DeviceMixer {
         }
     }
 
-    fn linears(&self) -> Vec<&DeviceLinear> {
+    pub(super) fn linears(&self) -> Vec<&DeviceLinear> {
         match self {
             Self::Mamba2(m) => vec![&m.in_proj, &m.out_proj],
             Self::Attention(a) => vec![&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj],

@@ -4,6 +4,7 @@
 
 mod bad_models;
 mod bad_use;
+mod bench;
 mod calibrate;
 mod common;
 mod demo;

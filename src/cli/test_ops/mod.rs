@@ -7,6 +7,8 @@ mod perf;
 mod run;
 mod supervise;
 
+pub(super) use run::rfc3339;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use pollster::block_on;
-use wgquant::gpu::{Device, Plan};
+use wgquant::bench::{Warmer, copy_peak, fma_peak};
+use wgquant::gpu::Device;
 use wgquant::kernels::check::{Case, Entry, build};
-use wgquant::kernels::{FMAS_PER_ROUND, fma_peak};
 use wgquant::report::test_ops::{Peaks, Speed};
-use wgquant::tensor::DType;
 
 /// Asks the child for [`measure_peaks`].
 pub(super) const PEAKS: &str = "peaks";
@@ -16,13 +15,6 @@ pub(super) const PEAKS: &str = "peaks";
 const BUDGET: (f64, usize) = (0.1, 50);
 /// Seconds that a GPU is kept busy before a case of many operations is timed, since an idle one has dropped its clocks.
 const WARM_UP: (f64, usize) = (0.3, 1 << 30);
-/// Bytes of the copied buffer: beyond any cache, within any binding.
-const COPY_BYTES: u64 = 64 << 20;
-/// Elements of the multiply-add kernel: enough to fill the largest GPU.
-const FMA_COUNT: usize = 1 << 18;
-/// A measurement shorter than this is mostly overhead.
-const LONG_ENOUGH: f64 = 0.02;
-
 /// Times a case; its percentages are 0 until the peaks are known.
 pub(super) fn time(
     device: &Device,
@@ -62,46 +54,8 @@ pub(super) fn relate(speed: &mut Speed, peaks: &Peaks) {
     speed.percent_of_fma = 100.0 * speed.gflop_per_s * 1e9 / peaks.fma_ops_per_s;
 }
 
-/// The fastest of several copies, and of several runs of multiply-adds.
+/// The fastest of several copies, and of several runs of multiply-adds, on a warm device.
 pub(super) fn measure_peaks(device: &Device) -> Result<Peaks> {
-    Ok(Peaks { copy_bytes_per_s: copy(device)?, fma_ops_per_s: fma(device)? })
-}
-
-fn copy(device: &Device) -> Result<f64> {
-    let bytes = COPY_BYTES.min(device.max_binding_bytes());
-    let words = (bytes / 4) as usize;
-    let (from, to) = (device.alloc(DType::U32, [words])?, device.alloc(DType::U32, [words])?);
-    let copies = 4;
-    let mut plan = Plan::new(device);
-    (0..copies).try_for_each(|_| plan.copy(&from, &to))?;
-    let recording = plan.record()?;
-    let mut best = f64::INFINITY;
-    for _ in 0..4 {
-        let start = Instant::now();
-        recording.run()?;
-        device.wait()?;
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    Ok(2.0 * bytes as f64 * f64::from(copies) / best)
-}
-
-fn fma(device: &Device) -> Result<f64> {
-    // The reference does not go by rounds of hardware; a little will do.
-    let count = if device.gpu().is_some() { FMA_COUNT } else { 1024 };
-    let x = device.upload_f32([count], &vec![1.0; count])?;
-    let out = device.alloc(DType::F32, [count])?;
-    let mut rounds = 1;
-    loop {
-        let mut plan = Plan::new(device);
-        fma_peak(&mut plan, &x, &out, rounds)?;
-        let recording = plan.record()?;
-        let mut best = f64::INFINITY;
-        for _ in 0..3 {
-            best = best.min(block_on(recording.run_timed())?.max(1e-9));
-        }
-        if best >= LONG_ENOUGH || rounds >= 1 << 16 {
-            return Ok(2.0 * (count * rounds * FMAS_PER_ROUND) as f64 / best);
-        }
-        rounds *= 4;
-    }
+    let warmer = Warmer::new(device, WARM_UP.0)?;
+    Ok(Peaks { copy_bytes_per_s: copy_peak(device, &warmer)?, fma_ops_per_s: fma_peak(device, &warmer)? })
 }

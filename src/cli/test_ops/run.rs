@@ -149,7 +149,7 @@ impl Cases {
 }
 
 /// Seconds since 1970 as `2026-01-31T12:34:56Z` (days to civil date: Hinnant, chrono-compatible algorithms).
-fn rfc3339(seconds: u64) -> String {
+pub(in crate::cli) fn rfc3339(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

@@ -19,6 +19,7 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
             // `reference::sample::margin` puts it 1e-4 of the mass from any other outcome, thrice the worst error.
             (0.0, "integers, compared exactly")
         }
+        "copy_peak" | "dot_peak" => (0.0, "integers, compared exactly"),
         "matmul_w8a8" | "matmul_w4a8" | "matvec_w8a8" | "matvec_w4a8" => {
             (1e-12, "exact int32 sums, then f32 products and a sum over at most a few hundred groups")
         }

@@ -1,0 +1,122 @@
+//! Prompts and tokens a second, as a user gets them: choosing on the device and reading back the id included.
+
+use std::time::Instant;
+
+use pollster::block_on;
+use serde::Serialize;
+
+use super::Warmer;
+use crate::error::{Error, Result};
+use crate::runtime::{Engine, Next};
+
+/// What to time: after `depth` tokens, a prompt and tokens made one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Test {
+    /// Tokens of the prompt; 0: none.
+    pub prompt: usize,
+    /// Tokens made; 0: none.
+    pub generate: usize,
+    /// Tokens before, which are not timed.
+    pub depth: usize,
+}
+
+impl Test {
+    /// Tokens that the context must hold.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.depth + self.prompt + self.generate
+    }
+
+    /// llama-bench's name: `pp512`, `tg128`, `pp512+tg128 @ d4096`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let parts = [("pp", self.prompt), ("tg", self.generate)];
+        let parts: Vec<String> = parts.iter().filter(|(_, n)| *n > 0).map(|(p, n)| format!("{p}{n}")).collect();
+        let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
+        parts.join("+") + &depth
+    }
+}
+
+/// Times of a test, one a repetition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Runs {
+    /// Seconds of all that is timed.
+    pub seconds: Vec<f64>,
+    /// Seconds from the prompt to the first id; empty without a prompt.
+    pub first_token: Vec<f64>,
+}
+
+/// Runs `test` `repeat` times, each on a new sequence and a warm device, after one that is not counted unless
+/// `warm_up` is false. The tokens are random but for those made.
+///
+/// # Errors
+/// [`Error::Argument`] for a test of nothing; as [`Engine::feed`].
+pub fn measure(engine: &mut Engine, warmer: &Warmer, test: Test, repeat: usize, warm_up: bool) -> Result<Runs> {
+    if test.prompt + test.generate == 0 {
+        return Err(Error::argument("bench", "neither a prompt nor tokens to make"));
+    }
+    let vocab = engine.config().vocab_size;
+    let ids = |n: usize, salt: usize| -> Vec<u32> { (0..n).map(|i| id(i + salt, vocab)).collect() };
+    let (before, prompt) = (ids(test.depth, 1 << 20), ids(test.prompt, 0));
+    if warm_up {
+        // Compiles and records everything; a few tokens tell as much as many.
+        once(engine, warmer, Test { generate: test.generate.min(2), ..test }, &before, &prompt)?;
+    }
+    let mut runs = Runs::default();
+    for _ in 0..repeat {
+        let (seconds, first) = once(engine, warmer, test, &before, &prompt)?;
+        runs.seconds.push(seconds);
+        runs.first_token.extend(first);
+    }
+    Ok(runs)
+}
+
+/// Any id, by a multiplicative hash.
+fn id(i: usize, vocab: usize) -> u32 {
+    ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u32 % vocab as u32
+}
+
+/// Seconds of the test, and to the first id after a prompt.
+fn once(
+    engine: &mut Engine,
+    warmer: &Warmer,
+    test: Test,
+    before: &[u32],
+    prompt: &[u32],
+) -> Result<(f64, Option<f64>)> {
+    engine.reset()?;
+    if !before.is_empty() {
+        engine.feed(before)?;
+    }
+    warmer.run()?;
+    let start = Instant::now();
+    let elapsed = || start.elapsed().as_secs_f64();
+    let (mut next, mut first, mut seconds) = (1 % engine.config().vocab_size as u32, None, 0.0);
+    if !prompt.is_empty() {
+        engine.feed(prompt)?;
+        if test.generate == 0 {
+            engine.device().wait()?;
+            seconds = elapsed();
+        }
+        next = block_on(engine.choose(Next::Greedy))?;
+        first = Some(elapsed());
+    }
+    for _ in 0..test.generate {
+        engine.feed(&[next])?;
+        next = block_on(engine.choose(Next::Greedy))?;
+    }
+    Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_llama_bench() {
+        let name = |prompt, generate, depth| Test { prompt, generate, depth }.name();
+        assert_eq!(name(512, 0, 0), "pp512");
+        assert_eq!(name(0, 128, 0), "tg128");
+        assert_eq!(name(512, 128, 4096), "pp512+tg128 @ d4096");
+    }
+}

@@ -1,0 +1,169 @@
+//! What a launch must move and compute, by its tensors: no more than that is known of kernels that are still to come.
+
+use crate::gpu::{DeviceTensor, Launched};
+
+/// What a launch costs at least.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Sizes that tell one use of a kernel from another: `1 x 18560 x 4096`.
+    pub sizes: String,
+    /// Bytes read once and written once.
+    pub bytes: u64,
+    /// Operations, a multiply-add being two; 0 where memory is all there is.
+    pub ops: u64,
+}
+
+/// A launch of a pass that leaves `seen` tokens in the caches.
+#[must_use]
+pub fn cost(launch: &Launched<'_>, seen: usize) -> Cost {
+    let of = Named(launch);
+    let mut bytes = 0;
+    for (binding, tensor) in launch.kernel.bindings.iter().zip(launch.bindings) {
+        let times = if binding.writable && of.updates(binding.name) { 2 } else { 1 };
+        bytes += times * of.touched(binding.name, tensor, seen);
+    }
+    Cost { sizes: of.sizes(), bytes, ops: of.ops(seen) }
+}
+
+/// A launch's tensors by name.
+struct Named<'a>(&'a Launched<'a>);
+
+impl Named<'_> {
+    fn get(&self, name: &str) -> Option<&DeviceTensor> {
+        let at = self.0.kernel.bindings.iter().position(|b| b.name == name)?;
+        self.0.bindings.get(at)
+    }
+
+    fn rows(&self, name: &str) -> usize {
+        self.get(name).map_or(0, |t| t.shape.rows())
+    }
+
+    fn cols(&self, name: &str) -> usize {
+        self.get(name).map_or(0, |t| t.shape.cols())
+    }
+
+    /// The result: by its usual name, else the largest tensor written.
+    fn out(&self) -> Option<&DeviceTensor> {
+        let written = || self.0.kernel.bindings.iter().zip(self.0.bindings).filter(|(b, _)| b.writable);
+        let usual = written().find(|(b, _)| matches!(b.name, "out" | "y"));
+        usual.or_else(|| written().max_by_key(|(_, t)| t.shape.elements())).map(|(_, t)| t)
+    }
+
+    /// Is what this kernel writes there read first? States are; products add to the stream.
+    fn updates(&self, binding: &str) -> bool {
+        matches!(binding, "ssm_state" | "state")
+    }
+
+    /// Bytes of a binding that the launch needs. Of a wide tensor that several kernels share, each reads its columns.
+    fn touched(&self, binding: &str, tensor: &DeviceTensor, seen: usize) -> u64 {
+        let rows = tensor.shape.rows();
+        let some = |count: usize| (count.min(rows) * tensor.row_words() * 4) as u64;
+        let columns = |cols: usize| (rows * cols.min(tensor.shape.cols()) * 4) as u64;
+        match (self.0.kernel.name, binding) {
+            ("embed", "table") | ("embed_w8", "codes" | "scales") => some(self.rows("out")),
+            ("attention", "k_cache" | "v_cache") => some(seen),
+            ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
+            (_, "dt_raw") => columns(self.heads()),
+            ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),
+            ("causal_conv1d_state", "input") => {
+                let (channels, taps) = (self.rows("state"), self.cols("state"));
+                (channels * taps.min(rows) * 4) as u64
+            }
+            ("rms_norm_gated", "gate") => columns(self.cols("out")),
+            _ => tensor.bytes() as u64,
+        }
+    }
+
+    /// Heads of a Mamba-2 kernel.
+    fn heads(&self) -> usize {
+        ["dt_bias", "a_log", "per_head"].into_iter().find_map(|n| self.get(n)).map_or(0, |t| t.shape.cols())
+    }
+
+    /// Products: outputs by weight's rows and columns. Others: rows by columns written.
+    fn sizes(&self) -> String {
+        let Some(out) = self.out() else { return String::new() };
+        let (rows, cols) = (out.shape.rows(), out.shape.cols());
+        match self.get("weight") {
+            Some(w) if self.multiplies() => format!("{rows} x {} x {}", w.shape.rows(), w.shape.cols()),
+            _ => format!("{rows} x {cols}"),
+        }
+    }
+
+    fn multiplies(&self) -> bool {
+        self.0.kernel.name.starts_with("mat")
+    }
+
+    fn ops(&self, seen: usize) -> u64 {
+        let Some(out) = self.out() else { return 0 };
+        let (rows, cols) = (out.shape.rows(), out.shape.cols());
+        let ops = match self.0.kernel.name {
+            _ if self.multiplies() => 2 * rows * cols * self.cols("weight"),
+            // A token sees, on average, half of its own pass.
+            "attention" => 4 * rows * cols * (seen - rows.min(seen) / 2),
+            "chunk_state" => 2 * self.rows("xbc") * cols,
+            "chunk_scan" => {
+                let (tokens, inner, state) = (self.rows("y"), self.cols("y"), self.cols("entering"));
+                let chunk = tokens.div_ceil(self.rows("entering").max(1));
+                let group_state = self.cols("xbc").saturating_sub(inner) / 2;
+                2 * tokens * (group_state * chunk.div_ceil(2) + state + inner * chunk.div_ceil(2))
+            }
+            _ => 0,
+        };
+        ops as u64
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::gpu::{Device, Plan};
+    use crate::kernels::{self, AttentionDims, Epilogue, Scaled};
+    use crate::tensor::DType;
+
+    fn of(add: impl FnOnce(&mut Plan, &dyn Fn(DType, [usize; 2]) -> DeviceTensor), seen: usize) -> Cost {
+        let mut plan = Plan::new(&Device::Cpu);
+        add(&mut plan, &|dtype, shape| Device::Cpu.alloc(dtype, shape).unwrap());
+        let recording = plan.record().unwrap();
+        let launched = recording.launches().next().unwrap();
+        cost(&launched, seen)
+    }
+
+    #[test]
+    fn a_product_by_hand() {
+        let got = of(
+            |plan, t| {
+                let (codes, scales) = (t(DType::I8, [1, 256]), t(DType::F32, [1, 1]));
+                let (w, w_scales, out) = (t(DType::I4, [64, 256]), t(DType::F32, [64, 2]), t(DType::F32, [1, 64]));
+                let (x, w) = (
+                    Scaled { codes: &codes, scales: &scales, group: 256 },
+                    Scaled { codes: &w, scales: &w_scales, group: 128 },
+                );
+                kernels::matvec_w4a8(plan, x, w, &out, Epilogue::Store).unwrap();
+            },
+            1,
+        );
+        let bytes = 256 + 4 + 64 * 128 + 64 * 2 * 4 + 64 * 4;
+        assert_eq!(got, Cost { sizes: "1 x 64 x 256".to_owned(), bytes, ops: 2 * 64 * 256 });
+    }
+
+    #[test]
+    fn attention_reads_what_was_seen_and_not_the_whole_cache() {
+        let dims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 8 };
+        let got = of(
+            |plan, t| {
+                let (q, k, v, out) = (
+                    t(DType::F32, [1, 32]),
+                    t(DType::F32, [100, 16]),
+                    t(DType::F32, [100, 16]),
+                    t(DType::F32, [1, 32]),
+                );
+                let cursor = Device::Cpu.alloc(DType::U32, [1]).unwrap();
+                kernels::attention(plan, &q, &k, &v, &cursor, &out, dims).unwrap();
+            },
+            10,
+        );
+        assert_eq!(got.bytes, 4 * (32 + 2 * 10 * 16 + 1 + 32));
+        assert_eq!(got.ops, 4 * 32 * 10);
+    }
+}

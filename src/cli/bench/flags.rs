@@ -1,0 +1,117 @@
+//! llama-bench's lists and two-letter flags.
+
+use std::ffi::OsString;
+use std::str::FromStr;
+
+/// Sizes as llama-bench takes them: `512,1024`, `1-8`, `16-128+16`, `128-2048*2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sizes(Vec<usize>);
+
+/// Most sizes of a list: more is a slip of the pen.
+const MOST: usize = 1000;
+
+impl Sizes {
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<Vec<usize>> = text.split(',').map(range).collect::<Result<_, _>>()?;
+        let all: Vec<usize> = parts.concat();
+        if all.len() > MOST {
+            return Err(format!("{} sizes, above {MOST}", all.len()));
+        }
+        Ok(Self(all))
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    // A context beyond this is no context.
+    let most = 1 << 30;
+    text.trim().parse().ok().filter(|n| *n <= most).ok_or_else(|| format!("`{text}` is no number up to {most}"))
+}
+
+fn range(text: &str) -> Result<Vec<usize>, String> {
+    let Some((first, rest)) = text.split_once('-') else { return Ok(vec![number(text)?]) };
+    let at = rest.find(['+', '*']).unwrap_or(rest.len());
+    let (last, step) = rest.split_at(at);
+    let (first, last) = (number(first)?, number(last)?);
+    let next: Box<dyn Fn(usize) -> usize> = match step.split_at_checked(1) {
+        None => Box::new(|n| n + 1),
+        Some((sign, by)) => match (sign, number(by)?) {
+            ("+", by) if by > 0 => Box::new(move |n| n + by),
+            ("*", by) if by > 1 && first > 0 => Box::new(move |n| n * by),
+            _ => return Err(format!("`{text}` never ends")),
+        },
+    };
+    if first > last {
+        return Err(format!("`{text}` is empty"));
+    }
+    Ok(std::iter::successors(Some(first), |n| Some(next(*n))).take_while(|n| *n <= last).take(MOST + 1).collect())
+}
+
+/// A prompt's tokens and those to make after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pair(pub(super) usize, pub(super) usize);
+
+impl FromStr for Pair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not PROMPT,GEN, both above 0");
+        let (prompt, generate) = text.split_once(',').ok_or_else(wrong)?;
+        match (number(prompt)?, number(generate)?) {
+            (0, _) | (_, 0) => Err(wrong()),
+            (prompt, generate) => Ok(Self(prompt, generate)),
+        }
+    }
+}
+
+/// `bench`'s flags of two letters in their long forms, which clap knows.
+pub(in crate::cli) fn long_flags(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let args: Vec<OsString> = args.collect();
+    if args.get(1).is_none_or(|a| a != "bench") {
+        return args;
+    }
+    let long = |a: OsString| match a.to_str() {
+        Some("-ub") => "--ubatch-size".into(),
+        Some("-pg") => "--pg".into(),
+        _ => a,
+    };
+    args.into_iter().map(long).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(text: &str) -> Result<Vec<usize>, String> {
+        text.parse::<Sizes>().map(|s| s.0)
+    }
+
+    #[test]
+    fn lists_and_ranges() {
+        assert_eq!(sizes("512"), Ok(vec![512]));
+        assert_eq!(sizes("0,512,7"), Ok(vec![0, 512, 7]));
+        assert_eq!(sizes("1-3"), Ok(vec![1, 2, 3]));
+        assert_eq!(sizes("10-30+10,5"), Ok(vec![10, 20, 30, 5]));
+        assert_eq!(sizes("128-600*2"), Ok(vec![128, 256, 512]));
+        for wrong in ["", "x", "3-1", "1-5+0", "1-5*1", "0-5*2", "1-9999", "-5", "5-"] {
+            assert!(sizes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!("512,128".parse(), Ok(Pair(512, 128)));
+        assert!("512".parse::<Pair>().is_err() && "0,1".parse::<Pair>().is_err());
+    }
+
+    #[test]
+    fn two_letters_are_long_flags_of_bench_only() {
+        let of = |words: &[&str]| long_flags(words.iter().map(OsString::from));
+        assert_eq!(of(&["wgquant", "bench", "-ub", "8", "-pg", "1,2"])[2], "--ubatch-size");
+        assert_eq!(of(&["wgquant", "bench", "-ub", "8", "-pg", "1,2"])[4], "--pg");
+        assert_eq!(of(&["wgquant", "generate", "-ub"])[2], "-ub");
+    }
+}

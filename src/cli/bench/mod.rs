@@ -1,0 +1,286 @@
+//! `wgquant bench`.
+
+mod flags;
+mod host;
+
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use wgquant::bench::{Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, profile};
+use wgquant::gpu::Device;
+use wgquant::model::{ModelConfig, ModelFile, ModelSource};
+use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, csv, markdown, ops_markdown};
+use wgquant::report::{DeviceInfo, count};
+use wgquant::runtime::{Engine, EngineOptions, StateFormat};
+use wgquant::synth::Synth;
+
+use super::args::GpuArgs;
+use super::progress::Bar;
+use super::test_ops::rfc3339;
+use super::{Verdict, load, out, synth};
+pub(super) use flags::long_flags;
+use flags::{Pair, Sizes};
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A Markdown table.
+    Md,
+    /// One array.
+    Json,
+    /// A record a line.
+    Jsonl,
+    /// A head line, then a record a line; without lists.
+    Csv,
+}
+
+/// Measure prompts and tokens a second, or each op with --ops
+///
+/// Flags, columns and JSON keys are llama-bench's where it has them. The GPU's clocks are brought up before anything is
+/// timed. A token made counts with its choice on the device and the id read back.
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    /// Model directory; several with several -m
+    #[arg(short, long, value_name = "DIR", required_unless_present = "synth")]
+    model: Vec<PathBuf>,
+    /// Or a published shape with random weights, held in memory; see `wgquant synth`
+    #[arg(long, value_name = "NAME|DIR", conflicts_with = "model")]
+    synth: Option<String>,
+    #[command(flatten)]
+    shape: synth::Shape,
+    /// Tokens of prompts: N, several with commas, FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR; 0: none
+    #[arg(short = 'p', long, value_name = "LIST", default_value = "512")]
+    n_prompt: Sizes,
+    /// Tokens to make, likewise
+    #[arg(short = 'n', long, value_name = "LIST", default_value = "128")]
+    n_gen: Sizes,
+    /// A prompt and tokens after it, timed together (also -pg); several with several flags
+    #[arg(long = "pg", value_name = "PROMPT,GEN")]
+    pairs: Vec<Pair>,
+    /// Tokens before each test, which are not timed
+    #[arg(short = 'd', long, value_name = "LIST", default_value = "0")]
+    n_depth: Sizes,
+    /// Tokens a pass at most, if fewer than -ub
+    #[arg(short, long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Tokens a pass at most (also -ub)
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    ubatch_size: u32,
+    /// Repetitions
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// Do not run each test once before it counts
+    #[arg(long)]
+    no_warmup: bool,
+    /// Seconds that a GPU is kept busy before each repetition
+    #[arg(long, value_name = "SECONDS", default_value_t = WARM_UP)]
+    warm_up: f64,
+    /// Time each op of a prompt's pass (of -p tokens, up to -ub) and of a token (where -n is not 0) instead
+    #[arg(long)]
+    ops: bool,
+    /// Form of the results
+    #[arg(short, long, value_enum, value_name = "md|json|jsonl|csv", default_value = "md")]
+    output: Format,
+    #[command(flatten)]
+    state: load::StateArgs,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+/// A model on disk or made up.
+enum Model {
+    File(Box<ModelFile>),
+    Synth(Box<Synth>, String),
+}
+
+impl Model {
+    fn source(&self) -> &dyn ModelSource {
+        match self {
+            Self::File(file) => &**file,
+            Self::Synth(synth, _) => &**synth,
+        }
+    }
+
+    /// Name, bytes in a file, parameters.
+    fn facts(&self) -> (String, u64, u64) {
+        match self {
+            Self::File(f) => (f.checkpoint().dir().display().to_string(), f.bytes(), f.parameters()),
+            Self::Synth(s, name) => (format!("synth:{name}"), s.bytes(), s.parameters()),
+        }
+    }
+}
+
+impl Bench {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        let tests = self.tests();
+        if tests.is_empty() {
+            bail!("nothing to measure: -p and -n are 0, and there is no -pg");
+        }
+        let models = self.models()?;
+        let device = self.gpu.open()?;
+        let warmer = Warmer::new(&device, self.warm_up)?;
+        let peaks = measure_peaks(&device, &warmer)?;
+        let (mut records, mut tables) = (Vec::new(), Vec::new());
+        for model in &models {
+            let (mut engine, seconds) = self.engine(&device, model, &tests)?;
+            let context = self.context(model, &engine, peaks, seconds);
+            if self.ops {
+                for (tokens, depth) in self.passes() {
+                    let repeat = self.repetitions as usize;
+                    let table = profile(&mut engine, &warmer, tokens, depth, repeat)?;
+                    tables.push(OpsReport { context: context.clone(), table });
+                }
+            } else {
+                self.measure(&mut engine, &warmer, &tests, &context, &mut records)?;
+            }
+        }
+        if self.ops {
+            self.print(&tables, ops_markdown)?
+        } else {
+            self.print(&records, markdown)?
+        }
+        Ok(Verdict::Passed)
+    }
+
+    fn measure(
+        &self,
+        engine: &mut Engine,
+        warmer: &Warmer,
+        tests: &[Test],
+        context: &BenchContext,
+        records: &mut Vec<BenchRecord>,
+    ) -> Result<()> {
+        let bar = Bar::new(format!("{} {}", context.model_filename, context.model_type), tests.len());
+        for (i, test) in tests.iter().enumerate() {
+            bar.at(i);
+            let runs = measure(engine, warmer, *test, self.repetitions as usize, !self.no_warmup)?;
+            let cost = TokenCost {
+                bytes: engine.token_bytes(test.depth + test.prompt + test.generate / 2),
+                ops: engine.linear_ops(),
+            };
+            let (memory, ram) = (engine.memory(), host::peak_memory());
+            records.push(BenchRecord::new(context, *test, &runs, memory, ram, cost, now()));
+        }
+        Ok(())
+    }
+
+    /// Prompts, then tokens, then both, at each depth.
+    fn tests(&self) -> Vec<Test> {
+        let mut all = Vec::new();
+        for depth in self.n_depth.iter() {
+            let test = |prompt, generate| Test { prompt, generate, depth };
+            all.extend(self.n_prompt.iter().filter(|p| *p > 0).map(|p| test(p, 0)));
+            all.extend(self.n_gen.iter().filter(|n| *n > 0).map(|n| test(0, n)));
+            all.extend(self.pairs.iter().map(|Pair(p, n)| test(*p, *n)));
+        }
+        all
+    }
+
+    /// Tokens and depths to profile.
+    fn passes(&self) -> Vec<(usize, usize)> {
+        let mut all = Vec::new();
+        for depth in self.n_depth.iter() {
+            let prompts = self.n_prompt.iter().map(|p| p.min(self.pass_tokens()));
+            let tokens = self.n_gen.iter().map(|n| n.min(1));
+            all.extend(tokens.chain(prompts).filter(|t| *t > 0).map(|t| (t, depth)));
+        }
+        all.dedup();
+        all
+    }
+
+    fn pass_tokens(&self) -> usize {
+        self.batch_size.min(self.ubatch_size) as usize
+    }
+
+    fn models(&self) -> Result<Vec<Model>> {
+        if let Some(name) = &self.synth {
+            return Ok(vec![Model::Synth(Box::new(self.shape.source(name)?), name.clone())]);
+        }
+        self.model.iter().map(|dir| Ok(Model::File(Box::new(ModelFile::open(dir)?)))).collect()
+    }
+
+    /// The model on the device, and the seconds that took.
+    fn engine(&self, device: &Device, model: &Model, tests: &[Test]) -> Result<(Engine, f64)> {
+        let start = Instant::now();
+        let context = tests.iter().map(Test::context).max().unwrap_or(1);
+        let options = EngineOptions {
+            context,
+            pass_tokens: self.pass_tokens(),
+            state: self.state.format(),
+            ..Default::default()
+        };
+        let engine =
+            Engine::new(device, model.source(), options).with_context(|| format!("loading {}", model.facts().0))?;
+        device.wait()?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.gpu.check(device, &engine.needs()?)?;
+        Ok((engine, seconds))
+    }
+
+    fn context(&self, model: &Model, engine: &Engine, peaks: Peaks, load_s: f64) -> BenchContext {
+        let (model_filename, model_size, model_n_params) = model.facts();
+        let info = DeviceInfo::from(engine.device());
+        let (driver, driver_info, caps) = engine.device().gpu().map_or_else(Default::default, |g| {
+            (g.adapter.driver.clone(), g.adapter.driver_info.clone(), host::caps(&g.caps))
+        });
+        BenchContext {
+            build_commit: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+            build_number: 0,
+            cpu_info: host::cpu(),
+            gpu_info: info.adapter.clone(),
+            backends: info.backend,
+            model_type: self.model_type(model, model_n_params),
+            model_filename,
+            model_size,
+            model_n_params,
+            n_batch: self.batch_size as usize,
+            n_ubatch: self.ubatch_size as usize,
+            n_threads: rayon::current_num_threads(),
+            type_k: "f32".to_owned(),
+            type_v: "f32".to_owned(),
+            type_state: if self.state.format() == StateFormat::F32 { "f32" } else { "int8" }.to_owned(),
+            devices: info.adapter,
+            driver,
+            driver_info,
+            caps,
+            weight_bytes: engine.weight_bytes(),
+            load_s,
+            peaks,
+        }
+    }
+
+    /// Family, size and forms.
+    fn model_type(&self, model: &Model, parameters: u64) -> String {
+        let family = |c: &ModelConfig| match c.model_type {
+            wgquant::model::ModelType::NemotronH => "nemotron_h",
+            wgquant::model::ModelType::Mamba2 => "mamba2",
+        };
+        let (name, scheme) = match model {
+            Model::Synth(_, name) => (name.as_str(), self.shape.scheme.clone()),
+            Model::File(f) => {
+                let bits = f.bytes() as f64 * 8.0 / f.parameters().max(1) as f64;
+                (family(f.config()), format!("{bits:.2} bpw"))
+            }
+        };
+        format!("{name} {} {scheme}", count(parameters))
+    }
+
+    fn print<T: Serialize>(&self, records: &[T], table: impl FnOnce(&[T]) -> String) -> Result<()> {
+        let text = match self.output {
+            Format::Md => table(records),
+            Format::Json => serde_json::to_string_pretty(records)? + "\n",
+            Format::Jsonl => {
+                records.iter().map(|r| Ok(serde_json::to_string(r)? + "\n")).collect::<serde_json::Result<String>>()?
+            }
+            Format::Csv => csv(records)?,
+        };
+        out::text(&text)
+    }
+}
+
+fn now() -> String {
+    rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
+}

@@ -1,0 +1,312 @@
+//! `wgquant bench`: records with llama-bench's keys and what it lacks, as Markdown, JSON, JSON lines or CSV.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::text::bytes;
+use crate::bench::{OpTable, Peaks, Runs, Test, mean_and_deviation, median};
+use crate::runtime::Memory;
+
+/// What is the same for all tests of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchContext {
+    /// Version of the program.
+    pub build_commit: String,
+    /// Always 0: there are no numbered builds.
+    pub build_number: u32,
+    /// Name of the processor.
+    pub cpu_info: String,
+    /// Name of the adapter.
+    pub gpu_info: String,
+    /// vulkan, metal, dx12, gl or cpu.
+    pub backends: String,
+    /// Path of the model, or `synth:NAME`.
+    pub model_filename: String,
+    /// Family, size and forms of the weights.
+    pub model_type: String,
+    /// Bytes of its tensors in a file.
+    pub model_size: u64,
+    /// Parameters.
+    pub model_n_params: u64,
+    /// Tokens handed over at most.
+    pub n_batch: usize,
+    /// Tokens of a pass at most.
+    pub n_ubatch: usize,
+    /// Threads of the host.
+    pub n_threads: usize,
+    /// Type of keys.
+    pub type_k: String,
+    /// Type of values.
+    pub type_v: String,
+    /// Type of states of Mamba-2 blocks.
+    pub type_state: String,
+    /// Name of the adapter.
+    pub devices: String,
+    /// Name of the driver.
+    pub driver: String,
+    /// Its version.
+    pub driver_info: String,
+    /// Words of the adapter's features that are used.
+    pub caps: String,
+    /// Bytes of the weights on the device.
+    pub weight_bytes: u64,
+    /// Seconds from opening the model to an engine.
+    pub load_s: f64,
+    /// Rates of the device, measured in this run.
+    #[serde(flatten)]
+    pub peaks: Peaks,
+}
+
+/// One test.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchRecord {
+    /// What all have.
+    #[serde(flatten)]
+    pub context: BenchContext,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Tokens made.
+    pub n_gen: usize,
+    /// Tokens before.
+    pub n_depth: usize,
+    /// When, RFC 3339.
+    pub test_time: String,
+    /// Mean time, nanoseconds.
+    pub avg_ns: u64,
+    /// Its standard deviation.
+    pub stddev_ns: u64,
+    /// Mean of tokens a second.
+    pub avg_ts: f64,
+    /// Its standard deviation.
+    pub stddev_ts: f64,
+    /// Median of tokens a second.
+    pub median_ts: f64,
+    /// Median time from the prompt to the first id, nanoseconds.
+    pub ttft_ns: Option<u64>,
+    /// Bytes planned on the device: weights, keys and values, states, activations.
+    pub peak_vram_bytes: u64,
+    /// Bytes of keys and values.
+    pub kv_bytes: u64,
+    /// Bytes of states.
+    pub state_bytes: u64,
+    /// Bytes of activations.
+    pub scratch_bytes: u64,
+    /// Most memory the process has held so far, where the system says.
+    pub peak_ram_bytes: Option<u64>,
+    /// Bytes a token must move, at the middle of the tokens made; of tests that only make tokens.
+    pub token_bytes: Option<u64>,
+    /// `token_bytes` times tokens a second, over the measured copy.
+    pub bandwidth_share: Option<f64>,
+    /// Operations of the linear layers a token; of tests that only read a prompt.
+    pub token_ops: Option<u64>,
+    /// `token_ops` times tokens a second, over the measured multiply-adds; matrix units may exceed 1.
+    pub fma_share: Option<f64>,
+    /// The same over the measured packed int8 products.
+    pub dot_share: Option<f64>,
+    /// Time of each repetition, nanoseconds.
+    pub samples_ns: Vec<u64>,
+    /// Tokens a second of each.
+    pub samples_ts: Vec<f64>,
+}
+
+/// What a test's tokens cost.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenCost {
+    /// Bytes of a token made.
+    pub bytes: u64,
+    /// Operations of a token of a prompt.
+    pub ops: u64,
+}
+
+impl BenchRecord {
+    /// The record of a test.
+    #[must_use]
+    pub fn new(
+        context: &BenchContext,
+        test: Test,
+        runs: &Runs,
+        memory: Memory,
+        peak_ram_bytes: Option<u64>,
+        cost: TokenCost,
+        test_time: String,
+    ) -> Self {
+        let tokens = (test.prompt + test.generate) as f64;
+        let rates: Vec<f64> = runs.seconds.iter().map(|s| tokens / s).collect();
+        let nanos = |s: f64| (s * 1e9).round() as u64;
+        let (avg, stddev) = mean_and_deviation(&runs.seconds);
+        let (avg_ts, stddev_ts) = mean_and_deviation(&rates);
+        let median_ts = median(&rates);
+        let token_bytes = (test.prompt == 0).then_some(cost.bytes);
+        let token_ops = (test.generate == 0).then_some(cost.ops);
+        let share = |amount: Option<u64>, peak: f64| amount.map(|n| n as f64 * median_ts / peak);
+        let peaks = context.peaks;
+        Self {
+            n_prompt: test.prompt,
+            n_gen: test.generate,
+            n_depth: test.depth,
+            test_time,
+            avg_ns: nanos(avg),
+            stddev_ns: nanos(stddev),
+            avg_ts,
+            stddev_ts,
+            median_ts,
+            ttft_ns: (!runs.first_token.is_empty()).then(|| nanos(median(&runs.first_token))),
+            peak_vram_bytes: memory.total(),
+            kv_bytes: memory.kv,
+            state_bytes: memory.state,
+            scratch_bytes: memory.scratch,
+            peak_ram_bytes,
+            token_bytes,
+            bandwidth_share: share(token_bytes, peaks.copy_bytes_per_s),
+            token_ops,
+            fma_share: share(token_ops, peaks.fma_ops_per_s),
+            dot_share: share(token_ops, peaks.dot_ops_per_s),
+            samples_ns: runs.seconds.iter().map(|s| nanos(*s)).collect(),
+            samples_ts: rates,
+            context: context.clone(),
+        }
+    }
+
+    fn test(&self) -> String {
+        Test { prompt: self.n_prompt, generate: self.n_gen, depth: self.n_depth }.name()
+    }
+
+    /// A line of the Markdown table.
+    fn cells(&self) -> Vec<String> {
+        let percent = |share: Option<f64>, of: &str| share.map(|s| format!("{:.1} % {of}", s * 100.0));
+        let floor = percent(self.bandwidth_share, "copy").or(percent(self.dot_share, "dot")).unwrap_or_default();
+        vec![
+            self.context.model_type.clone(),
+            format!("{:.2} GiB", self.context.model_size as f64 / f64::from(1u32 << 30)),
+            format!("{:.2} B", self.context.model_n_params as f64 / 1e9),
+            self.context.backends.clone(),
+            self.test(),
+            format!("{:.2} ± {:.2}", self.avg_ts, self.stddev_ts),
+            format!("{:.2}", self.median_ts),
+            floor,
+            self.ttft_ns.map_or_else(String::new, |n| format!("{:.1} ms", n as f64 / 1e6)),
+            bytes(self.peak_vram_bytes),
+            self.peak_ram_bytes.map_or_else(String::new, bytes),
+        ]
+    }
+}
+
+/// llama-bench's columns, then ours.
+const HEAD: [&str; 11] =
+    ["model", "size", "params", "backend", "test", "t/s", "median", "floor", "ttft", "device mem", "host mem"];
+
+/// A Markdown table of all records.
+#[must_use]
+pub fn markdown(records: &[BenchRecord]) -> String {
+    let rows: Vec<Vec<String>> = records.iter().map(BenchRecord::cells).collect();
+    let mut out = table(&HEAD, 1, &rows);
+    if let Some(first) = records.first() {
+        out += &format!("\n{}\n", conditions(&first.context));
+    }
+    out
+}
+
+/// Where and against what it was measured.
+fn conditions(c: &BenchContext) -> String {
+    let driver = [c.driver.as_str(), c.driver_info.as_str()].join(" ");
+    format!(
+        "{} ({}); copy {:.0} GB/s, f32 multiply-adds {:.2} TFLOP/s, packed int8 products {:.2} TOP/s; loaded in {:.1} s",
+        c.gpu_info,
+        driver.trim(),
+        c.peaks.copy_bytes_per_s / 1e9,
+        c.peaks.fma_ops_per_s / 1e12,
+        c.peaks.dot_ops_per_s / 1e12,
+        c.load_s
+    )
+}
+
+/// A Markdown table whose columns are padded, so that it also reads well in a terminal; the first `left` are words.
+fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
+    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len(), 3]).max().unwrap_or(3);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let cell = |i: usize, text: &str| {
+        let pad = " ".repeat(widths[i].saturating_sub(text.chars().count()));
+        if i < left { format!("{text}{pad}") } else { format!("{pad}{text}") }
+    };
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let rule = |i: usize| if i < left { "-".repeat(widths[i]) } else { format!("{}:", "-".repeat(widths[i] - 1)) };
+    let mut out = line(head.iter().enumerate().map(|(i, h)| cell(i, h)).collect());
+    out += &line((0..head.len()).map(rule).collect());
+    rows.iter().for_each(|r| out += &line(r.iter().enumerate().map(|(i, c)| cell(i, c)).collect()));
+    out
+}
+
+/// Comma-separated values with a head line; lists are left to JSON.
+///
+/// # Errors
+/// [`serde_json::Error`] for numbers that JSON cannot hold.
+pub fn csv<T: Serialize>(records: &[T]) -> serde_json::Result<String> {
+    let mut out = String::new();
+    for (i, record) in records.iter().enumerate() {
+        let Value::Object(fields) = serde_json::to_value(record)? else { continue };
+        let fields: Vec<_> = fields.into_iter().filter(|(_, v)| !v.is_array()).collect();
+        if i == 0 {
+            out += &fields.iter().map(|(k, _)| k.as_str()).collect::<Vec<_>>().join(",");
+            out.push('\n');
+        }
+        let quoted = |v: &Value| match v {
+            Value::Null => String::new(),
+            Value::String(s) => format!("\"{}\"", s.replace('"', "\"\"")),
+            other => other.to_string(),
+        };
+        out += &fields.iter().map(|(_, v)| quoted(v)).collect::<Vec<_>>().join(",");
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// Where the time of passes goes, each with its model.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpsReport {
+    /// Model and device.
+    #[serde(flatten)]
+    pub context: BenchContext,
+    /// The pass.
+    #[serde(flatten)]
+    pub table: OpTable,
+}
+
+/// Tables of ops in Markdown.
+#[must_use]
+pub fn ops_markdown(reports: &[OpsReport]) -> String {
+    let mut out = String::new();
+    for OpsReport { context, table: t } in reports {
+        let depth = if t.depth > 0 { format!(" after {}", t.depth) } else { String::new() };
+        let tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
+        out += &format!(
+            "### {}: {} of {tokens}{depth}\n\n{} launches, {:.1} us one by one (by {}), {:.1} us as it runs\n\n",
+            context.model_type, t.pass, t.launches, t.sum_us, t.timed_by, t.pass_us
+        );
+        let peaks = context.peaks;
+        let rows: Vec<Vec<String>> = t
+            .rows
+            .iter()
+            .map(|r| {
+                let flops = if r.tflop_per_s > 0.0 { format!("{:.2}", r.tflop_per_s) } else { String::new() };
+                vec![
+                    r.op.clone(),
+                    r.sizes.clone(),
+                    r.calls.to_string(),
+                    format!("{:.1}", r.us),
+                    format!("{:.2}", r.us / r.calls.max(1) as f64),
+                    format!("{:.1} %", r.share * 100.0),
+                    format!("{:.0}", r.gb_per_s),
+                    format!("{:.0} %", r.gb_per_s * 1e11 / peaks.copy_bytes_per_s),
+                    flops,
+                ]
+            })
+            .collect();
+        let head = ["op", "sizes", "calls", "us", "us each", "share", "GB/s", "of copy", "TFLOP/s"];
+        out += &table(&head, 2, &rows);
+        out.push('\n');
+    }
+    if let Some(first) = reports.first() {
+        out += &format!("{}\n", conditions(&first.context));
+    }
+    out
+}

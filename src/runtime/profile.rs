@@ -1,0 +1,136 @@
+//! What a pass costs: its launches one by one, bytes it must read, memory it holds.
+
+use super::engine::{Engine, Logits, Next};
+use super::state::{BlockState, MambaState, SsmState};
+use super::weights::{DeviceEmbedding, DeviceLinear};
+use crate::error::{Error, Result};
+use crate::gpu::{Launched, Recording};
+use crate::tensor::DType;
+
+/// Bytes an engine holds on its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights.
+    pub weights: u64,
+    /// Keys and values of the whole context.
+    pub kv: u64,
+    /// States of Mamba-2 blocks.
+    pub state: u64,
+    /// Activations.
+    pub scratch: u64,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.weights + self.kv + self.state + self.scratch
+    }
+}
+
+/// A pass and the choice of the token after it, recorded to be timed launch by launch.
+pub struct ProfiledPass {
+    tokens: usize,
+    pass: Recording,
+    choice: Recording,
+}
+
+impl ProfiledPass {
+    /// Its launches in order.
+    pub fn launches(&self) -> impl Iterator<Item = Launched<'_>> {
+        self.pass.launches().chain(self.choice.launches())
+    }
+}
+
+impl Engine {
+    /// Bytes on the device.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let kv = self.kv_bytes();
+        Memory {
+            weights: self.weights.bytes() as u64,
+            kv,
+            state: self.state.bytes() as u64 - kv,
+            scratch: self.scratch.bytes() as u64,
+        }
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        let kv = self.state.blocks.iter().map(|block| match block {
+            BlockState::Attention(kv) => kv.key.bytes() + kv.value.bytes(),
+            _ => 0,
+        });
+        kv.sum::<usize>() as u64
+    }
+
+    /// Bytes that a token after `seen` others must move: weights but for the embedding's other rows, keys and values of
+    /// the tokens seen, states read and written.
+    #[must_use]
+    pub fn token_bytes(&self, seen: usize) -> u64 {
+        let table = match &self.weights.embedding {
+            DeviceEmbedding::Float(t) => t,
+            DeviceEmbedding::Int8 { codes, .. } => codes,
+        };
+        let weights = self.weights.bytes() - table.bytes() + table.row_words() * 4;
+        let state = self.state.blocks.iter().map(|block| match block {
+            BlockState::Mamba2(MambaState { conv, ssm }) => {
+                2 * conv.bytes()
+                    + match ssm {
+                        SsmState::F32(ssm) => 2 * ssm.bytes(),
+                        // Written once a window.
+                        SsmState::Int8 { stored, .. } => stored.codes.bytes() + stored.scales.bytes(),
+                    }
+            }
+            _ => 0,
+        });
+        let kv = self.kv_bytes() * seen.min(self.options.context) as u64 / self.options.context as u64;
+        weights as u64 + state.sum::<usize>() as u64 + kv
+    }
+
+    /// Operations of the linear layers for a token of a prompt, a multiply-add being two; the head aside, which is for
+    /// the last token only.
+    #[must_use]
+    pub fn linear_ops(&self) -> u64 {
+        let linears = self.weights.layers.iter().flat_map(|l| l.mixer.linears());
+        linears.map(|l| 2 * l.elements() as u64).sum()
+    }
+
+    /// Records a pass of `tokens` and the choice of the next one.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for no tokens or more than a pass takes; as building a plan.
+    pub fn record_profile(&self, tokens: usize, next: Next) -> Result<ProfiledPass> {
+        if tokens == 0 || tokens > self.options.pass_tokens {
+            let what = format!("{tokens} tokens in passes of up to {}", self.options.pass_tokens);
+            return Err(Error::argument("profile", what));
+        }
+        let (pass, choice) = (self.plan(tokens, Logits::Last)?.record()?, self.choice(next)?.record()?);
+        Ok(ProfiledPass { tokens, pass, choice })
+    }
+
+    /// Runs a recorded pass on the next tokens of the sequence, and gives the seconds of each launch.
+    ///
+    /// # Errors
+    /// As [`Engine::feed`]; [`Error::Argument`] when the pass is for another number of tokens.
+    pub async fn profile(&mut self, pass: &ProfiledPass, tokens: &[u32]) -> Result<Vec<f64>> {
+        self.check(tokens)?;
+        if tokens.len() != pass.tokens {
+            let what = format!("{} tokens for a pass of {}", tokens.len(), pass.tokens);
+            return Err(Error::argument("profile", what));
+        }
+        self.device.write(&self.scratch.ids.view(DType::U32, [tokens.len()])?, tokens)?;
+        let mut seconds = pass.pass.run_each().await?;
+        seconds.extend(pass.choice.run_each().await?);
+        self.advance(tokens.len())?;
+        Ok(seconds)
+    }
+}
+
+impl DeviceLinear {
+    fn elements(&self) -> usize {
+        match self {
+            Self::Float(t) => t.shape.elements(),
+            Self::Int { codes, .. } => codes.shape.elements(),
+        }
+    }
+}

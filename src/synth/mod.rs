@@ -1,0 +1,176 @@
+//! Models of published shapes with seeded random weights, drawn in their quantized form layer by layer: to measure
+//! speed and memory where no weights can be had.
+//!
+//! Weights have variance 1 / inputs, those that write to the residual stream less by the number of blocks, and decay
+//! and step are as Mamba-2 initialises them (arXiv:2405.21060): activations stay finite and near 1.
+
+mod draw;
+mod scheme;
+mod shapes;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::model::{
+    Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, Names, OnlineRotation,
+    QuantizedLinear, Role,
+};
+use crate::recipe::{Module, Recipe};
+use crate::tensor::Shape;
+use draw::Stream;
+
+pub use scheme::recipe;
+pub use shapes::{cut, names, shape};
+
+/// A [`ModelSource`] that makes each part as it is asked for, always the same for the same seed.
+#[derive(Clone, Debug)]
+pub struct Synth {
+    config: ModelConfig,
+    json: Value,
+    recipe: Recipe,
+    modules: Vec<Module>,
+    seed: u64,
+}
+
+impl Synth {
+    /// A model of the shape that `json`, a `config.json`, says, in the forms that `recipe` gives its weights.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_json`] and [`Recipe::modules`].
+    pub fn new(json: Value, recipe: Recipe, seed: u64) -> Result<Self> {
+        let mut config = ModelConfig::from_json(Path::new("config.json"), &json)?;
+        let modules = recipe.modules(&config)?;
+        config.tied &= !recipe.transform.fold_norms;
+        Ok(Self { config, json, recipe, modules, seed })
+    }
+
+    /// Its `config.json`, without what quantizing adds.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// The recipe its forms are from.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Parameters, whatever their form.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        let tensors = Names::default().expected(&self.config, true);
+        tensors.iter().map(|t| t.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
+    }
+
+    /// Bytes its tensors take in a file, vectors as f32.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let tensors = Names::default().expected(&self.config, true);
+        let vectors = tensors.iter().filter(|t| t.role == Role::Vector);
+        let vectors: u64 = vectors.map(|t| 4 * t.shape.iter().map(|n| *n as u64).product::<u64>()).sum();
+        vectors + self.modules.iter().map(|m| m.bytes(self.recipe.float)).sum::<u64>()
+    }
+
+    fn stream(&self, name: &str) -> Stream {
+        Stream::new(self.seed, name)
+    }
+
+    fn vector(&self, name: &str, count: usize, low: f32, high: f32) -> Vec<f32> {
+        let stream = self.stream(name);
+        (0..count).map(|i| stream.uniform(i, low, high)).collect()
+    }
+
+    /// Ones where the recipe folds norms into weights.
+    fn norm(&self, name: &str, count: usize, folded: bool) -> Vec<f32> {
+        if folded && self.recipe.transform.fold_norms { vec![1.0; count] } else { self.vector(name, count, 0.7, 1.3) }
+    }
+
+    /// The weight of `module` with elements of this standard deviation.
+    fn linear(&self, module: &str, deviation: f32) -> Result<Linear> {
+        let missing = || Error::argument("synth", format!("the recipe has no module `{module}`"));
+        let module = self.modules.iter().find(|m| m.name == module).ok_or_else(missing)?;
+        let (stream, shape) = (self.stream(&module.name), Shape::from([module.rows, module.cols]));
+        let Some(format) = &module.weights else {
+            return Ok(Linear::Float(draw::floats(stream, shape, self.recipe.float, deviation)?));
+        };
+        let (codes, scales) = draw::quantized(stream, shape, format, deviation)?;
+        let (bits, group, activations) = (format.bits, format.group, module.activations);
+        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, activations }))
+    }
+
+    /// Of block `index`, the layer called `part`, of `inputs` inputs.
+    fn part(&self, index: usize, part: &str, inputs: usize) -> Result<Linear> {
+        let writes_stream = matches!(part, "out_proj" | "o_proj" | "down_proj");
+        let blocks = if writes_stream { self.config.blocks.len() as f32 } else { 1.0 };
+        let name = Names::default().layer(index, &format!("mixer.{part}"));
+        self.linear(&name, (inputs as f32 * blocks).sqrt().recip())
+    }
+
+    fn mamba2(&self, index: usize) -> Result<Mamba2> {
+        let c = &self.config;
+        let name = |part: &str| Names::default().layer(index, &format!("mixer.{part}"));
+        let limit = (c.conv_kernel as f32).sqrt().recip();
+        let heads = c.mamba_heads;
+        // Uniform in the logarithm; then the inverse of softplus, ln(e^dt - 1).
+        let steps = self.vector(&name("dt_bias"), heads, 0.001f32.ln(), 0.1f32.ln());
+        Ok(Mamba2 {
+            in_proj: self.part(index, "in_proj", c.hidden_size)?,
+            conv_weight: self.vector(&name("conv1d.weight"), c.conv_dim() * c.conv_kernel, -limit, limit),
+            conv_bias: self.vector(&name("conv1d.bias"), c.conv_dim(), -limit, limit),
+            dt_bias: steps.into_iter().map(|ln| ln.exp().exp_m1().ln()).collect(),
+            a_log: self.vector(&name("A_log"), heads, 1.0, 16.0).into_iter().map(f32::ln).collect(),
+            d: vec![1.0; heads],
+            norm: self.norm(&name("norm.weight"), c.d_inner(), false),
+            out_proj: self.part(index, "out_proj", c.d_inner())?,
+        })
+    }
+}
+
+impl ModelSource for Synth {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn rotation(&self) -> OnlineRotation {
+        self.recipe.transform.online
+    }
+
+    fn embedding(&self) -> Result<Linear> {
+        self.linear(&Names::default().embedding(), 1.0)
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer> {
+        let c = &self.config;
+        let missing = || Error::argument("layer", format!("{index}, but the model has {}", c.blocks.len()));
+        let block = c.blocks.get(index).ok_or_else(missing)?;
+        let (hidden, query) = (c.hidden_size, c.attention_heads * c.head_dim);
+        let mixer = match block {
+            Block::Mamba2 => Mixer::Mamba2(self.mamba2(index)?),
+            Block::Attention => Mixer::Attention(Attention {
+                q_proj: self.part(index, "q_proj", hidden)?,
+                k_proj: self.part(index, "k_proj", hidden)?,
+                v_proj: self.part(index, "v_proj", hidden)?,
+                o_proj: self.part(index, "o_proj", query)?,
+            }),
+            Block::Mlp => Mixer::Mlp(Mlp {
+                up_proj: self.part(index, "up_proj", hidden)?,
+                down_proj: self.part(index, "down_proj", c.intermediate_size)?,
+            }),
+        };
+        Ok(Layer { norm: self.norm(&Names::default().layer(index, "norm.weight"), hidden, true), mixer })
+    }
+
+    fn norm_f(&self) -> Result<Vec<f32>> {
+        Ok(self.norm(&Names::default().norm_f(), self.config.hidden_size, true))
+    }
+
+    fn head(&self) -> Result<Option<Linear>> {
+        if self.config.tied {
+            return Ok(None);
+        }
+        self.linear(Names::default().head(), (self.config.hidden_size as f32).sqrt().recip()).map(Some)
+    }
+}

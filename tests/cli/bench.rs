@@ -1,0 +1,183 @@
+//! Made-up models and measuring speed: no speed is asserted, only that what is printed is whole and possible.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{nano, refusal, run, run_json, says, short_windows, wgquant};
+
+const SMALL: [&str; 6] = ["bench", "--synth", "nano", "--layers", "4", "--warm-up=0"];
+
+fn bench(args: &[&str]) -> Vec<Value> {
+    let records = run_json(&[&SMALL[..], args, &["-o", "json"]].concat());
+    records.as_array().expect("an array").clone()
+}
+
+#[track_caller]
+fn positive(record: &Value, keys: &[&str]) {
+    for key in keys {
+        let value = record[*key].as_f64().unwrap_or_else(|| panic!("no number `{key}` in {record}"));
+        assert!(value > 0.0 && value.is_finite(), "{key} is {value}");
+    }
+}
+
+/// Each form that recipes write: it loads, runs, and gives finite results; the same seed gives the same bytes.
+#[test]
+fn a_model_made_up_runs_and_is_the_same_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let ids = temp.path().join("ids.npy");
+    short_windows(&ids, 1, 20);
+    for (i, scheme) in ["bf16", "w8a8", "w4a8-g32", "preset-w4a8", "preset-mixed"].into_iter().enumerate() {
+        let dir = |name: &str| temp.path().join(format!("{i}-{name}")).display().to_string();
+        let make = |out: &str, seed: &str| {
+            let args = ["synth", "--like", "nano", "--layers", "4", "--scheme", scheme, "--seed", seed, "-o", out];
+            run_json(&[&args[..], &["--json"]].concat())
+        };
+        let (first, again, other) = (dir("first"), dir("again"), dir("other"));
+        let made = make(&first, "7");
+        make(&again, "7");
+        make(&other, "8");
+        let weights = |dir: &str| fs::read(format!("{dir}/model.safetensors")).unwrap();
+        assert!(weights(&first) == weights(&again), "{scheme}: the same seed, other bytes");
+        assert!(weights(&first) != weights(&other), "{scheme}: another seed, the same bytes");
+        assert_eq!(made["layers"], 4);
+        assert!(made["bytes"].as_u64().unwrap() <= weights(&first).len() as u64);
+
+        let ids = ids.display().to_string();
+        let report = run_json(&["perplexity", &first, "-f", &ids, "--json"]);
+        let perplexity = report["perplexity"].as_f64().or(report["model"]["perplexity"].as_f64());
+        let perplexity = perplexity.unwrap_or_else(|| panic!("{scheme}: no finite perplexity: {report}"));
+        // Knows nothing: near the vocabulary of 2048, give or take what random logits of deviation 1 do.
+        assert!((500.0..20_000.0).contains(&perplexity), "{scheme}: {perplexity}");
+    }
+}
+
+/// What is held in memory for `bench` and what `synth` writes are one model: the same bytes on the device.
+#[test]
+fn a_file_and_a_model_in_memory_measure_alike() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("model").display().to_string();
+    let scheme = ["--scheme", "preset-w4a8"];
+    run(&[&["synth", "--like", "nano", "--layers", "4", "-o", &dir][..], &scheme].concat());
+    let file = run_json(&["bench", "-m", &dir, "-p", "0", "-n", "2", "-r", "1", "--warm-up=0", "-o", "json"]);
+    let memory = bench(&[&["-p", "0", "-n", "2", "-r", "1"][..], &scheme].concat());
+    for key in ["weight_bytes", "peak_vram_bytes", "token_bytes", "model_n_params"] {
+        assert_eq!(file[0][key], memory[0][key], "{key}");
+    }
+}
+
+#[test]
+fn records_have_the_keys_of_llama_bench_and_ours() {
+    let records =
+        bench(&["--scheme", "w4a8", "-p", "5,9", "-n", "3", "-pg", "4,2", "-d", "0,2", "-ub", "8", "-r", "2"]);
+    assert_eq!(records.len(), 8);
+    let of = |i: usize| ["n_prompt", "n_gen", "n_depth"].map(|k| records[i][k].as_u64().unwrap());
+    assert_eq!([of(0), of(1), of(2), of(3)], [[5, 0, 0], [9, 0, 0], [0, 3, 0], [4, 2, 0]]);
+    assert_eq!(of(7), [4, 2, 2]);
+    for record in &records {
+        positive(
+            record,
+            &[
+                "model_size",
+                "model_n_params",
+                "n_batch",
+                "n_ubatch",
+                "n_threads",
+                "avg_ns",
+                "avg_ts",
+                "median_ts",
+                "peak_vram_bytes",
+                "weight_bytes",
+                "kv_bytes",
+                "state_bytes",
+                "scratch_bytes",
+                "load_s",
+                "copy_bytes_per_s",
+                "fma_ops_per_s",
+                "dot_ops_per_s",
+            ],
+        );
+        for key in ["build_commit", "cpu_info", "gpu_info", "backends", "model_filename", "model_type", "devices"] {
+            assert!(!record[key].as_str().unwrap().is_empty(), "{key}");
+        }
+        for key in ["build_number", "type_k", "type_v", "stddev_ns", "stddev_ts", "driver", "driver_info"] {
+            assert!(!record[key].is_null(), "{key}");
+        }
+        let time = record["test_time"].as_str().unwrap();
+        assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
+        let (ns, ts) = (record["samples_ns"].as_array().unwrap(), record["samples_ts"].as_array().unwrap());
+        assert_eq!([ns.len(), ts.len()], [2, 2]);
+        let tokens = record["n_prompt"].as_f64().unwrap() + record["n_gen"].as_f64().unwrap();
+        for (ns, ts) in ns.iter().zip(ts) {
+            let product = ns.as_f64().unwrap() * 1e-9 * ts.as_f64().unwrap();
+            assert!((product / tokens - 1.0).abs() < 1e-3, "{product} tokens for {tokens}");
+        }
+        let parts = ["weight_bytes", "kv_bytes", "state_bytes", "scratch_bytes"].map(|k| record[k].as_u64().unwrap());
+        assert_eq!(parts.iter().sum::<u64>(), record["peak_vram_bytes"].as_u64().unwrap());
+    }
+    positive(&records[0], &["ttft_ns", "token_ops", "fma_share", "dot_share"]);
+    positive(&records[2], &["token_bytes", "bandwidth_share"]);
+    assert!(records[0]["token_bytes"].is_null() && records[2]["ttft_ns"].is_null());
+    if cfg!(target_os = "linux") {
+        positive(&records[0], &["peak_ram_bytes"]);
+    }
+}
+
+#[test]
+fn ops_add_up() {
+    let tables = bench(&["--scheme", "w8a8", "-p", "6", "-n", "1", "-d", "3", "-r", "2", "--ops"]);
+    assert_eq!(tables.len(), 2);
+    for (table, (pass, tokens)) in tables.iter().zip([("decode", 1), ("prompt", 6)]) {
+        assert_eq!((table["pass"].as_str(), table["tokens"].as_u64()), (Some(pass), Some(tokens)));
+        assert_eq!(table["depth"], 3);
+        let rows = table["rows"].as_array().unwrap();
+        let calls: u64 = rows.iter().map(|r| r["calls"].as_u64().unwrap()).sum();
+        assert_eq!(calls, table["launches"].as_u64().unwrap());
+        let us: f64 = rows.iter().map(|r| r["us"].as_f64().unwrap()).sum();
+        assert!(us > 0.0 && (us / table["sum_us"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{us}");
+        positive(table, &["pass_us", "copy_bytes_per_s"]);
+        let share: f64 = rows.iter().map(|r| r["share"].as_f64().unwrap()).sum();
+        assert!((share - 1.0).abs() < 1e-6, "{share}");
+        assert!(
+            rows.iter().any(|r| r["op"].as_str().unwrap().starts_with("mat") && r["tflop_per_s"].as_f64() > Some(0.0))
+        );
+    }
+    let text = run(&[&SMALL[..], &["-p", "0", "-n", "1", "-r", "1", "--ops"]].concat());
+    says(&text, &["decode of 1 token", "| op", "of copy", "matvec_w8a8"]);
+}
+
+#[test]
+fn tables_lines_and_csv() {
+    let args = |form: &'static str| [&SMALL[..], &["-p", "4", "-n", "2", "-r", "1", "-o", form]].concat();
+    let table = run(&args("md"));
+    says(&table, &["| model", "| params", "pp4", "tg2", " ± ", "% copy", "GB/s"]);
+    let lines = run(&args("jsonl"));
+    let names: Vec<u64> =
+        lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["n_gen"].as_u64().unwrap()).collect();
+    assert_eq!(names, [0, 2]);
+    let csv = run(&args("csv"));
+    let head = csv.lines().next().unwrap();
+    says(head, &["build_commit,", "avg_ts", "stddev_ns"]);
+    assert_eq!(csv.lines().count(), 3);
+}
+
+#[test]
+fn wrong_use_is_told() {
+    let says_of = |args: &[&str], parts: &[&str]| says(&refusal(wgquant().args(args)), parts);
+    let out = ["-o", "/nonexistent/out"];
+    let synth = |args: &[&'static str]| [&["synth"], args, &out].concat();
+    says_of(&synth(&["--like", "gpt2"]), &["`gpt2`", "nemotron-h-8b", "mamba2-2.7b"]);
+    says_of(&synth(&["--like", "nano", "--scheme", "w3a3"]), &["`w3a3`", "w4a8-g32", "preset-mixed"]);
+    says_of(&synth(&["--like", "nano", "--layers", "10"]), &["10", "1 to 9"]);
+    says_of(&["bench", "--synth", "nano", "-p", "0", "-n", "0"], &["nothing to measure"]);
+    says_of(&["bench", "-m", "/nonexistent"], &["/nonexistent", "does not exist"]);
+}
+
+/// The shape of a model on disk, with other weights.
+#[test]
+fn a_directory_gives_its_shape() {
+    let like = nano().display().to_string();
+    let made = run_json(&["synth", "--like", &like, "--scheme", "f32", "--in-memory", "--json"]);
+    assert_eq!(made["layers"], 9);
+    assert_eq!(made["bytes"].as_u64().unwrap(), 4 * made["parameters"].as_u64().unwrap());
+}
