@@ -11,6 +11,7 @@ mod pipeline;
 mod plan;
 
 pub use buffer::DeviceTensor;
+pub(crate) use buffer::row_words;
 pub use caps::Caps;
 pub use device::{AdapterReport, Device, DeviceChoice, Gpu, adapters};
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
