@@ -23,7 +23,11 @@ fn check(file: &ModelFile, recipe: &Recipe) {
     let engine = Engine::new(&Device::Cpu, &made, EngineOptions::default()).unwrap();
     assert_eq!(predicted.device_bytes, engine.weight_bytes(), "on the device: {recipe:?}");
     assert_eq!(predicted.peak_bytes, engine.weight_bytes() + engine.working_bytes(), "peak: {recipe:?}");
-    let state = StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 8 };
+    // An int8 state wants a multiple of 4.
+    let state = match file.config().state_size % 4 {
+        0 => StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 8 },
+        _ => StateFormat::F32,
+    };
     let small = EngineOptions { state, kv: KvFormat::Int4, context: 9000, ..EngineOptions::default() };
     let engine = Engine::new(&Device::Cpu, &made, small).unwrap();
     let predicted_small = predict(file, "x", recipe, small).unwrap();
@@ -71,6 +75,14 @@ fn hybrid() {
 fn tied() {
     let (_temp, file) = tiny(json!({ "tie_word_embeddings": true }));
     check_all(&file);
+}
+
+#[test]
+fn nano_in_the_library() {
+    let file = ModelFile::open(&nano()).unwrap();
+    assert_eq!(file.config().state_size % 4, 0);
+    let (float, transform) = (file.float_dtype(), Transform::hadamard(file.config(), 0).unwrap());
+    check(&file, &Recipe::uniform(file.config(), Bits::ALL[0], Group::Channel, true, float, transform));
 }
 
 #[test]
