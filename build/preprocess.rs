@@ -1,4 +1,4 @@
-//! `#import name`, `#ifdef WORD`, `#ifndef WORD`, `#else`, `#endif`. Nothing else.
+//! `#import name`, `#ifdef WORD...` (any of them), `#ifndef WORD...` (none), `#else`, `#endif`. Nothing else.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -58,8 +58,11 @@ fn expand(
         let mut parts = line.split_whitespace();
         match parts.next() {
             Some(directive @ ("#ifdef" | "#ifndef")) => {
-                let word = parts.next().ok_or_else(|| at("#ifdef needs a word"))?;
-                let defined = words.iter().any(|w| w == word);
+                let asked: Vec<&str> = parts.collect();
+                if asked.is_empty() {
+                    return Err(at("#ifdef needs a word"));
+                }
+                let defined = words.iter().any(|w| asked.contains(&w.as_str()));
                 branches.push(defined == (directive == "#ifdef"));
                 if branches.len() > 2 {
                     return Err(at("more than two #ifdef levels: make a new file"));

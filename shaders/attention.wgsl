@@ -3,6 +3,10 @@
 // (Dao et al. 2022, arXiv:2205.14135). Rows are (token, query head of the kv head).
 // One workgroup: 64 rows by 64 columns of one kv head. A thread: rows 4i..4i+4 and 32 further, columns likewise.
 #import index
+#ifdef int8 int8_scalars int4 int4_scalars
+#import kv_codes
+#import pack
+#endif
 #import matrix
 #import online_softmax
 
@@ -20,23 +24,27 @@ const ROWS = 64u;
 const KEYS = 32u; // of one step; also half the rows
 const SIDE = 8u; // threads along rows and along columns or keys
 
-// Formats: `quads` for head_dim a multiple of 4, `scalars` for any other.
-#ifdef quads
+// Formats: caches of f32 (`quads`, `scalars`) or of codes (`int8`, `int4`, `*_scalars`; shared/kv_codes.wgsl);
+// `scalars` for a head_dim that is no multiple of 4.
+#ifdef quads int8 int4
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [tokens, heads * head_dim]
-@group(0) @binding(1) var<storage, read> k_cache: array<vec4<f32>>; // [max, kv_heads * head_dim]
-@group(0) @binding(2) var<storage, read> v_cache: array<vec4<f32>>; // [max, kv_heads * head_dim]
+#else
+@group(0) @binding(0) var<storage, read> q: array<f32>; // [tokens, heads * head_dim]
+#endif
+#ifdef quads
+@group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [max, kv_heads * head_dim] f32, or codes and scales
+#else
+@group(0) @binding(1) var<storage, read> k_cache: array<u32>; // [max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(2) var<storage, read> v_cache: array<u32>; // [max, kv_heads * head_dim] f32, or codes and scales
+#endif
 @group(0) @binding(3) var<storage, read> cursor: array<u32>; // [1]
+#ifdef quads int8 int4
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [tokens, heads * head_dim]
 
 // Elements 4i..4i+4 of a row of head_dim elements.
 fn q4(row: u32, i: u32) -> vec4<f32> {
     return q[row * (params.head_dim / 4u) + i];
-}
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    return k_cache[row * (params.head_dim / 4u) + i];
-}
-fn v4(row: u32, i: u32) -> vec4<f32> {
-    return v_cache[row * (params.head_dim / 4u) + i];
 }
 
 fn put(row: u32, i: u32, value: vec4<f32>) {
@@ -45,10 +53,6 @@ fn put(row: u32, i: u32, value: vec4<f32>) {
     }
 }
 #else
-@group(0) @binding(0) var<storage, read> q: array<f32>; // [tokens, heads * head_dim]
-@group(0) @binding(1) var<storage, read> k_cache: array<f32>; // [max, kv_heads * head_dim]
-@group(0) @binding(2) var<storage, read> v_cache: array<f32>; // [max, kv_heads * head_dim]
-@group(0) @binding(3) var<storage, read> cursor: array<u32>; // [1]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [tokens, heads * head_dim]
 
 // Elements 4i..4i+4 of a row of head_dim elements; zeros beyond its end, which a product then ignores.
@@ -65,19 +69,51 @@ fn q4(row: u32, i: u32) -> vec4<f32> {
     let at = spread(row, i);
     return select(vec4(0.0), vec4(q[at.x], q[at.y], q[at.z], q[at.w]), inside(i));
 }
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    let at = spread(row, i);
-    return vec4(k_cache[at.x], k_cache[at.y], k_cache[at.z], k_cache[at.w]);
-}
-fn v4(row: u32, i: u32) -> vec4<f32> {
-    let at = spread(row, i);
-    return vec4(v_cache[at.x], v_cache[at.y], v_cache[at.z], v_cache[at.w]);
-}
 
 fn put(row: u32, i: u32, value: vec4<f32>) {
     for (var c = 4u * i; c < min(4u * i + 4u, params.head_dim); c++) {
         out[row * params.head_dim + c] = value[c % 4u];
     }
+}
+#endif
+
+// Elements 4i..4i+4 of a row of a cache; beyond its end anything.
+#ifdef quads
+fn k4(row: u32, i: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(k_cache[row * (params.head_dim / 4u) + i]);
+}
+fn v4(row: u32, i: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(v_cache[row * (params.head_dim / 4u) + i]);
+}
+#endif
+#ifdef scalars
+fn k4(row: u32, i: u32) -> vec4<f32> {
+    let at = spread(row, i);
+    return bitcast<vec4<f32>>(vec4(k_cache[at.x], k_cache[at.y], k_cache[at.z], k_cache[at.w]));
+}
+fn v4(row: u32, i: u32) -> vec4<f32> {
+    let at = spread(row, i);
+    return bitcast<vec4<f32>>(vec4(v_cache[at.x], v_cache[at.y], v_cache[at.z], v_cache[at.w]));
+}
+#endif
+#ifdef int8 int8_scalars
+fn k4(row: u32, i: u32) -> vec4<f32> {
+    return bitcast<f32>(k_cache[scale_at(row, i)]) * vec4<f32>(codes8(k_cache[code_at(row, i)]));
+}
+fn v4(row: u32, i: u32) -> vec4<f32> {
+    return bitcast<f32>(v_cache[scale_at(row, i)]) * vec4<f32>(codes8(v_cache[code_at(row, i)]));
+}
+#endif
+#ifdef int4 int4_scalars
+// Four codes of half a word, times 16.
+fn half_word(word: u32, i: u32) -> vec4<f32> {
+    return vec4<f32>(codes8((word << (4u - i % 2u * 4u)) & 0xf0f0f0f0u));
+}
+fn k4(row: u32, i: u32) -> vec4<f32> {
+    return bitcast<f32>(k_cache[scale_at(row, i / 2u)]) * 0.0625 * half_word(k_cache[code_at(row, i / 2u)], i);
+}
+fn v4(row: u32, i: u32) -> vec4<f32> {
+    return bitcast<f32>(v_cache[scale_at(row, i / 2u)]) * 0.0625 * half_word(v_cache[code_at(row, i / 2u)], i);
 }
 #endif
 @group(0) @binding(5) var<uniform> params: Params;

@@ -1,19 +1,21 @@
 // Rows cursor.. of the caches = rows of k and v; rows that do not fit are dropped. One thread an element.
+// Formats: `f32` here; `int8` and `int4` in kv_append.int.wgsl.
 #import index
 
 struct Params {
     tokens: u32,
-    width: u32,
+    kv_heads: u32,
+    head_dim: u32,
     max: u32, // rows of a cache
 }
 
 const WG = 256u;
 
-@group(0) @binding(0) var<storage, read> k: array<f32>; // [tokens, width]
-@group(0) @binding(1) var<storage, read> v: array<f32>; // [tokens, width]
+@group(0) @binding(0) var<storage, read> k: array<f32>; // [tokens, kv_heads * head_dim]
+@group(0) @binding(1) var<storage, read> v: array<f32>; // [tokens, kv_heads * head_dim]
 @group(0) @binding(2) var<storage, read> cursor: array<u32>; // [1]
-@group(0) @binding(3) var<storage, read_write> k_cache: array<f32>; // [max, width]
-@group(0) @binding(4) var<storage, read_write> v_cache: array<f32>; // [max, width]
+@group(0) @binding(3) var<storage, read_write> k_cache: array<u32>; // [max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(4) var<storage, read_write> v_cache: array<u32>; // [max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(5) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -23,10 +25,11 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let i = linear_workgroup(workgroup, grid) * WG + thread;
+    let width = params.kv_heads * params.head_dim;
     let free = params.max - min(cursor[0], params.max);
-    if i < min(params.tokens, free) * params.width {
-        let at = cursor[0] * params.width + i;
-        k_cache[at] = k[i];
-        v_cache[at] = v[i];
+    if i < min(params.tokens, free) * width {
+        let at = cursor[0] * width + i;
+        k_cache[at] = bitcast<u32>(k[i]);
+        v_cache[at] = bitcast<u32>(v[i]);
     }
 }

@@ -165,10 +165,16 @@ fn preprocessor_names_file_and_line() {
     let run = |s: &str| preprocess::preprocess("k", s, &library(), &words);
     assert_eq!(run("a\n#ifdef q\nb\n#endif\nc").unwrap(), "a\nc\n");
     assert_eq!(run("#ifndef q\nb\n#endif").unwrap(), "b\n");
+    let r = ["r".to_owned()];
+    let with_r = |s: &str| preprocess::preprocess("k", s, &library(), &r).unwrap();
+    assert_eq!(with_r("#ifdef q r\na\n#else\nb\n#endif"), "a\n");
+    assert_eq!(with_r("#ifndef q r\na\n#else\nb\n#endif"), "b\n");
+    assert_eq!(with_r("#ifdef q s\na\n#else\nb\n#endif"), "b\n");
     for (source, message) in [
         ("\n#import nothing", "k.wgsl:2: no shaders/shared/nothing.wgsl"),
         ("#endif", "k.wgsl:1: #endif without #ifdef"),
         ("#ifdef a", "#ifdef without #endif"),
+        ("#ifdef", "k.wgsl:1: #ifdef needs a word"),
         ("#include x", "k.wgsl:1: unknown directive #include"),
         ("#ifdef a\n#ifdef b\n#ifdef c", "k.wgsl:3: more than two #ifdef levels"),
     ] {

@@ -22,6 +22,7 @@ use crate::calibrate::{Stats, StatsMeta};
 use crate::error::Result;
 use crate::model::{Block, ModelFile, ModelSource, ModelType};
 use crate::recipe::Recipe;
+use crate::runtime::EngineOptions;
 
 /// Which model, and how large.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -122,15 +123,15 @@ impl Analysis {
     }
 }
 
-/// Takes stock of a model, and predicts its size under each recipe.
+/// Takes stock of a model, and predicts its size under each recipe; on a device, in an engine with `options`.
 ///
 /// # Errors
 /// As [`predict`].
-pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)]) -> Result<Analysis> {
+pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)], options: EngineOptions) -> Result<Analysis> {
     let config = file.config();
     let predictions = match file.is_quantized() {
         true => Vec::new(),
-        false => recipes.iter().map(|(name, recipe)| predict(file, name, recipe)).collect::<Result<_>>()?,
+        false => recipes.iter().map(|(name, recipe)| predict(file, name, recipe, options)).collect::<Result<_>>()?,
     };
     let mut analysis = Analysis {
         model: ModelInfo::from(file),

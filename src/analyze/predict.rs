@@ -23,7 +23,7 @@ pub struct Prediction {
     pub reduction: f64,
     /// Bytes of the weights on a device: codes padded to words, scales in f32.
     pub device_bytes: u64,
-    /// Bytes on a device while it runs, with the default context and passes: weights, state, activations.
+    /// Bytes on a device while it runs, in the engine options asked for: weights, state, activations.
     pub peak_bytes: u64,
     /// Bytes by kind, in the order of [`super::Analysis::parts`].
     pub parts: Vec<PartBytes>,
@@ -38,11 +38,12 @@ pub struct PartBytes {
     pub bytes: u64,
 }
 
-/// The size of `file` under `recipe`, which goes by `name`: exactly the bytes that `quantize` writes.
+/// The size of `file` under `recipe`, which goes by `name`: exactly the bytes that `quantize` writes, and those that an
+/// engine with `options` takes.
 ///
 /// # Errors
 /// As [`Recipe::modules`].
-pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe) -> Result<Prediction> {
+pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe, options: EngineOptions) -> Result<Prediction> {
     let mut bytes = [0; PARTS.len()];
     let mut config = file.config().clone();
     config.tied &= !recipe.transform.fold_norms;
@@ -72,7 +73,7 @@ pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe) -> Result<Predicti
         let mamba = config.blocks.iter().filter(|b| **b == Block::Mamba2).count();
         device_bytes += (mamba * config.conv_dim() * 4) as u64;
     }
-    let working = working_bytes(&config, recipe.transform.online, EngineOptions::default(), groups)?;
+    let working = working_bytes(&config, recipe.transform.online, options, groups)?;
     let total = bytes.iter().sum();
     Ok(Prediction {
         scheme: name.to_owned(),

@@ -118,7 +118,7 @@ impl Named<'_> {
 mod tests {
     use super::*;
     use crate::gpu::{Device, Plan};
-    use crate::kernels::{self, AttentionDims, Epilogue, Scaled};
+    use crate::kernels::{self, AttentionDims, Epilogue, KvCache, KvFormat, Scaled};
     use crate::tensor::DType;
 
     fn of(add: impl FnOnce(&mut Plan, &dyn Fn(DType, [usize; 2]) -> DeviceTensor), seen: usize) -> Cost {
@@ -152,14 +152,10 @@ mod tests {
         let dims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 8 };
         let got = of(
             |plan, t| {
-                let (q, k, v, out) = (
-                    t(DType::F32, [1, 32]),
-                    t(DType::F32, [100, 16]),
-                    t(DType::F32, [100, 16]),
-                    t(DType::F32, [1, 32]),
-                );
+                let (q, out) = (t(DType::F32, [1, 32]), t(DType::F32, [1, 32]));
+                let cache = KvCache::new(&Device::Cpu, dims, 100, KvFormat::F32).unwrap();
                 let cursor = Device::Cpu.alloc(DType::U32, [1]).unwrap();
-                kernels::attention(plan, &q, &k, &v, &cursor, &out, dims).unwrap();
+                kernels::attention(plan, &q, &cache, &cursor, &out, dims).unwrap();
             },
             10,
         );

@@ -9,7 +9,9 @@ use wgquant::calibrate::Stats;
 use wgquant::model::ModelFile;
 use wgquant::recipe::{Bits, Recipe};
 use wgquant::report::{html, terminal};
+use wgquant::runtime::EngineOptions;
 
+use super::load::StateArgs;
 use super::recipe::{RecipeArgs, Rotate};
 use super::{Verdict, out};
 
@@ -30,6 +32,11 @@ pub(super) struct Analyze {
     /// Read headers only: sizes, no outliers
     #[arg(long, conflicts_with_all = ["stats", "sensitivity", "html"])]
     sizes_only: bool,
+    /// Tokens of a sequence, for the memory it takes
+    #[arg(short, long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    context: u32,
+    #[command(flatten)]
+    state: StateArgs,
     /// Write a page with heat maps
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -44,7 +51,13 @@ impl Analyze {
         let stats = self.stats.as_ref().map(|path| Stats::load(path)).transpose()?;
         let sensitivity = self.sensitivity()?;
         let recipes = self.recipes(&file)?;
-        let mut analysis = analyze(&file, &recipes)?;
+        let options = EngineOptions {
+            context: self.context as usize,
+            state: self.state.format(),
+            kv: self.state.kv(),
+            ..EngineOptions::default()
+        };
+        let mut analysis = analyze(&file, &recipes, options)?;
         if !self.sizes_only {
             analysis.detail(&file, &recipes, stats.as_ref(), &sensitivity)?;
         }

@@ -8,7 +8,7 @@ use tokenizers::Tokenizer;
 use wgquant::gpu::Device;
 use wgquant::kernels::StateRounding;
 use wgquant::model::{ModelFile, ModelSource};
-use wgquant::runtime::{Engine, EngineOptions, StateFormat};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
 
 use super::args::GpuArgs;
 
@@ -23,7 +23,15 @@ enum StateWord {
     Int8Stochastic,
 }
 
-/// How the state is kept between calls.
+/// Words of `--kv`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KvWord {
+    F32,
+    Int8,
+    Int4,
+}
+
+/// How the state is kept between calls, and keys and values.
 #[derive(Clone, Debug, Args)]
 pub(super) struct StateArgs {
     /// Keep the states of Mamba-2 blocks in this format between calls; within a call of several tokens they are f32
@@ -38,6 +46,9 @@ pub(super) struct StateArgs {
     /// Seed of stochastic rounding
     #[arg(long, value_name = "N", default_value_t = 0)]
     state_seed: u32,
+    /// Keep keys and values in this format: int8 with a scale a token and head, int4 with one for 32 elements of it
+    #[arg(long, value_enum, default_value = "f32")]
+    kv: KvWord,
 }
 
 impl StateArgs {
@@ -50,6 +61,15 @@ impl StateArgs {
         };
         StateFormat::Int8 { rounding, rotate: !self.no_state_rotation, window: self.state_window as usize }
     }
+
+    /// As the engine takes it.
+    pub(super) fn kv(&self) -> KvFormat {
+        match self.kv {
+            KvWord::F32 => KvFormat::F32,
+            KvWord::Int8 => KvFormat::Int8,
+            KvWord::Int4 => KvFormat::Int4,
+        }
+    }
 }
 
 /// Settings of an engine that commands choose.
@@ -57,6 +77,7 @@ impl StateArgs {
 pub(super) struct Settings {
     pub(super) transformers_dt_clamp: bool,
     pub(super) state: StateFormat,
+    pub(super) kv: KvFormat,
     /// Tokens a pass at most; `None`: as many as are fast.
     pub(super) step: Option<usize>,
 }
@@ -79,9 +100,9 @@ pub(super) fn engine(
 pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
     let row = file.config().vocab_size as u64 * 4;
     let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
-    let Settings { transformers_dt_clamp, state, step } = settings;
+    let Settings { transformers_dt_clamp, state, kv, step } = settings;
     let pass_tokens = step.unwrap_or(PASS).min(fits).max(1);
-    let options = EngineOptions { context, pass_tokens, transformers_dt_clamp, state };
+    let options = EngineOptions { context, pass_tokens, transformers_dt_clamp, state, kv };
     let model = file.checkpoint().dir().display();
     Engine::new(device, file, options).with_context(|| format!("loading {model}"))
 }

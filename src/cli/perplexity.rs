@@ -10,7 +10,7 @@ use wgquant::eval;
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, Measured, ModelInfo, PerplexityReport, terminal};
-use wgquant::runtime::StateFormat;
+use wgquant::runtime::{KvFormat, StateFormat};
 
 use super::args::GpuArgs;
 use super::progress::Bar;
@@ -88,6 +88,7 @@ impl Perplexity {
         let settings = load::Settings {
             transformers_dt_clamp: self.transformers_dt_clamp,
             state: self.state.format(),
+            kv: self.state.kv(),
             step: self.step.map(|n| n as usize),
         };
         let engine = |file, settings| load::engine(&self.gpu, device, file, windows.longest(), settings);
@@ -97,8 +98,8 @@ impl Perplexity {
         let Some(base) = base else {
             return Ok(Measured::Alone(block_on(eval::perplexity(&mut model, windows, &mut step))?));
         };
-        // The base is the measure: whole passes, its state in f32.
-        let base_settings = load::Settings { state: StateFormat::F32, step: None, ..settings };
+        // The base is the measure: whole passes, its state, keys and values in f32.
+        let base_settings = load::Settings { state: StateFormat::F32, kv: KvFormat::F32, step: None, ..settings };
         let comparison = block_on(eval::compare(&mut engine(base, base_settings)?, &mut model, windows, &mut step))?;
         Ok(Measured::Against { base_model: ModelInfo::from(base), comparison: Box::new(comparison) })
     }

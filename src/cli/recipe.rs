@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use wgquant::hadamard;
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe};
 use wgquant::transform::{Rotation, Transform};
@@ -31,6 +32,15 @@ pub(super) enum Site {
     OutProj,
     /// Before every down_proj, at run time.
     DownProj,
+    /// The values of each KV head, folded into the weights.
+    Values,
+    /// The queries and keys of each KV head, folded into the weights.
+    Keys,
+}
+
+impl Site {
+    /// Where rotations always help.
+    const DEFAULT: [Self; 3] = [Self::Residual, Self::OutProj, Self::DownProj];
 }
 
 /// How to rotate and round.
@@ -61,7 +71,7 @@ impl Default for RecipeArgs {
     fn default() -> Self {
         Self {
             rotate: Rotate::Hadamard,
-            rotate_sites: Site::value_variants().to_vec(),
+            rotate_sites: Site::DEFAULT.to_vec(),
             group_size: Group::Size(128),
             fold_norms: None,
             embedding: true,
@@ -104,6 +114,12 @@ impl RecipeArgs {
         });
         transform.online.out_proj = transform.online.out_proj.filter(|_| on(Site::OutProj));
         transform.online.down_proj = transform.online.down_proj.filter(|_| on(Site::DownProj));
+        let head = file.config().head_dim;
+        if (on(Site::Values) || on(Site::Keys)) && hadamard::factor(head).is_none() {
+            bail!("--rotate-sites values,keys: head_dim {head} has no Hadamard matrix");
+        }
+        transform.values = on(Site::Values).then_some(Rotation::RandomHadamard(self.seed));
+        transform.keys = on(Site::Keys).then_some(Rotation::RandomHadamard(self.seed));
         let needed = transform.residual.is_some();
         transform.fold_norms = self.fold_norms.unwrap_or(needed);
         if needed && !transform.fold_norms {

@@ -1,11 +1,13 @@
 //! Measures a model: perplexity, alone or against another model token by token; and where two runs part.
 
 mod activations;
+mod by_position;
 mod diff;
 mod logits;
 mod perplexity;
 mod stats;
 
 pub use activations::Activations;
+pub use by_position::{PositionKl, doubling};
 pub use diff::{Between, DECODE, Judgement, OpError, diff, limit, record};
 pub use perplexity::{Comparison, Perplexity, Progress, compare, perplexity};

@@ -8,13 +8,14 @@ use serde::Serialize;
 #[cfg(target_arch = "wasm32")]
 use web_time::Instant;
 
+use super::by_position::{ByPosition, PositionKl};
 use super::logits::{Scored, kl, score};
 use super::stats::mean_and_error;
 use crate::calibrate::Windows;
 use crate::error::Result;
 use crate::runtime::Engine;
 
-/// Tokens fed at a time: bounds the logits held on the host.
+/// Tokens fed at a time: bounds the logits held on the host. Divides the ranges of [`ByPosition`].
 const PIECE: usize = 256;
 
 /// Called after each window with windows done and in all.
@@ -57,6 +58,8 @@ pub struct Comparison {
     pub top1_agreement_stderr: Option<f64>,
     /// Mean KL of each window.
     pub kl_per_window: Vec<f64>,
+    /// Mean KL by the position in the window, 1024 targets a range.
+    pub kl_by_position: Vec<PositionKl>,
 }
 
 /// Sums of one window of one model.
@@ -112,7 +115,7 @@ pub async fn perplexity(engine: &mut Engine, windows: &Windows, progress: Progre
     Ok(totals(&per_window, windows, start.elapsed().as_secs_f64()))
 }
 
-/// What one window adds to a comparison, means over its targets.
+/// What a window adds to a comparison, means over its targets; or a piece of it, sums.
 #[derive(Clone, Copy, Default)]
 struct Pair {
     base_nll: f64,
@@ -137,29 +140,41 @@ pub async fn compare(
         return Err(crate::Error::argument("--base", reason));
     }
     let (mut base_seconds, mut seconds) = (0.0, 0.0);
-    let mut pairs = Vec::new();
+    let (mut pairs, mut by_position) = (Vec::new(), ByPosition::default());
     for (i, window) in windows.0.iter().enumerate() {
         base.reset()?;
         model.reset()?;
         let mut sum = Pair::default();
         let inputs = &window[..window.len() - 1];
-        for (piece, targets) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)) {
+        for (j, (piece, targets)) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)).enumerate() {
             let start = Instant::now();
             let p = logits_of(base, piece).await?;
             base_seconds += start.elapsed().as_secs_f64();
             let start = Instant::now();
             let q = logits_of(model, piece).await?;
             seconds += start.elapsed().as_secs_f64();
-            add_piece(&mut sum, &p, &q, vocab, targets);
+            let of_piece = piece_sums(&p, &q, vocab, targets);
+            by_position.add(i, j * PIECE, of_piece.kl, targets.len());
+            sum.add(&of_piece);
         }
         let n = inputs.len() as f64;
         pairs.push(Pair { base_nll: sum.base_nll / n, nll: sum.nll / n, kl: sum.kl / n, same_top: sum.same_top / n });
         progress(i + 1, windows.0.len());
     }
-    Ok(summary(&pairs, windows, base_seconds, seconds))
+    let kl_by_position = by_position.means();
+    Ok(Comparison { kl_by_position, ..summary(&pairs, windows, base_seconds, seconds) })
 }
 
-fn add_piece(sum: &mut Pair, p: &[f32], q: &[f32], vocab: usize, targets: &[u32]) {
+impl Pair {
+    fn add(&mut self, other: &Self) {
+        self.base_nll += other.base_nll;
+        self.nll += other.nll;
+        self.kl += other.kl;
+        self.same_top += other.same_top;
+    }
+}
+
+fn piece_sums(p: &[f32], q: &[f32], vocab: usize, targets: &[u32]) -> Pair {
     let rows = p.par_chunks(vocab).zip(q.par_chunks(vocab)).zip(targets);
     let rows: Vec<Pair> = rows
         .map(|((p, q), target)| {
@@ -168,12 +183,9 @@ fn add_piece(sum: &mut Pair, p: &[f32], q: &[f32], vocab: usize, targets: &[u32]
             Pair { base_nll: a.nll, nll: b.nll, kl, same_top: f64::from(u8::from(a.top == b.top)) }
         })
         .collect();
-    for row in rows {
-        sum.base_nll += row.base_nll;
-        sum.nll += row.nll;
-        sum.kl += row.kl;
-        sum.same_top += row.same_top;
-    }
+    let mut sum = Pair::default();
+    rows.iter().for_each(|row| sum.add(row));
+    sum
 }
 
 fn summary(pairs: &[Pair], windows: &Windows, base_seconds: f64, seconds: f64) -> Comparison {
@@ -195,6 +207,7 @@ fn summary(pairs: &[Pair], windows: &Windows, base_seconds: f64, seconds: f64) -
         top1_agreement: weighted(|p| p.same_top),
         top1_agreement_stderr: mean_and_error(&column(|p| p.same_top)).1,
         kl_per_window: column(|p| p.kl),
+        kl_by_position: Vec::new(),
         base,
         model,
     }

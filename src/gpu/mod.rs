@@ -12,6 +12,7 @@ mod plan;
 mod timing;
 
 pub use buffer::DeviceTensor;
+pub(crate) use buffer::row_words;
 pub use caps::Caps;
 pub use device::{AdapterReport, Device, DeviceChoice, Gpu, adapters};
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};

@@ -4,6 +4,7 @@
 //! Outputs start poisoned and stand between guard words, so unwritten elements and stray writes show.
 
 mod outcome;
+mod parts;
 mod tolerance;
 
 use rand::{RngExt, SeedableRng};
@@ -13,7 +14,7 @@ pub use outcome::Outcome;
 pub use tolerance::tolerance;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Plan, Recording};
+use crate::gpu::{Device, DeviceTensor, Plan, Recording, row_words};
 use crate::pack::{pack_codes, unpack_codes};
 use crate::shaders;
 use crate::tensor::{DType, Shape, Tensor};
@@ -118,10 +119,18 @@ pub enum Fill {
 struct Output {
     name: &'static str,
     buffer: DeviceTensor,
+    /// Its first word behind the guard.
+    first: usize,
     dtype: DType,
     shape: Shape,
     /// Are these rounded codes, which may differ by one step at a tie?
     rounded: bool,
+}
+
+impl Output {
+    fn words(&self) -> usize {
+        self.shape.rows() * row_words(self.dtype, self.shape)
+    }
 }
 
 /// Builds one case on one device.
@@ -287,14 +296,14 @@ impl Setup {
         rounded: bool,
         initial: Option<&[u32]>,
     ) -> Result<DeviceTensor> {
-        let words = shape.rows() * (shape.cols() * dtype.bits()).div_ceil(32);
+        let words = shape.rows() * row_words(dtype, shape);
         let mut all = vec![POISON; words + 2 * GUARD];
         if let Some(initial) = initial {
             all[GUARD..GUARD + words].copy_from_slice(initial);
         }
         let buffer = self.device.upload_words(DType::U32, [all.len()], &all)?;
         let tensor = DeviceTensor { offset: GUARD * 4, dtype, shape, ..buffer.clone() };
-        self.outputs.push(Output { name, buffer, dtype, shape, rounded });
+        self.outputs.push(Output { name, buffer, first: 0, dtype, shape, rounded });
         Ok(tensor)
     }
 }
@@ -396,7 +405,8 @@ fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) ->
     if let Some(i) = (0..GUARD).chain(end..got.len()).find(|i| got[*i] != POISON) {
         return Err(format!("was written outside, word {} of {}", i as i64 - GUARD as i64, end - GUARD));
     }
-    let (got, want) = (&got[GUARD..end], &want[GUARD..end]);
+    let part = GUARD + output.first..GUARD + output.first + output.words();
+    let (got, want) = (&got[part.clone()], &want[part]);
     match output.dtype {
         DType::F32 => {
             let (nmse, worst) = error(bytemuck::cast_slice(got), bytemuck::cast_slice(want));

@@ -1,5 +1,6 @@
 //! Cases of real models' sizes: for timing, and for GPUs with the memory. The reference takes seconds to minutes.
 
+use super::attention::case as attention;
 use super::check::Case;
 
 /// By kernel. Nemotron-H-8B with a prompt of 2048 or 4096 tokens.
@@ -32,4 +33,7 @@ pub const LARGE: &[(&str, Case)] = &[
         "quantize_tokens",
         Case { name: "8b_hidden_x32", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0), ("group", 32.0)] },
     ),
+    ("attention", attention!("8b_token_of_32k", 32.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
+    ("attention", attention!("8b_token_of_32k_int8", 8.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
+    ("attention", attention!("8b_token_of_32k_int4", 4.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
 ];

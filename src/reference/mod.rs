@@ -38,6 +38,7 @@ pub mod gram;
 pub mod hadamard;
 pub mod hadamard_mix;
 mod hash;
+pub mod kv;
 pub mod kv_append;
 mod lines;
 mod matmul;

@@ -14,18 +14,19 @@ pub fn quantize_tokens(p: &Params, x: &[f32], codes: &mut [u32], scales: &mut [f
     let scales = scales.par_chunks_exact_mut(cols.div_ceil(group));
     let rows = x.par_chunks_exact(cols).zip(codes.par_chunks_exact_mut(words)).zip(scales);
     rows.for_each(|((x, codes), scales)| {
-        let groups = x.chunks(group).zip(scales).flat_map(|(x, scale)| quantized(x, scale));
+        let groups = x.chunks(group).zip(scales).flat_map(|(x, scale)| quantized(x, 127.0, scale));
         codes.copy_from_slice(&pack_codes(8, &groups.collect::<Vec<i8>>(), cols));
     });
 }
 
-/// The codes of one group, and its scale.
-fn quantized(x: &[f32], scale: &mut f32) -> Vec<i8> {
+/// The codes of one group within ±`top`, and its scale.
+pub(super) fn quantized(x: &[f32], top: f32, scale: &mut f32) -> Vec<i8> {
     let largest = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     if largest < 1e-35 {
         *scale = 1.0;
         return vec![0; x.len()];
     }
-    *scale = largest * (1.0 / 127.0);
-    x.iter().map(|v| (f64::from(*v) / f64::from(*scale)).round_ties_even().clamp(-127.0, 127.0) as i8).collect()
+    *scale = largest * (1.0 / top);
+    let (top, scale) = (f64::from(top), f64::from(*scale));
+    x.iter().map(|v| (f64::from(*v) / scale).round_ties_even().clamp(-top, top) as i8).collect()
 }

@@ -10,7 +10,7 @@ use super::taps::Taps;
 use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
-use crate::kernels::{self, Sampling};
+use crate::kernels::{self, KvFormat, Sampling};
 use crate::model::{Linear, ModelConfig, ModelSource, OnlineRotation};
 use crate::tensor::DType;
 
@@ -25,11 +25,19 @@ pub struct EngineOptions {
     pub transformers_dt_clamp: bool,
     /// How states of Mamba-2 blocks are kept between calls.
     pub state: StateFormat,
+    /// What key/value caches hold. Keys and values are rounded as they are appended, also those of the same call.
+    pub kv: KvFormat,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { context: 4096, pass_tokens: 512, transformers_dt_clamp: false, state: StateFormat::F32 }
+        Self {
+            context: 4096,
+            pass_tokens: 512,
+            transformers_dt_clamp: false,
+            state: StateFormat::F32,
+            kv: KvFormat::F32,
+        }
     }
 }
 
@@ -46,7 +54,7 @@ pub fn working_bytes(
 ) -> Result<u64> {
     // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
     let device = Device::Cpu;
-    let state = State::new(&device, config, options.context, options.state)?;
+    let state = State::new(&device, config, options.context, options.state, options.kv)?;
     let scratch = Scratch::new(&device, config, rotation, options.pass_tokens.min(options.context), groups)?;
     Ok((state.bytes() + scratch.bytes()) as u64)
 }
@@ -99,7 +107,7 @@ impl Engine {
         let groups = weights.activation_groups();
         Ok(Self {
             weights,
-            state: State::new(device, &config, options.context, options.state)?,
+            state: State::new(device, &config, options.context, options.state, options.kv)?,
             scratch: Scratch::new(device, &config, source.rotation(), options.pass_tokens, groups)?,
             device: device.clone(),
             config,

@@ -1,14 +1,14 @@
 //! One pass over the blocks as plan launches. Written once: GPU and reference both run it.
 
 use super::scratch::Scratch;
-use super::state::{BlockState, KvState, MambaState, SsmState, State, ssd};
+use super::state::{self, BlockState, MambaState, SsmState, State, ssd};
 use super::taps::Taps;
 use super::weights::{
     DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Int8, Weights,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, AttentionDims, Columns, Epilogue, HadamardBuffers};
+use crate::kernels::{self, Columns, Epilogue, HadamardBuffers, KvCache};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -247,7 +247,7 @@ impl Forward<'_> {
         &self,
         plan: &mut Plan,
         a: &DeviceAttention,
-        state: &KvState,
+        cache: &KvCache,
         normed: DeviceTensor,
         hidden: &DeviceTensor,
         taps: &mut Taps<'_>,
@@ -263,10 +263,10 @@ impl Forward<'_> {
         taps.op(plan, "k_proj", &k)?;
         a.v_proj.apply(plan, &input, &v, Epilogue::Store)?;
         taps.op(plan, "v_proj", &v)?;
-        kernels::kv_append(plan, &k, &v, &self.state.cursor, &state.key, &state.value)?;
+        let dims = state::attention(c);
+        kernels::kv_append(plan, &k, &v, &self.state.cursor, cache, dims)?;
         let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
-        let dims = AttentionDims { heads: c.attention_heads, kv_heads: c.kv_heads, head_dim: c.head_dim };
-        kernels::attention(plan, &q, &state.key, &state.value, &self.state.cursor, &context, dims)?;
+        kernels::attention(plan, &q, cache, &self.state.cursor, &context, dims)?;
         taps.op(plan, "attention", &context)?;
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
         a.o_proj.apply(plan, &input, hidden, Epilogue::Add)

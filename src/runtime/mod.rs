@@ -25,3 +25,5 @@ pub use state::{State, StateFormat};
 pub use taps::Look;
 pub use trace::Tap;
 pub use weights::Slot;
+
+pub use crate::kernels::KvFormat;

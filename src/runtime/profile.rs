@@ -57,7 +57,7 @@ impl Engine {
 
     fn kv_bytes(&self) -> u64 {
         let kv = self.state.blocks.iter().map(|block| match block {
-            BlockState::Attention(kv) => kv.key.bytes() + kv.value.bytes(),
+            BlockState::Attention(kv) => kv.bytes(),
             _ => 0,
         });
         kv.sum::<usize>() as u64

@@ -7,6 +7,7 @@ use super::taps::{Look, Taps};
 use super::weights::DeviceLayer;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording};
+use crate::kernels::KvFormat;
 use crate::model::{Layer, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
@@ -78,7 +79,7 @@ impl Stage {
         Ok(LoadedBlock {
             index,
             layer: DeviceLayer::upload(&self.device, index, layer)?,
-            state: State::new(&self.device, &one, self.context, StateFormat::F32)?,
+            state: State::new(&self.device, &one, self.context, StateFormat::F32, KvFormat::F32)?,
         })
     }
 

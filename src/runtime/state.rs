@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, SsdDims, StateRounding, StoredState};
+use crate::kernels::{self, AttentionDims, KvCache, KvFormat, SsdDims, StateRounding, StoredState};
 use crate::model::{Block, ModelConfig};
 use crate::tensor::DType;
 
@@ -49,17 +49,11 @@ pub(super) struct MambaState {
     pub(super) ssm: SsmState,
 }
 
-/// Keys and values of one attention block, `[context, kv_heads * head_dim]` each.
-pub(super) struct KvState {
-    pub(super) key: DeviceTensor,
-    pub(super) value: DeviceTensor,
-}
-
 /// State of one block.
 #[allow(clippy::large_enum_variant, reason = "a few hundred bytes a block, beside its megabytes on the device")]
 pub(super) enum BlockState {
     Mamba2(MambaState),
-    Attention(KvState),
+    Attention(KvCache),
     Mlp,
 }
 
@@ -74,6 +68,7 @@ pub struct State {
     pub(super) recent: usize,
     format: StateFormat,
     dims: SsdDims,
+    heads: AttentionDims,
     /// Tokens processed.
     pub(super) tokens: usize,
     /// Most tokens the caches hold.
@@ -81,10 +76,14 @@ pub struct State {
 }
 
 impl State {
-    pub(super) fn new(device: &Device, config: &ModelConfig, context: usize, format: StateFormat) -> Result<Self> {
-        let f32s = |rows: usize, cols: usize| device.alloc(DType::F32, [rows, cols]);
-        let kv = config.kv_heads * config.head_dim;
-        let dims = ssd(config);
+    pub(super) fn new(
+        device: &Device,
+        config: &ModelConfig,
+        context: usize,
+        format: StateFormat,
+        kv: KvFormat,
+    ) -> Result<Self> {
+        let (dims, heads) = (ssd(config), attention(config));
         let ssm_shape = [dims.heads, dims.head_dim * dims.state];
         let int8 = format != StateFormat::F32 && config.blocks.contains(&Block::Mamba2);
         let work = int8.then(|| device.alloc(DType::F32, ssm_shape)).transpose()?;
@@ -103,19 +102,17 @@ impl State {
             .map(|(i, block)| {
                 Ok(match block {
                     Block::Mamba2 => BlockState::Mamba2(MambaState {
-                        conv: f32s(config.conv_dim(), config.conv_kernel)?,
+                        conv: device.alloc(DType::F32, [config.conv_dim(), config.conv_kernel])?,
                         ssm: ssm(i)?,
                     }),
-                    Block::Attention => {
-                        BlockState::Attention(KvState { key: f32s(context, kv)?, value: f32s(context, kv)? })
-                    }
+                    Block::Attention => BlockState::Attention(KvCache::new(device, heads, context, kv)?),
                     Block::Mlp => BlockState::Mlp,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
         let clock = device.alloc(DType::U32, [2])?;
         let cursor = clock.view(DType::U32, [1])?;
-        Ok(Self { blocks, cursor, clock, tokens: 0, recent: 0, context, format, dims })
+        Ok(Self { blocks, cursor, clock, tokens: 0, recent: 0, context, format, dims, heads })
     }
 
     /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
@@ -178,7 +175,7 @@ impl State {
     pub(super) fn bytes(&self) -> usize {
         let block = |b: &BlockState| match b {
             BlockState::Mamba2(m) => m.conv.bytes() + m.ssm.bytes(),
-            BlockState::Attention(kv) => kv.key.bytes() + kv.value.bytes(),
+            BlockState::Attention(kv) => kv.bytes(),
             BlockState::Mlp => 0,
         };
         let shared = self.blocks.iter().find_map(|b| match b {
@@ -216,11 +213,8 @@ impl State {
                 vec![("conv", device.read_f32(&m.conv).await?), ("ssm", device.read_f32(ssm).await?)]
             }
             BlockState::Attention(kv) => {
-                let seen = |t: &DeviceTensor| t.view(DType::F32, [self.tokens, t.shape.cols()]);
-                vec![
-                    ("key", device.read_f32(&seen(&kv.key)?).await?),
-                    ("value", device.read_f32(&seen(&kv.value)?).await?),
-                ]
+                let [key, value] = kv.read(device, self.heads, self.tokens).await?;
+                vec![("key", key), ("value", value)]
             }
             BlockState::Mlp => Vec::new(),
         })
@@ -236,6 +230,11 @@ pub(super) fn ssd(c: &ModelConfig) -> SsdDims {
         state: c.state_size,
         chunk: c.chunk_size,
     }
+}
+
+/// Sizes of a model's attention.
+pub(super) fn attention(c: &ModelConfig) -> AttentionDims {
+    AttentionDims { heads: c.attention_heads, kv_heads: c.kv_heads, head_dim: c.head_dim }
 }
 
 /// Other draws in each block.

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::model::{Activations, Group, ModelConfig, ModelFile, Names};
 use crate::quantize::{Format, ScaleFormat};
 use crate::recipe::{Module, Recipe, Rule};
+use crate::runtime::EngineOptions;
 
 /// What to spend.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,7 +127,7 @@ impl<'a> Plan<'a> {
         let front = Front::new(&costs, LIMIT)?;
         let mut plan = Self { base, activations, survey, front, fixed: 0, parameters: 1.0 };
         let first = vec![0; survey.modules.len()];
-        let predicted = predict(file, "search", &plan.recipe(&first))?;
+        let predicted = predict(file, "search", &plan.recipe(&first), EngineOptions::default())?;
         plan.fixed = predicted.bytes - costs.iter().map(|forms| forms[0].bytes).sum::<u64>().min(predicted.bytes);
         plan.parameters = predicted.bytes as f64 * 8.0 / predicted.bits_per_parameter;
         Ok(plan)

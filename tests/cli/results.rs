@@ -123,6 +123,16 @@ fn quantize_then_compare() {
     assert!(number("top1_agreement") > 0.9 && number("bits_per_parameter") < 10.0, "{report}");
     let same = run_json(&["perplexity", model, "-f", ids, "--base", model, "--json"]);
     assert_eq!((same["mean_kl"].as_f64(), same["top1_agreement"].as_f64()), (Some(0.0), Some(1.0)));
+    // The first 1024 positions are all there are here.
+    let range = &report["kl_by_position"][0];
+    assert_eq!(
+        (range["from"].as_u64(), range["to"].as_u64(), range["tokens"].as_u64()),
+        (Some(0), Some(128), Some(256))
+    );
+    assert!((range["mean_kl"].as_f64().unwrap() / number("mean_kl") - 1.0).abs() < 1e-9, "{report}");
+    let int4 = run_json(&["perplexity", model, "-f", ids, "--base", model, "--kv", "int4", "--json"]);
+    let kl = int4["mean_kl"].as_f64().unwrap();
+    assert!(kl > 1e-6 && kl < 0.02, "int4 keys and values alone: {kl}");
 }
 
 #[test]

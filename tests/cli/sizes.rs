@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use wgquant::analyze::predict;
 use wgquant::gpu::Device;
+use wgquant::kernels::StateRounding;
 use wgquant::model::{Group, Model, ModelConfig, ModelFile, ModelSource, WriteOptions, write_model};
 use wgquant::recipe::{Bits, Recipe, quantize};
-use wgquant::runtime::{Engine, EngineOptions};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
 use wgquant::transform::Transform;
 
 use crate::common::{nano, run_json};
@@ -15,13 +16,23 @@ use crate::common::{nano, run_json};
 fn check(file: &ModelFile, recipe: &Recipe) {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("out");
-    let predicted = predict(file, "x", recipe).unwrap();
+    let predicted = predict(file, "x", recipe, EngineOptions::default()).unwrap();
     quantize(file, recipe, &Device::Cpu, None, &out, &|_| ()).unwrap();
     let made = ModelFile::open(&out).unwrap();
     assert_eq!(predicted.bytes, made.bytes(), "{recipe:?}");
     let engine = Engine::new(&Device::Cpu, &made, EngineOptions::default()).unwrap();
     assert_eq!(predicted.device_bytes, engine.weight_bytes(), "on the device: {recipe:?}");
     assert_eq!(predicted.peak_bytes, engine.weight_bytes() + engine.working_bytes(), "peak: {recipe:?}");
+    // An int8 state wants a multiple of 4.
+    let state = match file.config().state_size % 4 {
+        0 => StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 8 },
+        _ => StateFormat::F32,
+    };
+    let small = EngineOptions { state, kv: KvFormat::Int4, context: 9000, ..EngineOptions::default() };
+    let engine = Engine::new(&Device::Cpu, &made, small).unwrap();
+    let predicted_small = predict(file, "x", recipe, small).unwrap();
+    let peak = engine.weight_bytes() + engine.working_bytes();
+    assert_eq!(predicted_small.peak_bytes, peak, "with codes for state, keys and values: {recipe:?}");
     let bits = made.bytes() as f64 * 8.0 / made.parameters() as f64;
     assert!((predicted.bits_per_parameter - bits).abs() < 1e-12, "{recipe:?}");
 }
@@ -64,6 +75,14 @@ fn hybrid() {
 fn tied() {
     let (_temp, file) = tiny(json!({ "tie_word_embeddings": true }));
     check_all(&file);
+}
+
+#[test]
+fn nano_in_the_library() {
+    let file = ModelFile::open(&nano()).unwrap();
+    assert_eq!(file.config().state_size % 4, 0);
+    let (float, transform) = (file.float_dtype(), Transform::hadamard(file.config(), 0).unwrap());
+    check(&file, &Recipe::uniform(file.config(), Bits::ALL[0], Group::Channel, true, float, transform));
 }
 
 #[test]

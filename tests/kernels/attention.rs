@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, AttentionDims};
+use wgquant::kernels::{self, AttentionDims, KvCache, KvFormat};
 use wgquant::tensor::DType;
 
 use super::common::{assert_close, check_all, golden, gpu};
@@ -24,7 +24,7 @@ fn golden_context(d: &Device, step: usize) -> Vec<f32> {
     let g = golden();
     let x = g.f32("gqa.x");
     let [q, k, v] = ["gqa.wq", "gqa.wk", "gqa.wv"].map(|w| project(&x, &g.f32(w)));
-    let caches = [(); 2].map(|()| d.alloc(DType::F32, [12, 32]).unwrap());
+    let cache = KvCache::new(d, GOLDEN, 12, KvFormat::F32).unwrap();
     let mut all = Vec::new();
     for first in (0..9).step_by(step) {
         let n = step.min(9 - first);
@@ -33,8 +33,8 @@ fn golden_context(d: &Device, step: usize) -> Vec<f32> {
         let cursor = d.upload_words(DType::U32, [1], &[first as u32]).unwrap();
         let out = d.alloc(DType::F32, [n, 64]).unwrap();
         let mut plan = Plan::new(d);
-        kernels::kv_append(&mut plan, &rows(&k, 32), &rows(&v, 32), &cursor, &caches[0], &caches[1]).unwrap();
-        kernels::attention(&mut plan, &rows(&q, 64), &caches[0], &caches[1], &cursor, &out, GOLDEN).unwrap();
+        kernels::kv_append(&mut plan, &rows(&k, 32), &rows(&v, 32), &cursor, &cache, GOLDEN).unwrap();
+        kernels::attention(&mut plan, &rows(&q, 64), &cache, &cursor, &out, GOLDEN).unwrap();
         plan.record().unwrap().run().unwrap();
         all.extend(block_on(d.read_f32(&out)).unwrap());
     }
@@ -53,9 +53,10 @@ fn matches_golden_values() {
 /// The argument refused for these shapes of q, k_cache, v_cache and out.
 fn refused(shapes: [[usize; 2]; 4], dims: AttentionDims) -> &'static str {
     let d = Device::Cpu;
-    let [q, k_cache, v_cache, out] = shapes.map(|s| d.alloc(DType::F32, s).unwrap());
+    let [q, key, value, out] = shapes.map(|s| d.alloc(DType::F32, s).unwrap());
+    let cache = KvCache { key, value, format: KvFormat::F32 };
     let cursor = d.alloc(DType::U32, [1]).unwrap();
-    match kernels::attention(&mut Plan::new(&d), &q, &k_cache, &v_cache, &cursor, &out, dims) {
+    match kernels::attention(&mut Plan::new(&d), &q, &cache, &cursor, &out, dims) {
         Ok(()) => "none",
         Err(Error::Shape { arg, .. } | Error::DType { arg, .. }) => arg,
         Err(Error::Argument { .. }) => "dims",
@@ -80,9 +81,38 @@ fn rejects_wrong_shapes() {
 fn rejects_cursor_that_is_not_u32() {
     let d = Device::Cpu;
     let q = d.alloc(DType::F32, [3, 64]).unwrap();
-    let cache = d.alloc(DType::F32, [5, 32]).unwrap();
+    let cache = KvCache::new(&d, GOLDEN, 5, KvFormat::F32).unwrap();
     let cursor = d.alloc(DType::F32, [1]).unwrap();
     let out = d.alloc(DType::F32, [3, 64]).unwrap();
-    let error = kernels::attention(&mut Plan::new(&d), &q, &cache, &cache, &cursor, &out, GOLDEN).unwrap_err();
+    let error = kernels::attention(&mut Plan::new(&d), &q, &cache, &cursor, &out, GOLDEN).unwrap_err();
     assert!(matches!(error, Error::DType { arg: "cursor", .. }), "{error}");
+}
+
+/// What codes hold is what attention sees: the same result as on a cache of their values in f32.
+#[test]
+fn a_cache_of_codes_is_a_cache_of_their_values() {
+    const DIMS: AttentionDims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 40 };
+    let values = |n: usize| (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0).collect::<Vec<_>>();
+    for d in [Device::Cpu, gpu()] {
+        let cursor = |at| d.upload_words(DType::U32, [1], &[at]).unwrap();
+        let upload = |x: &[f32], width: usize| d.upload_f32([x.len() / width, width], x).unwrap();
+        let on = |cache: &KvCache, k: &[f32], v: &[f32]| {
+            let out = d.alloc(DType::F32, [3, 160]).unwrap();
+            let mut plan = Plan::new(&d);
+            kernels::kv_append(&mut plan, &upload(k, 80), &upload(v, 80), &cursor(0), cache, DIMS).unwrap();
+            kernels::attention(&mut plan, &upload(&values(480), 160), cache, &cursor(6), &out, DIMS).unwrap();
+            plan.record().unwrap().run().unwrap();
+            block_on(d.read_f32(&out)).unwrap()
+        };
+        let (k, v) = (values(9 * 80), values(11 * 80)[160..].to_vec());
+        let exact = on(&KvCache::new(&d, DIMS, 9, KvFormat::F32).unwrap(), &k, &v);
+        for (format, largest) in [(KvFormat::Int8, 1e-4), (KvFormat::Int4, 3e-2)] {
+            let codes = KvCache::new(&d, DIMS, 9, format).unwrap();
+            let got = on(&codes, &k, &v);
+            let [keys, seen] = block_on(codes.read(&d, DIMS, 9)).unwrap();
+            assert_close(&got, &on(&KvCache::new(&d, DIMS, 9, KvFormat::F32).unwrap(), &keys, &seen), 1e-10);
+            let (lost, _) = kernels::check::error(&got, &exact);
+            assert!(lost > 1e-7 && lost < largest, "{format:?}: {lost:.2e}");
+        }
+    }
 }

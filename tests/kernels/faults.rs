@@ -4,7 +4,7 @@
 use pollster::block_on;
 use wgquant::Result;
 use wgquant::gpu::{Device, DeviceTensor, Plan};
-use wgquant::kernels::{self, AttentionDims, Columns, Epilogue, SsdDims};
+use wgquant::kernels::{self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, SsdDims};
 use wgquant::tensor::DType;
 
 /// NaN with two patterns, the infinities, and the largest float.
@@ -101,7 +101,10 @@ fn nan_of_a_later_key_stays_in_the_future() {
     let dims = AttentionDims { heads: 1, kv_heads: 1, head_dim: COLS };
     let (q, v) = (weight(&d, [ROWS, COLS]), weight(&d, [ROWS, COLS]));
     let cursor = d.upload_words(DType::U32, [1], &[0]).unwrap();
-    let op = |p: &mut Plan, k: &DeviceTensor, out: &DeviceTensor| kernels::attention(p, &q, k, &v, &cursor, out, dims);
+    let op = |p: &mut Plan, k: &DeviceTensor, out: &DeviceTensor| {
+        let cache = KvCache { key: k.clone(), value: v.clone(), format: KvFormat::F32 };
+        kernels::attention(p, &q, &cache, &cursor, out, dims)
+    };
     stays("attention", COLS, op, |r, _| r >= AT.0);
 }
 

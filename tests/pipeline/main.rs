@@ -8,6 +8,7 @@ mod diff;
 mod exact;
 mod golden;
 mod int8_state;
+mod kv_cache;
 mod long;
 mod perplexity;
 mod quantize;

@@ -14,7 +14,7 @@ use wgquant::gpu::Device;
 use wgquant::model::{ModelConfig, ModelFile, ModelSource};
 use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, csv, markdown, ops_markdown};
 use wgquant::report::{DeviceInfo, count};
-use wgquant::runtime::{Engine, EngineOptions, StateFormat};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
 use wgquant::synth::Synth;
 
 use super::args::GpuArgs;
@@ -210,6 +210,7 @@ impl Bench {
             context,
             pass_tokens: self.pass_tokens(),
             state: self.state.format(),
+            kv: self.state.kv(),
             ..Default::default()
         };
         let engine =
@@ -226,6 +227,11 @@ impl Bench {
         let (driver, driver_info, caps) = engine.device().gpu().map_or_else(Default::default, |g| {
             (g.adapter.driver.clone(), g.adapter.driver_info.clone(), host::caps(&g.caps))
         });
+        let kv = match self.state.kv() {
+            KvFormat::F32 => "f32",
+            KvFormat::Int8 => "int8",
+            KvFormat::Int4 => "int4",
+        };
         BenchContext {
             build_commit: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
             build_number: 0,
@@ -239,8 +245,8 @@ impl Bench {
             n_batch: self.batch_size as usize,
             n_ubatch: self.ubatch_size as usize,
             n_threads: rayon::current_num_threads(),
-            type_k: "f32".to_owned(),
-            type_v: "f32".to_owned(),
+            type_k: kv.to_owned(),
+            type_v: kv.to_owned(),
             type_state: if self.state.format() == StateFormat::F32 { "f32" } else { "int8" }.to_owned(),
             devices: info.adapter,
             driver,

@@ -1,6 +1,7 @@
 //! What is said of models.
 
 use super::{driver_words, table};
+use crate::eval::doubling;
 use crate::model::{Activations, Group};
 use crate::quantize::{ROW_SCALE, ScaleFormat};
 use crate::recipe::{Module, Recipe};
@@ -103,6 +104,10 @@ pub fn perplexity(report: &PerplexityReport) -> String {
                 with_error(c.top1_agreement * 100.0, c.top1_agreement_stderr.map(|e| e * 100.0), 2),
             ),
         ]);
+        let ranges = doubling(&c.kl_by_position);
+        if ranges.len() > 1 {
+            rows.extend(ranges.iter().map(|r| line(&format!("mean KL at {} to {}", r.from, r.to), small(r.mean_kl))));
+        }
     }
     rows.push(line(
         "tokens",

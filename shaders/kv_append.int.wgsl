@@ -1,0 +1,105 @@
+// Rows cursor.. of the caches = codes of rows of k and v; rows that do not fit are dropped. A scale is of one token and head
+// (`int8`), or of 32 elements of it (`int4`): scale = max|x| / top, code = round(x / scale), ties to even, within +-top,
+// top = 127 or 7; so a row depends on its own token only. Where the largest value is below 1e-35, scale 1 and codes 0.
+// One workgroup: one head of one token of k or of v; a thread makes a word.
+#import index
+#import kv_codes
+#import pack
+
+struct Params {
+    tokens: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    max: u32, // rows of a cache
+}
+
+const WG = 64u;
+const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
+#ifdef int8
+const TOP = 127.0;
+#else
+const TOP = 7.0;
+#endif
+
+@group(0) @binding(0) var<storage, read> k: array<f32>; // [tokens, kv_heads * head_dim]
+@group(0) @binding(1) var<storage, read> v: array<f32>; // [tokens, kv_heads * head_dim]
+@group(0) @binding(2) var<storage, read> cursor: array<u32>; // [1]
+@group(0) @binding(3) var<storage, read_write> k_cache: array<u32>; // codes and scales: shared/kv_codes.wgsl
+@group(0) @binding(4) var<storage, read_write> v_cache: array<u32>; // codes and scales
+@group(0) @binding(5) var<uniform> params: Params;
+
+var<workgroup> largest: array<f32, WG>; // of each word
+
+// Elements c..c + 4 of a row of k or v; zeros beyond its end.
+fn quad(of_v: bool, row: u32, c: u32) -> vec4<f32> {
+    var quad = vec4(0.0);
+    for (var i = 0u; i < 4u; i++) {
+        let at = row * params.head_dim + min(c + i, params.head_dim - 1u);
+        if c + i < params.head_dim {
+            if of_v {
+                quad[i] = v[at];
+            } else {
+                quad[i] = k[at];
+            }
+        }
+    }
+    return quad;
+}
+
+fn put(of_v: bool, at: u32, word: u32) {
+    if of_v {
+        v_cache[at] = word;
+    } else {
+        k_cache[at] = word;
+    }
+}
+
+fn largest_of(x: vec4<f32>) -> f32 {
+    let m = max(abs(x.xy), abs(x.zw));
+    return max(m.x, m.y);
+}
+
+fn rounded(x: vec4<f32>, inverse: f32) -> u32 {
+    return pack4xI8(vec4<i32>(clamp(round(x * inverse), vec4(-TOP), vec4(TOP))));
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let item = linear_workgroup(workgroup, grid);
+    let of_v = item % 2u == 1u;
+    let row = item / 2u;
+    let free = params.max - min(cursor[0], params.max);
+    if row >= min(params.tokens, free) * params.kv_heads {
+        return;
+    }
+    let low = quad(of_v, row, CODES * thread);
+    largest[thread] = largest_of(low);
+#ifdef int4
+    let high = quad(of_v, row, CODES * thread + 4u);
+    largest[thread] = max(largest[thread], largest_of(high));
+#endif
+    workgroupBarrier();
+    if thread >= row_words() {
+        return;
+    }
+    let first = thread / SPAN * SPAN;
+    var top = 0.0;
+    for (var i = first; i < min(first + SPAN, row_words()); i++) {
+        top = max(top, largest[i]);
+    }
+    let inverse = select(TOP / top, 0.0, top < SMALLEST);
+    var word = rounded(low, inverse);
+#ifdef int4
+    word = pack_nibbles(word, rounded(high, inverse));
+#endif
+    let to = cursor[0] * params.kv_heads + row;
+    put(of_v, code_at(to, thread), word);
+    if thread == first {
+        // A multiplication, as in quantize_tokens.
+        put(of_v, scale_at(to, thread), bitcast<u32>(select(top * (1.0 / TOP), 1.0, top < SMALLEST)));
+    }
+}

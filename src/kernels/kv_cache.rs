@@ -1,0 +1,104 @@
+//! Keys and values of the tokens so far, as f32 or as codes.
+
+use super::attention::AttentionDims;
+use super::{expect, expect_dtype};
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor};
+use crate::reference::kv::KvCodes;
+use crate::tensor::DType;
+
+/// What a key/value cache holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvFormat {
+    /// f32.
+    #[default]
+    F32,
+    /// int8, a scale for each token and kv head.
+    Int8,
+    /// int4, a scale for each token and 32 elements of a kv head.
+    Int4,
+}
+
+/// The caches of one attention block, and what they hold. A token's codes depend on its own key and value only, so
+/// they are the same however calls are cut.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    /// `[max, kv_heads · head_dim]` f32; or u32 `[max, kv_heads · (words of codes + scales)]`: all codes, then all
+    /// scales.
+    pub key: DeviceTensor,
+    /// Likewise.
+    pub value: DeviceTensor,
+    /// What they hold.
+    pub format: KvFormat,
+}
+
+impl KvFormat {
+    /// Layout of the codes, where there are any.
+    #[must_use]
+    pub fn codes(self, head_dim: usize) -> Option<KvCodes> {
+        match self {
+            Self::F32 => None,
+            Self::Int8 => Some(KvCodes { bits: 8, head_dim }),
+            Self::Int4 => Some(KvCodes { bits: 4, head_dim }),
+        }
+    }
+
+    /// Element type and words of one token's keys (or values).
+    pub(super) fn row(self, dims: AttentionDims) -> (DType, usize) {
+        match self.codes(dims.head_dim) {
+            None => (DType::F32, dims.kv_heads * dims.head_dim),
+            Some(codes) => (DType::U32, dims.kv_heads * (codes.words() + codes.groups())),
+        }
+    }
+}
+
+impl KvCache {
+    /// Room for `max` tokens.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn new(device: &Device, dims: AttentionDims, max: usize, format: KvFormat) -> Result<Self> {
+        let (dtype, row) = format.row(dims);
+        Ok(Self { key: device.alloc(dtype, [max, row])?, value: device.alloc(dtype, [max, row])?, format })
+    }
+
+    /// Tokens they have room for.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.key.shape.rows()
+    }
+
+    /// Bytes on the device.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.key.bytes() + self.value.bytes()
+    }
+
+    /// Refuses what does not fit `dims`.
+    pub(super) fn check(&self, kernel: &'static str, dims: AttentionDims) -> Result<()> {
+        let ((dtype, row), max) = (self.format.row(dims), self.max());
+        for (name, cache) in [("k_cache", &self.key), ("v_cache", &self.value)] {
+            expect_dtype(kernel, name, cache, dtype, if dtype == DType::F32 { "f32" } else { "u32" })?;
+            expect(kernel, name, cache, [max, row])?;
+        }
+        Ok(())
+    }
+
+    /// Keys and values of the first `tokens`, `[tokens, kv_heads · head_dim]` each, read back.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub async fn read(&self, device: &Device, dims: AttentionDims, tokens: usize) -> Result<[Vec<f32>; 2]> {
+        let mut both = [Vec::new(), Vec::new()];
+        for (cache, values) in [&self.key, &self.value].into_iter().zip(&mut both) {
+            *values = match self.format.codes(dims.head_dim) {
+                None => device.read_f32(&cache.view(DType::F32, [tokens, cache.shape.cols()])?).await?,
+                Some(codes) => {
+                    let rows = |tokens| tokens * dims.kv_heads;
+                    codes.values(&device.read(cache).await?, rows(self.max()), rows(tokens))
+                }
+            };
+        }
+        Ok(both)
+    }
+}
