@@ -58,6 +58,7 @@ pub async fn nearest(
         codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
         scales: Scales::Plain(Tensor::from_f32_as(scale_dtype, [rows, groups], &scales)?),
         activations,
+        input_scales: Vec::new(),
     })
 }
 
@@ -88,6 +89,7 @@ pub fn searched(linear: &Linear, format: &Format, activations: Activations, step
         codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
         scales: format.gather(&scales)?,
         activations,
+        input_scales: Vec::new(),
     })
 }
 
