@@ -9,7 +9,7 @@ struct Params {
     group: u32, // columns a scale; a multiple of 4, or cols
 }
 
-const WG = 256u;
+const WG = 64u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [rows, cols]
 @group(0) @binding(1) var<storage, read> given: array<f32>; // [groups]

@@ -114,3 +114,29 @@ impl Collect for Moments {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::model::{Activations, Group};
+
+    /// What GPTQ sees of inputs under fixed scales is what the product sees: rounded, and cut at 127 steps.
+    #[test]
+    fn fixed_scales_round_and_saturate() {
+        let device = Device::Cpu;
+        let activations = Activations::Static(Group::Size(4));
+        let rounding = Rounding { activations, scales: vec![0.5, 0.01] };
+        let moments = Moments::new(&device, 5, &rounding, 2, false).unwrap();
+        let x = device.upload_f32([2, 5], &[0.6, -3.2, 100.0, 0.0, 0.5, 0.2, 0.9, 1.0, -80.0, -9.0]).unwrap();
+        let mut plan = Plan::new(&device);
+        moments.add(&mut plan, &x).unwrap();
+        plan.record().unwrap().run().unwrap();
+        let found = pollster::block_on(moments.read(2)).unwrap().own;
+        let seen = [[0.5, -3.0, 63.5, 0.0, 0.5], [0.0, 1.0, 1.0, -63.5, -1.27]];
+        for (i, mean) in found.iter().enumerate() {
+            let want = seen.iter().map(|x| x[i / 5] * x[i % 5]).sum::<f64>() / 2.0;
+            assert!((mean - want).abs() < 1e-4, "{i}: {mean} for {want}");
+        }
+    }
+}
