@@ -203,12 +203,7 @@ impl Walk {
     }
 
     /// The passes of both models over `n` tokens.
-    fn record(
-        &self,
-        source: &Source<'_>,
-        n: usize,
-        collect: &dyn Collect,
-    ) -> Result<(StagePass, Option<StagePass>)> {
+    fn record(&self, source: &Source<'_>, n: usize, collect: &dyn Collect) -> Result<(StagePass, Option<StagePass>)> {
         let originals = self.originals.as_ref().filter(|_| collect.with_original());
         let at = |name: &str, tap: &str| name.rsplit('.').next() == Some(tap);
         match source {

@@ -48,7 +48,7 @@ pub fn quantize_static(
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: "quantize_static", cases: CASES, setup, work };
 
-/// `size` multiplies both values and scales but for the last two, where `beyond` multiplies values alone.
+/// `size` multiplies values and scales; `beyond`, where it is given, multiplies the values instead.
 const CASES: &[Case] = &[
     Case { name: "one_column", args: &[("rows", 3.0), ("cols", 1.0), ("size", 1.0)] },
     Case { name: "padded_last_word", args: &[("rows", 5.0), ("cols", 131.0), ("size", 1.0)] },

@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::config::uses_conv_bias;
 use super::keys::unsupported;
 use super::names::{Expected, Names, Role};
-use super::scheme::{Quantization, Scheme};
 use super::quantized::{SCALE_RULE, usable_scale};
+use super::scheme::{Quantization, Scheme};
 use super::{
-    Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation, QuantizedLinear,
-    Scales, scheme_json,
+    Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation,
+    QuantizedLinear, Scales, scheme_json,
 };
 use crate::checkpoint::{Checkpoint, StoredType, packed_words, unpack_bits};
 use crate::error::{Error, Result};

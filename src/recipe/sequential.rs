@@ -89,8 +89,8 @@ impl Sequential {
         }
         if let Some(form) = self.quantized(index, &[writer])? {
             let cols = form.cols;
-            let rounding = self
-                .rounding(&form, |walk, group, p| walk.scales_before_writer(index, &layer, cols, group, p))?;
+            let rounding =
+                self.rounding(&form, |walk, group, p| walk.scales_before_writer(index, &layer, cols, group, p))?;
             let means = match self.options {
                 Some(_) => Some(self.walk.before_writer(index, &layer, &original, cols, rounding.clone())?),
                 None => None,
@@ -188,7 +188,9 @@ impl Sequential {
         rounding: &Rounding,
     ) -> Result<Linear> {
         let mut linear = match (prepared, self.options, &module.weights) {
-            (Some(prepared), Some(options), Some(format)) => self.by_gptq(module, format, linear, prepared, &options)?,
+            (Some(prepared), Some(options), Some(format)) => {
+                self.by_gptq(module, format, linear, prepared, &options)?
+            }
             _ => block_on(self.forms.nearest(&self.device, &module.name, linear.clone()))?,
         };
         if let Linear::Quantized(q) = &mut linear

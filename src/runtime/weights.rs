@@ -9,6 +9,7 @@ use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLine
 use crate::tensor::{DType, Tensor};
 
 /// A linear layer on a device.
+#[allow(clippy::large_enum_variant, reason = "a few hundred bytes beside megabytes of weights")]
 pub(super) enum DeviceLinear {
     Float(DeviceTensor),
     Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, rounding: Option<Rounding> },
@@ -31,9 +32,7 @@ impl Rounding {
         let Some(group) = q.activations.group() else { return Ok(None) };
         let fixed = match q.input_scales.as_slice() {
             [] => None,
-            values => {
-                Some(FixedScales { values: values.to_vec(), tensor: device.upload_f32([values.len()], values)? })
-            }
+            values => Some(FixedScales { values: values.to_vec(), tensor: device.upload_f32([values.len()], values)? }),
         };
         Ok(Some(Self { group: group.len(q.codes.shape.cols()), fixed }))
     }

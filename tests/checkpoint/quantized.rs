@@ -138,7 +138,11 @@ fn what_would_compute_otherwise_is_refused() {
         ("/config_groups/group_0/weights/strategy", json!("tensor"), &["weights.strategy", "tensor"]),
         ("/config_groups/group_0/weights/group_size", json!(0), &["weights.group_size is 0"]),
         ("/config_groups/group_0/weights/actorder", json!("group"), &["weights.actorder", "group"]),
-        ("/config_groups/group_0/input_activations/dynamic", json!("local"), &["input_activations.dynamic is \"local\""]),
+        (
+            "/config_groups/group_0/input_activations/dynamic",
+            json!("local"),
+            &["input_activations.dynamic is \"local\""],
+        ),
         // One scale a token that is not found as the model runs means nothing.
         (
             "/config_groups/group_0/input_activations/dynamic",

@@ -58,7 +58,10 @@ fn scales_by_groups_are_told_to_other_readers() {
     let (method, inputs) = inputs(&dir);
     // compressed-tensors refuses static groups of activations; a method it does not know is the clearer refusal.
     assert_eq!(method, "wgquant");
-    assert_eq!((&inputs["strategy"], &inputs["group_size"], &inputs["dynamic"]), (&json!("group"), &json!(8), &json!(false)));
+    assert_eq!(
+        (&inputs["strategy"], &inputs["group_size"], &inputs["dynamic"]),
+        (&json!("group"), &json!(8), &json!(false))
+    );
     assert_eq!(Checkpoint::open(&dir).unwrap().info(&format!("{UP}.input_scale")).unwrap().shape, [3]);
 }
 
@@ -72,7 +75,8 @@ fn with_scale(dir: &std::path::Path, out: &std::path::Path, tensor: Option<Tenso
 fn scales_that_cannot_be_are_refused() {
     let (temp, dir) = written(Group::Size(8));
     let name = format!("{UP}.input_scale");
-    for (i, (bad, says_so)) in [(0.0, "0e0"), (-0.5, "-5e-1"), (1e-39, "1e-39"), (1e38, "1e38")].into_iter().enumerate() {
+    for (i, (bad, says_so)) in [(0.0, "0e0"), (-0.5, "-5e-1"), (1e-39, "1e-39"), (1e38, "1e38")].into_iter().enumerate()
+    {
         let text = with_scale(&dir, &temp.path().join(format!("{i}")), Some(Tensor::from_f32([3], &[0.1, bad, 0.2])));
         says(&text, &[&name, says_so, "index 1", "must be positive"]);
     }
