@@ -219,7 +219,7 @@ impl SchemeList {
     }
 }
 
-/// Can compressed-tensors run it? It has no nested scales, and takes static activations per tensor only.
+/// Can compressed-tensors run it? It has no nested scales, and 0.20 applies static scales of groups along tokens.
 fn is_standard(scheme: Scheme) -> bool {
     scheme.scale_bits.is_none() && !matches!(scheme.activations, Activations::Static(Group::Size(_)))
 }

@@ -10,8 +10,10 @@ use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
-pub const QUANTIZER: [Need; 7] = [
+pub const QUANTIZER: [Need; 9] = [
     Need { kernel: "gram", format: None },
+    Need { kernel: "channel_stats", format: None },
+    Need { kernel: "quantize_static", format: None },
     Need { kernel: "rank_update", format: None },
     Need { kernel: "gptq_block", format: None },
     Need { kernel: "gptq_refine", format: None },

@@ -56,7 +56,7 @@ fn one_scale_an_input_is_the_tensor_strategy() {
 fn scales_by_groups_are_told_to_other_readers() {
     let (_temp, dir) = written(Group::Size(8));
     let (method, inputs) = inputs(&dir);
-    // compressed-tensors refuses static groups of activations; a method it does not know is the clearer refusal.
+    // compressed-tensors 0.20 would apply such scales along tokens; a method it does not know is refused.
     assert_eq!(method, "wgquant");
     assert_eq!(
         (&inputs["strategy"], &inputs["group_size"], &inputs["dynamic"]),

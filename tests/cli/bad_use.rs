@@ -76,7 +76,13 @@ fn static_activations_need_text() {
     let out = temp.path().join("out");
     let refused = |args: &[&str]| {
         let mut command = wgquant();
-        command.arg("quantize").arg(nano()).arg("-o").arg(&out).args(["--scheme", "w8a8", "--device", "cpu"]).args(args);
+        command
+            .arg("quantize")
+            .arg(nano())
+            .arg("-o")
+            .arg(&out)
+            .args(["--scheme", "w8a8", "--device", "cpu"])
+            .args(args);
         refusal(&mut command)
     };
     says(&refused(&["--activations", "static"]), &["fixed scale", "static", "needs calibration text", "--file"]);
