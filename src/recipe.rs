@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::Calibration;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Layer, Linear, Model, ModelConfig, ModelSource, Names};
+use crate::model::{Activations, Group, Layer, Linear, Model, ModelConfig, ModelSource, Names};
 use crate::quantize::{GptqOptions, nearest};
 use crate::tensor::{DType, Tensor};
 use crate::transform::{Transform, Transformed};
@@ -22,7 +22,7 @@ use crate::transform::{Transform, Transformed};
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{Quantized, quantize};
 pub use preset::{Bits, Preset};
-pub use rules::{Module, Rule, resolve};
+pub use rules::{ACTIVATION_PERCENTILE, Module, Rule, resolve};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use sequential::EMBEDDING_STEPS;
 #[cfg(not(target_arch = "wasm32"))]
@@ -37,7 +37,7 @@ pub const RECIPE_FILE: &str = "wgquant_recipe.toml";
 pub struct Recipe {
     /// Type of weights that stay floats.
     pub float: DType,
-    /// Which texts calibrate; not used without `gptq`.
+    /// Which texts calibrate, where [`Recipe::calibrates`] something.
     #[serde(default)]
     pub calibration: Calibration,
     /// GPTQ; absent: round to nearest.
@@ -78,14 +78,50 @@ impl Recipe {
         resolve(&self.rules, &config)
     }
 
+    /// What of it needs calibration text, in words; `None` where nothing does.
+    #[must_use]
+    pub fn calibrates(&self) -> Option<&'static str> {
+        match self {
+            _ if self.gptq.is_some() => Some("GPTQ"),
+            _ if self.has_static() => Some("a fixed scale of activations (static)"),
+            _ if self.transform.needs_stats() => Some("the transform (KLT, smoothing, permutations)"),
+            _ => None,
+        }
+    }
+
+    /// With fixed scales for all int8 activations: of `group`, so that `percentile` percent do not saturate (absent:
+    /// [`ACTIVATION_PERCENTILE`]).
+    pub fn fix_activations(&mut self, group: Group, percentile: Option<f64>) {
+        for rule in self.rules.iter_mut().filter(|r| r.activations.int8()) {
+            rule.activations = Activations::Static(group);
+            rule.activation_percentile = percentile;
+        }
+    }
+
+    /// With scales found as the model runs in place of fixed ones; of `group` everywhere, where it is given.
+    pub fn free_activations(&mut self, group: Option<Group>) {
+        for rule in &mut self.rules {
+            let Some(own) = rule.activations.group() else { continue };
+            rule.activations = Activations::Int8(group.unwrap_or(own));
+            rule.activation_percentile = None;
+        }
+    }
+
+    /// Are any activations to have fixed scales?
+    #[must_use]
+    pub fn has_static(&self) -> bool {
+        self.rules.iter().any(|r| r.weights.is_some() && matches!(r.activations, Activations::Static(_)))
+    }
+
     /// The whole quantized model, in memory and without calibration: for models that fit there, and for browsers,
     /// where nothing may block. `progress` is called with the number of layers done.
     ///
     /// # Errors
-    /// As [`Transformed::new`], [`resolve`] and [`nearest`]; [`Error::Argument`] for a recipe with GPTQ.
+    /// As [`Transformed::new`], [`resolve`] and [`nearest`]; [`Error::Argument`] for a recipe with GPTQ
+    /// or fixed scales of activations.
     pub async fn apply(&self, source: &dyn ModelSource, device: &Device, progress: impl Fn(usize)) -> Result<Model> {
-        if self.gptq.is_some() {
-            return Err(Error::argument("recipe", "GPTQ needs calibration text; see recipe::quantize"));
+        if let Some(what) = self.calibrates().filter(|_| self.gptq.is_some() || self.has_static()) {
+            return Err(Error::argument("recipe", format!("{what} needs calibration text; see recipe::quantize")));
         }
         let source = Transformed::new(source, self.transform)?;
         let forms = Forms::new(self, &source)?;

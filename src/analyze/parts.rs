@@ -24,6 +24,10 @@ pub struct Part {
     pub dtypes: Vec<String>,
 }
 
+/// What a quantized module may have instead of its weight, codes first.
+const BESIDE: [&str; 6] =
+    ["weight_packed", "weight_scale", "weight_scale_packed", "weight_scale_row", "weight_shape", "input_scale"];
+
 pub(super) fn elements(tensor: &Expected) -> u64 {
     tensor.shape.iter().map(|n| *n as u64).product()
 }
@@ -62,7 +66,7 @@ pub(super) fn parts(file: &ModelFile) -> Vec<Part> {
         let part = &mut parts[part_of(file, &tensor)];
         part.parameters += elements(&tensor);
         let module = tensor.module();
-        let beside = ["weight_packed", "weight_scale", "weight_shape"].map(|s| format!("{module}.{s}"));
+        let beside = BESIDE.map(|s| format!("{module}.{s}"));
         for (i, name) in std::iter::once(&tensor.name).chain(&beside).enumerate() {
             let Some(info) = checkpoint.info(name) else { continue };
             let bytes = info.shape.iter().product::<usize>() as u64 * info.dtype.size() as u64;

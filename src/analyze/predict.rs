@@ -91,11 +91,12 @@ fn resident(module: &Module, float: DType) -> u64 {
     let (rows, cols) = (module.rows, module.cols);
     let padded = |bits: usize| rows * (cols * bits).div_ceil(32) * 4;
     let with_scales = |bits, groups| padded(bits) + rows * groups * 4;
+    let fixed = module.activations.stored_scales(cols) * 4;
     let bytes = match module.weights.map(|f| (f.bits > 4, f.group.count(cols))) {
         None => padded(float.bits()),
         Some((true, 1)) if module.role == Role::Embedding => with_scales(8, 1),
-        Some((true, groups)) if module.activations.int8() => with_scales(8, groups),
-        Some((false, groups)) if module.role == Role::Linear => with_scales(4, groups),
+        Some((true, groups)) if module.activations.int8() => with_scales(8, groups) + fixed,
+        Some((false, groups)) if module.role == Role::Linear => with_scales(4, groups) + fixed,
         Some(_) => padded(32),
     };
     bytes as u64
@@ -118,8 +119,5 @@ fn vector_dtype(file: &ModelFile, recipe: &Recipe, tensor: &Expected) -> Result<
 
 /// Scales that a token's activations have before this module.
 fn activation_groups(module: &Module) -> usize {
-    match module.activations {
-        Activations::Int8(group) => group.count(module.cols),
-        Activations::Float => 0,
-    }
+    module.activations.group().map_or(0, |group| group.count(module.cols))
 }

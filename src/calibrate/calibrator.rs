@@ -31,8 +31,8 @@ enum Begins {
 }
 
 /// Sums of one site on the device.
-struct Probe {
-    sums: ChannelSums,
+pub(super) struct Probe {
+    pub(super) sums: ChannelSums,
     /// `[2 n, n]` products of channels: totals and what they lost.
     products: Option<DeviceTensor>,
 }
@@ -164,15 +164,22 @@ impl Calibrator {
         let device = self.engine.device().clone();
         for (name, probe) in &self.probes {
             let found = probe.take(&device).await?;
-            if found.powers.iter().flatten().any(|s| !s.is_finite()) {
-                let what = "has values that are not finite, or too large for their fourth power to be";
-                return Err(Error::argument(format!("the activations of {name}"), what));
-            }
+            check_finite(name, &found)?;
             let empty = || SiteStats::empty(found.channels(), found.products.is_some());
             self.stats.sites.entry(name.clone()).or_insert_with(empty).add(&found);
         }
         Ok(())
     }
+}
+
+/// # Errors
+/// [`Error::Argument`] naming the site for values that are not finite.
+pub(super) fn check_finite(site: &str, found: &SiteStats) -> Result<()> {
+    if found.powers.iter().flatten().any(|s| !s.is_finite()) {
+        let what = "has values that are not finite, or too large for their fourth power to be";
+        return Err(Error::argument(format!("the activations of {site}"), what));
+    }
+    Ok(())
 }
 
 impl StatsPart {
@@ -198,14 +205,7 @@ fn probe<'a>(
     site: &Site,
     covariance: bool,
 ) -> Result<&'a mut Probe> {
-    let new = |site: &Site| -> Result<Probe> {
-        let n = site.samples.channels;
-        let products = match covariance && site.linear {
-            true => Some(device.upload_f32([2 * n, n], &vec![0.0; 2 * n * n])?),
-            false => None,
-        };
-        Ok(Probe { sums: ChannelSums::new(device, n)?, products })
-    };
+    let new = |site: &Site| Probe::new(device, site.samples.channels, covariance && site.linear);
     match probes.entry(site.name.clone()) {
         std::collections::btree_map::Entry::Occupied(found) => Ok(found.into_mut()),
         std::collections::btree_map::Entry::Vacant(none) => Ok(none.insert(new(site)?)),
@@ -213,6 +213,19 @@ fn probe<'a>(
 }
 
 impl Probe {
+    /// Of `n` channels, with their products or without.
+    pub(super) fn new(device: &Device, n: usize, products: bool) -> Result<Self> {
+        let products = match products {
+            true => Some(device.upload_f32([2 * n, n], &vec![0.0; 2 * n * n])?),
+            false => None,
+        };
+        Ok(Self { sums: ChannelSums::new(device, n)?, products })
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.sums.range.shape.cols()
+    }
+
     fn add(&self, plan: &mut Plan, tensor: &DeviceTensor, site: &Site) -> Result<()> {
         kernels::channel_stats(plan, tensor, site.samples, &self.sums)?;
         match &self.products {
@@ -222,7 +235,7 @@ impl Probe {
     }
 
     /// What was added since the last time.
-    async fn take(&self, device: &Device) -> Result<SiteStats> {
+    pub(super) async fn take(&self, device: &Device) -> Result<SiteStats> {
         let range = device.read_f32(&self.sums.range).await?;
         let sums = device.read_f32(&self.sums.sums).await?;
         let counts = device.read(&self.sums.counts).await?;

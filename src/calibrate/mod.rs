@@ -19,6 +19,8 @@ mod calibrator;
 mod dataset;
 mod documents;
 #[cfg(not(target_arch = "wasm32"))]
+mod extents;
+#[cfg(not(target_arch = "wasm32"))]
 mod moments;
 #[cfg(not(target_arch = "wasm32"))]
 mod sequences;
@@ -35,6 +37,8 @@ mod walk;
 #[cfg(not(target_arch = "wasm32"))]
 pub use calibrator::Calibrator;
 pub use dataset::{Calibration, Windows};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use moments::Means;
 #[cfg(not(target_arch = "wasm32"))]

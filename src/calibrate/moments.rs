@@ -1,16 +1,19 @@
 //! Second moments of a site's activations over all sequences.
 
+use super::extents::Rounding;
+use super::walk::Collect;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels;
-use crate::model::Activations;
 use crate::tensor::DType;
 
 /// Sums over the inputs of one linear layer, on the device.
 pub(crate) struct Moments {
     device: Device,
     width: usize,
-    activations: Activations,
+    rounding: Rounding,
+    /// Scales of the rounding, where they are fixed.
+    fixed: Option<DeviceTensor>,
     sums: DeviceTensor,
     /// Inputs in the original model, and the sums of their products with the quantized model's.
     original: Option<(DeviceTensor, DeviceTensor)>,
@@ -28,23 +31,24 @@ pub(crate) struct Means {
 }
 
 impl Moments {
-    /// For inputs of `width` in passes of up to `tokens`, which are rounded as `activations` says.
+    /// For inputs of `width` in passes of up to `tokens`, which are rounded as `rounding` says.
     pub(crate) fn new(
         device: &Device,
         width: usize,
-        activations: Activations,
+        rounding: &Rounding,
         tokens: usize,
         with_original: bool,
     ) -> Result<Self> {
-        let groups = match activations {
-            Activations::Float => 1,
-            Activations::Int8(group) => group.count(width),
-        };
+        let groups = rounding.activations.group().map_or(1, |group| group.count(width));
         let sums = || device.upload_f32([2 * width, width], &vec![0.0; 2 * width * width]);
         Ok(Self {
             device: device.clone(),
             width,
-            activations,
+            fixed: match rounding.scales.as_slice() {
+                [] => None,
+                scales => Some(device.upload_f32([scales.len()], scales)?),
+            },
+            rounding: rounding.clone(),
             sums: sums()?,
             original: match with_original {
                 true => Some((device.alloc(DType::F32, [tokens, width])?, sums()?)),
@@ -56,32 +60,17 @@ impl Moments {
         })
     }
 
-    /// Keeps the original model's inputs of a pass, for the quantized model's that come next.
-    pub(crate) fn keep(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
-        match &self.original {
-            Some((kept, _)) => plan.copy(x, &kept.view(DType::F32, x.shape)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds the quantized model's inputs of a pass.
-    pub(crate) fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
-        let x = self.rounded(plan, x)?;
-        kernels::gram(plan, &x, &x, &self.sums)?;
-        match &self.original {
-            Some((kept, sums)) => kernels::gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums),
-            None => Ok(()),
-        }
-    }
-
     /// `x` as the product will see it.
     fn rounded(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<DeviceTensor> {
-        let Activations::Int8(group) = self.activations else { return Ok(x.clone()) };
+        let Some(group) = self.rounding.activations.group() else { return Ok(x.clone()) };
         let rows = x.shape.rows();
         let codes = self.codes.view(DType::I8, [rows, self.width])?;
         let scales = self.scales.view(DType::F32, [rows, group.count(self.width)])?;
         let out = self.rounded.view(DType::F32, x.shape)?;
-        kernels::quantize_tokens(plan, x, &codes, &scales, group.len(self.width))?;
+        match &self.fixed {
+            None => kernels::quantize_tokens(plan, x, &codes, &scales, group.len(self.width))?,
+            Some(fixed) => kernels::quantize_static(plan, x, fixed, &codes, &scales, group.len(self.width))?,
+        }
         kernels::dequantize(plan, &codes, &scales, &out, group.len(self.width))?;
         Ok(out)
     }
@@ -101,5 +90,53 @@ impl Moments {
         let values = self.device.read_f32(sums).await?;
         let (totals, lost) = values.split_at(self.width * self.width);
         Ok(totals.iter().zip(lost).map(|(t, l)| (f64::from(*t) + f64::from(*l)) / tokens.max(1) as f64).collect())
+    }
+}
+
+impl Collect for Moments {
+    fn with_original(&self) -> bool {
+        self.original.is_some()
+    }
+
+    fn keep(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
+        match &self.original {
+            Some((kept, _)) => plan.copy(x, &kept.view(DType::F32, x.shape)?),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
+        let x = self.rounded(plan, x)?;
+        kernels::gram(plan, &x, &x, &self.sums)?;
+        match &self.original {
+            Some((kept, sums)) => kernels::gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::model::{Activations, Group};
+
+    /// What GPTQ sees of inputs under fixed scales is what the product sees: rounded, and cut at 127 steps.
+    #[test]
+    fn fixed_scales_round_and_saturate() {
+        let device = Device::Cpu;
+        let activations = Activations::Static(Group::Size(4));
+        let rounding = Rounding { activations, scales: vec![0.5, 0.01] };
+        let moments = Moments::new(&device, 5, &rounding, 2, false).unwrap();
+        let x = device.upload_f32([2, 5], &[0.6, -3.2, 100.0, 0.0, 0.5, 0.2, 0.9, 1.0, -80.0, -9.0]).unwrap();
+        let mut plan = Plan::new(&device);
+        moments.add(&mut plan, &x).unwrap();
+        plan.record().unwrap().run().unwrap();
+        let found = pollster::block_on(moments.read(2)).unwrap().own;
+        let seen = [[0.5, -3.0, 63.5, 0.0, 0.5], [0.0, 1.0, 1.0, -63.5, -1.27]];
+        for (i, mean) in found.iter().enumerate() {
+            let want = seen.iter().map(|x| x[i / 5] * x[i % 5]).sum::<f64>() / 2.0;
+            assert!((mean - want).abs() < 1e-4, "{i}: {mean} for {want}");
+        }
     }
 }

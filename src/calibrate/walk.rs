@@ -6,11 +6,12 @@ use std::collections::hash_map::Entry;
 
 use pollster::block_on;
 
+use super::extents::{Extents, Rounding};
 use super::moments::{Means, Moments};
 use super::spool::Spool;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::model::{Activations, Layer, Linear, Mixer, ModelConfig, OnlineRotation};
+use crate::model::{Group, Layer, Linear, Mixer, ModelConfig, OnlineRotation};
 use crate::runtime::{LoadedBlock, Look, Stage, StagePass};
 
 /// Tokens of a pass: the sums of this many are f32, the sums of passes are compensated.
@@ -34,6 +35,22 @@ enum Source<'a> {
     Norm(&'a [f32]),
     /// The tap of this name within a block of the model as it is, and of the original.
     Block(&'a mut LoadedBlock, Option<&'a mut LoadedBlock>, &'static str),
+}
+
+/// What is gathered of a site's activations, pass by pass.
+pub(super) trait Collect {
+    /// Must the original model run beside?
+    fn with_original(&self) -> bool {
+        false
+    }
+
+    /// Keeps the original model's inputs of a pass, for the quantized model's that come next.
+    fn keep(&self, _plan: &mut Plan, _x: &DeviceTensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds the quantized model's inputs of a pass.
+    fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()>;
 }
 
 /// The linear layers of a block that read the normed stream, and the one that writes to it.
@@ -68,8 +85,18 @@ impl Walk {
     ///
     /// # Errors
     /// As running a plan.
-    pub(crate) fn after_norm(&mut self, norm: &[f32], activations: Activations) -> Result<Means> {
-        self.gather(activations, self.config.hidden_size, Source::Norm(norm))
+    pub(crate) fn after_norm(&mut self, norm: &[f32], rounding: impl Into<Rounding>) -> Result<Means> {
+        self.means(&rounding.into(), self.config.hidden_size, Source::Norm(norm))
+    }
+
+    /// Fixed scales for those inputs: what `percentile` percent of each group do not exceed has code 127.
+    ///
+    /// # Errors
+    /// As running a plan; [`crate::Error::Argument`] for inputs that are not finite.
+    pub(crate) fn scales_after_norm(&mut self, norm: &[f32], group: Group, percentile: f64) -> Result<Vec<f32>> {
+        let extents = Extents::new(&self.device, self.config.hidden_size, group)?;
+        self.gather(&extents, Source::Norm(norm))?;
+        block_on(extents.scales(&self.device, "a norm", percentile))
     }
 
     /// Means of the inputs, `width` wide, of the layer of block `index` that writes to the stream; `layer` is the
@@ -83,17 +110,42 @@ impl Walk {
         layer: &Layer,
         original: &Layer,
         width: usize,
-        activations: Activations,
+        rounding: impl Into<Rounding>,
     ) -> Result<Means> {
-        let (tap, rotated) = match &layer.mixer {
-            Mixer::Mamba2(_) => ("gated_norm", self.rotation.out_proj),
-            Mixer::Attention(_) => ("attention", None),
-            Mixer::Mlp(_) => ("up_proj", self.rotation.down_proj),
-        };
-        let tap = if rotated.is_some() { "rotated" } else { tap };
+        let tap = self.writers_tap(layer);
         let mut block = self.stage.load(index, layer)?;
         let mut before = self.originals.as_ref().map(|(s, _)| s.load(index, original)).transpose()?;
-        self.gather(activations, width, Source::Block(&mut block, before.as_mut(), tap))
+        self.means(&rounding.into(), width, Source::Block(&mut block, before.as_mut(), tap))
+    }
+
+    /// Fixed scales for those inputs, as [`Walk::scales_after_norm`]: behind the online rotation, where there is one.
+    ///
+    /// # Errors
+    /// As [`Walk::scales_after_norm`].
+    pub(crate) fn scales_before_writer(
+        &mut self,
+        index: usize,
+        layer: &Layer,
+        width: usize,
+        group: Group,
+        percentile: f64,
+    ) -> Result<Vec<f32>> {
+        let tap = self.writers_tap(layer);
+        let extents = Extents::new(&self.device, width, group)?;
+        let mut block = self.stage.load(index, layer)?;
+        self.gather(&extents, Source::Block(&mut block, None, tap))?;
+        block_on(extents.scales(&self.device, &format!("{tap} in layer {index}"), percentile))
+    }
+
+    /// The tap of the inputs of the layer that writes to the stream.
+    fn writers_tap(&self, layer: &Layer) -> &'static str {
+        match &layer.mixer {
+            Mixer::Mamba2(_) if self.rotation.out_proj.is_some() => "rotated",
+            Mixer::Mamba2(_) => "gated_norm",
+            Mixer::Attention(_) => "attention",
+            Mixer::Mlp(_) if self.rotation.down_proj.is_some() => "rotated",
+            Mixer::Mlp(_) => "up_proj",
+        }
     }
 
     /// Passes every stream through the block.
@@ -109,13 +161,22 @@ impl Walk {
     }
 
     /// The means of one site over all sequences.
-    fn gather(&mut self, activations: Activations, width: usize, mut source: Source<'_>) -> Result<Means> {
+    fn means(&mut self, rounding: &Rounding, width: usize, source: Source<'_>) -> Result<Means> {
         let tokens = self.stage.pass_tokens();
-        let moments = Moments::new(&self.device, width, activations, tokens, self.originals.is_some())?;
+        let moments = Moments::new(&self.device, width, rounding, tokens, self.originals.is_some())?;
+        self.gather(&moments, source)?;
+        block_on(moments.read(self.streams.tokens()))
+    }
+
+    /// Shows one site's activations over all sequences to `collect`.
+    fn gather(&mut self, collect: &dyn Collect, mut source: Source<'_>) -> Result<()> {
+        let tokens = self.stage.pass_tokens();
+        let with_original = collect.with_original();
         let mut passes: HashMap<usize, (StagePass, Option<StagePass>)> = HashMap::new();
         for sequence in 0..self.streams.sequences() {
             let stream = self.streams.read(sequence)?;
-            let original = self.originals.as_mut().map(|(_, s)| s.read(sequence)).transpose()?;
+            let originals = self.originals.as_mut().filter(|_| with_original);
+            let original = originals.map(|(_, s)| s.read(sequence)).transpose()?;
             if let Source::Block(block, before, _) = &mut source {
                 self.stage.reset(block)?;
                 before.as_mut().map_or(Ok(()), |b| self.stage.reset(b))?;
@@ -125,7 +186,7 @@ impl Walk {
                 let n = piece.len() / width;
                 let (own, first) = match passes.entry(n) {
                     Entry::Occupied(pass) => pass.into_mut(),
-                    Entry::Vacant(none) => none.insert(self.record(&source, n, &moments)?),
+                    Entry::Vacant(none) => none.insert(self.record(&source, n, collect)?),
                 };
                 let (block, before) = match &mut source {
                     Source::Norm(_) => (None, None),
@@ -138,31 +199,32 @@ impl Walk {
                 self.stage.run(own, block, piece)?;
             }
         }
-        block_on(moments.read(self.streams.tokens()))
+        Ok(())
     }
 
     /// The passes of both models over `n` tokens.
-    fn record(&self, source: &Source<'_>, n: usize, moments: &Moments) -> Result<(StagePass, Option<StagePass>)> {
+    fn record(&self, source: &Source<'_>, n: usize, collect: &dyn Collect) -> Result<(StagePass, Option<StagePass>)> {
+        let originals = self.originals.as_ref().filter(|_| collect.with_original());
         let at = |name: &str, tap: &str| name.rsplit('.').next() == Some(tap);
         match source {
             Source::Norm(weight) => {
-                let mut add = |plan: &mut Plan, _: String, x: &DeviceTensor| moments.add(plan, x);
-                let mut keep = |plan: &mut Plan, _: String, x: &DeviceTensor| moments.keep(plan, x);
+                let mut add = |plan: &mut Plan, _: String, x: &DeviceTensor| collect.add(plan, x);
+                let mut keep = |plan: &mut Plan, _: String, x: &DeviceTensor| collect.keep(plan, x);
                 let own = self.stage.record_norm(weight, n, &mut add)?;
-                let first = self.originals.as_ref().map(|(s, _)| s.record_norm(weight, n, &mut keep)).transpose()?;
+                let first = originals.map(|(s, _)| s.record_norm(weight, n, &mut keep)).transpose()?;
                 Ok((own, first))
             }
             Source::Block(block, before, tap) => {
                 let mut add = |plan: &mut Plan, name: String, x: &DeviceTensor| match at(&name, tap) {
-                    true => moments.add(plan, x),
+                    true => collect.add(plan, x),
                     false => Ok(()),
                 };
                 let mut keep = |plan: &mut Plan, name: String, x: &DeviceTensor| match at(&name, tap) {
-                    true => moments.keep(plan, x),
+                    true => collect.keep(plan, x),
                     false => Ok(()),
                 };
                 let own = self.stage.record(block, n, &mut add)?;
-                let first = match (&self.originals, before) {
+                let first = match (originals, before) {
                     (Some((stage, _)), Some(before)) => Some(stage.record(before, n, &mut keep)?),
                     _ => None,
                 };

@@ -9,14 +9,14 @@ use clap::{Args, ValueEnum};
 use wgquant::calibrate;
 use wgquant::calibrate::Windows;
 use wgquant::gpu::{Device, DeviceChoice};
-use wgquant::model::{ModelFile, ModelSource};
+use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::quantize::{GptqOptions, QUANTIZER};
 use wgquant::recipe::{self, Bits, Preset, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
 use super::args::GpuArgs;
 use super::progress::Bar;
-use super::recipe::{RecipeArgs, Rotate};
+use super::recipe::{RecipeArgs, Rotate, group};
 use super::{Verdict, load, out};
 
 /// How codes are chosen.
@@ -26,6 +26,15 @@ enum Method {
     Rtn,
     /// GPTQ, calibrated on --file.
     Gptq,
+}
+
+/// Where scales of int8 activations come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scales {
+    /// Each token.
+    Dynamic,
+    /// Calibration.
+    Static,
 }
 
 /// Quantize a model into a new directory
@@ -51,6 +60,17 @@ pub(super) struct Quantize {
     /// How codes are chosen [default: what a recipe file says; else gptq with --file, rtn without]
     #[arg(long, value_enum)]
     method: Option<Method>,
+    /// Scales of int8 activations: `dynamic` for each token as the model runs, `static` fixed by calibration on --file
+    /// [default: what the recipe says; dynamic]
+    #[arg(long, value_enum, value_name = "dynamic|static", hide_possible_values = true)]
+    activations: Option<Scales>,
+    /// Inputs that share a scale of int8 activations: a number, or `channel` for all [default: what the recipe says
+    /// when dynamic, `channel` when static]
+    #[arg(long, value_name = "N|channel", value_parser = group, requires = "activations")]
+    activation_group: Option<Group>,
+    /// Of static activations, the share in percent that is not to saturate [default: 100]
+    #[arg(long, value_name = "PERCENT", requires = "activations")]
+    activation_percentile: Option<f64>,
     /// Calibration sequences [default: the recipe's; 128]
     #[arg(long, value_name = "N")]
     sequences: Option<usize>,
@@ -125,11 +145,25 @@ impl Quantize {
             Some(Method::Gptq) => Some(recipe.gptq.unwrap_or_default()),
             None => recipe.gptq,
         };
+        self.round_activations(&mut recipe)?;
         let c = &mut recipe.calibration;
         c.sequences = self.sequences.unwrap_or(c.sequences);
         c.length = self.sequence_length.unwrap_or(c.length);
         c.seed = self.calibration_seed.unwrap_or(c.seed);
         Ok(recipe)
+    }
+
+    /// What the flags say of int8 activations, over what the recipe says.
+    fn round_activations(&self, recipe: &mut Recipe) -> Result<()> {
+        match (self.activations, self.activation_percentile) {
+            (None, _) => {}
+            (Some(Scales::Static), percentile) => {
+                recipe.fix_activations(self.activation_group.unwrap_or(Group::Channel), percentile);
+            }
+            (Some(Scales::Dynamic), Some(_)) => bail!("--activation-percentile: only static activations have one"),
+            (Some(Scales::Dynamic), None) => recipe.free_activations(self.activation_group),
+        }
+        Ok(())
     }
 
     /// With calibration text by GPTQ, else to nearest; rotated where the model's widths have Hadamard matrices.
@@ -145,13 +179,13 @@ impl Quantize {
     }
 
     fn calibration(&self, file: &ModelFile, recipe: &Recipe) -> Result<Option<Windows>> {
-        match (&self.file, recipe.gptq) {
+        match (&self.file, recipe.calibrates()) {
             (None, None) => Ok(None),
             (Some(path), None) => {
-                log::warn!("{}: not read, as nothing is calibrated without GPTQ", path.display());
+                log::warn!("{}: not read, as nothing is calibrated", path.display());
                 Ok(None)
             }
-            (None, Some(_)) => bail!("GPTQ needs calibration text: pass --file FILE (.txt, .jsonl or .npy)"),
+            (None, Some(what)) => bail!("{what} needs calibration text: pass --file FILE (.txt, .jsonl or .npy)"),
             (Some(path), Some(_)) => {
                 let tokenizer = load::tokenizer(&self.model)?;
                 let bos = file.config().bos;

@@ -28,6 +28,7 @@ pub const LARGE: &[(&str, Case)] = &[
     ("matvec_w8a8", Case { name: "8b_up_proj", args: &[("n", 21504.0), ("k", 4096.0)] }),
     ("matvec_w8a8", Case { name: "8b_up_proj_x32", args: &[("n", 21504.0), ("k", 4096.0), ("x_group", 32.0)] }),
     ("matvec_w4a8", Case { name: "8b_up_proj_g128", args: &[("n", 21504.0), ("k", 4096.0), ("group", 128.0)] }),
+    ("quantize_static", Case { name: "8b_hidden", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0)] }),
     ("quantize_tokens", Case { name: "8b_hidden", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0)] }),
     (
         "quantize_tokens",

@@ -42,6 +42,7 @@ mod matvec_w8a8;
 mod probe_barrier;
 mod probe_float;
 mod probe_subgroup;
+mod quantize_static;
 mod quantize_tokens;
 mod quantize_weight;
 mod rank_update;
@@ -96,6 +97,7 @@ pub use matvec_w8a8::matvec_w8a8;
 pub use probe_barrier::probe_barrier;
 pub use probe_float::{FloatOp, probe_float};
 pub use probe_subgroup::probe_subgroup;
+pub use quantize_static::quantize_static;
 pub use quantize_tokens::quantize_tokens;
 pub use quantize_weight::quantize_weight;
 pub use rank_update::{Part, Update, rank_update};
@@ -152,6 +154,7 @@ pub const ENTRIES: &[check::Entry] = &[
     probe_barrier::ENTRY,
     probe_float::ENTRY,
     probe_subgroup::ENTRY,
+    quantize_static::ENTRY,
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,
     rank_update::ENTRY,

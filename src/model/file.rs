@@ -8,10 +8,11 @@ use serde_json::Value;
 use super::config::uses_conv_bias;
 use super::keys::unsupported;
 use super::names::{Expected, Names, Role};
+use super::quantized::{SCALE_RULE, usable_scale};
 use super::scheme::{Quantization, Scheme};
 use super::{
-    Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation, QuantizedLinear,
-    Scales, scheme_json,
+    Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation,
+    QuantizedLinear, Scales, scheme_json,
 };
 use crate::checkpoint::{Checkpoint, StoredType, packed_words, unpack_bits};
 use crate::error::{Error, Result};
@@ -170,7 +171,26 @@ impl ModelFile {
                 .checkpoint
                 .bad(&zero, "makes the weight asymmetric; only symmetric weights are supported"));
         }
-        Ok(())
+        self.input_scales(module, scheme.activations, shape[1]).map(|_| ())
+    }
+
+    /// The scales of static activations, one for each group of a module's `cols` inputs.
+    fn input_scales(&self, module: &str, activations: Activations, cols: usize) -> Result<Vec<f32>> {
+        let count = activations.stored_scales(cols);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let zero = format!("{module}.input_zero_point");
+        if self.checkpoint.info(&zero).is_some() && self.checkpoint.tensor(&zero)?.bytes.iter().any(|b| *b != 0) {
+            return Err(self.checkpoint.bad(&zero, "is not 0; only symmetric activations are supported"));
+        }
+        let name = format!("{module}.input_scale");
+        self.check_type(&name, &[count], StoredType::is_float, "F32, F16 or BF16")?;
+        let scales = self.checkpoint.float_vec(&name, &[count])?;
+        match scales.iter().position(|s| !usable_scale(*s)) {
+            Some(i) => Err(self.checkpoint.bad(&name, &format!("has {:e} at index {i}; {SCALE_RULE}", scales[i]))),
+            None => Ok(scales),
+        }
     }
 
     /// How a module is stored. The tensors there are decide whether it is quantized; the configuration says how.
@@ -219,7 +239,8 @@ impl ModelFile {
                 Scales::Nested { codes, bits, rows: self.checkpoint.tensor(&format!("{module}.weight_scale_row"))? }
             }
         };
-        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, activations }))
+        let input_scales = self.input_scales(module, activations, codes.shape.cols())?;
+        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, activations, input_scales }))
     }
 
     /// The codes `[rows, cols]` of a packed tensor.

@@ -7,6 +7,7 @@ use crate::tensor::Tensor;
 
 /// A linear layer's (or an embedding's) weight, `[out, in]`, no bias.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a few hundred bytes beside megabytes of weights")]
 pub enum Linear {
     /// f32, f16 or bf16.
     Float(Tensor),

@@ -41,6 +41,9 @@ pub enum Activations {
     Float,
     /// int8 with one scale for each token and group of inputs, found as the model runs.
     Int8(Group),
+    /// int8 with one scale for each group of inputs, the same for all tokens, which calibration fixed; `channel`: one
+    /// for the whole input.
+    Static(Group),
 }
 
 impl Activations {
@@ -51,6 +54,24 @@ impl Activations {
     #[must_use]
     pub fn int8(self) -> bool {
         self != Self::Float
+    }
+
+    /// Inputs that share a scale, where they are int8.
+    #[must_use]
+    pub fn group(self) -> Option<Group> {
+        match self {
+            Self::Float => None,
+            Self::Int8(group) | Self::Static(group) => Some(group),
+        }
+    }
+
+    /// Scales that are stored with a weight of `cols` inputs.
+    #[must_use]
+    pub fn stored_scales(self, cols: usize) -> usize {
+        match self {
+            Self::Float | Self::Int8(_) => 0,
+            Self::Static(group) => group.count(cols),
+        }
     }
 }
 
@@ -128,6 +149,16 @@ pub struct QuantizedLinear {
     pub scales: Scales,
     /// What inputs are rounded to before the product.
     pub activations: Activations,
+    /// Scales of [`Activations::Static`], one for each group of inputs; empty for others.
+    pub input_scales: Vec<f32>,
+}
+
+/// What [`usable_scale`] wants, in words.
+pub(super) const SCALE_RULE: &str = "scales must be positive, and they and their inverses normal f32";
+
+/// May activations be divided by it? On any GPU: some flush subnormal numbers to zero.
+pub(super) fn usable_scale(scale: f32) -> bool {
+    scale > 0.0 && scale.is_normal() && scale.recip().is_normal()
 }
 
 /// Bits a code may have.
@@ -152,6 +183,13 @@ impl QuantizedLinear {
         let (shape, dtype) = (self.scales.shape(), self.scales.dtype());
         if shape.dims() != want || !dtype.is_float() {
             return wrong(format!("has scales {dtype} {shape}, expected floats {want:?}"));
+        }
+        let (have, need) = (self.input_scales.len(), self.activations.stored_scales(self.codes.shape.cols()));
+        if have != need {
+            return wrong(format!("has {have} input scales, expected {need}"));
+        }
+        if let Some(i) = self.input_scales.iter().position(|s| !usable_scale(*s)) {
+            return wrong(format!("has the input scale {:e} at index {i}; {SCALE_RULE}", self.input_scales[i]));
         }
         if let Scales::Nested { codes, bits, rows } = &self.scales {
             if rows.shape.dims() != [want[0]] {

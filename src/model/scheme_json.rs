@@ -11,7 +11,8 @@ use super::{Activations, BITS, Group, Linear, Scales};
 use crate::error::Result;
 
 const METHOD: &str = "compressed-tensors";
-/// The method of models that compressed-tensors has no words for: nested scales. The rest is alike.
+/// The method of models that compressed-tensors has no words for: nested scales, static activation scales by groups.
+/// The rest is alike.
 const OWN_METHOD: &str = "wgquant";
 const PACKED: &str = "pack-quantized";
 const INT: &str = "int-quantized";
@@ -86,7 +87,7 @@ fn scheme(group: &Value, at: &str, model_format: &Value) -> Result<Scheme> {
     Ok(Scheme { bits, group: group_of, scale_bits, activations: activations(group, at)?, packed })
 }
 
-/// Dynamic int8 per token or per group of a token's inputs, or none.
+/// int8, dynamic per token or per group of a token's inputs, or static per tensor or per group of inputs; or none.
 fn activations(group: &Value, at: &str) -> Result<Activations> {
     let Some(inputs) = group.get("input_activations").filter(|v| !v.is_null()) else {
         return Ok(Activations::Float);
@@ -95,13 +96,15 @@ fn activations(group: &Value, at: &str) -> Result<Activations> {
     expect(inputs, &key, "num_bits", &[json!(8)])?;
     expect(inputs, &key, "type", &[json!("int"), Value::Null])?;
     expect(inputs, &key, "symmetric", &[json!(true), Value::Null])?;
-    expect(inputs, &key, "dynamic", &[json!(true)])?;
-    if inputs.get("strategy") == Some(&json!("group")) {
-        let size = size_in(inputs, &key, "group_size", 4..=usize::MAX)?;
-        return Ok(Activations::Int8(Group::Size(size)));
-    }
-    expect(inputs, &key, "strategy", &[json!("token"), json!("group")])?;
-    Ok(Activations::TOKEN)
+    expect(inputs, &key, "dynamic", &[json!(true), json!(false)])?;
+    let dynamic = inputs.get("dynamic") == Some(&json!(true));
+    let whole = if dynamic { "token" } else { "tensor" };
+    expect(inputs, &key, "strategy", &[json!(whole), json!("group")])?;
+    let group = match inputs.get("strategy") == Some(&json!("group")) {
+        true => Group::Size(size_in(inputs, &key, "group_size", 4..=usize::MAX)?),
+        false => Group::Channel,
+    };
+    Ok(if dynamic { Activations::Int8(group) } else { Activations::Static(group) })
 }
 
 /// A whole number of `object.key` in `range`.
@@ -138,7 +141,13 @@ impl SchemeList {
                 let activations = if role == Role::Linear { q.activations } else { Activations::Float };
                 let packed = is_packed(q.bits, role, activations);
                 // A group as long as the row is a channel.
-                let group = if q.group.len(weight.dims().1) == weight.dims().1 { Group::Channel } else { q.group };
+                let cols = weight.dims().1;
+                let whole = |group: Group| if group.len(cols) == cols { Group::Channel } else { group };
+                let group = whole(q.group);
+                let activations = match activations {
+                    Activations::Static(group) => Activations::Static(whole(group)),
+                    other => other,
+                };
                 let scale_bits = match &q.scales {
                     Scales::Plain(_) => None,
                     Scales::Nested { bits, .. } => Some(*bits),
@@ -181,7 +190,7 @@ impl SchemeList {
             "global_compression_ratio": null,
             "ignore": if linears > 0 { self.patterns(Role::Linear, None) } else { Vec::new() },
             "kv_cache_scheme": null,
-            "quant_method": if schemes.iter().all(|(_, s)| s.scale_bits.is_none()) { METHOD } else { OWN_METHOD },
+            "quant_method": if schemes.iter().all(|(_, s)| is_standard(*s)) { METHOD } else { OWN_METHOD },
             "quantization_status": "compressed",
             "sparsity_config": {},
             "transform_config": {},
@@ -210,6 +219,11 @@ impl SchemeList {
     }
 }
 
+/// Can compressed-tensors run it? It has no nested scales, and 0.20 applies static scales of groups along tokens.
+fn is_standard(scheme: Scheme) -> bool {
+    scheme.scale_bits.is_none() && !matches!(scheme.activations, Activations::Static(Group::Size(_)))
+}
+
 fn format_name(scheme: Scheme) -> &'static str {
     if scheme.packed { PACKED } else { INT }
 }
@@ -236,6 +250,8 @@ fn group_json(scheme: Scheme, targets: &[String]) -> Value {
         Activations::Float => Value::Null,
         Activations::Int8(Group::Channel) => arguments(8, None, "token", true),
         Activations::Int8(Group::Size(n)) => arguments(8, Some(n), "group", true),
+        Activations::Static(Group::Channel) => arguments(8, None, "tensor", false),
+        Activations::Static(Group::Size(n)) => arguments(8, Some(n), "group", false),
     };
     json!({
         "targets": targets,

@@ -199,6 +199,10 @@ impl Output<'_> {
         } else {
             self.writer.add(&format!("{module}.weight"), &q.codes)?;
         }
+        if !q.input_scales.is_empty() {
+            let scales = Tensor::from_f32([q.input_scales.len()], &q.input_scales);
+            self.writer.add(&format!("{module}.input_scale"), &scales)?;
+        }
         match &q.scales {
             Scales::Plain(scales) => self.writer.add(&format!("{module}.weight_scale"), scales),
             Scales::Nested { codes, bits, rows } => {

@@ -66,6 +66,7 @@ pub(super) fn gptq_in(
         codes: Tensor::new(DType::I8, [rows, n], bytemuck::cast_vec(codes))?,
         scales: format.gather(&scales)?,
         activations,
+        input_scales: Vec::new(),
     })
 }
 

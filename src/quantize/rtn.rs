@@ -10,8 +10,10 @@ use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
-pub const QUANTIZER: [Need; 7] = [
+pub const QUANTIZER: [Need; 9] = [
     Need { kernel: "gram", format: None },
+    Need { kernel: "channel_stats", format: None },
+    Need { kernel: "quantize_static", format: None },
     Need { kernel: "rank_update", format: None },
     Need { kernel: "gptq_block", format: None },
     Need { kernel: "gptq_refine", format: None },
@@ -58,6 +60,7 @@ pub async fn nearest(
         codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
         scales: Scales::Plain(Tensor::from_f32_as(scale_dtype, [rows, groups], &scales)?),
         activations,
+        input_scales: Vec::new(),
     })
 }
 
@@ -88,6 +91,7 @@ pub fn searched(linear: &Linear, format: &Format, activations: Activations, step
         codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
         scales: format.gather(&scales)?,
         activations,
+        input_scales: Vec::new(),
     })
 }
 

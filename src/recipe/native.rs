@@ -16,7 +16,7 @@ use crate::quantize::ModuleLoss;
 use crate::transform::Transformed;
 
 /// A model quantized layer by layer as it is read. Blocks on the device; a browser must not, and has
-/// [`Recipe::apply`]. With GPTQ its parts must be read once and in order: embedding, layers, head.
+/// [`Recipe::apply`]. With GPTQ or static activations its parts must be read once and in order: embedding, layers, head.
 pub struct Quantized<'a> {
     source: Transformed<'a>,
     device: Device,
@@ -26,15 +26,16 @@ pub struct Quantized<'a> {
 
 enum Method {
     Nearest(Forms),
-    Gptq(Box<Mutex<Sequential>>),
+    Sequential(Box<Mutex<Sequential>>),
 }
 
 impl<'a> Quantized<'a> {
-    /// Prepares; `calibration` are the sequences GPTQ calibrates on, and `progress` is called with the number of
+    /// Prepares; `calibration` are the sequences to calibrate on, and `progress` is called with the number of
     /// layers done.
     ///
     /// # Errors
-    /// As [`Transformed::new`] and [`super::resolve`]; [`Error::Argument`] for GPTQ without calibration.
+    /// As [`Transformed::new`] and [`super::resolve`]; [`Error::Argument`] for GPTQ or static
+    /// activations without calibration.
     pub fn new(
         source: &'a dyn ModelSource,
         recipe: &Recipe,
@@ -44,14 +45,16 @@ impl<'a> Quantized<'a> {
     ) -> Result<Self> {
         let source = transformed(source, recipe.transform, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;
-        let method = match (recipe.gptq, calibration) {
-            (None, _) => Method::Nearest(forms),
-            (Some(_), None) => return Err(Error::argument("recipe", "GPTQ needs calibration text")),
-            (Some(options), Some(Windows(sequences))) => {
+        let method = match (recipe.calibrates(), calibration) {
+            _ if recipe.gptq.is_none() && !recipe.has_static() => Method::Nearest(forms),
+            (what, None) => {
+                return Err(Error::argument("recipe", format!("{} needs calibration text", what.unwrap_or("it"))));
+            }
+            (_, Some(Windows(sequences))) => {
                 let (config, embedding) = (source.config(), source.embedding()?);
                 let sequential =
-                    Sequential::new(device, config, source.rotation(), &embedding, forms, options, sequences)?;
-                Method::Gptq(Box::new(Mutex::new(sequential)))
+                    Sequential::new(device, config, source.rotation(), &embedding, forms, recipe.gptq, sequences)?;
+                Method::Sequential(Box::new(Mutex::new(sequential)))
             }
         };
         Ok(Self { source, device: device.clone(), method, progress })
@@ -62,7 +65,7 @@ impl<'a> Quantized<'a> {
     pub fn losses(&self) -> Vec<ModuleLoss> {
         match &self.method {
             Method::Nearest(_) => Vec::new(),
-            Method::Gptq(s) => lock(s).losses().to_vec(),
+            Method::Sequential(s) => lock(s).losses().to_vec(),
         }
     }
 }
@@ -87,7 +90,7 @@ impl ModelSource for Quantized<'_> {
                 let name = Names::default().embedding();
                 pollster::block_on(forms.nearest(&self.device, &name, self.source.embedding()?))
             }
-            Method::Gptq(s) => Ok(lock(s).embedding()),
+            Method::Sequential(s) => Ok(lock(s).embedding()),
         }
     }
 
@@ -95,7 +98,7 @@ impl ModelSource for Quantized<'_> {
         let layer = self.source.layer(index)?;
         let layer = match &self.method {
             Method::Nearest(forms) => pollster::block_on(forms.layer(&self.device, index, layer))?,
-            Method::Gptq(s) => lock(s).layer(index, layer)?,
+            Method::Sequential(s) => lock(s).layer(index, layer)?,
         };
         (self.progress)(index + 1);
         Ok(layer)
@@ -111,7 +114,7 @@ impl ModelSource for Quantized<'_> {
             Method::Nearest(forms) => {
                 pollster::block_on(forms.nearest(&self.device, Names::default().head(), head)).map(Some)
             }
-            Method::Gptq(s) => lock(s).head(&head, &self.source.norm_f()?).map(Some),
+            Method::Sequential(s) => lock(s).head(&head, &self.source.norm_f()?).map(Some),
         }
     }
 }

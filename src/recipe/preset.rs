@@ -90,6 +90,7 @@ impl Preset {
             modules: vec![class.to_owned()],
             weights: Some(format),
             activations,
+            activation_percentile: None,
         };
         let linear = |format, activations| rule("Linear", format, activations);
         let embedding = |format| rule("Embedding", format, Activations::Float);
@@ -146,7 +147,12 @@ impl Recipe {
     ) -> Self {
         let group = if bits == Bits::W8A8 { Group::Channel } else { group };
         let format = |bits, group| Some(Format { bits, group, scales: ScaleFormat::Plain(float) });
-        let rule = |class: &str, weights, activations| Rule { modules: vec![class.into()], weights, activations };
+        let rule = |class: &str, weights, activations| Rule {
+            modules: vec![class.into()],
+            weights,
+            activations,
+            activation_percentile: None,
+        };
         let mut rules = vec![rule("Linear", format(bits.weight(), group), bits.activations())];
         let tied = config.tied && !transform.fold_norms;
         if embedding && (!tied || bits.activations().int8()) {

@@ -21,6 +21,33 @@ pub struct Rule {
     /// What inputs are rounded to; not for embeddings.
     #[serde(default)]
     pub activations: Activations,
+    /// Of static activations, the share in percent that is not to saturate; absent: [`ACTIVATION_PERCENTILE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation_percentile: Option<f64>,
+}
+
+/// The percentile of static activations where a rule names none.
+pub const ACTIVATION_PERCENTILE: f64 = 100.0;
+
+impl Rule {
+    /// # Errors
+    /// [`Error::Argument`] for a form of weights that cannot be, or a percentile that means nothing.
+    fn check(&self) -> Result<()> {
+        if let Some(format) = &self.weights {
+            format.check()?;
+        }
+        match (self.activation_percentile, self.activations) {
+            (None, _) => Ok(()),
+            (Some(p), Activations::Static(_)) if p > 0.0 && p <= 100.0 => Ok(()),
+            (Some(p), Activations::Static(_)) => {
+                Err(Error::argument("activation_percentile", format!("{p}, not above 0 and up to 100")))
+            }
+            (Some(p), _) => {
+                let what = format!("{p}, but only `activations = {{ static = .. }}` have one");
+                Err(Error::argument("activation_percentile", what))
+            }
+        }
+    }
 }
 
 /// A module with a weight, and what becomes of it.
@@ -40,6 +67,9 @@ pub struct Module {
     pub weights: Option<Format>,
     /// What inputs are rounded to.
     pub activations: Activations,
+    /// Of static activations, the share in percent that does not saturate on the calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation_percentile: Option<f64>,
 }
 
 /// Bytes of the two 64-bit sizes that compressed-tensors stores beside packed codes.
@@ -59,7 +89,7 @@ impl Module {
             ScaleFormat::Plain(dtype) => groups * dtype.bits() / 8,
             ScaleFormat::Nested(bits) => packed_words(bits, groups) * 4 + ROW_SCALE.bits() / 8,
         };
-        (codes + self.rows * scales) as u64
+        (codes + self.rows * scales + self.activations.stored_scales(self.cols) * DType::F32.bits() / 8) as u64
     }
 }
 
@@ -72,9 +102,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         .iter()
         .enumerate()
         .map(|(i, rule)| {
-            if let Some(format) = &rule.weights {
-                format.check().map_err(|e| Error::argument(format!("rule {i}"), e.to_string()))?;
-            }
+            rule.check().map_err(|e| Error::argument(format!("rule {i}"), e.to_string()))?;
             rule.modules.iter().map(|t| Target::parse(t, &format!("rule {i}"))).collect::<Result<Vec<_>>>()
         })
         .collect::<Result<Vec<_>>>()?;
@@ -98,7 +126,12 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
             (Role::Linear, Some(format), Some(i)) => beside(rules[i].activations, format.group, cols),
             _ => Activations::Float,
         };
-        modules.push(Module { name, role: tensor.role, rows: tensor.shape[0], cols, rule, weights, activations });
+        let activation_percentile = match (activations, rule) {
+            (Activations::Static(_), Some(i)) => rules[i].activation_percentile.or(Some(ACTIVATION_PERCENTILE)),
+            _ => None,
+        };
+        let (role, rows) = (tensor.role, tensor.shape[0]);
+        modules.push(Module { name, role, rows, cols, rule, weights, activations, activation_percentile });
     }
     if let Some(i) = used.iter().position(|u| !u) {
         let what = format!("{:?} matches no module of this model", rules[i].modules);
@@ -110,12 +143,14 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
 /// Kernels sum integers over the smaller of a weight's and its input's groups, so one must divide the other: where it
 /// does not, the largest smaller group of activations that does is taken.
 fn beside(activations: Activations, weights: Group, cols: usize) -> Activations {
-    let Activations::Int8(Group::Size(asked)) = activations else { return activations };
+    let Some(Group::Size(asked)) = activations.group() else { return activations };
     let own = weights.len(cols);
     let fits = |g: &usize| g.is_multiple_of(4) && (own.is_multiple_of(*g) || g.is_multiple_of(own));
-    match (4..=asked.min(cols)).rev().find(fits) {
-        Some(g) => Activations::Int8(Group::Size(g)),
-        None => Activations::TOKEN,
+    let group = (4..=asked.min(cols)).rev().find(fits).map_or(Group::Channel, Group::Size);
+    match activations {
+        Activations::Static(_) if group.len(cols) == cols => Activations::Static(Group::Channel),
+        Activations::Static(_) => Activations::Static(group),
+        Activations::Int8(_) | Activations::Float => Activations::Int8(group),
     }
 }
 

@@ -1,15 +1,16 @@
-//! GPTQ block by block: each block is calibrated on what the quantized blocks before it put out.
+//! Block by block: each block is calibrated on what the quantized blocks before it put out, for GPTQ, for the fixed
+//! scales of static activations, or for both.
 
 use std::time::Instant;
 
 use pollster::block_on;
 
 use super::{Forms, Module};
-use crate::calibrate::{Means, Walk, parts};
+use crate::calibrate::{Means, Rounding, Walk, parts};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Activations, Layer, Linear, ModelConfig, Names, OnlineRotation};
-use crate::quantize::{GptqOptions, ModuleLoss, Prepared, gptq, searched};
+use crate::model::{Activations, Group, Layer, Linear, ModelConfig, Names, OnlineRotation};
+use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched};
 
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
 pub(crate) const EMBEDDING_STEPS: usize = 64;
@@ -19,7 +20,8 @@ pub(crate) struct Sequential {
     device: Device,
     blocks: usize,
     forms: Forms,
-    options: GptqOptions,
+    /// `None`: rounded to nearest.
+    options: Option<GptqOptions>,
     walk: Walk,
     embedding: Linear,
     next: usize,
@@ -39,15 +41,15 @@ impl Sequential {
         rotation: OnlineRotation,
         embedding: &Linear,
         forms: Forms,
-        options: GptqOptions,
+        options: Option<GptqOptions>,
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
         let module = forms.module(&Names::default().embedding())?;
-        let quantized = match &module.weights {
+        let quantized = match module.weights.as_ref().filter(|_| options.is_some()) {
             Some(format) => Linear::Quantized(searched(embedding, format, Activations::Float, EMBEDDING_STEPS)?),
             None => block_on(forms.nearest(device, &module.name, embedding.clone()))?,
         };
-        let original = options.asymmetric.then_some(embedding);
+        let original = options.filter(|o| o.asymmetric).map(|_| embedding);
         let walk = Walk::new(device, config, rotation, &quantized, original, sequences)?;
         let blocks = config.blocks.len();
         let (inner, states) = (config.d_inner(), config.n_groups * config.state_size);
@@ -77,13 +79,23 @@ impl Sequential {
         }
         let mut layer = original.clone();
         let (readers, writer) = parts(&layer.mixer);
-        if let Some(form) = self.quantized(index, readers[0])? {
-            let means = self.walk.after_norm(&original.norm, form.activations)?;
-            self.fill(index, &mut layer, readers, &means)?;
+        if let Some(form) = self.quantized(index, readers)? {
+            let rounding = self.rounding(&form, |walk, group, p| walk.scales_after_norm(&original.norm, group, p))?;
+            let means = match self.options {
+                Some(_) => Some(self.walk.after_norm(&original.norm, rounding.clone())?),
+                None => None,
+            };
+            self.fill(index, &mut layer, readers, means.as_ref(), &rounding)?;
         }
-        if let Some(form) = self.quantized(index, writer)? {
-            let means = self.walk.before_writer(index, &layer, &original, form.cols, form.activations)?;
-            self.fill(index, &mut layer, &[writer], &means)?;
+        if let Some(form) = self.quantized(index, &[writer])? {
+            let cols = form.cols;
+            let rounding =
+                self.rounding(&form, |walk, group, p| walk.scales_before_writer(index, &layer, cols, group, p))?;
+            let means = match self.options {
+                Some(_) => Some(self.walk.before_writer(index, &layer, &original, cols, rounding.clone())?),
+                None => None,
+            };
+            self.fill(index, &mut layer, &[writer], means.as_ref(), &rounding)?;
         }
         self.walk.advance(index, &layer, &original)?;
         self.next += 1;
@@ -104,39 +116,105 @@ impl Sequential {
         if module.weights.is_none() {
             return block_on(self.forms.nearest(&self.device, name, head.clone()));
         }
-        let means = self.walk.after_norm(norm, module.activations)?;
-        let prepared = Prepared::on(&self.device, name, &means.own, means.cross.as_deref(), &self.options)?;
-        self.one(&module, head, &prepared)
+        let rounding = self.rounding(&module, |walk, group, p| walk.scales_after_norm(norm, group, p))?;
+        let means = match self.options {
+            Some(_) => Some(self.walk.after_norm(norm, rounding.clone())?),
+            None => None,
+        };
+        let prepared = self.prepared(name, means.as_ref())?;
+        self.one(&module, head, prepared.as_ref(), &rounding)
     }
 
-    /// The module of a part, if it is to be quantized.
-    fn quantized(&self, index: usize, part: &str) -> Result<Option<Module>> {
-        Ok(Some(self.forms.part(index, part)?.clone()).filter(|m| m.weights.is_some()))
+    /// Of parts that share an input, the module that says how it is rounded: the first to be quantized with int8
+    /// activations, else the first to be quantized. All with int8 activations must agree.
+    fn quantized(&self, index: usize, parts: &[&str]) -> Result<Option<Module>> {
+        let modules = parts.iter().map(|part| self.forms.part(index, part)).collect::<Result<Vec<_>>>()?;
+        let int8 = || modules.iter().filter(|m| m.weights.is_some() && m.activations.int8());
+        let Some(first) = int8().next() else { return Ok(modules.into_iter().find(|m| m.weights.is_some()).cloned()) };
+        let form = |m: &Module| (m.activations, m.activation_percentile);
+        if let Some(other) = int8().find(|m| form(m) != form(first)) {
+            let what = format!("{:?}, but `{}`, which has the same input, {:?}", form(other), first.name, form(first));
+            return Err(Error::argument(format!("activations of `{}`", other.name), what));
+        }
+        Ok(Some((*first).clone()))
+    }
+
+    /// How the input of `form` is rounded; `scales` finds fixed scales of a group and a percentile.
+    fn rounding(
+        &mut self,
+        form: &Module,
+        scales: impl FnOnce(&mut Walk, Group, f64) -> Result<Vec<f32>>,
+    ) -> Result<Rounding> {
+        match (form.activations, form.activation_percentile) {
+            (activations @ Activations::Static(group), Some(percentile)) => {
+                Ok(Rounding { activations, scales: scales(&mut self.walk, group, percentile)? })
+            }
+            (activations, _) => Ok(activations.into()),
+        }
+    }
+
+    /// What GPTQ needs to know of a site's inputs; nothing without GPTQ.
+    fn prepared(&self, site: &str, means: Option<&Means>) -> Result<Option<Prepared>> {
+        let (Some(means), Some(options)) = (means, &self.options) else { return Ok(None) };
+        Prepared::on(&self.device, site, &means.own, means.cross.as_deref(), options).map(Some)
     }
 
     /// Quantizes the parts of a block that share an input.
-    fn fill(&mut self, index: usize, layer: &mut Layer, parts: &[&str], means: &Means) -> Result<()> {
+    fn fill(
+        &mut self,
+        index: usize,
+        layer: &mut Layer,
+        parts: &[&str],
+        means: Option<&Means>,
+        rounding: &Rounding,
+    ) -> Result<()> {
         let site = format!("input of {} in layer {index}", parts.join(", "));
-        let prepared = Prepared::on(&self.device, &site, &means.own, means.cross.as_deref(), &self.options)?;
+        let prepared = self.prepared(&site, means)?;
         for (part, linear) in layer.linears_mut() {
             if parts.contains(&part) {
                 let module = self.forms.part(index, part)?.clone();
-                *linear = self.one(&module, linear, &prepared)?;
+                *linear = self.one(&module, linear, prepared.as_ref(), rounding)?;
             }
         }
         Ok(())
     }
 
-    fn one(&mut self, module: &Module, linear: &Linear, prepared: &Prepared) -> Result<Linear> {
-        let Some(format) = &module.weights else {
-            return block_on(self.forms.nearest(&self.device, &module.name, linear.clone()));
+    /// A weight in its form with the fixed scales of its input, where it has such.
+    fn one(
+        &mut self,
+        module: &Module,
+        linear: &Linear,
+        prepared: Option<&Prepared>,
+        rounding: &Rounding,
+    ) -> Result<Linear> {
+        let mut linear = match (prepared, self.options, &module.weights) {
+            (Some(prepared), Some(options), Some(format)) => {
+                self.by_gptq(module, format, linear, prepared, &options)?
+            }
+            _ => block_on(self.forms.nearest(&self.device, &module.name, linear.clone()))?,
         };
+        if let Linear::Quantized(q) = &mut linear
+            && matches!(q.activations, Activations::Static(_))
+        {
+            q.input_scales.clone_from(&rounding.scales);
+        }
+        Ok(linear)
+    }
+
+    fn by_gptq(
+        &mut self,
+        module: &Module,
+        format: &Format,
+        linear: &Linear,
+        prepared: &Prepared,
+        options: &GptqOptions,
+    ) -> Result<Linear> {
         let Linear::Float(weight) = linear else {
             return Err(Error::argument(format!("`{}`", module.name), "is quantized already"));
         };
         let start = Instant::now();
         let weight = weight.to_f32()?;
-        let quantized = gptq(&weight, prepared, format, module.activations, &self.options)?;
+        let quantized = gptq(&weight, prepared, format, module.activations, options)?;
         let losses = prepared.losses(&weight, &quantized.dequantize()?)?;
         let mut first = 0;
         let segments = self.segments.iter().filter(|_| module.name.ends_with("in_proj")).map(|(name, rows)| {

@@ -53,6 +53,7 @@ pub mod matvec_w8a8;
 pub mod probe_barrier;
 pub mod probe_float;
 pub mod probe_subgroup;
+pub mod quantize_static;
 pub mod quantize_tokens;
 pub mod quantize_weight;
 pub mod rank_update;

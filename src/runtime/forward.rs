@@ -94,7 +94,7 @@ impl Forward<'_> {
         Ok(out)
     }
 
-    /// Quantizes `x` once if any of its consumers wants int8; those that do must want the same groups.
+    /// Quantizes `x` once if any of its consumers wants int8; those that do must want the same groups and scales.
     fn input(
         &self,
         plan: &mut Plan,
@@ -103,16 +103,20 @@ impl Forward<'_> {
         taps: &mut Taps<'_>,
         [codes_name, scales_name]: [&'static str; 2],
     ) -> Result<Input> {
-        let mut groups = consumers.iter().filter_map(|l| l.int8_group());
-        let Some(group) = groups.next() else { return Ok(Input { x, int8: None }) };
-        if let Some(other) = groups.find(|g| *g != group) {
-            let reason = format!("layers of one input round it to int8 in groups of {group} and of {other}");
+        let mut all = consumers.iter().filter_map(|l| l.rounding());
+        let Some(rounding) = all.next() else { return Ok(Input { x, int8: None }) };
+        if let Some(other) = all.find(|r| !r.agrees(rounding)) {
+            let reason = format!("layers of one input round it to int8 in {rounding} and in {other}");
             return Err(Error::argument(codes_name, reason));
         }
+        let group = rounding.group;
         let (rows, cols) = (x.shape.rows(), x.shape.cols());
         let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
         let scales = self.scratch.scales.view(DType::F32, [rows, cols.div_ceil(group)])?;
-        kernels::quantize_tokens(plan, &x, &codes, &scales, group)?;
+        match &rounding.fixed {
+            None => kernels::quantize_tokens(plan, &x, &codes, &scales, group)?,
+            Some(fixed) => kernels::quantize_static(plan, &x, &fixed.tensor, &codes, &scales, group)?,
+        }
         taps.op(plan, codes_name, &codes)?;
         taps.op(plan, scales_name, &scales)?;
         Ok(Input { x, int8: Some(Int8 { codes, scales, group }) })

@@ -1,5 +1,7 @@
 //! A model's weights on a device.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, Epilogue, Scaled};
@@ -7,9 +9,48 @@ use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLine
 use crate::tensor::{DType, Tensor};
 
 /// A linear layer on a device.
+#[allow(clippy::large_enum_variant, reason = "a few hundred bytes beside megabytes of weights")]
 pub(super) enum DeviceLinear {
     Float(DeviceTensor),
-    Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, activations: Activations },
+    Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, rounding: Option<Rounding> },
+}
+
+/// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
+pub(super) struct Rounding {
+    pub(super) group: usize,
+    pub(super) fixed: Option<FixedScales>,
+}
+
+/// Scales that all tokens share, `[groups]`, on the host to be compared and on the device.
+pub(super) struct FixedScales {
+    values: Vec<f32>,
+    pub(super) tensor: DeviceTensor,
+}
+
+impl Rounding {
+    fn upload(device: &Device, q: &QuantizedLinear) -> Result<Option<Self>> {
+        let Some(group) = q.activations.group() else { return Ok(None) };
+        let fixed = match q.input_scales.as_slice() {
+            [] => None,
+            values => Some(FixedScales { values: values.to_vec(), tensor: device.upload_f32([values.len()], values)? }),
+        };
+        Ok(Some(Self { group: group.len(q.codes.shape.cols()), fixed }))
+    }
+
+    /// Do both give the same codes?
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let values = |r: &Self| r.fixed.as_ref().map(|f| f.values.clone());
+        self.group == other.group && values(self) == values(other)
+    }
+}
+
+impl fmt::Display for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.fixed {
+            None => write!(f, "groups of {}", self.group),
+            Some(fixed) => write!(f, "groups of {} with fixed scales {:?}..", self.group, fixed.values.first()),
+        }
+    }
 }
 
 /// An activation, in f32 and, where some consumer wants it, as int8 codes.
@@ -45,24 +86,24 @@ impl DeviceLinear {
                     codes: device.upload_codes(if q.bits > 4 { 8 } else { 4 }, q.codes.shape, codes)?,
                     scales: device.upload_f32(q.scales.shape(), &q.scales.to_f32()?)?,
                     group: q.group.len(q.codes.shape.cols()),
-                    activations: q.activations,
+                    rounding: Rounding::upload(device, q)?,
                 })
             }
         }
     }
 
-    /// The inputs that share a scale, where they are to be int8.
-    pub(super) fn int8_group(&self) -> Option<usize> {
+    /// How its inputs are to be made int8, where they are.
+    pub(super) fn rounding(&self) -> Option<&Rounding> {
         match self {
-            Self::Int { codes, activations: Activations::Int8(group), .. } => Some(group.len(codes.shape.cols())),
-            _ => None,
+            Self::Int { rounding, .. } => rounding.as_ref(),
+            Self::Float(_) => None,
         }
     }
 
     /// Scales that a token of its inputs has.
     fn activation_groups(&self) -> usize {
         match self {
-            Self::Int { codes, activations: Activations::Int8(group), .. } => group.count(codes.shape.cols()),
+            Self::Int { codes, rounding: Some(rounding), .. } => codes.shape.cols().div_ceil(rounding.group.max(1)),
             _ => 0,
         }
     }
@@ -73,7 +114,7 @@ impl DeviceLinear {
         match (self, &input.int8) {
             (Self::Float(w), _) if one => kernels::matvec_f32(plan, &input.x, w, out, e),
             (Self::Float(w), _) => kernels::matmul_f32(plan, &input.x, w, out, e),
-            (Self::Int { codes, scales, group, activations: Activations::Int8(_) }, Some(int8)) => {
+            (Self::Int { codes, scales, group, rounding: Some(_) }, Some(int8)) => {
                 let x = Scaled { codes: &int8.codes, scales: &int8.scales, group: int8.group };
                 let weight = Scaled { codes, scales, group: *group };
                 match (codes.dtype, one) {
@@ -303,7 +344,10 @@ impl DeviceLinear {
     fn bytes(&self) -> usize {
         match self {
             Self::Float(t) => t.bytes(),
-            Self::Int { codes, scales, .. } => codes.bytes() + scales.bytes(),
+            Self::Int { codes, scales, rounding, .. } => {
+                let fixed = rounding.as_ref().and_then(|r| r.fixed.as_ref()).map_or(0, |f| f.tensor.bytes());
+                codes.bytes() + scales.bytes() + fixed
+            }
         }
     }
 }
@@ -339,7 +383,11 @@ impl Weights {
 /// A tied head is the embedding; an int8 one is multiplied with int8 activations, like other linears.
 fn tied_head(embedding: &Linear) -> Linear {
     match embedding {
-        Linear::Quantized(q) => Linear::Quantized(QuantizedLinear { activations: Activations::TOKEN, ..q.clone() }),
+        Linear::Quantized(q) => Linear::Quantized(QuantizedLinear {
+            activations: Activations::TOKEN,
+            input_scales: Vec::new(),
+            ..q.clone()
+        }),
         float => float.clone(),
     }
 }

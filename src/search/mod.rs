@@ -99,7 +99,7 @@ pub fn candidates(
 }
 
 fn rule(modules: Vec<String>, weights: Option<Format>, activations: Activations) -> Rule {
-    Rule { modules, weights, activations }
+    Rule { modules, weights, activations, activation_percentile: None }
 }
 
 /// The budgets solved on what a survey found.

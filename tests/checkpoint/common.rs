@@ -110,6 +110,7 @@ pub(crate) fn quantize(linear: &Linear, bits: usize, group: Group, activations: 
         codes: Tensor::new(DType::I8, [rows, cols], codes).unwrap(),
         scales: Scales::Plain(Tensor::from_f32_as(DType::BF16, [rows, group.count(cols)], &scales).unwrap()),
         activations,
+        input_scales: Vec::new(),
     })
 }
 

@@ -10,4 +10,5 @@ mod mixed_bits;
 mod quantized;
 mod real_models;
 mod round_trip;
+mod static_scales;
 mod writing;

@@ -128,7 +128,7 @@ fn what_would_compute_otherwise_is_refused() {
     let c = case(|_, _, l| quantize(l, 4, Group::Size(8), Activations::TOKEN), false);
     let path = c.dir.join("config.json");
     let original = std::fs::read(&path).unwrap();
-    let cases: [(&str, Value, &[&str]); 12] = [
+    let cases: [(&str, Value, &[&str]); 13] = [
         ("/quant_method", json!("gptq"), &["quant_method", "gptq"]),
         ("/quantization_status", json!("frozen"), &["quantization_status", "frozen"]),
         ("/kv_cache_scheme", json!({"num_bits": 8}), &["kv_cache_scheme"]),
@@ -138,7 +138,17 @@ fn what_would_compute_otherwise_is_refused() {
         ("/config_groups/group_0/weights/strategy", json!("tensor"), &["weights.strategy", "tensor"]),
         ("/config_groups/group_0/weights/group_size", json!(0), &["weights.group_size is 0"]),
         ("/config_groups/group_0/weights/actorder", json!("group"), &["weights.actorder", "group"]),
-        ("/config_groups/group_0/input_activations/dynamic", json!(false), &["input_activations.dynamic is false"]),
+        (
+            "/config_groups/group_0/input_activations/dynamic",
+            json!("local"),
+            &["input_activations.dynamic is \"local\""],
+        ),
+        // One scale a token that is not found as the model runs means nothing.
+        (
+            "/config_groups/group_0/input_activations/dynamic",
+            json!(false),
+            &["input_activations.strategy is \"token\"", "\"tensor\" and \"group\""],
+        ),
         ("/config_groups/group_0/format", json!("float-quantized"), &["format", "float-quantized"]),
         ("/config_groups/group_0/targets", json!(["re:("]), &["targets", "re:("]),
     ];

@@ -71,6 +71,27 @@ fn no_adapter_at_all() {
 }
 
 #[test]
+fn static_activations_need_text() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let refused = |args: &[&str]| {
+        let mut command = wgquant();
+        command
+            .arg("quantize")
+            .arg(nano())
+            .arg("-o")
+            .arg(&out)
+            .args(["--scheme", "w8a8", "--device", "cpu"])
+            .args(args);
+        refusal(&mut command)
+    };
+    says(&refused(&["--activations", "static"]), &["fixed scale", "static", "needs calibration text", "--file"]);
+    let percentile = ["--activations", "dynamic", "--activation-percentile", "99.9"];
+    says(&refused(&percentile), &["--activation-percentile", "only static"]);
+    assert!(!out.exists());
+}
+
+#[test]
 fn unknown_capability_and_backend() {
     says(&refusal(wgquant().args(["doctor", "--caps", "tensor_cores"])), &["--caps", "`tensor_cores`", "baseline"]);
     says(&refusal(wgquant().env("WGPU_BACKEND", "cuda").arg("doctor")), &["WGPU_BACKEND", "`cuda`", "vulkan"]);

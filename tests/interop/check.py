@@ -45,6 +45,10 @@ def main(quantized, dequantized):
     for module in modules:
         scheme = scheme_of(config, module)
         assert scheme is not None, f"{module}: no scheme matches"
+        inputs = scheme.input_activations
+        if inputs is not None and inputs.dynamic is False:
+            shape = tuple(stored[module + ".input_scale"].shape)
+            assert (inputs.strategy, shape) == ("tensor", (1,)), f"{module}: {inputs.strategy} input scale {shape}"
         parts = {n.removeprefix(module + "."): t for n, t in stored.items() if n.startswith(module + ".")}
         compressor = BaseCompressor.get_value_from_registry(scheme.format)
         weight = compressor.decompress(parts, scheme)["weight"]

@@ -38,6 +38,7 @@ mod matvec_w8a8;
 mod probe_barrier;
 mod probe_float;
 mod probe_subgroup;
+mod quantize_static;
 mod quantize_tokens;
 mod quantize_weight;
 mod rank_update;

@@ -228,6 +228,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("probe_subgroup", "lane_of_thread", "let lane = place.lane;", "let lane = place.thread;"),
     m("probe_subgroup", "off_by_one_tail", "i < min(lane, LANES)", "i + 1u < min(lane, LANES)"),
     m("probe_subgroup", "sum_of_one_subgroup", "atomicAdd(&total, sum)", "atomicMax(&total, sum)"),
+    m("quantize_static", "first_groups_scale", "given[group]", "given[0]"),
+    m(
+        "quantize_static",
+        "no_saturation",
+        "clamp(round(v * (1.0 / scale)), vec4(-127.0), vec4(127.0))",
+        "round(v * (1.0 / scale))",
+    ),
+    m("quantize_static", "scales_of_one_row", "scales[row * (", "scales[min(row, 0u) * ("),
+    m("quantize_static", "truncation", "round(v * (1.0 / scale))", "trunc(v * (1.0 / scale))"),
     m(
         "quantize_tokens",
         "first_teams_scale",

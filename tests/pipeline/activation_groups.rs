@@ -74,5 +74,5 @@ fn layers_of_one_input_must_agree() {
     let model = write(Bits::W8A8, &groups, &temp.path().join("mixed"));
     let mut engine = Engine::new(&Device::Cpu, &model, EngineOptions { context: 8, ..Default::default() }).unwrap();
     let error = engine.feed(&[3, 4]).unwrap_err().to_string();
-    assert!(error.contains("qkv.codes") && error.contains("groups of 32 and of 64"), "{error}");
+    assert!(error.contains("qkv.codes") && error.contains("groups of 32 and in groups of 64"), "{error}");
 }

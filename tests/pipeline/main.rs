@@ -14,6 +14,7 @@ mod perplexity;
 mod quantize;
 mod runtime;
 mod search;
+mod static_scales;
 mod stats;
 mod transform;
 mod trust;

@@ -29,6 +29,8 @@ pub fn explained(modules: &[Module], recipe: &Recipe) -> String {
         Activations::Float => "float".to_owned(),
         Activations::Int8(Group::Channel) => "int8 a token".to_owned(),
         Activations::Int8(Group::Size(n)) => format!("int8 a group of {n}"),
+        Activations::Static(Group::Channel) => "int8, one fixed scale".to_owned(),
+        Activations::Static(Group::Size(n)) => format!("int8, fixed scales of {n}"),
     };
     let rows: Vec<Vec<String>> = modules
         .iter()
