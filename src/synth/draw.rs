@@ -143,7 +143,8 @@ mod tests {
         ];
         for (bits, group, scales) in forms {
             let (codes, scales) = quantized(Stream::new(1, "w"), shape, &Format { bits, group, scales }, 0.03).unwrap();
-            let q = QuantizedLinear { bits, group, codes, scales, activations: Activations::Float };
+            let activations = Activations::Float;
+            let q = QuantizedLinear { bits, group, codes, scales, activations, input_scales: Vec::new() };
             q.check("w").unwrap();
             let values = q.dequantize().unwrap();
             let got = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();

@@ -98,7 +98,9 @@ impl Synth {
         };
         let (codes, scales) = draw::quantized(stream, shape, format, deviation)?;
         let (bits, group, activations) = (format.bits, format.group, module.activations);
-        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, activations }))
+        // As if inputs lay within 4 deviations of 1.
+        let input_scales = vec![4.0 / 127.0; activations.stored_scales(module.cols)];
+        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, activations, input_scales }))
     }
 
     /// Of block `index`, the layer called `part`, of `inputs` inputs.
