@@ -172,9 +172,9 @@ fn gptq_takes_fixed_scales_and_the_size_is_predicted() {
             assert!(q.input_scales.len() >= linear.dims().1 / 64, "{part} of {index}: {}", q.input_scales.len());
         }
     }
-    let predicted = wgquant::analyze::predict(&file, "static", &recipe).unwrap();
-    assert_eq!(predicted.bytes, model.bytes(), "{summary:?}");
     let options = EngineOptions::default();
+    let predicted = wgquant::analyze::predict(&file, "static", &recipe, options).unwrap();
+    assert_eq!(predicted.bytes, model.bytes(), "{summary:?}");
     assert_eq!(predicted.device_bytes, Engine::new(&Device::Cpu, &model, options).unwrap().weight_bytes());
 }
 
