@@ -9,8 +9,10 @@ mod device;
 mod errors;
 mod pipeline;
 mod plan;
+mod trust;
 
 pub use buffer::DeviceTensor;
 pub use caps::Caps;
 pub use device::{AdapterReport, Device, DeviceChoice, Gpu, adapters};
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
+pub use trust::Guard;
