@@ -73,9 +73,9 @@ impl Perplexity {
     }
 
     fn read(&self, file: &ModelFile) -> Result<Windows> {
-        let tokenizer = load::tokenizer(&self.model)?;
+        let texts = load::texts(&self.model)?;
         let limit = self.windows.map(|n| n as usize);
-        Ok(Windows::read(&self.file, tokenizer.as_ref(), file.config().bos, self.context as usize, limit)?)
+        Ok(Windows::read(&self.file, texts.as_ref(), file.config().bos, self.context as usize, limit)?)
     }
 
     fn measure(

@@ -7,6 +7,7 @@ mod bad_use;
 mod calibrate;
 mod common;
 mod demo;
+mod documents;
 mod results;
 mod search;
 mod sizes;
