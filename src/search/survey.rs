@@ -70,7 +70,7 @@ const PASS: usize = 256;
 /// Asks `question`, going on where `survey` ended; `done` sees the survey after each module.
 ///
 /// # Errors
-/// As [`gptq`], [`Prepared::new`] and running plans, and whatever `done` gives.
+/// As [`gptq`], [`Prepared::on`] and running plans, and whatever `done` gives.
 pub fn survey(
     device: &Device,
     question: &Question<'_>,
@@ -99,6 +99,7 @@ pub fn survey(
 }
 
 struct Surveyor<'a> {
+    device: Device,
     question: &'a Question<'a>,
     walk: Walk,
     base: Engine,
@@ -119,6 +120,7 @@ impl<'a> Surveyor<'a> {
         };
         let sequences = &question.calibration.0;
         Ok(Self {
+            device: device.clone(),
             question,
             walk: Walk::new(device, source.config(), source.rotation(), &source.embedding()?, None, sequences)?,
             base: Engine::new(device, source, options)?,
@@ -128,7 +130,7 @@ impl<'a> Surveyor<'a> {
     }
 
     fn prepare(&self, site: &str, means: &Means) -> Result<Prepared> {
-        Prepared::new(site, &means.own, None, &self.question.options)
+        Prepared::on(&self.device, site, &means.own, None, &self.question.options)
     }
 
     fn layer(
