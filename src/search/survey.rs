@@ -99,7 +99,8 @@ pub fn survey(
 }
 
 struct Surveyor<'a> {
-    device: Device,
+    /// Where weights are rounded.
+    rounds_on: Device,
     question: &'a Question<'a>,
     walk: Walk,
     base: Engine,
@@ -120,7 +121,8 @@ impl<'a> Surveyor<'a> {
         };
         let sequences = &question.calibration.0;
         Ok(Self {
-            device: device.clone(),
+            // A software driver takes more than twice the reference's time for it.
+            rounds_on: if software(device) { Device::Cpu } else { device.clone() },
             question,
             walk: Walk::new(device, source.config(), source.rotation(), &source.embedding()?, None, sequences)?,
             base: Engine::new(device, source, options)?,
@@ -130,7 +132,7 @@ impl<'a> Surveyor<'a> {
     }
 
     fn prepare(&self, site: &str, means: &Means) -> Result<Prepared> {
-        Prepared::on(&self.device, site, &means.own, None, &self.question.options)
+        Prepared::on(&self.rounds_on, site, &means.own, None, &self.question.options)
     }
 
     fn layer(
@@ -229,6 +231,11 @@ impl<'a> Surveyor<'a> {
         self.model.replace(slot, linear)?;
         Ok(result.mean_kl)
     }
+}
+
+/// Is the device an adapter that computes on the CPU?
+fn software(device: &Device) -> bool {
+    device.gpu().is_some_and(|g| g.adapter.device_type == "Cpu")
 }
 
 fn relative_error(values: &[f32], rounded: &[f32]) -> f64 {
