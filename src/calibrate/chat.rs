@@ -1,5 +1,6 @@
 //! Conversations as the model was trained to read them: by the Jinja template that its tokenizer comes with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
@@ -18,7 +19,7 @@ const NAME: &str = "chat_template";
 pub struct ChatTemplate {
     environment: Environment<'static>,
     /// `bos_token` and so on.
-    tokens: Vec<(String, String)>,
+    tokens: BTreeMap<String, String>,
 }
 
 impl ChatTemplate {
@@ -65,7 +66,7 @@ impl ChatTemplate {
     /// # Errors
     /// What is wrong, in one line.
     pub fn render(&self, messages: &[Json]) -> Result<String, String> {
-        let tokens = Value::from_iter(self.tokens.iter().cloned());
+        let tokens = Value::from(Serde(&self.tokens));
         let own = context! { messages => Value::from(Serde(messages)), add_generation_prompt => false };
         let template = self.environment.get_template(NAME).map_err(|e| e.to_string())?;
         template.render(context! { ..own, ..tokens }).map_err(|e| format!("chat template: {e:#}"))

@@ -22,7 +22,7 @@ use super::{Verdict, load, out};
 pub(super) struct Calibrate {
     /// Model directory
     model: PathBuf,
-    /// Text (.txt), documents (.jsonl with `text` or `messages`, .parquet with a column `text`), or token ids (.npy)
+    /// Text (.txt), documents (.jsonl or .parquet with `text` or `messages`), or token ids (.npy)
     #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
     file: Option<PathBuf>,
     /// Where to write the statistics (safetensors)

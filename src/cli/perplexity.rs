@@ -21,7 +21,7 @@ use super::{Verdict, load, out};
 pub(super) struct Perplexity {
     /// Model directory
     model: PathBuf,
-    /// Text (.txt), documents (.jsonl with `text`), or token ids (.npy, [windows, length] of u16 or u32)
+    /// Text (.txt), documents (.jsonl or .parquet with `text` or `messages`), or token ids (.npy, [windows, length] of u16 or u32)
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Compare with this model: perplexity ratio, KL divergence, agreement of the most likely token

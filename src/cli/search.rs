@@ -29,7 +29,7 @@ use super::{Verdict, load, out};
 pub(super) struct Search {
     /// Model directory
     model: PathBuf,
-    /// Calibration text: .txt, .jsonl with `text`, or token ids (.npy)
+    /// Calibration text: .txt, .jsonl or .parquet with `text` or `messages`, or token ids (.npy)
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Recipe to write
@@ -179,7 +179,7 @@ impl Search {
         calibration: &Windows,
         fingerprint: String,
     ) -> Result<Survey> {
-        let source = transformed(file, base.transform, device, Some(calibration))?;
+        let source = transformed(file, base, device, Some(calibration))?;
         let probes = Windows(calibration.0.iter().take(self.probes.max(1)).cloned().collect());
         let question = Question {
             source: &source,

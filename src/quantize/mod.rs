@@ -24,4 +24,6 @@ pub use loss::{LOSSES_FILE, ModuleLoss};
 pub use options::GptqOptions;
 #[cfg(not(target_arch = "wasm32"))]
 pub use prepared::{Losses, Prepared};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use rtn::rounded;
 pub use rtn::{QUANTIZER, nearest, searched};

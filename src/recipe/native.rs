@@ -42,7 +42,7 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
-        let source = transformed(source, recipe.transform, device, calibration)?;
+        let source = transformed(source, recipe, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;
         let method = match (recipe.gptq, calibration) {
             (None, _) => Method::Nearest(forms),

@@ -188,7 +188,7 @@ fn calibrated(out: &Path, check: fn(&str, &Variant) -> Result<(), String>) -> (w
         ensure(device, &[need], &Cache::none(), &mut checker).map(|_| ())
     }));
     let file = ModelFile::open(&common::nano()).unwrap();
-    let smooth = Smooth { norms: Some(0.5), ..Smooth::NONE };
+    let smooth = Smooth { norms: Some(0.5.into()), ..Smooth::NONE };
     let transform = Transform { smooth, ..Transform::NONE };
     let base = Recipe::uniform(file.config(), Bits::W8A8, Group::Channel, true, DType::BF16, transform);
     let recipe = Recipe { gptq: Some(GptqOptions { scale_steps: 4, sweeps: 1, ..Default::default() }), ..base };
