@@ -10,6 +10,8 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod error;
 pub mod eval;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod files;
 pub mod gpu;
 pub mod hadamard;
 pub mod kernels;

@@ -1,6 +1,8 @@
 //! What to do with a model, and the whole pipeline: read → rewrite → calibrate → quantize → write.
 
 #[cfg(not(target_arch = "wasm32"))]
+mod awq;
+#[cfg(not(target_arch = "wasm32"))]
 mod native;
 mod preset;
 mod rules;

@@ -11,8 +11,9 @@ use regex::Regex;
 use wgquant::kernels::ENTRIES;
 
 /// Each module may import from those left of it; `error` and `tensor` know each other.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "error",
+    "files",
     "tensor",
     "pack",
     "hadamard",

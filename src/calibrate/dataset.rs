@@ -5,8 +5,17 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
+use super::chat::ChatTemplate;
 use super::documents::documents;
 use crate::error::{Error, Result};
+
+/// What makes token ids of texts.
+pub struct TextEncoder {
+    /// Text to ids.
+    pub tokenizer: Tokenizer,
+    /// Conversations to text; without, their contents are put one below the other.
+    pub template: Option<ChatTemplate>,
+}
 
 /// Token windows: each starts from a fresh state, and every token after the first is a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +29,7 @@ impl Windows {
     /// [`Error::BadCheckpoint`] naming the file and what is wrong with it.
     pub fn read(
         path: &Path,
-        tokenizer: Option<&Tokenizer>,
+        encoder: Option<&TextEncoder>,
         bos: Option<u32>,
         length: usize,
         limit: Option<usize>,
@@ -29,8 +38,8 @@ impl Windows {
         let mut windows = match extension {
             "npy" => parse_npy(path, &std::fs::read(path).map_err(|e| Error::io(path, e))?)?,
             _ => {
-                let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(path))?;
-                cut(&tokenize(path, tokenizer, bos)?, length)
+                let encoder = encoder.ok_or_else(|| no_tokenizer(path))?;
+                cut(&tokenize(path, encoder, bos)?, length)
             }
         };
         windows.truncate(limit.unwrap_or(usize::MAX));
@@ -99,20 +108,29 @@ fn cut(tokens: &[u32], length: usize) -> Vec<Vec<u32>> {
     tokens.chunks(length + 1).map(<[u32]>::to_vec).collect()
 }
 
-fn tokenize(path: &Path, tokenizer: &Tokenizer, bos: Option<u32>) -> Result<Vec<u32>> {
+fn tokenize(path: &Path, encoder: &TextEncoder, bos: Option<u32>) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
-    documents(path, &mut |text| {
-        tokens.extend(bos);
-        tokens.extend(encode(path, tokenizer, text)?);
+    documents(path, encoder.template.as_ref(), &mut |text| {
+        let ids = encoder.encode(path, text)?;
+        tokens.extend(missing(bos, &ids));
+        tokens.extend(ids);
         Ok(())
     })?;
     Ok(tokens)
 }
 
-/// The token ids of a document, without special tokens.
-pub(super) fn encode(path: &Path, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let encoded = tokenizer.encode_fast(text, false).map_err(|e| Error::bad(path, format!("tokenizer: {e}")))?;
-    Ok(encoded.get_ids().to_vec())
+impl TextEncoder {
+    /// The token ids of a document, without special tokens but those that its text names.
+    pub(super) fn encode(&self, path: &Path, text: &str) -> Result<Vec<u32>> {
+        let encoded =
+            self.tokenizer.encode_fast(text, false).map_err(|e| Error::bad(path, format!("tokenizer: {e}")))?;
+        Ok(encoded.get_ids().to_vec())
+    }
+}
+
+/// The token a document begins with, unless it does: templates write it themselves.
+pub(super) fn missing(bos: Option<u32>, ids: &[u32]) -> Option<u32> {
+    bos.filter(|bos| ids.first() != Some(bos))
 }
 
 /// What to say where text is given and there is no tokenizer.

@@ -16,6 +16,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod calibrator;
+mod chat;
 mod dataset;
 mod documents;
 #[cfg(not(target_arch = "wasm32"))]
@@ -36,7 +37,8 @@ mod walk;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use calibrator::Calibrator;
-pub use dataset::{Calibration, Windows};
+pub use chat::ChatTemplate;
+pub use dataset::{Calibration, TextEncoder, Windows};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]

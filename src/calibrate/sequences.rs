@@ -9,9 +9,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
-use tokenizers::Tokenizer;
 
-use super::dataset::{Calibration, Windows, encode, no_tokenizer, parse_npy};
+use super::dataset::{Calibration, TextEncoder, Windows, missing, no_tokenizer, parse_npy};
 use super::documents::documents;
 use crate::checkpoint::hex;
 use crate::error::{Error, Result};
@@ -45,7 +44,7 @@ impl Sequences {
     /// # Errors
     /// [`Error::BadCheckpoint`] naming the file and what is wrong with it; [`Error::Argument`] when it holds no
     /// sequence of that length.
-    pub fn draw(path: &Path, tokenizer: Option<&Tokenizer>, bos: Option<u32>, settings: &Calibration) -> Result<Self> {
+    pub fn draw(path: &Path, encoder: Option<&TextEncoder>, bos: Option<u32>, settings: &Calibration) -> Result<Self> {
         let Calibration { sequences, length, seed, min_tokens } = *settings;
         if sequences == 0 || length == 0 {
             return Err(Error::argument("calibration", "sequences and length must be at least 1"));
@@ -53,7 +52,7 @@ impl Sequences {
         let mut ids = Ids { file: BufWriter::new(tempfile::tempfile().map_err(failed)?), count: 0 };
         let (mut starts, longest) = match path.extension().and_then(|e| e.to_str()) {
             Some("npy") => windows(path, length, &mut ids)?,
-            _ => text(path, tokenizer.ok_or_else(|| no_tokenizer(path))?, bos, (length, min_tokens), &mut ids)?,
+            _ => text(path, encoder.ok_or_else(|| no_tokenizer(path))?, bos, (length, min_tokens), &mut ids)?,
         };
         if starts.is_empty() {
             let what = format!("holds no sequence of {length} tokens; its longest has {longest}");
@@ -107,8 +106,8 @@ impl Sequences {
 ///
 /// # Errors
 /// As [`Sequences::draw`].
-pub fn sample(path: &Path, tokenizer: Option<&Tokenizer>, bos: Option<u32>, settings: &Calibration) -> Result<Windows> {
-    Sequences::draw(path, tokenizer, bos, settings)?.windows()
+pub fn sample(path: &Path, encoder: Option<&TextEncoder>, bos: Option<u32>, settings: &Calibration) -> Result<Windows> {
+    Sequences::draw(path, encoder, bos, settings)?.windows()
 }
 
 /// The hash of sequences, given that of those before: SHA-256 of both and the number of tokens. `before` is empty at
@@ -137,20 +136,20 @@ fn windows(path: &Path, length: usize, ids: &mut Ids) -> Result<(Vec<u64>, u64)>
 /// Where the sequences of a text start, and how many tokens it has.
 fn text(
     path: &Path,
-    tokenizer: &Tokenizer,
+    encoder: &TextEncoder,
     bos: Option<u32>,
     (length, min_tokens): (usize, usize),
     ids: &mut Ids,
 ) -> Result<(Vec<u64>, u64)> {
     let (mut taken, mut short) = (0usize, 0usize);
-    documents(path, &mut |document| {
-        let tokens = encode(path, tokenizer, document)?;
+    documents(path, encoder.template.as_ref(), &mut |document| {
+        let tokens = encoder.encode(path, document)?;
         if tokens.len() < min_tokens {
             short += 1;
             return Ok(());
         }
         taken += 1;
-        ids.add(bos.as_slice())?;
+        ids.add(missing(bos, &tokens).as_slice())?;
         ids.add(&tokens)
     })?;
     if short > 0 {

@@ -48,10 +48,8 @@ impl Stats {
             .map_err(|e| failed(&e))?;
         let meta = serde_json::to_string(&self.meta).map_err(|e| failed(&e))?;
         let meta = HashMap::from([(KEY.to_owned(), meta)]);
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temp = tempfile::Builder::new().prefix(".stats").tempfile_in(folder).map_err(|e| Error::io(path, e))?;
-        serialize_to_file(views, Some(meta), temp.path()).map_err(|e| failed(&e))?;
-        temp.persist(path).map(|_| ()).map_err(|e| Error::io(path, e.error))
+        let write = |to: &Path| serialize_to_file(views, Some(meta), to).map_err(std::io::Error::other);
+        crate::files::replace(path, |temp| write(temp.path())).map_err(|e| Error::io(path, e))
     }
 
     /// Reads a file that [`Stats::save`] wrote.

@@ -38,10 +38,14 @@ impl GpuArgs {
         Ok(device)
     }
 
-    /// Checks what will run on the device, unless that was done before or `--trust-gpu` forgoes it.
+    /// Checks what will run on the device, unless that was done before or `--trust-gpu` forgoes it. What runs beyond
+    /// `needs` is checked when a plan first comes to it.
     pub(super) fn check(&self, device: &Device, needs: &[Need]) -> Result<()> {
         if self.trust_gpu {
             return Ok(());
+        }
+        if let Some(gpu) = device.gpu() {
+            gpu.set_guard(trust::guard(Cache::user()));
         }
         let start = Instant::now();
         let done = trust::ensure(device, needs, &Cache::user(), &mut trust::self_test)?;

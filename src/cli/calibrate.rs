@@ -22,7 +22,7 @@ use super::{Verdict, load, out};
 pub(super) struct Calibrate {
     /// Model directory
     model: PathBuf,
-    /// Text (.txt), documents (.jsonl with `text` or `messages`, .parquet with a column `text`), or token ids (.npy)
+    /// Text (.txt), documents (.jsonl or .parquet with `text` or `messages`), or token ids (.npy)
     #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
     file: Option<PathBuf>,
     /// Where to write the statistics (safetensors)
@@ -89,14 +89,14 @@ impl Calibrate {
     }
 
     fn gather(&self, file: &ModelFile, text: &Path, exists: bool) -> Result<Stats> {
-        let tokenizer = load::tokenizer(&self.model)?;
+        let texts = load::texts(&self.model)?;
         let settings = Calibration {
             sequences: self.sequences as usize,
             length: self.sequence_length as usize,
             seed: self.seed,
             min_tokens: self.min_length,
         };
-        let mut sequences = Sequences::draw(text, tokenizer.as_ref(), file.config().bos, &settings)?;
+        let mut sequences = Sequences::draw(text, texts.as_ref(), file.config().bos, &settings)?;
         let device = self.gpu.open()?;
         let mut stats = Stats::new(self.meta(file, text, &device)?);
         if exists {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use tokenizers::Tokenizer;
+use wgquant::calibrate::{ChatTemplate, TextEncoder};
 use wgquant::gpu::Device;
 use wgquant::kernels::StateRounding;
 use wgquant::model::{ModelFile, ModelSource};
@@ -105,6 +106,12 @@ pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, setti
     let options = EngineOptions { context, pass_tokens, transformers_dt_clamp, state, kv };
     let model = file.checkpoint().dir().display();
     Engine::new(device, file, options).with_context(|| format!("loading {model}"))
+}
+
+/// What makes token ids of texts, if there is a tokenizer beside the model; with its chat template, if there is one.
+pub(super) fn texts(model: &Path) -> Result<Option<TextEncoder>> {
+    let Some(tokenizer) = tokenizer(model)? else { return Ok(None) };
+    Ok(Some(TextEncoder { tokenizer, template: ChatTemplate::beside(model)? }))
 }
 
 /// The tokenizer beside a model, if there is one.

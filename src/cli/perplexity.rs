@@ -21,7 +21,7 @@ use super::{Verdict, load, out};
 pub(super) struct Perplexity {
     /// Model directory
     model: PathBuf,
-    /// Text (.txt), documents (.jsonl with `text`), or token ids (.npy, [windows, length] of u16 or u32)
+    /// Text (.txt), documents (.jsonl or .parquet with `text` or `messages`), or token ids (.npy, [windows, length] of u16 or u32)
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Compare with this model: perplexity ratio, KL divergence, agreement of the most likely token
@@ -73,9 +73,9 @@ impl Perplexity {
     }
 
     fn read(&self, file: &ModelFile) -> Result<Windows> {
-        let tokenizer = load::tokenizer(&self.model)?;
+        let texts = load::texts(&self.model)?;
         let limit = self.windows.map(|n| n as usize);
-        Ok(Windows::read(&self.file, tokenizer.as_ref(), file.config().bos, self.context as usize, limit)?)
+        Ok(Windows::read(&self.file, texts.as_ref(), file.config().bos, self.context as usize, limit)?)
     }
 
     fn measure(

@@ -54,7 +54,7 @@ pub(super) struct Quantize {
     /// A recipe: w8a8, w4a8, mixed, or a TOML file such as `wgquant search` or another quantized model has
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["scheme", "rotate", "rotate_sites", "group_size", "fold_norms", "embedding", "seed"])]
     recipe: Option<PathBuf>,
-    /// Calibration text: .txt, .jsonl with `text`, or token ids (.npy)
+    /// Calibration text: .txt, .jsonl or .parquet with `text` or `messages`, or token ids (.npy)
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// How codes are chosen [default: what a recipe file says; else gptq with --file, rtn without]
@@ -83,6 +83,9 @@ pub(super) struct Quantize {
     /// Print which rule of the recipe holds for each weight, and quantize nothing
     #[arg(long)]
     explain: bool,
+    /// Print what GPTQ loses in every module, not only the worst (wgquant_losses.json in the output has all)
+    #[arg(short, long)]
+    verbose: bool,
     /// Compute on the CPU reference: the same bytes on any machine
     #[arg(long)]
     deterministic: bool,
@@ -120,7 +123,7 @@ impl Quantize {
                 report.ragged.join(", ")
             );
         }
-        out::report(&report, self.json, terminal::quantized)?;
+        out::report(&report, self.json, |r| terminal::quantized(r, self.verbose))?;
         Ok(Verdict::Passed)
     }
 
@@ -187,9 +190,8 @@ impl Quantize {
             }
             (None, Some(what)) => bail!("{what} needs calibration text: pass --file FILE (.txt, .jsonl or .npy)"),
             (Some(path), Some(_)) => {
-                let tokenizer = load::tokenizer(&self.model)?;
-                let bos = file.config().bos;
-                Ok(Some(calibrate::sample(path, tokenizer.as_ref(), bos, &recipe.calibration)?))
+                let texts = load::texts(&self.model)?;
+                Ok(Some(calibrate::sample(path, texts.as_ref(), file.config().bos, &recipe.calibration)?))
             }
         }
     }

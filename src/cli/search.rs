@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 use wgquant::calibrate::{self, Calibration, Windows};
+use wgquant::files::replace;
 use wgquant::gpu::Device;
 use wgquant::model::{Activations, Group, ModelFile, ModelSource};
-use wgquant::quantize::{Format, GptqOptions};
+use wgquant::quantize::{Format, GptqOptions, QUANTIZER};
 use wgquant::recipe::{Module, Recipe, transformed};
 use wgquant::report::{DeviceInfo, ModelInfo, SearchReport, html, terminal};
 use wgquant::search::{self, Budget, Plan, Question, Survey};
@@ -28,7 +29,7 @@ use super::{Verdict, load, out};
 pub(super) struct Search {
     /// Model directory
     model: PathBuf,
-    /// Calibration text: .txt, .jsonl with `text`, or token ids (.npy)
+    /// Calibration text: .txt, .jsonl or .parquet with `text` or `messages`, or token ids (.npy)
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Recipe to write
@@ -92,6 +93,7 @@ impl Search {
         let calibration = self.calibration(&file, &base.calibration)?;
         let fingerprint = self.fingerprint(&file, &base, &formats, &calibration)?;
         let device = self.gpu.open()?;
+        self.gpu.check(&device, &QUANTIZER)?;
         let survey = self.survey(&device, &file, &base, &candidates, probe, &calibration, fingerprint)?;
         let plan = Plan::new(&base, &file, &survey, activations)?;
         let chosen = budget.map(|b| plan.within(b)).transpose()?;
@@ -145,8 +147,8 @@ impl Search {
     }
 
     fn calibration(&self, file: &ModelFile, settings: &Calibration) -> Result<Windows> {
-        let tokenizer = load::tokenizer(&self.model)?;
-        Ok(calibrate::sample(&self.file, tokenizer.as_ref(), file.config().bos, settings)?)
+        let texts = load::texts(&self.model)?;
+        Ok(calibrate::sample(&self.file, texts.as_ref(), file.config().bos, settings)?)
     }
 
     /// Everything that the figures depend on.
@@ -177,7 +179,7 @@ impl Search {
         calibration: &Windows,
         fingerprint: String,
     ) -> Result<Survey> {
-        let source = transformed(file, base.transform, device, Some(calibration))?;
+        let source = transformed(file, base, device, Some(calibration))?;
         let probes = Windows(calibration.0.iter().take(self.probes.max(1)).cloned().collect());
         let question = Question {
             source: &source,
@@ -232,14 +234,8 @@ fn read(path: &Path, fingerprint: &str) -> Result<Option<Survey>> {
     Ok(Some(survey))
 }
 
-/// Writes a file whole or not at all.
 fn save(path: &Path, text: &str) -> Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let at = || format!("{}", path.display());
-    let mut temp = tempfile::NamedTempFile::new_in(dir).with_context(at)?;
-    temp.write_all(text.as_bytes()).with_context(at)?;
-    temp.persist(path).with_context(at)?;
-    Ok(())
+    replace(path, |to| to.write_all(text.as_bytes())).with_context(|| format!("{}", path.display()))
 }
 
 /// `--bits`.

@@ -155,8 +155,8 @@ pub struct Gpu {
     pub adapter: AdapterReport,
     /// Its capabilities after masking.
     pub caps: Caps,
-    /// Variants that were checked, by kernel and name: true for those to be trusted.
-    pub(super) checked: Cache<(&'static str, &'static str), bool>,
+    /// Which variants to use.
+    pub(super) trust: super::trust::Trust,
 }
 
 impl fmt::Debug for Gpu {
@@ -419,8 +419,8 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         .await
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
     let (late, lost) = (Late::listen(&device), Lost::listen(&device));
-    let (pipelines, checked) = (Pipelines::new(HashMap::new()), Cache::default());
-    Ok(Gpu { device, queue, pipelines, late, lost, adapter: report, caps, checked })
+    let (pipelines, trust) = (Pipelines::new(HashMap::new()), super::trust::Trust::default());
+    Ok(Gpu { device, queue, pipelines, late, lost, adapter: report, caps, trust })
 }
 
 #[allow(unsafe_code, reason = "wgpu's word for features that are not fully validated")]

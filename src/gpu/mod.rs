@@ -10,6 +10,7 @@ mod errors;
 mod pipeline;
 mod plan;
 mod timing;
+mod trust;
 
 pub use buffer::DeviceTensor;
 pub(crate) use buffer::row_words;
@@ -17,3 +18,4 @@ pub use caps::Caps;
 pub use device::{AdapterReport, Device, DeviceChoice, Gpu, adapters};
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
 pub use timing::Launched;
+pub use trust::Guard;

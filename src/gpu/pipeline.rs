@@ -110,19 +110,3 @@ impl Gpu {
         self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
     }
 }
-
-/// Which variants to use.
-impl Gpu {
-    /// Was this variant found right (true) or wrong here? `None` before it was checked.
-    #[must_use]
-    pub fn trusts(&self, kernel: &'static str, variant: &'static str) -> Option<bool> {
-        let checked = self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        checked.get(&(kernel, variant)).copied()
-    }
-
-    /// Notes that a variant was found right or wrong here. Plans made later avoid those found wrong.
-    pub fn set_trust(&self, kernel: &'static str, variant: &'static str, right: bool) {
-        let mut checked = self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        checked.insert((kernel, variant), right);
-    }
-}

@@ -156,7 +156,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Argument`] when an output is bound twice; [`Error::LimitExceeded`] when the grid is too large;
-    /// [`Error::Lacks`] when the adapter can run no variant of a `probe_*` kernel, or not the forced one.
+    /// [`Error::Lacks`] when the adapter can run no variant of a `probe_*` kernel, or not the forced one; what the guard
+    /// says ([`Gpu::set_guard`]).
     pub fn launch(&mut self, launch: Launch<'_>) -> Result<()> {
         let kernel = launch.kernel;
         for (i, (tensor, binding)) in launch.bindings.iter().zip(kernel.bindings).enumerate() {
@@ -182,7 +183,7 @@ impl Plan {
                 )?;
             }
         }
-        let variant = self.choose(kernel, launch.format);
+        let variant = self.settled(kernel, launch.format)?;
         if let Some(gpu) = self.device.gpu() {
             // A test that forces an emulated form knows what it does.
             let lacks = |n: &&str| *n != crate::shaders::EMULATED && !gpu.caps.has(n);
@@ -205,6 +206,15 @@ impl Plan {
             cpu: launch.cpu,
         }));
         Ok(())
+    }
+
+    /// The variant to dispatch, about which the guard was asked.
+    fn settled(&self, kernel: &'static Kernel, format: Option<&'static str>) -> Result<&'static Variant> {
+        let variant = self.choose(kernel, format);
+        let gpu = self.device.gpu().filter(|_| self.variant.is_none());
+        let Some(guard) = gpu.and_then(|g| g.unsettled(kernel, variant)) else { return Ok(variant) };
+        guard(&self.device, Need { kernel: kernel.name, format })?;
+        Ok(self.choose(kernel, format))
     }
 
     /// The last variant of the format that the adapter can run and that is not distrusted; build.rs guarantees there

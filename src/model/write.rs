@@ -77,6 +77,20 @@ pub struct Summary {
 /// # Errors
 /// [`Error::Argument`], [`Error::Io`], [`Error::DiskFull`], and whatever `model` gives. Nothing is at `out` then.
 pub fn write_model(config: &Value, model: &dyn ModelSource, out: &Path, options: &WriteOptions) -> Result<Summary> {
+    write_model_with(config, model, out, options, &|| Vec::new())
+}
+
+/// As [`write_model`]; `last` gives more small files once the model has given all its weights.
+///
+/// # Errors
+/// As [`write_model`].
+pub fn write_model_with(
+    config: &Value,
+    model: &dyn ModelSource,
+    out: &Path,
+    options: &WriteOptions,
+    last: &dyn Fn() -> Vec<(String, String)>,
+) -> Result<Summary> {
     let bias = uses_conv_bias(Path::new("config.json"), config)?;
     if !options.vector_dtype.is_float() {
         return Err(Error::argument("vector_dtype", format!("{} is no float type", options.vector_dtype)));
@@ -103,8 +117,8 @@ pub fn write_model(config: &Value, model: &dyn ModelSource, out: &Path, options:
     for path in &options.copy {
         to.writer.copy(path)?;
     }
-    for (name, text) in &options.files {
-        to.writer.file(name, text.as_bytes())?;
+    for (name, text) in options.files.iter().cloned().chain(last()) {
+        to.writer.file(&name, text.as_bytes())?;
     }
     Ok(Summary { written: to.writer.finish(options.source.clone())?, ragged: to.ragged })
 }

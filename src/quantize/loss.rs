@@ -1,6 +1,13 @@
 //! What quantizing a module loses.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// The table of losses in the directory of a model that GPTQ quantized.
+pub const LOSSES_FILE: &str = "wgquant_losses.json";
+
+/// Version of its layout.
+const FORMAT: u32 = 1;
 
 /// One module's line in the table of losses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +27,25 @@ pub struct ModuleLoss {
     /// The loss of parts of the rows, by name: in_proj's z, x, B, C and dt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<(String, f64)>,
+}
+
+impl ModuleLoss {
+    /// The text of [`LOSSES_FILE`]: `{"format": 1, "modules": [{"module", "bits", "group", "loss", "damping", "segments":
+    /// {"z": ..}}]}` in the order modules were quantized. Times are left out: the same input gives the same bytes.
+    #[must_use]
+    pub fn file(losses: &[Self]) -> String {
+        let line = |l: &Self| {
+            let mut line = json!({
+                "module": l.module, "bits": l.bits, "group": l.group, "loss": l.loss, "damping": l.damping
+            });
+            if !l.segments.is_empty() {
+                let segments: Map<String, Value> = l.segments.iter().map(|(n, v)| (n.clone(), json!(v))).collect();
+                line["segments"] = Value::Object(segments);
+            }
+            line
+        };
+        format!("{:#}\n", json!({ "format": FORMAT, "modules": losses.iter().map(line).collect::<Vec<_>>() }))
+    }
 }
 
 impl std::fmt::Display for ModuleLoss {

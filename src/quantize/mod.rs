@@ -20,8 +20,10 @@ mod tests;
 pub use format::{Format, ROW_SCALE, ScaleFormat};
 #[cfg(not(target_arch = "wasm32"))]
 pub use gptq::gptq;
-pub use loss::ModuleLoss;
+pub use loss::{LOSSES_FILE, ModuleLoss};
 pub use options::GptqOptions;
 #[cfg(not(target_arch = "wasm32"))]
 pub use prepared::{Losses, Prepared};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use rtn::rounded;
 pub use rtn::{QUANTIZER, nearest, searched};

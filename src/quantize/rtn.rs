@@ -95,6 +95,15 @@ pub fn searched(linear: &Linear, format: &Format, activations: Activations, step
     })
 }
 
+/// A row rounded to nearest, as floats; scales are not searched.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn rounded(row: &[f32], format: &Format) -> Vec<f32> {
+    let group = format.group.len(row.len()).max(1);
+    let scales = format.search(row, &vec![1.0; row.len()], 1).values;
+    let one = |(i, w): (usize, &f32)| code(*w, scales[i / group].recip(), format.half()) * scales[i / group];
+    row.iter().enumerate().map(one).collect()
+}
+
 fn float(linear: &Linear) -> Result<&Tensor> {
     match linear {
         Linear::Float(weight) => Ok(weight),

@@ -10,9 +10,9 @@ use crate::calibrate::Windows;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{
-    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model,
+    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model_with,
 };
-use crate::quantize::ModuleLoss;
+use crate::quantize::{LOSSES_FILE, ModuleLoss};
 use crate::transform::Transformed;
 
 /// A model quantized layer by layer as it is read. Blocks on the device; a browser must not, and has
@@ -43,7 +43,7 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
-        let source = transformed(source, recipe.transform, device, calibration)?;
+        let source = transformed(source, recipe, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;
         let method = match (recipe.calibrates(), calibration) {
             _ if recipe.gptq.is_none() && !recipe.has_static() => Method::Nearest(forms),
@@ -119,7 +119,8 @@ impl ModelSource for Quantized<'_> {
     }
 }
 
-/// Quantizes the model in `file` into the new directory `out`, layer by layer. Gives what GPTQ lost in each module too.
+/// Quantizes the model in `file` into the new directory `out`, layer by layer. Gives what GPTQ lost in each module too,
+/// which is also there as [`LOSSES_FILE`].
 ///
 /// # Errors
 /// [`Error::Argument`] for a model that is quantized already, and whatever reading, the device and writing give;
@@ -141,6 +142,8 @@ pub fn quantize(
     let model = Quantized::new(file, recipe, device, calibration, progress)?;
     let mut options = WriteOptions::like(file)?;
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
-    let summary = write_model(file.checkpoint().config(), &model, out, &options)?;
+    let losses = || Some(model.losses()).filter(|l| !l.is_empty());
+    let table = || losses().map(|l| (LOSSES_FILE.to_owned(), ModuleLoss::file(&l))).into_iter().collect();
+    let summary = write_model_with(file.checkpoint().config(), &model, out, &options, &table)?;
     Ok((summary, model.losses()))
 }

@@ -71,7 +71,7 @@ impl Sequential {
     /// Quantizes block `index`, which must be the one after the last.
     ///
     /// # Errors
-    /// As [`gptq`] and [`Prepared::new`]; [`Error::Argument`] when blocks come out of order.
+    /// As [`gptq`] and [`Prepared::on`]; [`Error::Argument`] when blocks come out of order.
     pub(crate) fn layer(&mut self, index: usize, original: Layer) -> Result<Layer> {
         if index != self.next {
             let what = format!("block {index} after {} blocks: calibration goes through them in order", self.next);
@@ -230,7 +230,7 @@ impl Sequential {
             segments: segments.collect(),
             seconds: start.elapsed().as_secs_f64(),
         };
-        log::info!("{line}");
+        log::debug!("{line}");
         self.losses.push(line);
         Ok(Linear::Quantized(quantized))
     }

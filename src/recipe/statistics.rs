@@ -2,6 +2,7 @@
 
 use pollster::block_on;
 
+use super::Recipe;
 use crate::calibrate::{Calibrator, SiteStats, Stats, Windows};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
@@ -12,23 +13,28 @@ use crate::transform::{self, Inputs, Transform, Transformed};
 /// Tokens of a pass.
 const PASS: usize = 512;
 
-/// `source` under `transform`; where that takes statistics of activations, they are gathered on `calibration` first.
+/// `source` under the rewrites of `recipe`; where those take statistics of activations, they are gathered on `calibration` first.
 ///
 /// # Errors
 /// As [`Transformed::with`] and running the model; [`Error::Argument`] when texts are needed and there are none.
 pub fn transformed<'a>(
     source: &'a dyn ModelSource,
-    transform: Transform,
+    recipe: &Recipe,
     device: &Device,
     calibration: Option<&Windows>,
 ) -> Result<Transformed<'a>> {
+    let transform = recipe.transform;
     if !transform.needs_stats() {
         return Transformed::new(source, transform);
     }
     let missing = || Error::argument("transform", "KLT, smoothing and permutations need calibration text");
     let windows = calibration.ok_or_else(missing)?;
     let stats = gathered(source, transform, device, windows)?;
-    Transformed::owning(source, transform, inputs(source.config(), &stats))
+    let mut inputs = inputs(source.config(), &stats);
+    if transform.smooth.searches() {
+        super::awq::search(&Transformed::new(source, transform.base())?, recipe, &mut inputs)?;
+    }
+    Transformed::owning(source, transform, inputs)
 }
 
 /// Statistics of the model under the rewrites that come before those that need them.

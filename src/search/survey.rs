@@ -70,7 +70,7 @@ const PASS: usize = 256;
 /// Asks `question`, going on where `survey` ended; `done` sees the survey after each module.
 ///
 /// # Errors
-/// As [`gptq`], [`Prepared::new`] and running plans, and whatever `done` gives.
+/// As [`gptq`], [`Prepared::on`] and running plans, and whatever `done` gives.
 pub fn survey(
     device: &Device,
     question: &Question<'_>,
@@ -99,6 +99,8 @@ pub fn survey(
 }
 
 struct Surveyor<'a> {
+    /// Where weights are rounded.
+    rounds_on: Device,
     question: &'a Question<'a>,
     walk: Walk,
     base: Engine,
@@ -119,6 +121,8 @@ impl<'a> Surveyor<'a> {
         };
         let sequences = &question.calibration.0;
         Ok(Self {
+            // A software driver takes more than twice the reference's time for it.
+            rounds_on: if software(device) { Device::Cpu } else { device.clone() },
             question,
             walk: Walk::new(device, source.config(), source.rotation(), &source.embedding()?, None, sequences)?,
             base: Engine::new(device, source, options)?,
@@ -128,7 +132,7 @@ impl<'a> Surveyor<'a> {
     }
 
     fn prepare(&self, site: &str, means: &Means) -> Result<Prepared> {
-        Prepared::new(site, &means.own, None, &self.question.options)
+        Prepared::on(&self.rounds_on, site, &means.own, None, &self.question.options)
     }
 
     fn layer(
@@ -227,6 +231,11 @@ impl<'a> Surveyor<'a> {
         self.model.replace(slot, linear)?;
         Ok(result.mean_kl)
     }
+}
+
+/// Is the device an adapter that computes on the CPU?
+fn software(device: &Device) -> bool {
+    device.gpu().is_some_and(|g| g.adapter.device_type == "Cpu")
 }
 
 fn relative_error(values: &[f32], rounded: &[f32]) -> f64 {

@@ -36,10 +36,13 @@ pub struct Inputs {
     /// Matrices for [`super::Rotation::Given`]: `residual`, `[hidden, hidden]`, orthogonal; `layer.3.values` and
     /// `layer.3.keys`, `[kv_heads * head_dim, head_dim]`, one invertible matrix a KV head, for every attention block.
     pub given: BTreeMap<String, Matrix>,
+    /// Factors for [`super::Exponent::Search`], by tap: what each channel is divided by; of attention's values, each
+    /// channel of the KV heads.
+    pub factors: BTreeMap<String, Vec<f64>>,
 }
 
 /// For transforms without.
-pub(super) static NONE: Inputs = Inputs { stats: BTreeMap::new(), given: BTreeMap::new() };
+pub(super) static NONE: Inputs = Inputs { stats: BTreeMap::new(), given: BTreeMap::new(), factors: BTreeMap::new() };
 
 impl Inputs {
     /// The statistics at a site.
@@ -56,6 +59,12 @@ impl Inputs {
             return Ok((0..n).map(|i| stats.covariance[i * n + i].max(0.0).sqrt()).collect());
         }
         Ok(sized(name, "rms", &stats.rms, n)?.to_vec())
+    }
+
+    /// The factors found for a site of `n` channels.
+    pub(super) fn found(&self, site: &str, n: usize) -> Result<Vec<f64>> {
+        let none = || Error::argument("smooth", format!("no factors were searched for `{site}`"));
+        Ok(sized(site, "factors", self.factors.get(site).ok_or_else(none)?, n)?.to_vec())
     }
 
     /// The caller's matrix of this name.

@@ -7,6 +7,7 @@
 //! free there.
 
 mod eigen;
+mod exponent;
 pub mod heads;
 mod inputs;
 mod klt;
@@ -23,12 +24,15 @@ pub mod wide;
 
 use serde::{Deserialize, Serialize};
 
+pub use exponent::Exponent;
 pub use inputs::{Inputs, SiteStats};
 pub use klt::{klt, klt_blocks, mean_covariance};
 pub use matrix::Matrix;
 pub use order::Permutation;
 pub use plant::{Outliers, Planted};
 pub use rotation::Rotation;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use smooth::column_absmax;
 pub use smooth::{Smooth, factors};
 pub use state::StateAxis;
 pub use transformed::Transformed;
@@ -131,6 +135,17 @@ impl Transform {
             return Err(Error::argument("smoothing of norms", "needs norms with a weight: no norm folding"));
         }
         let online = self.online;
+        for (what, exponent, rotated) in [
+            ("gated_norm", self.smooth.gated_norm, online.out_proj.is_some()),
+            ("relu2", self.smooth.relu2, online.down_proj.is_some()),
+            ("values", self.smooth.values, self.values.is_some()),
+        ] {
+            if exponent == Some(Exponent::Search) && rotated {
+                let why =
+                    "is searched for inputs as they are, and a rotation follows there; give a number, or no rotation";
+                return Err(Error::argument(format!("smooth.{what}"), why));
+            }
+        }
         if self.permute == Some(Permutation::Balance) && online == OnlineRotation::default() {
             return Err(Error::argument("permute", "there is no online rotation whose blocks it could balance"));
         }

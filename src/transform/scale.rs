@@ -79,9 +79,20 @@ pub fn conv(m: &mut Mamba2, s: &[f64]) -> Result<()> {
 }
 
 /// A value of each KV channel for the query channels that share it: `[kv_heads * head_dim]` to `[heads * head_dim]`.
-pub(super) fn shared(config: &ModelConfig, kv: &[f64]) -> Vec<f64> {
+pub(crate) fn shared(config: &ModelConfig, kv: &[f64]) -> Vec<f64> {
     let repeats = config.attention_heads / config.kv_heads;
     kv.chunks_exact(config.head_dim).flat_map(|head| head.repeat(repeats)).collect()
+}
+
+/// The largest over the query heads that share a KV head: `[heads * head_dim]` to `[kv_heads * head_dim]`.
+pub(crate) fn of_kv(config: &ModelConfig, of_heads: &[f64]) -> Vec<f64> {
+    let (dim, repeats) = (config.head_dim, config.attention_heads / config.kv_heads);
+    let largest = |heads: &[f64]| {
+        let mut most = vec![0.0f64; dim];
+        heads.chunks_exact(dim).for_each(|head| most.iter_mut().zip(head).for_each(|(m, v)| *m = m.max(v.abs())));
+        most
+    };
+    of_heads.chunks_exact(dim * repeats).flat_map(largest).collect()
 }
 
 fn factors(what: &str, s: &[f64], channels: usize) -> Result<()> {

@@ -4,8 +4,8 @@ use half::bf16;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::sized;
-use super::wide::{Attention, Layer, Mamba2, Mixer, Mlp};
-use super::{Inputs, Matrix, Transform, scale};
+use super::wide::{Layer, Mamba2, Mixer, Mlp};
+use super::{Exponent, Inputs, Matrix, Transform, scale};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 
@@ -19,24 +19,30 @@ const MOST: f64 = 1_048_576.0;
 pub struct Smooth {
     /// Block norms, into the layers that read them. Not with folded norms, which have no weight left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub norms: Option<f64>,
+    pub norms: Option<Exponent>,
     /// The gated norm, into `out_proj`; before its online rotation, so that this is MambaQuant's smooth-fused rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gated_norm: Option<f64>,
+    pub gated_norm: Option<Exponent>,
     /// The convolution's inputs, into its taps. By powers of two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conv: Option<f64>,
+    pub conv: Option<Exponent>,
     /// relu², into `down_proj`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relu2: Option<f64>,
+    pub relu2: Option<Exponent>,
     /// Attention's values, into `o_proj`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub values: Option<f64>,
+    pub values: Option<Exponent>,
 }
 
 impl Smooth {
     /// Nowhere.
     pub const NONE: Self = Self { norms: None, gated_norm: None, conv: None, relu2: None, values: None };
+
+    /// Is there a site whose factors are to be searched?
+    #[must_use]
+    pub fn searches(&self) -> bool {
+        [self.norms, self.gated_norm, self.relu2, self.values].contains(&Some(Exponent::Search))
+    }
 
     /// Is nothing smoothed?
     #[must_use]
@@ -45,11 +51,18 @@ impl Smooth {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let sites = [self.norms, self.gated_norm, self.conv, self.relu2, self.values];
-        match sites.into_iter().flatten().find(|a| !(0.0..=1.0).contains(a)) {
-            Some(a) => Err(Error::argument("smooth", format!("exponent {a} is not within 0 and 1"))),
-            None => Ok(()),
+        if self.conv == Some(Exponent::Search) {
+            return Err(Error::argument("smooth.conv", "what the convolution reads is not quantized; give a number"));
         }
+        let sites = [self.norms, self.gated_norm, self.conv, self.relu2, self.values];
+        for exponent in sites.into_iter().flatten() {
+            if let Exponent::Fixed(a) = exponent
+                && !(0.0..=1.0).contains(&a)
+            {
+                return Err(Error::argument("smooth", format!("exponent {a} is not within 0 and 1")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -120,35 +133,48 @@ pub(super) fn apply(
 ) -> Result<Option<Vec<f64>>> {
     let (smooth, online) = (transform.smooth, transform.online);
     let site = |size: Size, op: &str, n: usize| size.of_site(inputs, &format!("layer.{index}.{op}"), n);
-    if let Some(alpha) = smooth.norms {
+    // Of a site whose channels are those of `w`.
+    let wanted = |size: Size, op: &str, exponent: Exponent, w: &[f64]| match exponent {
+        Exponent::Fixed(alpha) => Ok(factors(&site(size, op, w.len())?, w, alpha)),
+        Exponent::Search => inputs.found(&format!("layer.{index}.{op}"), w.len()),
+    };
+    if let Some(exponent) = smooth.norms {
         let mut w = vec![0.0; layer.norm.len()];
         layer.readers().into_iter().for_each(|r| larger(&mut w, &column_absmax(r)));
-        let s = factors(&site(Size::Largest, "norm", w.len())?, &w, alpha);
+        let s = wanted(Size::Largest, "norm", exponent, &w)?;
         let s = short_quotients(&layer.norm, &s);
         scale::norm(layer, &s)?;
     }
     match &mut layer.mixer {
         Mixer::Mamba2(m) => {
-            if let Some(alpha) = smooth.conv {
+            if let Some(Exponent::Fixed(alpha)) = smooth.conv {
                 conv(m, &site(Size::Largest, "in_proj", config.in_proj_rows())?, alpha)?;
             }
-            let Some(alpha) = smooth.gated_norm else { return Ok(None) };
+            let Some(exponent) = smooth.gated_norm else { return Ok(None) };
             let size = Size::at(online.out_proj.is_some());
-            let s = factors(&site(size, "gated_norm", m.norm.len())?, &size.of_columns(&m.out_proj), alpha);
+            let s = wanted(size, "gated_norm", exponent, &size.of_columns(&m.out_proj))?;
             let s = short_quotients(&m.norm, &s);
             scale::gated_norm(m, &s)?;
             Ok(Some(s))
         }
         Mixer::Mlp(m) => {
-            let Some(alpha) = smooth.relu2 else { return Ok(None) };
+            let Some(exponent) = smooth.relu2 else { return Ok(None) };
             let size = Size::at(online.down_proj.is_some());
-            let w = size.of_columns(&m.down_proj);
-            relu_squared(m, &factors(&site(size, "up_proj", w.len())?, &w, alpha)).map(Some)
+            let s = wanted(size, "up_proj", exponent, &size.of_columns(&m.down_proj))?;
+            relu_squared(m, &s).map(Some)
         }
-        Mixer::Attention(a) => match smooth.values {
-            Some(alpha) => values(a, config, &site(Size::Largest, "attention", a.o_proj.cols())?, alpha).map(Some),
-            None => Ok(None),
-        },
+        Mixer::Attention(a) => {
+            let Some(exponent) = smooth.values else { return Ok(None) };
+            let w = scale::of_kv(config, &column_absmax(&a.o_proj));
+            let s = match exponent {
+                Exponent::Fixed(alpha) => {
+                    factors(&scale::of_kv(config, &site(Size::Largest, "attention", a.o_proj.cols())?), &w, alpha)
+                }
+                Exponent::Search => inputs.found(&format!("layer.{index}.attention"), w.len())?,
+            };
+            scale::values(a, config, &s)?;
+            Ok(Some(scale::shared(config, &s)))
+        }
     }
 }
 
@@ -165,23 +191,6 @@ fn relu_squared(m: &mut Mlp, s: &[f64]) -> Result<Vec<f64>> {
     let rows: Vec<f64> = s.iter().map(|s| short(1.0 / s.sqrt())).collect();
     scale::relu_squared(m, &rows)?;
     Ok(rows.into_iter().map(|r| 1.0 / (r * r)).collect())
-}
-
-fn values(a: &mut Attention, config: &ModelConfig, absmax: &[f64], alpha: f64) -> Result<Vec<f64>> {
-    let s = factors(&of_kv(config, absmax), &of_kv(config, &column_absmax(&a.o_proj)), alpha);
-    scale::values(a, config, &s)?;
-    Ok(scale::shared(config, &s))
-}
-
-/// The largest over the query heads that share a KV head.
-fn of_kv(config: &ModelConfig, of_heads: &[f64]) -> Vec<f64> {
-    let (dim, repeats) = (config.head_dim, config.attention_heads / config.kv_heads);
-    let largest = |heads: &[f64]| {
-        let mut most = vec![0.0; dim];
-        heads.chunks_exact(dim).for_each(|head| larger(&mut most, head));
-        most
-    };
-    of_heads.chunks_exact(dim * repeats).flat_map(largest).collect()
 }
 
 /// Factors near `s` that leave a norm's weight with 8 bits, which any float type holds exactly.
@@ -203,7 +212,7 @@ fn absmax_of(values: &[f64]) -> f64 {
 }
 
 /// The largest magnitude of each column.
-fn column_absmax(m: &Matrix) -> Vec<f64> {
+pub(crate) fn column_absmax(m: &Matrix) -> Vec<f64> {
     let mut most = vec![0.0; m.cols()];
     m.values().chunks_exact(m.cols()).for_each(|row| larger(&mut most, row));
     most

@@ -85,24 +85,3 @@ fn analyze_shows_statistics_and_sensitivity() {
     fs::write(path("losses"), r#"{"nothing": {"4": 1}}"#).unwrap();
     says(&refusal(wgquant().args(all)), &["sensitivity", "nothing"]);
 }
-
-#[test]
-fn jsonl_with_messages_and_short_documents() {
-    let temp = tempfile::tempdir().unwrap();
-    let text = temp.path().join("chat.jsonl");
-    let line = |n: usize| serde_json::json!({ "messages": [{ "role": "user", "content": "the boat ".repeat(n) }, { "role": "assistant", "content": "a bird" }] });
-    fs::write(
-        &text,
-        format!("{}\n{}\n\n{}\n", line(100), line(1), serde_json::json!({ "text": "the sea ".repeat(100) })),
-    )
-    .unwrap();
-    let model = nano();
-    let out = temp.path().join("stats");
-    let fixed = ["calibrate", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "-o", out.to_str().unwrap()];
-    let more = ["--sequence-length", "40", "--sequences", "3", "--min-length", "30", "--device", "cpu", "--json"];
-    let report = run_json(&[&fixed[..], &more[..]].concat());
-    assert_eq!(report["parts"][0]["tokens"], 120);
-    fs::write(&text, r#"{"messages": [{"role": "user"}]}"#).unwrap();
-    fs::remove_file(&out).unwrap();
-    says(&refusal(wgquant().args(fixed)), &["line 1", "content"]);
-}

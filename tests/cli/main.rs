@@ -8,6 +8,7 @@ mod bench;
 mod calibrate;
 mod common;
 mod demo;
+mod documents;
 mod results;
 mod search;
 mod sizes;

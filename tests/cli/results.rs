@@ -135,6 +135,38 @@ fn quantize_then_compare() {
     assert!(kl > 1e-6 && kl < 0.02, "int4 keys and values alone: {kl}");
 }
 
+/// The worst on the terminal and all with -v; all in the output, with a hash, the same bytes each time.
+#[test]
+fn quantize_shows_and_keeps_what_gptq_lost() {
+    let temp = tempfile::tempdir().unwrap();
+    let (model, ids) = (nano(), temp.path().join("ids.npy"));
+    short_windows(&ids, 3, 65);
+    let quantize = |name: &str, more: &[&str]| {
+        let out = temp.path().join(name);
+        let fixed = ["quantize", model.to_str().unwrap(), "-o", out.to_str().unwrap(), "-f", ids.to_str().unwrap()];
+        let rest = ["--scheme", "w4a8", "--sequences", "2", "--sequence-length", "64", "--deterministic"];
+        let text = run(&[&fixed[..], &rest[..], more].concat());
+        (text, std::fs::read(out.join("wgquant_losses.json")).unwrap(), out)
+    };
+    let rows = |text: &str| text.lines().filter(|l| l.contains(".mixer.") || l.contains("lm_head")).count();
+    let ((short, bytes, out), (long, again, _)) = (quantize("a", &[]), quantize("b", &["-v"]));
+    says(&short, &["is lost in the mean", "-v: all", "Damping"]);
+    assert_eq!(rows(&short), 5, "{short}");
+    assert!(bytes == again, "two runs give two tables");
+    let table: Value = serde_json::from_slice(&bytes).unwrap();
+    let modules = table["modules"].as_array().unwrap();
+    assert_eq!((table["format"].as_u64(), modules.len()), (Some(1), rows(&long)), "{long}");
+    assert!(!long.contains("-v: all") && modules.len() > 5);
+    let in_proj = modules.iter().find(|m| m["module"].as_str().unwrap().ends_with("in_proj")).unwrap();
+    let segments: Vec<&String> = in_proj["segments"].as_object().unwrap().keys().collect();
+    assert_eq!(segments, ["z", "x", "B", "C", "dt"]);
+    for module in modules {
+        assert!(module["loss"].as_f64().unwrap() > 0.0 && module["seconds"].is_null(), "{module}");
+    }
+    let manifest: Value = serde_json::from_slice(&std::fs::read(out.join("wgquant_manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["files"]["wgquant_losses.json"]["bytes"], bytes.len());
+}
+
 #[test]
 fn diff_passes_on_nano_and_fails_by_tolerance() {
     let temp = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 mod common;
 
 mod activation_groups;
+mod awq;
 mod diff;
 mod exact;
 mod golden;

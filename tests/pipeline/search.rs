@@ -14,13 +14,15 @@ struct Setting {
     file: ModelFile,
     base: Recipe,
     candidates: Vec<Vec<Module>>,
+    probe: usize,
     texts: Windows,
 }
 
 impl Setting {
-    fn new() -> Self {
+    /// Whole numbers of bits to choose from; KL is measured for those at index `probe`.
+    fn new(bits: &[usize], probe: usize, sequences: usize) -> Self {
         let file = ModelFile::open(&common::nano()).unwrap();
-        let settings = Calibration { sequences: 2, length: 64, seed: 1, ..Calibration::default() };
+        let settings = Calibration { sequences, length: 64, seed: 1, ..Calibration::default() };
         let texts = sample(&common::nano().join("val_ids_u16.npy"), None, None, &settings).unwrap();
         let base = Recipe {
             float: file.float_dtype(),
@@ -29,28 +31,37 @@ impl Setting {
             transform: Transform::hadamard(file.config(), 0).unwrap(),
             rules: Vec::new(),
         };
-        let candidates = candidates(&base, file.config(), &formats(&[3, 4, 8, 16], &[32]), Activations::TOKEN).unwrap();
-        Self { file, base, candidates, texts }
+        let candidates = candidates(&base, file.config(), &formats(bits, &[32]), Activations::TOKEN).unwrap();
+        Self { file, base, candidates, probe, texts }
     }
 
     fn survey(&self, before: Survey, done: &mut dyn FnMut(&Survey) -> wgquant::Result<()>) -> wgquant::Result<Survey> {
+        self.survey_on(&Device::Cpu, before, done)
+    }
+
+    fn survey_on(
+        &self,
+        device: &Device,
+        before: Survey,
+        done: &mut dyn FnMut(&Survey) -> wgquant::Result<()>,
+    ) -> wgquant::Result<Survey> {
         let source = Transformed::new(&self.file, self.base.transform).unwrap();
         let question = Question {
             source: &source,
             candidates: &self.candidates,
-            probe: 1,
+            probe: self.probe,
             float: self.base.float,
             options: self.base.gptq.unwrap(),
             calibration: &self.texts,
             probes: &self.texts,
         };
-        survey(&Device::Cpu, &question, before, done)
+        survey(device, &question, before, done)
     }
 }
 
 #[test]
 fn a_search_measures_resumes_and_keeps_to_its_budget() {
-    let setting = Setting::new();
+    let setting = Setting::new(&[3, 4, 8, 16], 1, 2);
     let none = || Survey { fingerprint: "x".to_owned(), modules: Vec::new() };
     let whole = setting.survey(none(), &mut |_| Ok(())).unwrap();
     assert_eq!(whole.modules.len(), setting.candidates[0].len());
@@ -89,4 +100,20 @@ fn a_search_measures_resumes_and_keeps_to_its_budget() {
 
     let error = plan.within(Budget::BitsPerParameter(2.0)).unwrap_err().to_string();
     assert!(error.contains("smallest model"), "{error}");
+}
+
+/// Factored and rounded on the device it runs on, a weight loses what it does on the reference, but for codes at ties.
+#[test]
+fn the_device_finds_what_the_reference_finds() {
+    let setting = Setting::new(&[4], 0, 1);
+    let none = || Survey { fingerprint: "x".to_owned(), modules: Vec::new() };
+    let gpu = setting.survey_on(&common::gpu(), none(), &mut |_| Ok(())).unwrap();
+    let cpu = setting.survey(none(), &mut |_| Ok(())).unwrap();
+    for (a, b) in gpu.modules.iter().zip(&cpu.modules) {
+        for (a, b) in a.forms.iter().zip(&b.forms) {
+            let near = |a: f64, b: f64, part: f64| (a - b).abs() <= part * b;
+            assert!(near(a.loss, b.loss, 0.02) && near(a.kl, b.kl, 0.1), "{a:?} on the device, {b:?} on the reference");
+        }
+    }
+    assert_eq!(gpu.modules.len(), cpu.modules.len());
 }

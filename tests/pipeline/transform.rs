@@ -117,7 +117,7 @@ pub(super) fn statistics(model: &dyn ModelSource) -> Inputs {
 #[test]
 fn calibrated_rewrites_keep_the_logits_of_nano() {
     let file = ModelFile::open(&common::nano()).unwrap();
-    let alpha = Some(0.5);
+    let alpha = Some(0.5.into());
     let transform = Transform {
         smooth: Smooth { norms: None, gated_norm: alpha, conv: alpha, relu2: alpha, values: alpha },
         permute: Some(Permutation::Balance),
@@ -143,7 +143,7 @@ fn recipes_spell_transforms() {
     assert_eq!(read, Transform { fold_norms: true, residual, online, ..Transform::NONE });
     assert_eq!(toml::to_string(&read).unwrap(), written);
     let all = Transform {
-        smooth: Smooth { relu2: Some(0.5), ..Smooth::NONE },
+        smooth: Smooth { relu2: Some(0.5.into()), ..Smooth::NONE },
         permute: Some(Permutation::Sort),
         values: Some(Rotation::KltHadamard),
         keys: Some(Rotation::Klt),
@@ -190,7 +190,7 @@ fn rejects_inputs_that_are_missing_or_wrong() {
         Err(e) => e.to_string(),
     };
     let none = Inputs::default();
-    let smooth = Smooth { relu2: Some(0.5), ..Smooth::NONE };
+    let smooth = Smooth { relu2: Some(0.5.into()), ..Smooth::NONE };
     assert!(fails(Transform { smooth, ..base }, &none).contains("needs statistics of `layer.1.up_proj`"));
     assert!(fails(Transform { permute: Some(Permutation::Sort), ..base }, &none).contains("`layer.0.gated_norm`"));
     assert!(fails(Transform { permute: Some(Permutation::Balance), ..base }, &none).contains("no online rotation"));
@@ -199,13 +199,13 @@ fn rejects_inputs_that_are_missing_or_wrong() {
     assert!(
         fails(Transform { keys: Some(Rotation::Klt), ..base }, &none).contains("needs statistics of `layer.2.norm`")
     );
-    let smooth = Smooth { norms: Some(0.5), ..Smooth::NONE };
+    let smooth = Smooth { norms: Some(0.5.into()), ..Smooth::NONE };
     assert!(fails(Transform { smooth, ..base }, &none).contains("no norm folding"));
-    let smooth = Smooth { values: Some(1.5), ..Smooth::NONE };
+    let smooth = Smooth { values: Some(1.5.into()), ..Smooth::NONE };
     assert!(fails(Transform { smooth, ..base }, &none).contains("exponent 1.5"));
     let mut inputs = Inputs::default();
     inputs.stats.insert("layer.1.up_proj".into(), SiteStats { absmax: vec![1.0; 3], ..Default::default() });
-    let smooth = Smooth { relu2: Some(0.5), ..Smooth::NONE };
+    let smooth = Smooth { relu2: Some(0.5.into()), ..Smooth::NONE };
     assert!(fails(Transform { smooth, ..base }, &inputs).contains("3 values of absmax, expected 96"));
     let mut skewed = Matrix::identity(n);
     skewed.values_mut()[1] = 0.1;

@@ -1,14 +1,21 @@
 //! Self-test before trust: what is checked, what is kept, what replaces a variant that fails.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
 use pollster::block_on;
+use wgquant::calibrate::Windows;
 use wgquant::gpu::{Device, DeviceChoice, Need};
 use wgquant::kernels::trust::{Cache, Trusted, ensure, self_test, telling};
 use wgquant::kernels::{ENTRIES, rms_norm};
-use wgquant::model::ModelFile;
-use wgquant::quantize::QUANTIZER;
+use wgquant::model::{Group, ModelFile, ModelSource};
+use wgquant::quantize::{GptqOptions, QUANTIZER};
+use wgquant::recipe::{Bits, Recipe, quantize};
 use wgquant::runtime::{Engine, EngineOptions};
-use wgquant::shaders::KERNELS;
+use wgquant::shaders::{KERNELS, Variant};
 use wgquant::tensor::DType;
+use wgquant::transform::{Smooth, Transform};
 
 use crate::common;
 
@@ -166,4 +173,78 @@ fn plans_avoid_what_is_distrusted() {
     let gpu = device.gpu().unwrap();
     let others = kernel.variants.iter().filter(|v| v.name != name && v.needs.iter().all(|n| gpu.caps.has(n))).count();
     assert_eq!(label(&device) != best, others > 0);
+}
+
+/// Quantizes nano with statistics, GPTQ and quantized activations upstream; `check` stands for the self-test.
+fn calibrated(out: &Path, check: fn(&str, &Variant) -> Result<(), String>) -> (wgquant::Result<()>, BTreeSet<String>) {
+    let device = gpu();
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = asked.clone();
+    device.gpu().unwrap().set_guard(Arc::new(move |device: &Device, need| {
+        let mut checker = |_: &Device, kernel: &'static wgquant::shaders::Kernel, variant: &'static Variant| {
+            seen.lock().unwrap().insert(kernel.name.to_owned());
+            check(kernel.name, variant)
+        };
+        ensure(device, &[need], &Cache::none(), &mut checker).map(|_| ())
+    }));
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let smooth = Smooth { norms: Some(0.5.into()), ..Smooth::NONE };
+    let transform = Transform { smooth, ..Transform::NONE };
+    let base = Recipe::uniform(file.config(), Bits::W8A8, Group::Channel, true, DType::BF16, transform);
+    let recipe = Recipe { gptq: Some(GptqOptions { scale_steps: 4, sweeps: 1, ..Default::default() }), ..base };
+    let ids: Vec<u32> = (0..80).map(|i| 3 + (i * 31) % 2000).collect();
+    let made = quantize(&file, &recipe, &device, Some(&Windows(vec![ids])), out, &|_| {}).map(|_| ());
+    for kernel in KERNELS {
+        for variant in kernel.variants.iter().filter(|v| check(kernel.name, v).is_err()) {
+            assert_ne!(device.gpu().unwrap().trusts(kernel.name, variant.name), Some(true), "{}", kernel.name);
+        }
+    }
+    let asked = asked.lock().unwrap().clone();
+    (made, asked)
+}
+
+/// Everything that a calibrated run dispatches is asked about, and where a kernel has a plain form, it takes the place
+/// of one that fails.
+#[test]
+fn calibration_and_gptq_dispatch_nothing_unchecked() {
+    let temp = tempfile::tempdir().unwrap();
+    let plain = |_: &str, v: &Variant| if v.needs.is_empty() { Ok(()) } else { Err("wrong".to_owned()) };
+    let (made, asked) = calibrated(&temp.path().join("out"), plain);
+    made.unwrap();
+    let wanted = [
+        "channel_stats",
+        "gram",
+        "gptq_block",
+        "gptq_refine",
+        "rank_update",
+        "rms_norm",
+        "quantize_tokens",
+        "matmul_f32",
+        "matmul_w8a8",
+        "chunk_scan",
+        "attention",
+        "rms_norm_gated",
+    ];
+    for kernel in wanted {
+        assert!(asked.contains(kernel), "{kernel} is not among {asked:?}");
+    }
+}
+
+#[test]
+fn calibration_and_gptq_refuse_a_kernel_that_is_wrong_in_every_variant() {
+    for (kernel, check) in [
+        (
+            "gptq_refine",
+            (|k, _| if k == "gptq_refine" { Err("NMSE 1".to_owned()) } else { Ok(()) }) as fn(&str, &Variant) -> _,
+        ),
+        ("gram", |k, _| if k == "gram" { Err("NMSE 1".to_owned()) } else { Ok(()) }),
+        ("channel_stats", |k, _| if k == "channel_stats" { Err("NMSE 1".to_owned()) } else { Ok(()) }),
+        ("chunk_scan", |k, _| if k == "chunk_scan" { Err("NMSE 1".to_owned()) } else { Ok(()) }),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let (made, _) = calibrated(&temp.path().join("out"), check);
+        let line = made.unwrap_err().to_string();
+        assert!(line.contains(&format!("`{kernel}")) && line.contains("NMSE 1"), "{line}");
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "something is left of it");
+    }
 }

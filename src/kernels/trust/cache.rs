@@ -67,13 +67,9 @@ impl Cache {
         let Some(path) = self.file(gpu) else { return };
         let file = json!({ "version": VERSION, "key": key(gpu), "passed": passed });
         let write = || -> std::io::Result<()> {
-            let dir = path.parent().unwrap_or(&path);
-            std::fs::create_dir_all(dir)?;
-            // Whole or not at all: two programs may write at once.
-            let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-            writeln!(temp, "{file:#}")?;
-            temp.persist(&path)?;
-            Ok(())
+            std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            // Two programs may write at once.
+            crate::files::replace(&path, |to| writeln!(to, "{file:#}"))
         };
         if let Err(e) = write() {
             log::debug!("self-test cache {}: {e}", path.display());

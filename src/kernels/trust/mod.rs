@@ -6,6 +6,8 @@
 
 mod cache;
 
+use std::sync::Arc;
+
 use pollster::block_on;
 
 pub use cache::Cache;
@@ -13,7 +15,7 @@ pub use cache::Cache;
 use super::ENTRIES;
 use super::check::{self, Case, Entry};
 use crate::error::{Error, Result};
-use crate::gpu::{Device, Gpu, Need};
+use crate::gpu::{Device, Gpu, Guard, Need};
 use crate::shaders::{KERNELS, Kernel, Variant};
 
 /// Cases run for each variant: the two largest within [`BUDGET`], whose ragged ends and several workgroups tell most.
@@ -55,6 +57,13 @@ pub fn ensure(device: &Device, needs: &[Need], cache: &Cache, checker: &mut Chec
         cache.store(gpu, &passed);
     }
     result.map(|()| done)
+}
+
+/// For [`Gpu::set_guard`]: as [`ensure`] with [`self_test`], of what plans come to. A pipeline that is made up as it
+/// goes, such as calibration's, thus runs nothing unchecked.
+#[must_use]
+pub fn guard(cache: Cache) -> Arc<Guard> {
+    Arc::new(move |device, need| ensure(device, &[need], &cache, &mut self_test).map(|_| ()))
 }
 
 /// Finds the best variant of one kernel and format that passes.

@@ -3,7 +3,7 @@
 use super::{driver_words, table};
 use crate::eval::doubling;
 use crate::model::{Activations, Group};
-use crate::quantize::{ROW_SCALE, ScaleFormat};
+use crate::quantize::{ModuleLoss, ROW_SCALE, ScaleFormat};
 use crate::recipe::{Module, Recipe};
 use crate::report::text::{bytes, count, small, with_error};
 use crate::report::{DemoReport, Measured, ModelInfo, PerplexityReport, QuantizeReport};
@@ -53,9 +53,41 @@ pub fn explained(modules: &[Module], recipe: &Recipe) -> String {
     table(&["Module", "Shape", "Weights", "Group", "Scales", "Inputs", "Size", "Rule"], 1, rows)
 }
 
-/// `wgquant quantize`.
+/// Modules named where not all are.
+const WORST: usize = 5;
+
+/// What GPTQ lost, `all` modules or those that lost most; nothing where weights were rounded to nearest.
+fn losses(losses: &[ModuleLoss], all: bool) -> String {
+    if losses.is_empty() {
+        return String::new();
+    }
+    let mut shown: Vec<&ModuleLoss> = losses.iter().collect();
+    if !all {
+        shown.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+        shown.truncate(WORST);
+    }
+    let segments = |l: &ModuleLoss| l.segments.iter().map(|(n, v)| format!("{n} {}", small(*v))).collect::<Vec<_>>();
+    let row = |l: &&ModuleLoss| {
+        let (group, damping) = (l.group.to_string(), small(l.damping));
+        vec![l.module.clone(), segments(l).join(", "), l.bits.to_string(), group, small(l.loss), damping]
+    };
+    let (n, sum) = (losses.len(), losses.iter().map(|l| l.loss).sum::<f64>());
+    let seconds: f64 = losses.iter().map(|l| l.seconds).sum();
+    format!(
+        "{}{n} modules by GPTQ in {seconds:.1} s: of an output's energy, {} is lost in the mean{}\n",
+        table(
+            &["Module", "Segments", "Bits", "Group", "Loss", "Damping"],
+            2,
+            shown.iter().map(row).collect::<Vec<_>>()
+        ),
+        small(sum / n as f64),
+        if all || n <= WORST { "" } else { "; the worst are above (-v: all)" }
+    )
+}
+
+/// `wgquant quantize`; with `verbose`, what was lost in every module.
 #[must_use]
-pub fn quantized(report: &QuantizeReport) -> String {
+pub fn quantized(report: &QuantizeReport, verbose: bool) -> String {
     let row = |name: &str, m: &ModelInfo| {
         vec![
             name.to_owned(),
@@ -66,15 +98,16 @@ pub fn quantized(report: &QuantizeReport) -> String {
         ]
     };
     let rows = vec![row("before", &report.source), row("after", &report.output)];
-    format!(
-        "{}{:.2}× smaller, {:.1} s on {}\nnext: wgquant perplexity {} -f FILE --base {}\n",
-        table(&["", "Model", "Parameters", "Size", "Bits/param"], 2, rows),
-        report.reduction,
-        report.seconds,
-        report.device.adapter,
-        report.output.model,
-        report.source.model
-    )
+    losses(&report.losses, verbose)
+        + &format!(
+            "{}{:.2}× smaller, {:.1} s on {}\nnext: wgquant perplexity {} -f FILE --base {}\n",
+            table(&["", "Model", "Parameters", "Size", "Bits/param"], 2, rows),
+            report.reduction,
+            report.seconds,
+            report.device.adapter,
+            report.output.model,
+            report.source.model
+        )
 }
 
 /// `wgquant perplexity`.

@@ -27,7 +27,7 @@ fn inputs(s: &Setting, base: Transform) -> Inputs {
 }
 
 fn smooth(alpha: f64) -> Smooth {
-    let alpha = Some(alpha);
+    let alpha = Some(alpha.into());
     Smooth { norms: None, gated_norm: alpha, conv: alpha, relu2: alpha, values: alpha }
 }
 
@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn smoothing(s in settings(), alpha in 0.0..=1.0f64) {
         let inputs = inputs(&s, Transform::NONE);
-        let all = Smooth { norms: Some(alpha), ..smooth(alpha) };
+        let all = Smooth { norms: Some(alpha.into()), ..smooth(alpha) };
         s.same(&s.wide(Transform { smooth: all, ..Transform::NONE }, &inputs), "smoothing")?;
     }
 
@@ -106,7 +106,7 @@ proptest! {
     #[test]
     fn smoothing_evens_out_the_activation(s in settings()) {
         let before = s.stats(Transform::NONE);
-        let transform = Transform { smooth: Smooth { relu2: Some(1.0), ..Smooth::NONE }, ..Transform::NONE };
+        let transform = Transform { smooth: Smooth { relu2: Some(1.0.into()), ..Smooth::NONE }, ..Transform::NONE };
         let mut after = Inputs::default();
         let model = s.wide(transform, &before);
         model.logits(&s.tokens, Extra { stats: Some(&mut after), ..Default::default() });

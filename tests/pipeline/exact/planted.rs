@@ -38,7 +38,7 @@ fn planted_outliers_change_no_bit_and_defeat_rounding_to_nearest() {
 #[test]
 fn folding_and_smoothing_remove_planted_outliers() {
     let file = ModelFile::open(&common::nano()).unwrap();
-    let half = Some(0.5);
+    let half = Some(0.5.into());
     let transform = Transform {
         fold_norms: true,
         smooth: Smooth { gated_norm: half, relu2: half, values: half, ..Smooth::NONE },

@@ -1,0 +1,145 @@
+//! Conversations as the model was trained to read them: by the Jinja template that its tokenizer comes with.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, Value, context};
+use serde_json::Value as Json;
+
+use crate::error::{Error, Result};
+
+/// Steps a template may take for one conversation: a template is a program from a stranger's file.
+const FUEL: u64 = 10_000_000;
+/// Name of the template in messages.
+const NAME: &str = "chat_template";
+
+/// A chat template, compiled.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    /// `bos_token` and so on.
+    tokens: BTreeMap<String, String>,
+}
+
+impl ChatTemplate {
+    /// The template beside a model: `chat_template.jinja`, or that of `tokenizer_config.json`; of several, the one called
+    /// `default`. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadCheckpoint`] for a template that does not compile.
+    pub fn beside(model: &Path) -> Result<Option<Self>> {
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| Error::io(path, e));
+        let config = model.join("tokenizer_config.json");
+        let config: Json = match config.is_file() {
+            true => serde_json::from_str(&read(&config)?).map_err(|e| Error::bad(&config, e.to_string()))?,
+            false => Json::Null,
+        };
+        let own = model.join("chat_template.jinja");
+        let source = match own.is_file() {
+            true => Some(read(&own)?),
+            false => named(&config[NAME]),
+        };
+        let compiled = source.map(|source| Self::new(source, &config)).transpose();
+        compiled.map_err(|e| Error::bad(model, format!("chat template: {e:#}")))
+    }
+
+    /// Compiles `source`; `config` (`tokenizer_config.json`) names the special tokens.
+    fn new(source: String, config: &Json) -> Result<Self, minijinja::Error> {
+        let mut environment = Environment::new();
+        // As transformers sets Jinja up.
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise);
+        environment.add_template_owned(NAME, source)?;
+        let token = |(key, value): (&String, &Json)| {
+            let text = value.as_str().or_else(|| value["content"].as_str())?;
+            key.ends_with("_token").then(|| (key.clone(), text.to_owned()))
+        };
+        let tokens = config.as_object().into_iter().flatten().filter_map(token).collect();
+        Ok(Self { environment, tokens })
+    }
+
+    /// A conversation as text: `messages` as in Hugging Face's chat data.
+    ///
+    /// # Errors
+    /// What is wrong, in one line.
+    pub fn render(&self, messages: &[Json]) -> Result<String, String> {
+        let tokens = Value::from(Serde(&self.tokens));
+        let own = context! { messages => Value::from(Serde(messages)), add_generation_prompt => false };
+        let template = self.environment.get_template(NAME).map_err(|e| e.to_string())?;
+        template.render(context! { ..own, ..tokens }).map_err(|e| format!("chat template: {e:#}"))
+    }
+}
+
+/// The text of `chat_template`: a string, or a list of templates with names.
+fn named(value: &Json) -> Option<String> {
+    let default = || value.as_array()?.iter().find(|t| t["name"] == "default")?["template"].as_str();
+    value.as_str().or_else(default).map(str::to_owned)
+}
+
+/// What templates call to refuse a conversation.
+fn raise(reason: String) -> Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Parts that published templates have: trimmed blocks, Python's string methods, namespaces, refusals.
+    const TEMPLATE: &str = "{{- bos_token }}
+{%- set ns = namespace(system='') %}
+{%- for message in messages %}
+    {%- if message['role'] not in ['system', 'user', 'assistant'] %}
+        {{- raise_exception('no role ' + message['role']) }}
+    {%- endif %}
+    {%- if loop.first and message.role == 'system' %}{% set ns.system = message.content.strip() %}{% continue %}{% endif %}
+    {{- '<|' + message.role.upper() + '|>' + ns.system + message['content'].strip() + eos_token }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|ASSISTANT|>' }}{% endif %}";
+
+    fn template(dir: &Path, config: &Json) -> Option<ChatTemplate> {
+        std::fs::write(dir.join("tokenizer_config.json"), config.to_string()).unwrap();
+        ChatTemplate::beside(dir).unwrap()
+    }
+
+    #[test]
+    fn renders_as_the_model_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(ChatTemplate::beside(dir.path()).unwrap().is_none());
+        let tokens = json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" } });
+        assert!(template(dir.path(), &tokens).is_none());
+        let mut config = tokens.clone();
+        config["chat_template"] = json!(TEMPLATE);
+        let messages = [
+            json!({ "role": "system", "content": " be kind " }),
+            json!({ "role": "user", "content": " hello " }),
+            json!({ "role": "assistant", "content": "hi" }),
+        ];
+        let text = "<s><|USER|>be kindhello</s><|ASSISTANT|>be kindhi</s>";
+        assert_eq!(template(dir.path(), &config).unwrap().render(&messages).unwrap(), text);
+        config["chat_template"] =
+            json!([{ "name": "tools", "template": "" }, { "name": "default", "template": TEMPLATE }]);
+        let listed = template(dir.path(), &config).unwrap();
+        assert_eq!(listed.render(&messages).unwrap(), text);
+        let refused = listed.render(&[json!({ "role": "ghost", "content": "" })]).unwrap_err();
+        assert!(refused.contains("no role ghost"), "{refused}");
+        std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+        assert_eq!(template(dir.path(), &config).unwrap().render(&messages).unwrap(), " be kind ");
+    }
+
+    #[test]
+    fn a_template_that_never_ends_is_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
+        let template = template(dir.path(), &json!({ "chat_template": endless })).unwrap();
+        assert!(template.render(&[]).unwrap_err().contains("fuel"));
+        std::fs::write(dir.path().join("chat_template.jinja"), "{% if %}").unwrap();
+        let Err(error) = ChatTemplate::beside(dir.path()) else { panic!("compiled") };
+        assert!(error.to_string().contains("chat template"), "{error}");
+    }
+}

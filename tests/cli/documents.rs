@@ -1,0 +1,171 @@
+//! What texts calibration reads: JSON lines, conversations, Parquet.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::common::{copy, edit, nano, refusal, run_json, says, wgquant};
+
+/// Repetitions: some 100 tokens, in sequences so short that hardly any is left out at the end.
+const LONG: usize = 20;
+
+/// What was read of `text` by the tokenizer of `model`: counts and the hash of all token ids.
+fn parts(model: &Path, text: &Path) -> Value {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("stats");
+    let fixed = ["calibrate", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "-o", out.to_str().unwrap()];
+    let more = ["--sequence-length", "3", "--sequences", "1000", "--device", "cpu", "--json"];
+    let mut report = run_json(&[&fixed[..], &more[..]].concat());
+    report["parts"][0]["file"].take();
+    report["parts"].take()
+}
+
+fn conversation(n: usize) -> Value {
+    json!([{ "role": "user", "content": "the boat ".repeat(n) }, { "role": "assistant", "content": "a bird" }])
+}
+
+fn lines(path: &Path, lines: &[Value]) {
+    let text: Vec<String> = lines.iter().map(Value::to_string).collect();
+    fs::write(path, text.join("\n")).unwrap();
+}
+
+#[test]
+fn jsonl_with_messages_and_short_documents() {
+    let temp = tempfile::tempdir().unwrap();
+    let text = temp.path().join("chat.jsonl");
+    let line = |n: usize| serde_json::json!({ "messages": [{ "role": "user", "content": "the boat ".repeat(n) }, { "role": "assistant", "content": "a bird" }] });
+    fs::write(
+        &text,
+        format!("{}\n{}\n\n{}\n", line(100), line(1), serde_json::json!({ "text": "the sea ".repeat(100) })),
+    )
+    .unwrap();
+    let model = nano();
+    let out = temp.path().join("stats");
+    let fixed = ["calibrate", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "-o", out.to_str().unwrap()];
+    let more = ["--sequence-length", "40", "--sequences", "3", "--min-length", "30", "--device", "cpu", "--json"];
+    let report = run_json(&[&fixed[..], &more[..]].concat());
+    assert_eq!(report["parts"][0]["tokens"], 120);
+    fs::write(&text, r#"{"messages": [{"role": "user"}]}"#).unwrap();
+    fs::remove_file(&out).unwrap();
+    says(&refusal(wgquant().args(fixed)), &["line 1", "content"]);
+}
+
+/// By the model's own template, whose text is what is tokenized: no token before the one it begins with.
+#[test]
+fn conversations_go_by_the_chat_template() {
+    let (temp, model) = copy();
+    let (chat, text) = (temp.path().join("chat.jsonl"), temp.path().join("text.jsonl"));
+    lines(&chat, &[json!({ "messages": conversation(LONG) })]);
+    let plain = parts(&model, &chat);
+    lines(&text, &[json!({ "text": format!("{}\n\na bird", "the boat ".repeat(LONG)) })]);
+    assert_eq!(plain, parts(&model, &text), "without a template");
+    fs::copy(nano().join("tokenizer_config.json"), model.join("tokenizer_config.json")).unwrap();
+    edit(&model.join("tokenizer_config.json"), |c| {
+        c["chat_template"] =
+            json!("{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}");
+    });
+    let templated = parts(&model, &chat);
+    lines(&text, &[json!({ "text": format!("<s>user: {}</s>assistant: a bird</s>", "the boat ".repeat(LONG)) })]);
+    assert_eq!(templated, parts(&model, &text), "with a template");
+    assert_ne!(templated, plain);
+    edit(&model.join("tokenizer_config.json"), |c| c["chat_template"] = json!("{{ raise_exception('no such role') }}"));
+    let args = ["calibrate", model.to_str().unwrap(), "-f", chat.to_str().unwrap(), "-o", "never"];
+    says(&refusal(wgquant().args(args)), &["line 1", "no such role"]);
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_without_the_feature_says_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let text = temp.path().join("a.parquet");
+    fs::write(&text, "PAR1").unwrap();
+    let model = nano();
+    let args = ["calibrate", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "-o", "never"];
+    says(&refusal(wgquant().args(args)), &["a.parquet", "--features parquet", "JSON lines"]);
+}
+
+#[cfg(feature = "parquet")]
+mod from_parquet {
+    use std::sync::Arc;
+
+    use parquet::column::writer::ColumnWriter;
+    use parquet::data_type::ByteArray;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    /// Columns of strings, by definition and repetition levels where they have any.
+    type Column<'a> = (&'a [&'a str], Option<Vec<i16>>, Option<Vec<i16>>);
+
+    fn write(path: &Path, schema: &str, columns: &[Column<'_>]) {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let compression = parquet::basic::Compression::SNAPPY;
+        let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
+        let mut file = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, properties).unwrap();
+        let mut group = file.next_row_group().unwrap();
+        for (strings, definitions, repetitions) in columns {
+            let values: Vec<ByteArray> = strings.iter().map(|s| ByteArray::from(*s)).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            let ColumnWriter::ByteArrayColumnWriter(typed) = column.untyped() else { panic!("no strings") };
+            typed.write_batch(&values, definitions.as_deref(), repetitions.as_deref()).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        file.close().unwrap();
+    }
+
+    #[test]
+    fn reads_the_column_text() {
+        let temp = tempfile::tempdir().unwrap();
+        let (table, text) = (temp.path().join("a.parquet"), temp.path().join("a.jsonl"));
+        let (sea, boat) = ("the sea ".repeat(LONG), "a boat ".repeat(LONG));
+        let ids = (&["1", "2"][..], None, None);
+        write(
+            &table,
+            "message m { required binary id (UTF8); required binary text (UTF8); }",
+            &[ids.clone(), (&[&sea, &boat], None, None)],
+        );
+        lines(&text, &[json!({ "text": sea }), json!({ "text": boat })]);
+        assert_eq!(parts(&nano(), &table), parts(&nano(), &text));
+
+        let refused = |schema: &str, columns: &[Column<'_>], words: &[&str]| {
+            write(&table, schema, columns);
+            let model = nano();
+            let args = ["calibrate", model.to_str().unwrap(), "-f", table.to_str().unwrap(), "-o", "never"];
+            says(&refusal(wgquant().args(args)), words);
+        };
+        refused("message m { required binary id (UTF8); }", &[ids], &["no column `text`", "its columns are id"]);
+        let absent = (&["x"][..], Some(vec![1, 0]), None);
+        refused("message m { optional binary text (UTF8); }", &[absent], &["row 1", "no string `text`"]);
+    }
+
+    #[test]
+    fn reads_the_column_messages() {
+        let temp = tempfile::tempdir().unwrap();
+        let (table, text) = (temp.path().join("a.parquet"), temp.path().join("a.jsonl"));
+        let boat = "the boat ".repeat(LONG);
+        let schema = "message m { required group messages (LIST) { repeated group list { required group element {
+            required binary role (UTF8); required binary content (UTF8); } } } }";
+        let levels = || (Some(vec![1, 1]), Some(vec![0, 1]));
+        let column = |strings| {
+            let (definitions, repetitions) = levels();
+            (strings, definitions, repetitions)
+        };
+        write(&table, schema, &[column(&["user", "assistant"][..]), column(&[boat.as_str(), "a bird"])]);
+        lines(&text, &[json!({ "messages": conversation(LONG) })]);
+        assert_eq!(parts(&nano(), &table), parts(&nano(), &text));
+    }
+
+    #[test]
+    fn refuses_what_is_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let table = temp.path().join("a.parquet");
+        fs::write(&table, "PAR1 and nothing").unwrap();
+        let model = nano();
+        let args = ["calibrate", model.to_str().unwrap(), "-f", table.to_str().unwrap(), "-o", "never"];
+        says(&refusal(wgquant().args(args)), &["a.parquet", "as Parquet"]);
+    }
+}
