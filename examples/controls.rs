@@ -9,7 +9,7 @@ use std::path::Path;
 
 use pollster::block_on;
 use tokenizers::Tokenizer;
-use wgquant::calibrate::{Calibration, Calibrator, Stats, Windows, sample};
+use wgquant::calibrate::{Calibration, Calibrator, Stats, TextEncoder, Windows, sample};
 use wgquant::eval::compare;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::hadamard;
@@ -95,12 +95,13 @@ fn main() -> Any<()> {
     let original = ModelFile::open(Path::new(model))?;
     let config = original.config();
     let tokenizer = Tokenizer::from_file(Path::new(model).join("tokenizer.json")).map_err(|e| e.to_string())?;
+    let encoder = TextEncoder { tokenizer, template: None };
     let draw = Calibration { sequences, ..Calibration::default() };
     let s = Setting {
         device: block_on(Device::open(&DeviceChoice::Best, None))?,
         options: EngineOptions { context: 4096, ..EngineOptions::default() },
         validation: Windows::read(Path::new(validation), None, None, 1024, Some(windows))?,
-        calibration: sample(Path::new(calibration), Some(&tokenizer), config.bos, &draw)?,
+        calibration: sample(Path::new(calibration), Some(&encoder), config.bos, &draw)?,
     };
     println!("{}, {windows} windows, {sequences} calibration sequences", s.device.name());
     println!("| what | KL, nats a token | perplexity ratio | same top token, % |\n|---|--:|--:|--:|");

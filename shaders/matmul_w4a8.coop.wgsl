@@ -30,11 +30,6 @@ fn stage_weight(row: u32, half: u32, words: vec2<u32>) {
     tile_w[at + 3u] = halves4(words.y >> 4u);
 }
 
-// Codes 0..3 of an int4 word.
-fn halves4(word: u32) -> vec4<f16> {
-    return halves((word & 0x0f0f0f0fu) ^ 0x08080808u, 1032h);
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {
     product(workgroup, grid, place);

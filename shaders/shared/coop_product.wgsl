@@ -7,6 +7,7 @@
 #import blocks
 #import coop
 #import epilogue
+#import halves
 #import index
 
 const ROWS = 128u; // of the workgroup's tile
@@ -34,17 +35,6 @@ struct Corner {
 
 // Eight outputs of a matrix: those of rows 0, 2, 4, 6 and 8, 10, 12, 14 from the thread's.
 alias Part = mat2x4<f32>;
-
-// Four codes, biased to be positive, as f16: the number 0x6400 | b is 1024 + b. Converting integers is slow.
-fn halves(biased: u32, zero: f16) -> vec4<f16> {
-    let low = (biased & 0xffu) | ((biased & 0xff00u) << 8u) | 0x64006400u;
-    let high = ((biased >> 16u) & 0xffu) | ((biased >> 8u) & 0xff0000u) | 0x64006400u;
-    return vec4<f16>(vec4(unpack2x16float(low), unpack2x16float(high))) - vec4(zero);
-}
-
-fn halves8(word: u32) -> vec4<f16> {
-    return halves(word ^ 0x80808080u, 1152h);
-}
 
 fn stage_codes(row: u32, half: u32, words: vec4<u32>) {
     let at = row * PITCH + 4u * half;

@@ -73,11 +73,10 @@ impl Gpu {
         // naga 30 takes subgroups without a line.
         let enables = [("f16", "enable f16;\n"), ("coop_matrix", "enable wgpu_cooperative_matrix;\n")];
         source.extend(enables.iter().filter(|(word, _)| variant.needs.contains(word)).map(|(_, line)| *line));
-        source += lock(&self.pipelines.replaced).get(&(kernel.name, variant.name)).map_or(variant.source, |s| s);
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(label),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
+        let replacement = lock(&self.pipelines.replaced).get(&(kernel.name, variant.name)).cloned();
+        let replaced = replacement.is_some();
+        source += replacement.as_deref().unwrap_or(variant.source);
+        let module = self.module(label, source, !replaced);
         let layout = self.bind_group_layout(label, kernel);
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(label),
@@ -93,6 +92,23 @@ impl Gpu {
             cache: None,
         });
         Pipeline { pipeline, layout }
+    }
+
+    /// Our own shaders go without the translator's checks of indices, loop lengths and divisors, which cost a third of the
+    /// speed of matrix products (H100): their hosts check shapes before a launch, the build refuses what it cannot
+    /// validate, and every variant is compared with its reference, guard words around its outputs included, before it is
+    /// trusted. Vulkan drivers still keep accesses within buffers, where they can (robustBufferAccess2). Replaced sources
+    /// are checked: a mutant may do anything. So is everything under the environment's `WGQUANT_SHADER_CHECKS`.
+    #[allow(unsafe_code, reason = "wgpu's word for shaders without run-time checks")]
+    fn module(&self, label: &str, source: String, own: bool) -> wgpu::ShaderModule {
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        if own && std::env::var_os("WGQUANT_SHADER_CHECKS").is_none() {
+            // SAFETY: see above; a shader that strays is a fault of this crate, which its tests look for.
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        } else {
+            self.device.create_shader_module(descriptor)
+        }
     }
 
     fn bind_group_layout(&self, label: &str, kernel: &Kernel) -> wgpu::BindGroupLayout {

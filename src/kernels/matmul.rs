@@ -1,7 +1,7 @@
 //! What the matrix products share: the epilogue and the argument checks.
 
 use super::check::{Args, Fill, Setup, Work};
-use super::{expect, f32_tensor};
+use super::{ScaleBits, expect, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
@@ -74,6 +74,7 @@ pub(super) struct CaseOf {
     pub(super) group: usize,
     pub(super) x_group: usize,
     pub(super) epilogue: Epilogue,
+    pub(super) scale_bits: ScaleBits,
     corners: Corners,
 }
 
@@ -102,8 +103,8 @@ impl Corners {
 }
 
 impl CaseOf {
-    /// Reads `m` (1 unless given), `n`, `k`, `group` and `x_group` (`k` unless given), `epilogue` (store unless given) and
-    /// `corners` (1 mixed, 2 lowest).
+    /// Reads `m` (1 unless given), `n`, `k`, `group` and `x_group` (`k` unless given), `epilogue` (store unless given),
+    /// `corners` (1 mixed, 2 lowest) and `bf16_scales` (1: the weight's are).
     pub(super) fn new(a: &Args) -> Self {
         let (n, k) = (a.usize("n"), a.usize("k"));
         let epilogue = match a.get("epilogue").unwrap_or(0.0) as u32 {
@@ -118,6 +119,7 @@ impl CaseOf {
             group: or("group", k),
             x_group: or("x_group", k),
             epilogue,
+            scale_bits: [ScaleBits::Any, ScaleBits::Eight][or("bf16_scales", 0)],
             corners,
         }
     }
@@ -142,7 +144,15 @@ impl CaseOf {
                 (codes, s.input(x_scales, Fill::Uniform(0.005, 0.1))?, corners.codes(s, bits, [n, k])?)
             }
         };
-        let weight_scales = s.input([n, self.groups()], Fill::Uniform(1e-4, 1e-2))?;
+        let shape = [n, self.groups()];
+        let weight_scales = match self.scale_bits {
+            ScaleBits::Any => s.input(shape, Fill::Uniform(1e-4, 1e-2))?,
+            ScaleBits::Eight => {
+                let scales = s.values(shape[0] * shape[1], Fill::Uniform(1e-4, 1e-2));
+                let short: Vec<f32> = scales.iter().map(|s| half::bf16::from_f32(*s).to_f32()).collect();
+                s.device().upload_f32(shape, &short)?
+            }
+        };
         Ok([codes, scales, weight, weight_scales])
     }
 

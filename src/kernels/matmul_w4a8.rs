@@ -8,12 +8,29 @@ use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matmul_w4a8::{Format, Params};
 
+/// Significant bits of a weight's scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaleBits {
+    /// Any f32.
+    Any,
+    /// At most 8, as bf16 has: times an int4 code, an f16 holds them.
+    Eight,
+}
+
+impl ScaleBits {
+    /// Of these scales.
+    #[must_use]
+    pub fn of(scales: &[f32]) -> Self {
+        if scales.iter().all(|s| s.to_bits().trailing_zeros() >= 16) { Self::Eight } else { Self::Any }
+    }
+}
+
 /// `out[i, j] = Σ_s scales[i, s] * weight_scales[j, s] * Σ_{c in span s} codes[i, c] * weight[j, c]`, then the epilogue.
 /// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32.
 /// QServe, Lin et al. 2024, arXiv:2405.04532.
 ///
 /// `x`: `[m, k]` int8; `weight`: `[n, k]` int4; `out`: `[m, n]` f32. Groups are multiples of 8, or `k` or more for
-/// one group a row; one of the two divides the other.
+/// one group a row; one of the two divides the other. `bits` of the weight's scales choose the kernel for many tokens.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
@@ -22,11 +39,17 @@ pub fn matmul_w4a8(
     plan: &mut Plan,
     x: Scaled<'_>,
     weight: Scaled<'_>,
+    bits: ScaleBits,
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, out)?;
-    let format = if product.in_blocks(32) { Format::Blocks } else { Format::Any };
+    let one_factor = product.group == product.sizes.k || bits == ScaleBits::Eight;
+    let format = match product.in_blocks(32) {
+        true if product.of_rows(32) && one_factor => Format::Rows,
+        true => Format::Blocks,
+        false => Format::Any,
+    };
     let IntProduct { sizes, group, x_group } = product;
     let params = Params {
         m: sizes.m as u32,
@@ -75,6 +98,15 @@ const CASES: &[Case] = &[
         args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
     },
     Case { name: "blocks_at_2_to_the_24", args: &[("m", 2.0), ("n", 3.0), ("k", 2048.0), ("corners", 2.0)] },
+    Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 96.0), ("epilogue", 2.0)] },
+    Case {
+        name: "rows_groups_of_32",
+        args: &[("m", 129.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+    },
+    Case {
+        name: "rows_groups_of_128",
+        args: &[("m", 128.0), ("n", 3.0), ("k", 320.0), ("group", 128.0), ("bf16_scales", 1.0)],
+    },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_064.0), ("corners", 2.0)] },
@@ -86,7 +118,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
     let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
-    matmul_w4a8(s.plan(), x, weight, &out, case.epilogue)
+    matmul_w4a8(s.plan(), x, weight, case.scale_bits, &out, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -26,7 +26,11 @@ pub fn matmul_w8a8(
     epilogue: Epilogue,
 ) -> Result<()> {
     let product = IntProduct::of("matmul_w8a8", x, weight, 8, out)?;
-    let format = if product.in_blocks(16) { Format::Blocks } else { Format::Any };
+    let format = match product.in_blocks(16) {
+        true if product.of_rows(16) && product.group == product.sizes.k => Format::Rows,
+        true => Format::Blocks,
+        false => Format::Any,
+    };
     let IntProduct { sizes, group, x_group } = product;
     let params = Params {
         m: sizes.m as u32,
@@ -72,6 +76,8 @@ const CASES: &[Case] = &[
         args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
     },
     Case { name: "blocks_at_2_to_the_24", args: &[("m", 2.0), ("n", 3.0), ("k", 2048.0), ("corners", 2.0)] },
+    Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 80.0), ("epilogue", 2.0)] },
+    Case { name: "rows_relu2", args: &[("m", 129.0), ("n", 5.0), ("k", 1040.0), ("epilogue", 1.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_068.0), ("corners", 2.0)] },

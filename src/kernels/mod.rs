@@ -87,7 +87,7 @@ pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
-pub use matmul_w4a8::matmul_w4a8;
+pub use matmul_w4a8::{ScaleBits, matmul_w4a8};
 pub use matmul_w4a16::matmul_w4a16;
 pub use matmul_w8a8::matmul_w8a8;
 pub use matvec_f32::matvec_f32;

@@ -9,6 +9,9 @@ use crate::tensor::DType;
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
 const MAX_SPAN: usize = (1 << 17) - 1;
 
+/// Tokens from which on the format `rows` is taken: half its tile.
+const MANY: usize = 128;
+
 /// Integer codes, `[rows, cols]`, with one scale for each group of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Scaled<'a> {
@@ -53,6 +56,11 @@ impl IntProduct {
             return fail(format!("{small} columns could overflow an int32 sum, at most {MAX_SPAN} are allowed"));
         }
         Ok(Self { sizes, group, x_group })
+    }
+
+    /// Is the product worth the large tiles of the format `rows`: in blocks, one scale a token, and many tokens?
+    pub(super) fn of_rows(&self, multiple: usize) -> bool {
+        self.in_blocks(multiple) && self.x_group == self.sizes.k && self.sizes.m >= MANY
     }
 
     /// Is the shape in blocks: `k` a multiple of `multiple`, and spans of whole 32 columns up to 1024, of whole 1024, or

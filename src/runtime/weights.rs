@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, Epilogue, Scaled};
+use crate::kernels::{self, Epilogue, ScaleBits, Scaled};
 use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
@@ -12,7 +12,7 @@ use crate::tensor::{DType, Tensor};
 #[allow(clippy::large_enum_variant, reason = "a few hundred bytes beside megabytes of weights")]
 pub(super) enum DeviceLinear {
     Float(DeviceTensor),
-    Int { codes: DeviceTensor, scales: DeviceTensor, group: usize, rounding: Option<Rounding> },
+    Int { codes: DeviceTensor, scales: DeviceTensor, scale_bits: ScaleBits, group: usize, rounding: Option<Rounding> },
 }
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
@@ -82,9 +82,11 @@ impl DeviceLinear {
             }
             Linear::Quantized(q) => {
                 let codes: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
+                let scales = q.scales.to_f32()?;
                 Ok(Self::Int {
                     codes: device.upload_codes(if q.bits > 4 { 8 } else { 4 }, q.codes.shape, codes)?,
-                    scales: device.upload_f32(q.scales.shape(), &q.scales.to_f32()?)?,
+                    scales: device.upload_f32(q.scales.shape(), &scales)?,
+                    scale_bits: ScaleBits::of(&scales),
                     group: q.group.len(q.codes.shape.cols()),
                     rounding: Rounding::upload(device, q)?,
                 })
@@ -114,12 +116,12 @@ impl DeviceLinear {
         match (self, &input.int8) {
             (Self::Float(w), _) if one => kernels::matvec_f32(plan, &input.x, w, out, e),
             (Self::Float(w), _) => kernels::matmul_f32(plan, &input.x, w, out, e),
-            (Self::Int { codes, scales, group, rounding: Some(_) }, Some(int8)) => {
+            (Self::Int { codes, scales, scale_bits, group, rounding: Some(_) }, Some(int8)) => {
                 let x = Scaled { codes: &int8.codes, scales: &int8.scales, group: int8.group };
                 let weight = Scaled { codes, scales, group: *group };
                 match (codes.dtype, one) {
                     (DType::I4, true) => kernels::matvec_w4a8(plan, x, weight, out, e),
-                    (DType::I4, false) => kernels::matmul_w4a8(plan, x, weight, out, e),
+                    (DType::I4, false) => kernels::matmul_w4a8(plan, x, weight, *scale_bits, out, e),
                     (_, true) => kernels::matvec_w8a8(plan, x, weight, out, e),
                     (_, false) => kernels::matmul_w8a8(plan, x, weight, out, e),
                 }

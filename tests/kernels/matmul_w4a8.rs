@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Epilogue, Scaled};
+use wgquant::kernels::{self, Epilogue, ScaleBits, Scaled};
 use wgquant::tensor::DType;
 
 use super::common::gpu;
@@ -15,6 +15,7 @@ fn matches_reference() {
 #[test]
 fn emulated_coop_matches_reference() {
     super::common::check_variant("matmul_w4a8", "coop_emulated");
+    super::common::check_variant("matmul_w4a8", "rows_coop_emulated");
 }
 
 /// Codes and scales of each operand.
@@ -25,6 +26,7 @@ fn product(
     (codes, scales): (&[i8], &[f32]),
     (weight, weight_scales): (&[i8], &[f32]),
 ) -> Vec<f32> {
+    let bits = ScaleBits::of(weight_scales);
     let codes = d.upload_codes(8, [m, k], codes).unwrap();
     let scales = d.upload_f32([m, k.div_ceil(x_group)], scales).unwrap();
     let weight = d.upload_codes(4, [n, k], weight).unwrap();
@@ -33,7 +35,7 @@ fn product(
     let mut plan = Plan::new(d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
     let weight = Scaled { codes: &weight, scales: &weight_scales, group };
-    kernels::matmul_w4a8(&mut plan, x, weight, &out, Epilogue::Store).unwrap();
+    kernels::matmul_w4a8(&mut plan, x, weight, bits, &out, Epilogue::Store).unwrap();
     plan.record().unwrap().run().unwrap();
     block_on(d.read_f32(&out)).unwrap()
 }
@@ -41,8 +43,8 @@ fn product(
 /// With all scales 1 every output is an integer that f32 holds, and must be exact, whatever the group.
 #[test]
 fn integer_sums_are_exact() {
-    // The second is in blocks, longer than one.
-    for shape in [[3, 70, 133], [3, 70, 2080]] {
+    // The second is in blocks, longer than one; the third has many tokens.
+    for shape in [[3, 70, 133], [3, 70, 2080], [130, 5, 160]] {
         integer_sums(shape);
     }
 }
@@ -89,7 +91,7 @@ fn rejected(m: usize, weight: DType, groups: usize, group: usize, x_group: usize
     let plan = &mut Plan::new(&d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
     let weight = Scaled { codes: &weight, scales: &weight_scales, group };
-    kernels::matmul_w4a8(plan, x, weight, &out, Epilogue::Store).unwrap_err()
+    kernels::matmul_w4a8(plan, x, weight, ScaleBits::Any, &out, Epilogue::Store).unwrap_err()
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn matches_reference() {
 #[test]
 fn emulated_coop_matches_reference() {
     super::common::check_variant("matmul_w8a8", "coop_emulated");
+    super::common::check_variant("matmul_w8a8", "rows_coop_emulated");
 }
 
 /// Codes and scales of each operand.
@@ -56,8 +57,8 @@ fn agrees_with_golden() {
 /// With all scales 1 every output is an integer that f32 holds, and must be exact, whatever the group.
 #[test]
 fn integer_sums_are_exact() {
-    // The second is in blocks, longer than one.
-    for shape in [[3, 70, 133], [3, 70, 2080]] {
+    // The second is in blocks, longer than one; the third has many tokens.
+    for shape in [[3, 70, 133], [3, 70, 2080], [130, 5, 160]] {
         integer_sums(shape);
     }
 }

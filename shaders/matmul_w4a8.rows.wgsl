@@ -1,0 +1,64 @@
+// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl), where each row of codes has one scale, and each row of the
+// weight one too, or scales of at most 8 significant bits, as bf16 has: k and groups multiples of 32, any m and n. A
+// weight's code has 3 bits beside its sign, so code times such a scale has 11, as f16 has.
+#import coop_rows
+
+struct Params {
+    m: u32, // rows of codes
+    n: u32, // rows of weight
+    k: u32, // columns of both
+    group: u32, // columns a weight scale; a multiple of 8, or k
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
+    epilogue: u32, // 0 store, 1 squared ReLU, 2 add
+}
+
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
+@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
+@group(0) @binding(5) var<uniform> params: Params;
+
+// 16 codes, and their scale over the row's factor.
+struct Weights {
+    words: vec2<u32>,
+    scale: f32,
+}
+
+fn group_scale(row: u32, group: u32) -> f32 {
+    let groups = (params.k + params.group - 1u) / params.group;
+    return weight_scales[min(row, params.n - 1u) * groups + min(group, groups - 1u)];
+}
+
+// The row's scale, or the power of two at or below the largest: others are then below twice it.
+fn row_factor(row: u32) -> f32 {
+    if params.group == params.k {
+        return group_scale(row, 0u);
+    }
+    var largest = 0.0;
+    for (var group = 0u; group < (params.k + params.group - 1u) / params.group; group++) {
+        largest = max(largest, group_scale(row, group));
+    }
+    return bitcast<f32>(clamp(bitcast<u32>(largest), 0x01000000u, 0x7e000000u) & 0x7f800000u);
+}
+
+fn fetch_weight(row: u32, col: u32, factor: f32) -> Weights {
+    // 1 / factor: their exponents, biased by 127, add up to 254.
+    let inverse = bitcast<f32>(0x7f000000u - bitcast<u32>(factor));
+    let scale = group_scale(row, col / params.group) * inverse;
+    return Weights(fetch_weight4(row, col), select(scale, 1.0, params.group == params.k));
+}
+
+fn stage_weight(row: u32, half: u32, weights: Weights) {
+    let at = row * PITCH + 4u * half;
+    let scale = vec4(f16(weights.scale));
+    tile_w[at] = halves4(weights.words.x) * scale;
+    tile_w[at + 1u] = halves4(weights.words.x >> 4u) * scale;
+    tile_w[at + 2u] = halves4(weights.words.y) * scale;
+    tile_w[at + 3u] = halves4(weights.words.y >> 4u) * scale;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {
+    product(workgroup, grid, place);
+}

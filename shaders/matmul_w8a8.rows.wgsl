@@ -1,0 +1,41 @@
+// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl), where rows of both operands have one scale: k a multiple
+// of 16, any m and n.
+#import coop_rows
+
+struct Params {
+    m: u32, // rows of codes
+    n: u32, // rows of weight
+    k: u32, // columns of both
+    group: u32, // columns a weight scale; a multiple of 4, or k
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
+    epilogue: u32, // 0 store, 1 squared ReLU, 2 add
+}
+
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int8
+@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, n]
+@group(0) @binding(5) var<uniform> params: Params;
+
+fn row_factor(row: u32) -> f32 {
+    let groups = (params.k + params.group - 1u) / params.group; // 1
+    return weight_scales[min(row, params.n - 1u) * groups];
+}
+
+fn fetch_weight(row: u32, col: u32, factor: f32) -> vec4<u32> {
+    return fetch_weight8(row, col);
+}
+
+fn stage_weight(row: u32, half: u32, words: vec4<u32>) {
+    let at = row * PITCH + 4u * half;
+    tile_w[at] = halves8(words.x);
+    tile_w[at + 1u] = halves8(words.y);
+    tile_w[at + 2u] = halves8(words.z);
+    tile_w[at + 3u] = halves8(words.w);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {
+    product(workgroup, grid, place);
+}
