@@ -73,11 +73,18 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         return;
     }
     let quads = params.k / QUAD;
+    let mine = min(row + place.thread, params.n - 1u);
+    var before = 0.0;
+    if place.thread < 4u {
+        before = addend(mine);
+    }
     var y = 0.0;
     if min(params.group, params.x_group) == params.k {
         y = whole_rows(row, quads, place);
     } else {
         y = spans(row, quads, place);
     }
-    store4(row, place.thread, y);
+    if place.thread < 4u && row + place.thread < params.n {
+        store_onto(mine, y, before);
+    }
 }

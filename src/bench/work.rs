@@ -51,7 +51,7 @@ impl Named<'_> {
 
     /// Is what this kernel writes there read first? States are; products add to the stream.
     fn updates(&self, binding: &str) -> bool {
-        matches!(binding, "ssm_state" | "state")
+        matches!(binding, "ssm_state" | "state" | "conv_state")
     }
 
     /// Bytes of a binding that the launch needs. Of a wide tensor that several kernels share, each reads its columns.
@@ -64,6 +64,7 @@ impl Named<'_> {
             ("attention", "k_cache" | "v_cache") => some(seen),
             ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
             (_, "dt_raw") => columns(self.heads()),
+            ("mamba2_update", "input") => columns(self.rows("conv_state") + self.heads()),
             ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),
             ("causal_conv1d_state", "input") => {
                 let (channels, taps) = (self.rows("state"), self.cols("state"));
