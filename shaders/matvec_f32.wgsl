@@ -60,8 +60,5 @@ fn main(
     for (var word = thread; word < words; word += WG) {
         sums += products(word, weight_words(row, words, word));
     }
-    let y = workgroup_sum4(sums, place);
-    if thread == 0u {
-        store4(row, y);
-    }
+    store4(row, thread, workgroup_sum4(sums, place));
 }

@@ -63,8 +63,5 @@ fn main(
     for (var word = thread; word < words; word += WG) {
         sums += products(row, words, word) * row_scales(row, groups, 8u * word / params.group);
     }
-    let y = workgroup_sum4(sums, place);
-    if thread == 0u {
-        store4(row, y);
-    }
+    store4(row, thread, workgroup_sum4(sums, place));
 }

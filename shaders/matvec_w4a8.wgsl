@@ -59,22 +59,22 @@ fn main(
     }
     let words = (params.k + 7u) / 8u;
     let groups = (params.k + params.group - 1u) / params.group;
-    var y = vec4<f32>();
+    var y = 0.0;
     if min(params.group, params.x_group) == params.k {
         var sums = vec4<i32>();
         for (var word = thread; word < words; word += WG) {
             sums += dots(row, word);
         }
-        y = vec4<f32>(workgroup_sum4i(sums, place) >> vec4(4u)) * (row_scales(row, 1u, 0u) * scales[0]);
+        let factor = weight_scales[min(row + thread, params.n - 1u)] * scales[0];
+        y = f32(workgroup_sum4i(sums, place) >> 4u) * factor;
     } else {
+        var sums = vec4<f32>();
         for (var word = thread; word < words; word += WG) {
             let first = 8u * word;
             let factor = scales[first / params.x_group] * row_scales(row, groups, first / params.group);
-            y += vec4<f32>(dots(row, word) >> vec4(4u)) * factor;
+            sums += vec4<f32>(dots(row, word) >> vec4(4u)) * factor;
         }
-        y = workgroup_sum4(y, place);
+        y = workgroup_sum4(sums, place);
     }
-    if thread == 0u {
-        store4(row, y);
-    }
+    store4(row, thread, y);
 }

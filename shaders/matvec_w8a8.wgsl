@@ -51,22 +51,22 @@ fn main(
     }
     let words = (params.k + 3u) / 4u;
     let groups = (params.k + params.group - 1u) / params.group;
-    var y = vec4<f32>();
+    var y = 0.0;
     if min(params.group, params.x_group) == params.k {
         var sums = vec4<i32>();
         for (var word = thread; word < words; word += WG) {
             sums += dots(row, word);
         }
-        y = vec4<f32>(workgroup_sum4i(sums, place)) * (row_scales(row, 1u, 0u) * scales[0]);
+        let factor = weight_scales[min(row + thread, params.n - 1u)] * scales[0];
+        y = f32(workgroup_sum4i(sums, place)) * factor;
     } else {
+        var sums = vec4<f32>();
         for (var word = thread; word < words; word += WG) {
             let first = 4u * word;
             let factor = scales[first / params.x_group] * row_scales(row, groups, first / params.group);
-            y += vec4<f32>(dots(row, word)) * factor;
+            sums += vec4<f32>(dots(row, word)) * factor;
         }
-        y = workgroup_sum4(y, place);
+        y = workgroup_sum4(sums, place);
     }
-    if thread == 0u {
-        store4(row, y);
-    }
+    store4(row, thread, y);
 }

@@ -3,6 +3,7 @@
 // One workgroup: 8 rows (head, p) of the state by 8 threads, which share the row's state elements.
 #import float
 #import index
+#import state_row
 
 struct Params {
     heads: u32,
@@ -27,9 +28,22 @@ const LANES = 8u;
 @group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> sums: array<f32, WG>;
+// Where the thread's B and C start.
+var<private> b_at: u32;
+var<private> c_at: u32;
 
 fn xbc4(at: u32) -> vec4<f32> {
     return vec4(xbc[at], xbc[at + 1u], xbc[at + 2u], xbc[at + 3u]);
+}
+
+// Vec4 n of a row after this token, stored; gives its part of y.
+fn advance(row: u32, n: u32, before: vec4<f32>, decay: f32, x: f32) -> f32 {
+    if n >= params.state / 4u {
+        return 0.0;
+    }
+    let value = decay * before + x * xbc4(b_at + 4u * n);
+    ssm_state[row * (params.state / 4u) + n] = value;
+    return dot(value, xbc4(c_at + 4u * n));
 }
 
 @compute @workgroup_size(WG)
@@ -47,15 +61,12 @@ fn main(
     let step = clamp(softplus(dt_raw[params.offset + head] + dt_bias[head]), params.dt_min, params.dt_max);
     let decay = exp(-exp(a_log[head]) * step);
     let x = xbc[here];
-    let width = params.state / 4u;
-    let b_at = d_inner + group * params.state;
-    let c_at = b_at + params.groups * params.state;
+    b_at = d_inner + group * params.state;
+    c_at = b_at + params.groups * params.state;
     var sum = 0.0;
     if row < d_inner {
-        for (var n = lane; n < width; n += LANES) {
-            let value = decay * ssm_state[row * width + n] + (step * x) * xbc4(b_at + 4u * n);
-            ssm_state[row * width + n] = value;
-            sum += dot(value, xbc4(c_at + 4u * n));
+        for (var n = lane; n < params.state / 4u; n += 4u * LANES) {
+            sum += advance_state(row, n, fetch_state(row, n), decay, step * x);
         }
     }
     sums[thread] = sum;

@@ -9,15 +9,9 @@ fn rows4(row: u32) -> vec4<u32> {
     return min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(params.n - 1u));
 }
 
-fn store4(row: u32, y: vec4<f32>) {
-    store(row, y.x);
-    if row + 1u < params.n {
-        store(row + 1u, y.y);
-    }
-    if row + 2u < params.n {
-        store(row + 2u, y.z);
-    }
-    if row + 3u < params.n {
-        store(row + 3u, y.w);
+// Thread r < 4 stores output `row + r`.
+fn store4(row: u32, thread: u32, y: f32) {
+    if thread < 4u && row + thread < params.n {
+        store(row + thread, y);
     }
 }

@@ -51,7 +51,7 @@ impl Named<'_> {
 
     /// Is what this kernel writes there read first? States are; products add to the stream.
     fn updates(&self, binding: &str) -> bool {
-        matches!(binding, "ssm_state" | "state")
+        matches!(binding, "ssm_state" | "state" | "conv_state")
     }
 
     /// Bytes of a binding that the launch needs. Of a wide tensor that several kernels share, each reads its columns.
@@ -64,6 +64,7 @@ impl Named<'_> {
             ("attention", "k_cache" | "v_cache") => some(seen),
             ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
             (_, "dt_raw") => columns(self.heads()),
+            ("mamba2_update", "input") => columns(self.rows("conv_state") + self.heads()),
             ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),
             ("causal_conv1d_state", "input") => {
                 let (channels, taps) = (self.rows("state"), self.cols("state"));
@@ -118,7 +119,7 @@ impl Named<'_> {
 mod tests {
     use super::*;
     use crate::gpu::{Device, Plan};
-    use crate::kernels::{self, AttentionDims, Epilogue, KvCache, KvFormat, Scaled};
+    use crate::kernels::{self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, Scaled, SsdDims};
     use crate::tensor::DType;
 
     fn of(add: impl FnOnce(&mut Plan, &dyn Fn(DType, [usize; 2]) -> DeviceTensor), seen: usize) -> Cost {
@@ -145,6 +146,27 @@ mod tests {
         );
         let bytes = 256 + 4 + 64 * 128 + 64 * 2 * 4 + 64 * 4;
         assert_eq!(got, Cost { sizes: "1 x 64 x 256".to_owned(), bytes, ops: 2 * 64 * 256 });
+    }
+
+    #[test]
+    fn a_fused_token_reads_its_columns_and_updates_both_states() {
+        let dims = SsdDims { heads: 4, head_dim: 8, groups: 2, state: 12, chunk: 1 };
+        let got = of(
+            |plan, t| {
+                let f32s = |shape| t(DType::F32, shape);
+                let (input, tickets) = (f32s([1, 32 + 80 + 4]), t(DType::U32, [1, 2]));
+                let (weight, bias, per_head) = (f32s([80, 4]), f32s([1, 80]), f32s([3, 4]));
+                let (conv, ssm, y) = (f32s([80, 4]), f32s([4, 96]), f32s([1, 32]));
+                let raw = Columns::new("test", &input, 32, 84).unwrap();
+                let vectors = MambaVectors { conv_weight: &weight, conv_bias: &bias, per_head: &per_head };
+                let any_dt = (0.0, f32::INFINITY);
+                kernels::mamba2_update(plan, &raw, vectors, &conv, &ssm, &tickets, &y, dims, any_dt).unwrap();
+            },
+            1,
+        );
+        let (vectors, states) = (80 * 4 + 80 + 12, 80 * 4 + 4 * 96);
+        assert_eq!(got.bytes, 4 * (84 + vectors + 2 * states + 2 + 32));
+        assert_eq!(got.sizes, "1 x 32");
     }
 
     #[test]

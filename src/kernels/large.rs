@@ -3,6 +3,23 @@
 use super::attention::case as attention;
 use super::check::Case;
 
+/// A mixer of Nemotron-H-8B.
+const fn mamba(name: &'static str) -> Case {
+    Case {
+        name,
+        args: &[
+            ("heads", 128.0),
+            ("head_dim", 64.0),
+            ("groups", 8.0),
+            ("state", 128.0),
+            ("taps", 4.0),
+            ("bias", -4.0),
+            ("a_log", 1.5),
+            ("chunk", 1.0),
+        ],
+    }
+}
+
 /// By kernel. Nemotron-H-8B with a prompt of 2048 or 4096 tokens.
 pub const LARGE: &[(&str, Case)] = &[
     (
@@ -28,6 +45,17 @@ pub const LARGE: &[(&str, Case)] = &[
     ("matvec_w8a8", Case { name: "8b_up_proj", args: &[("n", 21504.0), ("k", 4096.0)] }),
     ("matvec_w8a8", Case { name: "8b_up_proj_x32", args: &[("n", 21504.0), ("k", 4096.0), ("x_group", 32.0)] }),
     ("matvec_w4a8", Case { name: "8b_up_proj_g128", args: &[("n", 21504.0), ("k", 4096.0), ("group", 128.0)] }),
+    ("matvec_w8a8", Case { name: "8b_down_proj", args: &[("n", 4096.0), ("k", 21504.0), ("epilogue", 2.0)] }),
+    (
+        "matvec_w4a8",
+        Case { name: "8b_down_proj_g128", args: &[("n", 4096.0), ("k", 21504.0), ("group", 128.0), ("epilogue", 2.0)] },
+    ),
+    (
+        "matvec_w4a8",
+        Case { name: "8b_out_proj_g128", args: &[("n", 4096.0), ("k", 8192.0), ("group", 128.0), ("epilogue", 2.0)] },
+    ),
+    ("mamba2_update", mamba("8b_two_tokens")),
+    ("selective_state_update", mamba("8b_token")),
     ("quantize_static", Case { name: "8b_hidden", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0)] }),
     ("quantize_tokens", Case { name: "8b_hidden", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0)] }),
     (

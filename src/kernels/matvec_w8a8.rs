@@ -6,7 +6,7 @@ use super::matmul::{CaseOf, Epilogue};
 use super::scaled::{IntProduct, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
-use crate::shaders::matvec_w8a8::Params;
+use crate::shaders::matvec_w8a8::{Format, Params};
 
 /// `out[i, j] = Σ_s scales[i, s] * weight_scales[j, s] * Σ_{c in span s} codes[i, c] * weight[j, c]`, then the epilogue.
 /// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32 where a row is one span.
@@ -25,7 +25,9 @@ pub fn matvec_w8a8(
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
-    let IntProduct { sizes, group, x_group } = IntProduct::of("matvec_w8a8", x, weight, 8, out)?;
+    let product = IntProduct::of("matvec_w8a8", x, weight, 8, out)?;
+    let format = if product.in_quads(8) { Format::Quads } else { Format::Any };
+    let IntProduct { sizes, group, x_group } = product;
     let sizes = sizes.one_row("matvec_w8a8")?;
     let params = Params {
         n: sizes.n as u32,
@@ -36,7 +38,7 @@ pub fn matvec_w8a8(
     };
     let bindings =
         Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
-    launch(plan, params, bindings, sizes.rows())
+    launch(plan, format, params, bindings, sizes.rows())
 }
 
 /// Cases, setup and cost.
@@ -62,6 +64,12 @@ const CASES: &[Case] = &[
     Case { name: "x_one_group_over_groups_of_64", args: &[("n", 9.0), ("k", 199.0), ("group", 64.0)] },
     Case { name: "x_ragged_last_group", args: &[("n", 10.0), ("k", 197.0), ("x_group", 64.0)] },
     Case { name: "x_groups_of_one_word", args: &[("n", 5.0), ("k", 40.0), ("x_group", 4.0)] },
+    Case { name: "quads_second_step", args: &[("n", 6.0), ("k", 1040.0)] },
+    Case {
+        name: "quads_in_spans_add",
+        args: &[("n", 5.0), ("k", 2064.0), ("group", 48.0), ("x_group", 16.0), ("epilogue", 2.0)],
+    },
+    Case { name: "quads_top_of_int32", args: &[("n", 3.0), ("k", 131_056.0), ("corners", 2.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("n", 70.0), ("k", 256.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("n", 5.0), ("k", 131_068.0), ("corners", 2.0)] },

@@ -30,6 +30,7 @@ mod hadamard_mix;
 mod kv_append;
 mod kv_cache;
 mod large;
+mod mamba2_update;
 mod matmul;
 mod matmul_f32;
 mod matmul_w4a16;
@@ -85,6 +86,7 @@ pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use kv_append::kv_append;
 pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
+pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
 pub use matmul_w4a8::{ScaleBits, matmul_w4a8};
@@ -143,6 +145,7 @@ pub const ENTRIES: &[check::Entry] = &[
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
     kv_append::ENTRY,
+    mamba2_update::ENTRY,
     matmul_f32::ENTRY,
     matmul_w4a16::ENTRY,
     matmul_w4a8::ENTRY,

@@ -70,6 +70,11 @@ impl IntProduct {
         let even = span.is_multiple_of(if span < 1024 { 32 } else { 1024 });
         k.is_multiple_of(multiple) && (even || span == k)
     }
+
+    /// Are rows and groups of a weight of `bits` whole vec4s of words? Kernels of the format `quads` count on it.
+    pub(super) fn in_quads(&self, bits: usize) -> bool {
+        [self.sizes.k, self.group, self.x_group].iter().all(|columns| columns.is_multiple_of(128 / bits))
+    }
 }
 
 /// Checks scales `[rows, groups]` of `cols` columns, and gives the columns that share one. A group is a multiple of

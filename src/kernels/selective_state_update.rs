@@ -86,6 +86,7 @@ const CASES: &[Case] = &[
     case!("small", [16.0, 64.0, 2.0, 128.0], -4.0, 1.5),
     case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], -4.0, 1.5),
     case!("narrow_state", [3.0, 4.0, 1.0, 12.0], -4.0, 1.5),
+    case!("wide_state", [4.0, 8.0, 2.0, 260.0], -4.0, 1.5),
     case!("weak_decay", [4.0, 16.0, 4.0, 40.0], -2.0, -9.2),
     case!("strong_decay_large_dt", [4.0, 16.0, 2.0, 96.0], 8.0, 2.77),
     // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.

@@ -2,11 +2,19 @@
 //! int32, then the epilogue; a span is the smaller of the two groups. Xiao et al. 2022, arXiv:2211.10438. One token.
 
 use super::matmul::{IntScales, Product, codes_of_row, token_codes};
-use crate::shaders::matvec_w8a8::Params;
+use crate::shaders::matvec_w8a8::{Format, Params};
 
 /// `codes`: `[1, k]` int8; `scales`: `[1, x_groups]`; `weight`: `[n, k]` int8; `weight_scales`: `[n, groups]`; `out`:
 /// `[1, n]`.
-pub fn matvec_w8a8(p: &Params, codes: &[u32], scales: &[f32], weight: &[u32], weight_scales: &[f32], out: &mut [f32]) {
+pub fn matvec_w8a8(
+    p: &Params,
+    _format: Format,
+    codes: &[u32],
+    scales: &[f32],
+    weight: &[u32],
+    weight_scales: &[f32],
+    out: &mut [f32],
+) {
     let k = p.k as usize;
     let product = Product { n: p.n, k: p.k, epilogue: p.epilogue };
     let scales = IntScales { k, group: p.group as usize, x_group: p.x_group as usize, scales, weight_scales };

@@ -41,6 +41,7 @@ mod hash;
 pub mod kv;
 pub mod kv_append;
 mod lines;
+pub mod mamba2_update;
 mod matmul;
 pub mod matmul_f32;
 pub mod matmul_w4a16;

@@ -8,7 +8,7 @@ use super::weights::{
 };
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, Columns, Epilogue, HadamardBuffers, KvCache};
+use crate::kernels::{self, Columns, Epilogue, HadamardBuffers, KvCache, MambaVectors};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -158,7 +158,15 @@ impl Forward<'_> {
             (columns(0, d_inner)?, columns(d_inner, conv_dim)?, columns(d_inner + conv_dim, c.mamba_heads)?);
         let xbc = self.f32(&s.xbc, conv_dim)?;
         let y = self.f32(&s.y, d_inner)?;
-        if self.decode {
+        let fused = self.decode && !taps.looking() && kernels::fuses(ssd(c), c.conv_kernel);
+        if let (true, SsmState::F32(ssm)) = (fused, &state.ssm) {
+            let raw = columns(d_inner, conv_dim + c.mamba_heads)?;
+            let MambaState { conv, .. } = state;
+            let DeviceMamba2 { conv_weight, conv_bias, per_head, .. } = m;
+            let vectors = MambaVectors { conv_weight, conv_bias, per_head };
+            let (tickets, limit) = (&self.state.tickets, self.dt_limit);
+            kernels::mamba2_update(plan, &raw, vectors, conv, ssm, tickets, &y, ssd(c), limit)?;
+        } else if self.decode {
             kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
             taps.op(plan, "conv", &xbc)?;
             self.update(plan, m, &state.ssm, &raw_dt, &xbc, &y)?;

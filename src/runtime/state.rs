@@ -64,6 +64,8 @@ pub struct State {
     pub(super) cursor: DeviceTensor,
     /// `[2]`: tokens processed, and those since int8 states were rounded.
     pub(super) clock: DeviceTensor,
+    /// `[groups]`: for `mamba2_update`, zeros between launches.
+    pub(super) tickets: DeviceTensor,
     /// Tokens since int8 states were rounded.
     pub(super) recent: usize,
     format: StateFormat,
@@ -112,7 +114,8 @@ impl State {
             .collect::<Result<Vec<_>>>()?;
         let clock = device.alloc(DType::U32, [2])?;
         let cursor = clock.view(DType::U32, [1])?;
-        Ok(Self { blocks, cursor, clock, tokens: 0, recent: 0, context, format, dims, heads })
+        let tickets = device.alloc(DType::U32, [dims.groups.max(1)])?;
+        Ok(Self { blocks, cursor, clock, tickets, tokens: 0, recent: 0, context, format, dims, heads })
     }
 
     /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
@@ -131,6 +134,7 @@ impl State {
                 }
             }
         }
+        clear(&self.tickets)?;
         (self.tokens, self.recent) = (0, 0);
         self.write_clock(device)
     }
@@ -182,7 +186,7 @@ impl State {
             BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { work, .. }, .. }) => Some(work.bytes()),
             _ => None,
         });
-        self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + self.clock.bytes()
+        self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + self.clock.bytes() + self.tickets.bytes()
     }
 
     /// The f32 SSM state of block `index`, `[heads, head_dim * state]`, where it is a Mamba-2 block that has one.

@@ -27,6 +27,7 @@ mod gram;
 mod hadamard;
 mod hadamard_mix;
 mod kv_append;
+mod mamba2_update;
 mod matmul_f32;
 mod matmul_w4a16;
 mod matmul_w4a8;

@@ -78,6 +78,19 @@ fn prefill_then_decode_is_decode_only() {
     }
 }
 
+/// Ops that a token fuses run apart where somebody looks: the states they leave are the same.
+#[test]
+fn a_token_looked_at_leaves_the_same_states() {
+    let device = common::gpu();
+    let (mut alone, mut seen) = (engine(&device, 64), engine(&device, 64));
+    for token in tokens(6) {
+        alone.feed(&[token]).unwrap();
+        let taps = block_on(seen.trace(&[token])).unwrap();
+        assert!(taps.iter().any(|(name, _)| name == "layer.0.conv"), "no convolution to look at");
+    }
+    same(&outcome(&alone)[1..], &outcome(&seen)[1..], 1e-10);
+}
+
 #[test]
 fn reset_forgets() {
     let device = common::gpu();

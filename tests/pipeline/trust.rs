@@ -48,7 +48,7 @@ fn what_nano_and_the_quantizer_need_passes_here() {
     let file = ModelFile::open(&common::nano()).unwrap();
     let mut needs =
         Engine::new(&device, &file, EngineOptions { context: 64, ..Default::default() }).unwrap().needs().unwrap();
-    for kernel in ["embed", "chunk_scan", "selective_state_update", "matvec_f32", "matmul_f32", "argmax", "sample"] {
+    for kernel in ["embed", "chunk_scan", "mamba2_update", "matvec_f32", "matmul_f32", "argmax", "sample"] {
         assert!(needs.iter().any(|n| n.kernel == kernel), "{kernel} is not among {needs:?}");
     }
     needs.extend(QUANTIZER);

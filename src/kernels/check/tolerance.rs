@@ -7,6 +7,7 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
         "chunk_state"
         | "state_passing"
         | "chunk_scan"
+        | "mamba2_update"
         | "selective_state_update"
         | "attention"
         | "selective_state_update_int8"

@@ -1,0 +1,90 @@
+// Products of one token's codes with a weight whose rows, and whose groups, are whole vec4s of words (the format `quads`):
+// every load of codes is 16 bytes, and eight of them, two of each of four rows, start before the first is needed.
+// Memory then decides the speed: 64 threads have 8 KiB on the way, and eight such workgroups an SM more than the 16 KiB
+// that 3 TB/s at 0.7 us keep. The importing shader has the bindings `scales`, `weight` and `weight_scales`, `const QUAD`,
+// the codes of a vec4 of weight, `const SHIFT`, by which its products are too large, `fetch_token`, the token's codes of a
+// vec4 of weight, and `dot_quad`, their product.
+#import rows4
+
+const WG = 64u;
+
+struct Quads {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+}
+
+// One vec4 of each row; `rows`: where they start.
+fn fetch_rows(rows: vec4<u32>, at: u32) -> Quads {
+    let i = rows + at;
+    return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
+}
+
+fn fetch_scales(rows: vec4<u32>, at: u32) -> vec4<f32> {
+    let i = rows + at;
+    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
+}
+
+fn dot_rows(x: Token, w: Quads) -> vec4<i32> {
+    return vec4(dot_quad(x, w.a), dot_quad(x, w.b), dot_quad(x, w.c), dot_quad(x, w.d));
+}
+
+// Where each row has one scale: one int32 sum.
+fn whole_rows(row: u32, quads: u32, place: Place) -> f32 {
+    let rows = rows4(row) * quads;
+    let factor = weight_scales[min(row + place.thread, params.n - 1u)] * scales[0];
+    var sums = vec4<i32>();
+    for (var at = place.thread; at < quads; at += 2u * WG) {
+        let next = min(at + WG, quads - 1u);
+        let w0 = fetch_rows(rows, at);
+        let w1 = fetch_rows(rows, next);
+        let x0 = fetch_token(at);
+        let x1 = fetch_token(next);
+        sums += dot_rows(x0, w0) + select(vec4<i32>(), dot_rows(x1, w1), at + WG < quads);
+    }
+    return f32(workgroup_sum4i(sums, place) >> SHIFT) * factor;
+}
+
+// Else each vec4's sum is scaled, and the rest is f32.
+fn spans(row: u32, quads: u32, place: Place) -> f32 {
+    let rows = rows4(row) * quads;
+    let scale_rows = rows4(row) * ((params.k + params.group - 1u) / params.group);
+    let group = params.group / QUAD;
+    let x_group = params.x_group / QUAD;
+    var sums = vec4<f32>();
+    for (var at = place.thread; at < quads; at += 2u * WG) {
+        let next = min(at + WG, quads - 1u);
+        let w0 = fetch_rows(rows, at);
+        let w1 = fetch_rows(rows, next);
+        let x0 = fetch_token(at);
+        let x1 = fetch_token(next);
+        let factor0 = fetch_scales(scale_rows, at / group) * scales[at / x_group];
+        let factor1 = fetch_scales(scale_rows, next / group) * scales[next / x_group];
+        let y1 = vec4<f32>(dot_rows(x1, w1) >> vec4(SHIFT)) * factor1;
+        sums += vec4<f32>(dot_rows(x0, w0) >> vec4(SHIFT)) * factor0 + select(vec4<f32>(), y1, at + WG < quads);
+    }
+    return workgroup_sum4(sums, place);
+}
+
+fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
+    let row = 4u * linear_workgroup(workgroup, grid);
+    if row >= params.n {
+        return;
+    }
+    let quads = params.k / QUAD;
+    let mine = min(row + place.thread, params.n - 1u);
+    var before = 0.0;
+    if place.thread < 4u {
+        before = addend(mine);
+    }
+    var y = 0.0;
+    if min(params.group, params.x_group) == params.k {
+        y = whole_rows(row, quads, place);
+    } else {
+        y = spans(row, quads, place);
+    }
+    if place.thread < 4u && row + place.thread < params.n {
+        store_onto(mine, y, before);
+    }
+}

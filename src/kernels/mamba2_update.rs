@@ -1,0 +1,172 @@
+//! One token of a Mamba-2 mixer, from its first projection to its norm.
+
+use super::bindings::mamba2_update::{Bindings, launch};
+use super::causal_conv1d::taps;
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
+use super::{Columns, expect, expect_dtype};
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::mamba2_update::Params;
+use crate::tensor::DType;
+
+const NAME: &str = "mamba2_update";
+/// Rows of the state of one workgroup, all of one head.
+const ROWS: usize = 32;
+/// What fits into its workgroup memory.
+const MAX_STATE: usize = 256;
+const MAX_TAPS: usize = 4;
+
+/// The weights of a mixer's convolution and recurrence, f32.
+#[derive(Clone, Copy, Debug)]
+pub struct MambaVectors<'a> {
+    /// `[conv_dim, taps]`.
+    pub conv_weight: &'a DeviceTensor,
+    /// `[conv_dim]`.
+    pub conv_bias: &'a DeviceTensor,
+    /// `[3, heads]`: dt_bias, a_log and d.
+    pub per_head: &'a DeviceTensor,
+}
+
+/// Does [`mamba2_update`] take mixers of these sizes? Else [`super::causal_conv1d_update`] and
+/// [`super::selective_state_update`] do the same in two launches.
+#[must_use]
+pub fn fuses(dims: SsdDims, taps: usize) -> bool {
+    dims.state <= MAX_STATE && taps <= MAX_TAPS
+}
+
+/// [`super::causal_conv1d_update`] of x | B | C, then [`super::selective_state_update`] of the result.
+/// Dao & Gu 2024, arXiv:2405.21060.
+///
+/// `raw`: `[1, conv_dim + heads]` columns, x | B | C | dt; `conv_state`: `[conv_dim, taps]` and `ssm_state`: `[heads, head_dim · state]`, both updated; `tickets`: `[groups]` u32, zeros, and zeros again afterwards;
+/// `y`: `[1, d_inner]`. `dims.chunk` plays no part.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault, sizes that [`fuses`] denies included.
+#[expect(clippy::too_many_arguments, reason = "one argument a tensor of the formula")]
+pub fn mamba2_update(
+    plan: &mut Plan,
+    raw: &Columns<'_>,
+    vectors: MambaVectors<'_>,
+    conv_state: &DeviceTensor,
+    ssm_state: &DeviceTensor,
+    tickets: &DeviceTensor,
+    y: &DeviceTensor,
+    dims: SsdDims,
+    dt_limit: (f32, f32),
+) -> Result<()> {
+    dims.check(NAME)?;
+    let MambaVectors { conv_weight, conv_bias, per_head } = vectors;
+    let (taps, channels) = (taps(NAME, conv_weight)?, dims.conv_dim());
+    if !fuses(dims, taps) {
+        let reason = format!("at most {MAX_STATE} state elements and {MAX_TAPS} taps, got {} and {taps}", dims.state);
+        return Err(Error::argument(format!("{NAME}: `dims`"), reason));
+    }
+    let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
+    expect_columns(NAME, "raw", raw, 1, channels + dims.heads)?;
+    expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
+    expect(NAME, "tickets", tickets, row(dims.groups))?;
+    expect_f32(
+        NAME,
+        &[
+            ("conv_weight", conv_weight, [channels, taps]),
+            ("conv_bias", conv_bias, row(channels)),
+            ("per_head", per_head, [3, dims.heads]),
+            ("conv_state", conv_state, [channels, taps]),
+            ("ssm_state", ssm_state, [dims.heads, dims.head_dim * dims.state]),
+            ("y", y, row(dims.d_inner())),
+        ],
+    )?;
+    let params = Params {
+        heads: dims.heads as u32,
+        head_dim: dims.head_dim as u32,
+        groups: dims.groups as u32,
+        state: dims.state as u32,
+        taps: taps as u32,
+        offset: raw.offset as u32,
+        dt_min,
+        dt_max,
+    };
+    let bindings = Bindings {
+        input: raw.tensor,
+        weight: conv_weight,
+        bias: conv_bias,
+        per_head,
+        conv_state,
+        ssm_state,
+        tickets,
+        y,
+    };
+    launch(plan, params, bindings, Grid::linear(dims.heads * dims.head_dim.div_ceil(ROWS)))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+macro_rules! case {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("heads", $heads),
+                ("head_dim", $head_dim),
+                ("groups", $groups),
+                ("state", $state),
+                ("taps", $taps),
+                ("bias", $bias),
+                ("a_log", $a_log),
+                ("chunk", 1.0),
+            ],
+        }
+    };
+}
+
+const CASES: &[Case] = &[
+    case!("nano", [8.0, 32.0, 2.0, 32.0], 4.0, -4.0, 1.5),
+    case!("small", [16.0, 64.0, 2.0, 128.0], 4.0, -4.0, 1.5),
+    case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 4.0, -4.0, 1.5),
+    case!("narrow_state_one_tap", [3.0, 4.0, 1.0, 12.0], 1.0, -4.0, 1.5),
+    case!("wide_state_two_taps", [4.0, 36.0, 2.0, 256.0], 2.0, -4.0, 1.5),
+    case!("odd_state_three_taps", [4.0, 16.0, 4.0, 140.0], 3.0, -2.0, -9.2),
+    case!("strong_decay_large_dt", [4.0, 16.0, 2.0, 96.0], 4.0, 8.0, 2.77),
+    // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
+    case!("mamba_923_decay_near_zero", [4.0, 16.0, 2.0, 16.0], 4.0, -2.0, -20.0),
+    case!("fast_math_exp_minus_1e5", [4.0, 16.0, 2.0, 16.0], 4.0, 1e4, 2.77),
+];
+
+/// Launches of a case: the second sees the windows and the tickets that the first left.
+const TOKENS: usize = 2;
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (dims, taps) = (dims(a), a.usize("taps"));
+    let (heads, channels) = (dims.heads, dims.conv_dim());
+    let input = s.input([1, 5 + channels + heads], Fill::Normal(1.0))?;
+    let conv_weight = s.input([channels, taps], Fill::Normal(0.5))?;
+    let conv_bias = s.input([channels], Fill::Normal(0.2))?;
+    let shift = |v: Vec<f32>, by: &str| v.into_iter().map(|v| v + a.f64(by) as f32).collect::<Vec<_>>();
+    let dt_bias = shift(s.values(heads, Fill::Normal(1.0)), "bias");
+    let a_log = shift(s.values(heads, Fill::Normal(0.3)), "a_log");
+    let d = s.values(heads, Fill::Normal(1.0));
+    let per_head = s.device().upload_f32([3, heads], &[dt_bias, a_log, d].concat())?;
+    let conv_state = s.state("conv_state", [channels, taps], Fill::Normal(1.0))?;
+    let ssm_state = s.state("ssm_state", [heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
+    let tickets = s.state_words("tickets", [dims.groups], &vec![0; dims.groups])?;
+    let y = s.output("y", DType::F32, [1, dims.d_inner()])?;
+    let raw = Columns::new(NAME, &input, 5, channels + heads)?;
+    let vectors = MambaVectors { conv_weight: &conv_weight, conv_bias: &conv_bias, per_head: &per_head };
+    let limit = (0.0, f32::INFINITY);
+    for _ in 0..TOKENS {
+        mamba2_update(s.plan(), &raw, vectors, &conv_state, &ssm_state, &tickets, &y, dims, limit)?;
+    }
+    Ok(())
+}
+
+fn work(a: &Args) -> Work {
+    let (dims, taps) = (dims(a), a.usize("taps"));
+    let conv = dims.conv_dim() * (3 * taps + 2);
+    let token = Work {
+        bytes: 8 * dims.state_len() + 4 * (conv + dims.d_inner() + 4 * dims.heads),
+        ops: 5 * dims.state_len() + dims.conv_dim() * (2 * taps + 4),
+    };
+    Work { bytes: TOKENS * token.bytes, ops: TOKENS * token.ops }
+}
