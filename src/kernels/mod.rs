@@ -49,6 +49,7 @@ mod rank_update;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
+mod rms_norm_quantize;
 mod s_silu;
 mod sample;
 mod scale_channels;
@@ -104,6 +105,7 @@ pub use rank_update::{Part, Update, rank_update};
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
+pub use rms_norm_quantize::{rms_norm_quantize, rms_norm_quantize_fits};
 pub use s_silu::s_silu;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
@@ -161,6 +163,7 @@ pub const ENTRIES: &[check::Entry] = &[
     relu_squared::ENTRY,
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,
+    rms_norm_quantize::ENTRY,
     s_silu::ENTRY,
     sample::ENTRY,
     scale_channels::ENTRY,

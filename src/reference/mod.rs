@@ -60,6 +60,7 @@ pub mod rank_update;
 pub mod relu_squared;
 pub mod rms_norm;
 pub mod rms_norm_gated;
+pub mod rms_norm_quantize;
 pub mod s_silu;
 pub mod sample;
 pub mod scale_channels;

@@ -45,6 +45,7 @@ mod rank_update;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
+mod rms_norm_quantize;
 mod s_silu;
 mod sample;
 mod scale_channels;

@@ -141,7 +141,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("gram", "tail_off_by_one", "r < params.n &&", "r + 1u < params.n &&"),
     m("hadamard", "sign", "m[0] - m[1], m[2] + m[3]", "m[1] - m[0], m[2] + m[3]"),
     m("hadamard", "forgotten_scale", " * params.scale", ""),
-    race("hadamard", "missing_barrier", "butterflies(read, 8u));\n    workgroupBarrier();", "butterflies(read, 8u));"),
+    race("hadamard", "missing_barrier", "10u, 11u), run));\n    workgroupBarrier();", "10u, 11u), run));"),
     m("hadamard_mix", "wrong_bits", "vec4(16u, 32u, 64u, 128u)", "vec4(1u, 2u, 4u, 8u)"),
     m("kv_append", "cursor_ignored", "cursor[0] * width + i", "i"),
     of("kv_append", "int8", "cursor_ignored_by_codes", "cursor[0] * params.kv_heads + row", "row"),
