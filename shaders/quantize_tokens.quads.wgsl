@@ -2,6 +2,7 @@
 // what quantize_tokens.wgsl does, for rows of whole quads, up to six spans. One workgroup a row, held in registers.
 #import held_row
 #import index
+#import long_row
 
 struct Params {
     rows: u32,
@@ -23,27 +24,6 @@ fn inputs(row: u32, spots: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(x[at.x], x[at.y], x[at.z], x[at.w]);
 }
 
-// Rows of more than three spans.
-fn quantize_long(row: u32, held: Held, place: Place) {
-    let t = place.thread;
-    let d = inputs(row, spots(3u, t));
-    let e = inputs(row, spots(4u, t));
-    let f = inputs(row, spots(5u, t));
-    let near = max(max(tops(held.a, spots(0u, t)), tops(held.b, spots(1u, t))), tops(held.c, spots(2u, t)));
-    let far = max(max(tops(d, spots(3u, t)), tops(e, spots(4u, t))), tops(f, spots(5u, t)));
-    let largest = workgroup_max(top(max(near, far)), place);
-    let inverse = vec4(inverse_of(largest));
-    put_codes(row, spots(0u, t), held.a, inverse);
-    put_codes(row, spots(1u, t), held.b, inverse);
-    put_codes(row, spots(2u, t), held.c, inverse);
-    put_codes(row, spots(3u, t), d, inverse);
-    put_codes(row, spots(4u, t), e, inverse);
-    put_codes(row, spots(5u, t), f, inverse);
-    if t == 0u {
-        scales[row] = scale_of(largest);
-    }
-}
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -60,7 +40,10 @@ fn main(
         held.c = inputs(row, spots(2u, place.thread));
     }
     if row_quads() > 3072u {
-        quantize_long(row, held, place);
+        let d = inputs(row, spots(3u, place.thread));
+        let e = inputs(row, spots(4u, place.thread));
+        let f = inputs(row, spots(5u, place.thread));
+        quantize_long(row, Long(held.a, held.b, held.c, d, e, f), place);
         return;
     }
     quantize_held(row, held, place);

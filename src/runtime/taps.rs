@@ -24,6 +24,11 @@ impl<'a> Taps<'a> {
         Self { look: Some(look), layer: None }
     }
 
+    /// Does somebody look?
+    pub(super) fn looked_at(&self) -> bool {
+        self.look.is_some()
+    }
+
     /// The stream entering block `layer`, or leaving the last: `hidden.{layer}`.
     pub(super) fn stream(&mut self, plan: &mut Plan, layer: usize, tensor: &DeviceTensor) -> Result<()> {
         self.layer = Some(layer);
