@@ -364,12 +364,12 @@ impl Forward<'_> {
     fn down(&self, plan: &mut Plan, m: &DeviceMlp, up: DeviceTensor, taps: &mut Taps<'_>) -> Result<Input> {
         let (rows, cols, consumers) = (self.tokens, up.shape.cols(), [&m.down_proj]);
         let rotation = self.scratch.rotate_down.as_ref();
-        if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps)) {
-            if by.fits_codes(cols, group) {
-                let (between, int8) = (self.f32(&self.scratch.rotated, cols)?, self.int8(rows, cols, group)?);
-                kernels::hadamard_codes_with(plan, &up, &between, int8.scaled(), by)?;
-                return Ok(Input { rows, x: None, int8: Some(int8) });
-            }
+        if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps))
+            && by.fits_codes(cols, group)
+        {
+            let (between, int8) = (self.f32(&self.scratch.rotated, cols)?, self.int8(rows, cols, group)?);
+            kernels::hadamard_codes_with(plan, &up, &between, int8.scaled(), by)?;
+            return Ok(Input { rows, x: None, int8: Some(int8) });
         }
         let rotated = self.rotated(plan, up, rotation, taps)?;
         self.input(plan, rotated, &consumers, taps, ["down_proj.codes", "down_proj.scales"])
