@@ -62,12 +62,6 @@ fn pick(words: vec4<u32>, j: u32, vector: u32) -> vec4<f32> {
     return vec4(sums[at.x], sums[at.y], sums[at.z], sums[at.w]);
 }
 
-fn picks(words: vec4<u32>, v: u32) -> vec4<f32> {
-    let low = (pick(words, 0u, v) + pick(words, 1u, v)) + (pick(words, 2u, v) + pick(words, 3u, v));
-    let high = (pick(words, 4u, v) + pick(words, 5u, v)) + (pick(words, 6u, v) + pick(words, 7u, v));
-    return low + high;
-}
-
 fn store(row: u32, first: u32, v: vec4<f32>) {
     let scaled = v * params.scale;
     for (var r = 0u; r < 4u && row + TEAMS * r < params.order; r += 1u) {
@@ -102,15 +96,17 @@ fn main(
         next = fetch(first, columns + 32u); // under way while this step computes
         put16(16u * team * VECTORS + lane, now);
         workgroupBarrier();
-        made[0] += picks(words[0], lane);
-        if row + 32u < params.order {
-            made[1] += picks(words[1], lane);
-        }
-        if row + 64u < params.order {
-            made[2] += picks(words[2], lane);
-        }
-        if row + 96u < params.order {
-            made[3] += picks(words[3], lane);
+        for (var j = 0u; j < 8u; j += 2u) {
+            made[0] += pick(words[0], j, lane) + pick(words[0], j + 1u, lane);
+            if row + 32u < params.order {
+                made[1] += pick(words[1], j, lane) + pick(words[1], j + 1u, lane);
+            }
+            if row + 64u < params.order {
+                made[2] += pick(words[2], j, lane) + pick(words[2], j + 1u, lane);
+            }
+            if row + 96u < params.order {
+                made[3] += pick(words[3], j, lane) + pick(words[3], j + 1u, lane);
+            }
         }
         workgroupBarrier();
     }

@@ -25,8 +25,28 @@ fn inputs(row: u32, spots: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(x[at.x], x[at.y], x[at.z], x[at.w]);
 }
 
-fn transformed(v: mat4x4<f32>, thread: u32) -> mat4x4<f32> {
-    return transform_span(v, params.log_run, thread) * params.unit;
+fn span_of(v: Long, span: u32) -> mat4x4<f32> {
+    switch span {
+        case 0u: { return v.a; }
+        case 1u: { return v.b; }
+        case 2u: { return v.c; }
+        case 3u: { return v.d; }
+        case 4u: { return v.e; }
+        default: { return v.f; }
+    }
+}
+
+fn with_span(v: Long, span: u32, m: mat4x4<f32>) -> Long {
+    var changed = v;
+    switch span {
+        case 0u: { changed.a = m; }
+        case 1u: { changed.b = m; }
+        case 2u: { changed.c = m; }
+        case 3u: { changed.d = m; }
+        case 4u: { changed.e = m; }
+        default: { changed.f = m; }
+    }
+    return changed;
 }
 
 @compute @workgroup_size(WG)
@@ -51,15 +71,9 @@ fn main(
         v.e = inputs(row, spots(4u, t));
         v.f = inputs(row, spots(5u, t));
     }
-    v.a = transformed(v.a, t);
-    if quads > 1024u {
-        v.b = transformed(v.b, t);
-        v.c = transformed(v.c, t);
-    }
-    if quads > 3072u {
-        v.d = transformed(v.d, t);
-        v.e = transformed(v.e, t);
-        v.f = transformed(v.f, t);
+    // One copy of the transform: six take drivers for CPUs half a minute to compile.
+    for (var span = 0u; span < (quads + 1023u) / 1024u; span += 1u) {
+        v = with_span(v, span, transform_span(span_of(v, span), params.log_run, t) * params.unit);
     }
     quantize_long(row, v, place);
 }

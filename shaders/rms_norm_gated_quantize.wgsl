@@ -57,6 +57,24 @@ fn norm_scales(spots: vec4<u32>) -> vec4<f32> {
     return inverseSqrt(sums / f32(params.norm_group) + params.eps);
 }
 
+fn span_of(v: Held, span: u32) -> mat4x4<f32> {
+    switch span {
+        case 0u: { return v.a; }
+        case 1u: { return v.b; }
+        default: { return v.c; }
+    }
+}
+
+fn with_span(v: Held, span: u32, m: mat4x4<f32>) -> Held {
+    var changed = v;
+    switch span {
+        case 0u: { changed.a = m; }
+        case 1u: { changed.b = m; }
+        default: { changed.c = m; }
+    }
+    return changed;
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -91,12 +109,9 @@ fn main(
     v.a = times(times_each(v.a, norm_scales(a)), w.a);
     v.b = times(times_each(v.b, norm_scales(b)), w.b);
     v.c = times(times_each(v.c, norm_scales(c)), w.c);
-    v.a = transform_span(v.a, params.log_run, t) * params.unit;
-    if two {
-        v.b = transform_span(v.b, params.log_run, t) * params.unit;
-    }
-    if three {
-        v.c = transform_span(v.c, params.log_run, t) * params.unit;
+    // One copy of the transform: drivers for CPUs take seconds to compile one.
+    for (var span = 0u; span < (row_quads() + 1023u) / 1024u; span += 1u) {
+        v = with_span(v, span, transform_span(span_of(v, span), params.log_run, t) * params.unit);
     }
     quantize_held(row, v, place);
 }
