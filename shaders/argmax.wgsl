@@ -1,4 +1,6 @@
-// out[r] = index of the largest logit of a row, the lowest of equals. One workgroup a row.
+// out[r, p] = index of the largest logit of part p of a row, the lowest of equals. One workgroup a part, in steps of four
+// loads a thread that are all under way at once.
+#import best
 #import index
 #import order
 #import place
@@ -6,20 +8,15 @@
 struct Params {
     rows: u32,
     vocab: u32,
+    parts: u32, // of a row
+    part: u32, // logits of a part
 }
 
 const WG = 256u;
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>; // [rows, vocab]
-@group(0) @binding(1) var<storage, read_write> out: array<u32>; // [rows]
+@group(0) @binding(1) var<storage, read_write> out: array<u32>; // [rows, parts]
 @group(0) @binding(2) var<uniform> params: Params;
-
-// Key and index of each thread's or subgroup's best.
-var<workgroup> best: array<vec2<u32>, WG>;
-
-fn better(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-    return select(b, a, a.x > b.x || (a.x == b.x && a.y < b.y));
-}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -27,39 +24,25 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     place: Place,
 ) {
-    let thread = place.thread;
-    let row = linear_workgroup(workgroup, grid);
+    let index = linear_workgroup(workgroup, grid);
+    let row = index / params.parts;
     if row >= params.rows {
         return;
     }
-    var mine = vec2(0u, params.vocab - 1u);
-    for (var i = thread; i < params.vocab; i += WG) {
-        mine = better(mine, vec2(order_key(logits[row * params.vocab + i]), i));
+    let first = index % params.parts * params.part;
+    let last = min(first + params.part, params.vocab) - 1u;
+    let start = row * params.vocab;
+    var mine = vec2(0u, last);
+    for (var i = first + place.thread; i <= last; i += 4u * WG) {
+        // Beyond the end the last one again, which changes nothing.
+        let at = min(vec4(i, i + WG, i + 2u * WG, i + 3u * WG), vec4(last));
+        let v = vec4(logits[start + at.x], logits[start + at.y], logits[start + at.z], logits[start + at.w]);
+        let low = better(vec2(order_key(v.x), at.x), vec2(order_key(v.y), at.y));
+        let high = better(vec2(order_key(v.z), at.z), vec2(order_key(v.w), at.w));
+        mine = better(mine, better(low, high));
     }
-#ifdef subgroups
-    let top = subgroupMax(mine.x);
-    let first = subgroupMin(select(0xffffffffu, mine.y, mine.x == top));
-    if leads(place) {
-        best[place.subgroup] = vec2(top, first);
+    let winner = best_of_workgroup(mine, place);
+    if place.thread == 0u {
+        out[index] = winner;
     }
-    workgroupBarrier();
-    if thread == 0u {
-        var winner = best[0];
-        for (var i = 1u; i < place.subgroups; i++) {
-            winner = better(winner, best[i]);
-        }
-        out[row] = winner.y;
-    }
-#else
-    best[thread] = mine;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if thread < half {
-            best[thread] = better(best[thread], best[thread + half]);
-        }
-    }
-    if thread == 0u {
-        out[row] = best[0].y;
-    }
-#endif
 }

@@ -2,18 +2,18 @@
 // ties to even, within +-127 (dynamic quantization per token, Yao et al. 2022, arXiv:2206.01861; per group of a token,
 // Zhao et al. 2023, arXiv:2310.19102). A group whose largest value is below 1e-35 has scale 1 and codes 0. A team of
 // threads makes a group, a thread taking every team-th word of 4 codes; a workgroup has WG / team groups of one row.
+// Rows of whole quads: quantize_tokens.quads.wgsl.
 #import index
+#import int8_codes
 #import reduce
 
 struct Params {
     rows: u32,
     cols: u32,
     group: u32, // columns a scale; a multiple of 4, or cols
-    team: u32, // threads a group, a power of two up to WG
 }
 
 const WG = 64u;
-const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [rows, cols]
 @group(0) @binding(1) var<storage, read_write> codes: array<u32>; // [rows, cols] int8
@@ -25,13 +25,13 @@ fn value(start: u32, col: u32) -> f32 {
 }
 
 // The largest value of the thread's team. Every thread of the workgroup must call it.
-fn team_max(value: f32, place: Place) -> f32 {
-    if params.team == WG {
+fn team_max(value: f32, team: u32, place: Place) -> f32 {
+    if team == WG {
         return workgroup_max(value, place);
     }
-    let member = place.thread % params.team;
+    let member = place.thread % team;
     reduce_scratch[place.thread] = value;
-    for (var half = params.team / 2u; half > 0u; half /= 2u) {
+    for (var half = team / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if member < half {
             reduce_scratch[place.thread] = max(reduce_scratch[place.thread], reduce_scratch[place.thread + half]);
@@ -48,34 +48,33 @@ fn main(
     place: Place,
 ) {
     let groups = (params.cols + params.group - 1u) / params.group;
-    let teams = WG / params.team;
+    // A thread a word, as a power of two.
+    let team = min(WG, 1u << (32u - countLeadingZeros((params.group + 3u) / 4u - 1u)));
+    let teams = WG / team;
     let bundles = (groups + teams - 1u) / teams; // workgroups a row
     let bundle = linear_workgroup(workgroup, grid);
     let row = bundle / bundles;
     if row >= params.rows {
         return;
     }
-    let group = bundle % bundles * teams + place.thread / params.team;
-    let member = place.thread % params.team;
+    let group = bundle % bundles * teams + place.thread / team;
+    let member = place.thread % team;
     let start = row * params.cols;
     let first = group * params.group;
     // A group beyond the last has no columns.
     let end = select(0u, min(first + params.group, params.cols), group < groups);
     var largest = 0.0;
-    for (var c = first + member; c < end; c += params.team) {
+    for (var c = first + member; c < end; c += team) {
         largest = max(largest, abs(x[start + c]));
     }
-    largest = team_max(largest, place);
-    // A multiplication, since WGSL's division may be off by 2.5 ulp and the reference's scale must be the same.
-    let scale = select(largest * (1.0 / 127.0), 1.0, largest < SMALLEST);
-    let inverse = select(127.0 / largest, 0.0, largest < SMALLEST);
-    for (var word = first / 4u + member; word < (end + 3u) / 4u; word += params.team) {
+    largest = team_max(largest, team, place);
+    let inverse = inverse_of(largest);
+    for (var word = first / 4u + member; word < (end + 3u) / 4u; word += team) {
         let c = 4u * word;
         let v = vec4(value(start, c), value(start, c + 1u), value(start, c + 2u), value(start, c + 3u));
-        let code = vec4<i32>(clamp(round(v * inverse), vec4(-127.0), vec4(127.0)));
-        codes[row * ((params.cols + 3u) / 4u) + word] = pack4xI8(code);
+        codes[row * ((params.cols + 3u) / 4u) + word] = codes_of(v, inverse);
     }
     if member == 0u && group < groups {
-        scales[row * groups + group] = scale;
+        scales[row * groups + group] = scale_of(largest);
     }
 }

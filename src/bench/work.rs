@@ -70,7 +70,8 @@ impl Named<'_> {
                 let (channels, taps) = (self.rows("state"), self.cols("state"));
                 (channels * taps.min(rows) * 4) as u64
             }
-            ("rms_norm_gated", "gate") => columns(self.cols("out")),
+            ("argmax_merge", "logits") => columns(self.cols("candidates")),
+            ("rms_norm_gated" | "rms_norm_gated_quantize", "gate") => columns(self.cols("y")),
             _ => tensor.bytes() as u64,
         }
     }

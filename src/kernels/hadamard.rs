@@ -2,7 +2,8 @@
 
 use super::bindings::hadamard::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::{expect, f32_tensor, hadamard_mix, hadamard_signs};
+use super::scaled::Scaled;
+use super::{expect, f32_tensor, hadamard_mix, hadamard_quantize, hadamard_signs};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::hadamard::{checked_factors, factor};
@@ -25,6 +26,22 @@ pub struct HadamardBuffers {
 }
 
 impl HadamardBuffers {
+    /// Does [`hadamard_codes_with`] take rows of `cols` columns with a scale for each `group` of them?
+    #[must_use]
+    pub fn fits_codes(&self, cols: usize, group: usize) -> bool {
+        hadamard_quantize::fits(cols, self.run, group)
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.block as f32).sqrt()
+    }
+
+    /// Columns of a block.
+    #[must_use]
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
     /// Bytes on the device.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -73,28 +90,56 @@ pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buff
     expect("hadamard", "out", out, x.shape)?;
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     checked_factors("hadamard: `block`", buffers.block, cols)?;
-    let scratch = buffers.scratch.as_ref().map(|s| s.view(DType::F32, [rows, cols])).transpose()?;
-    let fast = usize::from(buffers.run > 1);
-    let passes = buffers.dense.len() + fast;
-    if passes == 0 {
+    if buffers.dense.is_empty() && buffers.run == 1 {
         return plan.copy(x, out);
     }
-    // The passes alternate between scratch and output so that the last one writes the output. It also scales.
-    let mut from = x;
-    for pass in 0..passes {
+    let from = dense_passes(plan, x, out, buffers)?;
+    if buffers.run == 1 {
+        return Ok(());
+    }
+    let params = Params { count: (rows * cols) as u32, log_run: buffers.run.ilog2(), scale: buffers.scale() };
+    launch(plan, params, Bindings { x: &from, out }, Grid::cover(rows * cols, SPAN))
+}
+
+/// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass. `between`, of the
+/// shape of `x`, may be overwritten.
+///
+/// # Errors
+/// As [`hadamard_with`] and [`hadamard_quantize`].
+pub fn hadamard_codes_with(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    between: &DeviceTensor,
+    out: Scaled<'_>,
+    buffers: &HadamardBuffers,
+) -> Result<()> {
+    f32_tensor("hadamard", "x", x)?;
+    f32_tensor("hadamard", "between", between)?;
+    expect("hadamard", "between", between, x.shape)?;
+    checked_factors("hadamard: `block`", buffers.block, x.shape.cols())?;
+    let from = dense_passes(plan, x, between, buffers)?;
+    hadamard_quantize(plan, &from, out, buffers.run, buffers.scale())
+}
+
+/// Adds the passes before the fast one, if there is one; gives the result of the last. They alternate between scratch and
+/// `out` so that the last of all passes can write `out`. That one also scales.
+fn dense_passes(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    out: &DeviceTensor,
+    buffers: &HadamardBuffers,
+) -> Result<DeviceTensor> {
+    let scratch = buffers.scratch.as_ref().map(|s| s.view(DType::F32, [x.shape.rows(), x.shape.cols()])).transpose()?;
+    let passes = buffers.dense.len() + usize::from(buffers.run > 1);
+    let mut from = x.clone();
+    for (pass, (order, stride, signs)) in buffers.dense.iter().enumerate() {
         let left = passes - 1 - pass;
         let to = scratch.as_ref().filter(|_| left % 2 == 1).unwrap_or(out);
-        let scale = if left == 0 { 1.0 / (buffers.block as f32).sqrt() } else { 1.0 };
-        match buffers.dense.get(pass) {
-            Some((order, stride, signs)) => hadamard_mix(plan, from, signs, to, *order, *stride, scale)?,
-            None => {
-                let params = Params { count: (rows * cols) as u32, log_run: buffers.run.ilog2(), scale };
-                launch(plan, params, Bindings { x: from, out: to }, Grid::cover(rows * cols, SPAN))?;
-            }
-        }
-        from = to;
+        let scale = if left == 0 { buffers.scale() } else { 1.0 };
+        hadamard_mix(plan, &from, signs, to, *order, *stride, scale)?;
+        from = to.clone();
     }
-    Ok(())
+    Ok(from)
 }
 
 /// Cases, setup and cost.

@@ -11,21 +11,24 @@ use crate::tensor::DType;
 
 const NAME: &str = "hadamard_mix";
 
-/// The signs of the matrix of an order, as [`hadamard_mix`] reads them: `[order / 8, order / 4]` words, each
-/// 4 columns (bytes, from the low end) of 8 rows (bits, likewise), 1 for -1.
+/// Rows and vectors of a workgroup (`shaders/hadamard_mix.wgsl`).
+const TILE: (usize, usize) = (128, 32);
+
+/// The signs of the matrix of an order, as [`hadamard_mix`] reads them: `[order, order / 32]` words, each 32 columns of a
+/// row (bits, from the low end), 1 for -1.
 ///
 /// # Errors
 /// [`Error::Argument`] for an order without construction; otherwise as [`Device::upload_words`].
 pub fn hadamard_signs(device: &Device, order: usize) -> Result<DeviceTensor> {
     let none = || Error::argument(format!("{NAME}: order {order}"), "there is no construction of a matrix");
     let matrix = order_matrix(order).ok_or_else(none)?;
-    let words = order.div_ceil(4);
-    let mut signs = vec![0u32; order.div_ceil(8) * words];
+    let words = order.div_ceil(32);
+    let mut signs = vec![0u32; order * words];
     for (i, _) in matrix.iter().enumerate().filter(|(_, v)| **v < 0) {
         let (row, col) = (i / order, i % order);
-        signs[row / 8 * words + col / 4] |= 1 << (col % 4 * 8 + row % 8);
+        signs[row * words + col / 32] |= 1 << (col % 32);
     }
-    device.upload_words(DType::U32, [order.div_ceil(8), words], &signs)
+    device.upload_words(DType::U32, [order, words], &signs)
 }
 
 /// `out = scale * H x` along the middle axis of `[outer, order, stride]`, the view of `x`'s elements that
@@ -48,7 +51,7 @@ pub fn hadamard_mix(
     f32_tensor(NAME, "x", x)?;
     expect_dtype(NAME, "signs", signs, DType::U32, "u32")?;
     f32_tensor(NAME, "out", out)?;
-    expect(NAME, "signs", signs, [order.div_ceil(8), order.div_ceil(4)])?;
+    expect(NAME, "signs", signs, [order, order.div_ceil(32)])?;
     expect(NAME, "out", out, x.shape)?;
     if order == 0 || stride == 0 || !x.shape.cols().is_multiple_of(order * stride) {
         let reason = format!("order {order} times stride {stride} does not divide {} columns", x.shape.cols());
@@ -56,7 +59,7 @@ pub fn hadamard_mix(
     }
     let count = x.shape.elements();
     let params = Params { count: count as u32, order: order as u32, stride: stride as u32, scale };
-    let grid = Grid::linear((count / order).div_ceil(64) * order.div_ceil(8));
+    let grid = Grid::linear((count / order).div_ceil(TILE.1) * order.div_ceil(TILE.0));
     launch(plan, params, Bindings { x, signs, out }, grid)
 }
 

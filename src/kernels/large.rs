@@ -62,6 +62,27 @@ pub const LARGE: &[(&str, Case)] = &[
         "quantize_tokens",
         Case { name: "8b_hidden_x32", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0), ("group", 32.0)] },
     ),
+    ("rms_norm_quantize", Case { name: "8b_hidden", args: &[("rows", 2048.0), ("cols", 4096.0)] }),
+    (
+        "rms_norm_gated_quantize",
+        Case {
+            name: "8b_inner",
+            args: &[
+                ("rows", 2048.0),
+                ("d", 8192.0),
+                ("groups", 8.0),
+                ("offset", 0.0),
+                ("stride", 18560.0),
+                ("block", 1024.0),
+                ("group", 8192.0),
+            ],
+        },
+    ),
+    ("hadamard_quantize", Case { name: "8b_mlp", args: &[("rows", 2048.0), ("cols", 21504.0), ("run", 256.0)] }),
+    (
+        "hadamard_mix",
+        Case { name: "8b_mlp", args: &[("rows", 2048.0), ("cols", 21504.0), ("order", 84.0), ("stride", 256.0)] },
+    ),
     ("attention", attention!("8b_token_of_32k", 32.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
     ("attention", attention!("8b_token_of_32k_int8", 8.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
     ("attention", attention!("8b_token_of_32k_int4", 4.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),

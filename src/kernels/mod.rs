@@ -7,6 +7,7 @@ pub mod trust;
 
 mod absmax;
 mod argmax;
+mod argmax_merge;
 mod attention;
 mod causal_conv1d;
 mod causal_conv1d_state;
@@ -27,6 +28,7 @@ mod gptq_refine;
 mod gram;
 mod hadamard;
 mod hadamard_mix;
+mod hadamard_quantize;
 mod kv_append;
 mod kv_cache;
 mod large;
@@ -50,6 +52,8 @@ mod rank_update;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
+mod rms_norm_gated_quantize;
+mod rms_norm_quantize;
 mod s_silu;
 mod sample;
 mod scale_channels;
@@ -63,6 +67,7 @@ mod state_passing;
 
 pub use absmax::absmax;
 pub use argmax::argmax;
+pub use argmax_merge::argmax_merge;
 pub use attention::{AttentionDims, attention};
 pub use causal_conv1d::causal_conv1d;
 pub use causal_conv1d_state::causal_conv1d_state;
@@ -81,8 +86,9 @@ pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::gram;
-pub use hadamard::{HadamardBuffers, hadamard, hadamard_with};
+pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
+pub use hadamard_quantize::hadamard_quantize;
 pub use kv_append::kv_append;
 pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
@@ -106,6 +112,8 @@ pub use rank_update::{Part, Update, rank_update};
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
+pub use rms_norm_gated_quantize::{GatedNorm, rms_norm_gated_quantize};
+pub use rms_norm_quantize::{rms_norm_quantize, rms_norm_quantize_fits};
 pub use s_silu::s_silu;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
@@ -125,6 +133,7 @@ use crate::tensor::{DType, Shape};
 pub const ENTRIES: &[check::Entry] = &[
     absmax::ENTRY,
     argmax::ENTRY,
+    argmax_merge::ENTRY,
     attention::ENTRY,
     causal_conv1d::ENTRY,
     causal_conv1d_state::ENTRY,
@@ -144,6 +153,7 @@ pub const ENTRIES: &[check::Entry] = &[
     gram::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
+    hadamard_quantize::ENTRY,
     kv_append::ENTRY,
     mamba2_update::ENTRY,
     matmul_f32::ENTRY,
@@ -164,6 +174,8 @@ pub const ENTRIES: &[check::Entry] = &[
     relu_squared::ENTRY,
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,
+    rms_norm_gated_quantize::ENTRY,
+    rms_norm_quantize::ENTRY,
     s_silu::ENTRY,
     sample::ENTRY,
     scale_channels::ENTRY,

@@ -6,11 +6,20 @@ use super::scaled::group_of;
 use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::quantize_tokens::Params;
+use crate::shaders::quantize_tokens::{Format, Params};
 use crate::tensor::DType;
 
 /// Threads of a workgroup (`shaders/quantize_tokens.wgsl`).
 const WG: usize = 64;
+
+/// Columns that a workgroup of 256 holds in registers, 16 a thread (`shaders/shared/spans.wgsl`).
+pub(super) const SPAN: usize = 4096;
+
+/// Can a workgroup hold a row of up to `spans` spans? With groups, up to three, and as many groups as it has threads.
+pub(super) fn held([cols, group]: [usize; 2], spans: usize) -> bool {
+    let groups = group >= cols || (cols <= 3 * SPAN && group.is_multiple_of(4) && cols.div_ceil(group) <= 256);
+    cols > 0 && cols.is_multiple_of(4) && cols <= spans * SPAN && groups
+}
 
 /// `scales[r, g] = max|x[r, group g]| / 127`, `codes = round(x / scale)`, ties to even, within ±127; a group of zeros
 /// (or of values below 1e-35) has scale 1. ZeroQuant, Yao et al. 2022, arXiv:2206.01861; by groups, Atom, Zhao et al.
@@ -37,9 +46,13 @@ pub fn quantize_tokens(
     }
     expect("quantize_tokens", "codes", codes, [rows, cols])?;
     let group = group_of("quantize_tokens", ["group", "scales"], scales, [rows, cols], group, 4)?;
+    let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32 };
+    if held([cols, group], 6) {
+        return launch(plan, Format::Quads, params, Bindings { x, codes, scales }, Grid::linear(rows));
+    }
     let (groups, team) = (cols.div_ceil(group), group.div_ceil(4).next_power_of_two().min(WG));
-    let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, team: team as u32 };
-    launch(plan, params, Bindings { x, codes, scales }, Grid::linear(rows * groups.div_ceil(WG / team)))
+    let grid = Grid::linear(rows * groups.div_ceil(WG / team));
+    launch(plan, Format::Scalars, params, Bindings { x, codes, scales }, grid)
 }
 
 /// Cases, setup and cost.
@@ -51,6 +64,11 @@ const CASES: &[Case] = &[
     Case { name: "nano_hidden", args: &[("rows", 9.0), ("cols", 128.0), ("size", 1.0)] },
     Case { name: "tiny_values", args: &[("rows", 4.0), ("cols", 66.0), ("size", 1e-30)] },
     Case { name: "nemotron_8b_down_proj", args: &[("rows", 1.0), ("cols", 21504.0), ("size", 1.0)] },
+    Case { name: "beyond_six_spans", args: &[("rows", 2.0), ("cols", 24580.0), ("size", 1.0)] },
+    Case { name: "six_spans", args: &[("rows", 2.0), ("cols", 24576.0), ("size", 1.0)] },
+    Case { name: "just_beyond_a_span", args: &[("rows", 3.0), ("cols", 4100.0), ("size", 1.0)] },
+    Case { name: "three_spans_of_groups", args: &[("rows", 2.0), ("cols", 12288.0), ("size", 1.0), ("group", 64.0)] },
+    Case { name: "long_row_of_groups", args: &[("rows", 2.0), ("cols", 12416.0), ("size", 1.0), ("group", 128.0)] },
     Case { name: "groups_of_32", args: &[("rows", 3.0), ("cols", 1344.0), ("size", 1.0), ("group", 32.0)] },
     Case { name: "groups_of_64_ragged", args: &[("rows", 5.0), ("cols", 203.0), ("size", 1.0), ("group", 64.0)] },
     Case { name: "groups_of_96_no_power", args: &[("rows", 3.0), ("cols", 672.0), ("size", 1.0), ("group", 96.0)] },

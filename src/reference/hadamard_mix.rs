@@ -4,12 +4,12 @@ use rayon::prelude::*;
 
 use crate::shaders::hadamard_mix::Params;
 
-/// `x`, `out`: `[outer, order, stride]`; `signs`: `[order / 8, order / 4]` words of 4 columns (bytes) of 8 rows
-/// (bits), 1 for -1.
+/// `x`, `out`: `[outer, order, stride]`; `signs`: `[order, order / 32]` words of 32 columns of a row (bits), 1
+/// for -1.
 pub fn hadamard_mix(p: &Params, x: &[f32], signs: &[u32], out: &mut [f32]) {
     let (order, stride) = (p.order as usize, p.stride as usize);
-    let words = order.div_ceil(4);
-    let negative = |row: usize, col: usize| signs[row / 8 * words + col / 4] >> (col % 4 * 8 + row % 8) & 1 == 1;
+    let words = order.div_ceil(32);
+    let negative = |row: usize, col: usize| signs[row * words + col / 32] >> (col % 32) & 1 == 1;
     let tasks = out.par_chunks_exact_mut(stride).enumerate().with_min_len(64usize.div_ceil(stride));
     tasks.for_each_init(Vec::new, |sums, (i, out)| {
         let (block, row) = (i / order, i % order);

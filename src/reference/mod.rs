@@ -18,6 +18,7 @@ fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
 
 pub mod absmax;
 pub mod argmax;
+pub mod argmax_merge;
 pub mod attention;
 pub mod causal_conv1d;
 pub mod causal_conv1d_state;
@@ -37,6 +38,7 @@ pub mod gptq_refine;
 pub mod gram;
 pub mod hadamard;
 pub mod hadamard_mix;
+pub mod hadamard_quantize;
 mod hash;
 pub mod kv;
 pub mod kv_append;
@@ -61,6 +63,8 @@ pub mod rank_update;
 pub mod relu_squared;
 pub mod rms_norm;
 pub mod rms_norm_gated;
+pub mod rms_norm_gated_quantize;
+pub mod rms_norm_quantize;
 pub mod s_silu;
 pub mod sample;
 pub mod scale_channels;

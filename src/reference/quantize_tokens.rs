@@ -4,12 +4,16 @@
 use rayon::prelude::*;
 
 use crate::pack::{pack_codes, words_per_row};
-use crate::shaders::quantize_tokens::Params;
+use crate::shaders::quantize_tokens::{Format, Params};
 
 /// `x`: `[rows, cols]`; `codes`: `[rows, cols]` int8; `scales`: `[rows, ceil(cols / group)]`. A group whose largest
 /// value is below 1e-35 has scale 1 and codes 0.
-pub fn quantize_tokens(p: &Params, x: &[f32], codes: &mut [u32], scales: &mut [f32]) {
-    let (cols, group) = (p.cols as usize, p.group as usize);
+pub fn quantize_tokens(p: &Params, _: Format, x: &[f32], codes: &mut [u32], scales: &mut [f32]) {
+    quantize_rows(x, p.cols as usize, p.group as usize, codes, scales);
+}
+
+/// The same for other kernels that end with it.
+pub(super) fn quantize_rows(x: &[f32], cols: usize, group: usize, codes: &mut [u32], scales: &mut [f32]) {
     let words = words_per_row(8, cols);
     let scales = scales.par_chunks_exact_mut(cols.div_ceil(group));
     let rows = x.par_chunks_exact(cols).zip(codes.par_chunks_exact_mut(words)).zip(scales);

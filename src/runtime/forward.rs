@@ -8,7 +8,7 @@ use super::weights::{
 };
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, Columns, Epilogue, HadamardBuffers, KvCache, MambaVectors};
+use crate::kernels::{self, Columns, Epilogue, GatedNorm, HadamardBuffers, KvCache, MambaVectors};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -57,12 +57,11 @@ impl Forward<'_> {
         taps: &mut Taps<'_>,
     ) -> Result<()> {
         let hidden = self.stream()?;
-        let normed = self.norm(plan, &hidden, &layer.norm)?;
-        taps.op(plan, "norm", &normed)?;
+        let norm = &layer.norm;
         match (&layer.mixer, state) {
-            (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2(plan, m, s, normed, &hidden, taps),
-            (DeviceMixer::Attention(a), BlockState::Attention(s)) => self.attention(plan, a, s, normed, &hidden, taps),
-            (DeviceMixer::Mlp(m), BlockState::Mlp) => self.mlp(plan, m, normed, &hidden, taps),
+            (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2(plan, m, s, norm, &hidden, taps),
+            (DeviceMixer::Attention(a), BlockState::Attention(s)) => self.attention(plan, a, s, norm, &hidden, taps),
+            (DeviceMixer::Mlp(m), BlockState::Mlp) => self.mlp(plan, m, norm, &hidden, taps),
             _ => Err(Error::argument("forward", "a block and its state are of different kinds")),
         }
     }
@@ -76,9 +75,14 @@ impl Forward<'_> {
         logits: &DeviceTensor,
         taps: &mut Taps<'_>,
     ) -> Result<()> {
-        let normed = self.norm(plan, hidden, &weights.norm_f)?;
-        taps.end(plan, "norm_f", &normed)?;
-        let input = self.input(plan, normed, &[&weights.head], taps, ["logits.codes", "logits.scales"])?;
+        let input = match self.norm_codes(plan, hidden, &weights.norm_f, &[&weights.head], taps)? {
+            Some(input) => input,
+            None => {
+                let normed = self.norm(plan, hidden, &weights.norm_f)?;
+                taps.end(plan, "norm_f", &normed)?;
+                self.input(plan, normed, &[&weights.head], taps, ["logits.codes", "logits.scales"])?
+            }
+        };
         weights.head.apply(plan, &input, logits, Epilogue::Store)?;
         taps.end(plan, "logits", logits)
     }
@@ -94,6 +98,49 @@ impl Forward<'_> {
         Ok(out)
     }
 
+    /// The norm of `x` as its consumers want it.
+    fn normed(
+        &self,
+        plan: &mut Plan,
+        x: &DeviceTensor,
+        weight: &DeviceTensor,
+        consumers: &[&DeviceLinear],
+        taps: &mut Taps<'_>,
+        names: [&'static str; 2],
+    ) -> Result<Input> {
+        if let Some(input) = self.norm_codes(plan, x, weight, consumers, taps)? {
+            return Ok(input);
+        }
+        let normed = self.norm(plan, x, weight)?;
+        taps.op(plan, "norm", &normed)?;
+        self.input(plan, normed, consumers, taps, names)
+    }
+
+    /// The norm of `x` as codes alone, in one dispatch, where that is all anybody wants.
+    fn norm_codes(
+        &self,
+        plan: &mut Plan,
+        x: &DeviceTensor,
+        weight: &DeviceTensor,
+        consumers: &[&DeviceLinear],
+        taps: &Taps<'_>,
+    ) -> Result<Option<Input>> {
+        let (rows, cols) = (x.shape.rows(), x.shape.cols());
+        let Some(group) = codes_alone(consumers, taps).filter(|g| kernels::rms_norm_quantize_fits(cols, *g)) else {
+            return Ok(None);
+        };
+        let int8 = self.int8(rows, cols, group)?;
+        kernels::rms_norm_quantize(plan, x, weight, int8.scaled(), self.config.norm_eps)?;
+        Ok(Some(Input { rows, x: None, int8: Some(int8) }))
+    }
+
+    /// Where codes go.
+    fn int8(&self, rows: usize, cols: usize, group: usize) -> Result<Int8> {
+        let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
+        let scales = self.scratch.scales.view(DType::F32, [rows, cols.div_ceil(group)])?;
+        Ok(Int8 { codes, scales, group })
+    }
+
     /// Quantizes `x` once if any of its consumers wants int8; those that do must want the same groups and scales.
     fn input(
         &self,
@@ -104,22 +151,21 @@ impl Forward<'_> {
         [codes_name, scales_name]: [&'static str; 2],
     ) -> Result<Input> {
         let mut all = consumers.iter().filter_map(|l| l.rounding());
-        let Some(rounding) = all.next() else { return Ok(Input { x, int8: None }) };
+        let (rows, cols) = (x.shape.rows(), x.shape.cols());
+        let Some(rounding) = all.next() else { return Ok(Input { rows, x: Some(x), int8: None }) };
         if let Some(other) = all.find(|r| !r.agrees(rounding)) {
             let reason = format!("layers of one input round it to int8 in {rounding} and in {other}");
             return Err(Error::argument(codes_name, reason));
         }
-        let group = rounding.group;
-        let (rows, cols) = (x.shape.rows(), x.shape.cols());
-        let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
-        let scales = self.scratch.scales.view(DType::F32, [rows, cols.div_ceil(group)])?;
+        let int8 = self.int8(rows, cols, rounding.group)?;
+        let Int8 { codes, scales, group } = &int8;
         match &rounding.fixed {
-            None => kernels::quantize_tokens(plan, &x, &codes, &scales, group)?,
-            Some(fixed) => kernels::quantize_static(plan, &x, &fixed.tensor, &codes, &scales, group)?,
+            None => kernels::quantize_tokens(plan, &x, codes, scales, *group)?,
+            Some(fixed) => kernels::quantize_static(plan, &x, &fixed.tensor, codes, scales, *group)?,
         }
-        taps.op(plan, codes_name, &codes)?;
-        taps.op(plan, scales_name, &scales)?;
-        Ok(Input { x, int8: Some(Int8 { codes, scales, group }) })
+        taps.op(plan, codes_name, codes)?;
+        taps.op(plan, scales_name, scales)?;
+        Ok(Input { rows, x: Some(x), int8: Some(int8) })
     }
 
     /// Applies the online rotation, where there is one.
@@ -142,13 +188,13 @@ impl Forward<'_> {
         plan: &mut Plan,
         m: &DeviceMamba2,
         state: &MambaState,
-        normed: DeviceTensor,
+        norm: &DeviceTensor,
         hidden: &DeviceTensor,
         taps: &mut Taps<'_>,
     ) -> Result<()> {
         let (c, s) = (self.config, self.scratch);
         let (d_inner, conv_dim) = (c.d_inner(), c.conv_dim());
-        let input = self.input(plan, normed, &[&m.in_proj], taps, ["in_proj.codes", "in_proj.scales"])?;
+        let input = self.normed(plan, hidden, norm, &[&m.in_proj], taps, ["in_proj.codes", "in_proj.scales"])?;
         let zxbcdt = self.f32(&s.wide, c.in_proj_rows())?;
         m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store)?;
         taps.op(plan, "in_proj", &zxbcdt)?;
@@ -178,12 +224,33 @@ impl Forward<'_> {
         }
         taps.op(plan, "scan", &y)?;
 
-        let gated = self.f32(&s.gated, d_inner)?;
-        kernels::rms_norm_gated(plan, &y, &z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
+        let input = self.gated(plan, m, &y, &z, taps)?;
+        m.out_proj.apply(plan, &input, hidden, Epilogue::Add)
+    }
+
+    /// Gated norm and rotation of `y`, as out_proj wants it: codes in one dispatch where that is all anybody wants.
+    fn gated(
+        &self,
+        plan: &mut Plan,
+        m: &DeviceMamba2,
+        y: &DeviceTensor,
+        z: &Columns<'_>,
+        taps: &mut Taps<'_>,
+    ) -> Result<Input> {
+        let (c, s) = (self.config, self.scratch);
+        let (rows, cols, consumers) = (self.tokens, c.d_inner(), [&m.out_proj]);
+        let block = s.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
+        let norm = GatedNorm { groups: c.n_groups, block, eps: c.norm_eps };
+        if let Some(group) = codes_alone(&consumers, taps).filter(|g| norm.fits(z, *g)) {
+            let int8 = self.int8(rows, cols, group)?;
+            kernels::rms_norm_gated_quantize(plan, y, z, &m.norm, int8.scaled(), norm)?;
+            return Ok(Input { rows, x: None, int8: Some(int8) });
+        }
+        let gated = self.f32(&s.gated, cols)?;
+        kernels::rms_norm_gated(plan, y, z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
         taps.op(plan, "gated_norm", &gated)?;
         let rotated = self.rotated(plan, gated, s.rotate_out.as_ref(), taps)?;
-        let input = self.input(plan, rotated, &[&m.out_proj], taps, ["out_proj.codes", "out_proj.scales"])?;
-        m.out_proj.apply(plan, &input, hidden, Epilogue::Add)
+        self.input(plan, rotated, &consumers, taps, ["out_proj.codes", "out_proj.scales"])
     }
 
     /// One token of the recurrence.
@@ -260,12 +327,13 @@ impl Forward<'_> {
         plan: &mut Plan,
         a: &DeviceAttention,
         cache: &KvCache,
-        normed: DeviceTensor,
+        norm: &DeviceTensor,
         hidden: &DeviceTensor,
         taps: &mut Taps<'_>,
     ) -> Result<()> {
         let (c, s) = (self.config, self.scratch);
-        let input = self.input(plan, normed, &[&a.q_proj, &a.k_proj, &a.v_proj], taps, ["qkv.codes", "qkv.scales"])?;
+        let consumers = [&a.q_proj, &a.k_proj, &a.v_proj];
+        let input = self.normed(plan, hidden, norm, &consumers, taps, ["qkv.codes", "qkv.scales"])?;
         let q = self.f32(&s.wide, c.attention_heads * c.head_dim)?;
         let k = self.f32(&s.xbc, c.kv_heads * c.head_dim)?;
         let v = self.f32(&s.value, c.kv_heads * c.head_dim)?;
@@ -288,16 +356,38 @@ impl Forward<'_> {
         &self,
         plan: &mut Plan,
         m: &DeviceMlp,
-        normed: DeviceTensor,
+        norm: &DeviceTensor,
         hidden: &DeviceTensor,
         taps: &mut Taps<'_>,
     ) -> Result<()> {
-        let input = self.input(plan, normed, &[&m.up_proj], taps, ["up_proj.codes", "up_proj.scales"])?;
+        let input = self.normed(plan, hidden, norm, &[&m.up_proj], taps, ["up_proj.codes", "up_proj.scales"])?;
         let up = self.f32(&self.scratch.wide, self.config.intermediate_size)?;
         m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared)?;
         taps.op(plan, "up_proj", &up)?;
-        let rotated = self.rotated(plan, up, self.scratch.rotate_down.as_ref(), taps)?;
-        let input = self.input(plan, rotated, &[&m.down_proj], taps, ["down_proj.codes", "down_proj.scales"])?;
+        let input = self.down(plan, m, up, taps)?;
         m.down_proj.apply(plan, &input, hidden, Epilogue::Add)
     }
+
+    /// `up` rotated, as down_proj wants it: codes, made by the rotation's last pass, where that is all anybody wants.
+    fn down(&self, plan: &mut Plan, m: &DeviceMlp, up: DeviceTensor, taps: &mut Taps<'_>) -> Result<Input> {
+        let (rows, cols, consumers) = (self.tokens, up.shape.cols(), [&m.down_proj]);
+        let rotation = self.scratch.rotate_down.as_ref();
+        if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps))
+            && by.fits_codes(cols, group)
+        {
+            let (between, int8) = (self.f32(&self.scratch.rotated, cols)?, self.int8(rows, cols, group)?);
+            kernels::hadamard_codes_with(plan, &up, &between, int8.scaled(), by)?;
+            return Ok(Input { rows, x: None, int8: Some(int8) });
+        }
+        let rotated = self.rotated(plan, up, rotation, taps)?;
+        self.input(plan, rotated, &consumers, taps, ["down_proj.codes", "down_proj.scales"])
+    }
+}
+
+/// The group of the consumers' codes, where all of them want codes of scales made from the token, and nobody looks at the
+/// floats.
+fn codes_alone(consumers: &[&DeviceLinear], taps: &Taps<'_>) -> Option<usize> {
+    let first = consumers.first()?.rounding()?;
+    let same = consumers.iter().all(|l| l.rounding().is_some_and(|r| r.agrees(first)));
+    (same && first.fixed.is_none() && !taps.looking()).then_some(first.group)
 }

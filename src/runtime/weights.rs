@@ -53,10 +53,18 @@ impl fmt::Display for Rounding {
     }
 }
 
-/// An activation, in f32 and, where some consumer wants it, as int8 codes.
+/// An activation of `rows` tokens, in f32 (not where all consumers want codes) and, where some consumer wants it, as int8
+/// codes.
 pub(super) struct Input {
-    pub(super) x: DeviceTensor,
+    pub(super) rows: usize,
+    pub(super) x: Option<DeviceTensor>,
     pub(super) int8: Option<Int8>,
+}
+
+impl Input {
+    fn float(&self) -> Result<&DeviceTensor> {
+        self.x.as_ref().ok_or_else(|| Error::argument("linear layer", "its input was kept as int8 codes only"))
+    }
 }
 
 /// int8 codes `[rows, cols]` with scales `[rows, groups]`.
@@ -64,6 +72,12 @@ pub(super) struct Int8 {
     pub(super) codes: DeviceTensor,
     pub(super) scales: DeviceTensor,
     pub(super) group: usize,
+}
+
+impl Int8 {
+    pub(super) fn scaled(&self) -> Scaled<'_> {
+        Scaled { codes: &self.codes, scales: &self.scales, group: self.group }
+    }
 }
 
 impl DeviceLinear {
@@ -112,12 +126,12 @@ impl DeviceLinear {
 
     /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels.
     pub(super) fn apply(&self, plan: &mut Plan, input: &Input, out: &DeviceTensor, e: Epilogue) -> Result<()> {
-        let one = input.x.shape.rows() == 1;
+        let one = input.rows == 1;
         match (self, &input.int8) {
-            (Self::Float(w), _) if one => kernels::matvec_f32(plan, &input.x, w, out, e),
-            (Self::Float(w), _) => kernels::matmul_f32(plan, &input.x, w, out, e),
+            (Self::Float(w), _) if one => kernels::matvec_f32(plan, input.float()?, w, out, e),
+            (Self::Float(w), _) => kernels::matmul_f32(plan, input.float()?, w, out, e),
             (Self::Int { codes, scales, scale_bits, group, rounding: Some(_) }, Some(int8)) => {
-                let x = Scaled { codes: &int8.codes, scales: &int8.scales, group: int8.group };
+                let x = int8.scaled();
                 let weight = Scaled { codes, scales, group: *group };
                 match (codes.dtype, one) {
                     (DType::I4, true) => kernels::matvec_w4a8(plan, x, weight, out, e),
@@ -127,10 +141,10 @@ impl DeviceLinear {
                 }
             }
             (Self::Int { codes: w, scales, group, .. }, _) if one => {
-                kernels::matvec_w4a16(plan, &input.x, w, scales, *group, out, e)
+                kernels::matvec_w4a16(plan, input.float()?, w, scales, *group, out, e)
             }
             (Self::Int { codes: w, scales, group, .. }, _) => {
-                kernels::matmul_w4a16(plan, &input.x, w, scales, *group, out, e)
+                kernels::matmul_w4a16(plan, input.float()?, w, scales, *group, out, e)
             }
         }
     }

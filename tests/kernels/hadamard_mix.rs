@@ -12,7 +12,7 @@ fn matches_reference() {
 fn error(out: [usize; 2], signs: DType, order: usize, stride: usize) -> Error {
     let d = Device::Cpu;
     let (x, out) = (d.alloc(DType::F32, [2, 24]).unwrap(), d.alloc(DType::F32, out).unwrap());
-    let signs = d.alloc(signs, [2, 3]).unwrap();
+    let signs = d.alloc(signs, [12, 1]).unwrap();
     kernels::hadamard_mix(&mut Plan::new(&d), &x, &signs, &out, order, stride, 1.0).unwrap_err()
 }
 

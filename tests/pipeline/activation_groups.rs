@@ -6,7 +6,7 @@ use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::compare;
 use wgquant::gpu::Device;
-use wgquant::model::{Activations, Group, ModelFile, ModelSource};
+use wgquant::model::{Activations, Block, Group, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe, quantize};
 use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::tensor::DType;
@@ -75,4 +75,22 @@ fn layers_of_one_input_must_agree() {
     let mut engine = Engine::new(&Device::Cpu, &model, EngineOptions { context: 8, ..Default::default() }).unwrap();
     let error = engine.feed(&[3, 4]).unwrap_err().to_string();
     assert!(error.contains("qkv.codes") && error.contains("groups of 32 and in groups of 64"), "{error}");
+}
+
+/// Norms, rotations and rounding are one dispatch where their floats are not needed: of a Mamba block norm, in_proj,
+/// convolution, update, gated norm, out_proj; of an MLP norm, up_proj, the rotation's dense factor, its fast one, down_proj.
+#[test]
+fn a_decode_step_takes_few_dispatches() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = write(Bits::W4A8, &[], &temp.path().join("few"));
+    let engine = Engine::new(&common::gpu(), &model, EngineOptions { context: 8, ..Default::default() }).unwrap();
+    let most = |block: &Block| match block {
+        Block::Mamba2 => 6,
+        Block::Mlp => 5,
+        Block::Attention => 8,
+    };
+    let most = 3 + engine.config().blocks.iter().map(most).sum::<usize>();
+    let dispatches = engine.decode_dispatches().unwrap();
+    eprintln!("nano W4A8: {dispatches} dispatches a token");
+    assert!(dispatches <= most, "{dispatches} dispatches, at most {most} expected");
 }

@@ -12,10 +12,10 @@ pub fn tolerance(kernel: &str) -> (f64, &'static str) {
         | "attention"
         | "selective_state_update_int8"
         | "ssm_load" => (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context"),
-        "causal_conv1d" | "rms_norm_gated" | "chunk_cumsum" | "s_silu" => {
+        "causal_conv1d" | "rms_norm_gated" | "rms_norm_gated_quantize" | "chunk_cumsum" | "s_silu" => {
             (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
         }
-        "argmax" | "sample" => {
+        "argmax" | "argmax_merge" | "sample" => {
             // A draw could hang on rounding: `sample`'s setup refuses a case (asks for another seed) unless
             // `reference::sample::margin` puts it 1e-4 of the mass from any other outcome, thrice the worst error.
             (0.0, "integers, compared exactly")

@@ -1,0 +1,17 @@
+// Symmetric int8: scale = max|x| / 127, code = round(x / scale), ties to even, within +-127. Where the largest value is
+// below 1e-35, scale 1 and codes 0.
+
+const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
+
+// A multiplication, since WGSL's division may be off by 2.5 ulp and the reference's scale must be the same.
+fn scale_of(largest: f32) -> f32 {
+    return select(largest * (1.0 / 127.0), 1.0, largest < SMALLEST);
+}
+
+fn inverse_of(largest: f32) -> f32 {
+    return select(127.0 / largest, 0.0, largest < SMALLEST);
+}
+
+fn codes_of(v: vec4<f32>, inverse: f32) -> u32 {
+    return pack4xI8(vec4<i32>(clamp(round(v * inverse), vec4(-127.0), vec4(127.0))));
+}

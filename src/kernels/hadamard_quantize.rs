@@ -1,0 +1,68 @@
+//! The last pass of a Hadamard transform and int8 codes of what it gives, in one dispatch.
+
+use super::bindings::hadamard_quantize::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::f32_tensor;
+use super::quantize_tokens::{SPAN, held};
+use super::rms_norm_quantize::quantized;
+use super::scaled::Scaled;
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::hadamard_quantize::Params;
+use crate::tensor::DType;
+
+const NAME: &str = "hadamard_quantize";
+
+/// Does [`hadamard_quantize`] take rows of `cols` columns in runs of `run`, with a scale for each `group` of them? Rows are
+/// held in registers: whole quads, at most 24576 columns, one scale; runs are powers of two from 2 to 4096.
+pub(super) fn fits(cols: usize, run: usize, group: usize) -> bool {
+    let runs = run > 1 && run.is_power_of_two() && run <= SPAN && cols.is_multiple_of(run);
+    runs && group >= cols && held([cols, group], 6)
+}
+
+/// `v = scale * H x` for each run of `run` columns, `H` Sylvester's matrix; then [`super::quantize_tokens`] of `v` into
+/// `out`, with one scale a row. QuaRot, arXiv:2404.00456.
+///
+/// `x`: `[rows, cols]` f32; `out`: codes `[rows, cols]` int8 with scales `[rows]` or `[rows, 1]`, written.
+///
+/// # Errors
+/// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for rows, runs or groups that do
+/// not fit ([`super::HadamardBuffers::fits_codes`]).
+pub fn hadamard_quantize(plan: &mut Plan, x: &DeviceTensor, out: Scaled<'_>, run: usize, scale: f32) -> Result<()> {
+    f32_tensor(NAME, "x", x)?;
+    let (rows, cols) = (x.shape.rows(), x.shape.cols());
+    let group = quantized(NAME, out, [rows, cols], 6)?;
+    if !fits(cols, run, group) {
+        let reason = format!("runs of {run} of {cols} columns in groups of {group}");
+        return Err(Error::argument(format!("{NAME}: `run`"), reason));
+    }
+    let params = Params { rows: rows as u32, cols: cols as u32, log_run: run.ilog2(), unit: scale };
+    launch(plan, params, Bindings { x, codes: out.codes, scales: out.scales }, Grid::linear(rows))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "nano_mlp", args: &[("rows", 5.0), ("cols", 1344.0), ("run", 64.0)] },
+    Case { name: "pairs", args: &[("rows", 3.0), ("cols", 20.0), ("run", 2.0)] },
+    Case { name: "runs_of_8", args: &[("rows", 3.0), ("cols", 4104.0), ("run", 8.0)] },
+    Case { name: "nemotron_8b_mlp_token", args: &[("rows", 1.0), ("cols", 21504.0), ("run", 256.0)] },
+    Case { name: "nemotron_9b_mlp_token", args: &[("rows", 1.0), ("cols", 15680.0), ("run", 64.0)] },
+    Case { name: "three_spans", args: &[("rows", 2.0), ("cols", 12288.0), ("run", 1024.0)] },
+    Case { name: "widest_row_longest_run", args: &[("rows", 2.0), ("cols", 24576.0), ("run", 4096.0)] },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (rows, cols, run) = (a.usize("rows"), a.usize("cols"), a.usize("run"));
+    let x = s.input([rows, cols], Fill::Outliers)?;
+    let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
+    let scales = s.output("scales", DType::F32, [rows])?;
+    let out = Scaled { codes: &codes, scales: &scales, group: cols };
+    hadamard_quantize(s.plan(), &x, out, run, 1.0 / (run as f32).sqrt())
+}
+
+fn work(a: &Args) -> Work {
+    let n = a.usize("rows") * a.usize("cols");
+    Work { bytes: 5 * n + 4 * a.usize("rows"), ops: n * (6 + a.usize("run").ilog2() as usize) }
+}

@@ -1,0 +1,13 @@
+//! RMS norm and int8 codes of what it gives, in f32 in between. Zhang & Sennrich 2019, arXiv:1910.07467; Yao et al. 2022,
+//! arXiv:2206.01861.
+
+use super::quantize_tokens::quantize_rows;
+use super::rms_norm::rms_norm;
+use crate::shaders::{rms_norm, rms_norm_quantize::Params};
+
+/// `x`: `[rows, cols]`; `weight`: `[cols]`; `codes`: `[rows, cols]` int8; `scales`: `[rows, ceil(cols / group)]`.
+pub fn rms_norm_quantize(p: &Params, x: &[f32], weight: &[f32], codes: &mut [u32], scales: &mut [f32]) {
+    let mut normed = vec![0.0; x.len()];
+    rms_norm(&rms_norm::Params { rows: p.rows, cols: p.cols, eps: p.eps }, x, weight, &mut normed);
+    quantize_rows(&normed, p.cols as usize, p.group as usize, codes, scales);
+}
