@@ -1,5 +1,6 @@
 //! What the quantizer must not notice, and what it must:
-//! `cargo run --release --example controls -- MODEL CALIBRATION VALIDATION.npy [WINDOWS] [SEQUENCES]`.
+//! `cargo run --release --example controls -- MODEL CALIBRATION VALIDATION.npy [WINDOWS] [SEQUENCES] [ROWS]`, where
+//! ROWS is a part of the names of the rows wanted.
 //!
 //! Planted outliers leave a model's function as it is, bit for bit, and make it hard to quantize: rounding to nearest
 //! collapses, the pipeline of `--recipe w4a8` must not care. Each negative control takes away something that the
@@ -25,6 +26,8 @@ struct Setting {
     options: EngineOptions,
     validation: Windows,
     calibration: Windows,
+    /// Part of the names of the rows wanted.
+    rows: String,
 }
 
 impl Setting {
@@ -37,6 +40,9 @@ impl Setting {
         recipe: &Recipe,
         texts: &Windows,
     ) -> Any<()> {
+        if !name.contains(&self.rows) {
+            return Ok(());
+        }
         // GPTQ hands out each layer once and in order, so it is held.
         let model = Model::load(&Quantized::new(source, recipe, &self.device, Some(texts), &|_| ())?)?;
         let engine = |m: &dyn ModelSource| Engine::new(&self.device, m, self.options);
@@ -88,7 +94,7 @@ fn noise(like: &Windows, vocab: usize) -> Windows {
 fn main() -> Any<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [model, calibration, validation, rest @ ..] = &args[..] else {
-        return Err("usage: controls MODEL CALIBRATION VALIDATION.npy [WINDOWS] [SEQUENCES]".into());
+        return Err("usage: controls MODEL CALIBRATION VALIDATION.npy [WINDOWS] [SEQUENCES] [ROWS]".into());
     };
     let number = |i: usize, default: usize| rest.get(i).map_or(Ok(default), |n| n.parse());
     let (windows, sequences) = (number(0, 32)?, number(1, 128)?);
@@ -102,6 +108,7 @@ fn main() -> Any<()> {
         options: EngineOptions { context: 4096, ..EngineOptions::default() },
         validation: Windows::read(Path::new(validation), None, None, 1024, Some(windows))?,
         calibration: sample(Path::new(calibration), Some(&encoder), config.bos, &draw)?,
+        rows: rest.get(2).cloned().unwrap_or_default(),
     };
     println!("{}, {windows} windows, {sequences} calibration sequences", s.device.name());
     println!("| what | KL, nats a token | perplexity ratio | same top token, % |\n|---|--:|--:|--:|");
@@ -124,6 +131,9 @@ fn main() -> Any<()> {
     s.row("no rotation", &original, &original, &preset(Transform::NONE), &s.calibration)?;
     let all = Transform { residual: Some(Rotation::KltHadamard), ..rotated };
     s.row("KLT x Hadamard of all layers", &original, &original, &preset(all), &s.calibration)?;
+    if !"KLT x Hadamard of block 0".contains(&s.rows) {
+        return Ok(());
+    }
     let klt = s.klt_of(&original, 0)?;
     for (name, matrix) in [("KLT x Hadamard of block 0", with_hadamard(&klt)?), ("KLT of block 0", klt)] {
         let mut inputs = Inputs::default();

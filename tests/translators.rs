@@ -97,13 +97,21 @@ fn to_spirv() {
 }
 
 /// The one false alarm of spirv-val 2025.5 on naga 30's output, VUID-StandaloneSpirv-None-10684: naga puts ArrayStride on
-/// arrays of workgroup memory too, where it means nothing. It is taken off here, as spirv-val would stop at it and see
-/// nothing else; arrays of buffers are runtime arrays and keep theirs. (VUID-10870, of `subgroupBarrier`, is not met: no
-/// shader uses it.)
-fn without_idle_strides(words: &[u32]) -> Vec<u32> {
+/// arrays of workgroup memory, and offsets and matrix strides on members of structs that no buffer holds, where they mean
+/// nothing. They are taken off here, as spirv-val would stop at them and see nothing else; arrays of buffers are runtime
+/// arrays and keep theirs, and so do structs in buffers. (VUID-10870, of `subgroupBarrier`, is not met: no shader uses it.)
+fn without_idle_layout(words: &[u32]) -> Vec<u32> {
     const DECORATE: u32 = 71;
-    const TYPE_ARRAY: u32 = 28;
+    const MEMBER_DECORATE: u32 = 72;
+    const ARRAY: u32 = 28;
+    const RUNTIME_ARRAY: u32 = 29;
+    const STRUCT: u32 = 30;
+    const POINTER: u32 = 32;
     const ARRAY_STRIDE: u32 = 6;
+    // RowMajor, ColMajor, MatrixStride, Offset.
+    const LAYOUT: [u32; 4] = [4, 5, 7, 35];
+    // Uniform, StorageBuffer.
+    const BUFFERS: [u32; 2] = [2, 12];
     let mut instructions = Vec::new();
     let (head, mut rest) = words.split_at(5);
     while let Some(first) = rest.first() {
@@ -111,9 +119,22 @@ fn without_idle_strides(words: &[u32]) -> Vec<u32> {
         instructions.push(instruction);
         rest = after;
     }
-    let arrays: Vec<u32> = instructions.iter().filter(|i| i[0] & 0xffff == TYPE_ARRAY).map(|i| i[1]).collect();
-    let idle = |i: &[u32]| i[0] & 0xffff == DECORATE && i[2] == ARRAY_STRIDE && arrays.contains(&i[1]);
-    head.iter().chain(instructions.into_iter().filter(|i| !idle(i)).flatten()).copied().collect()
+    let of = |op: u32| instructions.iter().filter(move |i| i[0] & 0xffff == op);
+    let arrays: Vec<u32> = of(ARRAY).map(|i| i[1]).collect();
+    // Types that buffers hold, and then what those are made of.
+    let mut held: Vec<u32> = of(POINTER).filter(|i| BUFFERS.contains(&i[2])).map(|i| i[3]).collect();
+    let mut at = 0;
+    while let Some(&id) = held.get(at) {
+        held.extend(of(STRUCT).filter(|i| i[1] == id).flat_map(|i| &i[2..]));
+        held.extend(of(ARRAY).chain(of(RUNTIME_ARRAY)).filter(|i| i[1] == id).map(|i| i[2]));
+        at += 1;
+    }
+    let idle = |i: &[u32]| match i[0] & 0xffff {
+        DECORATE => i[2] == ARRAY_STRIDE && arrays.contains(&i[1]),
+        MEMBER_DECORATE => LAYOUT.contains(&i[3]) && !held.contains(&i[1]),
+        _ => false,
+    };
+    head.iter().chain(instructions.iter().copied().filter(|i| !idle(i)).flatten()).copied().collect()
 }
 
 /// spirv-val of `target/tools` (`scripts/spirv-val.sh` puts it there) or of the PATH.
@@ -139,7 +160,7 @@ fn spirv_val_accepts() {
         spirv(variant, |words| {
             let target = if words[1] >= 0x0001_0600 { "vulkan1.3" } else { "vulkan1.1" };
             let file = tempfile::Builder::new().suffix(".spv").tempfile_in(&folder).map_err(|e| e.to_string())?;
-            let bytes: Vec<u8> = without_idle_strides(words).iter().flat_map(|w| w.to_le_bytes()).collect();
+            let bytes: Vec<u8> = without_idle_layout(words).iter().flat_map(|w| w.to_le_bytes()).collect();
             std::fs::write(&file, bytes).map_err(|e| e.to_string())?;
             let done = spirv_val().unwrap().args(["--target-env", target]).arg(file.path()).output();
             let done = done.map_err(|e| e.to_string())?;

@@ -98,6 +98,8 @@ const CASES: &[Case] = &[
         args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
     },
     Case { name: "blocks_at_2_to_the_24", args: &[("m", 2.0), ("n", 3.0), ("k", 2048.0), ("corners", 2.0)] },
+    Case { name: "rows_at_the_corners", args: &[("m", 128.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "rows_of_one_column", args: &[("m", 513.0), ("n", 1.0), ("k", 32.0)] },
     Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 96.0), ("epilogue", 2.0)] },
     Case {
         name: "rows_groups_of_32",

@@ -76,6 +76,8 @@ const CASES: &[Case] = &[
         args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
     },
     Case { name: "blocks_at_2_to_the_24", args: &[("m", 2.0), ("n", 3.0), ("k", 2048.0), ("corners", 2.0)] },
+    Case { name: "rows_at_the_corners", args: &[("m", 128.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "rows_of_one_column", args: &[("m", 513.0), ("n", 1.0), ("k", 16.0)] },
     Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 80.0), ("epilogue", 2.0)] },
     Case { name: "rows_relu2", args: &[("m", 129.0), ("n", 5.0), ("k", 1040.0), ("epilogue", 1.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
