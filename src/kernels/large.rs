@@ -56,6 +56,10 @@ pub const LARGE: &[(&str, Case)] = &[
     ),
     ("mamba2_update", mamba("8b_two_tokens")),
     ("selective_state_update", mamba("8b_token")),
+    (
+        "quantize_static",
+        Case { name: "beyond_one_grid_axis", args: &[("rows", 8.0), ("cols", 2_097_157.0), ("size", 1.0)] },
+    ),
     ("quantize_static", Case { name: "8b_hidden", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0)] }),
     ("quantize_tokens", Case { name: "8b_hidden", args: &[("rows", 4096.0), ("cols", 4096.0), ("size", 1.0)] }),
     (
