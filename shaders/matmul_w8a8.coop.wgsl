@@ -1,6 +1,7 @@
 // matmul_w8a8 on cooperative matrices (shared/coop_product.wgsl), for shapes in blocks: k a multiple of 16, and spans of
 // the scales of whole 32 columns up to 1024, of whole 1024, or of the whole row. Any m and n.
 #import coop_product
+#import stage_weight8
 
 struct Params {
     m: u32, // rows of codes
@@ -20,14 +21,6 @@ struct Params {
 
 fn fetch_weight(row: u32, col: u32) -> vec4<u32> {
     return fetch_weight8(row, col);
-}
-
-fn stage_weight(row: u32, half: u32, words: vec4<u32>) {
-    let at = row * PITCH + 4u * half;
-    tile_w[at] = halves8(words.x);
-    tile_w[at + 1u] = halves8(words.y);
-    tile_w[at + 2u] = halves8(words.z);
-    tile_w[at + 3u] = halves8(words.w);
 }
 
 @compute @workgroup_size(WG)

@@ -1,6 +1,7 @@
 // matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl), where rows of both operands have one scale: k a multiple
 // of 16, any m and n.
 #import coop_rows
+#import stage_weight8
 
 struct Params {
     m: u32, // rows of codes
@@ -25,14 +26,6 @@ fn row_factor(row: u32) -> f32 {
 
 fn fetch_weight(row: u32, col: u32, factor: f32) -> vec4<u32> {
     return fetch_weight8(row, col);
-}
-
-fn stage_weight(row: u32, half: u32, words: vec4<u32>) {
-    let at = row * PITCH + 4u * half;
-    tile_w[at] = halves8(words.x);
-    tile_w[at + 1u] = halves8(words.y);
-    tile_w[at + 2u] = halves8(words.z);
-    tile_w[at + 3u] = halves8(words.w);
 }
 
 @compute @workgroup_size(WG)

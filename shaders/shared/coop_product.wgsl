@@ -36,14 +36,6 @@ struct Corner {
 // Eight outputs of a matrix: those of rows 0, 2, 4, 6 and 8, 10, 12, 14 from the thread's.
 alias Part = mat2x4<f32>;
 
-fn stage_codes(row: u32, half: u32, words: vec4<u32>) {
-    let at = row * PITCH + 4u * half;
-    tile_x[at] = halves8(words.x);
-    tile_x[at + 1u] = halves8(words.y);
-    tile_x[at + 2u] = halves8(words.z);
-    tile_x[at + 3u] = halves8(words.w);
-}
-
 // Scales of the span that column `first` is in, of every row and column of the tile.
 fn stage_scales(thread: u32, row: u32, col: u32, first: u32) {
     let x_groups = (params.k + params.x_group - 1u) / params.x_group;

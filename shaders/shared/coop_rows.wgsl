@@ -21,14 +21,6 @@ var<workgroup> tile_w: array<vec4<f16>, COLS * PITCH>;
 var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup
 var<workgroup> col_factors: array<f32, COLS>;
 
-fn stage_codes(row: u32, half: u32, words: vec4<u32>) {
-    let at = row * PITCH + 4u * half;
-    tile_x[at] = halves8(words.x);
-    tile_x[at + 1u] = halves8(words.y);
-    tile_x[at + 2u] = halves8(words.z);
-    tile_x[at + 3u] = halves8(words.w);
-}
-
 // Stores the thread's part of the matrix whose corner is (row, col) of the output: rows row, row + 2, .., one column.
 fn finish(at: u32, row: u32, col: u32, col_factor: f32) {
     let x_groups = (params.k + params.x_group - 1u) / params.x_group; // 1

@@ -50,7 +50,7 @@ pub fn measure_peaks(device: &Device, warmer: &Warmer) -> Result<Peaks> {
 /// # Errors
 /// As building and running a plan.
 pub fn copy_peak(device: &Device, warmer: &Warmer) -> Result<f64> {
-    let hardware = device.gpu().is_some_and(|g| g.adapter.device_type != "Cpu");
+    let hardware = device.gpu().is_some_and(|g| !g.adapter.is_software());
     let most = if hardware { COPY_BYTES } else { SMALL_COPY_BYTES };
     let words = (most.min(device.max_binding_bytes()) / 16 * 4) as usize;
     let (from, to) = (device.alloc(DType::U32, [words])?, device.alloc(DType::U32, [words])?);

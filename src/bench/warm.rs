@@ -27,7 +27,7 @@ impl Warmer {
     /// # Errors
     /// As building and running a plan.
     pub fn new(device: &Device, seconds: f64) -> Result<Self> {
-        let hardware = device.gpu().is_some_and(|g| g.adapter.device_type != "Cpu");
+        let hardware = device.gpu().is_some_and(|g| !g.adapter.is_software());
         let mut warmer = Self { device: device.clone(), seconds, work: None };
         if !hardware || seconds <= 0.0 {
             return Ok(warmer);

@@ -32,7 +32,7 @@ impl GpuArgs {
     pub(super) fn open(&self) -> Result<Device> {
         check_backend()?;
         let device = block_on(Device::open(&DeviceChoice::from(self.device.as_str()), self.caps.as_deref()))?;
-        if let Some(gpu) = device.gpu().filter(|g| g.adapter.device_type == "Cpu") {
+        if let Some(gpu) = device.gpu().filter(|g| g.adapter.is_software()) {
             log::info!("{} is a software driver: the results are right, the speed is not a GPU's", gpu.adapter.name);
         }
         Ok(device)

@@ -3,6 +3,7 @@
 //! A [`Device`] holds [`DeviceTensor`]s; a [`Plan`] collects kernel launches; [`Plan::record`] makes a
 //! [`Recording`] (pipelines, bind groups and parameters, made once) that runs any number of times.
 
+mod adapter;
 mod buffer;
 mod caps;
 mod device;
@@ -12,10 +13,11 @@ mod plan;
 mod timing;
 mod trust;
 
+pub use adapter::{AdapterReport, adapters};
 pub use buffer::DeviceTensor;
 pub(crate) use buffer::row_words;
 pub use caps::Caps;
-pub use device::{AdapterReport, Device, DeviceChoice, Gpu, adapters};
+pub use device::{Device, DeviceChoice, Gpu};
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
 pub use timing::Launched;
 pub use trust::Guard;

@@ -13,7 +13,8 @@ use crate::shaders::matmul_w4a8::{Format, Params};
 pub enum ScaleBits {
     /// Any f32.
     Any,
-    /// At most 8, as bf16 has: times an int4 code, an f16 holds them.
+    /// At most 8, as bf16 has, and all within 2^16 of each other: over a power of two near the largest, and times an
+    /// int4 code, an f16 holds them, down to its smallest step of 2^-24.
     Eight,
 }
 
@@ -21,7 +22,9 @@ impl ScaleBits {
     /// Of these scales.
     #[must_use]
     pub fn of(scales: &[f32]) -> Self {
-        if scales.iter().all(|s| s.to_bits().trailing_zeros() >= 16) { Self::Eight } else { Self::Any }
+        let short = scales.iter().all(|s| s.to_bits().trailing_zeros() >= 16);
+        let (least, most) = scales.iter().fold((f32::MAX, 0f32), |(a, b), s| (a.min(*s), b.max(*s)));
+        if short && most <= 65536.0 * least { Self::Eight } else { Self::Any }
     }
 }
 

@@ -81,20 +81,17 @@ impl Sequential {
         let (readers, writer) = parts(&layer.mixer);
         if let Some(form) = self.quantized(index, readers)? {
             let rounding = self.rounding(&form, |walk, group, p| walk.scales_after_norm(&original.norm, group, p))?;
-            let means = match self.options {
-                Some(_) => Some(self.walk.after_norm(&original.norm, rounding.clone())?),
-                None => None,
-            };
+            let means = self.options.map(|_| self.walk.after_norm(&original.norm, rounding.clone())).transpose()?;
             self.fill(index, &mut layer, readers, means.as_ref(), &rounding)?;
         }
         if let Some(form) = self.quantized(index, &[writer])? {
             let cols = form.cols;
             let rounding =
                 self.rounding(&form, |walk, group, p| walk.scales_before_writer(index, &layer, cols, group, p))?;
-            let means = match self.options {
-                Some(_) => Some(self.walk.before_writer(index, &layer, &original, cols, rounding.clone())?),
-                None => None,
-            };
+            let means = self
+                .options
+                .map(|_| self.walk.before_writer(index, &layer, &original, cols, rounding.clone()))
+                .transpose()?;
             self.fill(index, &mut layer, &[writer], means.as_ref(), &rounding)?;
         }
         self.walk.advance(index, &layer, &original)?;
@@ -117,10 +114,7 @@ impl Sequential {
             return block_on(self.forms.nearest(&self.device, name, head.clone()));
         }
         let rounding = self.rounding(&module, |walk, group, p| walk.scales_after_norm(norm, group, p))?;
-        let means = match self.options {
-            Some(_) => Some(self.walk.after_norm(norm, rounding.clone())?),
-            None => None,
-        };
+        let means = self.options.map(|_| self.walk.after_norm(norm, rounding.clone())).transpose()?;
         let prepared = self.prepared(name, means.as_ref())?;
         self.one(&module, head, prepared.as_ref(), &rounding)
     }

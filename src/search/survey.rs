@@ -122,7 +122,10 @@ impl<'a> Surveyor<'a> {
         let sequences = &question.calibration.0;
         Ok(Self {
             // A software driver takes more than twice the reference's time for it.
-            rounds_on: if software(device) { Device::Cpu } else { device.clone() },
+            rounds_on: match device.gpu() {
+                Some(gpu) if gpu.adapter.is_software() => Device::Cpu,
+                _ => device.clone(),
+            },
             question,
             walk: Walk::new(device, source.config(), source.rotation(), &source.embedding()?, None, sequences)?,
             base: Engine::new(device, source, options)?,
@@ -231,11 +234,6 @@ impl<'a> Surveyor<'a> {
         self.model.replace(slot, linear)?;
         Ok(result.mean_kl)
     }
-}
-
-/// Is the device an adapter that computes on the CPU?
-fn software(device: &Device) -> bool {
-    device.gpu().is_some_and(|g| g.adapter.device_type == "Cpu")
 }
 
 fn relative_error(values: &[f32], rounded: &[f32]) -> f64 {

@@ -40,6 +40,20 @@ fn product(
     block_on(d.read_f32(&out)).unwrap()
 }
 
+/// f16 holds code times scale over a power of two only if scales are short and near each other.
+#[test]
+fn scales_of_eight_bits() {
+    let (eighth, ninth, least) = (1.0 / 128.0, 1.0 / 256.0, 1.0 / 65536.0);
+    for (scales, bits) in [
+        ([1.0, eighth, 1.0 + eighth], ScaleBits::Eight),
+        ([1.0, 1.0, 1.0 + ninth], ScaleBits::Any),
+        ([1.0, least, eighth], ScaleBits::Eight),
+        ([1.0, least * (1.0 - ninth), eighth], ScaleBits::Any),
+    ] {
+        assert_eq!(ScaleBits::of(&scales), bits, "{scales:?}");
+    }
+}
+
 /// With all scales 1 every output is an integer that f32 holds, and must be exact, whatever the group.
 #[test]
 fn integer_sums_are_exact() {

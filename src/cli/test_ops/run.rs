@@ -30,7 +30,7 @@ pub(super) fn run(cases: &Cases, perf: bool) -> Result<ResultFile> {
     cases.filter.kernels()?; // a mistyped name is told before a device is opened
     let ready = probe(cases)?;
     let mut file = ready.file;
-    if file.adapter.device_type == "Cpu" && file.adapter.backend != "cpu" {
+    if file.adapter.is_software() && file.adapter.backend != "cpu" {
         log::info!("{} is a software driver", file.adapter.name);
     }
     file.mode = if perf { "perf" } else { "test" }.to_owned();

@@ -1,0 +1,119 @@
+//! The adapters of this machine, and what they offer.
+
+use serde::{Deserialize, Serialize};
+
+use super::caps::Caps;
+
+pub(super) const COOPERATIVE_MATRIX: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+
+/// An adapter as `wgquant devices` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AdapterReport {
+    /// Name the driver gives.
+    pub name: String,
+    /// vulkan, metal, dx12, gl or webgpu.
+    pub backend: String,
+    /// DiscreteGpu, IntegratedGpu, VirtualGpu, Cpu or Other.
+    pub device_type: String,
+    /// PCI vendor id.
+    pub vendor: u32,
+    /// PCI device id.
+    pub device: u32,
+    /// Driver name.
+    pub driver: String,
+    /// Driver version.
+    pub driver_info: String,
+    /// What shader variants may use.
+    pub caps: Caps,
+    /// Largest storage buffer binding, bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+    /// Workgroup memory, bytes.
+    pub max_workgroup_bytes: u32,
+    /// Invocations a workgroup.
+    pub max_invocations: u32,
+    /// Storage buffers a shader.
+    pub max_storage_buffers: u32,
+}
+
+impl AdapterReport {
+    /// Does it compute on the processor? Then nothing about it is a GPU's speed.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        self.device_type == "Cpu"
+    }
+}
+
+pub(super) async fn all_adapters() -> Vec<wgpu::Adapter> {
+    // OpenGL is the last resort: it shows the same GPUs again, with fewer features. WGPU_BACKEND=gl asks for it.
+    let mut all = Vec::new();
+    for backends in [!wgpu::Backends::GL, wgpu::Backends::GL] {
+        if all.is_empty() {
+            let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+            descriptor.backends &= backends;
+            all = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
+        }
+    }
+    all.sort_by_key(preference);
+    all
+}
+
+/// Smaller is better; the sort is stable.
+fn preference(adapter: &wgpu::Adapter) -> usize {
+    match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Cpu => 3,
+        wgpu::DeviceType::Other => 4,
+    }
+}
+
+/// Every adapter there is, best first.
+pub async fn adapters() -> Vec<AdapterReport> {
+    all_adapters().await.iter().map(report).collect()
+}
+
+pub(super) fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    AdapterReport {
+        caps: caps(adapter),
+        name: info.name,
+        backend: info.backend.to_string(),
+        device_type: format!("{:?}", info.device_type),
+        vendor: info.vendor,
+        device: info.device,
+        driver: info.driver,
+        driver_info: info.driver_info,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+    }
+}
+
+fn caps(adapter: &wgpu::Adapter) -> Caps {
+    let features = adapter.features();
+    let info = adapter.get_info();
+    let sixteen = |p: &wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+            && p.ab_type == wgpu::CooperativeScalarType::F16
+            && p.cr_type == wgpu::CooperativeScalarType::F32
+    };
+    let coop = features.contains(COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.limits().max_compute_workgroup_storage_size >= 40 * 1024
+        && adapter.cooperative_matrix_properties().iter().any(sixteen);
+    Caps {
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        packed_dot: info.backend != wgpu::Backend::Gl,
+        coop_matrix: coop,
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+    }
+}
