@@ -9,7 +9,7 @@ mod speed;
 mod warm;
 mod work;
 
-pub use ops::{OpRow, OpTable, profile};
+pub use ops::{OpRow, OpTable, Pass, profile};
 pub use peaks::{Peaks, copy_peak, fma_peak, measure_peaks};
 pub use speed::{Runs, Test, measure};
 pub use warm::{WARM_UP, Warmer};

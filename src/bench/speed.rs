@@ -9,7 +9,7 @@ use super::Warmer;
 use crate::error::{Error, Result};
 use crate::runtime::{Engine, Next};
 
-/// What to time: after `depth` tokens, a prompt and tokens made one by one.
+/// What to time: after `depth` tokens, a prompt and tokens made one by one; of several sequences each has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Test {
     /// Tokens of the prompt; 0: none.
@@ -18,6 +18,8 @@ pub struct Test {
     pub generate: usize,
     /// Tokens before, which are not timed.
     pub depth: usize,
+    /// Sequences, whose prompts are read one by one and whose tokens are made together; 1: no batch.
+    pub sequences: usize,
 }
 
 impl Test {
@@ -27,13 +29,20 @@ impl Test {
         self.depth + self.prompt + self.generate
     }
 
-    /// llama-bench's name: `pp512`, `tg128`, `pp512+tg128 @ d4096`.
+    /// Tokens that count.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.sequences * (self.prompt + self.generate)
+    }
+
+    /// llama-bench's name: `pp512`, `tg128`, `pp512+tg128 @ d4096`; of several sequences `tg128 x 32`.
     #[must_use]
     pub fn name(&self) -> String {
         let parts = [("pp", self.prompt), ("tg", self.generate)];
         let parts: Vec<String> = parts.iter().filter(|(_, n)| *n > 0).map(|(p, n)| format!("{p}{n}")).collect();
         let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
-        parts.join("+") + &depth
+        let sequences = if self.sequences > 1 { format!(" x {}", self.sequences) } else { String::new() };
+        parts.join("+") + &sequences + &depth
     }
 }
 
@@ -50,11 +59,15 @@ pub struct Runs {
 /// `warm_up` is false. The tokens are random but for those made.
 ///
 /// # Errors
-/// [`Error::Argument`] for a test of nothing; as [`Engine::feed`].
+/// [`Error::Argument`] for a test of nothing; as [`Engine::feed`] and [`Engine::set_sequences`].
 pub fn measure(engine: &mut Engine, warmer: &Warmer, test: Test, repeat: usize, warm_up: bool) -> Result<Runs> {
     if test.prompt + test.generate == 0 {
         return Err(Error::argument("bench", "neither a prompt nor tokens to make"));
     }
+    if test.sequences > 1 && engine.sequences() != test.sequences {
+        engine.set_sequences(test.sequences)?;
+    }
+    let once = if test.sequences > 1 { together } else { alone };
     let vocab = engine.config().vocab_size;
     let ids = |n: usize, salt: usize| -> Vec<u32> { (0..n).map(|i| id(i + salt, vocab)).collect() };
     let (before, prompt) = (ids(test.depth, 1 << 20), ids(test.prompt, 0));
@@ -77,7 +90,7 @@ fn id(i: usize, vocab: usize) -> u32 {
 }
 
 /// Seconds of the test, and to the first id after a prompt.
-fn once(
+fn alone(
     engine: &mut Engine,
     warmer: &Warmer,
     test: Test,
@@ -108,15 +121,61 @@ fn once(
     Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
 }
 
+/// The same of several sequences: all have the same tokens, and are computed apart.
+fn together(
+    engine: &mut Engine,
+    warmer: &Warmer,
+    test: Test,
+    before: &[u32],
+    prompt: &[u32],
+) -> Result<(f64, Option<f64>)> {
+    engine.reset()?;
+    if !before.is_empty() {
+        engine.feed(before)?;
+    }
+    (0..test.sequences).try_for_each(|slot| engine.put(slot))?;
+    warmer.run()?;
+    let start = Instant::now();
+    let elapsed = || start.elapsed().as_secs_f64();
+    let choose = |engine: &mut Engine| -> Result<()> {
+        engine.choose_each(Next::Greedy)?;
+        block_on(engine.chosen()).map(|_| ())
+    };
+    let (mut first, mut seconds, mut left) = (None, 0.0, test.generate);
+    if prompt.is_empty() {
+        engine.feed_each(&vec![1 % engine.config().vocab_size as u32; test.sequences])?;
+        choose(engine)?;
+        left -= 1;
+    } else {
+        for slot in 0..test.sequences {
+            engine.take(slot)?;
+            engine.feed(prompt)?;
+            engine.put(slot)?;
+        }
+        engine.device().wait()?;
+        seconds = elapsed();
+        choose(engine)?;
+        first = Some(elapsed());
+    }
+    for _ in 0..left {
+        engine.step_each()?;
+        choose(engine)?;
+    }
+    Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_are_those_of_llama_bench() {
-        let name = |prompt, generate, depth| Test { prompt, generate, depth }.name();
+        let name = |prompt, generate, depth| Test { prompt, generate, depth, sequences: 1 }.name();
         assert_eq!(name(512, 0, 0), "pp512");
         assert_eq!(name(0, 128, 0), "tg128");
         assert_eq!(name(512, 128, 4096), "pp512+tg128 @ d4096");
+        let together = Test { prompt: 0, generate: 128, depth: 9, sequences: 32 };
+        assert_eq!(together.name(), "tg128 x 32 @ d9");
+        assert_eq!(together.tokens(), 32 * 128);
     }
 }

@@ -76,6 +76,8 @@ impl StateArgs {
 /// Settings of an engine that commands choose.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Settings {
+    /// Sequences that decode together; 0 or 1: one.
+    pub(super) sequences: usize,
     pub(super) transformers_dt_clamp: bool,
     pub(super) state: StateFormat,
     pub(super) kv: KvFormat,
@@ -101,9 +103,9 @@ pub(super) fn engine(
 pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
     let row = file.config().vocab_size as u64 * 4;
     let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
-    let Settings { transformers_dt_clamp, state, kv, step } = settings;
+    let Settings { sequences, transformers_dt_clamp, state, kv, step } = settings;
     let pass_tokens = step.unwrap_or(PASS).min(fits).max(1);
-    let options = EngineOptions { context, pass_tokens, transformers_dt_clamp, state, kv };
+    let options = EngineOptions { context, pass_tokens, sequences: sequences.max(1), transformers_dt_clamp, state, kv };
     let model = file.checkpoint().dir().display();
     Engine::new(device, file, options).with_context(|| format!("loading {model}"))
 }

@@ -90,6 +90,7 @@ impl Perplexity {
             state: self.state.format(),
             kv: self.state.kv(),
             step: self.step.map(|n| n as usize),
+            ..Default::default()
         };
         let engine = |file, settings| load::engine(&self.gpu, device, file, windows.longest(), settings);
         let bar = Bar::new("measuring", windows.0.len());

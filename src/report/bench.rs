@@ -69,18 +69,22 @@ pub struct BenchRecord {
     pub n_gen: usize,
     /// Tokens before.
     pub n_depth: usize,
+    /// Sequences that decode together; all counts of tokens are of each of them.
+    pub n_parallel: usize,
     /// When, RFC 3339.
     pub test_time: String,
     /// Mean time, nanoseconds.
     pub avg_ns: u64,
     /// Its standard deviation.
     pub stddev_ns: u64,
-    /// Mean of tokens a second.
+    /// Mean of tokens a second, of all sequences together.
     pub avg_ts: f64,
     /// Its standard deviation.
     pub stddev_ts: f64,
     /// Median of tokens a second.
     pub median_ts: f64,
+    /// The same of one of the sequences.
+    pub sequence_ts: f64,
     /// Median time from the prompt to the first id, nanoseconds.
     pub ttft_ns: Option<u64>,
     /// Bytes planned on the device: weights, keys and values, states, activations.
@@ -130,7 +134,7 @@ impl BenchRecord {
         cost: TokenCost,
         test_time: String,
     ) -> Self {
-        let tokens = (test.prompt + test.generate) as f64;
+        let tokens = test.tokens() as f64;
         let rates: Vec<f64> = runs.seconds.iter().map(|s| tokens / s).collect();
         let nanos = |s: f64| (s * 1e9).round() as u64;
         let (avg, stddev) = mean_and_deviation(&runs.seconds);
@@ -144,12 +148,14 @@ impl BenchRecord {
             n_prompt: test.prompt,
             n_gen: test.generate,
             n_depth: test.depth,
+            n_parallel: test.sequences,
             test_time,
             avg_ns: nanos(avg),
             stddev_ns: nanos(stddev),
             avg_ts,
             stddev_ts,
             median_ts,
+            sequence_ts: median_ts / test.sequences.max(1) as f64,
             ttft_ns: (!runs.first_token.is_empty()).then(|| nanos(median(&runs.first_token))),
             peak_vram_bytes: memory.total(),
             kv_bytes: memory.kv,
@@ -168,7 +174,8 @@ impl BenchRecord {
     }
 
     fn test(&self) -> String {
-        Test { prompt: self.n_prompt, generate: self.n_gen, depth: self.n_depth }.name()
+        let Self { n_prompt: prompt, n_gen: generate, n_depth: depth, n_parallel: sequences, .. } = *self;
+        Test { prompt, generate, depth, sequences }.name()
     }
 
     /// A line of the Markdown table.
@@ -183,6 +190,7 @@ impl BenchRecord {
             self.test(),
             format!("{:.2} ± {:.2}", self.avg_ts, self.stddev_ts),
             format!("{:.2}", self.median_ts),
+            format!("{:.2}", self.sequence_ts),
             floor,
             self.ttft_ns.map_or_else(String::new, |n| format!("{:.1} ms", n as f64 / 1e6)),
             bytes(self.peak_vram_bytes),
@@ -192,14 +200,23 @@ impl BenchRecord {
 }
 
 /// llama-bench's columns, then ours.
-const HEAD: [&str; 11] =
-    ["model", "size", "params", "backend", "test", "t/s", "median", "floor", "ttft", "device mem", "host mem"];
+const HEAD: [&str; 12] =
+    ["model", "size", "params", "backend", "test", "t/s", "median", "each", "floor", "ttft", "device mem", "host mem"];
+
+/// The column that is left out where no test is of several sequences.
+const EACH: usize = 7;
 
 /// A Markdown table of all records.
 #[must_use]
 pub fn markdown(records: &[BenchRecord]) -> String {
-    let rows: Vec<Vec<String>> = records.iter().map(BenchRecord::cells).collect();
-    let mut out = table(&HEAD, 1, &rows);
+    let mut head = HEAD.to_vec();
+    let mut rows: Vec<Vec<String>> = records.iter().map(BenchRecord::cells).collect();
+    if records.iter().all(|r| r.n_parallel == 1) {
+        // Tokens a second of each sequence say nothing then.
+        head.remove(EACH);
+        rows.iter_mut().for_each(|r| drop(r.remove(EACH)));
+    }
+    let mut out = table(&head, 1, &rows);
     if let Some(first) = records.first() {
         out += &format!("\n{}\n", conditions(&first.context));
     }
@@ -277,7 +294,10 @@ pub fn ops_markdown(reports: &[OpsReport]) -> String {
     let mut out = String::new();
     for OpsReport { context, table: t } in reports {
         let depth = if t.depth > 0 { format!(" after {}", t.depth) } else { String::new() };
-        let tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
+        let mut tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
+        if t.sequences > 1 {
+            tokens += &format!(" in each of {} sequences", t.sequences);
+        }
         out += &format!(
             "### {}: {} of {tokens}{depth}\n\n{} launches, {:.1} us one by one (by {}), {:.1} us as it runs\n\n",
             context.model_type, t.pass, t.launches, t.sum_us, t.timed_by, t.pass_us

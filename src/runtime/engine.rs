@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use super::batch::{Batch, batch_bytes};
 use super::forward::Forward;
 use super::scratch::Scratch;
-use super::state::{State, StateFormat};
+use super::state::{State, StateFormat, StateSizes};
 use super::taps::Taps;
 use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ pub struct EngineOptions {
     pub context: usize,
     /// Most tokens of one pass; longer prompts are cut, the state is carried.
     pub pass_tokens: usize,
+    /// Sequences that decode together, beside the one that is prefilled ([`Engine::put`]); with 1 there is only that one.
+    pub sequences: usize,
     /// Clamp dt to `time_step_min` in prefill only, as transformers does (a known fault, kept for comparisons).
     pub transformers_dt_clamp: bool,
     /// How states of Mamba-2 blocks are kept between calls.
@@ -34,10 +37,18 @@ impl Default for EngineOptions {
         Self {
             context: 4096,
             pass_tokens: 512,
+            sequences: 1,
             transformers_dt_clamp: false,
             state: StateFormat::F32,
             kv: KvFormat::F32,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Most tokens of a pass, of one sequence or one of each.
+    pub(super) fn rows(self) -> usize {
+        self.pass_tokens.max(self.sequences)
     }
 }
 
@@ -54,9 +65,13 @@ pub fn working_bytes(
 ) -> Result<u64> {
     // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
     let device = Device::Cpu;
-    let state = State::new(&device, config, options.context, options.state, options.kv)?;
-    let scratch = Scratch::new(&device, config, rotation, options.pass_tokens.min(options.context), groups)?;
-    Ok((state.bytes() + scratch.bytes()) as u64)
+    let state = |sizes| Ok(State::new(&device, config, sizes, options.state, options.kv)?.bytes());
+    let EngineOptions { context, sequences, .. } = options;
+    let several =
+        if sequences > 1 { state(StateSizes { sequences, context })? + batch_bytes(config, sequences) } else { 0 };
+    let options = EngineOptions { pass_tokens: options.pass_tokens.min(context), ..options };
+    let scratch = Scratch::new(&device, config, rotation, options.rows(), groups)?;
+    Ok((state(StateSizes::one(context))? + several + scratch.bytes()) as u64)
 }
 
 /// How the next token is chosen.
@@ -76,7 +91,7 @@ pub(super) enum Logits {
     All,
 }
 
-/// A model with its state for one sequence.
+/// A model with its state for one sequence, and for those that decode together.
 pub struct Engine {
     pub(super) device: Device,
     pub(super) config: ModelConfig,
@@ -90,6 +105,8 @@ pub struct Engine {
     choosers: Vec<(Next, Recording)>,
     /// Rounds int8 states; made when first needed.
     rounding: Option<Recording>,
+    /// Sequences that decode together.
+    pub(super) batch: Option<Batch>,
 }
 
 impl Engine {
@@ -105,10 +122,10 @@ impl Engine {
         let options = EngineOptions { pass_tokens: options.pass_tokens.min(options.context), ..options };
         let weights = Weights::upload(device, source)?;
         let groups = weights.activation_groups();
-        Ok(Self {
+        let mut engine = Self {
             weights,
-            state: State::new(device, &config, options.context, options.state, options.kv)?,
-            scratch: Scratch::new(device, &config, source.rotation(), options.pass_tokens, groups)?,
+            state: State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?,
+            scratch: Scratch::new(device, &config, source.rotation(), options.rows(), groups)?,
             device: device.clone(),
             config,
             options,
@@ -116,7 +133,12 @@ impl Engine {
             passes: HashMap::new(),
             choosers: Vec::new(),
             rounding: None,
-        })
+            batch: None,
+        };
+        if options.sequences > 1 {
+            engine.set_sequences(options.sequences)?;
+        }
+        Ok(engine)
     }
 
     /// The model's configuration.
@@ -140,7 +162,8 @@ impl Engine {
     /// Bytes of state and activations on the device, logits of all tokens of a pass aside.
     #[must_use]
     pub fn working_bytes(&self) -> u64 {
-        (self.state.bytes() + self.scratch.bytes()) as u64
+        let several = self.batch.as_ref().map_or(0, |b| b.bytes().iter().sum());
+        (self.state.bytes() + self.scratch.bytes() + several) as u64
     }
 
     /// The sequence's state.
@@ -162,6 +185,7 @@ impl Engine {
     pub fn replace(&mut self, slot: Slot<'_>, linear: &Linear) -> Result<()> {
         // Recorded passes hold on to the old weight.
         self.passes.clear();
+        self.batch.iter_mut().for_each(Batch::forget_recordings);
         self.weights.replace(&self.device, slot, linear)
     }
 
@@ -336,6 +360,9 @@ impl Engine {
         let mut needs = Vec::new();
         for (tokens, logits) in [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)] {
             needs.extend(self.plan(tokens, logits)?.needs());
+        }
+        if let Some(batch) = &self.batch {
+            needs.extend(self.plan_each(batch)?.needs());
         }
         needs.extend(self.round()?.needs());
         needs.extend(self.choice(Next::Greedy)?.needs());

@@ -99,6 +99,11 @@ impl Scratch {
         })
     }
 
+    /// Most tokens of a call.
+    pub(super) fn tokens(&self) -> usize {
+        self.ids.shape.elements()
+    }
+
     /// Bytes on the device.
     pub(super) fn bytes(&self) -> usize {
         let Self { ids, hidden, normed, wide, xbc, value, dt, da_cumsum, chunk_states, entering, y, .. } = self;

@@ -15,6 +15,7 @@ mod perplexity;
 mod quantize;
 mod runtime;
 mod search;
+mod sequences;
 mod static_scales;
 mod stats;
 mod transform;
