@@ -61,7 +61,7 @@ impl Named<'_> {
         let columns = |cols: usize| (rows * cols.min(tensor.shape.cols()) * 4) as u64;
         match (self.0.kernel.name, binding) {
             ("embed", "table") | ("embed_w8", "codes" | "scales") => some(self.rows("out")),
-            ("attention", "k_cache" | "v_cache") => some(seen * self.sequences()),
+            ("attention" | "attention_split", "k_cache" | "v_cache") => some(seen * self.sequences()),
             ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
@@ -107,6 +107,7 @@ impl Named<'_> {
             _ if self.multiplies() => 2 * rows * cols * self.cols("weight"),
             // A token sees, on average, half of its own pass.
             "attention" => 4 * rows * cols * (seen - (rows / self.sequences()).min(seen) / 2),
+            "attention_split" => 4 * self.rows("q") * self.cols("q") * seen,
             "chunk_state" => 2 * self.rows("xbc") * cols,
             "chunk_scan" => {
                 let (tokens, inner, state) = (self.rows("y"), self.cols("y"), self.cols("entering"));

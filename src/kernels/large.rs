@@ -1,6 +1,7 @@
 //! Cases of real models' sizes: for timing, and for GPUs with the memory. The reference takes seconds to minutes.
 
 use super::attention::case as attention;
+use super::attention_split::case as attention_split;
 use super::check::Case;
 
 /// A mixer of Nemotron-H-8B.
@@ -90,4 +91,15 @@ pub const LARGE: &[(&str, Case)] = &[
     ("attention", attention!("8b_token_of_32k", 32.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
     ("attention", attention!("8b_token_of_32k_int8", 8.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
     ("attention", attention!("8b_token_of_32k_int4", 4.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
+    ("attention_split", attention_split!("8b_token_of_2k", 32.0, [1.0, 2047.0, 4096.0], [32.0, 8.0, 128.0], 32.0)),
+    ("attention_split", attention_split!("8b_token_of_2k_int8", 8.0, [1.0, 2047.0, 4096.0], [32.0, 8.0, 128.0], 32.0)),
+    ("attention_split", attention_split!("8b_token_of_32k", 32.0, [1.0, 32767.0, 32768.0], [32.0, 8.0, 128.0], 32.0)),
+    (
+        "attention_split",
+        attention_split!("8b_token_of_32k_int8", 8.0, [1.0, 32767.0, 32768.0], [32.0, 8.0, 128.0], 32.0),
+    ),
+    (
+        "attention_split",
+        attention_split!("8b_token_of_32k_int4", 4.0, [1.0, 32767.0, 32768.0], [32.0, 8.0, 128.0], 32.0),
+    ),
 ];

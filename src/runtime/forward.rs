@@ -346,7 +346,12 @@ impl Forward<'_> {
         let dims = state::attention(c);
         kernels::kv_append(plan, &k, &v, &self.state.cursor, cache, dims)?;
         let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
-        kernels::attention(plan, &q, cache, &self.state.cursor, &context, dims)?;
+        match self.state.parts.as_ref().filter(|_| self.decode) {
+            Some(parts) => {
+                kernels::attention_in_parts(plan, &q, cache, &self.state.cursor, &context, dims, parts)?;
+            }
+            None => kernels::attention(plan, &q, cache, &self.state.cursor, &context, dims)?,
+        }
         taps.op(plan, "attention", &context)?;
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
         a.o_proj.apply(plan, &input, hidden, Epilogue::Add)

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, AttentionDims, KvCache, KvFormat, SsdDims, StateRounding, StoredState};
+use crate::kernels::{self, AttentionDims, AttentionParts, KvCache, KvFormat, SsdDims, StateRounding, StoredState};
 use crate::model::{Block, ModelConfig};
 use crate::tensor::DType;
 
@@ -80,6 +80,8 @@ pub struct State {
     pub(super) clock: DeviceTensor,
     /// `[sequences * groups]`: for `mamba2_update`, zeros between launches.
     pub(super) tickets: DeviceTensor,
+    /// For attention of one token, where there are attention blocks.
+    pub(super) parts: Option<AttentionParts>,
     /// Tokens since int8 states were rounded.
     pub(super) recent: usize,
     format: StateFormat,
@@ -131,7 +133,9 @@ impl State {
         let clock = device.alloc(DType::U32, [sequences + 1])?;
         let cursor = clock.view(DType::U32, [sequences])?;
         let tickets = device.alloc(DType::U32, [sequences * dims.groups.max(1)])?;
-        Ok(Self { blocks, cursor, clock, tickets, tokens: 0, recent: 0, context, format, dims, heads })
+        let attends = config.blocks.contains(&Block::Attention);
+        let parts = attends.then(|| AttentionParts::new(device, heads, sequences, context)).transpose()?;
+        Ok(Self { blocks, cursor, clock, tickets, parts, tokens: 0, recent: 0, context, format, dims, heads })
     }
 
     /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
@@ -231,7 +235,8 @@ impl State {
             BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { work, .. }, .. }) => Some(work.bytes()),
             _ => None,
         });
-        self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + self.clock.bytes() + self.tickets.bytes()
+        let small = self.clock.bytes() + self.tickets.bytes() + self.parts.as_ref().map_or(0, AttentionParts::bytes);
+        self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + small
     }
 
     /// The f32 SSM state of block `index`, `[heads, head_dim * state]`, where it is a Mamba-2 block that has one.
