@@ -52,7 +52,8 @@ impl Generate {
             .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
         let ids = encode(&tokenizer, &file, &self.prompt)?;
         let device = self.gpu.open()?;
-        let settings = load::Settings { state: self.state.format(), kv: self.state.kv(), ..Default::default() };
+        let settings =
+            load::Settings { state: self.state.format(), kv: self.state.kv(), announce: true, ..Default::default() };
         let mut engine = load::engine(&self.gpu, &device, &file, ids.len() + self.tokens as usize, settings)?;
         engine.seed(self.seed)?;
         let print = |piece: &str| if self.json { Ok(()) } else { out::text(piece) };

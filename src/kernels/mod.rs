@@ -4,6 +4,8 @@ pub mod bindings;
 pub mod check;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod trust;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tuned;
 
 mod absmax;
 mod argmax;
