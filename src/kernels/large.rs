@@ -21,6 +21,16 @@ const fn mamba(name: &'static str) -> Case {
     }
 }
 
+/// A token of each of several sequences times a weight with groups of 128 and scales of bf16: rows, outputs, inputs.
+macro_rules! rows_of_8b {
+    ($name:expr, [$m:expr, $n:expr, $k:expr], $epilogue:expr) => {
+        Case {
+            name: $name,
+            args: &[("m", $m), ("n", $n), ("k", $k), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", $epilogue)],
+        }
+    };
+}
+
 /// By kernel. Nemotron-H-8B with a prompt of 2048 or 4096 tokens.
 pub const LARGE: &[(&str, Case)] = &[
     (
@@ -43,6 +53,12 @@ pub const LARGE: &[(&str, Case)] = &[
         "matmul_w4a8",
         Case { name: "8b_up_proj_g32", args: &[("m", 4096.0), ("n", 21504.0), ("k", 4096.0), ("group", 32.0)] },
     ),
+    ("matmul_w4a8", rows_of_8b!("8b_up_proj_g128_of_8", [8.0, 21504.0, 4096.0], 0.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_down_proj_g128_of_8", [8.0, 4096.0, 21504.0], 2.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_up_proj_g128_of_32", [32.0, 21504.0, 4096.0], 0.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_down_proj_g128_of_32", [32.0, 4096.0, 21504.0], 2.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_up_proj_g128_of_64", [64.0, 21504.0, 4096.0], 0.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_down_proj_g128_of_64", [64.0, 4096.0, 21504.0], 2.0)),
     ("matvec_w8a8", Case { name: "8b_up_proj", args: &[("n", 21504.0), ("k", 4096.0)] }),
     ("matvec_w8a8", Case { name: "8b_up_proj_x32", args: &[("n", 21504.0), ("k", 4096.0), ("x_group", 32.0)] }),
     ("matvec_w4a8", Case { name: "8b_up_proj_g128", args: &[("n", 21504.0), ("k", 4096.0), ("group", 128.0)] }),

@@ -238,6 +238,7 @@ impl Engine {
 
     /// Prefills `prompts` one by one, then continues all together until each has `max_new` tokens or ends; `on_token` sees
     /// every token with the number of its prompt, and may end that sequence. There must be a sequence for each prompt.
+    /// Number i draws by the seed of [`Engine::seed`] plus i.
     ///
     /// # Errors
     /// [`Error::Argument`] for more prompts than sequences; as [`Engine::feed`] and [`Engine::step_each`].
@@ -256,6 +257,7 @@ impl Engine {
         for (slot, prompt) in prompts.iter().enumerate() {
             self.reset()?;
             self.feed(prompt)?;
+            self.device.write(&self.scratch.rng, &[self.seed.wrapping_add(slot as u32), 0])?;
             self.put(slot)?;
         }
         let mut out = vec![Vec::new(); prompts.len()];

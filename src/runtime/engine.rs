@@ -105,6 +105,8 @@ pub struct Engine {
     choosers: Vec<(Next, Recording)>,
     /// Rounds int8 states; made when first needed.
     rounding: Option<Recording>,
+    /// Of the sampler.
+    pub(super) seed: u32,
     /// Sequences that decode together.
     pub(super) batch: Option<Batch>,
 }
@@ -133,6 +135,7 @@ impl Engine {
             passes: HashMap::new(),
             choosers: Vec::new(),
             rounding: None,
+            seed: 0,
             batch: None,
         };
         if options.sequences > 1 {
@@ -244,6 +247,7 @@ impl Engine {
     /// # Errors
     /// As [`Device::write`].
     pub fn seed(&mut self, seed: u32) -> Result<()> {
+        self.seed = seed;
         self.device.write(&self.scratch.rng, &[seed, 0])
     }
 
