@@ -4,21 +4,24 @@ use super::attention::case as attention;
 use super::attention_split::case as attention_split;
 use super::check::Case;
 
-/// A mixer of Nemotron-H-8B.
-const fn mamba(name: &'static str) -> Case {
-    Case {
-        name,
-        args: &[
-            ("heads", 128.0),
-            ("head_dim", 64.0),
-            ("groups", 8.0),
-            ("state", 128.0),
-            ("taps", 4.0),
-            ("bias", -4.0),
-            ("a_log", 1.5),
-            ("chunk", 1.0),
-        ],
-    }
+/// A mixer of Nemotron-H-8B, of several sequences.
+macro_rules! mamba {
+    ($name:expr, $sequences:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("heads", 128.0),
+                ("head_dim", 64.0),
+                ("groups", 8.0),
+                ("state", 128.0),
+                ("taps", 4.0),
+                ("bias", -4.0),
+                ("a_log", 1.5),
+                ("chunk", 1.0),
+                ("sequences", $sequences),
+            ],
+        }
+    };
 }
 
 /// A token of each of several sequences times a weight with groups of 128 and scales of bf16: rows, outputs, inputs.
@@ -71,8 +74,10 @@ pub const LARGE: &[(&str, Case)] = &[
         "matvec_w4a8",
         Case { name: "8b_out_proj_g128", args: &[("n", 4096.0), ("k", 8192.0), ("group", 128.0), ("epilogue", 2.0)] },
     ),
-    ("mamba2_update", mamba("8b_two_tokens")),
-    ("selective_state_update", mamba("8b_token")),
+    ("mamba2_update", mamba!("8b_two_tokens", 1.0)),
+    ("mamba2_update", mamba!("8b_two_tokens_of_8", 8.0)),
+    ("mamba2_update", mamba!("8b_two_tokens_of_64", 64.0)),
+    ("selective_state_update", mamba!("8b_token", 1.0)),
     (
         "quantize_static",
         Case { name: "beyond_one_grid_axis", args: &[("rows", 8.0), ("cols", 2_097_157.0), ("size", 1.0)] },
