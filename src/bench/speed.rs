@@ -110,19 +110,27 @@ fn alone(
     warmer.run()?;
     let start = Instant::now();
     let elapsed = || start.elapsed().as_secs_f64();
-    let (mut next, mut first, mut seconds) = (1 % engine.config().vocab_size as u32, None, 0.0);
-    if !prompt.is_empty() {
+    let (mut first, mut seconds) = (None, 0.0);
+    if prompt.is_empty() {
+        engine.feed(&[1 % engine.config().vocab_size as u32])?;
+    } else {
         engine.feed(prompt)?;
         if test.generate == 0 {
             engine.device().wait()?;
             seconds = elapsed();
         }
-        next = block_on(engine.choose(Next::Greedy))?;
+        block_on(engine.choose(Next::Greedy))?;
         first = Some(elapsed());
+        if test.generate > 0 {
+            engine.step()?;
+        }
     }
-    for _ in 0..test.generate {
-        engine.feed(&[next])?;
-        next = block_on(engine.choose(Next::Greedy))?;
+    for left in (0..test.generate).rev() {
+        let id = engine.pick(Next::Greedy)?;
+        if left > 0 {
+            engine.step()?;
+        }
+        block_on(id.words())?;
     }
     Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
 }
@@ -143,15 +151,9 @@ fn together(
     warmer.run()?;
     let start = Instant::now();
     let elapsed = || start.elapsed().as_secs_f64();
-    let choose = |engine: &mut Engine| -> Result<()> {
-        engine.choose_each(Next::Greedy)?;
-        block_on(engine.chosen()).map(|_| ())
-    };
-    let (mut first, mut seconds, mut left) = (None, 0.0, test.generate);
+    let (mut first, mut seconds) = (None, 0.0);
     if prompt.is_empty() {
         engine.feed_each(&vec![1 % engine.config().vocab_size as u32; test.sequences])?;
-        choose(engine)?;
-        left -= 1;
     } else {
         for slot in 0..test.sequences {
             engine.take(slot)?;
@@ -160,12 +162,20 @@ fn together(
         }
         engine.device().wait()?;
         seconds = elapsed();
-        choose(engine)?;
+        engine.choose_each(Next::Greedy)?;
+        block_on(engine.chosen()?.words())?;
         first = Some(elapsed());
+        if test.generate > 0 {
+            engine.step_each()?;
+        }
     }
-    for _ in 0..left {
-        engine.step_each()?;
-        choose(engine)?;
+    for left in (0..test.generate).rev() {
+        engine.choose_each(Next::Greedy)?;
+        let ids = engine.chosen()?;
+        if left > 0 {
+            engine.step_each()?;
+        }
+        block_on(ids.words())?;
     }
     Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
 }

@@ -221,14 +221,7 @@ impl Device {
     /// # Errors
     /// [`Error::Gpu`] when the device is lost or hangs.
     pub async fn read(&self, tensor: &DeviceTensor) -> Result<Vec<u32>> {
-        match (&tensor.storage, self) {
-            (Storage::Cpu(data), Self::Cpu) => {
-                let start = tensor.offset / 4;
-                Ok(lock_read(data)[start..start + tensor.words()].to_vec())
-            }
-            (Storage::Gpu(buffer), Self::Gpu(gpu)) => gpu.read(buffer, tensor.offset, tensor.bytes()).await,
-            _ => Err(Error::argument("read", "the tensor is on another device")),
-        }
+        self.begin_read(tensor)?.words().await
     }
 
     /// An f32 tensor's values.
@@ -384,35 +377,6 @@ impl Gpu {
             self.write(&buffer, 0, bytemuck::cast_slice(words))?;
         }
         Ok(buffer)
-    }
-
-    pub(crate) async fn read(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Vec<u32>> {
-        if bytes == 0 {
-            return Ok(Vec::new());
-        }
-        let staging = self.allocated("a read-back buffer", bytes as u64, || {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("read-back"),
-                size: bytes as u64,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        })?;
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, offset as u64, &staging, 0, bytes as u64);
-        self.queue.submit([encoder.finish()]);
-        let (sender, receiver) = flume::bounded(1);
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only if this future was dropped.
-            let _ = sender.send(result);
-        });
-        self.wait()?;
-        let failed = |message: String| Error::Gpu { what: "read-back".to_owned(), message };
-        let mapped = receiver.recv_async().await.map_err(|e| failed(e.to_string()))?;
-        self.reported()?;
-        mapped.map_err(|e| failed(e.to_string()))?;
-        let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
-        Ok(view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
     /// Waits for all submitted work.

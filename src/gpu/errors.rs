@@ -27,6 +27,14 @@ impl Late {
         Self()
     }
 
+    /// Fails with the error that was reported since the last call, if any.
+    pub(super) fn reported(&self) -> Result<()> {
+        match self.take() {
+            None => Ok(()),
+            Some(message) => Err(Error::Gpu { what: "since the last read".to_owned(), message }),
+        }
+    }
+
     #[cfg(target_arch = "wasm32")]
     fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
@@ -135,10 +143,7 @@ impl Gpu {
 
     /// Fails with the error that was reported since the last call, if any.
     pub(crate) fn reported(&self) -> Result<()> {
-        match self.late.take() {
-            None => Ok(()),
-            Some(message) => Err(Error::Gpu { what: "since the last read".to_owned(), message }),
-        }
+        self.late.reported()
     }
 }
 

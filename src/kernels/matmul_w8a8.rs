@@ -91,6 +91,7 @@ const CASES: &[Case] = &[
         name: "blocks_x_groups_of_32",
         args: &[("m", 19.0), ("n", 70.0), ("k", 160.0), ("x_group", 32.0), ("epilogue", 1.0)],
     },
+    Case { name: "blocks_x_groups_of_64", args: &[("m", 90.0), ("n", 33.0), ("k", 320.0), ("x_group", 64.0)] },
     Case { name: "blocks_corners", args: &[("m", 17.0), ("n", 70.0), ("k", 96.0), ("group", 32.0), ("corners", 1.0)] },
     Case { name: "few_two_rows", args: &[("m", 2.0), ("n", 37.0), ("k", 2080.0), ("epilogue", 2.0)] },
     Case { name: "few_fill_tiles", args: &[("m", 16.0), ("n", 64.0), ("k", 1024.0), ("group", 128.0)] },

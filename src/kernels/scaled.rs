@@ -15,9 +15,12 @@ const MANY: usize = 128;
 /// Tokens up to which the format `few` is taken: arithmetic on packed codes then hides behind reading the weight, or nearly.
 const FEW: usize = 16;
 
-/// Outputs of one row that a workgroup of the formats `few` and `batch` makes, and rows of the former
-/// (`shaders/shared/few.wgsl`; `coop_batch.wgsl` needs fewer workgroups).
+/// Columns and rows of the outputs that a workgroup of the format `few` makes (`shaders/shared/few.wgsl`).
 const FEW_TILE: [usize; 2] = [16, 8];
+
+/// Columns that two workgroups of the format `batch` make: of all rows each half of them (`few.wgsl`), or of half the
+/// rows each (`coop_batch.wgsl`).
+const BATCH_COLUMNS: usize = 32;
 
 /// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +88,12 @@ impl IntProduct {
     pub(super) fn form(&self, bits: usize, one_factor: bool) -> (Form, Grid) {
         let Sizes { m, n, k } = self.sizes;
         let by_rows = self.x_group == k && (self.group == k || one_factor);
-        let tiles = |rows: usize| Grid::linear(n.div_ceil(FEW_TILE[0]) * rows);
         match self.in_blocks(128 / bits) {
-            _ if m <= FEW && self.in_quads(bits) => (Form::Few, tiles(m.div_ceil(FEW_TILE[1]))),
+            _ if m <= FEW && self.in_quads(bits) => {
+                (Form::Few, Grid::linear(n.div_ceil(FEW_TILE[0]) * m.div_ceil(FEW_TILE[1])))
+            }
             true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
-            true if by_rows && self.in_quads(bits) => (Form::Batch, tiles(1)),
+            true if by_rows && self.in_quads(bits) => (Form::Batch, Grid::linear(2 * n.div_ceil(BATCH_COLUMNS))),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
         }

@@ -1,7 +1,6 @@
 //! A model on a device: prefill of any length, decode, and the logits of either.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use super::Memory;
 use super::batch::Batch;
@@ -12,7 +11,7 @@ use super::taps::Taps;
 use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
-use crate::kernels::{self, KvFormat, Sampling};
+use crate::kernels::{KvFormat, Sampling};
 use crate::model::{Linear, ModelConfig, ModelSource};
 use crate::tensor::DType;
 
@@ -91,9 +90,13 @@ pub struct Engine {
     passes: HashMap<(usize, Logits), Recording>,
     /// Tokens a pass at most, of those that take no longer than a submit may.
     quick_tokens: usize,
-    choosers: Vec<(Next, Recording)>,
+    pub(super) choosers: Vec<(Next, Recording)>,
+    /// A pass over the token that was chosen.
+    pub(super) following: Option<Recording>,
     /// Rounds int8 states; made when first needed.
     rounding: Option<Recording>,
+    /// Of the sampler.
+    pub(super) seed: u32,
     /// Sequences that decode together.
     pub(super) batch: Option<Batch>,
 }
@@ -127,7 +130,9 @@ impl Engine {
             passes: HashMap::new(),
             quick_tokens: options.pass_tokens,
             choosers: Vec::new(),
+            following: None,
             rounding: None,
+            seed: 0,
             batch: None,
         };
         if options.sequences > 1 {
@@ -180,6 +185,7 @@ impl Engine {
     pub fn replace(&mut self, slot: Slot<'_>, linear: &Linear) -> Result<()> {
         // Recorded passes hold on to the old weight.
         self.passes.clear();
+        self.following = None;
         self.batch.iter_mut().for_each(Batch::forget_recordings);
         self.weights.replace(&self.device, slot, linear)
     }
@@ -243,49 +249,8 @@ impl Engine {
     /// # Errors
     /// As [`Device::write`].
     pub fn seed(&mut self, seed: u32) -> Result<()> {
+        self.seed = seed;
         self.device.write(&self.scratch.rng, &[seed, 0])
-    }
-
-    /// Chooses a token from the last logits, on the device, and reads back its id.
-    ///
-    /// # Errors
-    /// As [`Device::read`].
-    pub async fn choose(&mut self, next: Next) -> Result<u32> {
-        if !self.choosers.iter().any(|(n, _)| *n == next) {
-            let recording = self.choice(next)?.record()?;
-            self.choosers.push((next, recording));
-        }
-        if let Some((_, recording)) = self.choosers.iter().find(|(n, _)| *n == next) {
-            recording.run()?;
-        }
-        Ok(self.device.read(&self.scratch.next).await?[0])
-    }
-
-    /// Continues after `prompt` until `max_new` tokens, an end-of-sequence token or `on_token` breaks.
-    ///
-    /// # Errors
-    /// As [`Engine::feed`].
-    pub async fn generate(
-        &mut self,
-        prompt: &[u32],
-        max_new: usize,
-        next: Next,
-        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
-    ) -> Result<Vec<u32>> {
-        self.feed(prompt)?;
-        let mut out = Vec::new();
-        while out.len() < max_new {
-            let id = self.choose(next).await?;
-            if self.config.eos.contains(&id) {
-                break;
-            }
-            out.push(id);
-            if on_token(id).is_break() || out.len() == max_new {
-                break;
-            }
-            self.feed(&[id])?;
-        }
-        Ok(out)
     }
 
     /// Dispatches of a decode step.
@@ -306,7 +271,11 @@ impl Engine {
                 format!("token id {id} in a vocabulary of {}", self.config.vocab_size),
             ));
         }
-        let total = self.state.tokens + tokens.len();
+        self.room_for(tokens.len())
+    }
+
+    pub(super) fn room_for(&self, tokens: usize) -> Result<()> {
+        let total = self.state.tokens + tokens;
         if total > self.state.context {
             return Err(Error::argument(
                 "feed",
@@ -386,10 +355,14 @@ impl Engine {
     }
 
     pub(super) fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
+        self.plan_of(&self.scratch.ids.view(DType::U32, [tokens])?, logits)
+    }
+
+    /// The pass over the tokens that `ids` will hold.
+    pub(super) fn plan_of(&self, ids: &DeviceTensor, logits: Logits) -> Result<Plan> {
+        let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
         let forward = self.forward(tokens);
-        let ids = self.scratch.ids.view(DType::U32, [tokens])?;
-        let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut Taps::none())?;
+        let hidden = forward.blocks(&mut plan, &self.weights, ids, &mut Taps::none())?;
         let vocab = self.config.vocab_size;
         match logits {
             Logits::None => {}
@@ -409,17 +382,6 @@ impl Engine {
 
     fn all_logits(&self) -> Result<&DeviceTensor> {
         self.all_logits.as_ref().ok_or_else(|| Error::argument("engine", "logits of all tokens were not asked for"))
-    }
-
-    pub(super) fn choice(&self, next: Next) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
-        let s = &self.scratch;
-        let logits = s.logits.view(DType::F32, [1, self.config.vocab_size])?;
-        match next {
-            Next::Greedy => kernels::argmax(&mut plan, &logits, &s.next)?,
-            Next::Sample(sampling) => kernels::sample(&mut plan, &logits, &s.rng, &s.next, sampling)?,
-        }
-        Ok(plan)
     }
 
     pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {

@@ -147,6 +147,32 @@ fn ops_add_up() {
 }
 
 #[test]
+fn sequences_are_timed_together() {
+    let args = ["--scheme", "w4a8", "-p", "4", "-n", "3", "-pg", "2,3", "-npl", "1,3", "-d", "2", "-r", "2"];
+    let records = bench(&args);
+    let of = |r: &Value| ["n_prompt", "n_gen", "n_parallel"].map(|k| r[k].as_u64().unwrap());
+    let all: Vec<_> = records.iter().map(of).collect();
+    assert_eq!(all, [[4, 0, 1], [0, 3, 1], [2, 3, 1], [0, 3, 3], [2, 3, 3]]);
+    for (record, tokens) in records.iter().zip([4.0, 3.0, 5.0, 9.0, 15.0]) {
+        for (ns, ts) in [("samples_ns", "samples_ts")].map(|(n, t)| (&record[n][1], &record[t][1])) {
+            let product = ns.as_f64().unwrap() * 1e-9 * ts.as_f64().unwrap();
+            assert!((product / tokens - 1.0).abs() < 1e-3, "{product} tokens for {tokens}");
+        }
+        let each = record["sequence_ts"].as_f64().unwrap() * record["n_parallel"].as_f64().unwrap();
+        assert!((each / record["median_ts"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+    }
+    positive(&records[4], &["ttft_ns"]);
+    let bytes = |i: usize| records[i]["token_bytes"].as_u64().unwrap();
+    assert!(bytes(3) < bytes(1), "sequences share the weights: {} and {}", bytes(3), bytes(1));
+    let args = ["-p", "0", "-n", "1", "-r", "1", "--parallel", "2"];
+    says(&run(&[&SMALL[..], &args].concat()), &["tg1 x 2", "| ", " each "]);
+    let tables = bench(&["-p", "0", "-n", "1", "-npl", "1,4", "-r", "1", "--ops"]);
+    assert_eq!([&tables[0]["sequences"], &tables[1]["sequences"]], [1, 4]);
+    let ops: Vec<&str> = tables[1]["rows"].as_array().unwrap().iter().map(|r| r["op"].as_str().unwrap()).collect();
+    assert!(ops.iter().any(|op| op.starts_with("matmul_w8a8.few")), "{ops:?}");
+}
+
+#[test]
 fn tables_lines_and_csv() {
     let args = |form: &'static str| [&SMALL[..], &["-p", "4", "-n", "2", "-r", "1", "-o", form]].concat();
     let table = run(&args("md"));

@@ -325,7 +325,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "select(0u, 32u * half, tall)) * PITCH",
         "0u) * PITCH",
     ),
-    of("matmul_w4a8", "rows_of_batch_coop_emulated", "batch_factor_of_one_eighth", "i < SHARERS; i++", "i < 1u; i++"),
+    of(
+        "matmul_w4a8",
+        "rows_of_batch_coop_emulated",
+        "batch_factor_forgotten",
+        "(scales[row * x_groups] * col_factors[local_col])",
+        "scales[row * x_groups]",
+    ),
     of(
         "matmul_w4a8",
         "rows_of_batch_coop_emulated",
