@@ -1,6 +1,10 @@
 //! A model's weights on a device.
 
+mod join;
+
 use std::fmt;
+
+use join::joined;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
@@ -16,12 +20,14 @@ pub(super) enum DeviceLinear {
 }
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
+#[derive(Clone)]
 pub(super) struct Rounding {
     pub(super) group: usize,
     pub(super) fixed: Option<FixedScales>,
 }
 
 /// Scales that all tokens share, `[groups]`, on the host to be compared and on the device.
+#[derive(Clone)]
 pub(super) struct FixedScales {
     values: Vec<f32>,
     pub(super) tensor: DeviceTensor,
@@ -204,6 +210,8 @@ pub(super) struct DeviceAttention {
     pub(super) q_proj: DeviceLinear,
     pub(super) k_proj: DeviceLinear,
     pub(super) v_proj: DeviceLinear,
+    /// The three as one product, their rows one behind the other, where they have one form: they are parts of it.
+    pub(super) qkv: Option<DeviceLinear>,
     pub(super) o_proj: DeviceLinear,
 }
 
@@ -269,12 +277,21 @@ impl DeviceLayer {
                     out_proj: linear("out_proj", &m.out_proj)?,
                 })
             }
-            Mixer::Attention(a) => DeviceMixer::Attention(DeviceAttention {
-                q_proj: linear("q_proj", &a.q_proj)?,
-                k_proj: linear("k_proj", &a.k_proj)?,
-                v_proj: linear("v_proj", &a.v_proj)?,
-                o_proj: linear("o_proj", &a.o_proj)?,
-            }),
+            Mixer::Attention(a) => {
+                let inputs = [("q_proj", &a.q_proj), ("k_proj", &a.k_proj), ("v_proj", &a.v_proj)];
+                let qkv = joined(inputs.map(|(_, l)| l))?.map(|l| linear("q_proj, k_proj, v_proj", &l)).transpose()?;
+                let rows = inputs.map(|(_, l)| l.dims().0);
+                let parts = qkv.as_ref().and_then(|qkv| qkv.parts(rows));
+                let (qkv, [q_proj, k_proj, v_proj]) = match parts {
+                    Some(parts) => (qkv, parts),
+                    None => {
+                        let [q, k, v] = inputs.map(|(part, l)| linear(part, l));
+                        (None, [q?, k?, v?])
+                    }
+                };
+                let o_proj = linear("o_proj", &a.o_proj)?;
+                DeviceMixer::Attention(DeviceAttention { q_proj, k_proj, v_proj, qkv, o_proj })
+            }
             Mixer::Mlp(m) => DeviceMixer::Mlp(DeviceMlp {
                 up_proj: linear("up_proj", &m.up_proj)?,
                 down_proj: linear("down_proj", &m.down_proj)?,
@@ -314,6 +331,9 @@ impl Weights {
                 let place = linears.into_iter().find(|(name, _)| *name == part).map(|(_, place)| place);
                 let place = place.ok_or_else(|| Error::argument("replace", format!("no `{part}` in block {index}")))?;
                 *place = DeviceLinear::upload(device, &format!("{part} of layer {index}"), linear)?;
+                if let Some(DeviceMixer::Attention(a)) = self.layers.get_mut(index).map(|l| &mut l.mixer) {
+                    a.qkv = None;
+                }
             }
         }
         Ok(())
