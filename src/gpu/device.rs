@@ -56,6 +56,7 @@ pub struct Gpu {
     /// Memory that may be used, where a user says.
     pub(super) limit: super::memory::Limit,
     /// Staging buffers.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser stages on its own"))]
     pub(super) ring: super::upload::Ring,
     /// Submits under way.
     #[cfg(not(target_arch = "wasm32"))]

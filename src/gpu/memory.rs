@@ -25,6 +25,10 @@ impl Limit {
 }
 
 /// The largest heap of a device's own memory, in bytes.
+#[cfg_attr(
+    not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")),
+    allow(dead_code, reason = "only Vulkan tells")
+)]
 struct Heap {
     size: u64,
     /// What this process may still take of it by the driver's estimate, where it has one.

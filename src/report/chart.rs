@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::html::escape;
+#[cfg(not(target_arch = "wasm32"))]
 use super::text::significant;
 
 /// One bar.
@@ -98,6 +99,7 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], marked: Option<(f64, f64
 }
 
 /// One line of a plot.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) struct Line {
     /// Name.
     pub(super) name: String,
@@ -105,6 +107,7 @@ pub(super) struct Line {
     pub(super) points: Vec<(f64, f64)>,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 /// Lines over sizes that double to the right, from zero upward. The second is dashed, and so on.
 pub(super) fn lines(title: &str, all: &[Line]) -> String {
     const PLOT: (f64, f64) = (560.0, 300.0);
