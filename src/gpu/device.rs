@@ -198,21 +198,6 @@ impl Device {
         Ok(())
     }
 
-    /// A tensor's words, once all work submitted before is done.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] when the device is lost or hangs.
-    pub async fn read(&self, tensor: &DeviceTensor) -> Result<Vec<u32>> {
-        match (&tensor.storage, self) {
-            (Storage::Cpu(data), Self::Cpu) => {
-                let start = tensor.offset / 4;
-                Ok(lock_read(data)[start..start + tensor.words()].to_vec())
-            }
-            (Storage::Gpu(buffer), Self::Gpu(gpu)) => gpu.read(buffer, tensor.offset, tensor.bytes()).await,
-            _ => Err(Error::argument("read", "the tensor is on another device")),
-        }
-    }
-
     /// An f32 tensor's values.
     ///
     /// # Errors
@@ -351,39 +336,15 @@ impl Gpu {
         Ok(buffer)
     }
 
-    pub(crate) async fn read(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Vec<u32>> {
-        if bytes == 0 {
-            return Ok(Vec::new());
-        }
-        let staging = self.checked("allocating a read-back buffer", || {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("read-back"),
-                size: bytes as u64,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        })?;
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, offset as u64, &staging, 0, bytes as u64);
-        self.queue.submit([encoder.finish()]);
-        let (sender, receiver) = flume::bounded(1);
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only if this future was dropped.
-            let _ = sender.send(result);
-        });
-        self.wait()?;
-        let failed = |message: String| Error::Gpu { what: "read-back".to_owned(), message };
-        let mapped = receiver.recv_async().await.map_err(|e| failed(e.to_string()))?;
-        self.reported()?;
-        mapped.map_err(|e| failed(e.to_string()))?;
-        let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
-        Ok(view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    }
-
     /// Waits for all submitted work.
     pub(crate) fn wait(&self) -> Result<()> {
+        self.wait_for(None)
+    }
+
+    /// Waits for a submission, or for all.
+    pub(super) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.device
-            .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) })
+            .poll(wgpu::PollType::Wait { submission_index, timeout: Some(TIMEOUT) })
             .map(|_| ())
             .map_err(|e| Error::Gpu { what: "waiting for the GPU".to_owned(), message: e.to_string() })
     }

@@ -10,6 +10,7 @@ mod device;
 mod errors;
 mod pipeline;
 mod plan;
+mod reading;
 mod timing;
 mod trust;
 
@@ -19,5 +20,6 @@ pub(crate) use buffer::row_words;
 pub use caps::Caps;
 pub use device::{Device, DeviceChoice, Gpu};
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
+pub use reading::Reading;
 pub use timing::Launched;
 pub use trust::Guard;

@@ -1,7 +1,6 @@
 //! A model on a device: prefill of any length, decode, and the logits of either.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use super::forward::Forward;
 use super::scratch::Scratch;
@@ -87,7 +86,9 @@ pub struct Engine {
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
     passes: HashMap<(usize, Logits), Recording>,
-    choosers: Vec<(Next, Recording)>,
+    pub(super) choosers: Vec<(Next, Recording)>,
+    /// Tokens that the state holds beyond those that anybody was told of.
+    pub(super) overrun: usize,
     /// Rounds int8 states; made when first needed.
     rounding: Option<Recording>,
 }
@@ -115,6 +116,7 @@ impl Engine {
             all_logits: None,
             passes: HashMap::new(),
             choosers: Vec::new(),
+            overrun: 0,
             rounding: None,
         })
     }
@@ -170,6 +172,7 @@ impl Engine {
     /// # Errors
     /// As [`Device::write`].
     pub fn reset(&mut self) -> Result<()> {
+        self.overrun = 0;
         self.state.reset(&self.device)
     }
 
@@ -223,48 +226,6 @@ impl Engine {
         self.device.write(&self.scratch.rng, &[seed, 0])
     }
 
-    /// Chooses a token from the last logits, on the device, and reads back its id.
-    ///
-    /// # Errors
-    /// As [`Device::read`].
-    pub async fn choose(&mut self, next: Next) -> Result<u32> {
-        if !self.choosers.iter().any(|(n, _)| *n == next) {
-            let recording = self.choice(next)?.record()?;
-            self.choosers.push((next, recording));
-        }
-        if let Some((_, recording)) = self.choosers.iter().find(|(n, _)| *n == next) {
-            recording.run()?;
-        }
-        Ok(self.device.read(&self.scratch.next).await?[0])
-    }
-
-    /// Continues after `prompt` until `max_new` tokens, an end-of-sequence token or `on_token` breaks.
-    ///
-    /// # Errors
-    /// As [`Engine::feed`].
-    pub async fn generate(
-        &mut self,
-        prompt: &[u32],
-        max_new: usize,
-        next: Next,
-        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
-    ) -> Result<Vec<u32>> {
-        self.feed(prompt)?;
-        let mut out = Vec::new();
-        while out.len() < max_new {
-            let id = self.choose(next).await?;
-            if self.config.eos.contains(&id) {
-                break;
-            }
-            out.push(id);
-            if on_token(id).is_break() || out.len() == max_new {
-                break;
-            }
-            self.feed(&[id])?;
-        }
-        Ok(out)
-    }
-
     /// Dispatches of a decode step.
     ///
     /// # Errors
@@ -283,17 +244,10 @@ impl Engine {
                 format!("token id {id} in a vocabulary of {}", self.config.vocab_size),
             ));
         }
-        let total = self.state.tokens + tokens.len();
-        if total > self.state.context {
-            return Err(Error::argument(
-                "feed",
-                format!("{total} tokens in a context of {}; pass --context {total} or more", self.state.context),
-            ));
-        }
-        Ok(())
+        self.check_room(tokens.len())
     }
 
-    fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
+    pub(super) fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
         if logits == Logits::All && self.all_logits.is_none() {
             let rows = self.options.pass_tokens;
             self.all_logits = Some(self.device.alloc(DType::F32, [rows, self.config.vocab_size])?);
@@ -379,6 +333,7 @@ impl Engine {
             Next::Greedy => kernels::argmax(&mut plan, &logits, &s.next)?,
             Next::Sample(sampling) => kernels::sample(&mut plan, &logits, &s.rng, &s.next, sampling)?,
         }
+        plan.copy(&s.next, &s.ids.view(DType::U32, [1])?)?;
         Ok(plan)
     }
 

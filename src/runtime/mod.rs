@@ -8,6 +8,7 @@
 
 mod engine;
 mod forward;
+mod generate;
 mod observe;
 mod profile;
 mod scratch;
