@@ -1,21 +1,27 @@
 // out = softmax(scale q·kᵀ) v over cache rows 0..=cursor + t for query t; query head j reads kv head
 // j / (heads / kv_heads) (Ainslie et al. 2023, arXiv:2305.13245), the softmax online over 32 keys at a time
-// (Dao et al. 2022, arXiv:2205.14135). Rows are (token, query head of the kv head).
+// (Dao et al. 2022, arXiv:2205.14135). Rows are (token, query head of the kv head). Each sequence has its own rows of
+// the caches, and of q and out.
 // One workgroup: 64 rows by 64 columns of one kv head. A thread: rows 4i..4i+4 and 32 further, columns likewise.
 #import index
+#import attention_rows
 #ifdef int8 int8_scalars int4 int4_scalars
 #import kv_codes
 #import pack
 #endif
+#import kv_values
 #import matrix
 #import online_softmax
 
 struct Params {
-    tokens: u32,
+    sequences: u32,
+    tokens: u32, // of a sequence
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
-    max: u32, // rows of a cache
+    max: u32, // rows of a sequence's cache
+    q_offset: u32, // first column of q
+    q_stride: u32, // columns of the tensor q is in
     scale: f32,
 }
 
@@ -25,26 +31,26 @@ const KEYS = 32u; // of one step; also half the rows
 const SIDE = 8u; // threads along rows and along columns or keys
 
 // Formats: caches of f32 (`quads`, `scalars`) or of codes (`int8`, `int4`, `*_scalars`; shared/kv_codes.wgsl);
-// `scalars` for a head_dim that is no multiple of 4.
-#ifdef quads int8 int4
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [tokens, heads * head_dim]
+// `scalars` for a head_dim that is no multiple of 4, `blocks` as `quads`, for what attention.coop.wgsl can do.
+#ifdef quads blocks int8 int4
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, q_stride]
 #else
-@group(0) @binding(0) var<storage, read> q: array<f32>; // [tokens, heads * head_dim]
+@group(0) @binding(0) var<storage, read> q: array<f32>; // [sequences * tokens, q_stride]
 #endif
-#ifdef quads
-@group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [max, kv_heads * head_dim] f32, or codes and scales
-@group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [max, kv_heads * head_dim] f32, or codes and scales
+#ifdef quads blocks
+@group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #else
-@group(0) @binding(1) var<storage, read> k_cache: array<u32>; // [max, kv_heads * head_dim] f32, or codes and scales
-@group(0) @binding(2) var<storage, read> v_cache: array<u32>; // [max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(1) var<storage, read> k_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(2) var<storage, read> v_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #endif
-@group(0) @binding(3) var<storage, read> cursor: array<u32>; // [1]
-#ifdef quads int8 int4
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [tokens, heads * head_dim]
+@group(0) @binding(3) var<storage, read> cursor: array<u32>; // [sequences]
+#ifdef quads blocks int8 int4
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
 
-// Elements 4i..4i+4 of a row of head_dim elements.
-fn q4(row: u32, i: u32) -> vec4<f32> {
-    return q[row * (params.head_dim / 4u) + i];
+// Elements 4i..4i+4 of the head that begins at element `at`.
+fn q4(at: u32, i: u32) -> vec4<f32> {
+    return q[at / 4u + i];
 }
 
 fn put(row: u32, i: u32, value: vec4<f32>) {
@@ -53,7 +59,7 @@ fn put(row: u32, i: u32, value: vec4<f32>) {
     }
 }
 #else
-@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [tokens, heads * head_dim]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [sequences * tokens, heads * head_dim]
 
 // Elements 4i..4i+4 of a row of head_dim elements; zeros beyond its end, which a product then ignores.
 fn spread(row: u32, i: u32) -> vec4<u32> {
@@ -65,8 +71,8 @@ fn inside(i: u32) -> vec4<bool> {
     return vec4(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u) < vec4(params.head_dim);
 }
 
-fn q4(row: u32, i: u32) -> vec4<f32> {
-    let at = spread(row, i);
+fn q4(first: u32, i: u32) -> vec4<f32> {
+    let at = first + spread(0u, i);
     return select(vec4(0.0), vec4(q[at.x], q[at.y], q[at.z], q[at.w]), inside(i));
 }
 
@@ -77,13 +83,10 @@ fn put(row: u32, i: u32, value: vec4<f32>) {
 }
 #endif
 
-// Elements 4i..4i+4 of a row of a cache; beyond its end anything.
-#ifdef quads
+// Elements 4i..4i+4 of a row of keys; beyond its end anything. Values: shared/kv_values.wgsl.
+#ifdef quads blocks
 fn k4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(k_cache[row * (params.head_dim / 4u) + i]);
-}
-fn v4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(v_cache[row * (params.head_dim / 4u) + i]);
 }
 #endif
 #ifdef scalars
@@ -100,29 +103,13 @@ fn v4(row: u32, i: u32) -> vec4<f32> {
 fn k4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<f32>(k_cache[scale_at(row, i)]) * vec4<f32>(codes8(k_cache[code_at(row, i)]));
 }
-fn v4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<f32>(v_cache[scale_at(row, i)]) * vec4<f32>(codes8(v_cache[code_at(row, i)]));
-}
 #endif
 #ifdef int4 int4_scalars
-// Four codes of half a word, times 16.
-fn half_word(word: u32, i: u32) -> vec4<f32> {
-    return vec4<f32>(codes8((word << (4u - i % 2u * 4u)) & 0xf0f0f0f0u));
-}
 fn k4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<f32>(k_cache[scale_at(row, i / 2u)]) * 0.0625 * half_word(k_cache[code_at(row, i / 2u)], i);
 }
-fn v4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<f32>(v_cache[scale_at(row, i / 2u)]) * 0.0625 * half_word(v_cache[code_at(row, i / 2u)], i);
-}
 #endif
 @group(0) @binding(5) var<uniform> params: Params;
-
-// Row of q and out of a tile's row.
-fn q_row(row: u32, kv: u32) -> u32 {
-    let repeats = params.heads / params.kv_heads;
-    return row / repeats * params.heads + kv * repeats + row % repeats;
-}
 
 fn k_rows4(key: u32, end: u32, kv: u32, i: u32) -> mat4x4<f32> {
     let at = min(vec4(key, key + 1u, key + 2u, key + 3u), vec4(end - 1u)) * params.kv_heads + kv;
@@ -137,7 +124,7 @@ fn v_rows4(key: u32, end: u32, kv: u32, i: u32) -> mat4x4<f32> {
 fn store(row: u32, rows: u32, kv: u32, column: u32, sums: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
         if row + i < rows {
-            put(q_row(row + i, kv), column, sums[i]);
+            put(out_row(row + i, kv), column, sums[i]);
         }
     }
 }
@@ -156,13 +143,18 @@ fn main(
     let column0 = item % column_tiles * 2u * SIDE;
     item /= column_tiles;
     let kv = item % params.kv_heads;
-    let row0 = item / params.kv_heads * ROWS;
-    if row0 >= rows {
+    let row_tiles = (rows + ROWS - 1u) / ROWS;
+    let sequence = item / params.kv_heads / row_tiles;
+    let row0 = item / params.kv_heads % row_tiles * ROWS;
+    if sequence >= params.sequences {
         return;
     }
+    // Rows of the sequence begin here, in q and out and in the caches.
+    let base = sequence * rows;
+    let first = sequence * params.max;
     let last = rows - 1u;
     // Keys any row of this tile sees.
-    let end = min(cursor[0] + min(row0 + ROWS - 1u, last) / repeats + 1u, params.max);
+    let end = first + min(cursor[sequence] + min(row0 + ROWS - 1u, last) / repeats + 1u, params.max);
 
     let j = thread % SIDE;
     let local = thread / SIDE * 4u;
@@ -174,18 +166,19 @@ fn main(
     let two_columns = column0 + SIDE < quads;
     let ca = min(column0 + j, quads - 1u);
     let cb = min(column0 + j + SIDE, quads - 1u);
-    let qa = min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(last));
-    let qb = min(vec4(row, row + 1u, row + 2u, row + 3u) + KEYS, vec4(last));
-    let ra = vec4(q_row(qa.x, kv), q_row(qa.y, kv), q_row(qa.z, kv), q_row(qa.w, kv));
-    let rb = vec4(q_row(qb.x, kv), q_row(qb.y, kv), q_row(qb.z, kv), q_row(qb.w, kv));
-    let limit = min(cursor[0] + min(row0 + thread, last) / repeats, params.max - 1u); // of the row this thread softens
+    let qa = base + min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(last));
+    let qb = base + min(vec4(row, row + 1u, row + 2u, row + 3u) + KEYS, vec4(last));
+    let ra = vec4(q_place(qa.x, kv), q_place(qa.y, kv), q_place(qa.z, kv), q_place(qa.w, kv));
+    let rb = vec4(q_place(qb.x, kv), q_place(qb.y, kv), q_place(qb.z, kv), q_place(qb.w, kv));
+    let own = cursor[sequence] + min(row0 + thread, last) / repeats; // of the row this thread softens
+    let limit = first + min(own, params.max - 1u);
     var peak = LOWEST;
     var total = 0.0;
     var oaa = mat4x4<f32>(); // sums for the two halves of the rows and of the columns: columns are rows of out
     var oab = mat4x4<f32>();
     var oba = mat4x4<f32>();
     var obb = mat4x4<f32>();
-    for (var key0 = 0u; key0 < end; key0 += KEYS) {
+    for (var key0 = first; key0 < end; key0 += KEYS) {
         var sa = mat4x4<f32>(); // scores: columns are rows of q, rows are keys
         var sb = mat4x4<f32>();
         for (var i = 0u; i < quads_a; i++) {
@@ -227,8 +220,8 @@ fn main(
     workgroupBarrier();
     let fa = get_factors(local);
     let fb = get_factors(local + KEYS);
-    store(row, rows, kv, column0 + j, scale_columns(oaa, fa));
-    store(row, rows, kv, column0 + j + SIDE, scale_columns(oab, fa));
-    store(row + KEYS, rows, kv, column0 + j, scale_columns(oba, fb));
-    store(row + KEYS, rows, kv, column0 + j + SIDE, scale_columns(obb, fb));
+    store(base + row, base + rows, kv, column0 + j, scale_columns(oaa, fa));
+    store(base + row, base + rows, kv, column0 + j + SIDE, scale_columns(oab, fa));
+    store(base + row + KEYS, base + rows, kv, column0 + j, scale_columns(oba, fb));
+    store(base + row + KEYS, base + rows, kv, column0 + j + SIDE, scale_columns(obb, fb));
 }

@@ -1,5 +1,5 @@
-// Rows cursor.. of the caches = codes of rows of k and v; rows that do not fit are dropped. A scale is of one token and head
-// (`int8`), or of 32 elements of it (`int4`): scale = max|x| / top, code = round(x / scale), ties to even, within +-top,
+// Rows cursor.. of each sequence's caches = codes of its rows of k and v; rows that do not fit are dropped. A scale is of
+// one token and head (`int8`), or of 32 elements of it (`int4`): scale = max|x| / top, code = round(x / scale), ties to even, within +-top,
 // top = 127 or 7; so a row depends on its own token only. Where the largest value is below 1e-35, scale 1 and codes 0.
 // One workgroup: one head of one token of k or of v; a thread makes a word.
 #import index
@@ -7,10 +7,15 @@
 #import pack
 
 struct Params {
-    tokens: u32,
+    sequences: u32,
+    tokens: u32, // of a sequence
     kv_heads: u32,
     head_dim: u32,
-    max: u32, // rows of a cache
+    max: u32, // rows of a sequence's cache
+    k_offset: u32, // first column of k
+    k_stride: u32, // columns of the tensor k is in
+    v_offset: u32, // likewise
+    v_stride: u32,
 }
 
 const WG = 64u;
@@ -21,9 +26,9 @@ const TOP = 127.0;
 const TOP = 7.0;
 #endif
 
-@group(0) @binding(0) var<storage, read> k: array<f32>; // [tokens, kv_heads * head_dim]
-@group(0) @binding(1) var<storage, read> v: array<f32>; // [tokens, kv_heads * head_dim]
-@group(0) @binding(2) var<storage, read> cursor: array<u32>; // [1]
+@group(0) @binding(0) var<storage, read> k: array<f32>; // [sequences * tokens, k_stride]
+@group(0) @binding(1) var<storage, read> v: array<f32>; // [sequences * tokens, v_stride]
+@group(0) @binding(2) var<storage, read> cursor: array<u32>; // [sequences]
 @group(0) @binding(3) var<storage, read_write> k_cache: array<u32>; // codes and scales: shared/kv_codes.wgsl
 @group(0) @binding(4) var<storage, read_write> v_cache: array<u32>; // codes and scales
 @group(0) @binding(5) var<uniform> params: Params;
@@ -33,13 +38,15 @@ var<workgroup> largest: array<f32, WG>; // of each word
 // Elements c..c + 4 of a row of k or v; zeros beyond its end.
 fn quad(of_v: bool, row: u32, c: u32) -> vec4<f32> {
     var quad = vec4(0.0);
+    let token = row / params.kv_heads;
+    let head = row % params.kv_heads * params.head_dim;
     for (var i = 0u; i < 4u; i++) {
-        let at = row * params.head_dim + min(c + i, params.head_dim - 1u);
+        let at = head + min(c + i, params.head_dim - 1u);
         if c + i < params.head_dim {
             if of_v {
-                quad[i] = v[at];
+                quad[i] = v[params.v_offset + token * params.v_stride + at];
             } else {
-                quad[i] = k[at];
+                quad[i] = k[params.k_offset + token * params.k_stride + at];
             }
         }
     }
@@ -72,8 +79,14 @@ fn main(
     let item = linear_workgroup(workgroup, grid);
     let of_v = item % 2u == 1u;
     let row = item / 2u;
-    let free = params.max - min(cursor[0], params.max);
-    if row >= min(params.tokens, free) * params.kv_heads {
+    let rows = params.tokens * params.kv_heads;
+    let sequence = row / rows;
+    if sequence >= params.sequences {
+        return;
+    }
+    let before = cursor[sequence];
+    let free = params.max - min(before, params.max);
+    if row % rows >= min(params.tokens, free) * params.kv_heads {
         return;
     }
     let low = quad(of_v, row, CODES * thread);
@@ -96,7 +109,7 @@ fn main(
 #ifdef int4
     word = pack_nibbles(word, rounded(high, inverse));
 #endif
-    let to = cursor[0] * params.kv_heads + row;
+    let to = (sequence * params.max + before) * params.kv_heads + row % rows;
     put(of_v, code_at(to, thread), word);
     if thread == first {
         // A multiplication, as in quantize_tokens.

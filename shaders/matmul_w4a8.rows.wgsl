@@ -1,7 +1,11 @@
-// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl), where each row of codes has one scale, and each row of the
+// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `batch`, shared/coop_batch.wgsl), where each row of codes has one scale, and each row of the
 // weight one too, or scales of at most 8 significant bits, as bf16 has: k and groups multiples of 32, any m and n. A
 // weight's code has 3 bits beside its sign, so code times such a scale has 11, as f16 has.
+#ifdef batch
+#import coop_batch
+#else
 #import coop_rows
+#endif
 
 struct Params {
     m: u32, // rows of codes
@@ -30,16 +34,25 @@ fn group_scale(row: u32, group: u32) -> f32 {
     return weight_scales[min(row, params.n - 1u) * groups + min(group, groups - 1u)];
 }
 
-// The row's scale, or the power of two at or below the largest: others are then below twice it.
-fn row_factor(row: u32) -> f32 {
+// Of groups first, first + step, ..
+fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
+    var most = 0.0;
+    for (var group = first; group < (params.k + params.group - 1u) / params.group; group += step) {
+        most = max(most, group_scale(row, group));
+    }
+    return most;
+}
+
+// A row's only scale, or the power of two at or below the largest: others are then below twice it.
+fn factor_of(most: f32) -> f32 {
     if params.group == params.k {
-        return group_scale(row, 0u);
+        return most;
     }
-    var largest = 0.0;
-    for (var group = 0u; group < (params.k + params.group - 1u) / params.group; group++) {
-        largest = max(largest, group_scale(row, group));
-    }
-    return bitcast<f32>(clamp(bitcast<u32>(largest), 0x01000000u, 0x7e000000u) & 0x7f800000u);
+    return bitcast<f32>(clamp(bitcast<u32>(most), 0x01000000u, 0x7e000000u) & 0x7f800000u);
+}
+
+fn row_factor(row: u32) -> f32 {
+    return factor_of(largest_scale(row, 0u, 1u));
 }
 
 fn fetch_weight(row: u32, col: u32, factor: f32) -> Weights {

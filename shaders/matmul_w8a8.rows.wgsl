@@ -1,6 +1,10 @@
-// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl), where rows of both operands have one scale: k a multiple
+// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `batch`, shared/coop_batch.wgsl), where rows of both operands have one scale: k a multiple
 // of 16, any m and n.
+#ifdef batch
+#import coop_batch
+#else
 #import coop_rows
+#endif
 #import stage_weight8
 
 struct Params {
@@ -22,6 +26,15 @@ struct Params {
 fn row_factor(row: u32) -> f32 {
     let groups = (params.k + params.group - 1u) / params.group; // 1
     return weight_scales[min(row, params.n - 1u) * groups];
+}
+
+// As of int4 weights, of which a row has several.
+fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
+    return row_factor(row);
+}
+
+fn factor_of(most: f32) -> f32 {
+    return most;
 }
 
 fn fetch_weight(row: u32, col: u32, factor: f32) -> vec4<u32> {

@@ -1,11 +1,13 @@
 // Draws a token: softmax(logits / temperature), the top_k most likely, of these the fewest that hold top_p of the
 // mass (Holtzman et al. 2019, arXiv:1904.09751), then the inverse of the cumulative distribution in index order.
-// One workgroup. Both cuts are keys (shared/order.wgsl) found by bisection, a bit a pass over the logits.
+// One workgroup a row. Both cuts are keys (shared/order.wgsl) found by bisection, a bit a pass over the logits.
 #import hash
+#import index
 #import order
 #import reduce
 
 struct Params {
+    rows: u32,
     vocab: u32,
     inv_temperature: f32,
     top_k: u32, // 0: all
@@ -14,23 +16,28 @@ struct Params {
 
 const WG = 256u;
 
-@group(0) @binding(0) var<storage, read> logits: array<f32>; // [vocab]
-@group(0) @binding(1) var<storage, read_write> rng: array<u32>; // [2] seed, counter
-@group(0) @binding(2) var<storage, read_write> out: array<u32>; // [1]
+@group(0) @binding(0) var<storage, read> logits: array<f32>; // [rows, vocab]
+@group(0) @binding(1) var<storage, read_write> rng: array<u32>; // [rows, 2] seed, counter
+@group(0) @binding(2) var<storage, read_write> out: array<u32>; // [rows]
 @group(0) @binding(3) var<uniform> params: Params;
 
 var<workgroup> masses: array<f32, WG>;
+var<private> row: u32;
+
+fn logit_at(i: u32) -> f32 {
+    return logits[row * params.vocab + i];
+}
 
 // Unnormalized probability, 0 below the cut.
 fn mass(i: u32, top: f32, cut: u32) -> f32 {
-    let logit = logits[i];
+    let logit = logit_at(i);
     return select(0.0, exp((logit - top) * params.inv_temperature), order_key(logit) >= cut);
 }
 
 fn count_from(cut: u32, place: Place) -> f32 {
     var count = 0.0;
     for (var i = place.thread; i < params.vocab; i += WG) {
-        count += select(0.0, 1.0, order_key(logits[i]) >= cut);
+        count += select(0.0, 1.0, order_key(logit_at(i)) >= cut);
     }
     return workgroup_sum(count, place);
 }
@@ -50,7 +57,7 @@ fn draw(top: f32, cut: u32, piece: u32) -> u32 {
     for (var t = 0u; t < WG; t += 1u) {
         all += masses[t];
     }
-    let uniform_24 = f32(hash(rng[1] + hash(rng[0])) >> 8u) / 16777216.0;
+    let uniform_24 = f32(hash(rng[2u * row + 1u] + hash(rng[2u * row])) >> 8u) / 16777216.0;
     let aim = uniform_24 * all;
     var before = 0.0;
     var found = 0u;
@@ -76,11 +83,20 @@ fn draw(top: f32, cut: u32, piece: u32) -> u32 {
 }
 
 @compute @workgroup_size(WG)
-fn main(place: Place) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    place: Place,
+) {
+    let index = linear_workgroup(workgroup, grid);
+    if index >= params.rows {
+        return;
+    }
+    row = index;
     let thread = place.thread;
     var top = -3.4e38;
     for (var i = thread; i < params.vocab; i += WG) {
-        top = max(top, logits[i]);
+        top = max(top, logit_at(i));
     }
     top = workgroup_max(top, place);
     var cut = 0u;
@@ -109,7 +125,7 @@ fn main(place: Place) {
     masses[thread] = sum;
     workgroupBarrier();
     if thread == 0u {
-        out[0] = draw(top, cut, piece);
-        rng[1] = rng[1] + 1u;
+        out[row] = draw(top, cut, piece);
+        rng[2u * row + 1u] += 1u;
     }
 }

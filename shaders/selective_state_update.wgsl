@@ -1,6 +1,6 @@
 // One token of the recurrence: S = exp(dt A) S + dt x Bᵀ, y = S C + D x, dt = clamp(softplus(raw + bias)),
 // A = -exp(a_log) (Dao & Gu 2024, arXiv:2405.21060). head_dim and state are multiples of 4.
-// One workgroup: 8 rows (head, p) of the state by 8 threads, which share the row's state elements.
+// One workgroup: 8 rows (sequence, head, p) of the state by 8 threads, which share the row's state elements.
 #import float
 #import index
 #import state_row
@@ -13,18 +13,20 @@ struct Params {
     offset: u32, // first column of dt_raw
     dt_min: f32,
     dt_max: f32,
+    stride: u32, // of dt_raw
+    sequences: u32,
 }
 
 const WG = 64u;
 const LANES = 8u;
 
-@group(0) @binding(0) var<storage, read> xbc: array<f32>; // [1, heads * head_dim + 2 * groups * state]
-@group(0) @binding(1) var<storage, read> dt_raw: array<f32>; // [1, stride]
+@group(0) @binding(0) var<storage, read> xbc: array<f32>; // [sequences, heads * head_dim + 2 * groups * state]
+@group(0) @binding(1) var<storage, read> dt_raw: array<f32>; // [sequences, stride]
 @group(0) @binding(2) var<storage, read> dt_bias: array<f32>; // [heads]
 @group(0) @binding(3) var<storage, read> a_log: array<f32>; // [heads]
 @group(0) @binding(4) var<storage, read> d: array<f32>; // [heads]
-@group(0) @binding(5) var<storage, read_write> ssm_state: array<vec4<f32>>; // [heads, head_dim * state]
-@group(0) @binding(6) var<storage, read_write> y: array<f32>; // [1, heads * head_dim]
+@group(0) @binding(5) var<storage, read_write> ssm_state: array<vec4<f32>>; // [sequences * heads, head_dim * state]
+@group(0) @binding(6) var<storage, read_write> y: array<f32>; // [sequences, heads * head_dim]
 @group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> sums: array<f32, WG>;
@@ -55,23 +57,26 @@ fn main(
     let d_inner = params.heads * params.head_dim;
     let row = linear_workgroup(workgroup, grid) * (WG / LANES) + thread / LANES;
     let lane = thread % LANES;
-    let here = min(row, d_inner - 1u); // threads beyond the end read this one and write nothing
-    let head = here / params.head_dim;
+    let rows = params.sequences * d_inner;
+    let here = min(row, rows - 1u); // threads beyond the end read this one and write nothing
+    let sequence = here / d_inner;
+    let head = here % d_inner / params.head_dim;
     let group = head / (params.heads / params.groups);
-    let step = clamp(softplus(dt_raw[params.offset + head] + dt_bias[head]), params.dt_min, params.dt_max);
+    let step = clamp(softplus(dt_raw[sequence * params.stride + params.offset + head] + dt_bias[head]), params.dt_min, params.dt_max);
     let decay = exp(-exp(a_log[head]) * step);
-    let x = xbc[here];
-    b_at = d_inner + group * params.state;
+    let token = sequence * (d_inner + 2u * params.groups * params.state);
+    let x = xbc[token + here % d_inner];
+    b_at = token + d_inner + group * params.state;
     c_at = b_at + params.groups * params.state;
     var sum = 0.0;
-    if row < d_inner {
+    if row < rows {
         for (var n = lane; n < params.state / 4u; n += 4u * LANES) {
             sum += advance_state(row, n, fetch_state(row, n), decay, step * x);
         }
     }
     sums[thread] = sum;
     workgroupBarrier();
-    if lane == 0u && row < d_inner {
+    if lane == 0u && row < rows {
         for (var i = 1u; i < LANES; i++) {
             sum += sums[thread + i];
         }

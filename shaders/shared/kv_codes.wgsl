@@ -1,5 +1,6 @@
-// Where the codes of a key/value cache are; the twin of src/reference/kv.rs. A cache of [max, kv_heads] rows is the rows'
-// code words (see pack.wgsl), then as many rows of scales, f32 as bits. The importing shader has `params`.
+// Where the codes of a key/value cache are; the twin of src/reference/kv.rs. A cache of
+// [sequences * max, kv_heads] rows is the rows' code words (see pack.wgsl), then as many rows of scales, f32 as bits. The
+// importing shader has `params`.
 
 #ifdef int8 int8_scalars
 const CODES = 4u; // of a word
@@ -21,5 +22,5 @@ fn code_at(row: u32, word: u32) -> u32 {
 // Place of the scale of that word's codes.
 fn scale_at(row: u32, word: u32) -> u32 {
     let words = row_words();
-    return params.max * params.kv_heads * words + row * ((words + SPAN - 1u) / SPAN) + word / SPAN;
+    return params.sequences * params.max * params.kv_heads * words + row * ((words + SPAN - 1u) / SPAN) + word / SPAN;
 }

@@ -33,8 +33,10 @@ pub struct OpRow {
 pub struct OpTable {
     /// `decode` or `prompt`.
     pub pass: String,
-    /// Tokens of the pass.
+    /// Tokens of the pass, of each sequence.
     pub tokens: usize,
+    /// Sequences.
+    pub sequences: usize,
     /// Tokens before it.
     pub depth: usize,
     /// Launches.
@@ -50,31 +52,61 @@ pub struct OpTable {
     pub rows: Vec<OpRow>,
 }
 
-/// Profiles a pass of `tokens` after `depth` others, `repeat` times.
+/// What is profiled: a pass of `tokens` after `depth` others; of several `sequences` a token of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Tokens of the pass, of each sequence.
+    pub tokens: usize,
+    /// Tokens before it.
+    pub depth: usize,
+    /// Sequences; 1: no batch.
+    pub sequences: usize,
+}
+
+/// Profiles a pass, `repeat` times.
 ///
 /// # Errors
-/// As [`Engine::record_profile`] and [`Engine::feed`].
-pub fn profile(engine: &mut Engine, warmer: &Warmer, tokens: usize, depth: usize, repeat: usize) -> Result<OpTable> {
-    let ids = vec![1 % engine.config().vocab_size as u32; tokens.max(depth)];
-    let pass = engine.record_profile(tokens, Next::Greedy)?;
+/// As [`Engine::record_profile`], [`Engine::feed`] and [`Engine::set_sequences`].
+pub fn profile(engine: &mut Engine, warmer: &Warmer, what: Pass, repeat: usize) -> Result<OpTable> {
+    let Pass { tokens, depth, sequences } = what;
+    let together = sequences > 1;
+    if together && engine.sequences() != sequences {
+        engine.set_sequences(sequences)?;
+    }
+    let ids = vec![1 % engine.config().vocab_size as u32; tokens.max(depth).max(sequences)];
+    let pass = match together {
+        true => engine.record_profile_each(Next::Greedy)?,
+        false => engine.record_profile(tokens, Next::Greedy)?,
+    };
     let start_over = |engine: &mut Engine| -> Result<()> {
         engine.reset()?;
-        if depth > 0 { engine.feed(&ids[..depth]) } else { Ok(()) }
+        if depth > 0 {
+            engine.feed(&ids[..depth])?;
+        }
+        if together { (0..sequences).try_for_each(|slot| engine.put(slot)) } else { Ok(()) }
+    };
+    let each_launch = |engine: &mut Engine| match together {
+        true => block_on(engine.profile_each(&pass)),
+        false => block_on(engine.profile(&pass, &ids[..tokens])),
+    };
+    let as_it_runs = |engine: &mut Engine| match together {
+        true => step_each(engine, &ids[..sequences]),
+        false => step(engine, &ids[..tokens]),
     };
     // The first of each compiles.
     start_over(engine)?;
-    block_on(engine.profile(&pass, &ids[..tokens]))?;
+    each_launch(engine)?;
     start_over(engine)?;
-    step(engine, &ids[..tokens])?;
+    as_it_runs(engine)?;
 
     let (mut each, mut whole) = (Vec::new(), Vec::new());
     for _ in 0..repeat.max(1) {
         start_over(engine)?;
         warmer.run()?;
-        each.push(block_on(engine.profile(&pass, &ids[..tokens]))?);
+        each.push(each_launch(engine)?);
         start_over(engine)?;
         warmer.run()?;
-        whole.push(step(engine, &ids[..tokens])?);
+        whole.push(as_it_runs(engine)?);
     }
     let costs = pass.launches().map(|l| (format!("{}.{}", l.kernel.name, l.variant), cost(&l, depth + tokens)));
     let timed: Vec<(String, Cost, f64)> = costs
@@ -85,6 +117,7 @@ pub fn profile(engine: &mut Engine, warmer: &Warmer, tokens: usize, depth: usize
     Ok(OpTable {
         pass: if tokens == 1 { "decode" } else { "prompt" }.to_owned(),
         tokens,
+        sequences,
         depth,
         launches: timed.len(),
         sum_us: timed.iter().map(|t| t.2).sum::<f64>() * 1e6,
@@ -99,6 +132,15 @@ fn step(engine: &mut Engine, ids: &[u32]) -> Result<f64> {
     let start = Instant::now();
     engine.feed(ids)?;
     block_on(engine.choose(Next::Greedy))?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// The same of a token of each sequence.
+fn step_each(engine: &mut Engine, ids: &[u32]) -> Result<f64> {
+    let start = Instant::now();
+    engine.feed_each(ids)?;
+    engine.choose_each(Next::Greedy)?;
+    block_on(engine.chosen()?.words())?;
     Ok(start.elapsed().as_secs_f64())
 }
 

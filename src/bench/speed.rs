@@ -1,6 +1,5 @@
 //! Prompts and tokens a second, as a user gets them: choosing on the device and reading back the id included.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use pollster::block_on;
@@ -8,9 +7,10 @@ use serde::Serialize;
 
 use super::Warmer;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::runtime::{Engine, Next};
 
-/// What to time: after `depth` tokens, a prompt and tokens made one by one.
+/// What to time: after `depth` tokens, a prompt and tokens made one by one; of several sequences each has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Test {
     /// Tokens of the prompt; 0: none.
@@ -19,6 +19,8 @@ pub struct Test {
     pub generate: usize,
     /// Tokens before, which are not timed.
     pub depth: usize,
+    /// Sequences, whose prompts are read one by one and whose tokens are made together; 1: no batch.
+    pub sequences: usize,
 }
 
 impl Test {
@@ -28,13 +30,20 @@ impl Test {
         self.depth + self.prompt + self.generate
     }
 
-    /// llama-bench's name: `pp512`, `tg128`, `pp512+tg128 @ d4096`.
+    /// Tokens that count.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.sequences * (self.prompt + self.generate)
+    }
+
+    /// llama-bench's name: `pp512`, `tg128`, `pp512+tg128 @ d4096`; of several sequences `tg128 x 32`.
     #[must_use]
     pub fn name(&self) -> String {
         let parts = [("pp", self.prompt), ("tg", self.generate)];
         let parts: Vec<String> = parts.iter().filter(|(_, n)| *n > 0).map(|(p, n)| format!("{p}{n}")).collect();
         let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
-        parts.join("+") + &depth
+        let sequences = if self.sequences > 1 { format!(" x {}", self.sequences) } else { String::new() };
+        parts.join("+") + &sequences + &depth
     }
 }
 
@@ -45,17 +54,23 @@ pub struct Runs {
     pub seconds: Vec<f64>,
     /// Seconds from the prompt to the first id; empty without a prompt.
     pub first_token: Vec<f64>,
+    /// Seconds of the longest submit of a prompt that was measured.
+    pub longest_submit: Option<f64>,
 }
 
 /// Runs `test` `repeat` times, each on a new sequence and a warm device, after one that is not counted unless
 /// `warm_up` is false. The tokens are random but for those made.
 ///
 /// # Errors
-/// [`Error::Argument`] for a test of nothing; as [`Engine::feed`].
+/// [`Error::Argument`] for a test of nothing; as [`Engine::feed`] and [`Engine::set_sequences`].
 pub fn measure(engine: &mut Engine, warmer: &Warmer, test: Test, repeat: usize, warm_up: bool) -> Result<Runs> {
     if test.prompt + test.generate == 0 {
         return Err(Error::argument("bench", "neither a prompt nor tokens to make"));
     }
+    if test.sequences > 1 && engine.sequences() != test.sequences {
+        engine.set_sequences(test.sequences)?;
+    }
+    let once = if test.sequences > 1 { together } else { alone };
     let vocab = engine.config().vocab_size;
     let ids = |n: usize, salt: usize| -> Vec<u32> { (0..n).map(|i| id(i + salt, vocab)).collect() };
     let (before, prompt) = (ids(test.depth, 1 << 20), ids(test.prompt, 0));
@@ -63,12 +78,15 @@ pub fn measure(engine: &mut Engine, warmer: &Warmer, test: Test, repeat: usize, 
         // Compiles and records everything; a few tokens tell as much as many.
         once(engine, warmer, Test { generate: test.generate.min(2), ..test }, &before, &prompt)?;
     }
+    let submit = |engine: &Engine| engine.device().gpu().map(Gpu::longest_submit).filter(|s| *s > 0.0);
+    let _ = submit(engine); // of the warm-up
     let mut runs = Runs::default();
     for _ in 0..repeat {
         let (seconds, first) = once(engine, warmer, test, &before, &prompt)?;
         runs.seconds.push(seconds);
         runs.first_token.extend(first);
     }
+    runs.longest_submit = submit(engine);
     Ok(runs)
 }
 
@@ -78,7 +96,7 @@ fn id(i: usize, vocab: usize) -> u32 {
 }
 
 /// Seconds of the test, and to the first id after a prompt.
-fn once(
+fn alone(
     engine: &mut Engine,
     warmer: &Warmer,
     test: Test,
@@ -92,19 +110,72 @@ fn once(
     warmer.run()?;
     let start = Instant::now();
     let elapsed = || start.elapsed().as_secs_f64();
-    let (mut next, mut first, mut seconds) = (1 % engine.config().vocab_size as u32, None, 0.0);
-    if !prompt.is_empty() {
+    let (mut first, mut seconds) = (None, 0.0);
+    if prompt.is_empty() {
+        engine.feed(&[1 % engine.config().vocab_size as u32])?;
+    } else {
         engine.feed(prompt)?;
         if test.generate == 0 {
             engine.device().wait()?;
             seconds = elapsed();
         }
-        next = block_on(engine.choose(Next::Greedy))?;
+        block_on(engine.choose(Next::Greedy))?;
         first = Some(elapsed());
+        if test.generate > 0 {
+            engine.step()?;
+        }
     }
-    if test.generate > 0 {
-        engine.feed(&[next])?;
-        block_on(engine.run_on(test.generate, Next::Greedy, |_| ControlFlow::Continue(())))?;
+    for left in (0..test.generate).rev() {
+        let id = engine.pick(Next::Greedy)?;
+        if left > 0 {
+            engine.step()?;
+        }
+        block_on(id.words())?;
+    }
+    Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
+}
+
+/// The same of several sequences: all have the same tokens, and are computed apart.
+fn together(
+    engine: &mut Engine,
+    warmer: &Warmer,
+    test: Test,
+    before: &[u32],
+    prompt: &[u32],
+) -> Result<(f64, Option<f64>)> {
+    engine.reset()?;
+    if !before.is_empty() {
+        engine.feed(before)?;
+    }
+    (0..test.sequences).try_for_each(|slot| engine.put(slot))?;
+    warmer.run()?;
+    let start = Instant::now();
+    let elapsed = || start.elapsed().as_secs_f64();
+    let (mut first, mut seconds) = (None, 0.0);
+    if prompt.is_empty() {
+        engine.feed_each(&vec![1 % engine.config().vocab_size as u32; test.sequences])?;
+    } else {
+        for slot in 0..test.sequences {
+            engine.take(slot)?;
+            engine.feed(prompt)?;
+            engine.put(slot)?;
+        }
+        engine.device().wait()?;
+        seconds = elapsed();
+        engine.choose_each(Next::Greedy)?;
+        block_on(engine.chosen()?.words())?;
+        first = Some(elapsed());
+        if test.generate > 0 {
+            engine.step_each()?;
+        }
+    }
+    for left in (0..test.generate).rev() {
+        engine.choose_each(Next::Greedy)?;
+        let ids = engine.chosen()?;
+        if left > 0 {
+            engine.step_each()?;
+        }
+        block_on(ids.words())?;
     }
     Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
 }
@@ -115,9 +186,12 @@ mod tests {
 
     #[test]
     fn names_are_those_of_llama_bench() {
-        let name = |prompt, generate, depth| Test { prompt, generate, depth }.name();
+        let name = |prompt, generate, depth| Test { prompt, generate, depth, sequences: 1 }.name();
         assert_eq!(name(512, 0, 0), "pp512");
         assert_eq!(name(0, 128, 0), "tg128");
         assert_eq!(name(512, 128, 4096), "pp512+tg128 @ d4096");
+        let together = Test { prompt: 0, generate: 128, depth: 9, sequences: 32 };
+        assert_eq!(together.name(), "tg128 x 32 @ d9");
+        assert_eq!(together.tokens(), 32 * 128);
     }
 }

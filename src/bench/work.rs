@@ -61,10 +61,10 @@ impl Named<'_> {
         let columns = |cols: usize| (rows * cols.min(tensor.shape.cols()) * 4) as u64;
         match (self.0.kernel.name, binding) {
             ("embed", "table") | ("embed_w8", "codes" | "scales") => some(self.rows("out")),
-            ("attention", "k_cache" | "v_cache") => some(seen),
+            ("attention" | "attention_split", "k_cache" | "v_cache") => some(seen * self.sequences()),
             ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
             (_, "dt_raw") => columns(self.heads()),
-            ("mamba2_update", "input") => columns(self.rows("conv_state") + self.heads()),
+            ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
             ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),
             ("causal_conv1d_state", "input") => {
                 let (channels, taps) = (self.rows("state"), self.cols("state"));
@@ -74,6 +74,11 @@ impl Named<'_> {
             ("rms_norm_gated" | "rms_norm_gated_quantize", "gate") => columns(self.cols("y")),
             _ => tensor.bytes() as u64,
         }
+    }
+
+    /// Sequences of an attention kernel.
+    fn sequences(&self) -> usize {
+        self.get("cursor").map_or(1, |t| t.shape.elements())
     }
 
     /// Heads of a Mamba-2 kernel.
@@ -101,7 +106,8 @@ impl Named<'_> {
         let ops = match self.0.kernel.name {
             _ if self.multiplies() => 2 * rows * cols * self.cols("weight"),
             // A token sees, on average, half of its own pass.
-            "attention" => 4 * rows * cols * (seen - rows.min(seen) / 2),
+            "attention" => 4 * rows * cols * (seen - (rows / self.sequences()).min(seen) / 2),
+            "attention_split" => 4 * self.rows("q") * self.cols("q") * seen,
             "chunk_state" => 2 * self.rows("xbc") * cols,
             "chunk_scan" => {
                 let (tokens, inner, state) = (self.rows("y"), self.cols("y"), self.cols("entering"));

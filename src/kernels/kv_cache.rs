@@ -2,7 +2,7 @@
 
 use super::attention::AttentionDims;
 use super::{expect, expect_dtype};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
 use crate::reference::kv::KvCodes;
 use crate::tensor::DType;
@@ -19,15 +19,17 @@ pub enum KvFormat {
     Int4,
 }
 
-/// The caches of one attention block, and what they hold. A token's codes depend on its own key and value only, so
+/// The caches of one attention block for a number of sequences, and what they hold. A token's codes depend on its own key and value only, so
 /// they are the same however calls are cut.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// `[max, kv_heads · head_dim]` f32; or u32 `[max, kv_heads · (words of codes + scales)]`: all codes, then all
-    /// scales.
+    /// `[sequences · max, kv_heads · head_dim]` f32; or u32 `[sequences · max, kv_heads · (words of codes + scales)]`: the
+    /// codes of all, then the scales of all.
     pub key: DeviceTensor,
     /// Likewise.
     pub value: DeviceTensor,
+    /// Sequences, whose rows are one behind the other.
+    pub sequences: usize,
     /// What they hold.
     pub format: KvFormat,
 }
@@ -53,19 +55,34 @@ impl KvFormat {
 }
 
 impl KvCache {
-    /// Room for `max` tokens.
+    /// Room for `max` tokens of one sequence.
     ///
     /// # Errors
     /// As [`Device::alloc`].
     pub fn new(device: &Device, dims: AttentionDims, max: usize, format: KvFormat) -> Result<Self> {
-        let (dtype, row) = format.row(dims);
-        Ok(Self { key: device.alloc(dtype, [max, row])?, value: device.alloc(dtype, [max, row])?, format })
+        Self::of_sequences(device, dims, 1, max, format)
     }
 
-    /// Tokens they have room for.
+    /// Room for `max` tokens of each of `sequences`.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn of_sequences(
+        device: &Device,
+        dims: AttentionDims,
+        sequences: usize,
+        max: usize,
+        format: KvFormat,
+    ) -> Result<Self> {
+        let (dtype, row) = format.row(dims);
+        let cache = || device.alloc(dtype, [sequences * max, row]);
+        Ok(Self { key: cache()?, value: cache()?, sequences, format })
+    }
+
+    /// Tokens they have room for, of each sequence.
     #[must_use]
     pub fn max(&self) -> usize {
-        self.key.shape.rows()
+        self.key.shape.rows() / self.sequences.max(1)
     }
 
     /// Bytes on the device.
@@ -74,28 +91,41 @@ impl KvCache {
         self.key.bytes() + self.value.bytes()
     }
 
-    /// Refuses what does not fit `dims`.
-    pub(super) fn check(&self, kernel: &'static str, dims: AttentionDims) -> Result<()> {
-        let ((dtype, row), max) = (self.format.row(dims), self.max());
+    /// Refuses what does not fit `dims`; gives the tokens of each sequence where all of them have `rows`.
+    pub(super) fn check(&self, kernel: &'static str, dims: AttentionDims, rows: usize) -> Result<usize> {
+        let (dtype, row) = self.format.row(dims);
+        let cached = self.sequences * self.max();
+        if self.sequences == 0 || !rows.is_multiple_of(self.sequences) {
+            let what = format!("{rows} tokens of {} sequences", self.sequences);
+            return Err(Error::argument(format!("{kernel}: `cache`"), what));
+        }
         for (name, cache) in [("k_cache", &self.key), ("v_cache", &self.value)] {
             expect_dtype(kernel, name, cache, dtype, if dtype == DType::F32 { "f32" } else { "u32" })?;
-            expect(kernel, name, cache, [max, row])?;
+            expect(kernel, name, cache, [cached, row])?;
         }
-        Ok(())
+        Ok(rows / self.sequences)
     }
 
-    /// Keys and values of the first `tokens`, `[tokens, kv_heads · head_dim]` each, read back.
+    /// Keys and values of the first `tokens` of a sequence, `[tokens, kv_heads · head_dim]` each, read back.
     ///
     /// # Errors
     /// As [`Device::read`].
-    pub async fn read(&self, device: &Device, dims: AttentionDims, tokens: usize) -> Result<[Vec<f32>; 2]> {
+    pub async fn read(
+        &self,
+        device: &Device,
+        dims: AttentionDims,
+        sequence: usize,
+        tokens: usize,
+    ) -> Result<[Vec<f32>; 2]> {
+        let first = sequence * self.max();
         let mut both = [Vec::new(), Vec::new()];
         for (cache, values) in [&self.key, &self.value].into_iter().zip(&mut both) {
             *values = match self.format.codes(dims.head_dim) {
-                None => device.read_f32(&cache.view(DType::F32, [tokens, cache.shape.cols()])?).await?,
+                None => device.read_f32(&cache.rows(first, tokens)?).await?,
                 Some(codes) => {
                     let rows = |tokens| tokens * dims.kv_heads;
-                    codes.values(&device.read(cache).await?, rows(self.max()), rows(tokens))
+                    let seen = codes.values(&device.read(cache).await?, rows(cache.shape.rows()), rows(first + tokens));
+                    seen[rows(first) * dims.head_dim..].to_vec()
                 }
             };
         }

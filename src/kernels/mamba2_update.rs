@@ -1,9 +1,9 @@
-//! One token of a Mamba-2 mixer, from its first projection to its norm.
+//! One token of each sequence in a Mamba-2 mixer, from its first projection to its norm.
 
 use super::bindings::mamba2_update::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
+use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
 use super::{Columns, expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
@@ -38,8 +38,9 @@ pub fn fuses(dims: SsdDims, taps: usize) -> bool {
 /// [`super::causal_conv1d_update`] of x | B | C, then [`super::selective_state_update`] of the result.
 /// Dao & Gu 2024, arXiv:2405.21060.
 ///
-/// `raw`: `[1, conv_dim + heads]` columns, x | B | C | dt; `conv_state`: `[conv_dim, taps]` and `ssm_state`: `[heads, head_dim · state]`, both updated; `tickets`: `[groups]` u32, zeros, and zeros again afterwards;
-/// `y`: `[1, d_inner]`. `dims.chunk` plays no part.
+/// `raw`: `[sequences, conv_dim + heads]` columns, x | B | C | dt; `conv_state`: `[sequences · conv_dim, taps]` and
+/// `ssm_state`: `[sequences · heads, head_dim · state]`, both updated; `tickets`: `[sequences · groups]` u32, zeros, and
+/// zeros again afterwards; `y`: `[sequences, d_inner]`. `dims.chunk` plays no part.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault, sizes that [`fuses`] denies included.
@@ -63,18 +64,19 @@ pub fn mamba2_update(
         return Err(Error::argument(format!("{NAME}: `dims`"), reason));
     }
     let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
-    expect_columns(NAME, "raw", raw, 1, channels + dims.heads)?;
+    let sequences = sequences_of(ssm_state, dims.heads);
+    expect_columns(NAME, "raw", raw, sequences, channels + dims.heads)?;
     expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
-    expect(NAME, "tickets", tickets, row(dims.groups))?;
+    expect(NAME, "tickets", tickets, row(sequences * dims.groups))?;
     expect_f32(
         NAME,
         &[
             ("conv_weight", conv_weight, [channels, taps]),
             ("conv_bias", conv_bias, row(channels)),
             ("per_head", per_head, [3, dims.heads]),
-            ("conv_state", conv_state, [channels, taps]),
-            ("ssm_state", ssm_state, [dims.heads, dims.head_dim * dims.state]),
-            ("y", y, row(dims.d_inner())),
+            ("conv_state", conv_state, [sequences * channels, taps]),
+            ("ssm_state", ssm_state, [sequences * dims.heads, dims.head_dim * dims.state]),
+            ("y", y, [sequences, dims.d_inner()]),
         ],
     )?;
     let params = Params {
@@ -86,6 +88,8 @@ pub fn mamba2_update(
         offset: raw.offset as u32,
         dt_min,
         dt_max,
+        stride: raw.stride() as u32,
+        sequences: sequences as u32,
     };
     let bindings = Bindings {
         input: raw.tensor,
@@ -97,14 +101,17 @@ pub fn mamba2_update(
         tickets,
         y,
     };
-    launch(plan, params, bindings, Grid::linear(dims.heads * dims.head_dim.div_ceil(ROWS)))
+    launch(plan, params, bindings, Grid::linear(sequences * dims.heads * dims.head_dim.div_ceil(ROWS)))
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr) => {
+    ($name:expr, $dims:tt, $taps:expr, $bias:expr, $a_log:expr) => {
+        case!($name, $dims, $taps, $bias, $a_log, 1.0)
+    };
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $n:expr) => {
         Case {
             name: $name,
             args: &[
@@ -116,6 +123,7 @@ macro_rules! case {
                 ("bias", $bias),
                 ("a_log", $a_log),
                 ("chunk", 1.0),
+                ("sequences", $n),
             ],
         }
     };
@@ -129,6 +137,8 @@ const CASES: &[Case] = &[
     case!("wide_state_two_taps", [4.0, 36.0, 2.0, 256.0], 2.0, -4.0, 1.5),
     case!("odd_state_three_taps", [4.0, 16.0, 4.0, 140.0], 3.0, -2.0, -9.2),
     case!("strong_decay_large_dt", [4.0, 16.0, 2.0, 96.0], 4.0, 8.0, 2.77),
+    case!("three_sequences", [4.0, 36.0, 2.0, 40.0], 4.0, -4.0, 1.5, 3.0),
+    case!("five_sequences_wide_state", [2.0, 8.0, 1.0, 256.0], 3.0, -4.0, 1.5, 5.0),
     // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
     case!("mamba_923_decay_near_zero", [4.0, 16.0, 2.0, 16.0], 4.0, -2.0, -20.0),
     case!("fast_math_exp_minus_1e5", [4.0, 16.0, 2.0, 16.0], 4.0, 1e4, 2.77),
@@ -139,8 +149,8 @@ const TOKENS: usize = 2;
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (dims, taps) = (dims(a), a.usize("taps"));
-    let (heads, channels) = (dims.heads, dims.conv_dim());
-    let input = s.input([1, 5 + channels + heads], Fill::Normal(1.0))?;
+    let (heads, channels, n) = (dims.heads, dims.conv_dim(), sequences(a));
+    let input = s.input([n, 5 + channels + heads], Fill::Normal(1.0))?;
     let conv_weight = s.input([channels, taps], Fill::Normal(0.5))?;
     let conv_bias = s.input([channels], Fill::Normal(0.2))?;
     let shift = |v: Vec<f32>, by: &str| v.into_iter().map(|v| v + a.f64(by) as f32).collect::<Vec<_>>();
@@ -148,10 +158,10 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let a_log = shift(s.values(heads, Fill::Normal(0.3)), "a_log");
     let d = s.values(heads, Fill::Normal(1.0));
     let per_head = s.device().upload_f32([3, heads], &[dt_bias, a_log, d].concat())?;
-    let conv_state = s.state("conv_state", [channels, taps], Fill::Normal(1.0))?;
-    let ssm_state = s.state("ssm_state", [heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
-    let tickets = s.state_words("tickets", [dims.groups], &vec![0; dims.groups])?;
-    let y = s.output("y", DType::F32, [1, dims.d_inner()])?;
+    let conv_state = s.state("conv_state", [n * channels, taps], Fill::Normal(1.0))?;
+    let ssm_state = s.state("ssm_state", [n * heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
+    let tickets = s.state_words("tickets", [n * dims.groups], &vec![0; n * dims.groups])?;
+    let y = s.output("y", DType::F32, [n, dims.d_inner()])?;
     let raw = Columns::new(NAME, &input, 5, channels + heads)?;
     let vectors = MambaVectors { conv_weight: &conv_weight, conv_bias: &conv_bias, per_head: &per_head };
     let limit = (0.0, f32::INFINITY);
@@ -168,5 +178,6 @@ fn work(a: &Args) -> Work {
         bytes: 8 * dims.state_len() + 4 * (conv + dims.d_inner() + 4 * dims.heads),
         ops: 5 * dims.state_len() + dims.conv_dim() * (2 * taps + 4),
     };
-    Work { bytes: TOKENS * token.bytes, ops: TOKENS * token.ops }
+    let tokens = TOKENS * sequences(a);
+    Work { bytes: tokens * token.bytes, ops: tokens * token.ops }
 }

@@ -4,11 +4,15 @@ pub mod bindings;
 pub mod check;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod trust;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tuned;
 
 mod absmax;
 mod argmax;
 mod argmax_merge;
 mod attention;
+mod attention_merge;
+mod attention_split;
 mod causal_conv1d;
 mod causal_conv1d_state;
 mod causal_conv1d_update;
@@ -71,6 +75,8 @@ pub use absmax::absmax;
 pub use argmax::argmax;
 pub use argmax_merge::argmax_merge;
 pub use attention::{AttentionDims, attention};
+pub use attention_merge::attention_merge;
+pub use attention_split::{AttentionParts, attention_in_parts, attention_split};
 pub use causal_conv1d::causal_conv1d;
 pub use causal_conv1d_state::causal_conv1d_state;
 pub use causal_conv1d_update::causal_conv1d_update;
@@ -139,6 +145,8 @@ pub const ENTRIES: &[check::Entry] = &[
     argmax::ENTRY,
     argmax_merge::ENTRY,
     attention::ENTRY,
+    attention_merge::ENTRY,
+    attention_split::ENTRY,
     causal_conv1d::ENTRY,
     causal_conv1d_state::ENTRY,
     causal_conv1d_update::ENTRY,

@@ -29,8 +29,8 @@ pub struct Sampling {
 /// Draws a token from `softmax(logits / temperature)` after top-k and top-p (Holtzman et al. 2019,
 /// arXiv:1904.09751), by a random number that is a hash of seed and counter.
 ///
-/// `logits`: `[1, vocab]` f32, finite or -∞; `rng`: `[2]` u32 seed and counter, which goes up by one;
-/// `out`: `[1]` u32.
+/// `logits`: `[rows, vocab]` f32, finite or -∞; `rng`: `[rows, 2]` u32 seed and counter, which goes up by one;
+/// `out`: `[rows]` u32.
 ///
 /// # Errors
 /// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for a parameter out of range.
@@ -44,14 +44,15 @@ pub fn sample(
     f32_tensor("sample", "logits", logits)?;
     expect_dtype("sample", "rng", rng, DType::U32, "u32")?;
     expect_dtype("sample", "out", out, DType::U32, "u32")?;
-    expect("sample", "logits", logits, [1, logits.shape.cols()])?;
-    expect("sample", "rng", rng, [2])?;
-    expect("sample", "out", out, [1])?;
-    let params = params(logits.shape.cols(), sampling)?;
-    launch(plan, params, Bindings { logits, rng, out }, Grid::linear(1))
+    let (rows, vocab) = (rng.shape.rows(), logits.shape.cols());
+    expect("sample", "logits", logits, [rows, vocab])?;
+    expect("sample", "rng", rng, [rows, 2])?;
+    expect("sample", "out", out, [rows])?;
+    let params = params(rows, vocab, sampling)?;
+    launch(plan, params, Bindings { logits, rng, out }, Grid::linear(rows))
 }
 
-fn params(vocab: usize, sampling: Sampling) -> Result<Params> {
+fn params(rows: usize, vocab: usize, sampling: Sampling) -> Result<Params> {
     let Sampling { temperature, top_k, top_p } = sampling;
     let refuse = |what: &str, reason: String| Err(Error::argument(format!("sample: `{what}`"), reason));
     if vocab == 0 || vocab > MAX_VOCAB {
@@ -65,7 +66,7 @@ fn params(vocab: usize, sampling: Sampling) -> Result<Params> {
         return refuse("top_p", format!("{top_p}, expected a number above 0 and up to 1"));
     }
     let vocab = vocab as u32;
-    Ok(Params { vocab, inv_temperature, top_k: if top_k < vocab { top_k } else { 0 }, top_p })
+    Ok(Params { rows: rows as u32, vocab, inv_temperature, top_k: if top_k < vocab { top_k } else { 0 }, top_p })
 }
 
 /// Cases, setup and cost.
@@ -80,38 +81,59 @@ const CASES: &[Case] = &[
     Case { name: "cold_top_p", args: &case(1757.0, 0.3, 0.0, 0.95, 0.0, 4.0) },
     Case { name: "top_p_keeps_one", args: &case(333.0, 0.2, 0.0, 0.01, 0.0, 5.0) },
     Case { name: "ties_at_both_cuts", args: &case(1000.0, 1.0, 30.0, 0.6, 0.5, 6.0) },
+    Case { name: "three_rows", args: &rows_case(3.0, 700.0, 0.9, 30.0, 0.9, 11.0) },
     Case { name: "nemotron_8b", args: &case(131_072.0, 0.8, 50.0, 0.9, 0.0, 7.0) },
 ];
 
 type CaseArgs = [(&'static str, f64); 6];
+
+const fn rows_case(
+    rows: f64,
+    vocab: f64,
+    temperature: f64,
+    top_k: f64,
+    top_p: f64,
+    seed: f64,
+) -> [(&'static str, f64); 7] {
+    [
+        ("rows", rows),
+        ("vocab", vocab),
+        ("temperature", temperature),
+        ("top_k", top_k),
+        ("top_p", top_p),
+        ("step", 0.0),
+        ("seed", seed),
+    ]
+}
 
 const fn case(vocab: f64, temperature: f64, top_k: f64, top_p: f64, step: f64, seed: f64) -> CaseArgs {
     [("vocab", vocab), ("temperature", temperature), ("top_k", top_k), ("top_p", top_p), ("step", step), ("seed", seed)]
 }
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
-    let (vocab, step) = (a.usize("vocab"), a.f64("step") as f32);
+    let (rows, vocab) = (a.get("rows").map_or(1, |n| n as usize), a.usize("vocab"));
+    let step = a.f64("step") as f32;
     let (temperature, top_k, top_p) = (a.f64("temperature") as f32, a.usize("top_k") as u32, a.f64("top_p") as f32);
     let sampling = Sampling { temperature, top_k, top_p };
-    let mut values = s.values(vocab, Fill::Normal(3.0));
+    let mut values = s.values(rows * vocab, Fill::Normal(3.0));
     if step > 0.0 {
         values.iter_mut().for_each(|v| *v = (*v / step).round_ties_even() * step);
     }
-    let words = [a.usize("seed") as u32, 1000];
+    let words: Vec<u32> = (0..rows).flat_map(|r| [a.usize("seed") as u32 + r as u32, 1000 + r as u32]).collect();
     // The outcome is compared exactly, so it must not hang on rounding.
-    let margin = margin(&params(vocab, sampling)?, &values, &words);
+    let margin = margin(&params(rows, vocab, sampling)?, &values, &words);
     if margin < MIN_MARGIN {
         let reason = format!("margin {margin:.1e} below {MIN_MARGIN:.0e}: take another seed");
         return Err(Error::argument("sample: case", reason));
     }
-    let logits = s.device().upload_f32([1, vocab], &values)?;
-    let rng = s.state_words("rng", [2], &words)?;
-    let out = s.output("out", DType::U32, [1])?;
+    let logits = s.device().upload_f32([rows, vocab], &values)?;
+    let rng = s.state_words("rng", [rows, 2], &words)?;
+    let out = s.output("out", DType::U32, [rows])?;
     sample(s.plan(), &logits, &rng, &out, sampling)
 }
 
 fn work(a: &Args) -> Work {
-    let n = a.usize("vocab");
+    let n = a.usize("vocab") * a.get("rows").map_or(1, |n| n as usize);
     // Maximum, 32 passes for each cut that is asked for, masses.
     let passes = 2 + 32 * usize::from(a.usize("top_k") > 0) + 33 * usize::from(a.f64("top_p") < 1.0);
     Work { bytes: 4 * n, ops: 4 * n * passes }

@@ -3,7 +3,7 @@
 use super::matmul::Sizes;
 use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
-use crate::gpu::DeviceTensor;
+use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
 
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
@@ -11,6 +11,31 @@ const MAX_SPAN: usize = (1 << 17) - 1;
 
 /// Tokens from which on the format `rows` is taken: half its tile.
 const MANY: usize = 128;
+
+/// Tokens up to which the format `few` is taken: arithmetic on packed codes then hides behind reading the weight, or nearly.
+const FEW: usize = 16;
+
+/// Columns and rows of the outputs that a workgroup of the format `few` makes (`shaders/shared/few.wgsl`).
+const FEW_TILE: [usize; 2] = [16, 8];
+
+/// Columns that two workgroups of the format `batch` make: of all rows each half of them (`few.wgsl`), or of half the
+/// rows each (`coop_batch.wgsl`).
+const BATCH_COLUMNS: usize = 32;
+
+/// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Nothing.
+    Any,
+    /// Whole words and spans in blocks: [`IntProduct::in_blocks`].
+    Blocks,
+    /// That, one factor a row of either operand, and many tokens.
+    Rows,
+    /// Whole vec4s of words, and few tokens.
+    Few,
+    /// Whole vec4s of words, blocks, one factor a row, and more tokens than few.
+    Batch,
+}
 
 /// Integer codes, `[rows, cols]`, with one scale for each group of a row.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +83,25 @@ impl IntProduct {
         Ok(Self { sizes, group, x_group })
     }
 
-    /// Is the product worth the large tiles of the format `rows`: in blocks, one scale a token, and many tokens?
-    pub(super) fn of_rows(&self, multiple: usize) -> bool {
-        self.in_blocks(multiple) && self.x_group == self.sizes.k && self.sizes.m >= MANY
+    /// The form of a product with a weight of `bits`, and its workgroups. `one_factor`: are scales of groups, where
+    /// the weight has any, such that the kernels of whole rows take them?
+    pub(super) fn form(&self, bits: usize, one_factor: bool) -> (Form, Grid) {
+        let Sizes { m, n, k } = self.sizes;
+        let by_rows = self.x_group == k && (self.group == k || one_factor);
+        match self.in_blocks(128 / bits) {
+            _ if m <= FEW && self.in_quads(bits) => {
+                (Form::Few, Grid::linear(n.div_ceil(FEW_TILE[0]) * m.div_ceil(FEW_TILE[1])))
+            }
+            true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
+            true if by_rows && self.in_quads(bits) => (Form::Batch, Grid::linear(2 * n.div_ceil(BATCH_COLUMNS))),
+            true => (Form::Blocks, self.sizes.tiles()),
+            false => (Form::Any, self.sizes.tiles()),
+        }
     }
 
     /// Is the shape in blocks: `k` a multiple of `multiple`, and spans of whole 32 columns up to 1024, of whole 1024, or
     /// of a whole row? Kernels of the format `blocks` count on it.
-    pub(super) fn in_blocks(&self, multiple: usize) -> bool {
+    fn in_blocks(&self, multiple: usize) -> bool {
         let (k, span) = (self.sizes.k, self.group.min(self.x_group));
         let even = span.is_multiple_of(if span < 1024 { 32 } else { 1024 });
         k.is_multiple_of(multiple) && (even || span == k)

@@ -100,6 +100,16 @@ pub(super) fn dt_range(kernel: &'static str, (low, high): (f32, f32)) -> Result<
     Ok((low.max(-3.4e38), high.min(3.4e38)))
 }
 
+/// Sequences of a state that has `rows` rows of each.
+pub(super) fn sequences_of(state: &DeviceTensor, rows: usize) -> usize {
+    state.shape.rows() / rows.max(1)
+}
+
+/// A case's sequences, 1 unless given.
+pub(super) fn sequences(a: &Args) -> usize {
+    a.get("sequences").map_or(1, |n| n as usize)
+}
+
 /// A case's sizes.
 pub(super) fn dims(a: &Args) -> SsdDims {
     let of = |name| a.usize(name);

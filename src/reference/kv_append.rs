@@ -1,11 +1,11 @@
-//! Rows `cursor..` of the caches = rows of `k` and `v`, as f32 or as codes ([`super::kv`]); rows that do not fit are
+//! Rows `cursor..` of each sequence's caches = its rows of `k` and `v`, as f32 or as codes ([`super::kv`]); rows that do not fit are
 //! dropped.
 
 use super::kv::KvCodes;
 use crate::shaders::kv_append::{Format, Params};
 
-/// `k`, `v`: `[tokens, kv_heads · head_dim]`; `cursor`: `[1]`; `k_cache`, `v_cache`: `[max, kv_heads · head_dim]` f32, or
-/// codes and scales of as many.
+/// `k`, `v`: `[sequences · tokens, stride]`, of which `kv_heads · head_dim` columns from an offset on; `cursor`: `[sequences]`; `k_cache`, `v_cache`:
+/// `[sequences · max, kv_heads · head_dim]` f32, or codes and scales of as many.
 pub fn kv_append(
     p: &Params,
     format: Format,
@@ -16,18 +16,25 @@ pub fn kv_append(
     v_cache: &mut [u32],
 ) {
     let (kv_heads, head_dim) = (p.kv_heads as usize, p.head_dim as usize);
-    let first = cursor[0].min(p.max);
-    let count = p.tokens.min(p.max - first) as usize * kv_heads * head_dim;
-    let (row, rows) = (first as usize * kv_heads, p.max as usize * kv_heads);
-    for (x, cache) in [(k, k_cache), (v, v_cache)] {
-        let bits = match format {
-            Format::F32 => {
-                cache[row * head_dim..][..count].copy_from_slice(bytemuck::cast_slice(&x[..count]));
-                continue;
-            }
-            Format::Int8 => 8,
-            Format::Int4 => 4,
-        };
-        KvCodes { bits, head_dim }.store(&x[..count], cache, rows, row);
+    let width = kv_heads * head_dim;
+    let rows = (p.sequences * p.max) as usize * kv_heads;
+    for (x, [offset, stride], cache) in [(k, [p.k_offset, p.k_stride], k_cache), (v, [p.v_offset, p.v_stride], v_cache)]
+    {
+        let x: Vec<f32> =
+            x.chunks(stride as usize).flat_map(|row| row[offset as usize..][..width].iter().copied()).collect();
+        for (sequence, (x, cursor)) in x.chunks(p.tokens as usize * width).zip(cursor).enumerate() {
+            let before = (*cursor).min(p.max);
+            let x = &x[..p.tokens.min(p.max - before) as usize * width];
+            let row = (sequence * p.max as usize + before as usize) * kv_heads;
+            let bits = match format {
+                Format::F32 => {
+                    cache[row * head_dim..][..x.len()].copy_from_slice(bytemuck::cast_slice(x));
+                    continue;
+                }
+                Format::Int8 => 8,
+                Format::Int4 => 4,
+            };
+            KvCodes { bits, head_dim }.store(x, cache, rows, row);
+        }
     }
 }

@@ -1,13 +1,13 @@
-//! One token between a Mamba-2 mixer's projections: the convolution, then the recurrence. Dao & Gu 2024, arXiv:2405.21060.
+//! One token of each sequence between a Mamba-2 mixer's projections: the convolution, then the recurrence. Dao & Gu 2024, arXiv:2405.21060.
 
 use super::causal_conv1d_update::causal_conv1d_update;
 use super::selective_state_update::selective_state_update;
 use crate::shaders::mamba2_update::Params;
 use crate::shaders::{causal_conv1d_update as conv, selective_state_update as update};
 
-/// `input`: `[1, stride]`, x | B | C | dt from column `offset`; `weight`, `conv_state`: `[channels, taps]`;
-/// `bias`: `[channels]`; `per_head`: `[3, heads]`, dt_bias, a_log and d; `ssm_state`: `[heads, head_dim · state]`;
-/// `y`: `[heads · head_dim]`. `_tickets` belong to the workgroups of a GPU.
+/// `input`: `[sequences, stride]`, x | B | C | dt from column `offset`; `weight`: `[channels, taps]`, `conv_state` the same
+/// of each sequence; `bias`: `[channels]`; `per_head`: `[3, heads]`, dt_bias, a_log and d; `ssm_state`:
+/// `[sequences · heads, head_dim · state]`; `y`: `[sequences, heads · head_dim]`. `_tickets` belong to the workgroups of a GPU.
 #[expect(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn mamba2_update(
     p: &Params,
@@ -21,8 +21,8 @@ pub fn mamba2_update(
     y: &mut [f32],
 ) {
     let channels = p.heads * p.head_dim + 2 * p.groups * p.state;
-    let mut xbc = vec![0.0; channels as usize];
-    let of_conv = conv::Params { channels, taps: p.taps, offset: p.offset };
+    let mut xbc = vec![0.0; (p.sequences * channels) as usize];
+    let of_conv = conv::Params { channels, taps: p.taps, offset: p.offset, stride: p.stride, sequences: p.sequences };
     causal_conv1d_update(&of_conv, input, weight, bias, conv_state, &mut xbc);
     let of_update = update::Params {
         heads: p.heads,
@@ -32,6 +32,8 @@ pub fn mamba2_update(
         offset: p.offset + channels,
         dt_min: p.dt_min,
         dt_max: p.dt_max,
+        stride: p.stride,
+        sequences: p.sequences,
     };
     let (dt_bias, rest) = per_head.split_at(p.heads as usize);
     let (a_log, d) = rest.split_at(p.heads as usize);

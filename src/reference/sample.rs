@@ -4,18 +4,21 @@
 use super::hash::hash;
 use crate::shaders::sample::Params;
 
-/// `logits`: `[vocab]`; `rng`: seed and counter, which goes up by one; `out`: the token.
+/// `logits`: `[rows, vocab]`; `rng`: `[rows, 2]`, seed and counter, which goes up by one; `out`: `[rows]`, the tokens.
 pub fn sample(p: &Params, logits: &[f32], rng: &mut [u32], out: &mut [u32]) {
-    out[0] = draw(p, logits, rng).0;
-    rng[1] = rng[1].wrapping_add(1);
+    for ((logits, rng), out) in logits.chunks(p.vocab as usize).zip(rng.chunks_mut(2)).zip(out) {
+        *out = draw(p, logits, rng).0;
+        rng[1] = rng[1].wrapping_add(1);
+    }
 }
 
 /// How far, as a part of the mass, [`sample`] is from another choice: from the top-p cut to the masses with and
 /// without the last value kept, and from the random number to the ends of the token's interval. A device whose
-/// sums are nearer than that to the true ones draws the same token.
+/// sums are nearer than that to the true ones draws the same token. Of several rows the least.
 #[must_use]
 pub fn margin(p: &Params, logits: &[f32], rng: &[u32]) -> f64 {
-    draw(p, logits, rng).1
+    let rows = logits.chunks(p.vocab as usize).zip(rng.chunks(2));
+    rows.map(|(logits, rng)| draw(p, logits, rng).1).fold(f64::INFINITY, f64::min)
 }
 
 fn draw(p: &Params, logits: &[f32], rng: &[u32]) -> (u32, f64) {

@@ -1,10 +1,11 @@
-//! One token: `S = exp(dt A) S + dt x Bᵀ`, `y = S C + D x`. Dao & Gu 2024, arXiv:2405.21060.
+//! One token of each sequence: `S = exp(dt A) S + dt x Bᵀ`, `y = S C + D x`. Dao & Gu 2024, arXiv:2405.21060.
 
 use super::chunk_cumsum::step;
 use crate::shaders::selective_state_update::Params;
 
-/// `xbc`: `[heads · head_dim + 2 groups · state]`; `dt_raw`: `[stride]` from column `offset`;
-/// `dt_bias`, `a_log`, `d`: `[heads]`; `ssm_state`: `[heads, head_dim · state]`; `y`: `[heads · head_dim]`.
+/// `xbc`: `[sequences, heads · head_dim + 2 groups · state]`; `dt_raw`: `[sequences, stride]` from column `offset`;
+/// `dt_bias`, `a_log`, `d`: `[heads]`; `ssm_state`: `[sequences · heads, head_dim · state]`;
+/// `y`: `[sequences, heads · head_dim]`.
 #[expect(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn selective_state_update(
     p: &Params,
@@ -18,14 +19,18 @@ pub fn selective_state_update(
 ) {
     let (heads, head_dim) = (p.heads as usize, p.head_dim as usize);
     let (groups, state) = (p.groups as usize, p.state as usize);
+    let d_inner = heads * head_dim;
     for (i, (row, y)) in ssm_state.chunks_exact_mut(state).zip(y).enumerate() {
+        let (sequence, i) = (i / d_inner, i % d_inner);
+        let xbc = &xbc[sequence * (d_inner + 2 * groups * state)..];
+        let dt_raw = &dt_raw[sequence * p.stride as usize..];
         let h = i / head_dim;
         let g = h / (heads / groups);
         let dt = step(dt_raw[p.offset as usize + h], dt_bias[h], p.dt_min, p.dt_max);
         let decay = (-f64::from(a_log[h]).exp() * dt).exp();
         let x = f64::from(xbc[i]);
-        let b = &xbc[heads * head_dim + g * state..][..state];
-        let c = &xbc[heads * head_dim + (groups + g) * state..][..state];
+        let b = &xbc[d_inner + g * state..][..state];
+        let c = &xbc[d_inner + (groups + g) * state..][..state];
         let mut sum = 0.0;
         for ((s, b), c) in row.iter_mut().zip(b).zip(c) {
             let value = decay * f64::from(*s) + dt * x * f64::from(*b);

@@ -69,18 +69,22 @@ pub struct BenchRecord {
     pub n_gen: usize,
     /// Tokens before.
     pub n_depth: usize,
+    /// Sequences that decode together; all counts of tokens are of each of them.
+    pub n_parallel: usize,
     /// When, RFC 3339.
     pub test_time: String,
     /// Mean time, nanoseconds.
     pub avg_ns: u64,
     /// Its standard deviation.
     pub stddev_ns: u64,
-    /// Mean of tokens a second.
+    /// Mean of tokens a second, of all sequences together.
     pub avg_ts: f64,
     /// Its standard deviation.
     pub stddev_ts: f64,
     /// Median of tokens a second.
     pub median_ts: f64,
+    /// The same of one of the sequences.
+    pub sequence_ts: f64,
     /// Median time from the prompt to the first id, nanoseconds.
     pub ttft_ns: Option<u64>,
     /// Bytes planned on the device: weights, keys and values, states, activations.
@@ -93,6 +97,8 @@ pub struct BenchRecord {
     pub scratch_bytes: u64,
     /// Most memory the process has held so far, where the system says.
     pub peak_ram_bytes: Option<u64>,
+    /// The longest submit of a prompt that was measured, nanoseconds; of a software driver none is.
+    pub longest_submit_ns: Option<u64>,
     /// Bytes a token must move, at the middle of the tokens made; of tests that only make tokens.
     pub token_bytes: Option<u64>,
     /// `token_bytes` times tokens a second, over the measured copy.
@@ -130,7 +136,7 @@ impl BenchRecord {
         cost: TokenCost,
         test_time: String,
     ) -> Self {
-        let tokens = (test.prompt + test.generate) as f64;
+        let tokens = test.tokens() as f64;
         let rates: Vec<f64> = runs.seconds.iter().map(|s| tokens / s).collect();
         let nanos = |s: f64| (s * 1e9).round() as u64;
         let (avg, stddev) = mean_and_deviation(&runs.seconds);
@@ -144,18 +150,21 @@ impl BenchRecord {
             n_prompt: test.prompt,
             n_gen: test.generate,
             n_depth: test.depth,
+            n_parallel: test.sequences,
             test_time,
             avg_ns: nanos(avg),
             stddev_ns: nanos(stddev),
             avg_ts,
             stddev_ts,
             median_ts,
+            sequence_ts: median_ts / test.sequences.max(1) as f64,
             ttft_ns: (!runs.first_token.is_empty()).then(|| nanos(median(&runs.first_token))),
             peak_vram_bytes: memory.total(),
             kv_bytes: memory.kv,
             state_bytes: memory.state,
             scratch_bytes: memory.scratch,
             peak_ram_bytes,
+            longest_submit_ns: runs.longest_submit.map(nanos),
             token_bytes,
             bandwidth_share: share(token_bytes, peaks.copy_bytes_per_s),
             token_ops,
@@ -167,8 +176,10 @@ impl BenchRecord {
         }
     }
 
-    fn test(&self) -> String {
-        Test { prompt: self.n_prompt, generate: self.n_gen, depth: self.n_depth }.name()
+    /// llama-bench's name of the test.
+    pub(super) fn test(&self) -> String {
+        let Self { n_prompt: prompt, n_gen: generate, n_depth: depth, n_parallel: sequences, .. } = *self;
+        Test { prompt, generate, depth, sequences }.name()
     }
 
     /// A line of the Markdown table.
@@ -183,6 +194,7 @@ impl BenchRecord {
             self.test(),
             format!("{:.2} ± {:.2}", self.avg_ts, self.stddev_ts),
             format!("{:.2}", self.median_ts),
+            format!("{:.2}", self.sequence_ts),
             floor,
             self.ttft_ns.map_or_else(String::new, |n| format!("{:.1} ms", n as f64 / 1e6)),
             bytes(self.peak_vram_bytes),
@@ -192,14 +204,23 @@ impl BenchRecord {
 }
 
 /// llama-bench's columns, then ours.
-const HEAD: [&str; 11] =
-    ["model", "size", "params", "backend", "test", "t/s", "median", "floor", "ttft", "device mem", "host mem"];
+const HEAD: [&str; 12] =
+    ["model", "size", "params", "backend", "test", "t/s", "median", "each", "floor", "ttft", "device mem", "host mem"];
+
+/// The column that is left out where no test is of several sequences.
+const EACH: usize = 7;
 
 /// A Markdown table of all records.
 #[must_use]
 pub fn markdown(records: &[BenchRecord]) -> String {
-    let rows: Vec<Vec<String>> = records.iter().map(BenchRecord::cells).collect();
-    let mut out = table(&HEAD, 1, &rows);
+    let mut head = HEAD.to_vec();
+    let mut rows: Vec<Vec<String>> = records.iter().map(BenchRecord::cells).collect();
+    if records.iter().all(|r| r.n_parallel == 1) {
+        // Tokens a second of each sequence say nothing then.
+        head.remove(EACH);
+        rows.iter_mut().for_each(|r| drop(r.remove(EACH)));
+    }
+    let mut out = table(&head, 1, &rows);
     if let Some(first) = records.first() {
         out += &format!("\n{}\n", conditions(&first.context));
     }
@@ -207,7 +228,7 @@ pub fn markdown(records: &[BenchRecord]) -> String {
 }
 
 /// Where and against what it was measured.
-fn conditions(c: &BenchContext) -> String {
+pub(super) fn conditions(c: &BenchContext) -> String {
     let driver = [c.driver.as_str(), c.driver_info.as_str()].join(" ");
     format!(
         "{} ({}); copy {:.0} GB/s, f32 multiply-adds {:.2} TFLOP/s, packed int8 products {:.2} TOP/s; loaded in {:.1} s",
@@ -221,7 +242,7 @@ fn conditions(c: &BenchContext) -> String {
 }
 
 /// A Markdown table whose columns are padded, so that it also reads well in a terminal; the first `left` are words.
-fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
+pub(super) fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len(), 3]).max().unwrap_or(3);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let cell = |i: usize, text: &str| {
@@ -277,7 +298,10 @@ pub fn ops_markdown(reports: &[OpsReport]) -> String {
     let mut out = String::new();
     for OpsReport { context, table: t } in reports {
         let depth = if t.depth > 0 { format!(" after {}", t.depth) } else { String::new() };
-        let tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
+        let mut tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
+        if t.sequences > 1 {
+            tokens += &format!(" in each of {} sequences", t.sequences);
+        }
         out += &format!(
             "### {}: {} of {tokens}{depth}\n\n{} launches, {:.1} us one by one (by {}), {:.1} us as it runs\n\n",
             context.model_type, t.pass, t.launches, t.sum_us, t.timed_by, t.pass_us

@@ -1,32 +1,13 @@
 //! What a pass costs: its launches one by one, bytes it must read, memory it holds.
 
+use super::Memory;
+use super::batch::Batch;
 use super::engine::{Engine, Logits, Next};
 use super::state::{BlockState, MambaState, SsmState};
 use super::weights::{DeviceEmbedding, DeviceLinear};
 use crate::error::{Error, Result};
 use crate::gpu::{Launched, Recording};
 use crate::tensor::DType;
-
-/// Bytes an engine holds on its device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Weights.
-    pub weights: u64,
-    /// Keys and values of the whole context.
-    pub kv: u64,
-    /// States of Mamba-2 blocks.
-    pub state: u64,
-    /// Activations.
-    pub scratch: u64,
-}
-
-impl Memory {
-    /// All of it.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.weights + self.kv + self.state + self.scratch
-    }
-}
 
 /// A pass and the choice of the token after it, recorded to be timed launch by launch.
 pub struct ProfiledPass {
@@ -46,32 +27,25 @@ impl Engine {
     /// Bytes on the device.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        let kv = self.kv_bytes();
+        let [states, others] = self.batch.as_ref().map_or([0; 2], Batch::bytes);
+        let kv = self.state.kv_bytes() as u64 * (1 + self.sequences() as u64);
         Memory {
             weights: self.weights.bytes() as u64,
             kv,
-            state: self.state.bytes() as u64 - kv,
-            scratch: self.scratch.bytes() as u64,
+            state: (self.state.bytes() + states) as u64 - kv,
+            scratch: (self.scratch.bytes() + others) as u64,
         }
     }
 
-    fn kv_bytes(&self) -> u64 {
-        let kv = self.state.blocks.iter().map(|block| match block {
-            BlockState::Attention(kv) => kv.bytes(),
-            _ => 0,
-        });
-        kv.sum::<usize>() as u64
-    }
-
     /// Bytes that a token after `seen` others must move: weights but for the embedding's other rows, keys and values of
-    /// the tokens seen, states read and written.
+    /// the tokens seen, states read and written. A token of each of several `sequences` shares the weights.
     #[must_use]
-    pub fn token_bytes(&self, seen: usize) -> u64 {
+    pub fn token_bytes(&self, seen: usize, sequences: usize) -> u64 {
         let table = match &self.weights.embedding {
             DeviceEmbedding::Float(t) => t,
             DeviceEmbedding::Int8 { codes, .. } => codes,
         };
-        let weights = self.weights.bytes() - table.bytes() + table.row_words() * 4;
+        let weights = (self.weights.bytes() - table.bytes()) / sequences.max(1) + table.row_words() * 4;
         let state = self.state.blocks.iter().map(|block| match block {
             BlockState::Mamba2(MambaState { conv, ssm }) => {
                 2 * conv.bytes()
@@ -83,7 +57,7 @@ impl Engine {
             }
             _ => 0,
         });
-        let kv = self.kv_bytes() * seen.min(self.options.context) as u64 / self.options.context as u64;
+        let kv = self.state.kv_bytes() as u64 * seen.min(self.options.context) as u64 / self.options.context as u64;
         weights as u64 + state.sum::<usize>() as u64 + kv
     }
 
@@ -106,6 +80,28 @@ impl Engine {
         }
         let (pass, choice) = (self.plan(tokens, Logits::Last)?.record()?, self.choice(next)?.record()?);
         Ok(ProfiledPass { tokens, pass, choice })
+    }
+
+    /// Records the pass of a token of each sequence that decodes together, and the choice of the next ones.
+    ///
+    /// # Errors
+    /// As [`Engine::step_each`].
+    pub fn record_profile_each(&self, next: Next) -> Result<ProfiledPass> {
+        let batch = self.batch()?;
+        let (pass, choice) = (self.plan_each(batch)?.record()?, self.choice_each(batch, next)?.record()?);
+        Ok(ProfiledPass { tokens: self.sequences(), pass, choice })
+    }
+
+    /// Runs that pass on the ids that were fed or chosen last, and gives the seconds of each launch.
+    ///
+    /// # Errors
+    /// As [`Engine::step_each`].
+    pub async fn profile_each(&mut self, pass: &ProfiledPass) -> Result<Vec<f64>> {
+        self.room_for_each()?;
+        let mut seconds = pass.pass.run_each().await?;
+        seconds.extend(pass.choice.run_each().await?);
+        self.advance_each()?;
+        Ok(seconds)
     }
 
     /// Runs a recorded pass on the next tokens of the sequence, and gives the seconds of each launch.

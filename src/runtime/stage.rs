@@ -2,7 +2,7 @@
 
 use super::forward::Forward;
 use super::scratch::Scratch;
-use super::state::{State, StateFormat};
+use super::state::{State, StateFormat, StateSizes};
 use super::taps::{Look, Taps};
 use super::weights::DeviceLayer;
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ impl Stage {
         Ok(LoadedBlock {
             index,
             layer: DeviceLayer::upload(&self.device, index, layer)?,
-            state: State::new(&self.device, &one, self.context, StateFormat::F32, KvFormat::F32)?,
+            state: State::new(&self.device, &one, StateSizes::one(self.context), StateFormat::F32, KvFormat::F32)?,
         })
     }
 
@@ -136,7 +136,7 @@ impl Stage {
             return Err(Error::argument("stage", what));
         }
         self.device.write(&self.stream(pass.tokens)?, bytemuck::cast_slice(stream))?;
-        pass.recording.run()?;
+        pass.recording.run_paced()?;
         if let Some(block) = block {
             block.state.advance(&self.device, pass.tokens)?;
         }

@@ -1,8 +1,8 @@
 //! What a sequence carries from call to call: convolution windows, SSM states, keys and values.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, AttentionDims, KvCache, KvFormat, SsdDims, StateRounding, StoredState};
+use crate::kernels::{self, AttentionDims, AttentionParts, KvCache, KvFormat, SsdDims, StateRounding, StoredState};
 use crate::model::{Block, ModelConfig};
 use crate::tensor::DType;
 
@@ -26,7 +26,7 @@ pub enum StateFormat {
 /// The state of a recurrence between calls.
 #[allow(clippy::large_enum_variant, reason = "a few hundred bytes a block, beside its megabytes on the device")]
 pub(super) enum SsmState {
-    /// `[heads, head_dim * state]`.
+    /// `[sequences * heads, head_dim * state]`.
     F32(DeviceTensor),
     /// Rounded, and the f32 state of a call, which all blocks share.
     Int8 { stored: StoredState, work: DeviceTensor, rounding: StateRounding },
@@ -42,9 +42,9 @@ impl SsmState {
     }
 }
 
-/// State of one Mamba-2 block.
+/// State of one Mamba-2 block, of one sequence behind the other.
 pub(super) struct MambaState {
-    /// `[conv_dim, kernel]`: the last inputs of the convolution, oldest first.
+    /// `[sequences * conv_dim, kernel]`: the last inputs of the convolution, oldest first.
     pub(super) conv: DeviceTensor,
     pub(super) ssm: SsmState,
 }
@@ -57,15 +57,31 @@ pub(super) enum BlockState {
     Mlp,
 }
 
-/// The state of one sequence.
+/// For how many sequences a state is, and for how many tokens of each.
+#[derive(Clone, Copy)]
+pub(super) struct StateSizes {
+    pub(super) sequences: usize,
+    pub(super) context: usize,
+}
+
+impl StateSizes {
+    /// One sequence.
+    pub(super) fn one(context: usize) -> Self {
+        Self { sequences: 1, context }
+    }
+}
+
+/// The state of one sequence, or of several that decode together.
 pub struct State {
     pub(super) blocks: Vec<BlockState>,
-    /// `[1]`: tokens processed, where attention appends. The first word of the clock.
+    /// `[sequences]`: tokens processed, where attention appends. The first words of the clock.
     pub(super) cursor: DeviceTensor,
-    /// `[2]`: tokens processed, and those since int8 states were rounded.
+    /// `[sequences + 1]`: tokens processed, and those since int8 states (of one sequence) were rounded.
     pub(super) clock: DeviceTensor,
-    /// `[groups]`: for `mamba2_update`, zeros between launches.
+    /// `[sequences * groups]`: for `mamba2_update`, zeros between launches.
     pub(super) tickets: DeviceTensor,
+    /// For attention of one token, where there are attention blocks.
+    pub(super) parts: Option<AttentionParts>,
     /// Tokens since int8 states were rounded.
     pub(super) recent: usize,
     format: StateFormat,
@@ -81,12 +97,12 @@ impl State {
     pub(super) fn new(
         device: &Device,
         config: &ModelConfig,
-        context: usize,
+        StateSizes { sequences, context }: StateSizes,
         format: StateFormat,
         kv: KvFormat,
     ) -> Result<Self> {
         let (dims, heads) = (ssd(config), attention(config));
-        let ssm_shape = [dims.heads, dims.head_dim * dims.state];
+        let ssm_shape = [sequences * dims.heads, dims.head_dim * dims.state];
         let int8 = format != StateFormat::F32 && config.blocks.contains(&Block::Mamba2);
         let work = int8.then(|| device.alloc(DType::F32, ssm_shape)).transpose()?;
         let ssm = |block: usize| match (format, &work) {
@@ -102,20 +118,29 @@ impl State {
             .iter()
             .enumerate()
             .map(|(i, block)| {
+                let named = |e: Error| e.named(&format!("the state of layer {i}"));
                 Ok(match block {
                     Block::Mamba2 => BlockState::Mamba2(MambaState {
-                        conv: device.alloc(DType::F32, [config.conv_dim(), config.conv_kernel])?,
-                        ssm: ssm(i)?,
+                        conv: device
+                            .alloc(DType::F32, [sequences * config.conv_dim(), config.conv_kernel])
+                            .map_err(named)?,
+                        ssm: ssm(i).map_err(named)?,
                     }),
-                    Block::Attention => BlockState::Attention(KvCache::new(device, heads, context, kv)?),
+                    Block::Attention => {
+                        let named = |e: Error| e.named(&format!("keys and values of layer {i}"));
+                        let cache = KvCache::of_sequences(device, heads, sequences, context, kv);
+                        BlockState::Attention(cache.map_err(named)?)
+                    }
                     Block::Mlp => BlockState::Mlp,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let clock = device.alloc(DType::U32, [2])?;
-        let cursor = clock.view(DType::U32, [1])?;
-        let tickets = device.alloc(DType::U32, [dims.groups.max(1)])?;
-        Ok(Self { blocks, cursor, clock, tickets, tokens: 0, recent: 0, context, format, dims, heads })
+        let clock = device.alloc(DType::U32, [sequences + 1])?;
+        let cursor = clock.view(DType::U32, [sequences])?;
+        let tickets = device.alloc(DType::U32, [sequences * dims.groups.max(1)])?;
+        let attends = config.blocks.contains(&Block::Attention);
+        let parts = attends.then(|| AttentionParts::new(device, heads, sequences, context)).transpose()?;
+        Ok(Self { blocks, cursor, clock, tickets, parts, tokens: 0, recent: 0, context, format, dims, heads })
     }
 
     /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
@@ -137,6 +162,35 @@ impl State {
         clear(&self.tickets)?;
         (self.tokens, self.recent) = (0, 0);
         self.write_clock(device)
+    }
+
+    /// The sequence was copied here with so many tokens.
+    pub(super) fn set_tokens(&mut self, device: &Device, tokens: usize) -> Result<()> {
+        (self.tokens, self.recent) = (tokens, 0);
+        self.write_clock(device)
+    }
+
+    /// Adds copies of f32 states, and of keys and values of the first `tokens`: those of sequence `mine` become those of
+    /// sequence `theirs` of `other`.
+    pub(super) fn copy(&self, mine: usize, other: &Self, theirs: usize, tokens: usize, plan: &mut Plan) -> Result<()> {
+        let part = |plan: &mut Plan, from: &DeviceTensor, to: &DeviceTensor, rows: usize| {
+            plan.copy(&from.rows(mine * rows, rows)?, &to.rows(theirs * rows, rows)?)
+        };
+        for (from, to) in self.blocks.iter().zip(&other.blocks) {
+            match (from, to) {
+                (BlockState::Mamba2(from), BlockState::Mamba2(to)) => {
+                    part(plan, &from.conv, &to.conv, self.dims.conv_dim())?;
+                    if let (SsmState::F32(from), SsmState::F32(to)) = (&from.ssm, &to.ssm) {
+                        part(plan, from, to, self.dims.heads)?;
+                    }
+                }
+                (BlockState::Attention(from), BlockState::Attention(to)) => {
+                    copy_cache(plan, self.heads, [(from, mine), (to, theirs)], tokens)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn write_clock(&self, device: &Device) -> Result<()> {
@@ -175,6 +229,15 @@ impl State {
         Ok(())
     }
 
+    /// Bytes of keys and values on the device.
+    pub(super) fn kv_bytes(&self) -> usize {
+        let kv = self.blocks.iter().map(|block| match block {
+            BlockState::Attention(kv) => kv.bytes(),
+            _ => 0,
+        });
+        kv.sum()
+    }
+
     /// Bytes on the device.
     pub(super) fn bytes(&self) -> usize {
         let block = |b: &BlockState| match b {
@@ -186,7 +249,8 @@ impl State {
             BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { work, .. }, .. }) => Some(work.bytes()),
             _ => None,
         });
-        self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + self.clock.bytes() + self.tickets.bytes()
+        let small = self.clock.bytes() + self.tickets.bytes() + self.parts.as_ref().map_or(0, AttentionParts::bytes);
+        self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + small
     }
 
     /// The f32 SSM state of block `index`, `[heads, head_dim * state]`, where it is a Mamba-2 block that has one.
@@ -217,12 +281,39 @@ impl State {
                 vec![("conv", device.read_f32(&m.conv).await?), ("ssm", device.read_f32(ssm).await?)]
             }
             BlockState::Attention(kv) => {
-                let [key, value] = kv.read(device, self.heads, self.tokens).await?;
+                let [key, value] = kv.read(device, self.heads, 0, self.tokens).await?;
                 vec![("key", key), ("value", value)]
             }
             BlockState::Mlp => Vec::new(),
         })
     }
+}
+
+/// Adds copies of the first `tokens` of a sequence from one cache to another, both of one format.
+fn copy_cache(plan: &mut Plan, heads: AttentionDims, ends: [(&KvCache, usize); 2], tokens: usize) -> Result<()> {
+    if tokens == 0 {
+        return Ok(());
+    }
+    let mut words = |both: [&DeviceTensor; 2], from: [usize; 2], count: usize| {
+        let part = |i: usize| both[i].view(both[i].dtype, [both[i].words(), 1])?.rows(from[i], count);
+        plan.copy(&part(0)?, &part(1)?)
+    };
+    let [(from, _), (to, _)] = ends;
+    for both in [[&from.key, &to.key], [&from.value, &to.value]] {
+        // Rows (token, kv head) of codes, or of elements, then rows of scales.
+        let row = |i: usize| ends[i].1 * ends[i].0.max() * heads.kv_heads;
+        let all = |i: usize| ends[i].0.sequences * ends[i].0.max() * heads.kv_heads;
+        let (width, scales) = match from.format.codes(heads.head_dim) {
+            None => (heads.head_dim, 0),
+            Some(codes) => (codes.words(), codes.groups()),
+        };
+        let rows = tokens * heads.kv_heads;
+        words(both, [0, 1].map(|i| row(i) * width), rows * width)?;
+        if scales > 0 {
+            words(both, [0, 1].map(|i| all(i) * width + row(i) * scales), rows * scales)?;
+        }
+    }
+    Ok(())
 }
 
 /// Sizes of a model's Mamba-2 mixers.

@@ -11,6 +11,12 @@ fn matches_reference() {
     check_all("attention");
 }
 
+/// The addressing of the cooperative matrices, on drivers that have none.
+#[test]
+fn emulated_coop_matches_reference() {
+    super::common::check_variant("attention", "coop_emulated");
+}
+
 const GOLDEN: AttentionDims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 16 };
 
 /// `x` `[rows, 32]` times the transpose of `w` `[out, 32]`.
@@ -54,7 +60,7 @@ fn matches_golden_values() {
 fn refused(shapes: [[usize; 2]; 4], dims: AttentionDims) -> &'static str {
     let d = Device::Cpu;
     let [q, key, value, out] = shapes.map(|s| d.alloc(DType::F32, s).unwrap());
-    let cache = KvCache { key, value, format: KvFormat::F32 };
+    let cache = KvCache { key, value, sequences: 1, format: KvFormat::F32 };
     let cursor = d.alloc(DType::U32, [1]).unwrap();
     match kernels::attention(&mut Plan::new(&d), &q, &cache, &cursor, &out, dims) {
         Ok(()) => "none",
@@ -88,6 +94,22 @@ fn rejects_cursor_that_is_not_u32() {
     assert!(matches!(error, Error::DType { arg: "cursor", .. }), "{error}");
 }
 
+#[test]
+fn rejects_what_sequences_do_not_share_evenly() {
+    let d = Device::Cpu;
+    let cache = |sequences| KvCache { sequences, ..KvCache::new(&d, GOLDEN, 6, KvFormat::F32).unwrap() };
+    let run = |rows: usize, cursors: usize, sequences| {
+        let [q, out] = [(); 2].map(|()| d.alloc(DType::F32, [rows, 64]).unwrap());
+        let cursor = d.alloc(DType::U32, [cursors]).unwrap();
+        kernels::attention(&mut Plan::new(&d), &q, &cache(sequences), &cursor, &out, GOLDEN)
+    };
+    assert!(run(4, 2, 2).is_ok());
+    assert!(run(3, 2, 2).unwrap_err().to_string().contains("3 tokens of 2 sequences"));
+    assert!(run(3, 0, 0).unwrap_err().to_string().contains("3 tokens of 0 sequences"));
+    assert!(matches!(run(4, 1, 2).unwrap_err(), Error::Shape { arg: "cursor", .. }));
+    assert!(matches!(run(4, 4, 4).unwrap_err(), Error::Shape { arg: "k_cache", .. }), "6 rows of 4 sequences");
+}
+
 /// What codes hold is what attention sees: the same result as on a cache of their values in f32.
 #[test]
 fn a_cache_of_codes_is_a_cache_of_their_values() {
@@ -109,7 +131,7 @@ fn a_cache_of_codes_is_a_cache_of_their_values() {
         for (format, largest) in [(KvFormat::Int8, 1e-4), (KvFormat::Int4, 3e-2)] {
             let codes = KvCache::new(&d, DIMS, 9, format).unwrap();
             let got = on(&codes, &k, &v);
-            let [keys, seen] = block_on(codes.read(&d, DIMS, 9)).unwrap();
+            let [keys, seen] = block_on(codes.read(&d, DIMS, 0, 9)).unwrap();
             assert_close(&got, &on(&KvCache::new(&d, DIMS, 9, KvFormat::F32).unwrap(), &keys, &seen), 1e-10);
             let (lost, _) = kernels::check::error(&got, &exact);
             assert!(lost > 1e-7 && lost < largest, "{format:?}: {lost:.2e}");

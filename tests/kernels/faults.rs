@@ -102,7 +102,7 @@ fn nan_of_a_later_key_stays_in_the_future() {
     let (q, v) = (weight(&d, [ROWS, COLS]), weight(&d, [ROWS, COLS]));
     let cursor = d.upload_words(DType::U32, [1], &[0]).unwrap();
     let op = |p: &mut Plan, k: &DeviceTensor, out: &DeviceTensor| {
-        let cache = KvCache { key: k.clone(), value: v.clone(), format: KvFormat::F32 };
+        let cache = KvCache { key: k.clone(), value: v.clone(), sequences: 1, format: KvFormat::F32 };
         kernels::attention(p, &q, &cache, &cursor, out, dims)
     };
     stays("attention", COLS, op, |r, _| r >= AT.0);

@@ -32,7 +32,7 @@ fn append(d: &Device, cache: &KvCache, dims: AttentionDims, k: &[f32], first: us
 fn reference_keeps_other_rows() {
     let d = Device::Cpu;
     let cache = |x| d.upload_f32([4, 1], &[x; 4]).unwrap();
-    let cache = KvCache { key: cache(0.5), value: cache(0.25), format: KvFormat::F32 };
+    let cache = KvCache { key: cache(0.5), value: cache(0.25), sequences: 1, format: KvFormat::F32 };
     append(&d, &cache, dims(1, 1), &[1.0, 2.0], 1, 2);
     assert_eq!(block_on(d.read_f32(&cache.key)).unwrap(), [0.5, 1.0, 2.0, 0.5]);
     assert_eq!(block_on(d.read_f32(&cache.value)).unwrap(), [0.25, -1.0, -2.0, 0.25]);
@@ -48,7 +48,7 @@ fn reference_rounds_by_groups() {
     k[..5].copy_from_slice(&[7.0, -7.0, 2.5, 3.5, -0.5]);
     k[32..36].copy_from_slice(&[-14.0, 1.0, 3.0, 5.1]);
     append(&d, &cache, dims, &k, 1, 1);
-    let [keys, values] = block_on(cache.read(&d, dims, 2)).unwrap();
+    let [keys, values] = block_on(cache.read(&d, dims, 0, 2)).unwrap();
     assert_eq!(keys[..40], [0.0; 40], "the other token");
     let mut want = [0.0; 40];
     want[..4].copy_from_slice(&[7.0, -7.0, 2.0, 4.0]);
@@ -93,7 +93,7 @@ fn values_come_back_within_half_a_step() {
         for (format, group, top) in [(KvFormat::Int8, 70, 127.0), (KvFormat::Int4, 32, 7.0)] {
             let cache = KvCache::new(&d, dims, 4, format).unwrap();
             append(&d, &cache, dims, &k, 0, 4);
-            let [keys, values] = block_on(cache.read(&d, dims, 4)).unwrap();
+            let [keys, values] = block_on(cache.read(&d, dims, 0, 4)).unwrap();
             let rows = k.chunks(70).zip(keys.chunks(70)).zip(values.chunks(70));
             for ((k, key), value) in rows.flat_map(|((k, key), value)| {
                 k.chunks(group).zip(key.chunks(group)).zip(value.chunks(group)).collect::<Vec<_>>()
@@ -118,7 +118,7 @@ fn nan_stays_within_its_scale() {
             let mut k = tokens(3, dims);
             k[128 + 64 + 40] = bad.map_or(k[128 + 64 + 40], f32::from_bits);
             append(&d, &cache, dims, &k, 0, 3);
-            block_on(cache.read(&d, dims, 3)).unwrap().concat()
+            block_on(cache.read(&d, dims, 0, 3)).unwrap().concat()
         };
         let (want, first) = (run(None), (128 + 64 + 40) / group * group);
         for bad in [0x7fc0_0000, 0xffff_ffff, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff] {
@@ -126,6 +126,31 @@ fn nan_stays_within_its_scale() {
             let changed =
                 |i: &usize| got[*i].to_bits() != want[*i].to_bits() && !(first..first + group).contains(&(i % 384));
             assert_eq!((0..got.len()).find(changed), None, "{format:?}: {bad:#010x} reaches this element");
+        }
+    }
+}
+
+/// Sequences of different lengths stay apart, and are read back apart.
+#[test]
+fn sequences_have_rows_of_their_own() {
+    let (d, dims) = (Device::Cpu, dims(1, 4));
+    for format in [KvFormat::F32, KvFormat::Int8, KvFormat::Int4] {
+        let cache = KvCache::of_sequences(&d, dims, 2, 3, format).unwrap();
+        assert_eq!(cache.max(), 3);
+        let k = d.upload_f32([2, 4], &[7.0, 1.0, -2.0, 3.0, -7.0, 5.0, 4.0, -1.0]).unwrap();
+        let cursor = d.upload_words(DType::U32, [2], &[2, 0]).unwrap();
+        let mut plan = Plan::new(&d);
+        kernels::kv_append(&mut plan, &k, &k, &cursor, &cache, dims).unwrap();
+        plan.record().unwrap().run().unwrap();
+        let read = |sequence| block_on(cache.read(&d, dims, sequence, 3)).unwrap();
+        let near = |got: &[f32], want: [f32; 4]| got.iter().zip(want).all(|(a, b)| (a - b).abs() < 0.03);
+        for x in read(0) {
+            assert_eq!(x[..8], [0.0; 8], "{format:?}");
+            assert!(near(&x[8..], [7.0, 1.0, -2.0, 3.0]), "{format:?}: {x:?}");
+        }
+        for x in read(1) {
+            assert!(near(&x[..4], [-7.0, 5.0, 4.0, -1.0]), "{format:?}: {x:?}");
+            assert_eq!(x[4..], [0.0; 8], "{format:?}");
         }
     }
 }
@@ -146,7 +171,7 @@ fn refused(shapes: [[usize; 2]; 4], cursor_type: DType, (format, dtype): (KvForm
     let v = d.alloc(DType::F32, shapes[0]).unwrap();
     let [key, value] = [shapes[2], shapes[3]].map(|s| d.alloc(dtype, s).unwrap());
     let cursor = d.alloc(cursor_type, shapes[1]).unwrap();
-    let cache = KvCache { key, value, format };
+    let cache = KvCache { key, value, sequences: 1, format };
     match kernels::kv_append(&mut Plan::new(&d), &k, &v, &cursor, &cache, dims(2, 4)) {
         Ok(()) => "none",
         Err(Error::Shape { arg, .. } | Error::DType { arg, .. }) => arg,

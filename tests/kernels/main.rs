@@ -7,6 +7,8 @@ mod absmax;
 mod argmax;
 mod argmax_merge;
 mod attention;
+mod attention_merge;
+mod attention_split;
 mod capabilities;
 mod causal_conv1d;
 mod causal_conv1d_state;

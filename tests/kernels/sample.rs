@@ -86,7 +86,7 @@ fn seeds_reproduce() {
 fn gpu_draws_as_the_reference() {
     let sampling = Sampling { temperature: 0.9, top_k: 9, top_p: 0.95 };
     let (got, want) = (draws(&gpu(), &LOGITS, sampling, 3, 40), draws(&Device::Cpu, &LOGITS, sampling, 3, 40));
-    let params = Params { vocab: 12, inv_temperature: 1.0 / 0.9, top_k: 9, top_p: 0.95 };
+    let params = Params { rows: 1, vocab: 12, inv_temperature: 1.0 / 0.9, top_k: 9, top_p: 0.95 };
     let sure = |i: usize| margin(&params, &LOGITS, &[3, i as u32]) > 1e-4;
     assert!((0..40).filter(|i| sure(*i)).count() >= 38);
     assert!((0..40).all(|i| got[i] == want[i] || !sure(i)), "{got:?} for {want:?}");

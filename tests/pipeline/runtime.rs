@@ -131,54 +131,6 @@ fn a_seed_reproduces_a_sample() {
 }
 
 #[test]
-fn running_on_gives_what_feeding_one_by_one_gives() {
-    for device in [common::gpu(), Device::Cpu] {
-        let mut one_by_one = engine(&device, 512);
-        one_by_one.feed(&[1, 20, 30]).unwrap();
-        let mut want = vec![block_on(one_by_one.choose(Next::Greedy)).unwrap()];
-        for _ in 1..12 {
-            one_by_one.feed(&want[want.len() - 1..]).unwrap();
-            want.push(block_on(one_by_one.choose(Next::Greedy)).unwrap());
-        }
-        let mut ahead = engine(&device, 512);
-        ahead.feed(&[1, 20, 30]).unwrap();
-        let mut got = Vec::new();
-        let tell = |id| {
-            got.push(id);
-            std::ops::ControlFlow::Continue(())
-        };
-        block_on(ahead.run_on(12, Next::Greedy, tell)).unwrap();
-        assert_eq!(got, want);
-        assert_eq!(outcome(&ahead), outcome(&one_by_one), "the last token is not fed");
-    }
-}
-
-#[test]
-fn a_sequence_broken_off_must_be_reset() {
-    let mut engine = engine(&Device::Cpu, 512);
-    engine.feed(&[1, 20, 30]).unwrap();
-    block_on(engine.run_on(12, Next::Greedy, |_| std::ops::ControlFlow::Break(()))).unwrap();
-    let error = engine.feed(&[5]).unwrap_err().to_string();
-    assert!(error.contains("went on for 1 tokens") && error.contains("reset"), "{error}");
-    engine.reset().unwrap();
-    engine.feed(&[5]).unwrap();
-}
-
-#[test]
-fn the_context_ends_after_what_fits_was_told() {
-    let mut engine = engine(&Device::Cpu, 512);
-    engine.feed(&tokens(509)).unwrap();
-    let mut told = 0;
-    let count = |_| {
-        told += 1;
-        std::ops::ControlFlow::Continue(())
-    };
-    let error = block_on(engine.run_on(9, Next::Greedy, count)).unwrap_err().to_string();
-    assert!(error.contains("513 tokens in a context of 512"), "{error}");
-    assert_eq!(told, 4, "three are fed, the fourth is chosen");
-}
-
-#[test]
 fn rejects_tokens_it_cannot_take() {
     let mut engine = engine(&Device::Cpu, 512);
     assert!(engine.feed(&[]).unwrap_err().to_string().contains("no tokens"));

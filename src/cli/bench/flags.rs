@@ -71,7 +71,7 @@ impl FromStr for Pair {
     }
 }
 
-/// `bench`'s flags of two letters in their long forms, which clap knows.
+/// `bench`'s flags of two or three letters in their long forms, which clap knows.
 pub(in crate::cli) fn long_flags(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let args: Vec<OsString> = args.collect();
     if args.get(1).is_none_or(|a| a != "bench") {
@@ -80,6 +80,7 @@ pub(in crate::cli) fn long_flags(args: impl Iterator<Item = OsString>) -> Vec<Os
     let long = |a: OsString| match a.to_str() {
         Some("-ub") => "--ubatch-size".into(),
         Some("-pg") => "--pg".into(),
+        Some("-npl") => "--parallel".into(),
         _ => a,
     };
     args.into_iter().map(long).collect()
@@ -112,6 +113,7 @@ mod tests {
         let of = |words: &[&str]| long_flags(words.iter().map(OsString::from));
         assert_eq!(of(&["wgquant", "bench", "-ub", "8", "-pg", "1,2"])[2], "--ubatch-size");
         assert_eq!(of(&["wgquant", "bench", "-ub", "8", "-pg", "1,2"])[4], "--pg");
+        assert_eq!(of(&["wgquant", "bench", "-npl", "1,8"])[2], "--parallel");
         assert_eq!(of(&["wgquant", "generate", "-ub"])[2], "-ub");
     }
 }

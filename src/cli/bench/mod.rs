@@ -9,10 +9,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use wgquant::bench::{Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, profile};
+use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, profile};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelConfig, ModelFile, ModelSource};
 use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, csv, markdown, ops_markdown};
+use wgquant::report::sweep::{sweep, sweep_html, sweep_markdown};
 use wgquant::report::{DeviceInfo, count};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
 use wgquant::synth::Synth;
@@ -23,6 +24,9 @@ use super::test_ops::rfc3339;
 use super::{Verdict, load, out, synth};
 pub(super) use flags::long_flags;
 use flags::{Pair, Sizes};
+
+/// Prompts of a sweep.
+const SWEEP: &str = "512-131072*2";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,10 +56,10 @@ pub(super) struct Bench {
     #[command(flatten)]
     shape: synth::Shape,
     /// Tokens of prompts: N, several with commas, FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR; 0: none
-    #[arg(short = 'p', long, value_name = "LIST", default_value = "512")]
+    #[arg(short = 'p', long, value_name = "LIST", default_value = "512", default_value_if("sweep", "true", SWEEP))]
     n_prompt: Sizes,
     /// Tokens to make, likewise
-    #[arg(short = 'n', long, value_name = "LIST", default_value = "128")]
+    #[arg(short = 'n', long, value_name = "LIST", default_value = "128", default_value_if("sweep", "true", "0"))]
     n_gen: Sizes,
     /// A prompt and tokens after it, timed together (also -pg); several with several flags
     #[arg(long = "pg", value_name = "PROMPT,GEN")]
@@ -63,6 +67,9 @@ pub(super) struct Bench {
     /// Tokens before each test, which are not timed
     #[arg(short = 'd', long, value_name = "LIST", default_value = "0")]
     n_depth: Sizes,
+    /// Sequences that make tokens together (also -npl), likewise; -p alone is of one
+    #[arg(long, value_name = "LIST", default_value = "1", alias = "n-parallel")]
+    parallel: Sizes,
     /// Tokens a pass at most, if fewer than -ub
     #[arg(short, long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -81,6 +88,12 @@ pub(super) struct Bench {
     /// Time each op of a prompt's pass (of -p tokens, up to -ub) and of a token (where -n is not 0) instead
     #[arg(long)]
     ops: bool,
+    /// Show how cost grows: with prompts of 512 to 131072 tokens, or those of -p; with -p 0 -n 128 -npl 1-64*2 by sequences
+    #[arg(long, conflicts_with_all = ["ops", "pairs"])]
+    sweep: bool,
+    /// Write the sweep as a page with a plot, too
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    html: Option<PathBuf>,
     /// Form of the results
     #[arg(short, long, value_enum, value_name = "md|json|jsonl|csv", default_value = "md")]
     output: Format,
@@ -128,9 +141,9 @@ impl Bench {
             let (mut engine, seconds) = self.engine(&device, model, &tests)?;
             let context = self.context(model, &engine, peaks, seconds);
             if self.ops {
-                for (tokens, depth) in self.passes() {
+                for pass in self.passes() {
                     let repeat = self.repetitions as usize;
-                    let table = profile(&mut engine, &warmer, tokens, depth, repeat)?;
+                    let table = profile(&mut engine, &warmer, pass, repeat)?;
                     tables.push(OpsReport { context: context.clone(), table });
                 }
             } else {
@@ -139,6 +152,12 @@ impl Bench {
         }
         if self.ops {
             self.print(&tables, ops_markdown)?
+        } else if self.sweep {
+            let records = sweep(&records);
+            if let Some(path) = &self.html {
+                std::fs::write(path, sweep_html(&records)).with_context(|| path.display().to_string())?;
+            }
+            self.print(&records, sweep_markdown)?
         } else {
             self.print(&records, markdown)?
         }
@@ -158,7 +177,7 @@ impl Bench {
             bar.at(i);
             let runs = measure(engine, warmer, *test, self.repetitions as usize, !self.no_warmup)?;
             let cost = TokenCost {
-                bytes: engine.token_bytes(test.depth + test.prompt + test.generate / 2),
+                bytes: engine.token_bytes(test.depth + test.prompt + test.generate / 2, test.sequences),
                 ops: engine.linear_ops(),
             };
             let (memory, ram) = (engine.memory(), host::peak_memory());
@@ -171,21 +190,29 @@ impl Bench {
     fn tests(&self) -> Vec<Test> {
         let mut all = Vec::new();
         for depth in self.n_depth.iter() {
-            let test = |prompt, generate| Test { prompt, generate, depth };
-            all.extend(self.n_prompt.iter().filter(|p| *p > 0).map(|p| test(p, 0)));
-            all.extend(self.n_gen.iter().filter(|n| *n > 0).map(|n| test(0, n)));
-            all.extend(self.pairs.iter().map(|Pair(p, n)| test(*p, *n)));
+            let test = |prompt, generate, sequences| Test { prompt, generate, depth, sequences };
+            all.extend(self.n_prompt.iter().filter(|p| *p > 0).map(|p| test(p, 0, 1)));
+            for sequences in self.sequences() {
+                all.extend(self.n_gen.iter().filter(|n| *n > 0).map(|n| test(0, n, sequences)));
+                all.extend(self.pairs.iter().map(|Pair(p, n)| test(*p, *n, sequences)));
+            }
         }
         all
     }
 
-    /// Tokens and depths to profile.
-    fn passes(&self) -> Vec<(usize, usize)> {
+    fn sequences(&self) -> impl Iterator<Item = usize> + '_ {
+        self.parallel.iter().filter(|n| *n > 0)
+    }
+
+    /// What to profile.
+    fn passes(&self) -> Vec<Pass> {
         let mut all = Vec::new();
         for depth in self.n_depth.iter() {
             let prompts = self.n_prompt.iter().map(|p| p.min(self.pass_tokens()));
-            let tokens = self.n_gen.iter().map(|n| n.min(1));
-            all.extend(tokens.chain(prompts).filter(|t| *t > 0).map(|t| (t, depth)));
+            if self.n_gen.iter().any(|n| n > 0) {
+                all.extend(self.sequences().map(|sequences| Pass { tokens: 1, depth, sequences }));
+            }
+            all.extend(prompts.filter(|t| *t > 0).map(|tokens| Pass { tokens, depth, sequences: 1 }));
         }
         all.dedup();
         all
@@ -209,10 +236,12 @@ impl Bench {
         let options = EngineOptions {
             context,
             pass_tokens: self.pass_tokens(),
+            sequences: self.sequences().max().unwrap_or(1),
             state: self.state.format(),
             kv: self.state.kv(),
             ..Default::default()
         };
+        load::say_memory(device, model.source(), options)?;
         let engine =
             Engine::new(device, model.source(), options).with_context(|| format!("loading {}", model.facts().0))?;
         device.wait()?;

@@ -1,0 +1,141 @@
+// Integer products on the f16 matrix units of up to 64 rows of codes with one scale each: sums as in coop_rows.wgsl, but
+// with few outputs to share out, threads share out the columns of the operands too. So there are as many workgroups as
+// rows of weight can keep busy, and the weight is read once.
+//
+// A workgroup of 8 subgroups makes 64 x 32 outputs from four slices of 32 columns at a time: a subgroup 32 x 32 of a slice,
+// as 2 x 2 matrices, or 32 x 16 where there are only 32 rows. What they have is added up at the end. The importing shader
+// has the bindings, `fetch_weight`, `stage_weight`, `largest_scale` and `factor_of`.
+#import blocks
+#import coop
+#import epilogue
+#import halves
+#import index
+
+const ROWS = 64u; // of the workgroup's tile
+const COLS = 32u;
+const SLICES = 4u;
+const DEPTH = 32u; // columns of a slice
+const STEP = SLICES * DEPTH;
+const PITCH = 10u; // vec4s from a row of a tile to the next: 8, padded against bank conflicts
+const WG = 256u;
+const SHARERS = WG / COLS; // threads of a row of the weight
+
+// Slice by slice: [slice, row, column].
+var<workgroup> tile_x: array<vec4<f16>, SLICES * ROWS * PITCH>;
+var<workgroup> tile_w: array<vec4<f16>, SLICES * COLS * PITCH>;
+var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup
+var<workgroup> largest: array<f32, WG>;
+var<workgroup> col_factors: array<f32, COLS>;
+
+// Of every row of the weight in the tile, as `row_factor` has it, by 8 threads.
+fn find_factors(thread: u32, col0: u32) {
+    largest[thread] = largest_scale(col0 + thread / SHARERS, thread % SHARERS, SHARERS);
+    workgroupBarrier();
+    if thread < COLS {
+        var most = largest[thread * SHARERS];
+        for (var i = 1u; i < SHARERS; i++) {
+            most = max(most, largest[thread * SHARERS + i]);
+        }
+        col_factors[thread] = factor_of(most);
+    }
+    workgroupBarrier();
+}
+
+// Matrices (i, j) of all subgroups, added up over the slices and stored: behind a barrier, and before the next.
+fn finish(thread: u32, row0: u32, col0: u32, i: u32, j: u32, tall: bool) {
+    let x_groups = (params.k + params.x_group - 1u) / params.x_group; // 1
+    for (var half = 0u; half < 2u; half++) {
+        let at = half * SLICES * 256u + thread;
+        let y = (sums[at] + sums[at + 256u]) + (sums[at + 512u] + sums[at + 768u]);
+        let row = row0 + 16u * i + thread / 16u + select(0u, 32u * half, tall);
+        let local_col = thread % 16u + select(16u * half, 16u * j, tall);
+        if row < params.m && col0 + local_col < params.n {
+            store(row * params.n + col0 + local_col, y * (scales[row * x_groups] * col_factors[local_col]));
+        }
+    }
+}
+
+fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
+    let index = linear_workgroup(workgroup, grid);
+    let tile_rows = (params.m + ROWS - 1u) / ROWS;
+    let row0 = index % tile_rows * ROWS;
+    let col0 = index / tile_rows * COLS;
+    if col0 >= params.n {
+        return;
+    }
+    let tall = params.m > ROWS / 2u;
+    let warp = warp_of(place);
+    let slice = warp % SLICES;
+    let half = warp / SLICES;
+    // 16 codes of a row: of those of a step, which 8 threads load, so that memory is read in lines.
+    let thread = place.thread;
+    let line = thread / 8u;
+    let part = thread % 8u;
+    let x_line = part / 2u * ROWS + line;
+    let w_line = part / 2u * COLS + line;
+    find_factors(thread, col0);
+    let factor = col_factors[line];
+
+    var c00 = Sum();
+    var c01 = Sum();
+    var c10 = Sum();
+    var c11 = Sum();
+    var x0 = fetch_codes(row0 + line, 16u * part);
+    var x1 = fetch_codes(row0 + line + 32u, 16u * part);
+    var w0 = fetch_weight(col0 + line, 16u * part, factor);
+    var w1 = fetch_weight(col0 + line, STEP + 16u * part, factor);
+    let a = (slice * ROWS + select(0u, 32u * half, tall)) * PITCH;
+    let b = (slice * COLS + select(16u * half, 0u, tall)) * PITCH;
+    for (var k = 0u; k < params.k; k += STEP) {
+        stage_codes(x_line, part % 2u, x0);
+        if tall {
+            stage_codes(x_line + 32u, part % 2u, x1);
+        }
+        stage_weight(w_line, part % 2u, w0);
+        workgroupBarrier();
+        // The next words come while the matrices are multiplied; those of the weight take longer.
+        w0 = w1;
+        w1 = fetch_weight(col0 + line, k + 2u * STEP + 16u * part, factor);
+        x0 = fetch_codes(row0 + line, k + STEP + 16u * part);
+        if tall {
+            x1 = fetch_codes(row0 + line + 32u, k + STEP + 16u * part);
+        }
+        let b0 = right(b);
+        let b1 = right(b + 4u);
+        let a00 = left(a);
+        let a01 = left(a + 4u);
+        let a10 = left(a + 16u * PITCH);
+        let a11 = left(a + 16u * PITCH + 4u);
+        c00 = multiply_add(a00, b0, c00);
+        c10 = multiply_add(a10, b0, c10);
+        c00 = multiply_add(a01, b1, c00);
+        c10 = multiply_add(a11, b1, c10);
+        if tall {
+            let d0 = right(b + 16u * PITCH);
+            let d1 = right(b + 16u * PITCH + 4u);
+            c01 = multiply_add(a00, d0, c01);
+            c11 = multiply_add(a10, d0, c11);
+            c01 = multiply_add(a01, d1, c01);
+            c11 = multiply_add(a11, d1, c11);
+        }
+        workgroupBarrier();
+    }
+    let region = warp * 256u;
+    put_sum(c00, region);
+    workgroupBarrier();
+    finish(thread, row0, col0, 0u, 0u, tall);
+    workgroupBarrier();
+    put_sum(c10, region);
+    workgroupBarrier();
+    finish(thread, row0, col0, 1u, 0u, tall);
+    workgroupBarrier();
+    if tall {
+        put_sum(c01, region);
+        workgroupBarrier();
+        finish(thread, row0, col0, 0u, 1u, tall);
+        workgroupBarrier();
+        put_sum(c11, region);
+        workgroupBarrier();
+        finish(thread, row0, col0, 1u, 1u, tall);
+    }
+}

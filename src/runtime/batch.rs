@@ -1,0 +1,311 @@
+//! Several sequences that decode together: a token of each is a row of one pass, which reads the weights once.
+
+use std::ops::ControlFlow;
+
+use super::engine::{Engine, Next};
+use super::forward::Forward;
+use super::state::{State, StateFormat, StateSizes};
+use super::taps::Taps;
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Plan, Reading, Recording};
+use crate::kernels;
+use crate::model::ModelConfig;
+use crate::tensor::DType;
+
+/// The sequences of an [`Engine`] beside the one that it prefills.
+pub(super) struct Batch {
+    pub(super) state: State,
+    places: Vec<Place>,
+    /// Of the last token of each, `[sequences, vocab]`.
+    logits: DeviceTensor,
+    /// Ids chosen, or to be fed, `[sequences]`.
+    ids: DeviceTensor,
+    /// Seed and counter of each, `[sequences, 2]`.
+    rng: DeviceTensor,
+    pass: Option<Recording>,
+    choosers: Vec<(Next, Recording)>,
+}
+
+/// Where a sequence stands.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    tokens: usize,
+    /// Does it go on? Others are computed as well, and stay where they are.
+    live: bool,
+}
+
+/// Bytes of a batch beside its states: logits, ids, seeds.
+pub(super) fn batch_bytes(config: &ModelConfig, sequences: usize) -> usize {
+    4 * sequences * (config.vocab_size + 3)
+}
+
+impl Batch {
+    fn new(engine: &Engine, sequences: usize) -> Result<Self> {
+        let (device, config, options) = (&engine.device, &engine.config, engine.options);
+        let refuse = |reason: String| Err(Error::argument("sequences", reason));
+        if options.state != StateFormat::F32 {
+            return refuse(format!("{sequences} sequences with int8 states; several sequences keep theirs in f32"));
+        }
+        let most = engine.scratch.tokens();
+        if sequences == 0 || sequences > most {
+            return refuse(format!("{sequences}, in passes of up to {most}; EngineOptions::sequences makes room"));
+        }
+        let sizes = StateSizes { sequences, context: options.context };
+        Ok(Self {
+            state: State::new(device, config, sizes, options.state, options.kv)?,
+            places: vec![Place::default(); sequences],
+            logits: device.alloc(DType::F32, [sequences, config.vocab_size])?,
+            ids: device.alloc(DType::U32, [sequences])?,
+            rng: device.alloc(DType::U32, [sequences, 2])?,
+            pass: None,
+            choosers: Vec::new(),
+        })
+    }
+
+    /// Recordings hold on to weights that were replaced.
+    pub(super) fn forget_recordings(&mut self) {
+        self.pass = None;
+    }
+
+    /// Bytes on the device: of states, keys and values, and of logits and ids.
+    pub(super) fn bytes(&self) -> [usize; 2] {
+        [self.state.bytes(), self.logits.bytes() + self.ids.bytes() + self.rng.bytes()]
+    }
+
+    fn place(&self, slot: usize) -> Result<Place> {
+        let reason = || Error::argument("sequence", format!("{slot} of {}", self.places.len()));
+        self.places.get(slot).copied().ok_or_else(reason)
+    }
+}
+
+impl Engine {
+    /// Makes room for `sequences` that decode together, at most [`super::EngineOptions::sequences`] or the tokens of a pass;
+    /// those there were are gone. All are idle until [`Engine::put`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for none, too many, or a state that is not f32; as [`crate::gpu::Device::alloc`].
+    pub fn set_sequences(&mut self, sequences: usize) -> Result<()> {
+        self.batch = None; // its memory first
+        self.batch = Some(Batch::new(self, sequences)?);
+        Ok(())
+    }
+
+    /// Sequences that there is room for.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.batch.as_ref().map_or(0, |b| b.places.len())
+    }
+
+    pub(super) fn batch(&self) -> Result<&Batch> {
+        self.batch.as_ref().ok_or_else(|| Error::argument("sequences", "there is no room for any: see `set_sequences`"))
+    }
+
+    fn batch_mut(&mut self) -> Result<&mut Batch> {
+        self.batch.as_mut().ok_or_else(|| Error::argument("sequences", "there is no room for any: see `set_sequences`"))
+    }
+
+    /// Copies the sequence that was fed, with its last logits and its sampler, to `slot`, where it goes on by
+    /// [`Engine::step_each`]. The engine keeps it: putting it elsewhere too forks it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is no such slot; as running a plan.
+    pub fn put(&mut self, slot: usize) -> Result<()> {
+        let batch = self.batch()?;
+        batch.place(slot)?;
+        let tokens = self.state.tokens;
+        let mut plan = Plan::new(&self.device);
+        self.state.copy(0, &batch.state, slot, tokens, &mut plan)?;
+        let (logits, rng) = (self.scratch.logits.view(DType::F32, [1, self.config.vocab_size])?, &self.scratch.rng);
+        plan.copy(&logits, &batch.logits.row(slot)?)?;
+        plan.copy(rng, &batch.rng.row(slot)?)?;
+        plan.record()?.run()?;
+        self.batch_mut()?.places[slot] = Place { tokens, live: true };
+        self.write_cursors()
+    }
+
+    /// The reverse of [`Engine::put`]: the sequence of `slot` is the one that is fed next. It also stays where it is.
+    ///
+    /// # Errors
+    /// As [`Engine::put`].
+    pub fn take(&mut self, slot: usize) -> Result<()> {
+        let batch = self.batch()?;
+        let tokens = batch.place(slot)?.tokens;
+        let mut plan = Plan::new(&self.device);
+        batch.state.copy(slot, &self.state, 0, tokens, &mut plan)?;
+        let logits = self.scratch.logits.view(DType::F32, [1, self.config.vocab_size])?;
+        plan.copy(&batch.logits.row(slot)?, &logits)?;
+        plan.copy(&batch.rng.row(slot)?, &self.scratch.rng)?;
+        plan.record()?.run()?;
+        self.state.set_tokens(&self.device, tokens)
+    }
+
+    /// The sequence of `slot` goes no further.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is no such slot.
+    pub fn retire(&mut self, slot: usize) -> Result<()> {
+        let batch = self.batch_mut()?;
+        batch.place(slot)?;
+        batch.places[slot].live = false;
+        Ok(())
+    }
+
+    /// Chooses a token for each sequence from its last logits. The ids stay on the device for [`Engine::step_each`];
+    /// [`Engine::chosen`] reads them.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn choose_each(&mut self, next: Next) -> Result<()> {
+        let batch = self.batch()?;
+        let made = match batch.choosers.iter().any(|(n, _)| *n == next) {
+            true => None,
+            false => Some(self.choice_each(batch, next)?.record()?),
+        };
+        let batch = self.batch_mut()?;
+        batch.choosers.extend(made.map(|recording| (next, recording)));
+        batch.choosers.iter().find(|(n, _)| *n == next).map_or(Ok(()), |(_, recording)| recording.run())
+    }
+
+    /// The ids that were chosen or fed last, one a sequence. They may be awaited after the next [`Engine::step_each`]: the
+    /// device then computes meanwhile.
+    ///
+    /// # Errors
+    /// As [`crate::gpu::Device::begin_read`].
+    pub fn chosen(&self) -> Result<Reading> {
+        self.device.begin_read(&self.batch()?.ids)
+    }
+
+    /// Logits of each sequence's last token, `[sequences, vocab]`.
+    ///
+    /// # Errors
+    /// As [`crate::gpu::Device::read_f32`].
+    pub async fn logits_each(&self) -> Result<Vec<f32>> {
+        self.device.read_f32(&self.batch()?.logits).await
+    }
+
+    /// Processes one given token of each sequence; those of idle ones do not matter.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for another number of ids, or one that is not in the vocabulary; as [`Engine::step_each`].
+    pub fn feed_each(&mut self, ids: &[u32]) -> Result<()> {
+        let batch = self.batch()?;
+        let (n, vocab) = (batch.places.len(), self.config.vocab_size);
+        if ids.len() != n {
+            return Err(Error::argument("feed_each", format!("{} ids for {n} sequences", ids.len())));
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            return Err(Error::argument("feed_each", format!("token id {id} in a vocabulary of {vocab}")));
+        }
+        self.device.write(&batch.ids, ids)?;
+        self.step_each()
+    }
+
+    /// Processes the token that [`Engine::choose_each`] chose for each sequence, in one pass.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a sequence's context is full; as running a plan.
+    pub fn step_each(&mut self) -> Result<()> {
+        self.room_for_each()?;
+        if self.batch()?.pass.is_none() {
+            let pass = self.plan_each(self.batch()?)?.record()?;
+            self.batch_mut()?.pass = Some(pass);
+        }
+        if let Some(pass) = &self.batch()?.pass {
+            pass.run()?;
+        }
+        self.advance_each()
+    }
+
+    pub(super) fn room_for_each(&self) -> Result<()> {
+        let context = self.options.context;
+        let full = self.batch()?.places.iter().position(|p| p.live && p.tokens >= context);
+        full.map_or(Ok(()), |slot| {
+            let reason = format!("sequence {slot} has {context} tokens, all that its context holds");
+            Err(Error::argument("step_each", reason))
+        })
+    }
+
+    /// Each live sequence has one token more.
+    pub(super) fn advance_each(&mut self) -> Result<()> {
+        self.batch_mut()?.places.iter_mut().filter(|p| p.live).for_each(|p| p.tokens += 1);
+        self.write_cursors()
+    }
+
+    fn write_cursors(&self) -> Result<()> {
+        let batch = self.batch()?;
+        let tokens: Vec<u32> = batch.places.iter().map(|p| p.tokens as u32).collect();
+        self.device.write(&batch.state.cursor, &tokens)
+    }
+
+    /// Prefills `prompts` one by one, then continues all together until each has `max_new` tokens or ends; `on_token` sees
+    /// every token with the number of its prompt, and may end that sequence. There must be a sequence for each prompt.
+    /// Number i draws by the seed of [`Engine::seed`] plus i.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for more prompts than sequences; as [`Engine::feed`] and [`Engine::step_each`].
+    pub async fn generate_each(
+        &mut self,
+        prompts: &[Vec<u32>],
+        max_new: usize,
+        next: Next,
+        mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let sequences = self.sequences();
+        if prompts.len() > sequences {
+            return Err(Error::argument("prompts", format!("{} for {sequences} sequences", prompts.len())));
+        }
+        (0..sequences).try_for_each(|slot| self.retire(slot))?;
+        for (slot, prompt) in prompts.iter().enumerate() {
+            self.reset()?;
+            self.feed(prompt)?;
+            self.device.write(&self.scratch.rng, &[self.seed.wrapping_add(slot as u32), 0])?;
+            self.put(slot)?;
+        }
+        let mut out = vec![Vec::new(); prompts.len()];
+        let mut going: Vec<usize> = (0..prompts.len()).filter(|_| max_new > 0).collect();
+        while !going.is_empty() {
+            self.choose_each(next)?;
+            let ids = self.chosen()?;
+            // The next pass starts before the ids are seen: one that ends by its id or by who looks has a token too many.
+            let last: Vec<usize> = going.iter().copied().filter(|slot| out[*slot].len() + 1 == max_new).collect();
+            last.iter().try_for_each(|slot| self.retire(*slot))?;
+            if last.len() < going.len() {
+                self.step_each()?;
+            }
+            let ids = ids.words().await?;
+            for slot in std::mem::take(&mut going) {
+                let (id, made) = (ids[slot], &mut out[slot]);
+                let ended = self.config.eos.contains(&id) || {
+                    made.push(id);
+                    on_token(slot, id).is_break() || made.len() == max_new
+                };
+                if ended { self.retire(slot)? } else { going.push(slot) }
+            }
+        }
+        Ok(out)
+    }
+
+    pub(super) fn plan_each(&self, batch: &Batch) -> Result<Plan> {
+        let mut plan = Plan::new(&self.device);
+        let forward = Forward {
+            config: &self.config,
+            state: &batch.state,
+            scratch: &self.scratch,
+            dt_limit: self.config.dt_limit,
+            tokens: batch.places.len(),
+            decode: true,
+        };
+        let hidden = forward.blocks(&mut plan, &self.weights, &batch.ids, &mut Taps::none())?;
+        forward.head(&mut plan, &self.weights, &hidden, &batch.logits, &mut Taps::none())?;
+        Ok(plan)
+    }
+
+    pub(super) fn choice_each(&self, batch: &Batch, next: Next) -> Result<Plan> {
+        let mut plan = Plan::new(&self.device);
+        match next {
+            Next::Greedy => kernels::argmax(&mut plan, &batch.logits, &batch.ids)?,
+            Next::Sample(sampling) => kernels::sample(&mut plan, &batch.logits, &batch.rng, &batch.ids, sampling)?,
+        }
+        Ok(plan)
+    }
+}

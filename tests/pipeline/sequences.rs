@@ -1,0 +1,209 @@
+//! Sequences that decode together get what each gets alone.
+
+use std::ops::ControlFlow;
+
+use pollster::block_on;
+use wgquant::gpu::Device;
+use wgquant::kernels::{Sampling, check::error};
+use wgquant::model::{Group, ModelFile, ModelSource};
+use wgquant::recipe::{Bits, Recipe};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, Next, StateFormat};
+use wgquant::tensor::DType;
+use wgquant::transform::Transform;
+
+use crate::common;
+
+/// Tokens before and made, of each sequence.
+const LENGTHS: [usize; 5] = [1, 9, 40, 3, 23];
+const MADE: usize = 6;
+
+fn nano() -> ModelFile {
+    ModelFile::open(&common::nano()).unwrap()
+}
+
+fn engine(device: &Device, model: &dyn ModelSource, sequences: usize, kv: KvFormat) -> Engine {
+    let options = EngineOptions { context: 64, pass_tokens: 32, sequences, kv, ..Default::default() };
+    Engine::new(device, model, options).unwrap()
+}
+
+fn prompt(i: usize) -> Vec<u32> {
+    (0..LENGTHS[i] as u32).map(|t| 3 + (t * t * 7 + t * 13 + i as u32 * 101) % 2000).collect()
+}
+
+/// Ids and logits of each step of a sequence alone.
+fn alone(engine: &mut Engine, prompt: &[u32], next: Next) -> Vec<(u32, Vec<f32>)> {
+    engine.reset().unwrap();
+    engine.feed(prompt).unwrap();
+    let mut steps = Vec::new();
+    for _ in 0..MADE {
+        let logits = block_on(engine.logits()).unwrap();
+        let id = block_on(engine.choose(next)).unwrap();
+        steps.push((id, logits));
+        engine.feed(&[id]).unwrap();
+    }
+    steps
+}
+
+/// The same of all of them together; the sequences are put in the reverse order.
+fn together(engine: &mut Engine, next: Next) -> Vec<Vec<(u32, Vec<f32>)>> {
+    for i in (0..LENGTHS.len()).rev() {
+        engine.reset().unwrap();
+        engine.seed(i as u32).unwrap();
+        engine.feed(&prompt(i)).unwrap();
+        engine.put(i).unwrap();
+    }
+    let vocab = engine.config().vocab_size;
+    let mut steps = vec![Vec::new(); LENGTHS.len()];
+    for _ in 0..MADE {
+        let logits = block_on(engine.logits_each()).unwrap();
+        engine.choose_each(next).unwrap();
+        let ids = block_on(engine.chosen().unwrap().words()).unwrap();
+        for ((steps, id), logits) in steps.iter_mut().zip(ids).zip(logits.chunks(vocab)) {
+            steps.push((id, logits.to_vec()));
+        }
+        engine.step_each().unwrap();
+    }
+    steps
+}
+
+#[track_caller]
+fn same(device: &Device, model: &dyn ModelSource, kv: KvFormat, next: Next, limit: f64) {
+    let got = together(&mut engine(device, model, LENGTHS.len(), kv), next);
+    let mut one = engine(device, model, 1, kv);
+    for (i, got) in got.iter().enumerate() {
+        one.seed(i as u32).unwrap();
+        let want = alone(&mut one, &prompt(i), next);
+        for (step, ((id, logits), (want_id, want_logits))) in got.iter().zip(&want).enumerate() {
+            let (nmse, _) = error(logits, want_logits);
+            assert!(nmse <= limit, "{}: sequence {i}, step {step}: NMSE {nmse:.2e} above {limit:.0e}", device.name());
+            assert_eq!(id, want_id, "{}: sequence {i}, step {step}", device.name());
+        }
+    }
+}
+
+#[test]
+fn each_gets_what_it_gets_alone() {
+    for (device, limit) in [(Device::Cpu, 1e-12), (common::gpu(), 1e-10)] {
+        same(&device, &nano(), KvFormat::F32, Next::Greedy, limit);
+    }
+}
+
+#[test]
+fn each_draws_what_it_draws_alone() {
+    let next = Next::Sample(Sampling { temperature: 0.9, top_k: 50, top_p: 0.95 });
+    same(&common::gpu(), &nano(), KvFormat::F32, next, 1e-10);
+}
+
+#[test]
+fn caches_of_codes_are_of_each() {
+    for kv in [KvFormat::Int8, KvFormat::Int4] {
+        same(&common::gpu(), &nano(), kv, Next::Greedy, 1e-10);
+    }
+}
+
+/// Products of several rows add f32 sums in another order than those of one, and a code may then fall to the other side of
+/// a tie: 4e-5 was seen on the GPU, nothing on the reference.
+#[test]
+fn quantized_models_agree() {
+    let file = nano();
+    for bits in [Bits::W8A8, Bits::W4A8] {
+        let transform = Transform::hadamard(file.config(), 0).unwrap();
+        let recipe = Recipe::uniform(file.config(), bits, Group::Size(32), true, DType::BF16, transform);
+        let model = block_on(recipe.apply(&file, &common::gpu(), |_| {})).unwrap();
+        same(&Device::Cpu, &model, KvFormat::F32, Next::Greedy, 1e-5);
+        same(&common::gpu(), &model, KvFormat::F32, Next::Greedy, 3e-4);
+    }
+}
+
+#[test]
+fn a_fork_goes_on_like_the_one_it_is_of() {
+    let device = common::gpu();
+    let mut engine = engine(&device, &nano(), 3, KvFormat::F32);
+    engine.feed(&prompt(2)).unwrap();
+    engine.put(0).unwrap();
+    engine.put(2).unwrap();
+    let vocab = engine.config().vocab_size;
+    for step in 0..3 {
+        engine.feed_each(&[7, 0, 7 + step]).unwrap();
+        let logits = block_on(engine.logits_each()).unwrap();
+        assert_eq!(logits[..vocab] == logits[2 * vocab..], step == 0, "step {step}");
+    }
+    // Back to the one that is prefilled.
+    engine.take(2).unwrap();
+    assert_eq!(engine.tokens(), LENGTHS[2] + 3);
+    engine.feed(&[11, 12]).unwrap();
+    let got = block_on(engine.logits()).unwrap();
+    engine.reset().unwrap();
+    engine.feed(&prompt(2)).unwrap();
+    [7, 8, 9, 11, 12].iter().for_each(|id| engine.feed(&[*id]).unwrap());
+    let (nmse, _) = error(&got, &block_on(engine.logits()).unwrap());
+    assert!(nmse < 1e-9, "{nmse:.2e}");
+}
+
+#[test]
+fn generating_together_is_generating_alone() {
+    let device = common::gpu();
+    let prompts: Vec<Vec<u32>> = (0..LENGTHS.len()).map(prompt).collect();
+    let mut batch = engine(&device, &nano(), 6, KvFormat::F32);
+    let mut seen = vec![Vec::new(); prompts.len()];
+    // The third is ended by who looks.
+    let look = |slot: usize, id: u32| {
+        seen[slot].push(id);
+        if slot == 2 && seen[slot].len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let made = block_on(batch.generate_each(&prompts, MADE, Next::Greedy, look)).unwrap();
+    assert_eq!(made, seen);
+    let mut one = engine(&device, &nano(), 1, KvFormat::F32);
+    for (i, prompt) in prompts.iter().enumerate() {
+        one.reset().unwrap();
+        let most = if i == 2 { 2 } else { MADE };
+        let go_on = |_| ControlFlow::Continue(());
+        assert_eq!(made[i], block_on(one.generate(prompt, most, Next::Greedy, go_on)).unwrap(), "sequence {i}");
+    }
+}
+
+/// What was asked for is what was there then, though the next choice has taken its place on the device.
+#[test]
+fn ids_may_be_awaited_after_the_next_pass() {
+    for device in [Device::Cpu, common::gpu()] {
+        let mut engine = engine(&device, &nano(), 2, KvFormat::F32);
+        engine.feed(&prompt(1)).unwrap();
+        engine.put(1).unwrap();
+        let want = block_on(engine.generate(&prompt(2), 3, Next::Greedy, |_| ControlFlow::Continue(()))).unwrap();
+        engine.reset().unwrap();
+        engine.feed(&prompt(2)).unwrap();
+        engine.put(0).unwrap();
+        let mut steps = || {
+            engine.choose_each(Next::Greedy).unwrap();
+            let ids = (engine.chosen().unwrap(), engine.pick(Next::Greedy).unwrap());
+            engine.step_each().unwrap();
+            engine.step().unwrap();
+            ids
+        };
+        for ((each, one), want) in [steps(), steps(), steps()].into_iter().zip(want) {
+            let each = block_on(each.words()).unwrap();
+            assert_eq!((each[0], block_on(one.words()).unwrap()[0]), (want, want), "{}", device.name());
+        }
+    }
+}
+
+#[test]
+fn says_what_does_not_fit() {
+    let mut batch = engine(&Device::Cpu, &nano(), 2, KvFormat::F32);
+    let text = |r: wgquant::Result<()>| r.err().unwrap().to_string();
+    assert_eq!(text(batch.put(2)), "sequence: 2 of 2");
+    assert_eq!(text(batch.feed_each(&[1])), "feed_each: 1 ids for 2 sequences");
+    assert!(text(batch.set_sequences(33)).contains("33, in passes of up to 32"));
+    batch.set_sequences(2).unwrap();
+    batch.feed(&vec![5; 64]).unwrap();
+    batch.put(1).unwrap();
+    assert!(text(batch.step_each()).contains("sequence 1 has 64 tokens"));
+    batch.retire(1).unwrap();
+    batch.step_each().unwrap();
+    let int8 = StateFormat::Int8 { rounding: wgquant::kernels::StateRounding::Nearest, rotate: true, window: 8 };
+    let options = EngineOptions { context: 8, sequences: 2, state: int8, ..Default::default() };
+    let error = Engine::new(&Device::Cpu, &nano(), options).err().unwrap().to_string();
+    assert!(error.contains("several sequences keep theirs in f32"), "{error}");
+    let mut single = engine(&Device::Cpu, &nano(), 1, KvFormat::F32);
+    assert!(text(single.step_each()).contains("set_sequences"));
+}
