@@ -3,8 +3,10 @@
 // rows of weight can keep busy, and the weight is read once.
 //
 // A workgroup of 8 subgroups makes 64 x 32 outputs from four slices of 32 columns at a time: a subgroup 32 x 32 of a slice,
-// as 2 x 2 matrices, or 32 x 16 where there are only 32 rows. What they have is added up at the end. The importing shader
-// has the bindings, `fetch_weight`, `stage_weight`, `largest_scale` and `factor_of`.
+// as 2 x 2 matrices, or 32 x 16 where there are only 32 rows. What they have is added up at the end. A thread loads lines
+// of 32 columns of the weight, three ahead, since there may be one workgroup a processor to keep memory busy; a step takes
+// the first 16 columns of each line, the next the others: any order will do that both operands have. The importing
+// shader has the bindings, `Line`, `fetch_line`, `stage_half`, `line_scale`, `inverse_of`, `largest_scale` and `factor_of`.
 #import blocks
 #import coop
 #import epilogue
@@ -15,7 +17,7 @@ const ROWS = 64u; // of the workgroup's tile
 const COLS = 32u;
 const SLICES = 4u;
 const DEPTH = 32u; // columns of a slice
-const STEP = SLICES * DEPTH;
+const ROUND = 2u * SLICES * DEPTH; // columns of two steps
 const PITCH = 10u; // vec4s from a row of a tile to the next: 8, padded against bank conflicts
 const WG = 256u;
 const SHARERS = WG / COLS; // threads of a row of the weight
@@ -39,6 +41,11 @@ fn find_factors(thread: u32, col0: u32) {
         col_factors[thread] = factor_of(most);
     }
     workgroupBarrier();
+}
+
+// 16 codes, beyond the last column any.
+fn raw_codes(row: u32, col: u32) -> vec4<u32> {
+    return codes[min(row, params.m - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
 }
 
 // Matrices (i, j) of all subgroups, added up over the slices and stored: behind a barrier, and before the next.
@@ -67,38 +74,53 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let warp = warp_of(place);
     let slice = warp % SLICES;
     let half = warp / SLICES;
-    // 16 codes of a row: of those of a step, which 8 threads load, so that memory is read in lines.
+    // Eight threads load a row of a round: a line each.
     let thread = place.thread;
     let line = thread / 8u;
     let part = thread % 8u;
+    let first = 32u * part;
     let x_line = part / 2u * ROWS + line;
     let w_line = part / 2u * COLS + line;
+    var x0 = raw_codes(row0 + line, first);
+    var x1 = raw_codes(row0 + line + 32u, first);
+    var w0 = fetch_line(col0 + line, first);
+    var w1 = fetch_line(col0 + line, first + ROUND);
+    var w2 = fetch_line(col0 + line, first + 2u * ROUND);
     find_factors(thread, col0);
-    let factor = col_factors[line];
+    let inverse = inverse_of(col_factors[line]);
 
     var c00 = Sum();
     var c01 = Sum();
     var c10 = Sum();
     var c11 = Sum();
-    var x0 = fetch_codes(row0 + line, 16u * part);
-    var x1 = fetch_codes(row0 + line + 32u, 16u * part);
-    var w0 = fetch_weight(col0 + line, 16u * part, factor);
-    var w1 = fetch_weight(col0 + line, STEP + 16u * part, factor);
+    var scale = line_scale(col0 + line, first);
+    var next_scale = line_scale(col0 + line, first + ROUND);
+    var at = first;
     let a = (slice * ROWS + select(0u, 32u * half, tall)) * PITCH;
     let b = (slice * COLS + select(16u * half, 0u, tall)) * PITCH;
-    for (var k = 0u; k < params.k; k += STEP) {
-        stage_codes(x_line, part % 2u, x0);
+    let rounds = (params.k + ROUND - 1u) / ROUND;
+    for (var k = 0u; k < rounds * ROUND; k += ROUND / 2u) {
+        // Zeros beyond the last column. Not as they are loaded, which would wait for them there.
+        let second = k % ROUND > 0u;
+        stage_codes(x_line, part % 2u, select(vec4(0u), x0, at < params.k));
         if tall {
-            stage_codes(x_line + 32u, part % 2u, x1);
+            stage_codes(x_line + 32u, part % 2u, select(vec4(0u), x1, at < params.k));
         }
-        stage_weight(w_line, part % 2u, w0);
+        stage_half(w_line, part % 2u, w0, second, scale * inverse);
         workgroupBarrier();
-        // The next words come while the matrices are multiplied; those of the weight take longer.
-        w0 = w1;
-        w1 = fetch_weight(col0 + line, k + 2u * STEP + 16u * part, factor);
-        x0 = fetch_codes(row0 + line, k + STEP + 16u * part);
+        // The next words come while the matrices are multiplied.
+        at += 16u;
+        if second {
+            at += ROUND - 32u;
+            w0 = w1;
+            w1 = w2;
+            w2 = fetch_line(col0 + line, at + 2u * ROUND);
+            scale = next_scale;
+            next_scale = line_scale(col0 + line, at + ROUND);
+        }
+        x0 = raw_codes(row0 + line, at);
         if tall {
-            x1 = fetch_codes(row0 + line + 32u, k + STEP + 16u * part);
+            x1 = raw_codes(row0 + line + 32u, at);
         }
         let b0 = right(b);
         let b1 = right(b + 4u);

@@ -336,8 +336,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "matmul_w4a8",
         "rows_of_batch_coop_emulated",
         "batch_weight_late",
-        "k + 2u * STEP + 16u * part, factor",
-        "k + STEP + 16u * part, factor",
+        "fetch_line(col0 + line, next + 2u * ROUND)",
+        "fetch_line(col0 + line, next + ROUND)",
     ),
     of("matmul_w8a8", "blocks", "wrong_half", "put_codes(row, 4u * half + 1u", "put_codes(row, 4u * half + 2u"),
     of(
