@@ -4,6 +4,7 @@
 // the caches, and of q and out.
 // One workgroup: 64 rows by 64 columns of one kv head. A thread: rows 4i..4i+4 and 32 further, columns likewise.
 #import index
+#import attention_rows
 #ifdef int8 int8_scalars int4 int4_scalars
 #import kv_codes
 #import pack
@@ -19,6 +20,8 @@ struct Params {
     kv_heads: u32,
     head_dim: u32,
     max: u32, // rows of a sequence's cache
+    q_offset: u32, // first column of q
+    q_stride: u32, // columns of the tensor q is in
     scale: f32,
 }
 
@@ -28,13 +31,13 @@ const KEYS = 32u; // of one step; also half the rows
 const SIDE = 8u; // threads along rows and along columns or keys
 
 // Formats: caches of f32 (`quads`, `scalars`) or of codes (`int8`, `int4`, `*_scalars`; shared/kv_codes.wgsl);
-// `scalars` for a head_dim that is no multiple of 4.
-#ifdef quads int8 int4
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
+// `scalars` for a head_dim that is no multiple of 4, `blocks` as `quads`, for what attention.coop.wgsl can do.
+#ifdef quads blocks int8 int4
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, q_stride]
 #else
-@group(0) @binding(0) var<storage, read> q: array<f32>; // [sequences * tokens, heads * head_dim]
+@group(0) @binding(0) var<storage, read> q: array<f32>; // [sequences * tokens, q_stride]
 #endif
-#ifdef quads
+#ifdef quads blocks
 @group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #else
@@ -42,12 +45,12 @@ const SIDE = 8u; // threads along rows and along columns or keys
 @group(0) @binding(2) var<storage, read> v_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #endif
 @group(0) @binding(3) var<storage, read> cursor: array<u32>; // [sequences]
-#ifdef quads int8 int4
+#ifdef quads blocks int8 int4
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
 
-// Elements 4i..4i+4 of a row of head_dim elements.
-fn q4(row: u32, i: u32) -> vec4<f32> {
-    return q[row * (params.head_dim / 4u) + i];
+// Elements 4i..4i+4 of the head that begins at element `at`.
+fn q4(at: u32, i: u32) -> vec4<f32> {
+    return q[at / 4u + i];
 }
 
 fn put(row: u32, i: u32, value: vec4<f32>) {
@@ -68,8 +71,8 @@ fn inside(i: u32) -> vec4<bool> {
     return vec4(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u) < vec4(params.head_dim);
 }
 
-fn q4(row: u32, i: u32) -> vec4<f32> {
-    let at = spread(row, i);
+fn q4(first: u32, i: u32) -> vec4<f32> {
+    let at = first + spread(0u, i);
     return select(vec4(0.0), vec4(q[at.x], q[at.y], q[at.z], q[at.w]), inside(i));
 }
 
@@ -81,7 +84,7 @@ fn put(row: u32, i: u32, value: vec4<f32>) {
 #endif
 
 // Elements 4i..4i+4 of a row of keys; beyond its end anything. Values: shared/kv_values.wgsl.
-#ifdef quads
+#ifdef quads blocks
 fn k4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(k_cache[row * (params.head_dim / 4u) + i]);
 }
@@ -108,12 +111,6 @@ fn k4(row: u32, i: u32) -> vec4<f32> {
 #endif
 @group(0) @binding(5) var<uniform> params: Params;
 
-// Row of q and out of a row (sequence, token, query head of the kv head).
-fn q_row(row: u32, kv: u32) -> u32 {
-    let repeats = params.heads / params.kv_heads;
-    return row / repeats * params.heads + kv * repeats + row % repeats;
-}
-
 fn k_rows4(key: u32, end: u32, kv: u32, i: u32) -> mat4x4<f32> {
     let at = min(vec4(key, key + 1u, key + 2u, key + 3u), vec4(end - 1u)) * params.kv_heads + kv;
     return mat4x4(k4(at.x, i), k4(at.y, i), k4(at.z, i), k4(at.w, i));
@@ -127,7 +124,7 @@ fn v_rows4(key: u32, end: u32, kv: u32, i: u32) -> mat4x4<f32> {
 fn store(row: u32, rows: u32, kv: u32, column: u32, sums: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
         if row + i < rows {
-            put(q_row(row + i, kv), column, sums[i]);
+            put(out_row(row + i, kv), column, sums[i]);
         }
     }
 }
@@ -171,8 +168,8 @@ fn main(
     let cb = min(column0 + j + SIDE, quads - 1u);
     let qa = base + min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(last));
     let qb = base + min(vec4(row, row + 1u, row + 2u, row + 3u) + KEYS, vec4(last));
-    let ra = vec4(q_row(qa.x, kv), q_row(qa.y, kv), q_row(qa.z, kv), q_row(qa.w, kv));
-    let rb = vec4(q_row(qb.x, kv), q_row(qb.y, kv), q_row(qb.z, kv), q_row(qb.w, kv));
+    let ra = vec4(q_place(qa.x, kv), q_place(qa.y, kv), q_place(qa.z, kv), q_place(qa.w, kv));
+    let rb = vec4(q_place(qb.x, kv), q_place(qb.y, kv), q_place(qb.z, kv), q_place(qb.w, kv));
     let own = cursor[sequence] + min(row0 + thread, last) / repeats; // of the row this thread softens
     let limit = first + min(own, params.max - 1u);
     var peak = LOWEST;

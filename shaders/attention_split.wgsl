@@ -22,6 +22,8 @@ struct Params {
     head_dim: u32,
     max: u32, // rows of a sequence's cache
     splits: u32, // workgroups that share a sequence's keys
+    q_offset: u32, // first column of q, a multiple of 4
+    q_stride: u32, // columns of the tensor q is in, likewise
     scale: f32,
 }
 
@@ -32,7 +34,7 @@ const LANES = 4u; // threads of a key
 const MAX_QUADS = 64u;
 const LOWEST = -1e30; // below every score
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, q_stride]
 @group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #ifdef quads
 @group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
@@ -125,8 +127,15 @@ fn key_scores(row: u32, lane: u32) -> vec4<f32> {
     return sum;
 }
 
-// Row of q of a row of the sequence.
-fn q_row(row: u32, sequence: u32, kv: u32) -> u32 {
+// First vec4 of q of a row of the sequence.
+fn q_place(row: u32, sequence: u32, kv: u32) -> u32 {
+    let repeats = params.heads / params.kv_heads;
+    let token = sequence * params.tokens + row / repeats;
+    return (params.q_offset + token * params.q_stride) / 4u + (kv * repeats + row % repeats) * quads();
+}
+
+// Row of the results of a row of the sequence.
+fn out_row(row: u32, sequence: u32, kv: u32) -> u32 {
     let repeats = params.heads / params.kv_heads;
     return (sequence * params.tokens + row / repeats) * params.heads + kv * repeats + row % repeats;
 }
@@ -164,7 +173,7 @@ fn put_columns(pair: u32, thread: u32, teams: u32, row0: u32, rows: u32, sequenc
     for (var team = 0u; team < teams; team++) {
         sum += sums[thread / (WG / 2u) * WG + team * quads() + column];
     }
-    let at = q_row(row0 + local, sequence, kv) * params.splits + split;
+    let at = out_row(row0 + local, sequence, kv) * params.splits + split;
     parts[at * quads() + column] = sum;
 }
 
@@ -201,8 +210,8 @@ fn main(
     let limits = cache + min(own, vec4(params.max - 1u));
 
     for (var i = thread; i < ROWS * quads(); i += WG) {
-        let row = q_row(min(row0 + i / quads(), rows - 1u), sequence, kv);
-        queries[i] = params.scale * q[row * quads() + i % quads()];
+        let row = min(row0 + i / quads(), rows - 1u);
+        queries[i] = params.scale * q[q_place(row, sequence, kv) + i % quads()];
     }
     let teams = WG / quads();
     let team = thread / quads(); // `teams` where a thread is one too many: its keys count for nothing
@@ -278,6 +287,6 @@ fn main(
         for (var i = 0u; i < 8u; i++) {
             sum += eighths[i];
         }
-        stats[q_row(row0 + thread, sequence, kv) * params.splits + split] = vec2(peak[thread], sum[thread]);
+        stats[out_row(row0 + thread, sequence, kv) * params.splits + split] = vec2(peak[thread], sum[thread]);
     }
 }

@@ -12,6 +12,10 @@ struct Params {
     kv_heads: u32,
     head_dim: u32,
     max: u32, // rows of a sequence's cache
+    k_offset: u32, // first column of k
+    k_stride: u32, // columns of the tensor k is in
+    v_offset: u32, // likewise
+    v_stride: u32,
 }
 
 const WG = 64u;
@@ -22,8 +26,8 @@ const TOP = 127.0;
 const TOP = 7.0;
 #endif
 
-@group(0) @binding(0) var<storage, read> k: array<f32>; // [sequences * tokens, kv_heads * head_dim]
-@group(0) @binding(1) var<storage, read> v: array<f32>; // [sequences * tokens, kv_heads * head_dim]
+@group(0) @binding(0) var<storage, read> k: array<f32>; // [sequences * tokens, k_stride]
+@group(0) @binding(1) var<storage, read> v: array<f32>; // [sequences * tokens, v_stride]
 @group(0) @binding(2) var<storage, read> cursor: array<u32>; // [sequences]
 @group(0) @binding(3) var<storage, read_write> k_cache: array<u32>; // codes and scales: shared/kv_codes.wgsl
 @group(0) @binding(4) var<storage, read_write> v_cache: array<u32>; // codes and scales
@@ -34,13 +38,15 @@ var<workgroup> largest: array<f32, WG>; // of each word
 // Elements c..c + 4 of a row of k or v; zeros beyond its end.
 fn quad(of_v: bool, row: u32, c: u32) -> vec4<f32> {
     var quad = vec4(0.0);
+    let token = row / params.kv_heads;
+    let head = row % params.kv_heads * params.head_dim;
     for (var i = 0u; i < 4u; i++) {
-        let at = row * params.head_dim + min(c + i, params.head_dim - 1u);
+        let at = head + min(c + i, params.head_dim - 1u);
         if c + i < params.head_dim {
             if of_v {
-                quad[i] = v[at];
+                quad[i] = v[params.v_offset + token * params.v_stride + at];
             } else {
-                quad[i] = k[at];
+                quad[i] = k[params.k_offset + token * params.k_stride + at];
             }
         }
     }

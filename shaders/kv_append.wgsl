@@ -8,12 +8,16 @@ struct Params {
     kv_heads: u32,
     head_dim: u32,
     max: u32, // rows of a sequence's cache
+    k_offset: u32, // first column of k
+    k_stride: u32, // columns of the tensor k is in
+    v_offset: u32, // likewise
+    v_stride: u32,
 }
 
 const WG = 256u;
 
-@group(0) @binding(0) var<storage, read> k: array<f32>; // [sequences * tokens, kv_heads * head_dim]
-@group(0) @binding(1) var<storage, read> v: array<f32>; // [sequences * tokens, kv_heads * head_dim]
+@group(0) @binding(0) var<storage, read> k: array<f32>; // [sequences * tokens, k_stride]
+@group(0) @binding(1) var<storage, read> v: array<f32>; // [sequences * tokens, v_stride]
 @group(0) @binding(2) var<storage, read> cursor: array<u32>; // [sequences]
 @group(0) @binding(3) var<storage, read_write> k_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(4) var<storage, read_write> v_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
@@ -35,7 +39,8 @@ fn main(
     let free = params.max - min(before, params.max);
     if i % (params.tokens * width) < min(params.tokens, free) * width {
         let at = (sequence * params.max + before) * width + i % (params.tokens * width);
-        k_cache[at] = bitcast<u32>(k[i]);
-        v_cache[at] = bitcast<u32>(v[i]);
+        let token = i / width;
+        k_cache[at] = bitcast<u32>(k[params.k_offset + token * params.k_stride + i % width]);
+        v_cache[at] = bitcast<u32>(v[params.v_offset + token * params.v_stride + i % width]);
     }
 }

@@ -1,7 +1,7 @@
 // Values out of a cache, four elements at a time. The importing shader has `params`, `v_cache`, and for codes imports
 // kv_codes and pack.
 
-#ifdef quads
+#ifdef quads blocks
 // Elements 4i..4i+4 of a row of the cache.
 fn v4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(v_cache[row * (params.head_dim / 4u) + i]);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Warmer;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::runtime::{Engine, Next};
 
 /// What to time: after `depth` tokens, a prompt and tokens made one by one; of several sequences each has its own.
@@ -53,6 +54,8 @@ pub struct Runs {
     pub seconds: Vec<f64>,
     /// Seconds from the prompt to the first id; empty without a prompt.
     pub first_token: Vec<f64>,
+    /// Seconds of the longest submit of a prompt that was measured.
+    pub longest_submit: Option<f64>,
 }
 
 /// Runs `test` `repeat` times, each on a new sequence and a warm device, after one that is not counted unless
@@ -75,12 +78,15 @@ pub fn measure(engine: &mut Engine, warmer: &Warmer, test: Test, repeat: usize, 
         // Compiles and records everything; a few tokens tell as much as many.
         once(engine, warmer, Test { generate: test.generate.min(2), ..test }, &before, &prompt)?;
     }
+    let submit = |engine: &Engine| engine.device().gpu().map(Gpu::longest_submit).filter(|s| *s > 0.0);
+    let _ = submit(engine); // of the warm-up
     let mut runs = Runs::default();
     for _ in 0..repeat {
         let (seconds, first) = once(engine, warmer, test, &before, &prompt)?;
         runs.seconds.push(seconds);
         runs.first_token.extend(first);
     }
+    runs.longest_submit = submit(engine);
     Ok(runs)
 }
 

@@ -55,7 +55,7 @@ impl Generate {
         let device = self.gpu.open()?;
         let sequences = ids.len();
         let (state, kv) = (self.state.format(), self.state.kv());
-        let settings = load::Settings { sequences, state, kv, ..Default::default() };
+        let settings = load::Settings { sequences, state, kv, announce: true, ..Default::default() };
         let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
         let mut engine = load::engine(&self.gpu, &device, &file, longest + self.tokens as usize, settings)?;
         engine.seed(self.seed)?;

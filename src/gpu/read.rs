@@ -42,7 +42,7 @@ impl Gpu {
         if bytes == 0 {
             return Ok(Reading(From::Host(Vec::new())));
         }
-        let staging = self.checked("allocating a read-back buffer", || {
+        let staging = self.allocated("a read-back buffer", bytes as u64, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("read-back"),
                 size: bytes as u64,

@@ -89,6 +89,7 @@ impl Recording {
                     }
                 }
             }
+            Device::Nowhere => self.run()?,
             Device::Cpu => {
                 for step in &self.steps {
                     let start = Instant::now();

@@ -5,7 +5,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::kv_append::{cursors_of, format_of, words_of};
 use super::kv_cache::{KvCache, KvFormat};
 use super::ssd::expect_f32;
-use super::{expect, expect_dtype};
+use super::{Columns, expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::attention::{Format, Params};
@@ -14,6 +14,9 @@ use crate::tensor::DType;
 const NAME: &str = "attention";
 /// Rows (token and query head), and columns of a head, of one workgroup.
 const TILE: usize = 64;
+/// Rows from which matrix units pay, and the widest head they take.
+const BLOCK_ROWS: usize = 32;
+const BLOCK_HEAD: usize = 128;
 
 /// Sizes of an attention layer. Query head `j` reads kv head `j / (heads / kv_heads)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,26 +46,28 @@ impl AttentionDims {
 /// `out = softmax(q·kᵀ / sqrt(head_dim)) v`, query `t` over its sequence's cache rows `0..=cursor + t`.
 /// Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245.
 ///
-/// `q`, `out`: `[sequences · tokens, heads · head_dim]` f32, sequence by sequence; to the `cache` these tokens' keys and
+/// `q`, which may be columns of a wider tensor, and `out`: `[sequences · tokens, heads · head_dim]` f32, sequence by sequence; to the `cache` these tokens' keys and
 /// values are appended already, f32 or codes, which become f32 as they are read; `cursor`: `[sequences]` u32, the tokens
 /// before these.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault.
-pub fn attention(
+pub fn attention<'a>(
     plan: &mut Plan,
-    q: &DeviceTensor,
+    q: impl Into<Columns<'a>>,
     cache: &KvCache,
     cursor: &DeviceTensor,
     out: &DeviceTensor,
     dims: AttentionDims,
 ) -> Result<()> {
     dims.check(NAME)?;
-    let (all, width) = (q.shape.rows(), dims.heads * dims.head_dim);
+    let q = q.into();
+    let (all, width) = (q.tensor.shape.rows(), dims.heads * dims.head_dim);
     let tokens = cache.check(NAME, dims, all)?;
     expect_dtype(NAME, "cursor", cursor, DType::U32, "u32")?;
     expect(NAME, "cursor", cursor, [cache.sequences])?;
-    expect_f32(NAME, &[("q", q, [all, width]), ("out", out, [all, width])])?;
+    q.expect(NAME, "q", [all, width])?;
+    expect_f32(NAME, &[("out", out, [all, width])])?;
     let params = Params {
         sequences: cache.sequences as u32,
         tokens: tokens as u32,
@@ -70,9 +75,14 @@ pub fn attention(
         kv_heads: dims.kv_heads as u32,
         head_dim: dims.head_dim as u32,
         max: cache.max() as u32,
+        q_offset: q.offset as u32,
+        q_stride: q.stride() as u32,
         scale: (dims.head_dim as f32).sqrt().recip(),
     };
-    let format = match (cache.format, dims.head_dim.is_multiple_of(4)) {
+    let rows = tokens * (dims.heads / dims.kv_heads);
+    let blocks = rows >= BLOCK_ROWS && dims.head_dim <= BLOCK_HEAD;
+    let format = match (cache.format, dims.head_dim.is_multiple_of(4) && q.in_quads()) {
+        (KvFormat::F32, true) if blocks => Format::Blocks,
         (KvFormat::F32, true) => Format::Quads,
         (KvFormat::F32, false) => Format::Scalars,
         (KvFormat::Int8, true) => Format::Int8,
@@ -80,33 +90,17 @@ pub fn attention(
         (KvFormat::Int4, true) => Format::Int4,
         (KvFormat::Int4, false) => Format::Int4Scalars,
     };
-    let rows = tokens * (dims.heads / dims.kv_heads);
     let tiles = rows.div_ceil(TILE) * dims.kv_heads * dims.head_dim.div_ceil(TILE);
     let grid = Grid::linear(cache.sequences * tiles);
     let KvCache { key: k_cache, value: v_cache, .. } = cache;
-    launch(plan, format, params, Bindings { q, k_cache, v_cache, cursor, out }, grid)
+    launch(plan, format, params, Bindings { q: q.tensor, k_cache, v_cache, cursor, out }, grid)
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $bits:expr, $tokens:expr, $cursor:expr, $max:expr, [$heads:expr, $kv_heads:expr, $head_dim:expr], $sd:expr) => {
-        Case {
-            name: $name,
-            args: &[
-                ("bits", $bits),
-                ("tokens", $tokens),
-                ("cursor", $cursor),
-                ("max", $max),
-                ("heads", $heads),
-                ("kv_heads", $kv_heads),
-                ("head_dim", $head_dim),
-                ("sd", $sd),
-            ],
-        }
-    };
-    ($name:expr, $bits:expr, $tokens:expr, $cursor:expr, $max:expr, $of:expr, $sd:expr, $sequences:expr, $stride:expr) => {
+    ($name:expr, $bits:expr, $tokens:expr, $cursor:expr, $max:expr, $of:expr, $sd:expr $(, $sequences:expr, $stride:expr, $before:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -118,8 +112,7 @@ macro_rules! case {
                 ("kv_heads", $of[1]),
                 ("head_dim", $of[2]),
                 ("sd", $sd),
-                ("sequences", $sequences),
-                ("stride", $stride),
+                $(("sequences", $sequences), ("stride", $stride), ("before", $before),)?
             ],
         }
     };
@@ -153,15 +146,21 @@ const CASES: &[Case] = &[
     case!("int4_odd_head_dim", 4.0, 20.0, 15.0, 35.0, [6.0, 2.0, 37.0], 1.0),
     case!("int4_odd_token", 4.0, 1.0, 15.0, 35.0, [6.0, 2.0, 37.0], 1.0),
     case!("int4_ragged_group_overfull", 4.0, 20.0, 15.0, 24.0, [6.0, 2.0, 76.0], 1.0),
-    case!("three_sequences", 32.0, 1.0, 5.0, 80.0, [4.0, 2.0, 32.0], 1.0, 3.0, 34.0),
-    case!("sequences_of_17_tokens", 32.0, 17.0, 40.0, 60.0, [4.0, 1.0, 37.0], 1.0, 3.0, 1.0),
-    case!("int8_three_sequences", 8.0, 1.0, 5.0, 80.0, [4.0, 2.0, 32.0], 1.0, 3.0, 34.0),
-    case!("int4_three_sequences", 4.0, 1.0, 5.0, 80.0, [4.0, 2.0, 40.0], 1.0, 3.0, 34.0),
+    case!("8b_prompt_continued", 32.0, 70.0, 61.0, 131.0, [8.0, 2.0, 128.0], 1.0),
+    case!("8b_peaks_that_grow", 32.0, 70.0, 61.0, 131.0, [4.0, 1.0, 128.0], 30.0),
+    case!("sequences_of_20_tokens_overfull", 32.0, 20.0, 40.0, 60.0, [4.0, 2.0, 64.0], 1.0, 3.0, 7.0, 4.0),
+    case!("three_sequences", 32.0, 1.0, 5.0, 80.0, [4.0, 2.0, 32.0], 1.0, 3.0, 34.0, 8.0),
+    case!("sequences_of_17_tokens", 32.0, 17.0, 40.0, 60.0, [4.0, 1.0, 37.0], 1.0, 3.0, 1.0, 5.0),
+    case!("int8_three_sequences", 8.0, 1.0, 5.0, 80.0, [4.0, 2.0, 32.0], 1.0, 3.0, 34.0, 8.0),
+    case!("int4_three_sequences", 4.0, 1.0, 5.0, 80.0, [4.0, 2.0, 40.0], 1.0, 3.0, 34.0, 8.0),
 ];
 
 /// What attention of a case reads.
 pub(super) struct Inputs {
-    pub(super) q: DeviceTensor,
+    q: DeviceTensor,
+    q_offset: usize,
+    /// Tokens of all sequences.
+    pub(super) rows: usize,
     pub(super) cache: KvCache,
     pub(super) cursor: DeviceTensor,
     pub(super) dims: AttentionDims,
@@ -175,7 +174,9 @@ pub(super) fn inputs(s: &mut Setup, a: &Args) -> Result<Inputs> {
     let cursors = cursors_of(a);
     let sequences = cursors.len();
     let sd = a.get("sd").unwrap_or(1.0) as f32;
-    let mut queries = s.values(sequences * tokens * width, Fill::Normal(sd));
+    // Columns of something else come first.
+    let before = a.get("before").unwrap_or(0.0) as usize;
+    let mut queries = s.values(sequences * tokens * (width + before), Fill::Normal(sd));
     // Codes with an outlier here and there, so that scales differ.
     let fill = if format == KvFormat::F32 { Fill::Normal(1.0) } else { Fill::Outliers };
     let mut keys = s.values(sequences * max * kv_width, fill);
@@ -185,18 +186,25 @@ pub(super) fn inputs(s: &mut Setup, a: &Args) -> Result<Inputs> {
         queries.iter_mut().for_each(|v| *v = v.round_ties_even());
         keys.iter_mut().for_each(|v| *v = (*v * 4.0).round_ties_even());
     }
-    let q = s.device().upload_f32([sequences * tokens, width], &queries)?;
+    let q = s.device().upload_f32([sequences * tokens, width + before], &queries)?;
     let (dtype, row) = format.row(dims);
     let cache = |x: &[f32]| s.device().upload_words(dtype, [sequences * max, row], &words_of(x, dims, format));
     let cache = KvCache { key: cache(&keys)?, value: cache(&values)?, sequences, format };
     let cursor = s.device().upload_words(DType::U32, [sequences], &cursors)?;
-    Ok(Inputs { q, cache, cursor, dims })
+    Ok(Inputs { q, q_offset: before, rows: sequences * tokens, cache, cursor, dims })
+}
+
+impl Inputs {
+    pub(super) fn q(&self) -> Result<Columns<'_>> {
+        Columns::new(NAME, &self.q, self.q_offset, self.dims.heads * self.dims.head_dim)
+    }
 }
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
-    let Inputs { q, cache, cursor, dims } = inputs(s, a)?;
-    let out = s.output("out", DType::F32, q.shape)?;
-    attention(s.plan(), &q, &cache, &cursor, &out, dims)
+    let given = inputs(s, a)?;
+    let Inputs { cache, cursor, dims, .. } = &given;
+    let out = s.output("out", DType::F32, [given.rows, dims.heads * dims.head_dim])?;
+    attention(s.plan(), given.q()?, cache, cursor, &out, *dims)
 }
 
 pub(super) fn work(a: &Args) -> Work {

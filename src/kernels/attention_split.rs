@@ -5,8 +5,7 @@ use super::attention_merge::attention_merge;
 use super::bindings::attention_split::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::kv_cache::{KvCache, KvFormat};
-use super::ssd::expect_f32;
-use super::{expect, expect_dtype};
+use super::{Columns, expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::shaders::attention_split::{Format, Params};
@@ -63,9 +62,9 @@ impl AttentionParts {
     }
 }
 
-/// Heads and caches whose rows are whole 16 bytes.
-fn format(dims: AttentionDims, cache: &KvCache) -> Option<Format> {
-    let whole = |n| dims.head_dim.is_multiple_of(n) && cache.key.words().is_multiple_of(4);
+/// Queries, heads and caches whose rows are whole 16 bytes.
+fn format(dims: AttentionDims, cache: &KvCache, q: &Columns<'_>) -> Option<Format> {
+    let whole = |n| q.in_quads() && dims.head_dim.is_multiple_of(n) && cache.key.words().is_multiple_of(4);
     match cache.format {
         KvFormat::F32 => whole(4).then_some(Format::Quads),
         KvFormat::Int8 => whole(16).then_some(Format::Int8),
@@ -79,16 +78,17 @@ fn format(dims: AttentionDims, cache: &KvCache) -> Option<Format> {
 ///
 /// # Errors
 /// As [`attention`].
-pub fn attention_in_parts(
+pub fn attention_in_parts<'a>(
     plan: &mut Plan,
-    q: &DeviceTensor,
+    q: impl Into<Columns<'a>>,
     cache: &KvCache,
     cursor: &DeviceTensor,
     out: &DeviceTensor,
     dims: AttentionDims,
     parts: &AttentionParts,
 ) -> Result<()> {
-    if format(dims, cache).is_none() || parts.of_tokens(q.shape.rows(), dims).is_err() {
+    let q = q.into();
+    if format(dims, cache, &q).is_none() || parts.of_tokens(q.tensor.shape.rows(), dims).is_err() {
         return attention(plan, q, cache, cursor, out, dims);
     }
     attention_split(plan, q, cache, cursor, parts, dims)?;
@@ -102,24 +102,26 @@ pub fn attention_in_parts(
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault; rows that are not whole 16 bytes
 /// are refused.
-pub fn attention_split(
+pub fn attention_split<'a>(
     plan: &mut Plan,
-    q: &DeviceTensor,
+    q: impl Into<Columns<'a>>,
     cache: &KvCache,
     cursor: &DeviceTensor,
     parts: &AttentionParts,
     dims: AttentionDims,
 ) -> Result<()> {
     dims.check(NAME)?;
-    let tokens = cache.check(NAME, dims, q.shape.rows())?;
+    let q = q.into();
+    let rows = q.tensor.shape.rows();
+    let tokens = cache.check(NAME, dims, rows)?;
     expect_dtype(NAME, "cursor", cursor, DType::U32, "u32")?;
     expect(NAME, "cursor", cursor, [cache.sequences])?;
-    expect_f32(NAME, &[("q", q, [q.shape.rows(), dims.heads * dims.head_dim])])?;
-    let Some(format) = format(dims, cache) else {
+    q.expect(NAME, "q", [rows, dims.heads * dims.head_dim])?;
+    let Some(format) = format(dims, cache, &q) else {
         let reason = format!("rows of {:?} {dims:?} are not whole 16 bytes", cache.format);
         return Err(Error::argument(format!("{NAME}: `cache`"), reason));
     };
-    let [sums, stats] = parts.of_tokens(q.shape.rows(), dims)?;
+    let [sums, stats] = parts.of_tokens(rows, dims)?;
     let params = Params {
         sequences: cache.sequences as u32,
         tokens: tokens as u32,
@@ -128,19 +130,21 @@ pub fn attention_split(
         head_dim: dims.head_dim as u32,
         max: cache.max() as u32,
         splits: parts.splits as u32,
+        q_offset: q.offset as u32,
+        q_stride: q.stride() as u32,
         scale: (dims.head_dim as f32).sqrt().recip(),
     };
     let blocks = (tokens * (dims.heads / dims.kv_heads)).div_ceil(ROWS);
     let grid = Grid::linear(cache.sequences * dims.kv_heads * parts.splits * blocks);
     let KvCache { key: k_cache, value: v_cache, .. } = cache;
-    launch(plan, format, params, Bindings { q, k_cache, v_cache, cursor, parts: &sums, stats: &stats }, grid)
+    launch(plan, format, params, Bindings { q: q.tensor, k_cache, v_cache, cursor, parts: &sums, stats: &stats }, grid)
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $bits:expr, [$tokens:expr, $cursor:expr, $max:expr], $of:expr, $splits:expr $(, $sd:expr, $sequences:expr)?) => {
+    ($name:expr, $bits:expr, [$tokens:expr, $cursor:expr, $max:expr], $of:expr, $splits:expr $(, $sd:expr, $sequences:expr, $before:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -153,7 +157,7 @@ macro_rules! case {
                 ("head_dim", $of[2]),
                 ("splits", $splits),
                 ("stride", 34.0),
-                $(("sd", $sd), ("sequences", $sequences),)?
+                $(("sd", $sd), ("sequences", $sequences), ("before", $before),)?
             ],
         }
     };
@@ -175,29 +179,29 @@ const CASES: &[Case] = &[
     case!("five_queries_a_key", 32.0, [1.0, 77.0, 80.0], [10.0, 2.0, 20.0], 3.0),
     case!("three_tokens", 32.0, [3.0, 31.0, 40.0], [6.0, 2.0, 36.0], 2.0),
     case!("overfull", 32.0, [3.0, 39.0, 40.0], [6.0, 2.0, 36.0], 2.0),
-    case!("three_sequences", 32.0, [1.0, 5.0, 80.0], [4.0, 2.0, 32.0], 2.0, 1.0, 3.0),
-    case!("peaked_softmax", 32.0, [1.0, 149.0, 160.0], [2.0, 1.0, 64.0], 2.0, 6.0, 1.0),
-    case!("fast_math_softmax_1e4", 32.0, [1.0, 149.0, 160.0], [2.0, 1.0, 16.0], 2.0, 1e3, 1.0),
+    case!("three_sequences", 32.0, [1.0, 5.0, 80.0], [4.0, 2.0, 32.0], 2.0, 1.0, 3.0, 8.0),
+    case!("peaked_softmax", 32.0, [1.0, 149.0, 160.0], [2.0, 1.0, 64.0], 2.0, 6.0, 1.0, 0.0),
+    case!("fast_math_softmax_1e4", 32.0, [1.0, 149.0, 160.0], [2.0, 1.0, 16.0], 2.0, 1e3, 1.0, 0.0),
     case!("int8_one_key", 8.0, [1.0, 0.0, 4.0], [4.0, 1.0, 32.0], 1.0),
     case!("int8_4100_keys", 8.0, [1.0, 4099.0, 4224.0], [4.0, 1.0, 128.0], 9.0),
     case!("int8_head_of_48", 8.0, [1.0, 99.0, 120.0], [6.0, 2.0, 48.0], 3.0),
     case!("int8_widest_head", 8.0, [1.0, 149.0, 160.0], [3.0, 1.0, 256.0], 2.0),
-    case!("int8_three_sequences", 8.0, [1.0, 5.0, 80.0], [4.0, 2.0, 16.0], 2.0, 1.0, 3.0),
+    case!("int8_three_sequences", 8.0, [1.0, 5.0, 80.0], [4.0, 2.0, 16.0], 2.0, 1.0, 3.0, 8.0),
     case!("int4_one_key", 4.0, [1.0, 0.0, 4.0], [4.0, 1.0, 32.0], 1.0),
     case!("int4_4100_keys", 4.0, [1.0, 4099.0, 4224.0], [4.0, 1.0, 128.0], 9.0),
     case!("int4_head_of_96", 4.0, [1.0, 99.0, 120.0], [6.0, 2.0, 96.0], 3.0),
     case!("int4_widest_head", 4.0, [1.0, 149.0, 160.0], [3.0, 1.0, 256.0], 2.0),
-    case!("int4_three_sequences", 4.0, [1.0, 5.0, 80.0], [4.0, 2.0, 32.0], 2.0, 1.0, 3.0),
+    case!("int4_three_sequences", 4.0, [1.0, 5.0, 80.0], [4.0, 2.0, 32.0], 2.0, 1.0, 3.0, 8.0),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
-    let Inputs { q, cache, cursor, dims } = inputs(s, a)?;
-    let splits = a.usize("splits");
-    let rows = q.shape.rows() * dims.heads * splits;
+    let given = inputs(s, a)?;
+    let (Inputs { cache, cursor, dims, .. }, splits) = (&given, a.usize("splits"));
+    let rows = given.rows * dims.heads * splits;
     // What splits without keys leave as it is.
     let sums = s.state("parts", [rows, dims.head_dim], Fill::Normal(1.0))?;
     let stats = s.state("stats", [rows, 2], Fill::Normal(1.0))?;
-    attention_split(s.plan(), &q, &cache, &cursor, &AttentionParts { sums, stats, splits }, dims)
+    attention_split(s.plan(), given.q()?, cache, cursor, &AttentionParts { sums, stats, splits }, *dims)
 }
 
 fn work(a: &Args) -> Work {

@@ -1,6 +1,7 @@
 //! A column range of a wider tensor, for parts of a fused projection's output.
 
 use super::f32_tensor;
+use super::ssd::expect_columns;
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
 
@@ -29,9 +30,27 @@ impl<'a> Columns<'a> {
         Ok(Self { tensor, offset, width })
     }
 
+    /// Refuses a tensor that is not f32, or columns that are not `[rows, width]`.
+    pub(super) fn expect(&self, kernel: &'static str, arg: &'static str, [rows, width]: [usize; 2]) -> Result<()> {
+        f32_tensor(kernel, arg, self.tensor)?;
+        expect_columns(kernel, arg, self, rows, width)
+    }
+
+    /// Do rows of vec4s begin at whole vec4s?
+    pub(super) fn in_quads(&self) -> bool {
+        self.offset.is_multiple_of(4) && self.stride().is_multiple_of(4)
+    }
+
     /// Elements from a row to the next.
     #[must_use]
     pub fn stride(&self) -> usize {
         self.tensor.shape.cols()
+    }
+}
+
+/// All columns.
+impl<'a> From<&'a DeviceTensor> for Columns<'a> {
+    fn from(tensor: &'a DeviceTensor) -> Self {
+        Self { tensor, offset: 0, width: tensor.shape.cols() }
     }
 }

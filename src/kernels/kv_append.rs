@@ -4,8 +4,7 @@ use super::attention::AttentionDims;
 use super::bindings::kv_append::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::kv_cache::{KvCache, KvFormat};
-use super::ssd::expect_f32;
-use super::{expect, expect_dtype};
+use super::{Columns, expect, expect_dtype};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::kv_append::{Format, Params};
@@ -18,59 +17,52 @@ const NAME: &str = "kv_append";
 /// are all below 1e-35 have scale 1 and codes 0. A value that is not finite spoils the elements that share its scale,
 /// and no others. QServe, Lin et al. 2024, arXiv:2405.04532, keeps 4-bit caches with scales a head likewise.
 ///
-/// `k`, `v`: `[sequences · tokens, kv_heads · head_dim]` f32, sequence by sequence; `cursor`: `[sequences]` u32. Other rows of the caches stay. Rows that do not
+/// `k`, `v`: `[sequences · tokens, kv_heads · head_dim]` f32, sequence by sequence, columns of wider tensors perhaps; `cursor`: `[sequences]` u32. Other rows of the caches stay. Rows that do not
 /// fit are dropped: the cursor lives on the device, so the runtime checks room before it launches.
 ///
 /// # Errors
 /// [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Argument`] naming the argument at fault.
-pub fn kv_append(
+pub fn kv_append<'a>(
     plan: &mut Plan,
-    k: &DeviceTensor,
-    v: &DeviceTensor,
+    k: impl Into<Columns<'a>>,
+    v: impl Into<Columns<'a>>,
     cursor: &DeviceTensor,
     cache: &KvCache,
     dims: AttentionDims,
 ) -> Result<()> {
     dims.check(NAME)?;
-    let (rows, width) = (k.shape.rows(), dims.kv_heads * dims.head_dim);
+    let (k, v) = (k.into(), v.into());
+    let (rows, width) = (k.tensor.shape.rows(), dims.kv_heads * dims.head_dim);
     let tokens = cache.check(NAME, dims, rows)?;
     expect_dtype(NAME, "cursor", cursor, DType::U32, "u32")?;
     expect(NAME, "cursor", cursor, [cache.sequences])?;
-    expect_f32(NAME, &[("k", k, [rows, width]), ("v", v, [rows, width])])?;
+    k.expect(NAME, "k", [rows, width])?;
+    v.expect(NAME, "v", [rows, width])?;
     let params = Params {
         sequences: cache.sequences as u32,
         tokens: tokens as u32,
         kv_heads: dims.kv_heads as u32,
         head_dim: dims.head_dim as u32,
         max: cache.max() as u32,
+        k_offset: k.offset as u32,
+        k_stride: k.stride() as u32,
+        v_offset: v.offset as u32,
+        v_stride: v.stride() as u32,
     };
     let (format, grid) = match cache.format {
         KvFormat::F32 => (Format::F32, Grid::cover(rows * width, 256)),
         KvFormat::Int8 => (Format::Int8, Grid::linear(2 * rows * dims.kv_heads)),
         KvFormat::Int4 => (Format::Int4, Grid::linear(2 * rows * dims.kv_heads)),
     };
-    launch(plan, format, params, Bindings { k, v, cursor, k_cache: &cache.key, v_cache: &cache.value }, grid)
+    let (k, v, k_cache, v_cache) = (k.tensor, v.tensor, &cache.key, &cache.value);
+    launch(plan, format, params, Bindings { k, v, cursor, k_cache, v_cache }, grid)
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $bits:expr, $tokens:expr, [$kv_heads:expr, $head_dim:expr], $cursor:expr, $max:expr, $size:expr) => {
-        Case {
-            name: $name,
-            args: &[
-                ("bits", $bits),
-                ("tokens", $tokens),
-                ("kv_heads", $kv_heads),
-                ("head_dim", $head_dim),
-                ("cursor", $cursor),
-                ("max", $max),
-                ("size", $size),
-            ],
-        }
-    };
-    ($name:expr, $bits:expr, $tokens:expr, $of:expr, $cursor:expr, $max:expr, $size:expr, $sequences:expr, $stride:expr) => {
+    ($name:expr, $bits:expr, $tokens:expr, $of:expr, $cursor:expr, $max:expr, $size:expr $(, $sequences:expr, $stride:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -81,8 +73,7 @@ macro_rules! case {
                 ("cursor", $cursor),
                 ("max", $max),
                 ("size", $size),
-                ("sequences", $sequences),
-                ("stride", $stride),
+                $(("sequences", $sequences), ("stride", $stride),)?
             ],
         }
     };
@@ -147,10 +138,11 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let cursors = cursors_of(a);
     let (sequences, width) = (cursors.len(), dims.kv_heads * dims.head_dim);
     let rows = sequences * max * dims.kv_heads;
+    let other = 3 * (sequences - 1);
     let mut input = || {
-        let values = s.values(sequences * tokens * width, Fill::Outliers);
+        let values = s.values(sequences * tokens * (width + other), Fill::Outliers);
         let values: Vec<f32> = values.iter().map(|v| v * a.f64("size") as f32).collect();
-        s.device().upload_f32([sequences * tokens, width], &values)
+        s.device().upload_f32([sequences * tokens, width + other], &values)
     };
     let (k, v) = (input()?, input()?);
     let cursor = s.device().upload_words(DType::U32, [sequences], &cursors)?;
@@ -168,7 +160,9 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
         }
     };
     let cache = KvCache { key: cache("k_cache")?, value: cache("v_cache")?, sequences, format };
-    kv_append(s.plan(), &k, &v, &cursor, &cache, dims)
+    // Other columns come after keys and before values.
+    let (k, v) = (Columns::new(NAME, &k, 0, width)?, Columns::new(NAME, &v, other, width)?);
+    kv_append(s.plan(), k, v, &cursor, &cache, dims)
 }
 
 fn work(a: &Args) -> Work {

@@ -59,7 +59,8 @@ impl<'a> Cached<'a> {
     }
 }
 
-/// `q`, `out`: `[sequences · tokens, heads · head_dim]`; `k_cache`, `v_cache`: `[sequences · max, kv_heads · head_dim]` f32,
+/// `q`: `[sequences · tokens, q_stride]`, of which `heads · head_dim` columns from `q_offset` on; `out`:
+/// `[sequences · tokens, heads · head_dim]`; `k_cache`, `v_cache`: `[sequences · max, kv_heads · head_dim]` f32,
 /// or codes and scales of as many ([`super::kv`]); `cursor`: `[sequences]`.
 pub fn attention(
     p: &Params,
@@ -72,12 +73,13 @@ pub fn attention(
 ) {
     let (heads, head_dim, tokens) = (p.heads as usize, p.head_dim as usize, p.tokens as usize);
     let codes = match format {
-        Format::Quads | Format::Scalars => None,
+        Format::Quads | Format::Blocks | Format::Scalars => None,
         Format::Int8 | Format::Int8Scalars => Some(KvCodes { bits: 8, head_dim }),
         Format::Int4 | Format::Int4Scalars => Some(KvCodes { bits: 4, head_dim }),
     };
     let cached = Cached::new(codes, [k_cache, v_cache], (cursor, p.tokens), [p.max, p.kv_heads, p.head_dim]);
-    out.par_chunks_mut(head_dim).zip(q.par_chunks(head_dim)).enumerate().for_each(|(i, (out, q))| {
+    out.par_chunks_mut(head_dim).enumerate().for_each(|(i, out)| {
+        let q = &q[p.q_offset as usize + i / heads * p.q_stride as usize + i % heads * head_dim..][..head_dim];
         let (sequence, t, kv) = (i / heads / tokens, i / heads % tokens, i % heads / (heads / p.kv_heads as usize));
         let keys = (cursor[sequence] as usize + t + 1).min(p.max as usize);
         let Softened { total, sums, .. } = cached.soften(q, p.scale, sequence, kv, 0..keys);

@@ -10,7 +10,7 @@ use crate::shaders::attention_split::{Format, Params};
 /// A peak below every score: of splits whose keys a row does not see.
 const LOWEST: f32 = -1e30;
 
-/// `q`: `[sequences · tokens, heads · head_dim]`; `k_cache`, `v_cache`: `[sequences · max, kv_heads · head_dim]` f32, or codes
+/// `q`: `[sequences · tokens, q_stride]`, of which `heads · head_dim` columns from `q_offset` on; `k_cache`, `v_cache`: `[sequences · max, kv_heads · head_dim]` f32, or codes
 /// and scales of as many ([`super::kv`]); `cursor`: `[sequences]`; `parts`: `[sequences · tokens · heads · splits, head_dim]`;
 /// `stats`: `[.., 2]`.
 #[allow(clippy::too_many_arguments, reason = "one argument a binding")]
@@ -32,8 +32,9 @@ pub fn attention_split(
         Format::Int4 => Some(KvCodes { bits: 4, head_dim }),
     };
     let cached = Cached::new(codes, [k_cache, v_cache], (cursor, p.tokens), [p.max, p.kv_heads, p.head_dim]);
-    let rows = q.chunks(head_dim).zip(parts.chunks_mut(splits * head_dim).zip(stats.chunks_mut(splits * 2)));
-    for (i, (q, (parts, stats))) in rows.enumerate() {
+    let rows = parts.chunks_mut(splits * head_dim).zip(stats.chunks_mut(splits * 2));
+    for (i, (parts, stats)) in rows.enumerate() {
+        let q = &q[p.q_offset as usize + i / heads * p.q_stride as usize + i % heads * head_dim..][..head_dim];
         let (sequence, t, kv) = (i / heads / tokens, i / heads % tokens, i % heads / (heads / p.kv_heads as usize));
         let before = cursor[sequence] as usize;
         let [seen, all] = [t + 1, tokens].map(|more| (before + more).min(p.max as usize));

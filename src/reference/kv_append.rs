@@ -4,7 +4,7 @@
 use super::kv::KvCodes;
 use crate::shaders::kv_append::{Format, Params};
 
-/// `k`, `v`: `[sequences · tokens, kv_heads · head_dim]`; `cursor`: `[sequences]`; `k_cache`, `v_cache`:
+/// `k`, `v`: `[sequences · tokens, stride]`, of which `kv_heads · head_dim` columns from an offset on; `cursor`: `[sequences]`; `k_cache`, `v_cache`:
 /// `[sequences · max, kv_heads · head_dim]` f32, or codes and scales of as many.
 pub fn kv_append(
     p: &Params,
@@ -18,7 +18,10 @@ pub fn kv_append(
     let (kv_heads, head_dim) = (p.kv_heads as usize, p.head_dim as usize);
     let width = kv_heads * head_dim;
     let rows = (p.sequences * p.max) as usize * kv_heads;
-    for (x, cache) in [(k, k_cache), (v, v_cache)] {
+    for (x, [offset, stride], cache) in [(k, [p.k_offset, p.k_stride], k_cache), (v, [p.v_offset, p.v_stride], v_cache)]
+    {
+        let x: Vec<f32> =
+            x.chunks(stride as usize).flat_map(|row| row[offset as usize..][..width].iter().copied()).collect();
         for (sequence, (x, cursor)) in x.chunks(p.tokens as usize * width).zip(cursor).enumerate() {
             let before = (*cursor).min(p.max);
             let x = &x[..p.tokens.min(p.max - before) as usize * width];

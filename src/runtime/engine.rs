@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::batch::{Batch, batch_bytes};
+use super::Memory;
+use super::batch::Batch;
 use super::forward::Forward;
 use super::scratch::Scratch;
 use super::state::{State, StateFormat, StateSizes};
@@ -11,7 +12,7 @@ use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
 use crate::kernels::{KvFormat, Sampling};
-use crate::model::{Linear, ModelConfig, ModelSource, OnlineRotation};
+use crate::model::{Linear, ModelConfig, ModelSource};
 use crate::tensor::DType;
 
 /// Sizes and switches of an [`Engine`].
@@ -45,32 +46,18 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// With passes no longer than the context.
+    pub(super) fn checked(self) -> Result<Self> {
+        if self.context == 0 || self.pass_tokens == 0 {
+            return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
+        }
+        Ok(Self { pass_tokens: self.pass_tokens.min(self.context), ..self })
+    }
+
     /// Most tokens of a pass, of one sequence or one of each.
     pub(super) fn rows(self) -> usize {
         self.pass_tokens.max(self.sequences)
     }
-}
-
-/// Bytes of state and activations that an engine allocates besides the weights; `groups`: most scales that a token's
-/// int8 activations have anywhere.
-///
-/// # Errors
-/// As [`Engine::new`].
-pub fn working_bytes(
-    config: &ModelConfig,
-    rotation: OnlineRotation,
-    options: EngineOptions,
-    groups: usize,
-) -> Result<u64> {
-    // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
-    let device = Device::Cpu;
-    let state = |sizes| Ok(State::new(&device, config, sizes, options.state, options.kv)?.bytes());
-    let EngineOptions { context, sequences, .. } = options;
-    let several =
-        if sequences > 1 { state(StateSizes { sequences, context })? + batch_bytes(config, sequences) } else { 0 };
-    let options = EngineOptions { pass_tokens: options.pass_tokens.min(context), ..options };
-    let scratch = Scratch::new(&device, config, rotation, options.rows(), groups)?;
-    Ok((state(StateSizes::one(context))? + several + scratch.bytes()) as u64)
 }
 
 /// How the next token is chosen.
@@ -101,6 +88,8 @@ pub struct Engine {
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
     passes: HashMap<(usize, Logits), Recording>,
+    /// Tokens a pass at most, of those that take no longer than a submit may.
+    quick_tokens: usize,
     pub(super) choosers: Vec<(Next, Recording)>,
     /// A pass over the token that was chosen.
     pub(super) following: Option<Recording>,
@@ -116,24 +105,30 @@ impl Engine {
     /// Uploads a model and allocates its state.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] when a tensor does not fit the adapter, and whatever reading the source gives.
+    /// [`Error::TooLarge`] before anything is allocated when all of it does not fit the memory that is free;
+    /// [`Error::LimitExceeded`] when a tensor does not fit the adapter, [`Error::OutOfMemory`] when the driver gives no
+    /// more, and whatever reading the source gives.
     pub fn new(device: &Device, source: &dyn ModelSource, options: EngineOptions) -> Result<Self> {
         let config = source.config().clone();
-        if options.context == 0 || options.pass_tokens == 0 {
-            return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
+        let options = options.checked()?;
+        if let Some(plan) = Memory::of(source, options)? {
+            plan.check(device)?;
         }
-        let options = EngineOptions { pass_tokens: options.pass_tokens.min(options.context), ..options };
+        // Caches first: one beyond the adapter's limits is known before gigabytes were read.
+        let state = State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?;
         let weights = Weights::upload(device, source)?;
         let groups = weights.activation_groups();
         let mut engine = Self {
             weights,
-            state: State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?,
-            scratch: Scratch::new(device, &config, source.rotation(), options.rows(), groups)?,
+            state,
+            scratch: Scratch::new(device, &config, source.rotation(), options.rows(), groups)
+                .map_err(|e| e.named(&format!("activations of passes of {} tokens", options.rows())))?,
             device: device.clone(),
             config,
             options,
             all_logits: None,
             passes: HashMap::new(),
+            quick_tokens: options.pass_tokens,
             choosers: Vec::new(),
             following: None,
             rounding: None,
@@ -200,6 +195,7 @@ impl Engine {
     /// # Errors
     /// As [`Device::write`].
     pub fn reset(&mut self) -> Result<()> {
+        self.quick_tokens = self.options.pass_tokens;
         self.state.reset(&self.device)
     }
 
@@ -210,10 +206,12 @@ impl Engine {
     /// [`Error::Argument`] when there is no token, an id is not in the vocabulary, or the context is full.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
         self.check(tokens)?;
-        let pieces: Vec<&[u32]> = tokens.chunks(self.options.pass_tokens).collect();
-        for (i, piece) in pieces.iter().enumerate() {
+        let mut rest = tokens;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(self.quick_tokens));
+            rest = after;
             self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
-            let logits = if i + 1 == pieces.len() { Logits::Last } else { Logits::None };
+            let logits = if rest.is_empty() { Logits::Last } else { Logits::None };
             self.pass(piece.len(), logits)?;
         }
         Ok(())
@@ -227,7 +225,8 @@ impl Engine {
     pub async fn feed_all(&mut self, tokens: &[u32], mut sink: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
         self.check(tokens)?;
         let mut first = 0;
-        for piece in tokens.chunks(self.options.pass_tokens) {
+        while first < tokens.len() {
+            let piece = &tokens[first..tokens.len().min(first + self.quick_tokens)];
             self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
             self.pass(piece.len(), Logits::All)?;
             let all = self.all_logits()?.view(DType::F32, [piece.len(), self.config.vocab_size])?;
@@ -289,14 +288,20 @@ impl Engine {
     fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
         if logits == Logits::All && self.all_logits.is_none() {
             let rows = self.options.pass_tokens;
-            self.all_logits = Some(self.device.alloc(DType::F32, [rows, self.config.vocab_size])?);
+            let logits = self.device.alloc(DType::F32, [rows, self.config.vocab_size]);
+            self.all_logits = Some(logits.map_err(|e| e.named(&format!("the logits of {rows} tokens")))?);
         }
         if !self.passes.contains_key(&(tokens, logits)) {
             let recording = self.plan(tokens, logits)?.record()?;
             self.passes.insert((tokens, logits), recording);
         }
         if let Some(recording) = self.passes.get(&(tokens, logits)) {
-            recording.run()?;
+            if tokens == 1 {
+                recording.run()?;
+            } else {
+                recording.run_paced()?;
+                self.quick_tokens = self.quick_tokens.min(shorter(tokens, self.config.chunk_size, recording.overrun()));
+            }
         }
         self.advance(tokens)
     }
@@ -325,20 +330,28 @@ impl Engine {
     /// # Errors
     /// As building a plan.
     pub fn needs(&self) -> Result<Vec<Need>> {
-        let long = self.options.pass_tokens;
-        let mut needs = Vec::new();
-        for (tokens, logits) in [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)] {
-            needs.extend(self.plan(tokens, logits)?.needs());
-        }
-        if let Some(batch) = &self.batch {
-            needs.extend(self.plan_each(batch)?.needs());
-        }
-        needs.extend(self.round()?.needs());
-        needs.extend(self.choice(Next::Greedy)?.needs());
-        needs.extend(self.choice(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?.needs());
+        let mut needs: Vec<Need> = self.plans()?.iter().flat_map(Plan::needs).collect();
         needs.sort_unstable();
         needs.dedup();
         Ok(needs)
+    }
+
+    /// Plans of prefill, decode and choosing: all that generating runs.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn plans(&self) -> Result<Vec<Plan>> {
+        let long = self.options.pass_tokens;
+        let passes = [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)];
+        let mut plans =
+            passes.map(|(tokens, logits)| self.plan(tokens, logits)).into_iter().collect::<Result<Vec<_>>>()?;
+        if let Some(batch) = &self.batch {
+            plans.push(self.plan_each(batch)?);
+        }
+        plans.push(self.round()?);
+        plans.push(self.choice(Next::Greedy)?);
+        plans.push(self.choice(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?);
+        Ok(plans)
     }
 
     pub(super) fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
@@ -382,5 +395,30 @@ impl Engine {
             tokens,
             decode: tokens == 1,
         }
+    }
+}
+
+/// A launch, which cannot be cut, may take this many times what a submit may: still a quarter of what watchdogs let pass.
+/// Shorter passes are slower.
+const LAUNCH: f64 = 5.0;
+
+/// Tokens of the next pass after one whose slowest launch took `overrun` times what a submit may: whole chunks, or one.
+fn shorter(tokens: usize, chunk: usize, overrun: f64) -> usize {
+    if overrun <= LAUNCH {
+        return usize::MAX;
+    }
+    let fit = (tokens as f64 * LAUNCH / overrun) as usize;
+    (fit / chunk * chunk).max(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorter;
+
+    #[test]
+    fn passes_shrink_to_whole_chunks() {
+        assert_eq!(shorter(2048, 128, 4.5), usize::MAX);
+        assert_eq!(shorter(2048, 128, 7.5), 1280);
+        assert_eq!(shorter(2048, 128, 500.0), 128);
     }
 }

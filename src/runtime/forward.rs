@@ -334,23 +334,28 @@ impl Forward<'_> {
         let (c, s) = (self.config, self.scratch);
         let consumers = [&a.q_proj, &a.k_proj, &a.v_proj];
         let input = self.normed(plan, hidden, norm, &consumers, taps, ["qkv.codes", "qkv.scales"])?;
-        let q = self.f32(&s.wide, c.attention_heads * c.head_dim)?;
-        let k = self.f32(&s.xbc, c.kv_heads * c.head_dim)?;
-        let v = self.f32(&s.value, c.kv_heads * c.head_dim)?;
-        a.q_proj.apply(plan, &input, &q, Epilogue::Store)?;
-        taps.op(plan, "q_proj", &q)?;
-        a.k_proj.apply(plan, &input, &k, Epilogue::Store)?;
-        taps.op(plan, "k_proj", &k)?;
-        a.v_proj.apply(plan, &input, &v, Epilogue::Store)?;
-        taps.op(plan, "v_proj", &v)?;
+        let (query, kv) = (c.attention_heads * c.head_dim, c.kv_heads * c.head_dim);
+        let (all, q) = (self.f32(&s.wide, query + 2 * kv)?, self.f32(&s.wide, query)?);
+        let (k, v) = (self.f32(&s.xbc, kv)?, self.f32(&s.value, kv)?);
+        let [q, k, v] = if let Some(qkv) = a.qkv.as_ref().filter(|_| !taps.looking()) {
+            qkv.apply(plan, &input, &all, Epilogue::Store)?;
+            let columns = |offset, width| Columns::new("attention", &all, offset, width);
+            [columns(0, query)?, columns(query, kv)?, columns(query + kv, kv)?]
+        } else {
+            for (name, proj, out) in [("q_proj", &a.q_proj, &q), ("k_proj", &a.k_proj, &k), ("v_proj", &a.v_proj, &v)] {
+                proj.apply(plan, &input, out, Epilogue::Store)?;
+                taps.op(plan, name, out)?;
+            }
+            [&q, &k, &v].map(Columns::from)
+        };
         let dims = state::attention(c);
-        kernels::kv_append(plan, &k, &v, &self.state.cursor, cache, dims)?;
+        kernels::kv_append(plan, k, v, &self.state.cursor, cache, dims)?;
         let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
         match self.state.parts.as_ref().filter(|_| self.decode) {
             Some(parts) => {
-                kernels::attention_in_parts(plan, &q, cache, &self.state.cursor, &context, dims, parts)?;
+                kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?;
             }
-            None => kernels::attention(plan, &q, cache, &self.state.cursor, &context, dims)?,
+            None => kernels::attention(plan, q, cache, &self.state.cursor, &context, dims)?,
         }
         taps.op(plan, "attention", &context)?;
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;

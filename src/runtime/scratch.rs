@@ -14,7 +14,7 @@ pub(super) struct Scratch {
     pub(super) hidden: DeviceTensor,
     /// Normed stream.
     pub(super) normed: DeviceTensor,
-    /// Output of in_proj, up_proj or q_proj.
+    /// Output of in_proj, up_proj, q_proj, or of q_proj, k_proj and v_proj as one.
     pub(super) wide: DeviceTensor,
     /// Convolved x, B, C; or keys.
     pub(super) xbc: DeviceTensor,
@@ -64,7 +64,7 @@ impl Scratch {
         let f32s = |n: usize| device.alloc(DType::F32, [n.max(1)]);
         let query = c.attention_heads * c.head_dim;
         let kv = c.kv_heads * c.head_dim;
-        let widest = c.in_proj_rows().max(c.intermediate_size).max(query);
+        let widest = c.in_proj_rows().max(c.intermediate_size).max(query + 2 * kv);
         let inner = c.d_inner().max(c.intermediate_size).max(query).max(c.hidden_size);
         let states = if c.blocks.contains(&Block::Mamba2) {
             tokens.div_ceil(c.chunk_size) * c.d_inner() * c.state_size

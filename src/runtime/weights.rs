@@ -1,6 +1,10 @@
 //! A model's weights on a device.
 
+mod join;
+
 use std::fmt;
+
+use join::joined;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
@@ -16,12 +20,14 @@ pub(super) enum DeviceLinear {
 }
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
+#[derive(Clone)]
 pub(super) struct Rounding {
     pub(super) group: usize,
     pub(super) fixed: Option<FixedScales>,
 }
 
 /// Scales that all tokens share, `[groups]`, on the host to be compared and on the device.
+#[derive(Clone)]
 pub(super) struct FixedScales {
     values: Vec<f32>,
     pub(super) tensor: DeviceTensor,
@@ -83,7 +89,7 @@ impl Int8 {
 impl DeviceLinear {
     /// `name` is for messages.
     pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
-        Self::place(device, linear).map_err(|e| named(e, name))
+        Self::place(device, linear).map_err(|e| e.named(name))
     }
 
     fn place(device: &Device, linear: &Linear) -> Result<Self> {
@@ -154,16 +160,6 @@ fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
     Ok(Tensor::from_f32(q.codes.shape, &q.dequantize()?))
 }
 
-/// Says which tensor did not fit.
-fn named(error: Error, name: &str) -> Error {
-    match error {
-        Error::LimitExceeded { adapter, what, need, have } => {
-            Error::LimitExceeded { adapter, what: format!("{what} (for {name})"), need, have }
-        }
-        other => other,
-    }
-}
-
 /// Token embedding on a device.
 pub(super) enum DeviceEmbedding {
     Float(DeviceTensor),
@@ -172,7 +168,7 @@ pub(super) enum DeviceEmbedding {
 
 impl DeviceEmbedding {
     fn upload(device: &Device, linear: &Linear) -> Result<Self> {
-        Self::place(device, linear).map_err(|e| named(e, "the embedding"))
+        Self::place(device, linear).map_err(|e| e.named("the embedding"))
     }
 
     fn place(device: &Device, linear: &Linear) -> Result<Self> {
@@ -214,6 +210,8 @@ pub(super) struct DeviceAttention {
     pub(super) q_proj: DeviceLinear,
     pub(super) k_proj: DeviceLinear,
     pub(super) v_proj: DeviceLinear,
+    /// The three as one product, their rows one behind the other, where they have one form: they are parts of it.
+    pub(super) qkv: Option<DeviceLinear>,
     pub(super) o_proj: DeviceLinear,
 }
 
@@ -279,12 +277,21 @@ impl DeviceLayer {
                     out_proj: linear("out_proj", &m.out_proj)?,
                 })
             }
-            Mixer::Attention(a) => DeviceMixer::Attention(DeviceAttention {
-                q_proj: linear("q_proj", &a.q_proj)?,
-                k_proj: linear("k_proj", &a.k_proj)?,
-                v_proj: linear("v_proj", &a.v_proj)?,
-                o_proj: linear("o_proj", &a.o_proj)?,
-            }),
+            Mixer::Attention(a) => {
+                let inputs = [("q_proj", &a.q_proj), ("k_proj", &a.k_proj), ("v_proj", &a.v_proj)];
+                let qkv = joined(inputs.map(|(_, l)| l))?.map(|l| linear("q_proj, k_proj, v_proj", &l)).transpose()?;
+                let rows = inputs.map(|(_, l)| l.dims().0);
+                let parts = qkv.as_ref().and_then(|qkv| qkv.parts(rows));
+                let (qkv, [q_proj, k_proj, v_proj]) = match parts {
+                    Some(parts) => (qkv, parts),
+                    None => {
+                        let [q, k, v] = inputs.map(|(part, l)| linear(part, l));
+                        (None, [q?, k?, v?])
+                    }
+                };
+                let o_proj = linear("o_proj", &a.o_proj)?;
+                DeviceMixer::Attention(DeviceAttention { q_proj, k_proj, v_proj, qkv, o_proj })
+            }
             Mixer::Mlp(m) => DeviceMixer::Mlp(DeviceMlp {
                 up_proj: linear("up_proj", &m.up_proj)?,
                 down_proj: linear("down_proj", &m.down_proj)?,
@@ -324,28 +331,33 @@ impl Weights {
                 let place = linears.into_iter().find(|(name, _)| *name == part).map(|(_, place)| place);
                 let place = place.ok_or_else(|| Error::argument("replace", format!("no `{part}` in block {index}")))?;
                 *place = DeviceLinear::upload(device, &format!("{part} of layer {index}"), linear)?;
+                if let Some(DeviceMixer::Attention(a)) = self.layers.get_mut(index).map(|l| &mut l.mixer) {
+                    a.qkv = None;
+                }
             }
         }
         Ok(())
     }
 
-    /// Uploads layer by layer; the host never holds more than one.
+    /// Uploads layer by layer; the host never holds more than one, and a tied embedding beside it.
     pub(super) fn upload(device: &Device, source: &dyn ModelSource) -> Result<Self> {
         // In the order the model runs: a source that calibrates as it goes can have no other.
-        let embedding = source.embedding()?;
+        let read = source.embedding()?;
+        let embedding = DeviceEmbedding::upload(device, &read)?;
+        let tied = source.config().tied.then_some(read);
         let layers = (0..source.config().blocks.len())
             .map(|i| DeviceLayer::upload(device, i, &source.layer(i)?))
             .collect::<Result<Vec<_>>>()?;
         let norm_f = source.norm_f()?;
         let head = match source.head()? {
-            Some(head) => DeviceLinear::upload(device, "the head", &head)?,
-            None => DeviceLinear::upload(device, "the head", &tied_head(&embedding))?,
+            Some(head) => head,
+            None => tied_head(tied.map_or_else(|| source.embedding(), Ok)?),
         };
         Ok(Self {
-            embedding: DeviceEmbedding::upload(device, &embedding)?,
+            embedding,
             layers,
             norm_f: device.upload_f32([norm_f.len()], &norm_f)?,
-            head,
+            head: DeviceLinear::upload(device, "the head", &head)?,
         })
     }
 
@@ -372,7 +384,7 @@ impl DeviceLayer {
     fn bytes(&self) -> usize {
         let mixer = match &self.mixer {
             DeviceMixer::Mamba2(m) => {
-                let vectors = [&m.conv_weight, &m.conv_bias, &m.dt_bias, &m.a_log, &m.d, &m.norm];
+                let vectors = [&m.conv_weight, &m.conv_bias, &m.dt_bias, &m.a_log, &m.d, &m.per_head, &m.norm];
                 m.in_proj.bytes() + m.out_proj.bytes() + vectors.map(DeviceTensor::bytes).iter().sum::<usize>()
             }
             DeviceMixer::Attention(a) => {
@@ -397,13 +409,11 @@ impl Weights {
 }
 
 /// A tied head is the embedding; an int8 one is multiplied with int8 activations, like other linears.
-fn tied_head(embedding: &Linear) -> Linear {
+fn tied_head(embedding: Linear) -> Linear {
     match embedding {
-        Linear::Quantized(q) => Linear::Quantized(QuantizedLinear {
-            activations: Activations::TOKEN,
-            input_scales: Vec::new(),
-            ..q.clone()
-        }),
-        float => float.clone(),
+        Linear::Quantized(q) => {
+            Linear::Quantized(QuantizedLinear { activations: Activations::TOKEN, input_scales: Vec::new(), ..q })
+        }
+        float => float,
     }
 }

@@ -1,0 +1,340 @@
+// attention.wgsl on cooperative matrices, for heads of up to 128 elements, a multiple of 4, and f32 caches. The factors are
+// f16, so each number is two of them: the nearest f16 and that of what is left, 22 bits together; three products of four
+// (what is left times what is left would be below f32's own rounding). The sums are f32.
+// One workgroup: 64 rows of one kv head, 16 a subgroup, 32 keys a step. Queries stay in matrices, and so do the sums of
+// values: they are scaled to a new peak only where a row's peak grows by more than ROOM, e^ROOM being far from f16's end, as that
+// takes a way through workgroup memory.
+#import index
+#import attention_rows
+#import coop_held
+
+struct Params {
+    sequences: u32,
+    tokens: u32, // of a sequence
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    max: u32, // rows of a sequence's cache
+    q_offset: u32, // first column of q
+    q_stride: u32, // columns of the tensor q is in
+    scale: f32,
+}
+
+const WG = 128u;
+const ROWS = 64u;
+const KEYS = 32u; // of a step
+const PITCH_X = 10u; // vec4s from a row to the next: 8 of 32 columns, padded against bank conflicts
+const PITCH_W = 34u; // 32 of 128 columns, likewise
+const LOW_X = 640u; // ROWS * PITCH_X: where the second halves begin
+const LOW_W = 1088u; // KEYS * PITCH_W
+const LOWEST = -1e30; // below every score
+const ROOM = 8.0;
+
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, q_stride]
+@group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(3) var<storage, read> cursor: array<u32>; // [sequences]
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
+@group(0) @binding(5) var<uniform> params: Params;
+
+var<workgroup> tile_x: array<vec4<f16>, 2u * ROWS * PITCH_X>; // 32 columns of q, or weights of 32 keys
+var<workgroup> tile_w: array<vec4<f16>, 2u * KEYS * PITCH_W>; // keys or values
+var<workgroup> sums: array<f32, 2048>; // two matrices of each subgroup
+var<workgroup> factors: array<f32, ROWS>; // of each row's sums
+var<workgroup> grows: atomic<u32>; // does a peak?
+
+fn rest(x: vec4<f32>, near: vec4<f16>) -> vec4<f16> {
+    return vec4<f16>(x - vec4<f32>(near));
+}
+
+fn put_x(at: u32, x: vec4<f32>) {
+    let near = vec4<f16>(x);
+    tile_x[at] = near;
+    tile_x[LOW_X + at] = rest(x, near);
+}
+
+fn put_w(at: u32, x: vec4<f32>) {
+    let near = vec4<f16>(x);
+    tile_w[at] = near;
+    tile_w[LOW_W + at] = rest(x, near);
+}
+
+// Columns 32 part.. of the rows from `row0` on, of which `last` is the last.
+fn stage_queries(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {
+    let quads = params.head_dim / 4u;
+    let place = q_place(min(row0 + thread / 2u, last), kv) / 4u;
+    for (var i = 0u; i < 4u; i++) {
+        let local = thread % 2u * 4u + i;
+        let quad = 8u * part + local;
+        put_x(thread / 2u * PITCH_X + local, select(vec4(0.0), q[place + min(quad, quads - 1u)], quad < quads));
+    }
+}
+
+// First vec4 of a thread's rows of the caches: keys key0 + thread / 32 + 4 i. Threads beyond the head's columns read the last.
+fn cache_place(thread: u32, i: u32, key0: u32, end: u32, kv: u32) -> u32 {
+    let quads = params.head_dim / 4u;
+    let key = min(key0 + thread / 32u + 4u * i, end - 1u);
+    return (key * params.kv_heads + kv) * quads + min(thread % 32u, quads - 1u);
+}
+
+fn stage_keys(thread: u32, key0: u32, end: u32, kv: u32) {
+    let there = thread % 32u < params.head_dim / 4u;
+    for (var i = 0u; i < 8u; i++) {
+        let x = bitcast<vec4<f32>>(k_cache[cache_place(thread, i, key0, end, kv)]);
+        put_w((thread / 32u + 4u * i) * PITCH_W + thread % 32u, select(vec4(0.0), x, there));
+    }
+}
+
+fn stage_values(thread: u32, key0: u32, end: u32, kv: u32) {
+    let there = thread % 32u < params.head_dim / 4u;
+    for (var i = 0u; i < 8u; i++) {
+        let x = bitcast<vec4<f32>>(v_cache[cache_place(thread, i, key0, end, kv)]);
+        put_w((thread / 32u + 4u * i) * PITCH_W + thread % 32u, select(vec4(0.0), x, there));
+    }
+}
+
+// Scores of 16 columns of queries and keys, whose tile begins at `at`.
+fn add_scores(near: Left, low: Left, at: u32, c: Sum) -> Sum {
+    let keys = right(at);
+    let sum = multiply_add(low, keys, multiply_add(near, right(LOW_W + at), c));
+    return multiply_add(near, keys, sum);
+}
+
+// 16 columns of values, from vec4 `at` of a row on, of 32 keys with their weights.
+fn add_values(near0: Left, near1: Left, low0: Left, low1: Left, at: u32, c: Sum) -> Sum {
+    let values0 = right_by_rows(at);
+    let values1 = right_by_rows(16u * PITCH_W + at);
+    var sum = multiply_add(low0, values0, multiply_add(near0, right_by_rows(LOW_W + at), c));
+    sum = multiply_add(low1, values1, multiply_add(near1, right_by_rows(LOW_W + 16u * PITCH_W + at), sum));
+    return multiply_add(near1, values1, multiply_add(near0, values0, sum));
+}
+
+// Where four sums of a row are: columns 4 i.. of its 32.
+fn sums_of(row: u32, i: u32) -> u32 {
+    return row / 16u * 512u + i / 4u * 256u + row % 16u * 16u + i % 4u * 4u;
+}
+
+// Scores of four keys of a row, LOWEST where they are beyond `limit`; key0 is the step's first.
+fn scores_of(row: u32, i: u32, key0: u32, limit: u32) -> vec4<f32> {
+    let at = sums_of(row, i);
+    let score = params.scale * vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+    return select(vec4(LOWEST), score, key0 + 4u * i + vec4(0u, 1u, 2u, 3u) <= vec4(limit));
+}
+
+// Turns half of a row's scores into weights; `peak` is the row's, `total` of this half.
+fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: ptr<function, f32>) {
+    let row = thread / 2u;
+    var top = vec4(LOWEST);
+    for (var j = 0u; j < 8u; j++) {
+        top = max(top, scores_of(row, (j + row) % 8u, key0, limit)); // not all rows the same: they share banks
+    }
+    let highest = max(max(top.x, top.y), max(top.z, top.w));
+    var factor = 1.0;
+    if highest > *peak + ROOM {
+        factor = exp(*peak - highest);
+        *peak = highest;
+        atomicStore(&grows, 1u);
+    }
+    if thread % 2u == 0u {
+        factors[row] = factor;
+    }
+    var sum = vec4(0.0);
+    for (var j = 0u; j < 4u; j++) {
+        let i = thread % 2u * 4u + (j + row) % 4u;
+        let score = scores_of(row, i, key0, limit);
+        let weight = select(exp(min(score - *peak, vec4(ROOM))), vec4(0.0), score == vec4(LOWEST));
+        put_x(row * PITCH_X + i, weight);
+        sum += weight;
+    }
+    *total = *total * factor + (sum.x + sum.y + sum.z + sum.w);
+}
+
+// All sums times the factors of their rows.
+fn rescale(thread: u32) {
+    for (var i = thread; i < 2048u; i += WG) {
+        sums[i] *= factors[i / 512u * 16u + i % 256u / 16u];
+    }
+}
+
+// The thread's half of a row: columns 32 pair + 16 half.. of the result.
+fn store(thread: u32, pair: u32, row0: u32, last: u32, kv: u32) {
+    let row = row0 + thread / 2u;
+    let quads = params.head_dim / 4u;
+    for (var i = 0u; i < 4u; i++) {
+        let local = thread % 2u * 4u + i;
+        let quad = 8u * pair + local;
+        let at = sums_of(thread / 2u, local);
+        if row <= last && quad < quads {
+            let value = vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+            out[out_row(row, kv) * quads + quad] = value * factors[thread / 2u];
+        }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {
+    let thread = place.thread;
+    let rows = params.tokens * (params.heads / params.kv_heads);
+    let row_tiles = (rows + ROWS - 1u) / ROWS;
+    // The host covers columns by 64, as for attention.wgsl: the first workgroups do all of them. Rows that see most keys go
+    // first.
+    let item = linear_workgroup(workgroup, grid);
+    let kv = item % params.kv_heads;
+    let sequence = item / params.kv_heads / row_tiles;
+    if sequence >= params.sequences {
+        return;
+    }
+    let tile = row_tiles - 1u - item / params.kv_heads % row_tiles;
+    let repeats = params.heads / params.kv_heads;
+    let base = sequence * rows;
+    let first = sequence * params.max;
+    let row0 = base + tile * ROWS;
+    let last = base + rows - 1u;
+    let before = cursor[sequence];
+    // Keys any row of this tile sees, and the last that the thread's row does.
+    let end = first + min(before + (min(row0 + ROWS - 1u, last) - base) / repeats + 1u, params.max);
+    let limit = first + min(before + (min(row0 + thread / 2u, last) - base) / repeats, params.max - 1u);
+
+    let warp = warp_of(place);
+    let region = warp * 512u;
+    let a = warp * 16u * PITCH_X;
+    stage_queries(thread, 0u, row0, last, kv);
+    workgroupBarrier();
+    let near0 = left(a + 0u);
+    let low0 = left(LOW_X + a + 0u);
+    let near1 = left(a + 4u);
+    let low1 = left(LOW_X + a + 4u);
+    workgroupBarrier();
+    stage_queries(thread, 1u, row0, last, kv);
+    workgroupBarrier();
+    let near2 = left(a + 0u);
+    let low2 = left(LOW_X + a + 0u);
+    let near3 = left(a + 4u);
+    let low3 = left(LOW_X + a + 4u);
+    workgroupBarrier();
+    stage_queries(thread, 2u, row0, last, kv);
+    workgroupBarrier();
+    let near4 = left(a + 0u);
+    let low4 = left(LOW_X + a + 0u);
+    let near5 = left(a + 4u);
+    let low5 = left(LOW_X + a + 4u);
+    workgroupBarrier();
+    stage_queries(thread, 3u, row0, last, kv);
+    workgroupBarrier();
+    let near6 = left(a + 0u);
+    let low6 = left(LOW_X + a + 0u);
+    let near7 = left(a + 4u);
+    let low7 = left(LOW_X + a + 4u);
+    workgroupBarrier();
+    var peak = LOWEST;
+    var total = 0.0;
+    var o0 = Sum();
+    var o1 = Sum();
+    var o2 = Sum();
+    var o3 = Sum();
+    var o4 = Sum();
+    var o5 = Sum();
+    var o6 = Sum();
+    var o7 = Sum();
+    for (var key0 = first; key0 < end; key0 += KEYS) {
+        stage_keys(thread, key0, end, kv);
+        if thread == 0u {
+            atomicStore(&grows, 0u);
+        }
+        workgroupBarrier();
+        var s0 = Sum();
+        var s1 = Sum();
+        s0 = add_scores(near0, low0, 0u, s0);
+        s1 = add_scores(near0, low0, 16u * PITCH_W + 0u, s1);
+        s0 = add_scores(near1, low1, 4u, s0);
+        s1 = add_scores(near1, low1, 16u * PITCH_W + 4u, s1);
+        s0 = add_scores(near2, low2, 8u, s0);
+        s1 = add_scores(near2, low2, 16u * PITCH_W + 8u, s1);
+        s0 = add_scores(near3, low3, 12u, s0);
+        s1 = add_scores(near3, low3, 16u * PITCH_W + 12u, s1);
+        s0 = add_scores(near4, low4, 16u, s0);
+        s1 = add_scores(near4, low4, 16u * PITCH_W + 16u, s1);
+        s0 = add_scores(near5, low5, 20u, s0);
+        s1 = add_scores(near5, low5, 16u * PITCH_W + 20u, s1);
+        s0 = add_scores(near6, low6, 24u, s0);
+        s1 = add_scores(near6, low6, 16u * PITCH_W + 24u, s1);
+        s0 = add_scores(near7, low7, 28u, s0);
+        s1 = add_scores(near7, low7, 16u * PITCH_W + 28u, s1);
+        put_sum(s0, region);
+        put_sum(s1, region + 256u);
+        workgroupBarrier();
+        soften(thread, key0, limit, &peak, &total);
+        stage_values(thread, key0, end, kv);
+        if workgroupUniformLoad(&grows) != 0u {
+            put_sum(o0, region);
+            put_sum(o1, region + 256u);
+            workgroupBarrier();
+            rescale(thread);
+            workgroupBarrier();
+            o0 = get_sum(region);
+            o1 = get_sum(region + 256u);
+            workgroupBarrier();
+            put_sum(o2, region);
+            put_sum(o3, region + 256u);
+            workgroupBarrier();
+            rescale(thread);
+            workgroupBarrier();
+            o2 = get_sum(region);
+            o3 = get_sum(region + 256u);
+            workgroupBarrier();
+            put_sum(o4, region);
+            put_sum(o5, region + 256u);
+            workgroupBarrier();
+            rescale(thread);
+            workgroupBarrier();
+            o4 = get_sum(region);
+            o5 = get_sum(region + 256u);
+            workgroupBarrier();
+            put_sum(o6, region);
+            put_sum(o7, region + 256u);
+            workgroupBarrier();
+            rescale(thread);
+            workgroupBarrier();
+            o6 = get_sum(region);
+            o7 = get_sum(region + 256u);
+        }
+        let weights0 = left(a);
+        let weights1 = left(a + 4u);
+        let rest0 = left(LOW_X + a);
+        let rest1 = left(LOW_X + a + 4u);
+        o0 = add_values(weights0, weights1, rest0, rest1, 0u, o0);
+        o1 = add_values(weights0, weights1, rest0, rest1, 4u, o1);
+        o2 = add_values(weights0, weights1, rest0, rest1, 8u, o2);
+        o3 = add_values(weights0, weights1, rest0, rest1, 12u, o3);
+        o4 = add_values(weights0, weights1, rest0, rest1, 16u, o4);
+        o5 = add_values(weights0, weights1, rest0, rest1, 20u, o5);
+        o6 = add_values(weights0, weights1, rest0, rest1, 24u, o6);
+        o7 = add_values(weights0, weights1, rest0, rest1, 28u, o7);
+        workgroupBarrier();
+    }
+    sums[thread] = total;
+    workgroupBarrier();
+    if thread < ROWS {
+        factors[thread] = 1.0 / (sums[2u * thread] + sums[2u * thread + 1u]);
+    }
+    workgroupBarrier();
+    put_sum(o0, region);
+    put_sum(o1, region + 256u);
+    workgroupBarrier();
+    store(thread, 0u, row0, last, kv);
+    workgroupBarrier();
+    put_sum(o2, region);
+    put_sum(o3, region + 256u);
+    workgroupBarrier();
+    store(thread, 1u, row0, last, kv);
+    workgroupBarrier();
+    put_sum(o4, region);
+    put_sum(o5, region + 256u);
+    workgroupBarrier();
+    store(thread, 2u, row0, last, kv);
+    workgroupBarrier();
+    put_sum(o6, region);
+    put_sum(o7, region + 256u);
+    workgroupBarrier();
+    store(thread, 3u, row0, last, kv);
+}
