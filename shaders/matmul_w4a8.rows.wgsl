@@ -1,8 +1,8 @@
-// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `batch`, shared/coop_batch.wgsl), where each row of codes has one scale, and each row of the
+// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `wide`, shared/coop_wide.wgsl), where each row of codes has one scale, and each row of the
 // weight one too, or scales of at most 8 significant bits, as bf16 has: k and groups multiples of 32, any m and n. A
 // weight's code has 3 bits beside its sign, so code times such a scale has 11, as f16 has.
-#ifdef batch
-#import coop_batch
+#ifdef wide
+#import coop_wide
 #else
 #import coop_rows
 #endif
@@ -74,7 +74,7 @@ fn stage_weight(row: u32, half: u32, weights: Weights) {
     tile_w[at + 3u] = halves4(weights.words.y >> 4u) * scale;
 }
 
-#ifdef batch
+#ifdef wide
 // 32 codes.
 alias Line = vec4<u32>;
 

@@ -1,7 +1,7 @@
-// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `batch`, shared/coop_batch.wgsl), where rows of both operands have one scale: k a multiple
+// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `wide`, shared/coop_wide.wgsl), where rows of both operands have one scale: k a multiple
 // of 16, any m and n.
-#ifdef batch
-#import coop_batch
+#ifdef wide
+#import coop_wide
 #else
 #import coop_rows
 #endif
@@ -41,7 +41,7 @@ fn fetch_weight(row: u32, col: u32, factor: f32) -> vec4<u32> {
     return fetch_weight8(row, col);
 }
 
-#ifdef batch
+#ifdef wide
 // 32 codes.
 struct Line {
     first: vec4<u32>,

@@ -3,7 +3,7 @@
 // rows of weight can keep busy, and the weight is read once.
 //
 // A workgroup of 8 subgroups makes 64 x 32 outputs from four slices of 32 columns at a time: a subgroup 32 x 32 of a slice,
-// as 2 x 2 matrices, or 32 x 16 where there are only 32 rows. What they have is added up at the end. A thread loads lines
+// as 2 x 2 matrices. What they have is added up at the end. A thread loads lines
 // of 32 columns of the weight, three ahead, since there may be one workgroup a processor to keep memory busy; a step takes
 // the first 16 columns of each line, the next the others: any order will do that both operands have. The importing
 // shader has the bindings, `Line`, `fetch_line`, `stage_half`, `line_scale`, `inverse_of`, `largest_scale` and `factor_of`.
@@ -19,24 +19,25 @@ const SLICES = 4u;
 const DEPTH = 32u; // columns of a slice
 const ROUND = 2u * SLICES * DEPTH; // columns of two steps
 const PITCH = 10u; // vec4s from a row of a tile to the next: 8, padded against bank conflicts
+const X_LINES = ROWS + 2u; // of a slice in `tile_x`, padded likewise
+const W_LINES = COLS + 2u;
 const WG = 256u;
 const SHARERS = WG / COLS; // threads of a row of the weight
 
 // Slice by slice: [slice, row, column].
-var<workgroup> tile_x: array<vec4<f16>, SLICES * ROWS * PITCH>;
-var<workgroup> tile_w: array<vec4<f16>, SLICES * COLS * PITCH>;
-var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup
-var<workgroup> largest: array<f32, WG>;
+var<workgroup> tile_x: array<vec4<f16>, SLICES * X_LINES * PITCH>;
+var<workgroup> tile_w: array<vec4<f16>, SLICES * W_LINES * PITCH>;
+var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup; before, scales
 var<workgroup> col_factors: array<f32, COLS>;
 
 // Of every row of the weight in the tile, as `row_factor` has it, by 8 threads.
 fn find_factors(thread: u32, col0: u32) {
-    largest[thread] = largest_scale(col0 + thread / SHARERS, thread % SHARERS, SHARERS);
+    sums[thread] = largest_scale(col0 + thread / SHARERS, thread % SHARERS, SHARERS);
     workgroupBarrier();
     if thread < COLS {
-        var most = largest[thread * SHARERS];
+        var most = sums[thread * SHARERS];
         for (var i = 1u; i < SHARERS; i++) {
-            most = max(most, largest[thread * SHARERS + i]);
+            most = max(most, sums[thread * SHARERS + i]);
         }
         col_factors[thread] = factor_of(most);
     }
@@ -49,13 +50,13 @@ fn raw_codes(row: u32, col: u32) -> vec4<u32> {
 }
 
 // Matrices (i, j) of all subgroups, added up over the slices and stored: behind a barrier, and before the next.
-fn finish(thread: u32, row0: u32, col0: u32, i: u32, j: u32, tall: bool) {
+fn finish(thread: u32, row0: u32, col0: u32, i: u32, j: u32) {
     let x_groups = (params.k + params.x_group - 1u) / params.x_group; // 1
     for (var half = 0u; half < 2u; half++) {
         let at = half * SLICES * 256u + thread;
         let y = (sums[at] + sums[at + 256u]) + (sums[at + 512u] + sums[at + 768u]);
-        let row = row0 + 16u * i + thread / 16u + select(0u, 32u * half, tall);
-        let local_col = thread % 16u + select(16u * half, 16u * j, tall);
+        let row = row0 + 16u * i + thread / 16u + 32u * half;
+        let local_col = thread % 16u + 16u * j;
         if row < params.m && col0 + local_col < params.n {
             store(row * params.n + col0 + local_col, y * (scales[row * x_groups] * col_factors[local_col]));
         }
@@ -70,7 +71,6 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     if col0 >= params.n {
         return;
     }
-    let tall = params.m > ROWS / 2u;
     let warp = warp_of(place);
     let slice = warp % SLICES;
     let half = warp / SLICES;
@@ -79,8 +79,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let line = thread / 8u;
     let part = thread % 8u;
     let first = 32u * part;
-    let x_line = part / 2u * ROWS + line;
-    let w_line = part / 2u * COLS + line;
+    let x_line = part / 2u * X_LINES + line;
+    let w_line = part / 2u * W_LINES + line;
     var x0 = raw_codes(row0 + line, first);
     var x1 = raw_codes(row0 + line + 32u, first);
     var w0 = fetch_line(col0 + line, first);
@@ -96,16 +96,14 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var scale = line_scale(col0 + line, first);
     var next_scale = line_scale(col0 + line, first + ROUND);
     var at = first;
-    let a = (slice * ROWS + select(0u, 32u * half, tall)) * PITCH;
-    let b = (slice * COLS + select(16u * half, 0u, tall)) * PITCH;
+    let a = (slice * X_LINES + 32u * half) * PITCH;
+    let b = slice * W_LINES * PITCH;
     let rounds = (params.k + ROUND - 1u) / ROUND;
     for (var k = 0u; k < rounds * ROUND; k += ROUND / 2u) {
         // Zeros beyond the last column. Not as they are loaded, which would wait for them there.
         let second = k % ROUND > 0u;
         stage_codes(x_line, part % 2u, select(vec4(0u), x0, at < params.k));
-        if tall {
-            stage_codes(x_line + 32u, part % 2u, select(vec4(0u), x1, at < params.k));
-        }
+        stage_codes(x_line + 32u, part % 2u, select(vec4(0u), x1, at < params.k));
         stage_half(w_line, part % 2u, w0, second, scale * inverse);
         workgroupBarrier();
         // The next words come while the matrices are multiplied.
@@ -119,9 +117,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
             next_scale = line_scale(col0 + line, at + ROUND);
         }
         x0 = raw_codes(row0 + line, at);
-        if tall {
-            x1 = raw_codes(row0 + line + 32u, at);
-        }
+        x1 = raw_codes(row0 + line + 32u, at);
         let b0 = right(b);
         let b1 = right(b + 4u);
         let a00 = left(a);
@@ -132,32 +128,28 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         c10 = multiply_add(a10, b0, c10);
         c00 = multiply_add(a01, b1, c00);
         c10 = multiply_add(a11, b1, c10);
-        if tall {
-            let d0 = right(b + 16u * PITCH);
-            let d1 = right(b + 16u * PITCH + 4u);
-            c01 = multiply_add(a00, d0, c01);
-            c11 = multiply_add(a10, d0, c11);
-            c01 = multiply_add(a01, d1, c01);
-            c11 = multiply_add(a11, d1, c11);
-        }
+        let d0 = right(b + 16u * PITCH);
+        let d1 = right(b + 16u * PITCH + 4u);
+        c01 = multiply_add(a00, d0, c01);
+        c11 = multiply_add(a10, d0, c11);
+        c01 = multiply_add(a01, d1, c01);
+        c11 = multiply_add(a11, d1, c11);
         workgroupBarrier();
     }
     let region = warp * 256u;
     put_sum(c00, region);
     workgroupBarrier();
-    finish(thread, row0, col0, 0u, 0u, tall);
+    finish(thread, row0, col0, 0u, 0u);
     workgroupBarrier();
     put_sum(c10, region);
     workgroupBarrier();
-    finish(thread, row0, col0, 1u, 0u, tall);
+    finish(thread, row0, col0, 1u, 0u);
     workgroupBarrier();
-    if tall {
-        put_sum(c01, region);
-        workgroupBarrier();
-        finish(thread, row0, col0, 0u, 1u, tall);
-        workgroupBarrier();
-        put_sum(c11, region);
-        workgroupBarrier();
-        finish(thread, row0, col0, 1u, 1u, tall);
-    }
+    put_sum(c01, region);
+    workgroupBarrier();
+    finish(thread, row0, col0, 0u, 1u);
+    workgroupBarrier();
+    put_sum(c11, region);
+    workgroupBarrier();
+    finish(thread, row0, col0, 1u, 1u);
 }
