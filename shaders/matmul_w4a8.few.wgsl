@@ -66,7 +66,7 @@ fn add_quad(sums: Sums, rows: vec4<u32>, at: u32, w: Columns) -> Sums {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    place: Place,
 ) {
-    product(workgroup, grid, thread);
+    product(workgroup, grid, place);
 }

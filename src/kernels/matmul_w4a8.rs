@@ -54,6 +54,7 @@ pub fn matmul_w4a8(
         Form::Rows => Format::Rows,
         Form::Few => Format::Few,
         Form::Batch => Format::Batch,
+        Form::Wide => Format::Wide,
     };
     let IntProduct { sizes, group, x_group } = product;
     let params = Params {
@@ -115,34 +116,46 @@ const CASES: &[Case] = &[
         args: &[("m", 128.0), ("n", 3.0), ("k", 320.0), ("group", 128.0), ("bf16_scales", 1.0)],
     },
     Case {
-        name: "blocks_at_2_to_the_24_of_18_rows",
-        args: &[("m", 18.0), ("n", 3.0), ("k", 2048.0), ("group", 1024.0), ("corners", 2.0)],
+        name: "blocks_at_2_to_the_24_of_50_rows",
+        args: &[("m", 50.0), ("n", 3.0), ("k", 2048.0), ("group", 1024.0), ("corners", 2.0)],
     },
     Case {
         name: "blocks_x_groups_of_32",
-        args: &[("m", 19.0), ("n", 70.0), ("k", 160.0), ("x_group", 32.0), ("epilogue", 1.0)],
+        args: &[("m", 51.0), ("n", 70.0), ("k", 160.0), ("x_group", 32.0), ("epilogue", 1.0)],
     },
     Case { name: "blocks_x_groups_of_64", args: &[("m", 90.0), ("n", 33.0), ("k", 320.0), ("x_group", 64.0)] },
-    Case { name: "blocks_corners", args: &[("m", 17.0), ("n", 70.0), ("k", 96.0), ("group", 32.0), ("corners", 1.0)] },
+    Case { name: "blocks_corners", args: &[("m", 49.0), ("n", 70.0), ("k", 96.0), ("group", 32.0), ("corners", 1.0)] },
     Case { name: "few_two_rows", args: &[("m", 2.0), ("n", 37.0), ("k", 2080.0), ("epilogue", 2.0)] },
-    Case { name: "few_fill_tiles", args: &[("m", 16.0), ("n", 64.0), ("k", 1024.0), ("group", 128.0)] },
+    Case { name: "few_fill_a_tile", args: &[("m", 8.0), ("n", 64.0), ("k", 1024.0), ("group", 128.0)] },
+    Case { name: "few_x_groups", args: &[("m", 3.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)] },
+    Case { name: "few_top_of_int32", args: &[("m", 5.0), ("n", 3.0), ("k", 131040.0), ("corners", 2.0)] },
     Case {
-        name: "few_past_a_tile",
-        args: &[("m", 9.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)],
-    },
-    Case { name: "few_top_of_int32", args: &[("m", 5.0), ("n", 3.0), ("k", 131_040.0), ("corners", 2.0)] },
-    Case {
-        name: "batch_of_33_groups_of_32",
+        name: "batch_of_33",
         args: &[("m", 33.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
-        name: "batch_of_64_groups_of_128",
+        name: "batch_fills_tiles",
+        args: &[("m", 16.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "batch_past_a_tile",
+        args: &[("m", 9.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)],
+    },
+    Case { name: "batch_of_48", args: &[("m", 48.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
+    Case { name: "batch_of_17_short", args: &[("m", 17.0), ("n", 5.0), ("k", 32.0)] },
+    Case { name: "batch_at_the_corners", args: &[("m", 40.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "wide_of_49_short", args: &[("m", 49.0), ("n", 5.0), ("k", 32.0)] },
+    Case {
+        name: "wide_of_64",
         args: &[("m", 64.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
     },
-    Case { name: "batch_of_32", args: &[("m", 32.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
-    Case { name: "batch_of_17_short", args: &[("m", 17.0), ("n", 5.0), ("k", 32.0)] },
-    Case { name: "batch_of_100", args: &[("m", 100.0), ("n", 40.0), ("k", 160.0)] },
-    Case { name: "batch_at_the_corners", args: &[("m", 40.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case {
+        name: "wide_of_65",
+        args: &[("m", 65.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+    },
+    Case { name: "wide_at_the_corners", args: &[("m", 70.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "wide_of_100", args: &[("m", 100.0), ("n", 40.0), ("k", 160.0)] },
+    Case { name: "wide_of_127", args: &[("m", 127.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_064.0), ("corners", 2.0)] },

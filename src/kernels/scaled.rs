@@ -12,15 +12,12 @@ const MAX_SPAN: usize = (1 << 17) - 1;
 /// Tokens from which on the format `rows` is taken: half its tile.
 const MANY: usize = 128;
 
-/// Tokens up to which the format `few` is taken: arithmetic on packed codes then hides behind reading the weight, or nearly.
-const FEW: usize = 16;
+/// Tokens up to which the formats `few` and `batch` are taken: by packed dot products, 8 and 16 rows at a time.
+const FEW: usize = 8;
+const BATCH: usize = 48;
 
-/// Columns and rows of the outputs that a workgroup of the format `few` makes (`shaders/shared/few.wgsl`).
-const FEW_TILE: [usize; 2] = [16, 8];
-
-/// Columns that two workgroups of the format `batch` make: of all rows each half of them (`few.wgsl`), or of half the
-/// rows each (`coop_batch.wgsl`).
-const BATCH_COLUMNS: usize = 32;
+/// Rows of a weight that a workgroup of these formats makes outputs of (`shaders/shared/few.wgsl`).
+const COLUMNS: usize = 16;
 
 /// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +30,10 @@ pub(super) enum Form {
     Rows,
     /// Whole vec4s of words, and few tokens.
     Few,
-    /// Whole vec4s of words, blocks, one factor a row, and more tokens than few.
+    /// Whole vec4s of words, and more tokens than few.
     Batch,
+    /// Whole vec4s of words, blocks, one factor a row, and more tokens than a batch.
+    Wide,
 }
 
 /// Integer codes, `[rows, cols]`, with one scale for each group of a row.
@@ -88,12 +87,13 @@ impl IntProduct {
     pub(super) fn form(&self, bits: usize, one_factor: bool) -> (Form, Grid) {
         let Sizes { m, n, k } = self.sizes;
         let by_rows = self.x_group == k && (self.group == k || one_factor);
+        let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
         match self.in_blocks(128 / bits) {
-            _ if m <= FEW && self.in_quads(bits) => {
-                (Form::Few, Grid::linear(n.div_ceil(FEW_TILE[0]) * m.div_ceil(FEW_TILE[1])))
-            }
+            _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
+            _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
-            true if by_rows && self.in_quads(bits) => (Form::Batch, Grid::linear(2 * n.div_ceil(BATCH_COLUMNS))),
+            // On matrix units larger tiles need fewer workgroups.
+            true if by_rows && self.in_quads(bits) => (Form::Wide, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
         }
