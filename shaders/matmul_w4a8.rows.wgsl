@@ -1,7 +1,11 @@
-// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl), where each row of codes has one scale, and each row of the
+// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `wide`, shared/coop_wide.wgsl), where each row of codes has one scale, and each row of the
 // weight one too, or scales of at most 8 significant bits, as bf16 has: k and groups multiples of 32, any m and n. A
 // weight's code has 3 bits beside its sign, so code times such a scale has 11, as f16 has.
+#ifdef wide
+#import coop_wide
+#else
 #import coop_rows
+#endif
 
 struct Params {
     m: u32, // rows of codes
@@ -30,22 +34,34 @@ fn group_scale(row: u32, group: u32) -> f32 {
     return weight_scales[min(row, params.n - 1u) * groups + min(group, groups - 1u)];
 }
 
-// The row's scale, or the power of two at or below the largest: others are then below twice it.
-fn row_factor(row: u32) -> f32 {
+// Of groups first, first + step, ..
+fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
+    var most = 0.0;
+    for (var group = first; group < (params.k + params.group - 1u) / params.group; group += step) {
+        most = max(most, group_scale(row, group));
+    }
+    return most;
+}
+
+// A row's only scale, or the power of two at or below the largest: others are then below twice it.
+fn factor_of(most: f32) -> f32 {
     if params.group == params.k {
-        return group_scale(row, 0u);
+        return most;
     }
-    var largest = 0.0;
-    for (var group = 0u; group < (params.k + params.group - 1u) / params.group; group++) {
-        largest = max(largest, group_scale(row, group));
-    }
-    return bitcast<f32>(clamp(bitcast<u32>(largest), 0x01000000u, 0x7e000000u) & 0x7f800000u);
+    return bitcast<f32>(clamp(bitcast<u32>(most), 0x01000000u, 0x7e000000u) & 0x7f800000u);
+}
+
+fn row_factor(row: u32) -> f32 {
+    return factor_of(largest_scale(row, 0u, 1u));
+}
+
+// 1 / factor: their exponents, biased by 127, add up to 254.
+fn inverse_of(factor: f32) -> f32 {
+    return bitcast<f32>(0x7f000000u - bitcast<u32>(factor));
 }
 
 fn fetch_weight(row: u32, col: u32, factor: f32) -> Weights {
-    // 1 / factor: their exponents, biased by 127, add up to 254.
-    let inverse = bitcast<f32>(0x7f000000u - bitcast<u32>(factor));
-    let scale = group_scale(row, col / params.group) * inverse;
+    let scale = group_scale(row, col / params.group) * inverse_of(factor);
     return Weights(fetch_weight4(row, col), select(scale, 1.0, params.group == params.k));
 }
 
@@ -57,6 +73,23 @@ fn stage_weight(row: u32, half: u32, weights: Weights) {
     tile_w[at + 2u] = halves4(weights.words.y) * scale;
     tile_w[at + 3u] = halves4(weights.words.y >> 4u) * scale;
 }
+
+#ifdef wide
+// 32 codes.
+alias Line = vec4<u32>;
+
+fn fetch_line(row: u32, col: u32) -> Line {
+    return weight[min(row, params.n - 1u) * (params.k / 32u) + min(col, params.k - 32u) / 32u];
+}
+
+fn line_scale(row: u32, col: u32) -> f32 {
+    return group_scale(row, col / params.group);
+}
+
+fn stage_half(row: u32, half: u32, line: Line, second: bool, scale: f32) {
+    stage_weight(row, half, Weights(select(line.xy, line.zw, second), select(scale, 1.0, params.group == params.k)));
+}
+#endif
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {

@@ -1,6 +1,10 @@
-// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl), where rows of both operands have one scale: k a multiple
+// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `wide`, shared/coop_wide.wgsl), where rows of both operands have one scale: k a multiple
 // of 16, any m and n.
+#ifdef wide
+#import coop_wide
+#else
 #import coop_rows
+#endif
 #import stage_weight8
 
 struct Params {
@@ -24,9 +28,44 @@ fn row_factor(row: u32) -> f32 {
     return weight_scales[min(row, params.n - 1u) * groups];
 }
 
+// As of int4 weights, of which a row has several.
+fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
+    return row_factor(row);
+}
+
+fn factor_of(most: f32) -> f32 {
+    return most;
+}
+
 fn fetch_weight(row: u32, col: u32, factor: f32) -> vec4<u32> {
     return fetch_weight8(row, col);
 }
+
+#ifdef wide
+// 32 codes.
+struct Line {
+    first: vec4<u32>,
+    second: vec4<u32>,
+}
+
+fn fetch_line(row: u32, col: u32) -> Line {
+    let at = min(row, params.n - 1u) * (params.k / 16u);
+    return Line(weight[at + min(col, params.k - 16u) / 16u], weight[at + min(col + 16u, params.k - 16u) / 16u]);
+}
+
+// Of int4 weights.
+fn line_scale(row: u32, col: u32) -> f32 {
+    return 1.0;
+}
+
+fn inverse_of(factor: f32) -> f32 {
+    return 1.0;
+}
+
+fn stage_half(row: u32, half: u32, line: Line, second: bool, scale: f32) {
+    stage_weight(row, half, select(line.first, line.second, second));
+}
+#endif
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {

@@ -88,10 +88,11 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     place: Place,
 ) {
-    row = linear_workgroup(workgroup, grid);
-    if row >= params.rows {
+    let index = linear_workgroup(workgroup, grid);
+    if index >= params.rows {
         return;
     }
+    row = index;
     let thread = place.thread;
     var top = -3.4e38;
     for (var i = thread; i < params.vocab; i += WG) {

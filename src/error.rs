@@ -67,6 +67,40 @@ pub enum Error {
         /// Offered value.
         have: u64,
     },
+    /// A model with its state and activations takes more memory than a device has free; nothing was allocated.
+    #[error(
+        "adapter `{adapter}`: the model takes {:.1} MiB ({plan}), {:.1} MiB are free ({why}); choose fewer bits, a shorter context, --kv int8 or int4, shorter passes, or another --device; pass --memory-limit SIZE if more is free than the driver says",
+        *need as f64 / f64::from(1 << 20),
+        *have as f64 / f64::from(1 << 20)
+    )]
+    TooLarge {
+        /// Adapter name.
+        adapter: String,
+        /// What takes how much.
+        plan: String,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes free.
+        have: u64,
+        /// Who says so.
+        why: &'static str,
+    },
+    /// The driver has no memory left for something.
+    #[error(
+        "adapter `{adapter}`: no memory for {what} of {need} bytes beside the {held} bytes held ({message}); close other programs that use the GPU, choose fewer bits, a shorter context or shorter passes, or pass --device NAME"
+    )]
+    OutOfMemory {
+        /// Adapter name.
+        adapter: String,
+        /// What was being allocated.
+        what: String,
+        /// Its bytes.
+        need: u64,
+        /// Bytes that this program had on the device.
+        held: u64,
+        /// The driver's or wgpu's words.
+        message: String,
+    },
     /// No variant of a kernel runs with the capabilities the adapter has, or `--caps` leaves it.
     #[error("adapter `{adapter}` lacks {needs}, which every variant of `{kernel}` needs")]
     Lacks {
@@ -156,6 +190,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says what a tensor that did not fit was for.
+    #[must_use]
+    pub(crate) fn named(self, name: &str) -> Self {
+        match self {
+            Self::LimitExceeded { adapter, what, need, have } => {
+                Self::LimitExceeded { adapter, what: format!("{what} (for {name})"), need, have }
+            }
+            Self::OutOfMemory { adapter, need, held, message, .. } => {
+                Self::OutOfMemory { adapter, what: name.to_owned(), need, held, message }
+            }
+            other => other,
+        }
+    }
+
     /// An I/O error at `path`.
     pub fn io(path: impl AsRef<Path>, error: std::io::Error) -> Self {
         Self::Io { path: path.as_ref().to_owned(), error }

@@ -6,12 +6,14 @@
 mod ops;
 mod peaks;
 mod speed;
+mod tune;
 mod warm;
 mod work;
 
 pub use ops::{OpRow, OpTable, Pass, profile};
 pub use peaks::{Peaks, copy_peak, fma_peak, measure_peaks};
 pub use speed::{Runs, Test, measure};
+pub use tune::{contests, tune};
 pub use warm::{WARM_UP, Warmer};
 pub use work::{Cost, cost};
 

@@ -140,7 +140,7 @@ fn step_each(engine: &mut Engine, ids: &[u32]) -> Result<f64> {
     let start = Instant::now();
     engine.feed_each(ids)?;
     engine.choose_each(Next::Greedy)?;
-    block_on(engine.chosen())?;
+    block_on(engine.chosen()?.words())?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Warmer;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::runtime::{Engine, Next};
 
 /// What to time: after `depth` tokens, a prompt and tokens made one by one; of several sequences each has its own.
@@ -53,6 +54,8 @@ pub struct Runs {
     pub seconds: Vec<f64>,
     /// Seconds from the prompt to the first id; empty without a prompt.
     pub first_token: Vec<f64>,
+    /// Seconds of the longest submit of a prompt that was measured.
+    pub longest_submit: Option<f64>,
 }
 
 /// Runs `test` `repeat` times, each on a new sequence and a warm device, after one that is not counted unless
@@ -75,12 +78,15 @@ pub fn measure(engine: &mut Engine, warmer: &Warmer, test: Test, repeat: usize, 
         // Compiles and records everything; a few tokens tell as much as many.
         once(engine, warmer, Test { generate: test.generate.min(2), ..test }, &before, &prompt)?;
     }
+    let submit = |engine: &Engine| engine.device().gpu().map(Gpu::longest_submit).filter(|s| *s > 0.0);
+    let _ = submit(engine); // of the warm-up
     let mut runs = Runs::default();
     for _ in 0..repeat {
         let (seconds, first) = once(engine, warmer, test, &before, &prompt)?;
         runs.seconds.push(seconds);
         runs.first_token.extend(first);
     }
+    runs.longest_submit = submit(engine);
     Ok(runs)
 }
 
@@ -104,19 +110,27 @@ fn alone(
     warmer.run()?;
     let start = Instant::now();
     let elapsed = || start.elapsed().as_secs_f64();
-    let (mut next, mut first, mut seconds) = (1 % engine.config().vocab_size as u32, None, 0.0);
-    if !prompt.is_empty() {
+    let (mut first, mut seconds) = (None, 0.0);
+    if prompt.is_empty() {
+        engine.feed(&[1 % engine.config().vocab_size as u32])?;
+    } else {
         engine.feed(prompt)?;
         if test.generate == 0 {
             engine.device().wait()?;
             seconds = elapsed();
         }
-        next = block_on(engine.choose(Next::Greedy))?;
+        block_on(engine.choose(Next::Greedy))?;
         first = Some(elapsed());
+        if test.generate > 0 {
+            engine.step()?;
+        }
     }
-    for _ in 0..test.generate {
-        engine.feed(&[next])?;
-        next = block_on(engine.choose(Next::Greedy))?;
+    for left in (0..test.generate).rev() {
+        let id = engine.pick(Next::Greedy)?;
+        if left > 0 {
+            engine.step()?;
+        }
+        block_on(id.words())?;
     }
     Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
 }
@@ -137,15 +151,9 @@ fn together(
     warmer.run()?;
     let start = Instant::now();
     let elapsed = || start.elapsed().as_secs_f64();
-    let choose = |engine: &mut Engine| -> Result<()> {
-        engine.choose_each(Next::Greedy)?;
-        block_on(engine.chosen()).map(|_| ())
-    };
-    let (mut first, mut seconds, mut left) = (None, 0.0, test.generate);
+    let (mut first, mut seconds) = (None, 0.0);
     if prompt.is_empty() {
         engine.feed_each(&vec![1 % engine.config().vocab_size as u32; test.sequences])?;
-        choose(engine)?;
-        left -= 1;
     } else {
         for slot in 0..test.sequences {
             engine.take(slot)?;
@@ -154,12 +162,20 @@ fn together(
         }
         engine.device().wait()?;
         seconds = elapsed();
-        choose(engine)?;
+        engine.choose_each(Next::Greedy)?;
+        block_on(engine.chosen()?.words())?;
         first = Some(elapsed());
+        if test.generate > 0 {
+            engine.step_each()?;
+        }
     }
-    for _ in 0..left {
-        engine.step_each()?;
-        choose(engine)?;
+    for left in (0..test.generate).rev() {
+        engine.choose_each(Next::Greedy)?;
+        let ids = engine.chosen()?;
+        if left > 0 {
+            engine.step_each()?;
+        }
+        block_on(ids.words())?;
     }
     Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
 }

@@ -10,6 +10,11 @@
 //! bits = 3:  word 0 = | low 2 bits of e10 | e9 | .. | e1 | e0 |     word 1 = | .. | e11 | high bit of e10 |
 //! ```
 
+use rayon::prelude::*;
+
+/// Codes that a task unpacks, at least.
+const TASK: usize = 1 << 16;
+
 /// Words a row of `cols` codes takes: `ceil(cols * bits / 32)`.
 #[must_use]
 pub fn packed_words(bits: usize, cols: usize) -> usize {
@@ -43,17 +48,21 @@ pub fn pack_bits(codes: &[i8], bits: usize, cols: usize) -> Vec<u32> {
 pub fn unpack_bits(words: &[u32], bits: usize, cols: usize) -> Vec<i8> {
     let per_row = packed_words(bits, cols).max(1);
     let (offset, mask) = (1i16 << (bits - 1), (1u64 << bits) - 1);
-    words
-        .chunks_exact(per_row)
-        .flat_map(|row| {
-            (0..cols).map(move |i| {
+    let mut codes = vec![0; words.len() / per_row * cols];
+    // Tasks of whole rows.
+    let rows = (TASK / cols.max(1)).max(1);
+    let tasks = codes.par_chunks_mut((rows * cols).max(1)).zip(words.par_chunks(rows * per_row));
+    tasks.for_each(|(codes, words)| {
+        for (codes, row) in codes.chunks_mut(cols.max(1)).zip(words.chunks(per_row)) {
+            for (i, code) in codes.iter_mut().enumerate() {
                 let word = i * bits / 32;
                 let high = row.get(word + 1).copied().unwrap_or(0);
                 let pair = u64::from(row[word]) | u64::from(high) << 32;
-                (((pair >> (i * bits % 32)) & mask) as i16 - offset) as i8
-            })
-        })
-        .collect()
+                *code = (((pair >> (i * bits % 32)) & mask) as i16 - offset) as i8;
+            }
+        }
+    });
+    codes
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -7,6 +8,7 @@ use clap::Args;
 use pollster::block_on;
 use wgquant::gpu::{Device, DeviceChoice, Need};
 use wgquant::kernels::trust::{self, Cache};
+use wgquant::kernels::tuned;
 
 /// What wgpu knows; it ignores other words in `WGPU_BACKEND`, which would then choose a device nobody asked for.
 const BACKENDS: [&str; 11] =
@@ -22,6 +24,13 @@ pub(super) struct GpuArgs {
     /// coop_matrix
     #[arg(long, value_name = "LIST", env = "WGQUANT_CAPS")]
     pub(super) caps: Option<String>,
+    /// Take it that the GPU has this much memory for us, such as 8GiB or 500MiB, instead of what its driver says
+    #[arg(long, value_name = "SIZE", env = "WGQUANT_MEMORY_LIMIT", value_parser = size)]
+    pub(super) memory_limit: Option<u64>,
+    /// Follow these choices of kernels' variants, made by `wgquant tune -o FILE`, or none [default: what `wgquant tune` kept
+    /// for this GPU]
+    #[arg(long, value_name = "FILE|off", env = "WGQUANT_TUNE")]
+    pub(super) tune: Option<String>,
     /// Skip the self-test of the GPU: use its results even where they are known to be wrong
     #[arg(long)]
     pub(super) trust_gpu: bool,
@@ -32,6 +41,14 @@ impl GpuArgs {
     pub(super) fn open(&self) -> Result<Device> {
         check_backend()?;
         let device = block_on(Device::open(&DeviceChoice::from(self.device.as_str()), self.caps.as_deref()))?;
+        if let Some((gpu, limit)) = device.gpu().zip(self.memory_limit) {
+            gpu.set_memory_limit(limit);
+        }
+        match (device.gpu(), self.tune.as_deref()) {
+            (None, _) | (_, Some("off")) => {}
+            (Some(gpu), None) => tuned::follow(gpu, &Cache::user()),
+            (Some(gpu), Some(file)) => gpu.set_choices(tuned::read(gpu, Path::new(file))?),
+        }
         if let Some(gpu) = device.gpu().filter(|g| g.adapter.is_software()) {
             log::info!("{} is a software driver: the results are right, the speed is not a GPU's", gpu.adapter.name);
         }
@@ -65,6 +82,25 @@ impl GpuArgs {
     }
 }
 
+/// Bytes: `8GiB`, `500 MiB`, `1.5GB`, `1000000`.
+fn size(text: &str) -> Result<u64, String> {
+    let at = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let power = |base: u64, n: u32| base.pow(n) as f64;
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => power(1024, 1),
+        "m" | "mib" => power(1024, 2),
+        "g" | "gib" => power(1024, 3),
+        "kb" => power(1000, 1),
+        "mb" => power(1000, 2),
+        "gb" => power(1000, 3),
+        _ => return Err(format!("`{text}` is no size such as 8GiB, 500MiB or 1.5GB")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no size such as 8GiB, 500MiB or 1.5GB"))?;
+    Ok((number * unit) as u64)
+}
+
 /// Refuses a `WGPU_BACKEND` that wgpu would ignore.
 pub(super) fn check_backend() -> Result<()> {
     let Ok(list) = std::env::var("WGPU_BACKEND") else { return Ok(()) };
@@ -74,4 +110,20 @@ pub(super) fn check_backend() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("8GiB"), Ok(8 << 30));
+        assert_eq!(size("1.5 mib"), Ok(3 << 19));
+        assert_eq!(size("2GB"), Ok(2_000_000_000));
+        assert_eq!(size("17"), Ok(17));
+        for wrong in ["", "GiB", "8 cows", "-1", "1.2.3"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 }

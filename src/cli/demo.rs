@@ -143,7 +143,8 @@ fn speak(gpu: &GpuArgs, device: &Device, file: &ModelFile) -> Result<(f64, Strin
     let tokenizer =
         tokenizer.ok_or_else(|| anyhow!("{}: holds no tokenizer.json", file.checkpoint().dir().display()))?;
     let ids = encode(&tokenizer, file, PROMPT)?;
-    let mut engine = load::engine(gpu, device, file, ids.len() + NEW_TOKENS, load::Settings::default())?;
+    let settings = load::Settings { announce: true, ..Default::default() };
+    let mut engine = load::engine(gpu, device, file, ids.len() + NEW_TOKENS, settings)?;
     let made = generate(&mut engine, &tokenizer, PROMPT, &ids, NEW_TOKENS, Next::Greedy, |_| Ok(()))?;
     Ok((made.tokens_per_second, made.text))
 }

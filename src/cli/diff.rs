@@ -123,7 +123,14 @@ impl Diff {
     }
 
     fn device(&self, name: &str) -> Result<Device> {
-        GpuArgs { device: name.to_owned(), caps: self.against_caps.clone(), trust_gpu: true }.open()
+        GpuArgs {
+            device: name.to_owned(),
+            caps: self.against_caps.clone(),
+            memory_limit: None,
+            tune: None,
+            trust_gpu: true,
+        }
+        .open()
     }
 }
 

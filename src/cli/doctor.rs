@@ -44,8 +44,11 @@ pub(super) fn examine(device: &Device, reason: String, every_variant: bool) -> D
     let bar = Bar::new("checking kernels", ENTRIES.len());
     let mut cases = Vec::new();
     for (done, entry) in ENTRIES.iter().enumerate() {
-        let variants = if every_variant { variants(device, entry.name) } else { vec![None] };
         for case in entry.cases {
+            let mut variants = if every_variant { variants(device, entry, case) } else { vec![None] };
+            if variants.len() > 1 {
+                variants.remove(0); // the best is one of the others
+            }
             cases.extend(variants.iter().map(|variant| examine_case(device, entry, case, *variant)));
         }
         bar.at(done + 1);

@@ -4,22 +4,23 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
+use tokenizers::Tokenizer;
 use wgquant::kernels::Sampling;
 use wgquant::model::ModelFile;
-use wgquant::runtime::Next;
+use wgquant::runtime::{Engine, Next};
 
 use super::args::GpuArgs;
-use super::generation::{Generation, encode, generate};
+use super::generation::{Generation, Generations, encode, generate, generate_each};
 use super::{Verdict, load, out};
 
-/// Continue a prompt; text is printed as it comes
+/// Continue a prompt; text is printed as it comes, of several prompts at the end
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     /// Model directory
     model: PathBuf,
-    /// Text to continue
-    #[arg(short, long)]
-    prompt: String,
+    /// Text to continue; several with several -p, which then make their tokens together
+    #[arg(short, long, required = true)]
+    prompt: Vec<String>,
     /// New tokens at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
@@ -32,7 +33,7 @@ pub(super) struct Generate {
     /// Draw from the most likely tokens that together have this probability
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     top_p: f32,
-    /// Seed of the draws
+    /// Seed of the draws; of several prompts each has the next one
     #[arg(short, long, default_value_t = 0)]
     seed: u32,
     #[command(flatten)]
@@ -50,14 +51,20 @@ impl Generate {
         let file = ModelFile::open(&self.model)?;
         let tokenizer = load::tokenizer(&self.model)?
             .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
-        let ids = encode(&tokenizer, &file, &self.prompt)?;
+        let ids = self.prompt.iter().map(|p| encode(&tokenizer, &file, p)).collect::<Result<Vec<_>>>()?;
         let device = self.gpu.open()?;
-        let settings = load::Settings { state: self.state.format(), kv: self.state.kv(), ..Default::default() };
-        let mut engine = load::engine(&self.gpu, &device, &file, ids.len() + self.tokens as usize, settings)?;
+        let sequences = ids.len();
+        let (state, kv) = (self.state.format(), self.state.kv());
+        let settings = load::Settings { sequences, state, kv, announce: true, ..Default::default() };
+        let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
+        let mut engine = load::engine(&self.gpu, &device, &file, longest + self.tokens as usize, settings)?;
         engine.seed(self.seed)?;
+        let ([prompt], [ids]) = (&self.prompt[..], &ids[..]) else {
+            return self.several(&mut engine, &tokenizer, &ids, next);
+        };
         let print = |piece: &str| if self.json { Ok(()) } else { out::text(piece) };
-        print(&self.prompt)?;
-        let made = generate(&mut engine, &tokenizer, &self.prompt, &ids, self.tokens as usize, next, print)?;
+        print(prompt)?;
+        let made = generate(&mut engine, &tokenizer, prompt, ids, self.tokens as usize, next, print)?;
         if self.json {
             out::report(&made, true, |_| String::new())?;
         } else {
@@ -68,6 +75,20 @@ impl Generate {
                 seconds_to_first_token * 1e3,
                 device.adapter
             );
+        }
+        Ok(Verdict::Passed)
+    }
+
+    /// Several prompts, whose tokens are made together.
+    fn several(&self, engine: &mut Engine, tokenizer: &Tokenizer, ids: &[Vec<u32>], next: Next) -> Result<Verdict> {
+        let made = generate_each(engine, tokenizer, &self.prompt, ids, self.tokens as usize, next)?;
+        let texts = |made: &Generations| made.sequences.iter().map(|s| format!("{}{}\n\n", s.prompt, s.text)).collect();
+        out::report(&made, self.json, texts)?;
+        if !self.json {
+            let Generations { sequences, tokens_per_second, device, .. } = &made;
+            let tokens: usize = sequences.iter().map(|s| s.tokens).sum();
+            let count = sequences.len();
+            eprintln!("{tokens} tokens of {count}, {tokens_per_second:.1} tokens/s together, on {}", device.adapter);
         }
         Ok(Verdict::Passed)
     }

@@ -28,6 +28,27 @@ pub(super) struct Generation {
     pub(super) device: DeviceInfo,
 }
 
+/// What was generated of one of several prompts.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Continued {
+    pub(super) prompt: String,
+    pub(super) text: String,
+    pub(super) prompt_tokens: usize,
+    pub(super) tokens: usize,
+}
+
+/// What was generated together, and how fast.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Generations {
+    pub(super) sequences: Vec<Continued>,
+    /// From the first prompt to the first new tokens: all prompts are read before.
+    pub(super) seconds_to_first_token: f64,
+    /// Tokens of all after the first of each, over the time they took.
+    pub(super) tokens_per_second: f64,
+    #[serde(flatten)]
+    pub(super) device: DeviceInfo,
+}
+
 /// The prompt's tokens after the beginning-of-sequence token, if the model has one.
 pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
     let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("--prompt: {e}"))?;
@@ -76,6 +97,39 @@ pub(super) fn generate(
         tokens: tokens.len(),
         seconds_to_first_token: first,
         tokens_per_second: speed,
+        device: DeviceInfo::from(engine.device()),
+    })
+}
+
+/// Generates up to `most` tokens of each prompt, all together.
+pub(super) fn generate_each(
+    engine: &mut Engine,
+    tokenizer: &Tokenizer,
+    prompts: &[String],
+    ids: &[Vec<u32>],
+    most: usize,
+    next: Next,
+) -> Result<Generations> {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    let made = block_on(engine.generate_each(ids, most, next, |_, _| {
+        times.push(start.elapsed().as_secs_f64());
+        ControlFlow::Continue(())
+    }))?;
+    let (first, last) = (times.first().copied().unwrap_or(0.0), times.last().copied().unwrap_or(0.0));
+    let after = times.len() - made.iter().filter(|m| !m.is_empty()).count();
+    let text = |made: &[u32]| -> Result<String> {
+        let mut stream = TextStream::new(tokenizer);
+        made.iter().map(|id| stream.push(*id)).collect()
+    };
+    let each = prompts.iter().zip(ids).zip(&made);
+    let sequences = each.map(|((prompt, ids), made)| {
+        Ok(Continued { prompt: prompt.clone(), text: text(made)?, prompt_tokens: ids.len(), tokens: made.len() })
+    });
+    Ok(Generations {
+        sequences: sequences.collect::<Result<_>>()?,
+        seconds_to_first_token: first,
+        tokens_per_second: if last > first { after as f64 / (last - first) } else { 0.0 },
         device: DeviceInfo::from(engine.device()),
     })
 }

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use tokenizers::Tokenizer;
 use wgquant::calibrate::{ChatTemplate, TextEncoder};
-use wgquant::gpu::Device;
+use wgquant::gpu::{Device, Gpu};
 use wgquant::kernels::StateRounding;
 use wgquant::model::{ModelFile, ModelSource};
-use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
+use wgquant::report::bytes;
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
 
 use super::args::GpuArgs;
 
@@ -83,6 +84,8 @@ pub(super) struct Settings {
     pub(super) kv: KvFormat,
     /// Tokens a pass at most; `None`: as many as are fast.
     pub(super) step: Option<usize>,
+    /// Say what memory the model will take.
+    pub(super) announce: bool,
 }
 
 /// An engine for sequences of `context` tokens. Passes are as long as the logits of all their tokens fit a binding.
@@ -103,11 +106,24 @@ pub(super) fn engine(
 pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
     let row = file.config().vocab_size as u64 * 4;
     let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
-    let Settings { sequences, transformers_dt_clamp, state, kv, step } = settings;
+    let Settings { sequences, transformers_dt_clamp, state, kv, step, announce } = settings;
     let pass_tokens = step.unwrap_or(PASS).min(fits).max(1);
     let options = EngineOptions { context, pass_tokens, sequences: sequences.max(1), transformers_dt_clamp, state, kv };
     let model = file.checkpoint().dir().display();
+    if announce {
+        say_memory(device, file, options)?;
+    }
     Engine::new(device, file, options).with_context(|| format!("loading {model}"))
+}
+
+/// Says what memory a model will take on a device, before anything is allocated.
+pub(super) fn say_memory(device: &Device, source: &dyn ModelSource, options: EngineOptions) -> Result<()> {
+    if let Some(plan) = Memory::of(source, options)? {
+        let room = device.gpu().and_then(Gpu::room);
+        let room = room.map_or_else(String::new, |r| format!("; {} free {}", bytes(r.free), r.why));
+        log::info!("memory: {} in all ({plan}){room}", bytes(plan.total()));
+    }
+    Ok(())
 }
 
 /// What makes token ids of texts, if there is a tokenizer beside the model; with its chat template, if there is one.

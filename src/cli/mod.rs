@@ -20,6 +20,7 @@ mod search;
 mod stream;
 mod synth;
 mod test_ops;
+mod tune;
 
 use std::io::Write as _;
 
@@ -51,6 +52,7 @@ enum Command {
     Search(search::Search),
     Synth(synth::SynthCommand),
     Bench(bench::Bench),
+    Tune(tune::Tune),
     Perplexity(perplexity::Perplexity),
     Generate(generate::Generate),
     Diff(diff::Diff),
@@ -84,6 +86,7 @@ impl Cli {
             Command::Search(c) => c.run(),
             Command::Synth(c) => c.run(),
             Command::Bench(c) => c.run(),
+            Command::Tune(c) => c.run(),
             Command::Perplexity(c) => c.run(),
             Command::Generate(c) => c.run(),
             Command::Diff(c) => c.run(),

@@ -90,6 +90,7 @@ impl Perplexity {
             state: self.state.format(),
             kv: self.state.kv(),
             step: self.step.map(|n| n as usize),
+            announce: true,
             ..Default::default()
         };
         let engine = |file, settings| load::engine(&self.gpu, device, file, windows.longest(), settings);

@@ -15,7 +15,7 @@ use crate::pack::{pack_codes, unpack_codes};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// A kernel that has not ended by then is taken to hang.
-const TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What `--device` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,16 @@ pub struct Gpu {
     pub caps: Caps,
     /// Which variants to use.
     pub(super) trust: super::trust::Trust,
+    /// Which of them were found fastest.
+    pub(super) choices: super::tune::Choices,
+    /// Memory that may be used, where a user says.
+    pub(super) limit: super::memory::Limit,
+    /// Staging buffers.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser stages on its own"))]
+    pub(super) ring: super::upload::Ring,
+    /// Submits under way.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) flights: super::pace::Flights,
 }
 
 impl fmt::Debug for Gpu {
@@ -66,6 +76,8 @@ pub enum Device {
     Gpu(Arc<Gpu>),
     /// The CPU reference.
     Cpu,
+    /// Tensors have sizes and no memory, and nothing runs: to count what a model takes.
+    Nowhere,
 }
 
 impl Device {
@@ -89,7 +101,7 @@ impl Device {
     pub fn gpu(&self) -> Option<&Gpu> {
         match self {
             Self::Gpu(gpu) => Some(gpu),
-            Self::Cpu => None,
+            Self::Cpu | Self::Nowhere => None,
         }
     }
 
@@ -99,6 +111,7 @@ impl Device {
         match self {
             Self::Gpu(gpu) => format!("{} ({} {})", gpu.adapter.name, gpu.adapter.driver, gpu.adapter.driver_info),
             Self::Cpu => "CPU reference".to_owned(),
+            Self::Nowhere => "nowhere".to_owned(),
         }
     }
 
@@ -144,18 +157,20 @@ impl Device {
     pub fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
         let (dtype, shape) = (tensor.dtype, tensor.shape);
         let row_bytes = (shape.cols() * dtype.bits()).div_ceil(8);
-        let words: Vec<u32> = tensor
-            .bytes
-            .chunks(row_bytes.max(1))
-            .flat_map(|row| {
-                row.chunks(4).map(|b| {
-                    let mut word = [0u8; 4];
-                    word[..b.len()].copy_from_slice(b);
-                    u32::from_le_bytes(word)
-                })
-            })
-            .collect();
-        self.upload_words(dtype, shape, &words)
+        self.upload_rows(dtype, shape, |first, count| {
+            let bytes = &tensor.bytes[first * row_bytes..(first + count) * row_bytes];
+            let padded = |row: &[u8]| -> Vec<u32> {
+                row.chunks(4)
+                    .map(|b| {
+                        let mut word = [0u8; 4];
+                        word[..b.len()].copy_from_slice(b);
+                        u32::from_le_bytes(word)
+                    })
+                    .collect()
+            };
+            // Whole words need no padding, and rows are one run of them.
+            if row_bytes % 4 == 0 { padded(bytes) } else { bytes.chunks(row_bytes).flat_map(padded).collect() }
+        })
     }
 
     /// Codes `[rows, cols]`, one byte each, packed to `bits` (4 or 8).
@@ -165,7 +180,10 @@ impl Device {
     pub fn upload_codes(&self, bits: usize, shape: impl Into<Shape>, codes: &[i8]) -> Result<DeviceTensor> {
         let shape = shape.into();
         let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
-        self.upload_words(dtype, shape, &pack_codes(bits, codes, shape.cols()))
+        let cols = shape.cols();
+        self.upload_rows(dtype, shape, |first, count| {
+            pack_codes(bits, &codes[first * cols..(first + count) * cols], cols)
+        })
     }
 
     fn place(&self, dtype: DType, shape: Shape, words: Option<&[u32]>) -> Result<DeviceTensor> {
@@ -173,6 +191,7 @@ impl Device {
         let storage = match self {
             Self::Cpu => Storage::Cpu(Arc::new(RwLock::new(words.map_or_else(|| vec![0; count], <[u32]>::to_vec)))),
             Self::Gpu(gpu) => Storage::Gpu(gpu.buffer(count, words)?),
+            Self::Nowhere => Storage::Cpu(Arc::default()),
         };
         Ok(DeviceTensor { storage, offset: 0, dtype, shape })
     }
@@ -187,7 +206,7 @@ impl Device {
         }
         match (&tensor.storage, self) {
             (Storage::Gpu(buffer), Self::Gpu(gpu)) => {
-                gpu.queue.write_buffer(buffer, tensor.offset as u64, bytemuck::cast_slice(words));
+                gpu.write(buffer, tensor.offset, bytemuck::cast_slice(words))?;
             }
             (Storage::Cpu(data), Self::Cpu) => {
                 let start = tensor.offset / 4;
@@ -203,14 +222,7 @@ impl Device {
     /// # Errors
     /// [`Error::Gpu`] when the device is lost or hangs.
     pub async fn read(&self, tensor: &DeviceTensor) -> Result<Vec<u32>> {
-        match (&tensor.storage, self) {
-            (Storage::Cpu(data), Self::Cpu) => {
-                let start = tensor.offset / 4;
-                Ok(lock_read(data)[start..start + tensor.words()].to_vec())
-            }
-            (Storage::Gpu(buffer), Self::Gpu(gpu)) => gpu.read(buffer, tensor.offset, tensor.bytes()).await,
-            _ => Err(Error::argument("read", "the tensor is on another device")),
-        }
+        self.begin_read(tensor)?.words().await
     }
 
     /// An f32 tensor's values.
@@ -314,7 +326,24 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
     let (late, lost) = (Late::listen(&device), Lost::listen(&device));
     let (pipelines, trust) = (Pipelines::new(HashMap::new()), super::trust::Trust::default());
-    Ok(Gpu { device, queue, pipelines, late, lost, adapter: report, caps, trust })
+    let (limit, ring, choices) = Default::default();
+    #[cfg(not(target_arch = "wasm32"))]
+    let flights = super::pace::Flights::new(report.is_software());
+    Ok(Gpu {
+        device,
+        queue,
+        pipelines,
+        late,
+        lost,
+        adapter: report,
+        caps,
+        trust,
+        choices,
+        limit,
+        ring,
+        #[cfg(not(target_arch = "wasm32"))]
+        flights,
+    })
 }
 
 #[allow(unsafe_code, reason = "wgpu's word for features that are not fully validated")]
@@ -337,7 +366,7 @@ impl Gpu {
     fn buffer(&self, count: usize, words: Option<&[u32]>) -> Result<wgpu::Buffer> {
         let size = (count.max(1) * 4) as u64;
         check_limit(&self.adapter.name, "the largest binding in bytes", size, self.adapter.max_binding_bytes)?;
-        let buffer = self.checked("allocating memory", || {
+        let buffer = self.allocated("a tensor", size, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("tensor"),
                 size,
@@ -346,44 +375,25 @@ impl Gpu {
             })
         })?;
         if let Some(words) = words {
-            self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(words));
+            self.write(&buffer, 0, bytemuck::cast_slice(words))?;
         }
         Ok(buffer)
     }
 
-    pub(crate) async fn read(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Vec<u32>> {
-        if bytes == 0 {
-            return Ok(Vec::new());
-        }
-        let staging = self.checked("allocating a read-back buffer", || {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("read-back"),
-                size: bytes as u64,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        })?;
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, offset as u64, &staging, 0, bytes as u64);
-        self.queue.submit([encoder.finish()]);
-        let (sender, receiver) = flume::bounded(1);
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only if this future was dropped.
-            let _ = sender.send(result);
-        });
-        self.wait()?;
-        let failed = |message: String| Error::Gpu { what: "read-back".to_owned(), message };
-        let mapped = receiver.recv_async().await.map_err(|e| failed(e.to_string()))?;
-        self.reported()?;
-        mapped.map_err(|e| failed(e.to_string()))?;
-        let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
-        Ok(view.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    }
-
     /// Waits for all submitted work.
     pub(crate) fn wait(&self) -> Result<()> {
+        self.poll_until(None)
+    }
+
+    /// Waits for a submission.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn wait_until(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.poll_until(Some(submission))
+    }
+
+    fn poll_until(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.device
-            .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) })
+            .poll(wgpu::PollType::Wait { submission_index, timeout: Some(TIMEOUT) })
             .map(|_| ())
             .map_err(|e| Error::Gpu { what: "waiting for the GPU".to_owned(), message: e.to_string() })
     }

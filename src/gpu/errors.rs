@@ -27,6 +27,14 @@ impl Late {
         Self()
     }
 
+    /// Fails with the error that was reported since the last call, if any.
+    pub(super) fn reported(&self) -> Result<()> {
+        match self.take() {
+            None => Ok(()),
+            Some(message) => Err(Error::Gpu { what: "since the last read".to_owned(), message }),
+        }
+    }
+
     #[cfg(target_arch = "wasm32")]
     fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
@@ -91,35 +99,73 @@ impl Gpu {
 
     /// Runs `make` and turns a validation or out-of-memory error, or a lost device, into [`Error::Gpu`]; in a browser the next
     /// read does.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn checked<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        self.scoped(make).map_err(|failure| failure.of(what))
+    }
+
+    /// As [`Gpu::checked`], for an allocation of `need` bytes: [`Error::OutOfMemory`] when there is no memory for it.
+    pub(crate) fn allocated<T>(&self, what: &str, need: u64, make: impl FnOnce() -> T) -> Result<T> {
+        let out = |message| {
+            let (adapter, held) = (self.adapter.name.clone(), self.held_bytes());
+            Error::OutOfMemory { adapter, what: what.to_owned(), need, held, message }
+        };
+        if let Some(limit) = self.beyond_limit(need) {
+            return Err(out(format!("the memory limit is {limit} bytes")));
+        }
+        self.scoped(make).map_err(|failure| match failure {
+            Failure::Memory(message) => out(message),
+            other => other.of(what),
+        })
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn scoped<T>(&self, make: impl FnOnce() -> T) -> std::result::Result<T, Failure> {
         // Scopes do not tell of a lost device; what is made on one is invalid, and using it panics.
         if let Some(lost) = self.lost.0.get() {
-            return Err(Error::Gpu { what: what.to_owned(), message: lost.clone() });
+            return Err(Failure::Other(lost.clone()));
         }
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let made = make();
-        let errors = [now(memory.pop()), now(validation.pop())];
-        match errors.into_iter().flatten().next() {
-            None => Ok(made),
-            Some(e) => Err(Error::Gpu { what: what.to_owned(), message: e.to_string() }),
+        let (memory, validation) = (now(memory.pop()), now(validation.pop()));
+        match (memory, validation) {
+            (None, None) => Ok(made),
+            (Some(e), _) => Err(Failure::Memory(causes(&e))),
+            (None, Some(e)) => Err(Failure::Other(e.to_string())),
         }
     }
 
     /// Runs `make`. A scope's result would come too late to return; without a scope the error reaches [`Late`].
     #[cfg(target_arch = "wasm32")]
-    pub(crate) fn checked<T>(&self, _: &str, make: impl FnOnce() -> T) -> Result<T> {
+    fn scoped<T>(&self, make: impl FnOnce() -> T) -> std::result::Result<T, Failure> {
         Ok(make())
     }
 
     /// Fails with the error that was reported since the last call, if any.
     pub(crate) fn reported(&self) -> Result<()> {
-        match self.late.take() {
-            None => Ok(()),
-            Some(message) => Err(Error::Gpu { what: "since the last read".to_owned(), message }),
-        }
+        self.late.reported()
     }
+}
+
+/// What a scope caught, in wgpu's words.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser tells later"))]
+enum Failure {
+    Memory(String),
+    Other(String),
+}
+
+impl Failure {
+    fn of(self, what: &str) -> Error {
+        let (Self::Memory(message) | Self::Other(message)) = self;
+        Error::Gpu { what: what.to_owned(), message }
+    }
+}
+
+/// An error with its causes, in one line.
+#[cfg(not(target_arch = "wasm32"))]
+fn causes(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string);
+    all.collect::<Vec<_>>().join(": ")
 }
 
 /// The result of an error scope, which native wgpu has at once.

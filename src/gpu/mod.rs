@@ -8,16 +8,25 @@ mod buffer;
 mod caps;
 mod device;
 mod errors;
+mod memory;
+#[cfg(not(target_arch = "wasm32"))]
+mod pace;
 mod pipeline;
 mod plan;
+mod read;
 mod timing;
 mod trust;
+mod tune;
+mod upload;
 
 pub use adapter::{AdapterReport, adapters};
 pub use buffer::DeviceTensor;
 pub(crate) use buffer::row_words;
 pub use caps::Caps;
 pub use device::{Device, DeviceChoice, Gpu};
+pub use memory::Room;
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
+pub use read::Reading;
 pub use timing::Launched;
 pub use trust::Guard;
+pub use tune::{Contest, Place, SizeClass};

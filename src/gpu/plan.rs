@@ -112,14 +112,15 @@ pub struct Need {
     pub format: Option<&'static str>,
 }
 
+#[derive(Clone)]
 pub(super) struct Dispatch {
     pub(super) kernel: &'static Kernel,
     pub(super) variant: &'static Variant,
-    format: Option<&'static str>,
-    params: Vec<u8>,
+    pub(super) format: Option<&'static str>,
+    pub(super) params: Vec<u8>,
     pub(super) bindings: Vec<DeviceTensor>,
-    grid: Grid,
-    cpu: fn(&mut CpuCall<'_, '_>),
+    pub(super) grid: Grid,
+    pub(super) cpu: fn(&mut CpuCall<'_, '_>),
 }
 
 pub(super) enum Step {
@@ -130,7 +131,7 @@ pub(super) enum Step {
 /// Launches and copies in order.
 pub struct Plan {
     device: Device,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     variant: Option<&'static str>,
 }
 
@@ -183,7 +184,7 @@ impl Plan {
                 )?;
             }
         }
-        let variant = self.settled(kernel, launch.format)?;
+        let variant = self.settled(kernel, launch.format, launch.grid)?;
         if let Some(gpu) = self.device.gpu() {
             // A test that forces an emulated form knows what it does.
             let lacks = |n: &&str| *n != crate::shaders::EMULATED && !gpu.caps.has(n);
@@ -209,23 +210,24 @@ impl Plan {
     }
 
     /// The variant to dispatch, about which the guard was asked.
-    fn settled(&self, kernel: &'static Kernel, format: Option<&'static str>) -> Result<&'static Variant> {
-        let variant = self.choose(kernel, format);
+    fn settled(&self, kernel: &'static Kernel, format: Option<&'static str>, grid: Grid) -> Result<&'static Variant> {
+        let variant = self.choose(kernel, format, grid);
         let gpu = self.device.gpu().filter(|_| self.variant.is_none());
         let Some(guard) = gpu.and_then(|g| g.unsettled(kernel, variant)) else { return Ok(variant) };
         guard(&self.device, Need { kernel: kernel.name, format })?;
-        Ok(self.choose(kernel, format))
+        Ok(self.choose(kernel, format, grid))
     }
 
-    /// The last variant of the format that the adapter can run and that is not distrusted; build.rs guarantees there
-    /// is one to run (but of `probe_*` kernels), and [`crate::kernels::trust`] refuses the adapter when none is to be
-    /// trusted.
-    fn choose(&self, kernel: &'static Kernel, format: Option<&'static str>) -> &'static Variant {
+    /// Of the variants of the format that the adapter can run and that are not distrusted, the one chosen by measurement
+    /// for this size, else the last; build.rs guarantees there is one to run (but of `probe_*` kernels), and
+    /// [`crate::kernels::trust`] refuses the adapter when none is to be trusted.
+    fn choose(&self, kernel: &'static Kernel, format: Option<&'static str>, grid: Grid) -> &'static Variant {
         let of_format = || kernel.variants.iter().filter(|v| v.format == format);
-        let can_run = |v: &&Variant| self.device.gpu().is_none_or(|g| v.needs.iter().all(|n| g.caps.has(n)));
+        let can_run = |v: &&Variant| self.device.gpu().is_none_or(|g| g.can_run(v));
         let trusted = |v: &&Variant| self.device.gpu().is_none_or(|g| g.trusts(kernel.name, v.name) != Some(false));
         of_format()
             .find(|v| Some(v.name) == self.variant)
+            .or_else(|| self.device.gpu()?.chosen(kernel, format, grid).filter(trusted))
             .or_else(|| of_format().rev().find(|v| can_run(v) && trusted(v)))
             .or_else(|| of_format().rev().find(can_run))
             .or_else(|| of_format().next_back())
@@ -272,10 +274,16 @@ impl Plan {
     /// [`Error::Gpu`] naming the kernel that does not compile or bind.
     pub fn record(self) -> Result<Recording> {
         let commands = match &self.device {
-            Device::Cpu => Vec::new(),
+            Device::Cpu | Device::Nowhere => Vec::new(),
             Device::Gpu(gpu) => gpu.commands(&self.steps)?,
         };
-        Ok(Recording { device: self.device, steps: self.steps, commands })
+        Ok(Recording {
+            device: self.device,
+            steps: self.steps,
+            commands,
+            #[cfg(not(target_arch = "wasm32"))]
+            pace: Default::default(),
+        })
     }
 }
 
@@ -387,6 +395,9 @@ pub struct Recording {
     pub(super) device: Device,
     pub(super) steps: Vec<Step>,
     pub(super) commands: Vec<Command>,
+    /// How long its launches take.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) pace: std::sync::Arc<super::pace::Pace>,
 }
 
 impl Recording {
@@ -397,17 +408,42 @@ impl Recording {
     pub fn run(&self) -> Result<()> {
         match &self.device {
             Device::Gpu(gpu) => {
-                for part in self.commands.chunks(LAUNCHES_PER_SUBMIT) {
-                    gpu.checked("submitting", || {
-                        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                        gpu.encode(&mut encoder, part, None);
-                        gpu.queue.submit([encoder.finish()]);
-                    })?;
+                let count = self.commands.len();
+                for first in (0..count).step_by(LAUNCHES_PER_SUBMIT) {
+                    self.submit(gpu, first..(first + LAUNCHES_PER_SUBMIT).min(count))?;
                 }
             }
             Device::Cpu => self.steps.iter().for_each(Step::run_on_cpu),
+            Device::Nowhere => return Err(Error::argument("run", "there is no device")),
         }
         Ok(())
+    }
+}
+
+impl Recording {
+    /// Submits some of its launches and copies.
+    pub(super) fn submit(&self, gpu: &Gpu, part: std::ops::Range<usize>) -> Result<wgpu::SubmissionIndex> {
+        gpu.checked("submitting", || {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            gpu.encode(&mut encoder, &self.commands[part], None);
+            gpu.queue.submit([encoder.finish()])
+        })
+    }
+
+    /// In a browser nothing can be waited for, so nothing is measured: as [`Recording::run`].
+    ///
+    /// # Errors
+    /// As [`Recording::run`].
+    #[cfg(target_arch = "wasm32")]
+    pub fn run_paced(&self) -> Result<()> {
+        self.run()
+    }
+
+    /// Nothing is known of how long it takes.
+    #[cfg(target_arch = "wasm32")]
+    #[must_use]
+    pub fn overrun(&self) -> f64 {
+        0.0
     }
 }
 

@@ -89,6 +89,7 @@ impl Recording {
                     }
                 }
             }
+            Device::Nowhere => self.run()?,
             Device::Cpu => {
                 for step in &self.steps {
                     let start = Instant::now();
@@ -175,7 +176,7 @@ impl Gpu {
         if queries.count == 0 {
             return Ok(Vec::new());
         }
-        let words = self.read(&queries.resolved, 0, queries.count as usize * 8).await?;
+        let words = self.begin_read(&queries.resolved, 0, queries.count as usize * 8)?.words().await?;
         let period = f64::from(self.queue.get_timestamp_period()) * 1e-9;
         let at = |pair: &[u32]| u64::from(pair[0]) | (u64::from(pair[1]) << 32);
         Ok(words.chunks_exact(4).map(|w| at(&w[2..]).saturating_sub(at(&w[..2])) as f64 * period).collect())

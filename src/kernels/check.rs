@@ -6,17 +6,18 @@
 mod outcome;
 mod parts;
 mod tolerance;
+mod variants;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use outcome::Outcome;
 pub use tolerance::tolerance;
+pub use variants::{available, choices, concerned, labels, variants};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording, row_words};
 use crate::pack::{pack_codes, unpack_codes};
-use crate::shaders;
 use crate::tensor::{DType, Shape, Tensor};
 
 /// A quiet NaN with a pattern no kernel produces.
@@ -138,6 +139,8 @@ pub struct Setup {
     device: Device,
     plan: Plan,
     rng: ChaCha8Rng,
+    /// Inputs are zeros: only what is launched matters.
+    dry: bool,
     outputs: Vec<Output>,
     report: Option<(DeviceTensor, Describe)>,
 }
@@ -151,7 +154,14 @@ impl Setup {
         if let Some(name) = variant {
             plan.force_variant(name);
         }
-        Self { device: device.clone(), plan, rng: ChaCha8Rng::seed_from_u64(seed), outputs: Vec::new(), report: None }
+        Self {
+            device: device.clone(),
+            plan,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            dry: false,
+            outputs: Vec::new(),
+            report: None,
+        }
     }
 
     /// The plan to launch into.
@@ -167,6 +177,9 @@ impl Setup {
 
     /// Seeded values.
     pub fn values(&mut self, count: usize, fill: Fill) -> Vec<f32> {
+        if self.dry {
+            return vec![0.0; count];
+        }
         let mut normal = || {
             // Box-Muller, in f64 so that both devices see the same bits.
             let (u, v): (f64, f64) = (self.rng.random(), self.rng.random());
@@ -203,9 +216,13 @@ impl Setup {
     /// As [`Setup::input`].
     pub fn codes(&mut self, bits: usize, shape: impl Into<Shape>) -> Result<DeviceTensor> {
         let shape = shape.into();
-        let top = (1i32 << (bits - 1)) - 1;
-        let codes: Vec<i8> = (0..shape.elements()).map(|_| self.rng.random_range(-top..=top) as i8).collect();
+        let codes = self.random_codes(bits, shape.elements());
         self.device.upload_codes(bits, shape, &codes)
+    }
+
+    fn random_codes(&mut self, bits: usize, count: usize) -> Vec<i8> {
+        let top = if self.dry { 0 } else { (1i32 << (bits - 1)) - 1 };
+        (0..count).map(|_| self.rng.random_range(-top..=top) as i8).collect()
     }
 
     /// Seeded integers below `bound`.
@@ -283,8 +300,7 @@ impl Setup {
     /// As [`Setup::input`].
     pub fn state_codes(&mut self, name: &'static str, shape: impl Into<Shape>, bits: usize) -> Result<DeviceTensor> {
         let shape = shape.into();
-        let top = (1i32 << (bits - 1)) - 1;
-        let codes: Vec<i8> = (0..shape.elements()).map(|_| self.rng.random_range(-top..=top) as i8).collect();
+        let codes = self.random_codes(bits, shape.elements());
         self.guarded(name, DType::I8, shape, true, Some(&pack_codes(8, &codes, shape.cols())))
     }
 
@@ -308,21 +324,6 @@ impl Setup {
     }
 }
 
-/// Variants of a kernel to check on a device: the best for the adapter, then each that needs a capability it has.
-#[must_use]
-pub fn variants(device: &Device, kernel: &str) -> Vec<Option<&'static str>> {
-    let can = |v: &&shaders::Variant| device.gpu().is_some_and(|g| v.needs.iter().all(|n| g.caps.has(n)));
-    let forced = choices(kernel).iter().filter(can).map(|v| Some(v.name));
-    std::iter::once(None).chain(forced).collect()
-}
-
-/// Variants among which capabilities choose: none of a kernel whose variants all need the same.
-#[must_use]
-pub fn choices(kernel: &str) -> &'static [shaders::Variant] {
-    let found = shaders::KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
-    if found.iter().any(|v| v.needs != found[0].needs) { found } else { &[] }
-}
-
 /// A case recorded on `device`, to run any number of times: for benches.
 ///
 /// # Errors
@@ -337,16 +338,6 @@ pub fn build(
     let mut setup = Setup::new(device, variant, seed);
     (entry.setup)(&mut setup, &case.args())?;
     setup.plan.record()
-}
-
-/// `kernel.variant` of what a case dispatches where `variant` is asked for. Touches no GPU.
-///
-/// # Errors
-/// Whatever setting up gives.
-pub fn labels(entry: &Entry, case: &Case, variant: &'static str) -> Result<Vec<String>> {
-    let mut setup = Setup::new(&Device::Cpu, Some(variant), 1);
-    (entry.setup)(&mut setup, &case.args())?;
-    Ok(setup.plan.labels().collect())
 }
 
 /// Runs `case` of `entry` on `device` and on the reference and compares. What the adapter has not got the means for is

@@ -3,7 +3,7 @@
 use super::bindings::hadamard::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::scaled::Scaled;
-use super::{expect, f32_tensor, hadamard_mix, hadamard_quantize, hadamard_signs};
+use super::{expect, f32_tensor, hadamard_mix, hadamard_quantize, hadamard_runs, hadamard_signs, quantize_maxima};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::hadamard::{checked_factors, factor};
@@ -23,6 +23,8 @@ pub struct HadamardBuffers {
     run: usize,
     /// `[rows, cols]`; only where there are several passes.
     scratch: Option<DeviceTensor>,
+    /// `[rows, cols / run]`, of few rows: where one dispatch does both passes ([`hadamard_runs`]).
+    maxima: Option<DeviceTensor>,
 }
 
 impl HadamardBuffers {
@@ -45,7 +47,8 @@ impl HadamardBuffers {
     /// Bytes on the device.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.dense.iter().map(|(_, _, signs)| signs).chain(&self.scratch).map(DeviceTensor::bytes).sum()
+        let signs = self.dense.iter().map(|(_, _, signs)| signs);
+        signs.chain(&self.scratch).chain(&self.maxima).map(DeviceTensor::bytes).sum()
     }
 
     /// For tensors of up to `rows` rows of `cols` columns.
@@ -63,7 +66,9 @@ impl HadamardBuffers {
         let dense = dense.collect::<Result<Vec<_>>>()?;
         let several = dense.len() + usize::from(run > 1) > 1;
         let scratch = several.then(|| device.alloc(DType::F32, [rows, cols])).transpose()?;
-        Ok(Self { block, dense, run, scratch })
+        let few = hadamard_runs::most(rows, run).filter(|_| dense.len() == 1);
+        let maxima = few.map(|rows| device.alloc(DType::F32, [rows, cols / run])).transpose()?;
+        Ok(Self { block, dense, run, scratch, maxima })
     }
 }
 
@@ -101,7 +106,8 @@ pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buff
     launch(plan, params, Bindings { x: &from, out }, Grid::cover(rows * cols, SPAN))
 }
 
-/// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass. `between`, of the
+/// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass; few rows take two
+/// dispatches that spread each row over workgroups. `between`, of the
 /// shape of `x`, may be overwritten.
 ///
 /// # Errors
@@ -117,6 +123,14 @@ pub fn hadamard_codes_with(
     f32_tensor("hadamard", "between", between)?;
     expect("hadamard", "between", between, x.shape)?;
     checked_factors("hadamard: `block`", buffers.block, x.shape.cols())?;
+    let (rows, cols) = (x.shape.rows(), x.shape.cols());
+    if let (Some(maxima), [(_, _, signs)]) = (&buffers.maxima, &buffers.dense[..])
+        && rows <= maxima.shape.rows()
+    {
+        let maxima = maxima.view(DType::F32, [rows, cols / buffers.run])?;
+        hadamard_runs(plan, x, signs, between, &maxima, buffers.run, buffers.scale())?;
+        return quantize_maxima(plan, between, &maxima, out);
+    }
     let from = dense_passes(plan, x, between, buffers)?;
     hadamard_quantize(plan, &from, out, buffers.run, buffers.scale())
 }

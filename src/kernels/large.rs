@@ -4,21 +4,34 @@ use super::attention::case as attention;
 use super::attention_split::case as attention_split;
 use super::check::Case;
 
-/// A mixer of Nemotron-H-8B.
-const fn mamba(name: &'static str) -> Case {
-    Case {
-        name,
-        args: &[
-            ("heads", 128.0),
-            ("head_dim", 64.0),
-            ("groups", 8.0),
-            ("state", 128.0),
-            ("taps", 4.0),
-            ("bias", -4.0),
-            ("a_log", 1.5),
-            ("chunk", 1.0),
-        ],
-    }
+/// A mixer of Nemotron-H-8B, of several sequences.
+macro_rules! mamba {
+    ($name:expr, $sequences:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("heads", 128.0),
+                ("head_dim", 64.0),
+                ("groups", 8.0),
+                ("state", 128.0),
+                ("taps", 4.0),
+                ("bias", -4.0),
+                ("a_log", 1.5),
+                ("chunk", 1.0),
+                ("sequences", $sequences),
+            ],
+        }
+    };
+}
+
+/// A token of each of several sequences times a weight with groups of 128 and scales of bf16: rows, outputs, inputs.
+macro_rules! rows_of_8b {
+    ($name:expr, [$m:expr, $n:expr, $k:expr], $epilogue:expr) => {
+        Case {
+            name: $name,
+            args: &[("m", $m), ("n", $n), ("k", $k), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", $epilogue)],
+        }
+    };
 }
 
 /// By kernel. Nemotron-H-8B with a prompt of 2048 or 4096 tokens.
@@ -43,6 +56,12 @@ pub const LARGE: &[(&str, Case)] = &[
         "matmul_w4a8",
         Case { name: "8b_up_proj_g32", args: &[("m", 4096.0), ("n", 21504.0), ("k", 4096.0), ("group", 32.0)] },
     ),
+    ("matmul_w4a8", rows_of_8b!("8b_up_proj_g128_of_8", [8.0, 21504.0, 4096.0], 0.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_down_proj_g128_of_8", [8.0, 4096.0, 21504.0], 2.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_up_proj_g128_of_32", [32.0, 21504.0, 4096.0], 0.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_down_proj_g128_of_32", [32.0, 4096.0, 21504.0], 2.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_up_proj_g128_of_64", [64.0, 21504.0, 4096.0], 0.0)),
+    ("matmul_w4a8", rows_of_8b!("8b_down_proj_g128_of_64", [64.0, 4096.0, 21504.0], 2.0)),
     ("matvec_w8a8", Case { name: "8b_up_proj", args: &[("n", 21504.0), ("k", 4096.0)] }),
     ("matvec_w8a8", Case { name: "8b_up_proj_x32", args: &[("n", 21504.0), ("k", 4096.0), ("x_group", 32.0)] }),
     ("matvec_w4a8", Case { name: "8b_up_proj_g128", args: &[("n", 21504.0), ("k", 4096.0), ("group", 128.0)] }),
@@ -55,8 +74,10 @@ pub const LARGE: &[(&str, Case)] = &[
         "matvec_w4a8",
         Case { name: "8b_out_proj_g128", args: &[("n", 4096.0), ("k", 8192.0), ("group", 128.0), ("epilogue", 2.0)] },
     ),
-    ("mamba2_update", mamba("8b_two_tokens")),
-    ("selective_state_update", mamba("8b_token")),
+    ("mamba2_update", mamba!("8b_two_tokens", 1.0)),
+    ("mamba2_update", mamba!("8b_two_tokens_of_8", 8.0)),
+    ("mamba2_update", mamba!("8b_two_tokens_of_64", 64.0)),
+    ("selective_state_update", mamba!("8b_token", 1.0)),
     (
         "quantize_static",
         Case { name: "beyond_one_grid_axis", args: &[("rows", 8.0), ("cols", 2_097_157.0), ("size", 1.0)] },

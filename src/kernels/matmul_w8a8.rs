@@ -3,7 +3,7 @@
 use super::bindings::matmul_w8a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::{IntProduct, Scaled};
+use super::scaled::{Form, IntProduct, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matmul_w8a8::{Format, Params};
@@ -26,10 +26,14 @@ pub fn matmul_w8a8(
     epilogue: Epilogue,
 ) -> Result<()> {
     let product = IntProduct::of("matmul_w8a8", x, weight, 8, out)?;
-    let format = match product.in_blocks(16) {
-        true if product.of_rows(16) && product.group == product.sizes.k => Format::Rows,
-        true => Format::Blocks,
-        false => Format::Any,
+    let (form, grid) = product.form(8, false);
+    let format = match form {
+        Form::Any => Format::Any,
+        Form::Blocks => Format::Blocks,
+        Form::Rows => Format::Rows,
+        Form::Few => Format::Few,
+        Form::Batch => Format::Batch,
+        Form::Wide => Format::Wide,
     };
     let IntProduct { sizes, group, x_group } = product;
     let params = Params {
@@ -42,7 +46,7 @@ pub fn matmul_w8a8(
     };
     let bindings =
         Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
-    launch(plan, format, params, bindings, sizes.tiles())
+    launch(plan, format, params, bindings, grid)
 }
 
 /// Cases, setup and cost.
@@ -80,6 +84,35 @@ const CASES: &[Case] = &[
     Case { name: "rows_of_one_column", args: &[("m", 513.0), ("n", 1.0), ("k", 16.0)] },
     Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 80.0), ("epilogue", 2.0)] },
     Case { name: "rows_relu2", args: &[("m", 129.0), ("n", 5.0), ("k", 1040.0), ("epilogue", 1.0)] },
+    Case {
+        name: "blocks_at_2_to_the_24_of_50_rows",
+        args: &[("m", 50.0), ("n", 3.0), ("k", 2048.0), ("group", 1024.0), ("corners", 2.0)],
+    },
+    Case {
+        name: "blocks_x_groups_of_32",
+        args: &[("m", 51.0), ("n", 70.0), ("k", 160.0), ("x_group", 32.0), ("epilogue", 1.0)],
+    },
+    Case { name: "blocks_x_groups_of_64", args: &[("m", 90.0), ("n", 33.0), ("k", 320.0), ("x_group", 64.0)] },
+    Case { name: "blocks_corners", args: &[("m", 49.0), ("n", 70.0), ("k", 96.0), ("group", 32.0), ("corners", 1.0)] },
+    Case { name: "few_two_rows", args: &[("m", 2.0), ("n", 37.0), ("k", 2080.0), ("epilogue", 2.0)] },
+    Case { name: "few_fill_a_tile", args: &[("m", 8.0), ("n", 64.0), ("k", 1024.0), ("group", 128.0)] },
+    Case { name: "few_x_groups", args: &[("m", 3.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)] },
+    Case { name: "few_top_of_int32", args: &[("m", 5.0), ("n", 3.0), ("k", 131040.0), ("corners", 2.0)] },
+    Case { name: "batch_of_33", args: &[("m", 33.0), ("n", 67.0), ("k", 1040.0), ("epilogue", 1.0)] },
+    Case { name: "batch_fills_tiles", args: &[("m", 16.0), ("n", 32.0), ("k", 1280.0), ("epilogue", 2.0)] },
+    Case {
+        name: "batch_past_a_tile",
+        args: &[("m", 9.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)],
+    },
+    Case { name: "batch_of_48", args: &[("m", 48.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
+    Case { name: "batch_of_17_short", args: &[("m", 17.0), ("n", 5.0), ("k", 16.0)] },
+    Case { name: "batch_at_the_corners", args: &[("m", 40.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "wide_of_49_short", args: &[("m", 49.0), ("n", 5.0), ("k", 16.0)] },
+    Case { name: "wide_of_64", args: &[("m", 64.0), ("n", 32.0), ("k", 1280.0), ("epilogue", 2.0)] },
+    Case { name: "wide_of_65", args: &[("m", 65.0), ("n", 67.0), ("k", 1040.0), ("epilogue", 1.0)] },
+    Case { name: "wide_at_the_corners", args: &[("m", 70.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "wide_of_100", args: &[("m", 100.0), ("n", 40.0), ("k", 160.0)] },
+    Case { name: "wide_of_127", args: &[("m", 127.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_068.0), ("corners", 2.0)] },

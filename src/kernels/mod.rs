@@ -4,6 +4,8 @@ pub mod bindings;
 pub mod check;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod trust;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tuned;
 
 mod absmax;
 mod argmax;
@@ -31,6 +33,7 @@ mod gram;
 mod hadamard;
 mod hadamard_mix;
 mod hadamard_quantize;
+mod hadamard_runs;
 mod kv_append;
 mod kv_cache;
 mod large;
@@ -47,6 +50,7 @@ mod matvec_w8a8;
 mod probe_barrier;
 mod probe_float;
 mod probe_subgroup;
+mod quantize_maxima;
 mod quantize_static;
 mod quantize_tokens;
 mod quantize_weight;
@@ -93,6 +97,7 @@ pub use gram::gram;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_quantize::hadamard_quantize;
+pub use hadamard_runs::hadamard_runs;
 pub use kv_append::kv_append;
 pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
@@ -109,6 +114,7 @@ pub use matvec_w8a8::matvec_w8a8;
 pub use probe_barrier::probe_barrier;
 pub use probe_float::{FloatOp, probe_float};
 pub use probe_subgroup::probe_subgroup;
+pub use quantize_maxima::quantize_maxima;
 pub use quantize_static::quantize_static;
 pub use quantize_tokens::quantize_tokens;
 pub use quantize_weight::quantize_weight;
@@ -160,6 +166,7 @@ pub const ENTRIES: &[check::Entry] = &[
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
     hadamard_quantize::ENTRY,
+    hadamard_runs::ENTRY,
     kv_append::ENTRY,
     mamba2_update::ENTRY,
     matmul_f32::ENTRY,
@@ -173,6 +180,7 @@ pub const ENTRIES: &[check::Entry] = &[
     probe_barrier::ENTRY,
     probe_float::ENTRY,
     probe_subgroup::ENTRY,
+    quantize_maxima::ENTRY,
     quantize_static::ENTRY,
     quantize_tokens::ENTRY,
     quantize_weight::ENTRY,

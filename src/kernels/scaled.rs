@@ -3,7 +3,7 @@
 use super::matmul::Sizes;
 use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
-use crate::gpu::DeviceTensor;
+use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
 
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
@@ -11,6 +11,30 @@ const MAX_SPAN: usize = (1 << 17) - 1;
 
 /// Tokens from which on the format `rows` is taken: half its tile.
 const MANY: usize = 128;
+
+/// Tokens up to which the formats `few` and `batch` are taken: by packed dot products, 8 and 16 rows at a time.
+const FEW: usize = 8;
+const BATCH: usize = 48;
+
+/// Rows of a weight that a workgroup of these formats makes outputs of (`shaders/shared/few.wgsl`).
+const COLUMNS: usize = 16;
+
+/// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Nothing.
+    Any,
+    /// Whole words and spans in blocks: [`IntProduct::in_blocks`].
+    Blocks,
+    /// That, one factor a row of either operand, and many tokens.
+    Rows,
+    /// Whole vec4s of words, and few tokens.
+    Few,
+    /// Whole vec4s of words, and more tokens than few.
+    Batch,
+    /// Whole vec4s of words, blocks, one factor a row, and more tokens than a batch.
+    Wide,
+}
 
 /// Integer codes, `[rows, cols]`, with one scale for each group of a row.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +82,26 @@ impl IntProduct {
         Ok(Self { sizes, group, x_group })
     }
 
-    /// Is the product worth the large tiles of the format `rows`: in blocks, one scale a token, and many tokens?
-    pub(super) fn of_rows(&self, multiple: usize) -> bool {
-        self.in_blocks(multiple) && self.x_group == self.sizes.k && self.sizes.m >= MANY
+    /// The form of a product with a weight of `bits`, and its workgroups. `one_factor`: are scales of groups, where
+    /// the weight has any, such that the kernels of whole rows take them?
+    pub(super) fn form(&self, bits: usize, one_factor: bool) -> (Form, Grid) {
+        let Sizes { m, n, k } = self.sizes;
+        let by_rows = self.x_group == k && (self.group == k || one_factor);
+        let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
+        match self.in_blocks(128 / bits) {
+            _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
+            _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
+            true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
+            // On matrix units larger tiles need fewer workgroups.
+            true if by_rows && self.in_quads(bits) => (Form::Wide, by_tiles(16)),
+            true => (Form::Blocks, self.sizes.tiles()),
+            false => (Form::Any, self.sizes.tiles()),
+        }
     }
 
     /// Is the shape in blocks: `k` a multiple of `multiple`, and spans of whole 32 columns up to 1024, of whole 1024, or
     /// of a whole row? Kernels of the format `blocks` count on it.
-    pub(super) fn in_blocks(&self, multiple: usize) -> bool {
+    fn in_blocks(&self, multiple: usize) -> bool {
         let (k, span) = (self.sizes.k, self.group.min(self.x_group));
         let even = span.is_multiple_of(if span < 1024 { 32 } else { 1024 });
         k.is_multiple_of(multiple) && (even || span == k)

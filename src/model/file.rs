@@ -12,7 +12,7 @@ use super::quantized::{SCALE_RULE, usable_scale};
 use super::scheme::{Quantization, Scheme};
 use super::{
     Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation,
-    QuantizedLinear, Scales, scheme_json,
+    QuantizedLinear, Scales, Stored, WeightForm, scheme_json,
 };
 use crate::checkpoint::{Checkpoint, StoredType, packed_words, unpack_bits};
 use crate::error::{Error, Result};
@@ -209,6 +209,19 @@ impl ModelFile {
         Ok(Some(Scheme { packed: is_packed, ..scheme }))
     }
 
+    /// The form of a weight, by the headers.
+    fn form(&self, tensor: &Expected) -> Result<WeightForm> {
+        let stored = match self.scheme_of(tensor.module(), tensor.role)? {
+            Some(Scheme { bits, group, activations, .. }) => Stored::Codes { bits, group, activations },
+            None => Stored::Float(match self.checkpoint.info(&tensor.name).map(|i| i.dtype) {
+                Some(StoredType::F16) => DType::F16,
+                Some(StoredType::BF16) => DType::BF16,
+                _ => DType::F32,
+            }),
+        };
+        Ok(WeightForm { role: tensor.role, rows: tensor.shape[0], cols: tensor.shape[1], stored })
+    }
+
     fn linear(&self, module: &str, role: Role) -> Result<Linear> {
         let name = format!("{module}.weight");
         let Some(scheme) = self.scheme_of(module, role)? else {
@@ -279,6 +292,12 @@ impl ModelSource for ModelFile {
 
     fn rotation(&self) -> OnlineRotation {
         self.rotation
+    }
+
+    fn forms(&self) -> Result<Option<Vec<WeightForm>>> {
+        let all = self.names.expected(&self.config, self.conv_bias);
+        let weights = all.iter().filter(|t| t.role != Role::Vector);
+        weights.map(|t| self.form(t)).collect::<Result<_>>().map(Some)
     }
 
     fn embedding(&self) -> Result<Linear> {

@@ -3,7 +3,9 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation};
+use super::{
+    Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation, Role, WeightForm,
+};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -119,6 +121,12 @@ impl ModelSource for Model {
 
     fn rotation(&self) -> OnlineRotation {
         self.rotation
+    }
+
+    fn forms(&self) -> Result<Option<Vec<WeightForm>>> {
+        let linears = self.layers.iter().flat_map(Layer::linears).map(|(_, linear)| linear).chain(&self.head);
+        let embedding = WeightForm::of(&self.embedding, Role::Embedding);
+        Ok(Some(std::iter::once(embedding).chain(linears.map(|l| WeightForm::of(l, Role::Linear))).collect()))
     }
 
     fn embedding(&self) -> Result<Linear> {

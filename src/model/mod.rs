@@ -5,6 +5,7 @@
 
 mod config;
 mod file;
+mod form;
 mod keys;
 mod layers;
 mod memory;
@@ -18,6 +19,7 @@ mod write;
 
 pub use config::{Block, ModelConfig, ModelType};
 pub use file::ModelFile;
+pub use form::{Stored, WeightForm};
 pub use layers::{Attention, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation};
 pub use memory::Model;
 pub use names::{Expected, Names, Role};
@@ -35,6 +37,14 @@ pub trait ModelSource {
     fn config(&self) -> &ModelConfig;
     /// Rotations the runtime applies to activations.
     fn rotation(&self) -> OnlineRotation;
+    /// The forms of the embedding, of all linear layers in order and of the head (none where it is tied), where they are
+    /// known before anything is read: so that memory can be planned.
+    ///
+    /// # Errors
+    /// As for [`ModelSource::embedding`].
+    fn forms(&self) -> Result<Option<Vec<WeightForm>>> {
+        Ok(None)
+    }
     /// Token embedding, `[vocab, hidden]`.
     ///
     /// # Errors

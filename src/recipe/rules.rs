@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::packed_words;
 use crate::error::{Error, Result};
-use crate::model::{Activations, Group, ModelConfig, Names, Role, Target, is_packed};
+use crate::model::{Activations, Group, ModelConfig, Names, Role, Stored, Target, WeightForm, is_packed};
 use crate::quantize::{Format, ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
 
@@ -76,6 +76,16 @@ pub struct Module {
 const SHAPE_BYTES: usize = 16;
 
 impl Module {
+    /// The form its weight will have, where floats are stored as `float`.
+    #[must_use]
+    pub fn form(&self, float: DType) -> WeightForm {
+        let stored = match &self.weights {
+            None => Stored::Float(float),
+            Some(f) => Stored::Codes { bits: f.bits, group: f.group, activations: self.activations },
+        };
+        WeightForm { role: self.role, rows: self.rows, cols: self.cols, stored }
+    }
+
     /// Bytes its tensors take in a file, where floats are stored as `float`.
     #[must_use]
     pub fn bytes(&self, float: DType) -> u64 {

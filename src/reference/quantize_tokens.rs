@@ -25,7 +25,11 @@ pub(super) fn quantize_rows(x: &[f32], cols: usize, group: usize, codes: &mut [u
 
 /// The codes of one group within ±`top`, and its scale.
 pub(super) fn quantized(x: &[f32], top: f32, scale: &mut f32) -> Vec<i8> {
-    let largest = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    codes_under(x.iter().fold(0.0f32, |m, v| m.max(v.abs())), x, top, scale)
+}
+
+/// Likewise, where the largest magnitude is known.
+pub(super) fn codes_under(largest: f32, x: &[f32], top: f32, scale: &mut f32) -> Vec<i8> {
     if largest < 1e-35 {
         *scale = 1.0;
         return vec![0; x.len()];

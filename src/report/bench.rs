@@ -97,6 +97,8 @@ pub struct BenchRecord {
     pub scratch_bytes: u64,
     /// Most memory the process has held so far, where the system says.
     pub peak_ram_bytes: Option<u64>,
+    /// The longest submit of a prompt that was measured, nanoseconds; of a software driver none is.
+    pub longest_submit_ns: Option<u64>,
     /// Bytes a token must move, at the middle of the tokens made; of tests that only make tokens.
     pub token_bytes: Option<u64>,
     /// `token_bytes` times tokens a second, over the measured copy.
@@ -162,6 +164,7 @@ impl BenchRecord {
             state_bytes: memory.state,
             scratch_bytes: memory.scratch,
             peak_ram_bytes,
+            longest_submit_ns: runs.longest_submit.map(nanos),
             token_bytes,
             bandwidth_share: share(token_bytes, peaks.copy_bytes_per_s),
             token_ops,
@@ -173,7 +176,8 @@ impl BenchRecord {
         }
     }
 
-    fn test(&self) -> String {
+    /// llama-bench's name of the test.
+    pub(super) fn test(&self) -> String {
         let Self { n_prompt: prompt, n_gen: generate, n_depth: depth, n_parallel: sequences, .. } = *self;
         Test { prompt, generate, depth, sequences }.name()
     }
@@ -224,7 +228,7 @@ pub fn markdown(records: &[BenchRecord]) -> String {
 }
 
 /// Where and against what it was measured.
-fn conditions(c: &BenchContext) -> String {
+pub(super) fn conditions(c: &BenchContext) -> String {
     let driver = [c.driver.as_str(), c.driver_info.as_str()].join(" ");
     format!(
         "{} ({}); copy {:.0} GB/s, f32 multiply-adds {:.2} TFLOP/s, packed int8 products {:.2} TOP/s; loaded in {:.1} s",
@@ -238,7 +242,7 @@ fn conditions(c: &BenchContext) -> String {
 }
 
 /// A Markdown table whose columns are padded, so that it also reads well in a terminal; the first `left` are words.
-fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
+pub(super) fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len(), 3]).max().unwrap_or(3);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let cell = |i: usize, text: &str| {

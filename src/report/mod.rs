@@ -16,9 +16,13 @@ mod quantized;
 #[cfg(not(target_arch = "wasm32"))]
 mod search;
 #[cfg(feature = "cli")]
+#[cfg(not(target_arch = "wasm32"))]
+pub mod sweep;
 pub mod terminal;
 pub mod test_ops;
 mod text;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tune;
 
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use super::forward::Forward;
 use super::state::{State, StateFormat, StateSizes};
 use super::taps::Taps;
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceTensor, Plan, Recording};
+use crate::gpu::{DeviceTensor, Plan, Reading, Recording};
 use crate::kernels;
 use crate::model::ModelConfig;
 use crate::tensor::DType;
@@ -166,12 +166,13 @@ impl Engine {
         batch.choosers.iter().find(|(n, _)| *n == next).map_or(Ok(()), |(_, recording)| recording.run())
     }
 
-    /// The ids that were chosen or fed last, one a sequence.
+    /// The ids that were chosen or fed last, one a sequence. They may be awaited after the next [`Engine::step_each`]: the
+    /// device then computes meanwhile.
     ///
     /// # Errors
-    /// As [`crate::gpu::Device::read`].
-    pub async fn chosen(&self) -> Result<Vec<u32>> {
-        self.device.read(&self.batch()?.ids).await
+    /// As [`crate::gpu::Device::begin_read`].
+    pub fn chosen(&self) -> Result<Reading> {
+        self.device.begin_read(&self.batch()?.ids)
     }
 
     /// Logits of each sequence's last token, `[sequences, vocab]`.
@@ -238,6 +239,7 @@ impl Engine {
 
     /// Prefills `prompts` one by one, then continues all together until each has `max_new` tokens or ends; `on_token` sees
     /// every token with the number of its prompt, and may end that sequence. There must be a sequence for each prompt.
+    /// Number i draws by the seed of [`Engine::seed`] plus i.
     ///
     /// # Errors
     /// [`Error::Argument`] for more prompts than sequences; as [`Engine::feed`] and [`Engine::step_each`].
@@ -256,13 +258,21 @@ impl Engine {
         for (slot, prompt) in prompts.iter().enumerate() {
             self.reset()?;
             self.feed(prompt)?;
+            self.device.write(&self.scratch.rng, &[self.seed.wrapping_add(slot as u32), 0])?;
             self.put(slot)?;
         }
         let mut out = vec![Vec::new(); prompts.len()];
         let mut going: Vec<usize> = (0..prompts.len()).filter(|_| max_new > 0).collect();
         while !going.is_empty() {
             self.choose_each(next)?;
-            let ids = self.chosen().await?;
+            let ids = self.chosen()?;
+            // The next pass starts before the ids are seen: one that ends by its id or by who looks has a token too many.
+            let last: Vec<usize> = going.iter().copied().filter(|slot| out[*slot].len() + 1 == max_new).collect();
+            last.iter().try_for_each(|slot| self.retire(*slot))?;
+            if last.len() < going.len() {
+                self.step_each()?;
+            }
+            let ids = ids.words().await?;
             for slot in std::mem::take(&mut going) {
                 let (id, made) = (ids[slot], &mut out[slot]);
                 let ended = self.config.eos.contains(&id) || {
@@ -270,9 +280,6 @@ impl Engine {
                     on_token(slot, id).is_break() || made.len() == max_new
                 };
                 if ended { self.retire(slot)? } else { going.push(slot) }
-            }
-            if !going.is_empty() {
-                self.step_each()?;
             }
         }
         Ok(out)

@@ -1,9 +1,9 @@
 //! A model on a device: prefill of any length, decode, and the logits of either.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
-use super::batch::{Batch, batch_bytes};
+use super::Memory;
+use super::batch::Batch;
 use super::forward::Forward;
 use super::scratch::Scratch;
 use super::state::{State, StateFormat, StateSizes};
@@ -11,8 +11,8 @@ use super::taps::Taps;
 use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
-use crate::kernels::{self, KvFormat, Sampling};
-use crate::model::{Linear, ModelConfig, ModelSource, OnlineRotation};
+use crate::kernels::{KvFormat, Sampling};
+use crate::model::{Linear, ModelConfig, ModelSource};
 use crate::tensor::DType;
 
 /// Sizes and switches of an [`Engine`].
@@ -46,32 +46,18 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// With passes no longer than the context.
+    pub(super) fn checked(self) -> Result<Self> {
+        if self.context == 0 || self.pass_tokens == 0 {
+            return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
+        }
+        Ok(Self { pass_tokens: self.pass_tokens.min(self.context), ..self })
+    }
+
     /// Most tokens of a pass, of one sequence or one of each.
     pub(super) fn rows(self) -> usize {
         self.pass_tokens.max(self.sequences)
     }
-}
-
-/// Bytes of state and activations that an engine allocates besides the weights; `groups`: most scales that a token's
-/// int8 activations have anywhere.
-///
-/// # Errors
-/// As [`Engine::new`].
-pub fn working_bytes(
-    config: &ModelConfig,
-    rotation: OnlineRotation,
-    options: EngineOptions,
-    groups: usize,
-) -> Result<u64> {
-    // Host memory that nothing touches is only promised, so allocating is the cheapest way to count.
-    let device = Device::Cpu;
-    let state = |sizes| Ok(State::new(&device, config, sizes, options.state, options.kv)?.bytes());
-    let EngineOptions { context, sequences, .. } = options;
-    let several =
-        if sequences > 1 { state(StateSizes { sequences, context })? + batch_bytes(config, sequences) } else { 0 };
-    let options = EngineOptions { pass_tokens: options.pass_tokens.min(context), ..options };
-    let scratch = Scratch::new(&device, config, rotation, options.rows(), groups)?;
-    Ok((state(StateSizes::one(context))? + several + scratch.bytes()) as u64)
 }
 
 /// How the next token is chosen.
@@ -102,9 +88,15 @@ pub struct Engine {
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
     passes: HashMap<(usize, Logits), Recording>,
-    choosers: Vec<(Next, Recording)>,
+    /// Tokens a pass at most, of those that take no longer than a submit may.
+    quick_tokens: usize,
+    pub(super) choosers: Vec<(Next, Recording)>,
+    /// A pass over the token that was chosen.
+    pub(super) following: Option<Recording>,
     /// Rounds int8 states; made when first needed.
     rounding: Option<Recording>,
+    /// Of the sampler.
+    pub(super) seed: u32,
     /// Sequences that decode together.
     pub(super) batch: Option<Batch>,
 }
@@ -113,26 +105,34 @@ impl Engine {
     /// Uploads a model and allocates its state.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] when a tensor does not fit the adapter, and whatever reading the source gives.
+    /// [`Error::TooLarge`] before anything is allocated when all of it does not fit the memory that is free;
+    /// [`Error::LimitExceeded`] when a tensor does not fit the adapter, [`Error::OutOfMemory`] when the driver gives no
+    /// more, and whatever reading the source gives.
     pub fn new(device: &Device, source: &dyn ModelSource, options: EngineOptions) -> Result<Self> {
         let config = source.config().clone();
-        if options.context == 0 || options.pass_tokens == 0 {
-            return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
+        let options = options.checked()?;
+        if let Some(plan) = Memory::of(source, options)? {
+            plan.check(device)?;
         }
-        let options = EngineOptions { pass_tokens: options.pass_tokens.min(options.context), ..options };
+        // Caches first: one beyond the adapter's limits is known before gigabytes were read.
+        let state = State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?;
         let weights = Weights::upload(device, source)?;
         let groups = weights.activation_groups();
         let mut engine = Self {
             weights,
-            state: State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?,
-            scratch: Scratch::new(device, &config, source.rotation(), options.rows(), groups)?,
+            state,
+            scratch: Scratch::new(device, &config, source.rotation(), options.rows(), groups)
+                .map_err(|e| e.named(&format!("activations of passes of {} tokens", options.rows())))?,
             device: device.clone(),
             config,
             options,
             all_logits: None,
             passes: HashMap::new(),
+            quick_tokens: options.pass_tokens,
             choosers: Vec::new(),
+            following: None,
             rounding: None,
+            seed: 0,
             batch: None,
         };
         if options.sequences > 1 {
@@ -185,6 +185,7 @@ impl Engine {
     pub fn replace(&mut self, slot: Slot<'_>, linear: &Linear) -> Result<()> {
         // Recorded passes hold on to the old weight.
         self.passes.clear();
+        self.following = None;
         self.batch.iter_mut().for_each(Batch::forget_recordings);
         self.weights.replace(&self.device, slot, linear)
     }
@@ -194,6 +195,7 @@ impl Engine {
     /// # Errors
     /// As [`Device::write`].
     pub fn reset(&mut self) -> Result<()> {
+        self.quick_tokens = self.options.pass_tokens;
         self.state.reset(&self.device)
     }
 
@@ -204,10 +206,12 @@ impl Engine {
     /// [`Error::Argument`] when there is no token, an id is not in the vocabulary, or the context is full.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
         self.check(tokens)?;
-        let pieces: Vec<&[u32]> = tokens.chunks(self.options.pass_tokens).collect();
-        for (i, piece) in pieces.iter().enumerate() {
+        let mut rest = tokens;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(self.quick_tokens));
+            rest = after;
             self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
-            let logits = if i + 1 == pieces.len() { Logits::Last } else { Logits::None };
+            let logits = if rest.is_empty() { Logits::Last } else { Logits::None };
             self.pass(piece.len(), logits)?;
         }
         Ok(())
@@ -221,7 +225,8 @@ impl Engine {
     pub async fn feed_all(&mut self, tokens: &[u32], mut sink: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
         self.check(tokens)?;
         let mut first = 0;
-        for piece in tokens.chunks(self.options.pass_tokens) {
+        while first < tokens.len() {
+            let piece = &tokens[first..tokens.len().min(first + self.quick_tokens)];
             self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
             self.pass(piece.len(), Logits::All)?;
             let all = self.all_logits()?.view(DType::F32, [piece.len(), self.config.vocab_size])?;
@@ -244,49 +249,8 @@ impl Engine {
     /// # Errors
     /// As [`Device::write`].
     pub fn seed(&mut self, seed: u32) -> Result<()> {
+        self.seed = seed;
         self.device.write(&self.scratch.rng, &[seed, 0])
-    }
-
-    /// Chooses a token from the last logits, on the device, and reads back its id.
-    ///
-    /// # Errors
-    /// As [`Device::read`].
-    pub async fn choose(&mut self, next: Next) -> Result<u32> {
-        if !self.choosers.iter().any(|(n, _)| *n == next) {
-            let recording = self.choice(next)?.record()?;
-            self.choosers.push((next, recording));
-        }
-        if let Some((_, recording)) = self.choosers.iter().find(|(n, _)| *n == next) {
-            recording.run()?;
-        }
-        Ok(self.device.read(&self.scratch.next).await?[0])
-    }
-
-    /// Continues after `prompt` until `max_new` tokens, an end-of-sequence token or `on_token` breaks.
-    ///
-    /// # Errors
-    /// As [`Engine::feed`].
-    pub async fn generate(
-        &mut self,
-        prompt: &[u32],
-        max_new: usize,
-        next: Next,
-        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
-    ) -> Result<Vec<u32>> {
-        self.feed(prompt)?;
-        let mut out = Vec::new();
-        while out.len() < max_new {
-            let id = self.choose(next).await?;
-            if self.config.eos.contains(&id) {
-                break;
-            }
-            out.push(id);
-            if on_token(id).is_break() || out.len() == max_new {
-                break;
-            }
-            self.feed(&[id])?;
-        }
-        Ok(out)
     }
 
     /// Dispatches of a decode step.
@@ -307,7 +271,11 @@ impl Engine {
                 format!("token id {id} in a vocabulary of {}", self.config.vocab_size),
             ));
         }
-        let total = self.state.tokens + tokens.len();
+        self.room_for(tokens.len())
+    }
+
+    pub(super) fn room_for(&self, tokens: usize) -> Result<()> {
+        let total = self.state.tokens + tokens;
         if total > self.state.context {
             return Err(Error::argument(
                 "feed",
@@ -320,14 +288,20 @@ impl Engine {
     fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
         if logits == Logits::All && self.all_logits.is_none() {
             let rows = self.options.pass_tokens;
-            self.all_logits = Some(self.device.alloc(DType::F32, [rows, self.config.vocab_size])?);
+            let logits = self.device.alloc(DType::F32, [rows, self.config.vocab_size]);
+            self.all_logits = Some(logits.map_err(|e| e.named(&format!("the logits of {rows} tokens")))?);
         }
         if !self.passes.contains_key(&(tokens, logits)) {
             let recording = self.plan(tokens, logits)?.record()?;
             self.passes.insert((tokens, logits), recording);
         }
         if let Some(recording) = self.passes.get(&(tokens, logits)) {
-            recording.run()?;
+            if tokens == 1 {
+                recording.run()?;
+            } else {
+                recording.run_paced()?;
+                self.quick_tokens = self.quick_tokens.min(shorter(tokens, self.config.chunk_size, recording.overrun()));
+            }
         }
         self.advance(tokens)
     }
@@ -356,27 +330,39 @@ impl Engine {
     /// # Errors
     /// As building a plan.
     pub fn needs(&self) -> Result<Vec<Need>> {
-        let long = self.options.pass_tokens;
-        let mut needs = Vec::new();
-        for (tokens, logits) in [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)] {
-            needs.extend(self.plan(tokens, logits)?.needs());
-        }
-        if let Some(batch) = &self.batch {
-            needs.extend(self.plan_each(batch)?.needs());
-        }
-        needs.extend(self.round()?.needs());
-        needs.extend(self.choice(Next::Greedy)?.needs());
-        needs.extend(self.choice(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?.needs());
+        let mut needs: Vec<Need> = self.plans()?.iter().flat_map(Plan::needs).collect();
         needs.sort_unstable();
         needs.dedup();
         Ok(needs)
     }
 
+    /// Plans of prefill, decode and choosing: all that generating runs.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn plans(&self) -> Result<Vec<Plan>> {
+        let long = self.options.pass_tokens;
+        let passes = [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)];
+        let mut plans =
+            passes.map(|(tokens, logits)| self.plan(tokens, logits)).into_iter().collect::<Result<Vec<_>>>()?;
+        if let Some(batch) = &self.batch {
+            plans.push(self.plan_each(batch)?);
+        }
+        plans.push(self.round()?);
+        plans.push(self.choice(Next::Greedy)?);
+        plans.push(self.choice(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?);
+        Ok(plans)
+    }
+
     pub(super) fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
+        self.plan_of(&self.scratch.ids.view(DType::U32, [tokens])?, logits)
+    }
+
+    /// The pass over the tokens that `ids` will hold.
+    pub(super) fn plan_of(&self, ids: &DeviceTensor, logits: Logits) -> Result<Plan> {
+        let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
         let forward = self.forward(tokens);
-        let ids = self.scratch.ids.view(DType::U32, [tokens])?;
-        let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut Taps::none())?;
+        let hidden = forward.blocks(&mut plan, &self.weights, ids, &mut Taps::none())?;
         let vocab = self.config.vocab_size;
         match logits {
             Logits::None => {}
@@ -398,17 +384,6 @@ impl Engine {
         self.all_logits.as_ref().ok_or_else(|| Error::argument("engine", "logits of all tokens were not asked for"))
     }
 
-    pub(super) fn choice(&self, next: Next) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
-        let s = &self.scratch;
-        let logits = s.logits.view(DType::F32, [1, self.config.vocab_size])?;
-        match next {
-            Next::Greedy => kernels::argmax(&mut plan, &logits, &s.next)?,
-            Next::Sample(sampling) => kernels::sample(&mut plan, &logits, &s.rng, &s.next, sampling)?,
-        }
-        Ok(plan)
-    }
-
     pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {
         let (lo, hi) = self.config.dt_limit;
         let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
@@ -420,5 +395,30 @@ impl Engine {
             tokens,
             decode: tokens == 1,
         }
+    }
+}
+
+/// A launch, which cannot be cut, may take this many times what a submit may: still a quarter of what watchdogs let pass.
+/// Shorter passes are slower.
+const LAUNCH: f64 = 5.0;
+
+/// Tokens of the next pass after one whose slowest launch took `overrun` times what a submit may: whole chunks, or one.
+fn shorter(tokens: usize, chunk: usize, overrun: f64) -> usize {
+    if overrun <= LAUNCH {
+        return usize::MAX;
+    }
+    let fit = (tokens as f64 * LAUNCH / overrun) as usize;
+    (fit / chunk * chunk).max(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorter;
+
+    #[test]
+    fn passes_shrink_to_whole_chunks() {
+        assert_eq!(shorter(2048, 128, 4.5), usize::MAX);
+        assert_eq!(shorter(2048, 128, 7.5), 1280);
+        assert_eq!(shorter(2048, 128, 500.0), 128);
     }
 }

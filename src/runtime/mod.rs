@@ -7,8 +7,10 @@
 //! The same code runs on a GPU and on the CPU reference: both execute the plan's launches.
 
 mod batch;
+mod decode;
 mod engine;
 mod forward;
+mod memory;
 mod observe;
 mod profile;
 mod scratch;
@@ -18,9 +20,10 @@ mod taps;
 mod trace;
 mod weights;
 
-pub use engine::{Engine, EngineOptions, Next, working_bytes};
+pub use engine::{Engine, EngineOptions, Next};
+pub use memory::Memory;
 pub use observe::ObservedPass;
-pub use profile::{Memory, ProfiledPass};
+pub use profile::ProfiledPass;
 pub use stage::{LoadedBlock, Stage, StagePass};
 pub use state::{State, StateFormat};
 pub use taps::Look;

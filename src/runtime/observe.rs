@@ -46,7 +46,7 @@ impl Engine {
             return Err(Error::argument("observe", what));
         }
         self.device.write(&self.scratch.ids.view(DType::U32, [tokens.len()])?, tokens)?;
-        pass.recording.run()?;
+        pass.recording.run_paced()?;
         self.advance(tokens.len())
     }
 

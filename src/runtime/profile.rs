@@ -1,5 +1,6 @@
 //! What a pass costs: its launches one by one, bytes it must read, memory it holds.
 
+use super::Memory;
 use super::batch::Batch;
 use super::engine::{Engine, Logits, Next};
 use super::state::{BlockState, MambaState, SsmState};
@@ -7,27 +8,6 @@ use super::weights::{DeviceEmbedding, DeviceLinear};
 use crate::error::{Error, Result};
 use crate::gpu::{Launched, Recording};
 use crate::tensor::DType;
-
-/// Bytes an engine holds on its device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Weights.
-    pub weights: u64,
-    /// Keys and values of the whole context.
-    pub kv: u64,
-    /// States of Mamba-2 blocks.
-    pub state: u64,
-    /// Activations.
-    pub scratch: u64,
-}
-
-impl Memory {
-    /// All of it.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.weights + self.kv + self.state + self.scratch
-    }
-}
 
 /// A pass and the choice of the token after it, recorded to be timed launch by launch.
 pub struct ProfiledPass {
@@ -48,21 +28,13 @@ impl Engine {
     #[must_use]
     pub fn memory(&self) -> Memory {
         let [states, others] = self.batch.as_ref().map_or([0; 2], Batch::bytes);
-        let kv = self.kv_bytes() * (1 + self.sequences() as u64);
+        let kv = self.state.kv_bytes() as u64 * (1 + self.sequences() as u64);
         Memory {
             weights: self.weights.bytes() as u64,
             kv,
             state: (self.state.bytes() + states) as u64 - kv,
             scratch: (self.scratch.bytes() + others) as u64,
         }
-    }
-
-    fn kv_bytes(&self) -> u64 {
-        let kv = self.state.blocks.iter().map(|block| match block {
-            BlockState::Attention(kv) => kv.bytes(),
-            _ => 0,
-        });
-        kv.sum::<usize>() as u64
     }
 
     /// Bytes that a token after `seen` others must move: weights but for the embedding's other rows, keys and values of
@@ -85,7 +57,7 @@ impl Engine {
             }
             _ => 0,
         });
-        let kv = self.kv_bytes() * seen.min(self.options.context) as u64 / self.options.context as u64;
+        let kv = self.state.kv_bytes() as u64 * seen.min(self.options.context) as u64 / self.options.context as u64;
         weights as u64 + state.sum::<usize>() as u64 + kv
     }
 

@@ -136,7 +136,7 @@ impl Stage {
             return Err(Error::argument("stage", what));
         }
         self.device.write(&self.stream(pass.tokens)?, bytemuck::cast_slice(stream))?;
-        pass.recording.run()?;
+        pass.recording.run_paced()?;
         if let Some(block) = block {
             block.state.advance(&self.device, pass.tokens)?;
         }

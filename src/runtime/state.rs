@@ -1,6 +1,6 @@
 //! What a sequence carries from call to call: convolution windows, SSM states, keys and values.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, AttentionDims, AttentionParts, KvCache, KvFormat, SsdDims, StateRounding, StoredState};
 use crate::model::{Block, ModelConfig};
@@ -118,13 +118,18 @@ impl State {
             .iter()
             .enumerate()
             .map(|(i, block)| {
+                let named = |e: Error| e.named(&format!("the state of layer {i}"));
                 Ok(match block {
                     Block::Mamba2 => BlockState::Mamba2(MambaState {
-                        conv: device.alloc(DType::F32, [sequences * config.conv_dim(), config.conv_kernel])?,
-                        ssm: ssm(i)?,
+                        conv: device
+                            .alloc(DType::F32, [sequences * config.conv_dim(), config.conv_kernel])
+                            .map_err(named)?,
+                        ssm: ssm(i).map_err(named)?,
                     }),
                     Block::Attention => {
-                        BlockState::Attention(KvCache::of_sequences(device, heads, sequences, context, kv)?)
+                        let named = |e: Error| e.named(&format!("keys and values of layer {i}"));
+                        let cache = KvCache::of_sequences(device, heads, sequences, context, kv);
+                        BlockState::Attention(cache.map_err(named)?)
                     }
                     Block::Mlp => BlockState::Mlp,
                 })
@@ -222,6 +227,15 @@ impl State {
             kernels::ssm_store(plan, work, &self.clock, stored, self.dims, of_block(*rounding, self.blocks.len()))?;
         }
         Ok(())
+    }
+
+    /// Bytes of keys and values on the device.
+    pub(super) fn kv_bytes(&self) -> usize {
+        let kv = self.blocks.iter().map(|block| match block {
+            BlockState::Attention(kv) => kv.bytes(),
+            _ => 0,
+        });
+        kv.sum()
     }
 
     /// Bytes on the device.

@@ -89,7 +89,7 @@ impl Int8 {
 impl DeviceLinear {
     /// `name` is for messages.
     pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
-        Self::place(device, linear).map_err(|e| named(e, name))
+        Self::place(device, linear).map_err(|e| e.named(name))
     }
 
     fn place(device: &Device, linear: &Linear) -> Result<Self> {
@@ -160,16 +160,6 @@ fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
     Ok(Tensor::from_f32(q.codes.shape, &q.dequantize()?))
 }
 
-/// Says which tensor did not fit.
-fn named(error: Error, name: &str) -> Error {
-    match error {
-        Error::LimitExceeded { adapter, what, need, have } => {
-            Error::LimitExceeded { adapter, what: format!("{what} (for {name})"), need, have }
-        }
-        other => other,
-    }
-}
-
 /// Token embedding on a device.
 pub(super) enum DeviceEmbedding {
     Float(DeviceTensor),
@@ -178,7 +168,7 @@ pub(super) enum DeviceEmbedding {
 
 impl DeviceEmbedding {
     fn upload(device: &Device, linear: &Linear) -> Result<Self> {
-        Self::place(device, linear).map_err(|e| named(e, "the embedding"))
+        Self::place(device, linear).map_err(|e| e.named("the embedding"))
     }
 
     fn place(device: &Device, linear: &Linear) -> Result<Self> {
@@ -349,23 +339,25 @@ impl Weights {
         Ok(())
     }
 
-    /// Uploads layer by layer; the host never holds more than one.
+    /// Uploads layer by layer; the host never holds more than one, and a tied embedding beside it.
     pub(super) fn upload(device: &Device, source: &dyn ModelSource) -> Result<Self> {
         // In the order the model runs: a source that calibrates as it goes can have no other.
-        let embedding = source.embedding()?;
+        let read = source.embedding()?;
+        let embedding = DeviceEmbedding::upload(device, &read)?;
+        let tied = source.config().tied.then_some(read);
         let layers = (0..source.config().blocks.len())
             .map(|i| DeviceLayer::upload(device, i, &source.layer(i)?))
             .collect::<Result<Vec<_>>>()?;
         let norm_f = source.norm_f()?;
         let head = match source.head()? {
-            Some(head) => DeviceLinear::upload(device, "the head", &head)?,
-            None => DeviceLinear::upload(device, "the head", &tied_head(&embedding))?,
+            Some(head) => head,
+            None => tied_head(tied.map_or_else(|| source.embedding(), Ok)?),
         };
         Ok(Self {
-            embedding: DeviceEmbedding::upload(device, &embedding)?,
+            embedding,
             layers,
             norm_f: device.upload_f32([norm_f.len()], &norm_f)?,
-            head,
+            head: DeviceLinear::upload(device, "the head", &head)?,
         })
     }
 
@@ -392,7 +384,7 @@ impl DeviceLayer {
     fn bytes(&self) -> usize {
         let mixer = match &self.mixer {
             DeviceMixer::Mamba2(m) => {
-                let vectors = [&m.conv_weight, &m.conv_bias, &m.dt_bias, &m.a_log, &m.d, &m.norm];
+                let vectors = [&m.conv_weight, &m.conv_bias, &m.dt_bias, &m.a_log, &m.d, &m.per_head, &m.norm];
                 m.in_proj.bytes() + m.out_proj.bytes() + vectors.map(DeviceTensor::bytes).iter().sum::<usize>()
             }
             DeviceMixer::Attention(a) => {
@@ -417,13 +409,11 @@ impl Weights {
 }
 
 /// A tied head is the embedding; an int8 one is multiplied with int8 activations, like other linears.
-fn tied_head(embedding: &Linear) -> Linear {
+fn tied_head(embedding: Linear) -> Linear {
     match embedding {
-        Linear::Quantized(q) => Linear::Quantized(QuantizedLinear {
-            activations: Activations::TOKEN,
-            input_scales: Vec::new(),
-            ..q.clone()
-        }),
-        float => float.clone(),
+        Linear::Quantized(q) => {
+            Linear::Quantized(QuantizedLinear { activations: Activations::TOKEN, input_scales: Vec::new(), ..q })
+        }
+        float => float,
     }
 }

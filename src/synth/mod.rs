@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::model::{
     Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, Names, OnlineRotation,
-    QuantizedLinear, Role,
+    QuantizedLinear, Role, WeightForm,
 };
 use crate::recipe::{Module, Recipe};
 use crate::tensor::Shape;
@@ -138,6 +138,10 @@ impl ModelSource for Synth {
 
     fn rotation(&self) -> OnlineRotation {
         self.recipe.transform.online
+    }
+
+    fn forms(&self) -> Result<Option<Vec<WeightForm>>> {
+        Ok(Some(self.modules.iter().map(|m| m.form(self.recipe.float)).collect()))
     }
 
     fn embedding(&self) -> Result<Linear> {

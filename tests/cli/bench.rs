@@ -147,6 +147,32 @@ fn ops_add_up() {
 }
 
 #[test]
+fn sequences_are_timed_together() {
+    let args = ["--scheme", "w4a8", "-p", "4", "-n", "3", "-pg", "2,3", "-npl", "1,3", "-d", "2", "-r", "2"];
+    let records = bench(&args);
+    let of = |r: &Value| ["n_prompt", "n_gen", "n_parallel"].map(|k| r[k].as_u64().unwrap());
+    let all: Vec<_> = records.iter().map(of).collect();
+    assert_eq!(all, [[4, 0, 1], [0, 3, 1], [2, 3, 1], [0, 3, 3], [2, 3, 3]]);
+    for (record, tokens) in records.iter().zip([4.0, 3.0, 5.0, 9.0, 15.0]) {
+        for (ns, ts) in [("samples_ns", "samples_ts")].map(|(n, t)| (&record[n][1], &record[t][1])) {
+            let product = ns.as_f64().unwrap() * 1e-9 * ts.as_f64().unwrap();
+            assert!((product / tokens - 1.0).abs() < 1e-3, "{product} tokens for {tokens}");
+        }
+        let each = record["sequence_ts"].as_f64().unwrap() * record["n_parallel"].as_f64().unwrap();
+        assert!((each / record["median_ts"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+    }
+    positive(&records[4], &["ttft_ns"]);
+    let bytes = |i: usize| records[i]["token_bytes"].as_u64().unwrap();
+    assert!(bytes(3) < bytes(1), "sequences share the weights: {} and {}", bytes(3), bytes(1));
+    let args = ["-p", "0", "-n", "1", "-r", "1", "--parallel", "2"];
+    says(&run(&[&SMALL[..], &args].concat()), &["tg1 x 2", "| ", " each "]);
+    let tables = bench(&["-p", "0", "-n", "1", "-npl", "1,4", "-r", "1", "--ops"]);
+    assert_eq!([&tables[0]["sequences"], &tables[1]["sequences"]], [1, 4]);
+    let ops: Vec<&str> = tables[1]["rows"].as_array().unwrap().iter().map(|r| r["op"].as_str().unwrap()).collect();
+    assert!(ops.iter().any(|op| op.starts_with("matmul_w8a8.few")), "{ops:?}");
+}
+
+#[test]
 fn tables_lines_and_csv() {
     let args = |form: &'static str| [&SMALL[..], &["-p", "4", "-n", "2", "-r", "1", "-o", form]].concat();
     let table = run(&args("md"));
@@ -180,4 +206,79 @@ fn a_directory_gives_its_shape() {
     let made = run_json(&["synth", "--like", &like, "--scheme", "f32", "--in-memory", "--json"]);
     assert_eq!(made["layers"], 9);
     assert_eq!(made["bytes"].as_u64().unwrap(), 4 * made["parameters"].as_u64().unwrap());
+}
+
+/// Each test beside the first of its kind, in every form; no speed is asserted but that they belong together.
+#[test]
+fn a_sweep_shows_how_cost_grows() {
+    let temp = tempfile::tempdir().unwrap();
+    let page = temp.path().join("sweep.html").display().to_string();
+    let sweep = ["--sweep", "-p", "8-32*2", "-r", "2", "--html", &page];
+    let records = bench(&sweep);
+    let sizes: Vec<u64> = records.iter().map(|r| r["n_prompt"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [8, 16, 32], "prompts alone, unless -n says otherwise");
+    assert_eq!(records[0]["relative"], 1.0);
+    for record in &records {
+        positive(record, &["ms_per_token", "relative", "median_ts"]);
+        let (ms, rate) = (record["ms_per_token"].as_f64().unwrap(), record["median_ts"].as_f64().unwrap());
+        assert!((ms * rate / 1e3 - 1.0).abs() < 1e-9);
+        assert_eq!(record["grows"], "prompt");
+        let relative = rate / records[0]["median_ts"].as_f64().unwrap();
+        assert!((record["relative"].as_f64().unwrap() - relative).abs() < 1e-12);
+    }
+    let html = fs::read_to_string(&page).unwrap();
+    says(&html, &["<svg ", "Tokens a second by tokens of the prompt", "<circle ", "pp32"]);
+    assert_eq!(html.matches("<circle ").count(), 3);
+    assert!(!html.contains("<script") && !html.contains("http"), "nothing is fetched");
+    let table = run(&[&SMALL[..], &["--sweep", "-p", "0", "-n", "2", "-npl", "1,2", "-r", "1"]].concat());
+    says(&table, &["ms/token", "relative", "tg2 x 2", "1.000"]);
+}
+
+#[test]
+fn a_page_wants_a_sweep() {
+    says(&refused(&["--html", "x.html"]), &["--sweep"]);
+}
+
+fn refused(args: &[&str]) -> String {
+    let output = wgquant().args(SMALL).args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The choice written is a candidate, measured, and followed when it is asked for: also one that nobody would make.
+#[test]
+fn choices_are_measured_written_and_followed() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("tune.json");
+    let file = path.display().to_string();
+    let model = ["--synth", "nano", "--layers", "4", "--scheme", "w4a8"];
+    let tune = ["--ubatch-size", "40", "-r", "1", "--warm-up=0", "-o", &file, "--json"];
+    let mut printed = run_json(&[&["tune"][..], &model, &tune].concat());
+    let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(printed, written);
+    let choices = printed["choices"].as_array_mut().unwrap();
+    assert!(!choices.is_empty(), "this adapter has no two variants of anything");
+    for choice in choices.iter() {
+        let us = choice["us"].as_array().unwrap();
+        assert!(us.len() > 1 && us.iter().all(|c| c[1].as_f64().unwrap() >= 0.0), "{choice}");
+        assert!(us.iter().any(|c| c[0] == choice["variant"]), "{choice}");
+    }
+    let ops = |tune: &str| {
+        let args = ["-p", "40", "-n", "1", "-r", "1", "--ops", "--tune", tune, "--scheme", "w4a8"];
+        bench(&args).iter().flat_map(|t| t["rows"].as_array().unwrap().clone()).collect::<Vec<_>>()
+    };
+    let named = |rows: &[Value], label: &str| rows.iter().any(|r| r["op"] == label);
+    // As written, then with a matrix-vector product chosen that is plain code.
+    let at = choices.iter().position(|c| c["kernel"] == "matvec_w4a8").expect("tokens are made");
+    let (kernel, chosen) = ("matvec_w4a8", choices[at]["variant"].as_str().unwrap().to_owned());
+    assert!(named(&ops(&file), &format!("{kernel}.{chosen}")), "{chosen} is not followed");
+    let default = choices[at]["us"][0][0].as_str().unwrap().to_owned();
+    assert!(named(&ops("off"), &format!("{kernel}.{default}")), "{default} is what plans take");
+    // A file of another shader is not followed; one of another adapter is refused.
+    choices.iter_mut().for_each(|c| c["shader"] = "of another version".into());
+    fs::write(&path, printed.to_string()).unwrap();
+    assert!(named(&ops(&file), &format!("{kernel}.{default}")));
+    printed["key"]["adapter"]["name"] = "another".into();
+    fs::write(&path, printed.to_string()).unwrap();
+    says(&refused(&["--tune", &file]), &["another", "run `wgquant tune` again"]);
 }

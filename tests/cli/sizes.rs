@@ -8,7 +8,7 @@ use wgquant::gpu::Device;
 use wgquant::kernels::StateRounding;
 use wgquant::model::{Group, Model, ModelConfig, ModelFile, ModelSource, WriteOptions, write_model};
 use wgquant::recipe::{Bits, Recipe, quantize};
-use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
 use wgquant::transform::Transform;
 
 use crate::common::{nano, run_json};
@@ -32,6 +32,7 @@ fn check(file: &ModelFile, recipe: &Recipe) {
     let engine = Engine::new(&Device::Cpu, &made, small).unwrap();
     let predicted_small = predict(file, "x", recipe, small).unwrap();
     let peak = engine.weight_bytes() + engine.working_bytes();
+    assert_eq!(Memory::of(&made, small).unwrap(), Some(engine.memory()), "planned: {recipe:?}");
     assert_eq!(predicted_small.peak_bytes, peak, "with codes for state, keys and values: {recipe:?}");
     let bits = made.bytes() as f64 * 8.0 / made.parameters() as f64;
     assert!((predicted.bits_per_parameter - bits).abs() < 1e-12, "{recipe:?}");

@@ -37,3 +37,23 @@ fn json_is_the_whole_result() {
     assert!(report["text"].as_str().is_some_and(|t| !t.is_empty()));
     assert!(report["adapter"].is_string() && report["tokens_per_second"].as_f64().is_some_and(|s| s > 0.0));
 }
+
+#[test]
+fn several_prompts_are_continued_together() {
+    let model = nano();
+    let other = "Once upon a time";
+    let args = |prompts: &[&'static str]| {
+        let prompts: Vec<&str> = prompts.iter().flat_map(|p| ["-p", p]).collect();
+        run_json(&[&["generate", model.to_str().unwrap(), "-n", "5", "--json"][..], &prompts].concat())
+    };
+    let together = args(&[PROMPT, other, PROMPT]);
+    let sequences = together["sequences"].as_array().unwrap();
+    assert_eq!(sequences.len(), 3);
+    for (sequence, prompt) in sequences.iter().zip([PROMPT, other, PROMPT]) {
+        let alone = args(&[prompt]);
+        for key in ["prompt", "text", "prompt_tokens", "tokens"] {
+            assert_eq!(sequence[key], alone[key], "{prompt}: {key}");
+        }
+    }
+    assert!(together["tokens_per_second"].as_f64() > Some(0.0));
+}

@@ -27,7 +27,7 @@ pub(crate) fn check_all(kernel: &str) {
     let entry = ENTRIES.iter().find(|e| e.name == kernel).expect("the kernel is registered");
     let mut failures = Vec::new();
     for case in entry.cases {
-        for variant in check::variants(&device, kernel) {
+        for variant in check::variants(&device, entry, case) {
             match block_on(check::check(&device, entry, case, variant, 1)) {
                 Ok(check::Outcome { skipped: Some(reason), case, .. }) if kernel.starts_with("probe_") => {
                     println!("SKIPPED {kernel}/{case}: {reason}");

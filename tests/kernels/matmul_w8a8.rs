@@ -16,6 +16,7 @@ fn matches_reference() {
 fn emulated_coop_matches_reference() {
     super::common::check_variant("matmul_w8a8", "coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_coop_emulated");
+    super::common::check_variant("matmul_w8a8", "rows_of_wide_coop_emulated");
 }
 
 /// Codes and scales of each operand.

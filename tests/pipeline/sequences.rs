@@ -57,7 +57,7 @@ fn together(engine: &mut Engine, next: Next) -> Vec<Vec<(u32, Vec<f32>)>> {
     for _ in 0..MADE {
         let logits = block_on(engine.logits_each()).unwrap();
         engine.choose_each(next).unwrap();
-        let ids = block_on(engine.chosen()).unwrap();
+        let ids = block_on(engine.chosen().unwrap().words()).unwrap();
         for ((steps, id), logits) in steps.iter_mut().zip(ids).zip(logits.chunks(vocab)) {
             steps.push((id, logits.to_vec()));
         }
@@ -159,6 +159,31 @@ fn generating_together_is_generating_alone() {
         let most = if i == 2 { 2 } else { MADE };
         let go_on = |_| ControlFlow::Continue(());
         assert_eq!(made[i], block_on(one.generate(prompt, most, Next::Greedy, go_on)).unwrap(), "sequence {i}");
+    }
+}
+
+/// What was asked for is what was there then, though the next choice has taken its place on the device.
+#[test]
+fn ids_may_be_awaited_after_the_next_pass() {
+    for device in [Device::Cpu, common::gpu()] {
+        let mut engine = engine(&device, &nano(), 2, KvFormat::F32);
+        engine.feed(&prompt(1)).unwrap();
+        engine.put(1).unwrap();
+        let want = block_on(engine.generate(&prompt(2), 3, Next::Greedy, |_| ControlFlow::Continue(()))).unwrap();
+        engine.reset().unwrap();
+        engine.feed(&prompt(2)).unwrap();
+        engine.put(0).unwrap();
+        let mut steps = || {
+            engine.choose_each(Next::Greedy).unwrap();
+            let ids = (engine.chosen().unwrap(), engine.pick(Next::Greedy).unwrap());
+            engine.step_each().unwrap();
+            engine.step().unwrap();
+            ids
+        };
+        for ((each, one), want) in [steps(), steps(), steps()].into_iter().zip(want) {
+            let each = block_on(each.words()).unwrap();
+            assert_eq!((each[0], block_on(one.words()).unwrap()[0]), (want, want), "{}", device.name());
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use pollster::block_on;
 use wgquant::calibrate::Windows;
-use wgquant::gpu::{Device, DeviceChoice, Need};
+use wgquant::gpu::{Device, DeviceChoice, Need, Place, Plan, SizeClass};
 use wgquant::kernels::trust::{Cache, Trusted, ensure, self_test, telling};
 use wgquant::kernels::{ENTRIES, rms_norm};
 use wgquant::model::{Group, ModelFile, ModelSource};
@@ -246,5 +246,43 @@ fn calibration_and_gptq_refuse_a_kernel_that_is_wrong_in_every_variant() {
         let line = made.unwrap_err().to_string();
         assert!(line.contains(&format!("`{kernel}")) && line.contains("NMSE 1"), "{line}");
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "something is left of it");
+    }
+}
+
+/// `kernel.variant` that a plan takes for a norm of `rows` rows.
+fn norm(device: &Device, rows: usize) -> String {
+    let x = device.alloc(DType::F32, [rows, 64]).unwrap();
+    let (weight, out) = (device.alloc(DType::F32, [64]).unwrap(), device.alloc(DType::F32, [rows, 64]).unwrap());
+    let mut plan = Plan::new(device);
+    rms_norm(&mut plan, &x, &weight, &out, 1e-5).unwrap();
+    plan.labels().next().unwrap()
+}
+
+/// A variant chosen by measurement runs for launches of its size, once it has passed; where it fails, the best does.
+#[test]
+fn choices_are_followed_unless_they_are_wrong() {
+    let need = NEEDS[0];
+    for right in [true, false] {
+        let device = gpu();
+        let best = norm(&device, 16);
+        let gpu = device.gpu().unwrap();
+        let kernel = KERNELS.iter().find(|k| k.name == need.kernel).unwrap();
+        let others = kernel.variants.iter().filter(|v| v.needs.iter().all(|n| gpu.caps.has(n)));
+        let Some(other) = others.map(|v| v.name).find(|v| !best.ends_with(&format!(".{v}"))) else {
+            println!("{} has one variant of {}", device.name(), need.kernel);
+            return;
+        };
+        let of_16: Place = (need, SizeClass(2));
+        gpu.set_choices([(of_16, other)].into());
+        let mut checked = Vec::new();
+        let mut checker = |_: &Device, _, v: &'static Variant| {
+            checked.push(v.name);
+            if right || v.name != other { Ok(()) } else { Err("wrong".to_owned()) }
+        };
+        let done = ensure(&device, &[need], &Cache::none(), &mut checker).unwrap();
+        assert_eq!(counts(&done), (2, 0, usize::from(!right)), "the choice and what takes its place");
+        assert_eq!(checked[0], other);
+        assert_eq!(norm(&device, 16), if right { format!("{}.{other}", need.kernel) } else { best.clone() });
+        assert_eq!(norm(&device, 1), best, "another size");
     }
 }

@@ -15,9 +15,8 @@ use web_time::Instant;
 use wgquant::Error;
 use wgquant::gpu::{Caps, Device, DeviceChoice};
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::{Case, Entry, check, variants};
+use wgquant::kernels::check::{Case, Entry, check, choices, concerned, variants};
 use wgquant::report::test_ops::{BEST, Baseline, CaseId, CaseRecord, ResultFile, Status, params};
-use wgquant::shaders::KERNELS;
 
 /// Seed of the inputs; a failure names it.
 const SEED: u64 = 1;
@@ -58,7 +57,8 @@ impl Session {
     /// Kernel names with the number of cases each will give.
     pub fn kernels(&self) -> String {
         let caps = self.caps();
-        let count = |e: &Entry| e.cases.len() * (variants(&self.device, e.name).len() + lacking(e, &caps).len());
+        let of = |e: &Entry, case| variants(&self.device, e, case).len() + lacking(e, case, &caps).len();
+        let count = |e: &Entry| e.cases.iter().map(|case| of(e, case)).sum::<usize>();
         let all: Vec<Value> = ENTRIES.iter().map(|e| json!({ "kernel": e.name, "cases": count(e) })).collect();
         Value::Array(all).to_string()
     }
@@ -67,14 +67,12 @@ impl Session {
     pub async fn check(&self, each: js_sys::Function) -> Result<(), JsError> {
         let caps = self.caps();
         for entry in ENTRIES {
-            for variant in variants(&self.device, entry.name) {
-                for case in entry.cases {
+            for case in entry.cases {
+                for variant in variants(&self.device, entry, case) {
                     let record = self.check_one(entry, case, variant).await;
                     self.keep(&each, record);
                 }
-            }
-            for (variant, needs) in lacking(entry, &caps) {
-                for case in entry.cases {
+                for (variant, needs) in lacking(entry, case, &caps) {
                     let reason = Some(format!("the adapter lacks {needs}"));
                     self.keep(
                         &each,
@@ -139,9 +137,10 @@ fn id(entry: &Entry, case: &Case, variant: &str) -> CaseId {
     CaseId { kernel: entry.name.to_owned(), case: case.name.to_owned(), variant: variant.to_owned() }
 }
 
-/// Variants of a kernel that need a capability the adapter does not have, and which.
-fn lacking(entry: &Entry, caps: &Caps) -> Vec<(&'static str, String)> {
-    let all = KERNELS.iter().filter(|k| k.name == entry.name).flat_map(|k| k.variants);
+/// Variants that a case is about and that need a capability the adapter does not have, and which.
+fn lacking(entry: &Entry, case: &Case, caps: &Caps) -> Vec<(&'static str, String)> {
+    let concerned = concerned(entry, case);
+    let all = choices(entry.name).iter().filter(|v| !v.emulated() && concerned.contains(&v.name));
     let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
     all.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
 }

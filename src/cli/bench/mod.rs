@@ -13,6 +13,7 @@ use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks,
 use wgquant::gpu::Device;
 use wgquant::model::{ModelConfig, ModelFile, ModelSource};
 use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, csv, markdown, ops_markdown};
+use wgquant::report::sweep::{sweep, sweep_html, sweep_markdown};
 use wgquant::report::{DeviceInfo, count};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
 use wgquant::synth::Synth;
@@ -23,6 +24,9 @@ use super::test_ops::rfc3339;
 use super::{Verdict, load, out, synth};
 pub(super) use flags::long_flags;
 use flags::{Pair, Sizes};
+
+/// Prompts of a sweep.
+const SWEEP: &str = "512-131072*2";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,10 +56,10 @@ pub(super) struct Bench {
     #[command(flatten)]
     shape: synth::Shape,
     /// Tokens of prompts: N, several with commas, FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR; 0: none
-    #[arg(short = 'p', long, value_name = "LIST", default_value = "512")]
+    #[arg(short = 'p', long, value_name = "LIST", default_value = "512", default_value_if("sweep", "true", SWEEP))]
     n_prompt: Sizes,
     /// Tokens to make, likewise
-    #[arg(short = 'n', long, value_name = "LIST", default_value = "128")]
+    #[arg(short = 'n', long, value_name = "LIST", default_value = "128", default_value_if("sweep", "true", "0"))]
     n_gen: Sizes,
     /// A prompt and tokens after it, timed together (also -pg); several with several flags
     #[arg(long = "pg", value_name = "PROMPT,GEN")]
@@ -84,6 +88,12 @@ pub(super) struct Bench {
     /// Time each op of a prompt's pass (of -p tokens, up to -ub) and of a token (where -n is not 0) instead
     #[arg(long)]
     ops: bool,
+    /// Show how cost grows: with prompts of 512 to 131072 tokens, or those of -p; with -p 0 -n 128 -npl 1-64*2 by sequences
+    #[arg(long, conflicts_with_all = ["ops", "pairs"])]
+    sweep: bool,
+    /// Write the sweep as a page with a plot, too
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    html: Option<PathBuf>,
     /// Form of the results
     #[arg(short, long, value_enum, value_name = "md|json|jsonl|csv", default_value = "md")]
     output: Format,
@@ -142,6 +152,12 @@ impl Bench {
         }
         if self.ops {
             self.print(&tables, ops_markdown)?
+        } else if self.sweep {
+            let records = sweep(&records);
+            if let Some(path) = &self.html {
+                std::fs::write(path, sweep_html(&records)).with_context(|| path.display().to_string())?;
+            }
+            self.print(&records, sweep_markdown)?
         } else {
             self.print(&records, markdown)?
         }
@@ -225,6 +241,7 @@ impl Bench {
             kv: self.state.kv(),
             ..Default::default()
         };
+        load::say_memory(device, model.source(), options)?;
         let engine =
             Engine::new(device, model.source(), options).with_context(|| format!("loading {}", model.facts().0))?;
         device.wait()?;

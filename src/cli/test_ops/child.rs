@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use wgquant::Error;
 use wgquant::gpu::Device;
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::{Case, Entry, check, variants};
-use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, ResultFile, Status, params};
+use wgquant::kernels::check::{Case, Entry, available, check};
+use wgquant::report::test_ops::{CaseId, CaseRecord, ResultFile, Status, params};
 
 use super::super::args::GpuArgs;
 use super::super::{Verdict, one_line, out};
@@ -24,7 +24,7 @@ use super::supervise::{MARK, RESTART};
 pub(super) struct Ready {
     /// A result file without cases.
     pub(super) file: ResultFile,
-    /// Variants to check, by kernel.
+    /// Variants that the adapter can run, by kernel, where there is a choice.
     pub(super) variants: BTreeMap<String, Vec<String>>,
 }
 
@@ -44,7 +44,7 @@ impl RunCase {
     pub(super) fn run(&self) -> Result<Verdict> {
         let device = self.gpu.open()?;
         let mode = if self.perf { "perf" } else { "test" };
-        let names = |e: &Entry| variants(&device, e.name).iter().map(|v| v.unwrap_or(BEST).to_owned()).collect();
+        let names = |e: &Entry| available(&device, e.name).into_iter().map(str::to_owned).collect();
         let ready = Ready {
             file: ResultFile::new(&device, mode, self.seed),
             variants: ENTRIES.iter().map(|e| (e.name.to_owned(), names(e))).collect(),
@@ -73,8 +73,7 @@ impl RunCase {
     /// Runs one case; also says whether the device should be given up.
     fn record(&self, device: &Device, id: CaseId) -> Result<(CaseRecord, bool)> {
         let (entry, case) = find(&id)?;
-        let found = variants(device, entry.name);
-        let variant = found.iter().copied().flatten().find(|v| *v == id.variant);
+        let variant = available(device, entry.name).into_iter().find(|v| *v == id.variant);
         let (params, start) = (params(case), Instant::now());
         let (mut record, mut restart) = match block_on(check(device, entry, case, variant, self.seed)) {
             Ok(outcome) => (CaseRecord::compared(id, params, self.seed, outcome), false),

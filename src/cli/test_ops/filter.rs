@@ -7,8 +7,8 @@ use clap::Args;
 use regex::Regex;
 use wgquant::gpu::Caps;
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::choices;
-use wgquant::report::test_ops::{CaseId, CaseRecord, Status, params};
+use wgquant::kernels::check::{choices, concerned};
+use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, Status, params};
 use wgquant::shaders::Variant;
 
 /// Filters over kernels, cases and variants.
@@ -67,9 +67,12 @@ impl Filter {
             for c in cases.filter(|c| numbers.as_ref().is_none_or(|r| r.is_match(&params(c)))) {
                 let id = |v: &str| CaseId { kernel: entry.name.into(), case: c.name.into(), variant: v.into() };
                 let wanted = |v: &&str| variant.as_ref().is_none_or(|r| r.is_match(v));
+                let concerned = concerned(entry, c);
                 let here = variants.get(entry.name).into_iter().flatten().map(String::as_str);
+                let here = std::iter::once(BEST).chain(here.filter(|v| concerned.contains(v)));
                 chosen.run.extend(here.filter(wanted).map(id));
-                for (name, needs) in lacking(choices(entry.name), caps).into_iter().filter(|(n, _)| wanted(n)) {
+                let lacking = lacking(choices(entry.name), caps).into_iter().filter(|(n, _)| concerned.contains(n));
+                for (name, needs) in lacking.filter(|(n, _)| wanted(n)) {
                     let reason = Some(format!("the adapter lacks {needs}"));
                     chosen.skipped.push(CaseRecord::new(id(name), params(c), seed, Status::Skip, reason));
                 }

@@ -43,8 +43,18 @@ impl Cache {
     /// The file of an adapter, if anything is kept.
     #[must_use]
     pub fn file(&self, gpu: &Gpu) -> Option<PathBuf> {
+        self.of("selftest", gpu)
+    }
+
+    /// Where choices of variants are kept for an adapter ([`crate::kernels::tuned`]).
+    #[must_use]
+    pub fn tuned(&self, gpu: &Gpu) -> Option<PathBuf> {
+        self.of("tune", gpu)
+    }
+
+    fn of(&self, what: &str, gpu: &Gpu) -> Option<PathBuf> {
         let name = hash(&[&key(gpu).to_string()]);
-        self.0.as_ref().map(|dir| dir.join(format!("selftest-{}.json", &name[..16])))
+        self.0.as_ref().map(|dir| dir.join(format!("{what}-{}.json", &name[..16])))
     }
 
     pub(super) fn load(&self, gpu: &Gpu) -> Passed {
@@ -78,7 +88,7 @@ impl Cache {
 }
 
 /// Everything a result hangs on but the shader.
-fn key(gpu: &Gpu) -> Value {
+pub(in crate::kernels) fn key(gpu: &Gpu) -> Value {
     json!({ "adapter": gpu.adapter, "caps": gpu.caps, "wgquant": env!("CARGO_PKG_VERSION") })
 }
 
@@ -92,7 +102,7 @@ fn directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 }
 
 /// SHA-256 of the parts, in hexadecimal; ends of parts count.
-pub(super) fn hash(parts: &[&str]) -> String {
+pub(in crate::kernels) fn hash(parts: &[&str]) -> String {
     let mut sha = Sha256::new();
     for part in parts {
         sha.update((part.len() as u64).to_le_bytes());

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use pollster::block_on;
 
 pub use cache::Cache;
+pub(super) use cache::{hash, key};
 
 use super::ENTRIES;
 use super::check::{self, Case, Entry};
@@ -77,40 +78,20 @@ fn settle(
     checker: &mut Checker<'_>,
 ) -> Result<()> {
     let mut failures = Vec::new();
-    let runs = |v: &&Variant| v.format == format && v.needs.iter().all(|n| gpu.caps.has(n));
+    let runs = |v: &&Variant| v.format == format && gpu.can_run(v);
+    // Those chosen by measurement run instead of the best where they pass; where not, plans take the best.
+    let chosen = gpu.chosen_for(Need { kernel: kernel.name, format });
+    for variant in kernel.variants.iter().filter(|v| runs(v) && chosen.contains(&v.name)) {
+        passes(device, gpu, kernel, variant, passed, done, checker, &mut failures);
+    }
+    failures.clear();
     for variant in kernel.variants.iter().rev().filter(runs) {
-        let (label, proof) = (format!("{}.{}", kernel.name, variant.name), proof(kernel, variant));
-        let right = match gpu.trusts(kernel.name, variant.name) {
-            Some(right) => right,
-            None if passed.get(&label) == Some(&proof) => {
-                done.cached += 1;
-                true
-            }
-            None => {
-                done.checked += 1;
-                let result = checker(device, kernel, variant);
-                if let Err(failure) = &result {
-                    log::warn!(
-                        "adapter `{}`: shader {label} is wrong here and is not used: {failure}",
-                        gpu.adapter.name
-                    );
-                    failures.push(format!("{label}: {failure}"));
-                    done.distrusted.push(label.clone());
-                }
-                result.is_ok()
-            }
-        };
-        gpu.set_trust(kernel.name, variant.name, right);
-        if right {
+        if passes(device, gpu, kernel, variant, passed, done, checker, &mut failures) {
             if !failures.is_empty() {
+                let label = format!("{}.{}", kernel.name, variant.name);
                 log::warn!("adapter `{}`: shader {label} takes its place", gpu.adapter.name);
             }
-            passed.insert(label, proof);
             return Ok(());
-        }
-        passed.remove(&label);
-        if failures.is_empty() {
-            failures.push(format!("{label} failed before"));
         }
     }
     Err(Error::Untrusted {
@@ -119,6 +100,48 @@ fn settle(
         kernel: format.map_or_else(|| kernel.name.to_owned(), |f| format!("{} of {f}", kernel.name)),
         failure: failures.join("; "),
     })
+}
+
+/// Is this variant right, by what is known or else by a check? Notes what comes of it.
+#[allow(clippy::too_many_arguments, reason = "what settle has, all distinct types")]
+fn passes(
+    device: &Device,
+    gpu: &Gpu,
+    kernel: &'static Kernel,
+    variant: &'static Variant,
+    passed: &mut cache::Passed,
+    done: &mut Trusted,
+    checker: &mut Checker<'_>,
+    failures: &mut Vec<String>,
+) -> bool {
+    let (label, proof) = (format!("{}.{}", kernel.name, variant.name), proof(kernel, variant));
+    let right = match gpu.trusts(kernel.name, variant.name) {
+        Some(right) => right,
+        None if passed.get(&label) == Some(&proof) => {
+            done.cached += 1;
+            true
+        }
+        None => {
+            done.checked += 1;
+            let result = checker(device, kernel, variant);
+            if let Err(failure) = &result {
+                log::warn!("adapter `{}`: shader {label} is wrong here and is not used: {failure}", gpu.adapter.name);
+                failures.push(format!("{label}: {failure}"));
+                done.distrusted.push(label.clone());
+            }
+            result.is_ok()
+        }
+    };
+    gpu.set_trust(kernel.name, variant.name, right);
+    if right {
+        passed.insert(label, proof);
+    } else {
+        passed.remove(&label);
+        if failures.is_empty() {
+            failures.push(format!("{label} failed before"));
+        }
+    }
+    right
 }
 
 /// What a pass is a pass of: the shader's source and the names of the kernel's cases.

@@ -1,0 +1,117 @@
+//! How much memory a GPU has free. WebGPU has no such question, so the driver is asked where wgpu lets us through to it
+//! (Vulkan); elsewhere nothing is known, and an allocation that fails is the first to tell.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::device::Gpu;
+
+/// Memory that may yet be allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes.
+    pub free: u64,
+    /// Who says so.
+    pub why: &'static str,
+}
+
+/// The limit a user set, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Limit(Mutex<Option<u64>>);
+
+impl Limit {
+    fn get(&self) -> Option<u64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The largest heap of a device's own memory, in bytes.
+#[cfg_attr(
+    not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")),
+    allow(dead_code, reason = "only Vulkan tells")
+)]
+struct Heap {
+    size: u64,
+    /// What this process may still take of it by the driver's estimate, where it has one.
+    free: Option<u64>,
+}
+
+impl Gpu {
+    /// From now on, nothing is allocated beyond `bytes` in all, whatever the driver says.
+    pub fn set_memory_limit(&self, bytes: u64) {
+        *self.limit.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    }
+
+    /// Memory that is free: of the limit set, else by the driver's budget, else of the largest heap. `None` where the
+    /// driver cannot be asked.
+    #[must_use]
+    pub fn room(&self) -> Option<Room> {
+        // What was dropped is given back by a poll.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        let (held, reserved) = self.held();
+        if let Some(limit) = self.limit.get() {
+            return Some(Room { free: limit.saturating_sub(held), why: "of the memory limit set" });
+        }
+        // A software driver's heap is a number that binds nobody.
+        let Heap { size, free } = heap(&self.device).filter(|h| h.free.is_some() || !self.adapter.is_software())?;
+        Some(match free {
+            // What wgpu's allocator holds in reserve is ours to fill.
+            Some(free) => Room { free: (free + reserved - held).min(size), why: "by the driver's budget" },
+            None => Room { free: size.saturating_sub(held), why: "of the largest heap" },
+        })
+    }
+
+    /// The limit that was set, where `need` more bytes would go beyond it.
+    pub(super) fn beyond_limit(&self, need: u64) -> Option<u64> {
+        let limit = self.limit.get()?;
+        let room = self.room()?;
+        (need > room.free).then_some(limit)
+    }
+
+    /// Bytes of our buffers on the device, where wgpu's allocator counts them, else 0.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held().0
+    }
+
+    /// Bytes in use and bytes set aside for them.
+    fn held(&self) -> (u64, u64) {
+        let report = self.device.generate_allocator_report();
+        report.map_or((0, 0), |r| (r.total_allocated_bytes, r.total_reserved_bytes.max(r.total_allocated_bytes)))
+    }
+}
+
+#[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd"))]
+#[allow(unsafe_code, reason = "what the Vulkan driver says of its memory, which wgpu does not pass on")]
+fn heap(device: &wgpu::Device) -> Option<Heap> {
+    use ash::vk;
+
+    // SAFETY: nothing is destroyed or changed; the handles are used while the guard `hal` keeps them alive.
+    let hal = unsafe { device.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    let (shared, physical) = (hal.shared_instance(), hal.raw_physical_device());
+    let instance = shared.raw_instance();
+    // SAFETY: a query of Vulkan 1.0 with a handle of this instance.
+    let version = unsafe { instance.get_physical_device_properties(physical) }.api_version;
+    let budgeted = version.min(shared.instance_api_version()) >= vk::API_VERSION_1_1
+        && hal.enabled_device_extensions().contains(&ash::ext::memory_budget::NAME);
+    let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
+    let heaps = if budgeted {
+        let mut all = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
+        // SAFETY: a query of Vulkan 1.1, which instance and device have; the chained structure is of an extension that
+        // is enabled.
+        unsafe { instance.get_physical_device_memory_properties2(physical, &mut all) };
+        all.memory_properties
+    } else {
+        // SAFETY: a query of Vulkan 1.0.
+        unsafe { instance.get_physical_device_memory_properties(physical) }
+    };
+    let own = heaps.memory_heaps.iter().take(heaps.memory_heap_count as usize).enumerate();
+    let own = own.filter(|(_, heap)| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL));
+    let (index, largest) = own.max_by_key(|(_, heap)| heap.size)?;
+    let free = budgeted.then(|| budget.heap_budget[index].saturating_sub(budget.heap_usage[index]));
+    Some(Heap { size: largest.size, free })
+}
+
+#[cfg(not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn heap(_: &wgpu::Device) -> Option<Heap> {
+    None
+}

@@ -1,0 +1,129 @@
+//! Words to a GPU through a ring of staging buffers of fixed size: the host holds no second copy of a model, and goes on
+//! to the next rows while those before are still being copied.
+
+use super::buffer::{DeviceTensor, Storage, row_words};
+use super::device::{Device, Gpu};
+use crate::error::Result;
+use crate::tensor::{DType, Shape};
+
+/// Bytes of a staging buffer.
+const SLOT: usize = 16 << 20;
+/// Staging buffers: one is filled while the others are being copied.
+#[cfg(not(target_arch = "wasm32"))]
+const SLOTS: usize = 3;
+/// Smaller writes go through wgpu's own staging, which lasts until the next submission.
+#[cfg(not(target_arch = "wasm32"))]
+const SMALL: usize = 256 << 10;
+
+impl Device {
+    /// A tensor whose rows `first .. first + count` are `words(first, count)`, made piece by piece.
+    pub(super) fn upload_rows(
+        &self,
+        dtype: DType,
+        shape: Shape,
+        words: impl Fn(usize, usize) -> Vec<u32>,
+    ) -> Result<DeviceTensor> {
+        let Self::Gpu(gpu) = self else { return self.upload_words(dtype, shape, &words(0, shape.rows())) };
+        let tensor = self.alloc(dtype, shape)?;
+        let Storage::Gpu(buffer) = &tensor.storage else { return Ok(tensor) };
+        let (rows, row_bytes) = (shape.rows(), row_words(dtype, shape) * 4);
+        let step = (SLOT / row_bytes.max(1)).max(1);
+        for first in (0..rows).step_by(step) {
+            let piece = words(first, step.min(rows - first));
+            gpu.write(buffer, first * row_bytes, bytemuck::cast_slice(&piece))?;
+        }
+        Ok(tensor)
+    }
+}
+
+/// A staging buffer, and the submission that copies out of it.
+#[cfg(not(target_arch = "wasm32"))]
+struct Slot {
+    buffer: wgpu::Buffer,
+    copied: wgpu::SubmissionIndex,
+    mapped: flume::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+/// Staging buffers in the order they come free.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Default)]
+pub(super) struct Ring(std::sync::Mutex<std::collections::VecDeque<Slot>>);
+
+#[cfg(target_arch = "wasm32")]
+#[derive(Default)]
+pub(super) struct Ring;
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Gpu {
+    /// Overwrites a part of `buffer`, before anything submitted later; returns while the copy may be under way.
+    pub(super) fn write(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
+        if bytes.len() <= SMALL {
+            self.queue.write_buffer(buffer, offset as u64, bytes);
+            return Ok(());
+        }
+        for (i, piece) in bytes.chunks(SLOT).enumerate() {
+            self.staged(buffer, offset + i * SLOT, piece)?;
+        }
+        Ok(())
+    }
+
+    /// Copies up to a slot's bytes.
+    fn staged(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
+        let mut ring = self.ring.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let staging = if ring.len() < SLOTS { self.slot()? } else { self.wait_for(ring.pop_front())? };
+        let size = bytes.len() as u64;
+        let view = staging.get_mapped_range_mut(..size);
+        view.map_err(|e| failed(e.to_string()))?.copy_from_slice(bytes);
+        staging.unmap();
+        let copied = self.checked("uploading", || {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&staging, 0, buffer, offset as u64, size);
+            self.queue.submit([encoder.finish()])
+        })?;
+        let (sender, mapped) = flume::bounded(1);
+        staging.map_async(wgpu::MapMode::Write, .., move |result| {
+            // The receiver is gone only if the device is being dropped.
+            let _ = sender.send(result);
+        });
+        ring.push_back(Slot { buffer: staging, copied, mapped });
+        Ok(())
+    }
+
+    /// A new staging buffer, mapped.
+    fn slot(&self) -> Result<wgpu::Buffer> {
+        self.allocated("a staging buffer", SLOT as u64, || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("staging"),
+                size: SLOT as u64,
+                usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: true,
+            })
+        })
+    }
+
+    /// The buffer of `slot`, once it is copied and mapped again.
+    fn wait_for(&self, slot: Option<Slot>) -> Result<wgpu::Buffer> {
+        let Some(Slot { buffer, copied, mapped }) = slot else { return self.slot() };
+        self.wait_until(copied)?;
+        let result = mapped.recv_timeout(super::device::TIMEOUT).map_err(|e| failed(e.to_string()))?;
+        result.map_err(|e| failed(e.to_string()))?;
+        Ok(buffer)
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn failed(message: String) -> crate::error::Error {
+    crate::error::Error::Gpu { what: "uploading".to_owned(), message }
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Gpu {
+    /// Overwrites a part of `buffer`, before anything submitted later. A browser stages on its own; submitting lets it.
+    pub(super) fn write(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.queue.write_buffer(buffer, offset as u64, bytes);
+        if bytes.len() >= SLOT {
+            self.queue.submit([]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Choices of variants by measurement, as a file: made by `bench::tune`, kept beside what passed the self-test, and
+//! followed until adapter, driver, capabilities, program or a shader change.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::trust::{Cache, hash, key};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Need, Place, SizeClass};
+use crate::shaders::{KERNELS, Variant};
+
+/// Version of the file's layout.
+const VERSION: u64 = 1;
+
+/// What was chosen for launches of a kernel, format and size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// Kernel.
+    pub kernel: String,
+    /// Data format, of kernels that have formats.
+    pub format: Option<String>,
+    /// Launches of up to `4^class` workgroups, and more than a quarter of that.
+    pub class: u32,
+    /// The variant that plans take.
+    pub variant: String,
+    /// Microseconds of each candidate, medians; the first is what plans take where nothing was chosen.
+    pub us: Vec<(String, f64)>,
+    /// SHA-256 of the chosen shader's source.
+    pub shader: String,
+}
+
+/// SHA-256 of a variant's source and needs.
+#[must_use]
+pub fn shader_hash(variant: &Variant) -> String {
+    hash(&[variant.source, &variant.needs.join(" ")])
+}
+
+/// The file's text.
+#[must_use]
+pub fn to_json(gpu: &Gpu, choices: &[Choice]) -> Value {
+    json!({ "version": VERSION, "key": key(gpu), "choices": choices })
+}
+
+/// Reads a file of choices; those whose shader has changed since are left out.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Argument`] for what is no such file, or one of another adapter, driver or program.
+pub fn read(gpu: &Gpu, path: &Path) -> Result<HashMap<Place, &'static str>> {
+    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let wrong = |reason: String| Error::argument(path.display().to_string(), reason);
+    let mut file: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+    if file["version"] != VERSION {
+        return Err(wrong(format!("is of version {}, not {VERSION}", file["version"])));
+    }
+    if file["key"] != key(gpu) {
+        let of = &file["key"]["adapter"];
+        return Err(wrong(format!(
+            "was measured on {} ({} {}) by version {}, with other features or limits than here: run `wgquant tune` again",
+            of["name"], of["driver"], of["driver_info"], file["key"]["wgquant"]
+        )));
+    }
+    let choices: Vec<Choice> = serde_json::from_value(file["choices"].take()).map_err(|e| wrong(e.to_string()))?;
+    Ok(choices.iter().filter_map(place).collect())
+}
+
+/// A choice by what is compiled in; `None` where the shader is not the one measured.
+fn place(choice: &Choice) -> Option<(Place, &'static str)> {
+    let kernel = KERNELS.iter().find(|k| k.name == choice.kernel)?;
+    let of = |v: &&Variant| v.format == choice.format.as_deref() && v.name == choice.variant;
+    let variant = kernel.variants.iter().find(of).filter(|v| shader_hash(v) == choice.shader);
+    if variant.is_none() {
+        log::debug!("tuned {}.{}: the shader has changed", choice.kernel, choice.variant);
+    }
+    let variant = variant?;
+    Some(((Need { kernel: kernel.name, format: variant.format }, SizeClass(choice.class)), variant.name))
+}
+
+/// Follows the user's own choices for this adapter, if there are any; what cannot be read is not followed.
+pub fn follow(gpu: &Gpu, cache: &Cache) {
+    let Some(path) = cache.tuned(gpu).filter(|p| p.is_file()) else { return };
+    match read(gpu, &path) {
+        Ok(choices) => gpu.set_choices(choices),
+        Err(e) => log::debug!("{e}"),
+    }
+}

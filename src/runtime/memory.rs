@@ -1,0 +1,143 @@
+//! What a model takes on a device, computed before anything is allocated.
+
+use std::fmt;
+
+use super::EngineOptions;
+use super::batch::batch_bytes;
+use super::scratch::Scratch;
+use super::state::{State, StateSizes};
+use crate::error::{Error, Result};
+use crate::gpu::Device;
+use crate::model::{Activations, Block, ModelConfig, ModelSource, Names, OnlineRotation, Role, Stored, WeightForm};
+use crate::tensor::DType;
+
+/// Bytes an engine holds on its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights.
+    pub weights: u64,
+    /// Keys and values of the whole context.
+    pub kv: u64,
+    /// States of Mamba-2 blocks.
+    pub state: u64,
+    /// Activations, logits of all tokens of a pass aside.
+    pub scratch: u64,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.weights + self.kv + self.state + self.scratch
+    }
+
+    /// What an engine for a model of these forms will hold. Nothing is allocated.
+    ///
+    /// # Errors
+    /// As [`super::Engine::new`], but for what the adapter cannot do.
+    pub fn plan(
+        config: &ModelConfig,
+        rotation: OnlineRotation,
+        forms: &[WeightForm],
+        options: EngineOptions,
+    ) -> Result<Self> {
+        let options = options.checked()?;
+        let head = config.tied.then(|| forms.first().map(tied_head)).flatten();
+        let forms = || forms.iter().chain(&head);
+        let groups = forms().map(WeightForm::activation_groups).max().unwrap_or(0);
+        let EngineOptions { context, sequences, .. } = options;
+        let one = state(config, StateSizes::one(context), options)?;
+        let several = (sequences > 1).then(|| state(config, StateSizes { sequences, context }, options)).transpose()?;
+        let states = || std::iter::once(&one).chain(&several);
+        let kv = states().map(State::kv_bytes).sum::<usize>();
+        let beside = several.as_ref().map_or(0, |_| batch_bytes(config, sequences));
+        let scratch = Scratch::new(&Device::Nowhere, config, rotation, options.rows(), groups)?;
+        Ok(Self {
+            weights: vectors(config) + forms().map(resident).sum::<u64>(),
+            kv: kv as u64,
+            state: (states().map(State::bytes).sum::<usize>() - kv) as u64,
+            scratch: (scratch.bytes() + beside) as u64,
+        })
+    }
+
+    /// As [`Memory::plan`], of a model whose forms are known before it is read; `None` of others, which are made as they
+    /// are read.
+    ///
+    /// # Errors
+    /// As [`Memory::plan`].
+    pub fn of(source: &dyn ModelSource, options: EngineOptions) -> Result<Option<Self>> {
+        let forms = source.forms()?;
+        forms.map(|forms| Self::plan(source.config(), source.rotation(), &forms, options)).transpose()
+    }
+
+    /// Refuses what does not fit the memory that `device` has free, where that is known.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] with the numbers.
+    pub fn check(&self, device: &Device) -> Result<()> {
+        let Some((gpu, room)) = device.gpu().and_then(|g| Some((g, g.room()?))) else { return Ok(()) };
+        if self.total() <= room.free {
+            return Ok(());
+        }
+        let adapter = gpu.adapter.name.clone();
+        Err(Error::TooLarge { adapter, plan: self.to_string(), need: self.total(), have: room.free, why: room.why })
+    }
+}
+
+/// `weights 6144.0 MiB, keys and values 128.0 MiB, states 98.0 MiB, activations 300.0 MiB`.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let Self { weights, kv, state, scratch } = *self;
+        write!(
+            f,
+            "weights {:.1} MiB, keys and values {:.1} MiB, states {:.1} MiB, activations {:.1} MiB",
+            mib(weights),
+            mib(kv),
+            mib(state),
+            mib(scratch)
+        )
+    }
+}
+
+/// A state that has no memory.
+fn state(config: &ModelConfig, sizes: StateSizes, options: EngineOptions) -> Result<State> {
+    State::new(&Device::Nowhere, config, sizes, options.state, options.kv)
+}
+
+/// Bytes of norms, convolutions and what there is once a head; the latter twice, as `DeviceMamba2::per_head` is a copy.
+fn vectors(config: &ModelConfig) -> u64 {
+    let all = Names::default().expected(config, true);
+    let elements = all.iter().filter(|t| t.role == Role::Vector).map(|t| t.shape.iter().product::<usize>());
+    let mamba = config.blocks.iter().filter(|b| **b == Block::Mamba2).count();
+    (elements.sum::<usize>() + mamba * 3 * config.mamba_heads) as u64 * 4
+}
+
+/// Bytes of a weight in the form that `super::weights` holds it in: codes padded to words, scales in f32.
+fn resident(form: &WeightForm) -> u64 {
+    let WeightForm { role, rows, cols, stored } = *form;
+    let padded = |bits: usize| rows * (cols * bits).div_ceil(32) * 4;
+    let with_scales = |bits, groups| padded(bits) + rows * groups * 4;
+    let bytes = match stored {
+        Stored::Float(dtype) => padded(dtype.bits()),
+        Stored::Codes { bits, group, activations } => {
+            let (groups, fixed) = (group.count(cols), activations.stored_scales(cols) * 4);
+            match (role, bits > 4) {
+                (Role::Embedding, true) if groups == 1 => with_scales(8, 1),
+                (Role::Linear, true) if activations.int8() => with_scales(8, groups) + fixed,
+                (Role::Linear, false) => with_scales(4, groups) + fixed,
+                _ => padded(DType::F32.bits()),
+            }
+        }
+    };
+    bytes as u64
+}
+
+/// The embedding as the head of a tied model: a second copy.
+fn tied_head(embedding: &WeightForm) -> WeightForm {
+    let stored = match embedding.stored {
+        Stored::Codes { bits, group, .. } => Stored::Codes { bits, group, activations: Activations::TOKEN },
+        float @ Stored::Float(_) => float,
+    };
+    WeightForm { role: Role::Linear, stored, ..*embedding }
+}

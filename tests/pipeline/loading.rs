@@ -1,0 +1,97 @@
+//! Tensors larger than the staging ring arrive whole, memory is planned to the byte, and what does not fit is refused
+//! by name.
+
+use pollster::block_on;
+use wgquant::Error;
+use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::model::{Model, ModelFile, ModelSource};
+use wgquant::runtime::{Engine, EngineOptions, Memory};
+use wgquant::tensor::{DType, Shape, Tensor};
+use wgquant::transform::{Transform, Transformed};
+
+use crate::common;
+
+/// A device of its own: a limit is for all that a device holds.
+fn limited(bytes: u64) -> Device {
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).unwrap();
+    device.gpu().expect("a GPU").set_memory_limit(bytes);
+    device
+}
+
+#[test]
+fn tensors_beyond_the_staging_ring_arrive_whole() {
+    let device = common::gpu();
+    // 72 MiB: more than all slots, and no whole number of them.
+    let words: Vec<u32> = (0..18 << 20).map(|i: u32| i.wrapping_mul(0x9e37_79b9)).collect();
+    let tensor = device.upload_words(DType::U32, [words.len() / 1024, 1024], &words).unwrap();
+    assert!(block_on(device.read(&tensor)).unwrap() == words);
+    let flat: Vec<u32> = words.iter().rev().copied().collect();
+    device.write(&tensor, &flat).unwrap();
+    assert!(block_on(device.read(&tensor)).unwrap() == flat, "overwritten");
+}
+
+#[test]
+fn codes_and_short_floats_arrive_row_by_row() {
+    let device = common::gpu();
+    // Rows that are no whole words, in more than one piece.
+    let (rows, cols) = (6000, 4099);
+    let codes: Vec<i8> = (0..rows * cols).map(|i| ((i * 7 + i / cols) % 15) as i8 - 7).collect();
+    let tensor = device.upload_codes(8, [rows, cols], &codes).unwrap();
+    assert!(block_on(device.read_codes(&tensor)).unwrap() == codes);
+    let (few, odd) = (&codes[..3 * 1001], Device::Cpu);
+    let half =
+        Tensor::from_f32_as(DType::F16, Shape::from([3, 1001]), &few.iter().map(|c| f32::from(*c)).collect::<Vec<_>>());
+    let half = half.unwrap();
+    let words = |d: &Device| block_on(d.read(&d.upload(&half).unwrap())).unwrap();
+    assert_eq!(words(&device), words(&odd));
+}
+
+#[test]
+fn the_plan_is_what_the_engine_holds() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let model = Model::load(&file).unwrap();
+    let options = EngineOptions { context: 300, pass_tokens: 512, ..Default::default() };
+    for source in [&file as &dyn ModelSource, &model] {
+        let engine = Engine::new(&common::gpu(), source, options).unwrap();
+        assert_eq!(Memory::of(source, options).unwrap(), Some(engine.memory()));
+    }
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_before_anything_is_allocated() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let options = EngineOptions::default();
+    let need = Memory::of(&file, options).unwrap().unwrap().total();
+    let device = limited(0);
+    let gpu = device.gpu().unwrap();
+    // wgpu holds a little from the start.
+    let before = gpu.held_bytes();
+    gpu.set_memory_limit(before + need - 1);
+    match Engine::new(&device, &file, options).err() {
+        Some(Error::TooLarge { need: n, have, .. }) => assert_eq!((n, have), (need, need - 1)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(gpu.held_bytes(), before);
+    // A context too long for any machine is a number, not an allocation.
+    let endless = EngineOptions { context: 1 << 40, ..options };
+    assert!(matches!(Engine::new(&device, &file, endless).err(), Some(Error::TooLarge { .. })));
+}
+
+/// What is made as it is read has no plan: there the allocation is refused, by name.
+#[test]
+fn an_allocation_that_fails_says_what_it_was_for() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let source = Transformed::new(&file, Transform::NONE).unwrap();
+    let options = EngineOptions { context: 64, pass_tokens: 64, ..Default::default() };
+    assert_eq!(Memory::of(&source, options).unwrap(), None);
+    let device = limited(2 << 20);
+    let Some(Error::OutOfMemory { what, need, held, .. }) = Engine::new(&device, &source, options).err() else {
+        panic!("no refusal");
+    };
+    assert!(what.contains("layer") || what.contains("embedding"), "{what}");
+    assert!(need > 0 && held + need > 2 << 20, "{need} beside {held}");
+    // Nothing is left of it: what fits still loads.
+    device.gpu().unwrap().set_memory_limit(1 << 30);
+    Engine::new(&device, &source, options).unwrap();
+}
