@@ -29,7 +29,7 @@ const ROOM = 8.0;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
 @group(0) @binding(5) var<uniform> params: Params;
 
-var<workgroup> grows: atomic<u32>; // does a peak?
+var<workgroup> grows: array<atomic<u32>, 4>; // does a peak? The first; 16 bytes as all next to matrices (shared/coop.wgsl)
 
 // Columns 32 part.. of the rows from `row0` on, of which `last` is the last.
 fn stage_queries(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {
@@ -83,7 +83,7 @@ fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: p
     if highest > *peak + ROOM {
         factor = exp(*peak - highest);
         *peak = highest;
-        atomicStore(&grows, 1u);
+        atomicStore(&grows[0], 1u);
     }
     if thread % 2u == 0u {
         factors[row] = factor;
@@ -180,7 +180,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     for (var key0 = first; key0 < end; key0 += KEYS) {
         stage_keys(thread, key0, end, kv);
         if thread == 0u {
-            atomicStore(&grows, 0u);
+            atomicStore(&grows[0], 0u);
         }
         workgroupBarrier();
         var s0 = Sum();
@@ -206,7 +206,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         workgroupBarrier();
         soften(thread, key0, limit, &peak, &total);
         stage_values(thread, key0, end, kv);
-        if workgroupUniformLoad(&grows) != 0u {
+        if workgroupUniformLoad(&grows[0]) != 0u {
             put_sum(o0, region);
             put_sum(o1, region + 256u);
             workgroupBarrier();
