@@ -14,15 +14,17 @@ struct Right {
 }
 
 var<private> own_lane: u32;
+var<private> eight: u32; // 8, but compilers do not know and leave loops as they are: unrolled, they take a minute
 
 fn warp_of(place: Place) -> u32 {
     own_lane = place.thread % 32u;
+    eight = 8u + place.thread / 4096u;
     return place.thread / 32u;
 }
 
 fn left(at: u32) -> Left {
     var rows = Left();
-    for (var i = 0u; i < 32u; i++) {
+    for (var i = 0u; i < 4u * eight; i++) {
         rows[i] = vec4<f32>(tile_x[at + (i / 4u * 2u + own_lane / 16u) * PITCH_X + i % 4u]);
     }
     return rows;
@@ -52,9 +54,9 @@ fn factor(b: Right, k: u32) -> vec4<f32> {
 fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     var rows = a;
     var sum = c;
-    for (var k = 0u; k < 4u; k++) {
+    for (var k = 0u; k < eight / 2u; k++) {
         let four = factor(b, k);
-        for (var e = 0u; e < 8u; e++) {
+        for (var e = 0u; e < eight; e++) {
             sum[e] += dot(rows[4u * e + k], four);
         }
     }
@@ -63,14 +65,14 @@ fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
 
 fn put_sum(c: Sum, at: u32) {
     var sum = c;
-    for (var e = 0u; e < 8u; e++) {
+    for (var e = 0u; e < eight; e++) {
         sums[at + (2u * e + own_lane / 16u) * 16u + own_lane % 16u] = sum[e];
     }
 }
 
 fn get_sum(at: u32) -> Sum {
     var sum = Sum();
-    for (var e = 0u; e < 8u; e++) {
+    for (var e = 0u; e < eight; e++) {
         sum[e] = sums[at + (2u * e + own_lane / 16u) * 16u + own_lane % 16u];
     }
     return sum;

@@ -364,8 +364,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "matmul_w4a8",
         "rows_of_wide_coop_emulated",
         "wide_weight_late",
-        "fetch_line(col0 + line, next + 2u * ROUND)",
-        "fetch_line(col0 + line, next + ROUND)",
+        "fetch_line(col0 + line, at + 2u * ROUND)",
+        "fetch_line(col0 + line, at + ROUND)",
     ),
     of("matmul_w8a8", "blocks", "wrong_half", "put_codes(row, 4u * half + 1u", "put_codes(row, 4u * half + 2u"),
     of(
