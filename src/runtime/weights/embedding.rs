@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, TablePart};
 use crate::model::Linear;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Token embedding on a device.
 pub(in super::super) struct DeviceEmbedding {
@@ -30,8 +30,11 @@ impl DeviceEmbedding {
             Linear::Float(tensor) => Self::float(device, tensor),
             Linear::Quantized(q) if q.bits > 4 && q.scales.shape().cols() == 1 => {
                 let parts = codes(device, q, 8, &q.scales.to_f32()?)?.into_iter();
-                let part = |(first, table, scales)| Part { first, table, scales: Some(scales) };
-                Ok(Self { vocab: q.codes.shape.rows(), parts: parts.map(part).collect() })
+                let part = |(first, table, scales): (_, _, DeviceTensor)| {
+                    let scales = scales.view(DType::F32, [scales.shape.rows()])?;
+                    Ok(Part { first, table, scales: Some(scales) })
+                };
+                Ok(Self { vocab: q.codes.shape.rows(), parts: parts.map(part).collect::<Result<_>>()? })
             }
             Linear::Quantized(q) => Self::float(device, &dequantized(q)?),
         }
