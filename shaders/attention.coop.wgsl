@@ -1,12 +1,11 @@
-// attention.wgsl on cooperative matrices, for heads of up to 128 elements, a multiple of 4, and f32 caches. The factors are
-// f16, so each number is two of them: the nearest f16 and that of what is left, 22 bits together; three products of four
-// (what is left times what is left would be below f32's own rounding). The sums are f32.
+// attention.wgsl on cooperative matrices, for heads of up to 128 elements, a multiple of 4, and f32 caches, each
+// number as two f16 (shared/coop_pairs.wgsl).
 // One workgroup: 64 rows of one kv head, 16 a subgroup, 32 keys a step. Queries stay in matrices, and so do the sums of
 // values: they are scaled to a new peak only where a row's peak grows by more than ROOM, e^ROOM being far from f16's end, as that
 // takes a way through workgroup memory.
 #import index
 #import attention_rows
-#import coop_held
+#import coop_pairs
 
 struct Params {
     sequences: u32,
@@ -20,13 +19,6 @@ struct Params {
     scale: f32,
 }
 
-const WG = 128u;
-const ROWS = 64u;
-const KEYS = 32u; // of a step
-const PITCH_X = 10u; // vec4s from a row to the next: 8 of 32 columns, padded against bank conflicts
-const PITCH_W = 34u; // 32 of 128 columns, likewise
-const LOW_X = 640u; // ROWS * PITCH_X: where the second halves begin
-const LOW_W = 1088u; // KEYS * PITCH_W
 const LOWEST = -1e30; // below every score
 const ROOM = 8.0;
 
@@ -37,27 +29,7 @@ const ROOM = 8.0;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
 @group(0) @binding(5) var<uniform> params: Params;
 
-var<workgroup> tile_x: array<vec4<f16>, 2u * ROWS * PITCH_X>; // 32 columns of q, or weights of 32 keys
-var<workgroup> tile_w: array<vec4<f16>, 2u * KEYS * PITCH_W>; // keys or values
-var<workgroup> sums: array<f32, 2048>; // two matrices of each subgroup
-var<workgroup> factors: array<f32, ROWS>; // of each row's sums
-var<workgroup> grows: atomic<u32>; // does a peak?
-
-fn rest(x: vec4<f32>, near: vec4<f16>) -> vec4<f16> {
-    return vec4<f16>(x - vec4<f32>(near));
-}
-
-fn put_x(at: u32, x: vec4<f32>) {
-    let near = vec4<f16>(x);
-    tile_x[at] = near;
-    tile_x[LOW_X + at] = rest(x, near);
-}
-
-fn put_w(at: u32, x: vec4<f32>) {
-    let near = vec4<f16>(x);
-    tile_w[at] = near;
-    tile_w[LOW_W + at] = rest(x, near);
-}
+var<workgroup> grows: array<atomic<u32>, 4>; // does a peak? The first; 16 bytes as all next to matrices (shared/coop.wgsl)
 
 // Columns 32 part.. of the rows from `row0` on, of which `last` is the last.
 fn stage_queries(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {
@@ -66,7 +38,7 @@ fn stage_queries(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {
     for (var i = 0u; i < 4u; i++) {
         let local = thread % 2u * 4u + i;
         let quad = 8u * part + local;
-        put_x(thread / 2u * PITCH_X + local, select(vec4(0.0), q[place + min(quad, quads - 1u)], quad < quads));
+        put_x(thread / 2u, local, select(vec4(0.0), q[place + min(quad, quads - 1u)], quad < quads));
     }
 }
 
@@ -81,7 +53,7 @@ fn stage_keys(thread: u32, key0: u32, end: u32, kv: u32) {
     let there = thread % 32u < params.head_dim / 4u;
     for (var i = 0u; i < 8u; i++) {
         let x = bitcast<vec4<f32>>(k_cache[cache_place(thread, i, key0, end, kv)]);
-        put_w((thread / 32u + 4u * i) * PITCH_W + thread % 32u, select(vec4(0.0), x, there));
+        put_w(thread / 32u + 4u * i, thread % 32u, select(vec4(0.0), x, there));
     }
 }
 
@@ -89,35 +61,13 @@ fn stage_values(thread: u32, key0: u32, end: u32, kv: u32) {
     let there = thread % 32u < params.head_dim / 4u;
     for (var i = 0u; i < 8u; i++) {
         let x = bitcast<vec4<f32>>(v_cache[cache_place(thread, i, key0, end, kv)]);
-        put_w((thread / 32u + 4u * i) * PITCH_W + thread % 32u, select(vec4(0.0), x, there));
+        put_w(thread / 32u + 4u * i, thread % 32u, select(vec4(0.0), x, there));
     }
-}
-
-// Scores of 16 columns of queries and keys, whose tile begins at `at`.
-fn add_scores(near: Left, low: Left, at: u32, c: Sum) -> Sum {
-    let keys = right(at);
-    let sum = multiply_add(low, keys, multiply_add(near, right(LOW_W + at), c));
-    return multiply_add(near, keys, sum);
-}
-
-// 16 columns of values, from vec4 `at` of a row on, of 32 keys with their weights.
-fn add_values(near0: Left, near1: Left, low0: Left, low1: Left, at: u32, c: Sum) -> Sum {
-    let values0 = right_by_rows(at);
-    let values1 = right_by_rows(16u * PITCH_W + at);
-    var sum = multiply_add(low0, values0, multiply_add(near0, right_by_rows(LOW_W + at), c));
-    sum = multiply_add(low1, values1, multiply_add(near1, right_by_rows(LOW_W + 16u * PITCH_W + at), sum));
-    return multiply_add(near1, values1, multiply_add(near0, values0, sum));
-}
-
-// Where four sums of a row are: columns 4 i.. of its 32.
-fn sums_of(row: u32, i: u32) -> u32 {
-    return row / 16u * 512u + i / 4u * 256u + row % 16u * 16u + i % 4u * 4u;
 }
 
 // Scores of four keys of a row, LOWEST where they are beyond `limit`; key0 is the step's first.
 fn scores_of(row: u32, i: u32, key0: u32, limit: u32) -> vec4<f32> {
-    let at = sums_of(row, i);
-    let score = params.scale * vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+    let score = params.scale * get4(row, i);
     return select(vec4(LOWEST), score, key0 + 4u * i + vec4(0u, 1u, 2u, 3u) <= vec4(limit));
 }
 
@@ -133,7 +83,7 @@ fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: p
     if highest > *peak + ROOM {
         factor = exp(*peak - highest);
         *peak = highest;
-        atomicStore(&grows, 1u);
+        atomicStore(&grows[0], 1u);
     }
     if thread % 2u == 0u {
         factors[row] = factor;
@@ -143,17 +93,10 @@ fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: p
         let i = thread % 2u * 4u + (j + row) % 4u;
         let score = scores_of(row, i, key0, limit);
         let weight = select(exp(min(score - *peak, vec4(ROOM))), vec4(0.0), score == vec4(LOWEST));
-        put_x(row * PITCH_X + i, weight);
+        put_x(row, i, weight);
         sum += weight;
     }
     *total = *total * factor + (sum.x + sum.y + sum.z + sum.w);
-}
-
-// All sums times the factors of their rows.
-fn rescale(thread: u32) {
-    for (var i = thread; i < 2048u; i += WG) {
-        sums[i] *= factors[i / 512u * 16u + i % 256u / 16u];
-    }
 }
 
 // The thread's half of a row: columns 32 pair + 16 half.. of the result.
@@ -163,10 +106,8 @@ fn store(thread: u32, pair: u32, row0: u32, last: u32, kv: u32) {
     for (var i = 0u; i < 4u; i++) {
         let local = thread % 2u * 4u + i;
         let quad = 8u * pair + local;
-        let at = sums_of(thread / 2u, local);
         if row <= last && quad < quads {
-            let value = vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
-            out[out_row(row, kv) * quads + quad] = value * factors[thread / 2u];
+            out[out_row(row, kv) * quads + quad] = get4(thread / 2u, local) * factors[thread / 2u];
         }
     }
 }
@@ -239,33 +180,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     for (var key0 = first; key0 < end; key0 += KEYS) {
         stage_keys(thread, key0, end, kv);
         if thread == 0u {
-            atomicStore(&grows, 0u);
+            atomicStore(&grows[0], 0u);
         }
         workgroupBarrier();
         var s0 = Sum();
         var s1 = Sum();
-        s0 = add_scores(near0, low0, 0u, s0);
-        s1 = add_scores(near0, low0, 16u * PITCH_W + 0u, s1);
-        s0 = add_scores(near1, low1, 4u, s0);
-        s1 = add_scores(near1, low1, 16u * PITCH_W + 4u, s1);
-        s0 = add_scores(near2, low2, 8u, s0);
-        s1 = add_scores(near2, low2, 16u * PITCH_W + 8u, s1);
-        s0 = add_scores(near3, low3, 12u, s0);
-        s1 = add_scores(near3, low3, 16u * PITCH_W + 12u, s1);
-        s0 = add_scores(near4, low4, 16u, s0);
-        s1 = add_scores(near4, low4, 16u * PITCH_W + 16u, s1);
-        s0 = add_scores(near5, low5, 20u, s0);
-        s1 = add_scores(near5, low5, 16u * PITCH_W + 20u, s1);
-        s0 = add_scores(near6, low6, 24u, s0);
-        s1 = add_scores(near6, low6, 16u * PITCH_W + 24u, s1);
-        s0 = add_scores(near7, low7, 28u, s0);
-        s1 = add_scores(near7, low7, 16u * PITCH_W + 28u, s1);
+        s0 = add_dots(near0, low0, 0u, s0);
+        s1 = add_dots(near0, low0, 16u * PITCH_W + 0u, s1);
+        s0 = add_dots(near1, low1, 4u, s0);
+        s1 = add_dots(near1, low1, 16u * PITCH_W + 4u, s1);
+        s0 = add_dots(near2, low2, 8u, s0);
+        s1 = add_dots(near2, low2, 16u * PITCH_W + 8u, s1);
+        s0 = add_dots(near3, low3, 12u, s0);
+        s1 = add_dots(near3, low3, 16u * PITCH_W + 12u, s1);
+        s0 = add_dots(near4, low4, 16u, s0);
+        s1 = add_dots(near4, low4, 16u * PITCH_W + 16u, s1);
+        s0 = add_dots(near5, low5, 20u, s0);
+        s1 = add_dots(near5, low5, 16u * PITCH_W + 20u, s1);
+        s0 = add_dots(near6, low6, 24u, s0);
+        s1 = add_dots(near6, low6, 16u * PITCH_W + 24u, s1);
+        s0 = add_dots(near7, low7, 28u, s0);
+        s1 = add_dots(near7, low7, 16u * PITCH_W + 28u, s1);
         put_sum(s0, region);
         put_sum(s1, region + 256u);
         workgroupBarrier();
         soften(thread, key0, limit, &peak, &total);
         stage_values(thread, key0, end, kv);
-        if workgroupUniformLoad(&grows) != 0u {
+        if workgroupUniformLoad(&grows[0]) != 0u {
             put_sum(o0, region);
             put_sum(o1, region + 256u);
             workgroupBarrier();
@@ -302,14 +243,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         let weights1 = left(a + 4u);
         let rest0 = left(LOW_X + a);
         let rest1 = left(LOW_X + a + 4u);
-        o0 = add_values(weights0, weights1, rest0, rest1, 0u, o0);
-        o1 = add_values(weights0, weights1, rest0, rest1, 4u, o1);
-        o2 = add_values(weights0, weights1, rest0, rest1, 8u, o2);
-        o3 = add_values(weights0, weights1, rest0, rest1, 12u, o3);
-        o4 = add_values(weights0, weights1, rest0, rest1, 16u, o4);
-        o5 = add_values(weights0, weights1, rest0, rest1, 20u, o5);
-        o6 = add_values(weights0, weights1, rest0, rest1, 24u, o6);
-        o7 = add_values(weights0, weights1, rest0, rest1, 28u, o7);
+        o0 = add_products(weights0, weights1, rest0, rest1, 0u, o0);
+        o1 = add_products(weights0, weights1, rest0, rest1, 4u, o1);
+        o2 = add_products(weights0, weights1, rest0, rest1, 8u, o2);
+        o3 = add_products(weights0, weights1, rest0, rest1, 12u, o3);
+        o4 = add_products(weights0, weights1, rest0, rest1, 16u, o4);
+        o5 = add_products(weights0, weights1, rest0, rest1, 20u, o5);
+        o6 = add_products(weights0, weights1, rest0, rest1, 24u, o6);
+        o7 = add_products(weights0, weights1, rest0, rest1, 28u, o7);
         workgroupBarrier();
     }
     sums[thread] = total;

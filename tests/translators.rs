@@ -9,9 +9,9 @@ use std::process::Command;
 
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
-use naga::proc::BoundsCheckPolicies;
+use naga::proc::{BoundsCheckPolicies, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Module, ShaderStage};
+use naga::{AddressSpace, Module, ShaderStage};
 use rayon::prelude::*;
 use wgquant::shaders::{KERNELS, Variant};
 
@@ -89,6 +89,24 @@ fn spirv(variant: &Variant, take: impl Fn(&[u32]) -> Result<(), String>) -> Resu
         let words = spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|e| e.to_string())?;
         take(&words)
     })
+}
+
+/// Matrices are loaded at multiples of 16 bytes, and a driver may put workgroup variables one right behind the other.
+#[test]
+fn workgroup_memory_beside_matrices_is_of_whole_16_bytes() {
+    let aligned = |module: &Module, _: &ModuleInfo| {
+        let mut layouter = Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
+        let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
+        let sizes: Vec<_> = shared.map(|(_, v)| (v.name.clone().unwrap_or_default(), layouter[v.ty].size)).collect();
+        match sizes.iter().find(|(_, bytes)| bytes % 16 != 0) {
+            Some((name, bytes)) => Err(format!("`{name}` has {bytes} bytes")),
+            None if sizes.is_empty() => Err("has no workgroup memory".to_owned()),
+            None => Ok(()),
+        }
+    };
+    let of_matrices = |v: &Variant| if needs(v, "coop_matrix") { translated(v, aligned) } else { Ok(()) };
+    expect_none(&failures(of_matrices));
 }
 
 #[test]

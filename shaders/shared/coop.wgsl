@@ -1,6 +1,7 @@
 // 16 x 16 matrices that the 32 threads of a subgroup hold together: f16 factors, f32 sums. The importing shader has the
 // tiles `tile_x` [row, k] and `tile_w` [column, k] of vec4<f16>, and `sums` of f32, in workgroup memory, and `const PITCH`,
-// vec4s from a row of a tile to the next. With the word `coop_emulated` plain code does the same with the same
+// vec4s from a row of a tile to the next. Matrices are loaded and stored at multiples of 16 bytes, also where a pointer is not
+// one (an H100 then takes the one below): every variable in workgroup memory is of whole 16 bytes. With the word `coop_emulated` plain code does the same with the same
 // addresses, for tests on drivers without such matrices: a factor is the place it was loaded from, and a thread holds
 // elements (2 e + lane / 16, lane % 16), e < 8, of a sum.
 #import place

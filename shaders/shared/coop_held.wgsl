@@ -36,21 +36,26 @@ fn right_by_rows(at: u32) -> Right {
     return Right(at, false);
 }
 
+// Four rows of the factor's column that is the thread's.
+fn factor(b: Right, k: u32) -> vec4<f32> {
+    let column = own_lane % 16u;
+    if b.by_columns {
+        return vec4<f32>(tile_w[b.at + column * PITCH_W + k]);
+    }
+    var four = vec4(0.0);
+    for (var i = 0u; i < 4u; i++) {
+        four[i] = f32(tile_w[b.at + (4u * k + i) * PITCH_W + column / 4u][column % 4u]);
+    }
+    return four;
+}
+
 fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     var rows = a;
     var sum = c;
-    let column = own_lane % 16u;
     for (var k = 0u; k < 4u; k++) {
-        var factor: vec4<f32>;
-        if b.by_columns {
-            factor = vec4<f32>(tile_w[b.at + column * PITCH_W + k]);
-        } else {
-            let at = b.at + 4u * k * PITCH_W + column / 4u;
-            let i = column % 4u;
-            factor = vec4(f32(tile_w[at][i]), f32(tile_w[at + PITCH_W][i]), f32(tile_w[at + 2u * PITCH_W][i]), f32(tile_w[at + 3u * PITCH_W][i]));
-        }
+        let four = factor(b, k);
         for (var e = 0u; e < 8u; e++) {
-            sum[e] += dot(rows[4u * e + k], factor);
+            sum[e] += dot(rows[4u * e + k], four);
         }
     }
     return sum;

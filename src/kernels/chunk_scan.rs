@@ -5,12 +5,14 @@ use super::check::{Args, Entry, Fill, Setup, Work};
 use super::ssd::{SsdDims, decays, dims, expect_f32, row};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::chunk_scan::Params;
+use crate::shaders::chunk_scan::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "chunk_scan";
 /// Tokens, and columns of a head, of one workgroup.
 const TILE: usize = 64;
+/// Longest state that matrix units take.
+const BLOCK_STATE: usize = 128;
 
 /// `y[l] = exp(da[l]) C[l]·S + Σ_{s ≤ l} (C[l]·B[s]) exp(da[l] - da[s]) dt[s] x[s] + D x[l]` within each chunk, `S`
 /// the state that enters it. Dao & Gu 2024, arXiv:2405.21060, section 6.
@@ -54,7 +56,8 @@ pub fn chunk_scan(
     };
     let tiles = dims.chunk.div_ceil(TILE) * dims.head_dim.div_ceil(TILE);
     let grid = Grid::linear(dims.chunks(tokens) * dims.heads * tiles);
-    launch(plan, params, Bindings { xbc, dt, da_cumsum, entering, d, y }, grid)
+    let format = if dims.state <= BLOCK_STATE { Format::Blocks } else { Format::Any };
+    launch(plan, format, params, Bindings { xbc, dt, da_cumsum, entering, d, y }, grid)
 }
 
 /// Cases, setup and cost.

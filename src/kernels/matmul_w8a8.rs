@@ -125,7 +125,7 @@ const CASES: &[Case] = &[
     Case { name: "blocks_x_groups_of_64", args: &[("m", 90.0), ("n", 33.0), ("k", 320.0), ("x_group", 64.0)] },
     Case { name: "blocks_corners", args: &[("m", 49.0), ("n", 70.0), ("k", 96.0), ("group", 32.0), ("corners", 1.0)] },
     Case { name: "few_two_rows", args: &[("m", 2.0), ("n", 37.0), ("k", 2080.0), ("epilogue", 2.0)] },
-    Case { name: "few_fill_a_tile", args: &[("m", 8.0), ("n", 64.0), ("k", 1024.0), ("group", 128.0)] },
+    Case { name: "few_fill_a_tile", args: &[("m", 8.0), ("n", 64.0), ("k", 2048.0), ("group", 128.0)] },
     Case { name: "few_x_groups", args: &[("m", 3.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)] },
     Case { name: "few_top_of_int32", args: &[("m", 5.0), ("n", 3.0), ("k", 131040.0), ("corners", 2.0)] },
     Case { name: "batch_of_33", args: &[("m", 33.0), ("n", 67.0), ("k", 1040.0), ("epilogue", 1.0)] },

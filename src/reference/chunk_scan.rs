@@ -4,11 +4,20 @@
 use rayon::prelude::*;
 
 use super::dot;
-use crate::shaders::chunk_scan::Params;
+use crate::shaders::chunk_scan::{Format, Params};
 
 /// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, heads · head_dim]`.
-pub fn chunk_scan(p: &Params, xbc: &[f32], dt: &[f32], da_cumsum: &[f32], entering: &[f32], d: &[f32], y: &mut [f32]) {
+pub fn chunk_scan(
+    p: &Params,
+    _: Format,
+    xbc: &[f32],
+    dt: &[f32],
+    da_cumsum: &[f32],
+    entering: &[f32],
+    d: &[f32],
+    y: &mut [f32],
+) {
     let (tokens, heads, head_dim) = (p.tokens as usize, p.heads as usize, p.head_dim as usize);
     let (groups, state) = (p.groups as usize, p.state as usize);
     let d_inner = heads * head_dim;

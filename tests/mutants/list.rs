@@ -74,8 +74,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "attention",
         "coop_emulated",
         "coop_last_keys_lost",
-        "add_values(weights0, weights1, rest0, rest1, 28u",
-        "add_values(weights0, weights0, rest0, rest0, 28u",
+        "add_products(weights0, weights1, rest0, rest1, 28u",
+        "add_products(weights0, weights0, rest0, rest0, 28u",
     ),
     of("attention", "coop_emulated", "coop_future_seen", "<= vec4(limit)", "<= vec4(limit + 1u)"),
     of(
@@ -183,6 +183,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("chunk_scan", "own_token_masked", "<= vec4(l)", "< vec4(l)"),
     m("chunk_scan", "forgotten_skip", "sum + d[head] * x", "sum"),
     m("chunk_scan", "wrong_group", "head / (params.heads / params.groups)", "head % params.groups"),
+    of("chunk_scan", "coop_emulated", "coop_state_not_decayed", "sums[i] *= factors", "sums[i] *= 1.0 + 0.0 * factors"),
+    of("chunk_scan", "coop_emulated", "coop_own_token_masked", "s <= vec4(l)", "s < vec4(l)"),
+    of("chunk_scan", "coop_emulated", "coop_rest_of_x_lost", "multiply_add(near0, right_by_rows(LOW_W + at), c)", "c"),
     // Not chunk_scan's: its 8 threads of a row are neighbours, in step on any driver with subgroups of 8 or more.
     m("chunk_state", "wrong_group", "head / (params.heads / params.groups)", "head % params.groups"),
     m("chunk_state", "forgotten_step_size", "* dt[l]", ""),
@@ -365,8 +368,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "matmul_w4a8",
         "rows_of_wide_coop_emulated",
         "wide_weight_late",
-        "fetch_line(col0 + line, next + 2u * ROUND)",
-        "fetch_line(col0 + line, next + ROUND)",
+        "fetch_line(col0 + line, at + 2u * ROUND)",
+        "fetch_line(col0 + line, at + ROUND)",
     ),
     of("matmul_w8a8", "blocks", "wrong_half", "put_codes(row, 4u * half + 1u", "put_codes(row, 4u * half + 2u"),
     of(

@@ -1,0 +1,70 @@
+// Products of f32 numbers on f16 matrix units: each number is two f16, its first 11 bits and what is left, 22 bits
+// together; three products of four (what is left times what is left would be below f32's own rounding), f32 sums. The bits
+// are cut off as integers: of x - f32(f16(x)) NVIDIA's compiler makes 0. Numbers
+// beyond f16's range end as infinity or NaN; those below 0.1 keep 2^-25 of an error.
+//
+// A workgroup has 4 subgroups with 16 rows each of left factors, in parts of 32 columns, and right factors of 32 rows and
+// 128 columns that all share. The importing shader brings them here, and calls `rescale` and the like between barriers.
+#import coop_held
+
+const WG = 128u;
+const ROWS = 64u; // of left factors
+const KEYS = 32u; // rows of right factors
+const PITCH_X = 10u; // vec4s from a row to the next: 8 of 32 columns, padded against bank conflicts
+const PITCH_W = 34u; // 32 of 128 columns, likewise
+const LOW_X = 640u; // ROWS * PITCH_X: where the second halves begin
+const LOW_W = 1088u; // KEYS * PITCH_W
+
+var<workgroup> tile_x: array<vec4<f16>, 2u * ROWS * PITCH_X>;
+var<workgroup> tile_w: array<vec4<f16>, 2u * KEYS * PITCH_W>;
+var<workgroup> sums: array<f32, 2048>; // two matrices of each subgroup
+var<workgroup> factors: array<f32, ROWS>; // of each row's sums
+
+fn first_bits(x: vec4<f32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) & vec4(0xffffe000u));
+}
+
+fn put_x(row: u32, quad: u32, x: vec4<f32>) {
+    let near = first_bits(x);
+    tile_x[row * PITCH_X + quad] = vec4<f16>(near);
+    tile_x[LOW_X + row * PITCH_X + quad] = vec4<f16>(x - near);
+}
+
+fn put_w(row: u32, quad: u32, x: vec4<f32>) {
+    let near = first_bits(x);
+    tile_w[row * PITCH_W + quad] = vec4<f16>(near);
+    tile_w[LOW_W + row * PITCH_W + quad] = vec4<f16>(x - near);
+}
+
+// Left factors' 16 columns times those of 16 right rows, whose tile begins at `at`: products of rows with rows.
+fn add_dots(near: Left, low: Left, at: u32, c: Sum) -> Sum {
+    let keys = right(at);
+    let sum = multiply_add(low, keys, multiply_add(near, right(LOW_W + at), c));
+    return multiply_add(near, keys, sum);
+}
+
+// Left factors' 32 columns times 32 right rows, of which 16 columns from vec4 `at` on.
+fn add_products(near0: Left, near1: Left, low0: Left, low1: Left, at: u32, c: Sum) -> Sum {
+    let right0 = right_by_rows(at);
+    let right1 = right_by_rows(16u * PITCH_W + at);
+    var sum = multiply_add(low0, right0, multiply_add(near0, right_by_rows(LOW_W + at), c));
+    sum = multiply_add(low1, right1, multiply_add(near1, right_by_rows(LOW_W + 16u * PITCH_W + at), sum));
+    return multiply_add(near1, right1, multiply_add(near0, right0, sum));
+}
+
+// Where four sums of a row are: columns 4 i.. of its 32.
+fn sums_of(row: u32, i: u32) -> u32 {
+    return row / 16u * 512u + i / 4u * 256u + row % 16u * 16u + i % 4u * 4u;
+}
+
+fn get4(row: u32, i: u32) -> vec4<f32> {
+    let at = sums_of(row, i);
+    return vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+}
+
+// All sums times the factors of their rows.
+fn rescale(thread: u32) {
+    for (var i = thread; i < 2048u; i += WG) {
+        sums[i] *= factors[i / 512u * 16u + i % 256u / 16u];
+    }
+}
