@@ -1,17 +1,20 @@
 // out[r] = table[ids[r]]. Halves are read as pairs from words: no f16 feature. One thread an element.
-// Ids beyond the vocabulary take its last row; the host checks ids where they enter.
+// Ids beyond the vocabulary take its last row; the host checks ids where they enter. The table may be some rows of the
+// vocabulary's; rows of out whose ids are not among them are left alone.
 #import index
 
 struct Params {
     rows: u32,
     cols: u32,
-    vocab: u32,
+    vocab: u32, // rows of the whole table
+    part_first: u32, // of which these are the ones from here on
+    part_rows: u32, // so many
 }
 
 const WG = 256u;
 
 @group(0) @binding(0) var<storage, read> ids: array<u32>; // [rows]
-@group(0) @binding(1) var<storage, read> table: array<u32>; // [vocab, cols] f32, f16 or bf16, rows from a word
+@group(0) @binding(1) var<storage, read> table: array<u32>; // [part_rows, cols] f32, f16 or bf16, rows from a word
 @group(0) @binding(2) var<storage, read_write> out: array<f32>; // [rows, cols]
 @group(0) @binding(3) var<uniform> params: Params;
 
@@ -35,7 +38,12 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let i = linear_workgroup(workgroup, grid) * WG + thread;
-    if i < params.rows * params.cols {
-        out[i] = element(min(ids[i / params.cols], params.vocab - 1u), i % params.cols);
+    if i >= params.rows * params.cols {
+        return;
+    }
+    // Ids before the part wrap to beyond it.
+    let id = min(ids[i / params.cols], params.vocab - 1u) - params.part_first;
+    if id < params.part_rows {
+        out[i] = element(id, i % params.cols);
     }
 }

@@ -7,11 +7,13 @@ struct Params {
     n: u32, // rows of weight
     k: u32, // columns of both
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
+    out_stride: u32, // columns of a whole row of out, of which these are n
+    out_first: u32, // the first of them
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [m, k]
 @group(0) @binding(1) var<storage, read> weight: array<u32>; // [n, k], rows start at words
-@group(0) @binding(2) var<storage, read_write> out: array<f32>; // [m, n]
+@group(0) @binding(2) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(3) var<uniform> params: Params;
 
 // Four steps of one row of x; zero beyond the end, so that the weight there does not count.

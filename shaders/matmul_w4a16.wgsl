@@ -10,12 +10,14 @@ struct Params {
     k: u32, // columns of both
     group: u32, // columns a scale; a multiple of 8, or k
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
+    out_stride: u32, // columns of a whole row of out, of which these are n
+    out_first: u32, // the first of them
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [m, k]
 @group(0) @binding(1) var<storage, read> weight: array<u32>; // [n, k] int4
 @group(0) @binding(2) var<storage, read> weight_scales: array<f32>; // [n, groups]
-@group(0) @binding(3) var<storage, read_write> out: array<f32>; // [m, n]
+@group(0) @binding(3) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(4) var<uniform> params: Params;
 
 fn x4(row: u32, k: u32) -> vec4<f32> {

@@ -6,9 +6,9 @@
 // bindings, `fetch_weight` and `stage_weight`.
 #import blocks
 #import coop
-#import epilogue
 #import halves
 #import index
+#import store_columns
 
 const ROWS = 128u; // of the workgroup's tile
 const COLS = 64u;
@@ -83,7 +83,7 @@ fn store_four(values: vec4<f32>, row: u32, col: u32) {
 
 fn store_if(value: f32, row: u32, col: u32) {
     if row < params.m {
-        store(row * params.n + col, value);
+        store_at(row, col, value);
     }
 }
 

@@ -6,9 +6,9 @@
 // the bindings, `fetch_weight`, `stage_weight` and `row_factor`.
 #import blocks
 #import coop
-#import epilogue
 #import halves
 #import index
+#import store_columns
 
 const ROWS = 256u; // of the workgroup's tile
 const COLS = 128u;
@@ -27,7 +27,7 @@ fn finish(at: u32, row: u32, col: u32, col_factor: f32) {
     for (var e = 0u; e < 8u; e++) {
         let r = row + 2u * e;
         if r < params.m && col < params.n {
-            store(r * params.n + col, sums[at + 32u * e] * (scales[r * x_groups] * col_factor));
+            store_at(r, col, sums[at + 32u * e] * (scales[r * x_groups] * col_factor));
         }
     }
 }

@@ -9,9 +9,9 @@
 // shader has the bindings, `Line`, `fetch_line`, `stage_half`, `line_scale`, `inverse_of`, `largest_scale` and `factor_of`.
 #import blocks
 #import coop
-#import epilogue
 #import halves
 #import index
+#import store_columns
 
 const ROWS = 64u; // of the workgroup's tile
 const COLS = 32u;
@@ -58,7 +58,7 @@ fn finish(thread: u32, row0: u32, col0: u32, i: u32, j: u32) {
         let row = row0 + 16u * i + thread / 16u + 32u * half;
         let local_col = thread % 16u + 16u * j;
         if row < params.m && col0 + local_col < params.n {
-            store(row * params.n + col0 + local_col, y * (scales[row * x_groups] * col_factors[local_col]));
+            store_at(row, col0 + local_col, y * (scales[row * x_groups] * col_factors[local_col]));
         }
     }
 }

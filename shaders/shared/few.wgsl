@@ -5,10 +5,10 @@
 // threads have; else 32 threads, who do so through workgroup memory. The importing shader has the bindings, `const QUAD`, the
 // codes of a vec4 of weight, `const SHIFT`, by which its products are too large, `columns_of`, which makes int8 codes of four
 // vec4s, and `add_quad`, which adds their products with those of 4 rows of codes.
-#import epilogue
 #import index
 #import int_block
 #import place
+#import store_columns
 
 const WG = 128u;
 const TEAMS = 4u;
@@ -162,7 +162,7 @@ fn finish(place: Place, member: Member, teams: u32, bits: array<vec4<u32>, 4>, r
         if whole {
             y *= scales[r * groups_of(params.x_group)] * weight_scales[c * groups_of(params.group)];
         }
-        store(r * params.n + c, y);
+        store_at(r, c, y);
     }
 }
 

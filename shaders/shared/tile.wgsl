@@ -2,7 +2,7 @@
 // registers as four 4 x 4 blocks. Operands come straight from storage: no barriers. A thread's columns are 8
 // apart, so that neighbouring threads store neighbouring outputs. The importing shader has `params.m` and
 // `params.n`, and clamps row numbers when it loads: rows beyond the end are computed and not stored.
-#import epilogue
+#import store_columns
 
 const SIDE = 8u; // threads along each side
 const BLOCK = 4u * SIDE; // from a block's first column to the next block's
@@ -47,6 +47,6 @@ fn store_row(values: vec4<f32>, row: u32, col: u32) {
 
 fn store_if(value: f32, row: u32, col: u32) {
     if col < params.n {
-        store(row * params.n + col, value);
+        store_at(row, col, value);
     }
 }

@@ -5,6 +5,9 @@ use std::sync::{Arc, RwLock};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape};
 
+/// Offsets at which a binding may begin on any adapter, in bytes.
+pub(crate) const ALIGNMENT: usize = 256;
+
 /// Memory behind a tensor.
 #[derive(Clone, Debug)]
 pub(crate) enum Storage {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Gpu {
     pub(super) choices: super::tune::Choices,
     /// Memory that may be used, where a user says.
     pub(super) limit: super::memory::Limit,
+    /// The largest binding, where a user says less than the adapter.
+    pub(super) binding_limit: super::memory::Limit,
     /// Staging buffers.
     #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser stages on its own"))]
     pub(super) ring: super::upload::Ring,
@@ -118,7 +121,7 @@ impl Device {
     /// Largest binding in bytes.
     #[must_use]
     pub fn max_binding_bytes(&self) -> u64 {
-        self.gpu().map_or(u64::MAX, |g| g.adapter.max_binding_bytes.min(g.adapter.max_buffer_bytes))
+        self.gpu().map_or(u64::MAX, Gpu::max_binding_bytes)
     }
 
     /// A tensor of zeros.
@@ -155,9 +158,22 @@ impl Device {
     /// # Errors
     /// As [`Device::alloc`].
     pub fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
+        self.upload_part(tensor, 0..tensor.shape.rows())
+    }
+
+    /// These rows of a host tensor in its own dtype.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`]; [`Error::Argument`] for rows that are not there.
+    pub fn upload_part(&self, tensor: &Tensor, rows: Range<usize>) -> Result<DeviceTensor> {
+        if rows.start > rows.end || rows.end > tensor.shape.rows() {
+            return Err(Error::argument("upload", format!("rows {rows:?} of a tensor {}", tensor.shape)));
+        }
         let (dtype, shape) = (tensor.dtype, tensor.shape);
         let row_bytes = (shape.cols() * dtype.bits()).div_ceil(8);
+        let shape = if rows == (0..shape.rows()) { shape } else { Shape::new(&[rows.len(), shape.cols()]) };
         self.upload_rows(dtype, shape, |first, count| {
+            let first = rows.start + first;
             let bytes = &tensor.bytes[first * row_bytes..(first + count) * row_bytes];
             let padded = |row: &[u8]| -> Vec<u32> {
                 row.chunks(4)
@@ -326,7 +342,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
     let (late, lost) = (Late::listen(&device), Lost::listen(&device));
     let (pipelines, trust) = (Pipelines::new(HashMap::new()), super::trust::Trust::default());
-    let (limit, ring, choices) = Default::default();
+    let (limit, binding_limit, ring, choices) = Default::default();
     #[cfg(not(target_arch = "wasm32"))]
     let flights = super::pace::Flights::new(report.is_software());
     Ok(Gpu {
@@ -340,6 +356,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         trust,
         choices,
         limit,
+        binding_limit,
         ring,
         #[cfg(not(target_arch = "wasm32"))]
         flights,
@@ -365,7 +382,7 @@ impl Gpu {
     /// A storage buffer of `count` words, with `words` in it or zeros.
     fn buffer(&self, count: usize, words: Option<&[u32]>) -> Result<wgpu::Buffer> {
         let size = (count.max(1) * 4) as u64;
-        check_limit(&self.adapter.name, "the largest binding in bytes", size, self.adapter.max_binding_bytes)?;
+        check_limit(&self.adapter.name, "the largest binding in bytes", size, self.max_binding_bytes())?;
         let buffer = self.allocated("a tensor", size, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("tensor"),

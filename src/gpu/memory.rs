@@ -19,6 +19,10 @@ pub struct Room {
 pub(super) struct Limit(Mutex<Option<u64>>);
 
 impl Limit {
+    fn set(&self, bytes: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    }
+
     fn get(&self) -> Option<u64> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -38,7 +42,20 @@ struct Heap {
 impl Gpu {
     /// From now on, nothing is allocated beyond `bytes` in all, whatever the driver says.
     pub fn set_memory_limit(&self, bytes: u64) {
-        *self.limit.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        self.limit.set(bytes);
+    }
+
+    /// From now on, no tensor is larger than `bytes`, as on an adapter that cannot bind more: what is split there is split
+    /// here.
+    pub fn set_binding_limit(&self, bytes: u64) {
+        self.binding_limit.set(bytes);
+    }
+
+    /// Bytes of the largest tensor: a buffer that is bound whole.
+    #[must_use]
+    pub fn max_binding_bytes(&self) -> u64 {
+        let adapter = self.adapter.max_binding_bytes.min(self.adapter.max_buffer_bytes);
+        self.binding_limit.get().map_or(adapter, |limit| limit.min(adapter))
     }
 
     /// Memory that is free: of the limit set, else by the driver's budget, else of the largest heap. `None` where the

@@ -21,7 +21,7 @@ mod upload;
 
 pub use adapter::{AdapterReport, adapters};
 pub use buffer::DeviceTensor;
-pub(crate) use buffer::row_words;
+pub(crate) use buffer::{ALIGNMENT, row_words};
 pub use caps::Caps;
 pub use device::{Device, DeviceChoice, Gpu};
 pub use memory::Room;

@@ -3,7 +3,8 @@
 use super::f32_tensor;
 use super::ssd::expect_columns;
 use crate::error::{Error, Result};
-use crate::gpu::DeviceTensor;
+use crate::gpu::{ALIGNMENT, DeviceTensor};
+use crate::tensor::Shape;
 
 /// Columns `offset..offset + width` of a row-major `[rows, stride]` f32 tensor.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,13 @@ impl<'a> Columns<'a> {
     pub(super) fn expect(&self, kernel: &'static str, arg: &'static str, [rows, width]: [usize; 2]) -> Result<()> {
         f32_tensor(kernel, arg, self.tensor)?;
         expect_columns(kernel, arg, self, rows, width)
+    }
+
+    /// These columns as a tensor of their own: of a tensor of one row, from where a binding may begin.
+    pub(crate) fn as_row(&self) -> Option<DeviceTensor> {
+        let offset = self.tensor.offset + 4 * self.offset;
+        let fits = self.tensor.shape.rows() == 1 && offset.is_multiple_of(ALIGNMENT);
+        fits.then(|| DeviceTensor { offset, shape: Shape::new(&[1, self.width]), ..self.tensor.clone() })
     }
 
     /// Do rows of vec4s begin at whole vec4s?

@@ -1,7 +1,7 @@
 //! What the matrix products share: the epilogue and the argument checks.
 
 use super::check::{Args, Fill, Setup, Work};
-use super::{ScaleBits, expect, f32_tensor};
+use super::{Columns, ScaleBits, expect};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
@@ -37,15 +37,14 @@ impl Sizes {
         arg: &'static str,
         x: &DeviceTensor,
         weight: &DeviceTensor,
-        out: &DeviceTensor,
+        out: &Columns<'_>,
     ) -> Result<Self> {
         let (m, k, n) = (x.shape.rows(), x.shape.cols(), weight.shape.rows());
         if k == 0 {
             return Err(Error::argument(format!("{kernel}: `{arg}`"), "it has no columns"));
         }
         expect(kernel, "weight", weight, [n, k])?;
-        f32_tensor(kernel, "out", out)?;
-        expect(kernel, "out", out, [m, n])?;
+        out.expect(kernel, "out", [m, n])?;
         Ok(Self { m, n, k })
     }
 
@@ -75,6 +74,9 @@ pub(super) struct CaseOf {
     pub(super) x_group: usize,
     pub(super) epilogue: Epilogue,
     pub(super) scale_bits: ScaleBits,
+    /// Columns of a row of the output, and the first of the product's.
+    stride: usize,
+    first: usize,
     corners: Corners,
 }
 
@@ -104,7 +106,7 @@ impl Corners {
 
 impl CaseOf {
     /// Reads `m` (1 unless given), `n`, `k`, `group` and `x_group` (`k` unless given), `epilogue` (store unless given),
-    /// `corners` (1 mixed, 2 lowest) and `bf16_scales` (1: the weight's are).
+    /// `stride` (`n` unless given), `first`, `corners` (1 mixed, 2 lowest) and `bf16_scales` (1: the weight's are).
     pub(super) fn new(a: &Args) -> Self {
         let (n, k) = (a.usize("n"), a.usize("k"));
         let epilogue = match a.get("epilogue").unwrap_or(0.0) as u32 {
@@ -120,6 +122,8 @@ impl CaseOf {
             x_group: or("x_group", k),
             epilogue,
             scale_bits: [ScaleBits::Any, ScaleBits::Eight][or("bf16_scales", 0)],
+            stride: or("stride", n),
+            first: or("first", 0),
             corners,
         }
     }
@@ -158,12 +162,18 @@ impl CaseOf {
 
     /// The output: one to add to, or one to overwrite.
     pub(super) fn out(&self, s: &mut Setup) -> Result<DeviceTensor> {
-        let shape = [self.sizes.m, self.sizes.n];
-        if self.epilogue == Epilogue::Add {
+        let shape = [self.sizes.m, self.stride];
+        // What lies beside the product's columns is to be left alone.
+        if self.epilogue == Epilogue::Add || self.stride > self.sizes.n {
             s.state("out", shape, Fill::Normal(1.0))
         } else {
             s.output("out", DType::F32, shape)
         }
+    }
+
+    /// The columns of `out` that are the product's.
+    pub(super) fn columns<'a>(&self, out: &'a DeviceTensor) -> Result<Columns<'a>> {
+        Columns::new("product", out, self.first, self.sizes.n)
     }
 
     /// Cost with `x_bits` and `weight_bits` an element.

@@ -1,5 +1,6 @@
 //! Product with an f32, f16 or bf16 weight.
 
+use super::Columns;
 use super::bindings::matmul_f32::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::f32_tensor;
@@ -11,17 +12,18 @@ use crate::tensor::DType;
 
 /// `out = x · weightᵀ`, then the epilogue; sums in f32.
 ///
-/// `x`: `[m, k]` f32; `weight`: `[n, k]` f32, f16 or bf16; `out`: `[m, n]` f32.
+/// `x`: `[m, k]` f32; `weight`: `[n, k]` f32, f16 or bf16; `out`: `[m, n]` f32, which may be columns of wider rows.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault.
-pub fn matmul_f32(
+pub fn matmul_f32<'a>(
     plan: &mut Plan,
     x: &DeviceTensor,
     weight: &DeviceTensor,
-    out: &DeviceTensor,
+    out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
+    let out = out.into();
     f32_tensor("matmul_f32", "x", x)?;
     let format = match weight.dtype {
         DType::F32 => Format::WF32,
@@ -29,15 +31,26 @@ pub fn matmul_f32(
         DType::BF16 => Format::WBf16,
         got => return Err(Error::DType { kernel: "matmul_f32", arg: "weight", expected: "f32, f16 or bf16", got }),
     };
-    let sizes = Sizes::of("matmul_f32", "x", x, weight, out)?;
-    let params = Params { m: sizes.m as u32, n: sizes.n as u32, k: sizes.k as u32, epilogue: epilogue as u32 };
-    launch(plan, format, params, Bindings { x, weight, out }, sizes.tiles())
+    let sizes = Sizes::of("matmul_f32", "x", x, weight, &out)?;
+    let params = Params {
+        m: sizes.m as u32,
+        n: sizes.n as u32,
+        k: sizes.k as u32,
+        epilogue: epilogue as u32,
+        out_stride: out.stride() as u32,
+        out_first: out.offset as u32,
+    };
+    launch(plan, format, params, Bindings { x, weight, out: out.tensor }, sizes.tiles())
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: "matmul_f32", cases: CASES, setup, work };
 
 const CASES: &[Case] = &[
+    Case {
+        name: "columns_of_wider_rows",
+        args: &[("m", 13.0), ("n", 67.0), ("k", 32.0), ("stride", 100.0), ("first", 20.0)],
+    },
     Case { name: "one_element", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0)] },
     Case { name: "primes", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },
     Case { name: "past_a_tile_odd_k", args: &[("m", 65.0), ("n", 129.0), ("k", 257.0), ("dtype", 1.0)] },
@@ -64,7 +77,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let x = s.device().upload_f32([case.sizes.m, case.sizes.k], &values)?;
     let weight = s.input_as(weight_dtype(a), [case.sizes.n, case.sizes.k], Fill::Normal(0.05))?;
     let out = case.out(s)?;
-    matmul_f32(s.plan(), &x, &weight, &out, case.epilogue)
+    matmul_f32(s.plan(), &x, &weight, case.columns(&out)?, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -1,5 +1,6 @@
 //! Product with an int4 weight that the kernel dequantizes.
 
+use super::Columns;
 use super::bindings::matmul_w4a16::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::matmul::{CaseOf, Epilogue, Sizes};
@@ -14,33 +15,46 @@ use crate::tensor::DType;
 /// Frantar et al. 2022, arXiv:2210.17323.
 ///
 /// `x`: `[m, k]` f32; `weight`: `[n, k]` int4; `weight_scales`: `[n, ceil(k / group)]` f32 (or `[n]` for one group);
-/// `out`: `[m, n]` f32. `group` is a multiple of 8, or `k` or more for one group a row.
+/// `out`: `[m, n]` f32, which may be columns of wider rows. `group` is a multiple of 8, or `k` or more for one group a row.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
 /// a group that does not fit.
-pub fn matmul_w4a16(
+pub fn matmul_w4a16<'a>(
     plan: &mut Plan,
     x: &DeviceTensor,
     weight: &DeviceTensor,
     weight_scales: &DeviceTensor,
     group: usize,
-    out: &DeviceTensor,
+    out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
+    let out = out.into();
     f32_tensor("matmul_w4a16", "x", x)?;
     expect_dtype("matmul_w4a16", "weight", weight, DType::I4, "i4")?;
-    let sizes = Sizes::of("matmul_w4a16", "x", x, weight, out)?;
+    let sizes = Sizes::of("matmul_w4a16", "x", x, weight, &out)?;
     let group =
         group_of("matmul_w4a16", ["group", "weight_scales"], weight_scales, [sizes.n, sizes.k], group, 8)? as u32;
-    let params = Params { m: sizes.m as u32, n: sizes.n as u32, k: sizes.k as u32, group, epilogue: epilogue as u32 };
-    launch(plan, params, Bindings { x, weight, weight_scales, out }, sizes.tiles())
+    let params = Params {
+        m: sizes.m as u32,
+        n: sizes.n as u32,
+        k: sizes.k as u32,
+        group,
+        epilogue: epilogue as u32,
+        out_stride: out.stride() as u32,
+        out_first: out.offset as u32,
+    };
+    launch(plan, params, Bindings { x, weight, weight_scales, out: out.tensor }, sizes.tiles())
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: "matmul_w4a16", cases: CASES, setup, work };
 
 const CASES: &[Case] = &[
+    Case {
+        name: "columns_of_wider_rows",
+        args: &[("m", 13.0), ("n", 67.0), ("k", 32.0), ("stride", 100.0), ("first", 20.0)],
+    },
     Case { name: "one_element", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0)] },
     Case { name: "primes", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },
     Case { name: "past_a_tile_odd_k", args: &[("m", 65.0), ("n", 129.0), ("k", 257.0)] },
@@ -61,7 +75,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let weight = s.codes(4, [case.sizes.n, case.sizes.k])?;
     let weight_scales = s.input([case.sizes.n, case.groups()], Fill::Uniform(1e-4, 1e-2))?;
     let out = case.out(s)?;
-    matmul_w4a16(s.plan(), &x, &weight, &weight_scales, case.group, &out, case.epilogue)
+    matmul_w4a16(s.plan(), &x, &weight, &weight_scales, case.group, case.columns(&out)?, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -1,11 +1,12 @@
 //! Product of int8 codes with an int4 weight.
 
+use super::Columns;
 use super::bindings::matmul_w4a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
 use super::scaled::{Form, IntProduct, Scaled};
 use crate::error::Result;
-use crate::gpu::{DeviceTensor, Plan};
+use crate::gpu::Plan;
 use crate::shaders::matmul_w4a8::{Format, Params};
 
 /// Significant bits of a weight's scales.
@@ -32,21 +33,22 @@ impl ScaleBits {
 /// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32.
 /// QServe, Lin et al. 2024, arXiv:2405.04532.
 ///
-/// `x`: `[m, k]` int8; `weight`: `[n, k]` int4; `out`: `[m, n]` f32. Groups are multiples of 8, or `k` or more for
+/// `x`: `[m, k]` int8; `weight`: `[n, k]` int4; `out`: `[m, n]` f32, which may be columns of wider rows. Groups are multiples of 8, or `k` or more for
 /// one group a row; one of the two divides the other. `bits` of the weight's scales choose the kernel for many tokens.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
 /// groups that do not fit.
-pub fn matmul_w4a8(
+pub fn matmul_w4a8<'a>(
     plan: &mut Plan,
     x: Scaled<'_>,
     weight: Scaled<'_>,
     bits: ScaleBits,
-    out: &DeviceTensor,
+    out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
-    let product = IntProduct::of("matmul_w4a8", x, weight, 4, out)?;
+    let out = out.into();
+    let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
     let (form, grid) = product.form(4, bits == ScaleBits::Eight);
     let format = match form {
         Form::Any => Format::Any,
@@ -64,9 +66,16 @@ pub fn matmul_w4a8(
         group: group as u32,
         x_group: x_group as u32,
         epilogue: epilogue as u32,
+        out_stride: out.stride() as u32,
+        out_first: out.offset as u32,
     };
-    let bindings =
-        Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
+    let bindings = Bindings {
+        codes: x.codes,
+        scales: x.scales,
+        weight: weight.codes,
+        weight_scales: weight.scales,
+        out: out.tensor,
+    };
     launch(plan, format, params, bindings, grid)
 }
 
@@ -74,6 +83,27 @@ pub fn matmul_w4a8(
 pub(super) const ENTRY: Entry = Entry { name: "matmul_w4a8", cases: CASES, setup, work };
 
 const CASES: &[Case] = &[
+    Case {
+        name: "columns_of_wider_rows",
+        args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("stride", 100.0), ("first", 20.0)],
+    },
+    Case { name: "columns_of_few", args: &[("m", 3.0), ("n", 67.0), ("k", 160.0), ("stride", 100.0), ("first", 20.0)] },
+    Case {
+        name: "columns_of_batch",
+        args: &[("m", 20.0), ("n", 67.0), ("k", 160.0), ("epilogue", 1.0), ("stride", 100.0), ("first", 20.0)],
+    },
+    Case {
+        name: "columns_of_wide",
+        args: &[("m", 64.0), ("n", 67.0), ("k", 160.0), ("stride", 100.0), ("first", 20.0)],
+    },
+    Case {
+        name: "columns_of_rows",
+        args: &[("m", 130.0), ("n", 67.0), ("k", 160.0), ("epilogue", 2.0), ("stride", 100.0), ("first", 20.0)],
+    },
+    Case {
+        name: "columns_of_blocks",
+        args: &[("m", 70.0), ("n", 67.0), ("k", 288.0), ("group", 96.0), ("stride", 100.0), ("first", 20.0)],
+    },
     Case { name: "one_element", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0)] },
     Case { name: "primes", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },
     Case { name: "past_a_tile_odd_k", args: &[("m", 65.0), ("n", 129.0), ("k", 257.0)] },
@@ -167,7 +197,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
     let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
-    matmul_w4a8(s.plan(), x, weight, case.scale_bits, &out, case.epilogue)
+    matmul_w4a8(s.plan(), x, weight, case.scale_bits, case.columns(&out)?, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -29,7 +29,7 @@ pub fn matvec_f32(
         DType::BF16 => Format::WBf16,
         got => return Err(Error::DType { kernel: "matvec_f32", arg: "weight", expected: "f32, f16 or bf16", got }),
     };
-    let sizes = Sizes::of("matvec_f32", "x", x, weight, out)?.one_row("matvec_f32")?;
+    let sizes = Sizes::of("matvec_f32", "x", x, weight, &out.into())?.one_row("matvec_f32")?;
     let params = Params { n: sizes.n as u32, k: sizes.k as u32, epilogue: epilogue as u32 };
     launch(plan, format, params, Bindings { x, weight, out }, sizes.rows())
 }

@@ -30,7 +30,7 @@ pub fn matvec_w4a16(
 ) -> Result<()> {
     f32_tensor("matvec_w4a16", "x", x)?;
     expect_dtype("matvec_w4a16", "weight", weight, DType::I4, "i4")?;
-    let sizes = Sizes::of("matvec_w4a16", "x", x, weight, out)?.one_row("matvec_w4a16")?;
+    let sizes = Sizes::of("matvec_w4a16", "x", x, weight, &out.into())?.one_row("matvec_w4a16")?;
     let group =
         group_of("matvec_w4a16", ["group", "weight_scales"], weight_scales, [sizes.n, sizes.k], group, 8)? as u32;
     let params = Params { n: sizes.n as u32, k: sizes.k as u32, group, epilogue: epilogue as u32 };

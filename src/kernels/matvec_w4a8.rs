@@ -25,7 +25,7 @@ pub fn matvec_w4a8(
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
-    let product = IntProduct::of("matvec_w4a8", x, weight, 4, out)?;
+    let product = IntProduct::of("matvec_w4a8", x, weight, 4, &out.into())?;
     let format = if product.in_quads(4) { Format::Quads } else { Format::Any };
     let IntProduct { sizes, group, x_group } = product;
     let sizes = sizes.one_row("matvec_w4a8")?;

@@ -88,7 +88,7 @@ pub use columns::Columns;
 pub use copy_peak::copy_peak;
 pub use dequantize::dequantize;
 pub use dot_peak::{DOTS_PER_ROUND, dot_peak};
-pub use embed::embed;
+pub use embed::{TablePart, embed};
 pub use embed_w8::embed_w8;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};

@@ -1,7 +1,7 @@
 //! Integer codes with their scales, as the products take them.
 
 use super::matmul::Sizes;
-use super::{expect, expect_dtype, f32_tensor};
+use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
@@ -62,7 +62,7 @@ impl IntProduct {
         x: Scaled<'_>,
         weight: Scaled<'_>,
         bits: usize,
-        out: &DeviceTensor,
+        out: &Columns<'_>,
     ) -> Result<Self> {
         let (dtype, name) = if bits == 4 { (DType::I4, "i4") } else { (DType::I8, "i8") };
         expect_dtype(kernel, "codes", x.codes, DType::I8, "i8")?;

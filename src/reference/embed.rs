@@ -4,11 +4,15 @@ use half::{bf16, f16};
 
 use crate::shaders::embed::{Format, Params};
 
-/// `ids`: `[rows]`; `table`: `[vocab, cols]` in `format`, rows from a word; `out`: `[rows, cols]`.
+/// `ids`: `[rows]`; `table`: `[part_rows, cols]` in `format`, rows from a word; `out`: `[rows, cols]`, rows of
+/// ids that are not in the part left alone.
 pub fn embed(p: &Params, format: Format, ids: &[u32], table: &[u32], out: &mut [f32]) {
     let cols = p.cols as usize;
     for (id, out) in ids.iter().zip(out.chunks_exact_mut(cols)) {
-        let row = (*id).min(p.vocab - 1) as usize;
+        let Some(row) = (*id).min(p.vocab - 1).checked_sub(p.part_first).filter(|row| *row < p.part_rows) else {
+            continue;
+        };
+        let row = row as usize;
         let half = |c: usize| (table[row * cols.div_ceil(2) + c / 2] >> (16 * (c % 2))) as u16;
         for (c, out) in out.iter_mut().enumerate() {
             *out = match format {

@@ -11,15 +11,17 @@ const ROWS: usize = 32;
 /// Outputs a task computes when there is one row.
 const OUTPUTS: usize = 32;
 
-/// Sizes and epilogue of a product of `n` rows of weight.
+/// Sizes and epilogue of a product of `n` rows of weight, whose outputs are columns from `first` on of rows of `stride`.
 pub(super) struct Product {
     pub(super) n: u32,
     pub(super) k: u32,
     pub(super) epilogue: u32,
+    pub(super) stride: u32,
+    pub(super) first: u32,
 }
 
 impl Product {
-    /// `out[i, j] = epilogue(sum(i, j, row i of x, row j of the weight))`, in parallel. `weight_row(j, row)` fills in
+    /// `out[i, first + j] = epilogue(sum(i, j, row i of x, row j of the weight))`, in parallel. `weight_row(j, row)` fills in
     /// a row of the weight, unpacked as `T`.
     pub(super) fn run<T: Copy + Default + Send + Sync>(
         &self,
@@ -29,9 +31,10 @@ impl Product {
         out: &mut [f32],
     ) {
         let (n, k) = (self.n as usize, self.k as usize);
+        let (stride, first) = (self.stride as usize, self.first as usize);
         let m = x.len() / k;
         if m == 1 {
-            out.par_chunks_mut(OUTPUTS).enumerate().for_each(|(block, out)| {
+            out[first..first + n].par_chunks_mut(OUTPUTS).enumerate().for_each(|(block, out)| {
                 let mut weight = vec![T::default(); k];
                 for (j, out) in (block * OUTPUTS..).zip(out) {
                     weight_row(j, &mut weight);
@@ -41,13 +44,13 @@ impl Product {
             return;
         }
         let rows = m.div_ceil(rayon::current_num_threads()).clamp(1, ROWS);
-        let blocks = out.par_chunks_mut(rows * n).zip(x.par_chunks(rows * k));
+        let blocks = out.par_chunks_mut(rows * stride).zip(x.par_chunks(rows * k));
         blocks.enumerate().for_each(|(block, (out, x))| {
             let mut weight = vec![T::default(); k];
             for j in 0..n {
                 weight_row(j, &mut weight);
                 for (i, x) in x.chunks_exact(k).enumerate() {
-                    self.finish(sum(block * rows + i, j, x, &weight), &mut out[i * n + j]);
+                    self.finish(sum(block * rows + i, j, x, &weight), &mut out[i * stride + first + j]);
                 }
             }
         });

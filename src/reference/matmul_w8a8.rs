@@ -16,7 +16,7 @@ pub fn matmul_w8a8(
     out: &mut [f32],
 ) {
     let k = p.k as usize;
-    let product = Product { n: p.n, k: p.k, epilogue: p.epilogue };
+    let product = Product { n: p.n, k: p.k, epilogue: p.epilogue, stride: p.out_stride, first: p.out_first };
     let scales = IntScales { k, group: p.group as usize, x_group: p.x_group as usize, scales, weight_scales };
     let sum = |i: usize, j: usize, x: &[i16], w: &[i16]| scales.dot(i, j, x, w);
     product.run(&token_codes(codes, k), |j, row| codes_of_row(8, weight, j, row), sum, out);

@@ -12,6 +12,6 @@ pub fn matvec_f32(p: &Params, format: Format, x: &[f32], weight: &[u32], out: &m
         Format::WF16 => DType::F16,
         Format::WBf16 => DType::BF16,
     };
-    let product = Product { n: p.n, k: p.k, epilogue: p.epilogue };
+    let product = Product { n: p.n, k: p.k, epilogue: p.epilogue, stride: p.n, first: 0 };
     product.run(&widened(x), |j, row| float_row(dtype, weight, j, row), |_, _, x, w| dot(x, w), out);
 }

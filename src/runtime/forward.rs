@@ -131,7 +131,7 @@ impl Forward<'_> {
         };
         let int8 = self.int8(rows, cols, group)?;
         kernels::rms_norm_quantize(plan, x, weight, int8.scaled(), self.config.norm_eps)?;
-        Ok(Some(Input { rows, x: None, int8: Some(int8) }))
+        Ok(Some(Input { x: None, int8: Some(int8) }))
     }
 
     /// Where codes go.
@@ -152,7 +152,7 @@ impl Forward<'_> {
     ) -> Result<Input> {
         let mut all = consumers.iter().filter_map(|l| l.rounding());
         let (rows, cols) = (x.shape.rows(), x.shape.cols());
-        let Some(rounding) = all.next() else { return Ok(Input { rows, x: Some(x), int8: None }) };
+        let Some(rounding) = all.next() else { return Ok(Input { x: Some(x), int8: None }) };
         if let Some(other) = all.find(|r| !r.agrees(rounding)) {
             let reason = format!("layers of one input round it to int8 in {rounding} and in {other}");
             return Err(Error::argument(codes_name, reason));
@@ -165,7 +165,7 @@ impl Forward<'_> {
         }
         taps.op(plan, codes_name, codes)?;
         taps.op(plan, scales_name, scales)?;
-        Ok(Input { rows, x: Some(x), int8: Some(int8) })
+        Ok(Input { x: Some(x), int8: Some(int8) })
     }
 
     /// Applies the online rotation, where there is one.
@@ -244,7 +244,7 @@ impl Forward<'_> {
         if let Some(group) = codes_alone(&consumers, taps).filter(|g| norm.fits(z, *g)) {
             let int8 = self.int8(rows, cols, group)?;
             kernels::rms_norm_gated_quantize(plan, y, z, &m.norm, int8.scaled(), norm)?;
-            return Ok(Input { rows, x: None, int8: Some(int8) });
+            return Ok(Input { x: None, int8: Some(int8) });
         }
         let gated = self.f32(&s.gated, cols)?;
         kernels::rms_norm_gated(plan, y, z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
@@ -387,7 +387,7 @@ impl Forward<'_> {
         {
             let (between, int8) = (self.f32(&self.scratch.rotated, cols)?, self.int8(rows, cols, group)?);
             kernels::hadamard_codes_with(plan, &up, &between, int8.scaled(), by)?;
-            return Ok(Input { rows, x: None, int8: Some(int8) });
+            return Ok(Input { x: None, int8: Some(int8) });
         }
         let rotated = self.rotated(plan, up, rotation, taps)?;
         self.input(plan, rotated, &consumers, taps, ["down_proj.codes", "down_proj.scales"])

@@ -4,7 +4,6 @@ use super::Memory;
 use super::batch::Batch;
 use super::engine::{Engine, Logits, Next};
 use super::state::{BlockState, MambaState, SsmState};
-use super::weights::{DeviceEmbedding, DeviceLinear};
 use crate::error::{Error, Result};
 use crate::gpu::{Launched, Recording};
 use crate::tensor::DType;
@@ -41,11 +40,8 @@ impl Engine {
     /// the tokens seen, states read and written. A token of each of several `sequences` shares the weights.
     #[must_use]
     pub fn token_bytes(&self, seen: usize, sequences: usize) -> u64 {
-        let table = match &self.weights.embedding {
-            DeviceEmbedding::Float(t) => t,
-            DeviceEmbedding::Int8 { codes, .. } => codes,
-        };
-        let weights = (self.weights.bytes() - table.bytes()) / sequences.max(1) + table.row_words() * 4;
+        let table = &self.weights.embedding;
+        let weights = (self.weights.bytes() - table.table_bytes()) / sequences.max(1) + table.row_bytes();
         let state = self.state.blocks.iter().map(|block| match block {
             BlockState::Mamba2(MambaState { conv, ssm }) => {
                 2 * conv.bytes()
@@ -119,14 +115,5 @@ impl Engine {
         seconds.extend(pass.choice.run_each().await?);
         self.advance(tokens.len())?;
         Ok(seconds)
-    }
-}
-
-impl DeviceLinear {
-    fn elements(&self) -> usize {
-        match self {
-            Self::Float(t) => t.shape.elements(),
-            Self::Int { codes, .. } => codes.shape.elements(),
-        }
     }
 }

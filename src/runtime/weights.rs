@@ -1,23 +1,19 @@
 //! A model's weights on a device.
 
+mod embedding;
 mod join;
+mod linear;
 
 use std::fmt;
 
+pub(super) use embedding::DeviceEmbedding;
 use join::joined;
+pub(super) use linear::DeviceLinear;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, Epilogue, ScaleBits, Scaled};
+use crate::gpu::{Device, DeviceTensor};
+use crate::kernels::Scaled;
 use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
-use crate::tensor::{DType, Tensor};
-
-/// A linear layer on a device.
-#[allow(clippy::large_enum_variant, reason = "a few hundred bytes beside megabytes of weights")]
-pub(super) enum DeviceLinear {
-    Float(DeviceTensor),
-    Int { codes: DeviceTensor, scales: DeviceTensor, scale_bits: ScaleBits, group: usize, rounding: Option<Rounding> },
-}
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
 #[derive(Clone)]
@@ -59,10 +55,9 @@ impl fmt::Display for Rounding {
     }
 }
 
-/// An activation of `rows` tokens, in f32 (not where all consumers want codes) and, where some consumer wants it, as int8
+/// An activation, in f32 (not where all consumers want codes) and, where some consumer wants it, as int8
 /// codes.
 pub(super) struct Input {
-    pub(super) rows: usize,
     pub(super) x: Option<DeviceTensor>,
     pub(super) int8: Option<Int8>,
 }
@@ -83,113 +78,6 @@ pub(super) struct Int8 {
 impl Int8 {
     pub(super) fn scaled(&self) -> Scaled<'_> {
         Scaled { codes: &self.codes, scales: &self.scales, group: self.group }
-    }
-}
-
-impl DeviceLinear {
-    /// `name` is for messages.
-    pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
-        Self::place(device, linear).map_err(|e| e.named(name))
-    }
-
-    fn place(device: &Device, linear: &Linear) -> Result<Self> {
-        match linear {
-            Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
-            // There is no kernel of 8-bit weights and 32-bit activations: exact, at the price of memory.
-            Linear::Quantized(q) if q.bits > 4 && !q.activations.int8() => {
-                log::warn!("a {}-bit weight without int8 activations is held as f32", q.bits);
-                Ok(Self::Float(device.upload(&dequantized(q)?)?))
-            }
-            Linear::Quantized(q) => {
-                let codes: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
-                let scales = q.scales.to_f32()?;
-                Ok(Self::Int {
-                    codes: device.upload_codes(if q.bits > 4 { 8 } else { 4 }, q.codes.shape, codes)?,
-                    scales: device.upload_f32(q.scales.shape(), &scales)?,
-                    scale_bits: ScaleBits::of(&scales),
-                    group: q.group.len(q.codes.shape.cols()),
-                    rounding: Rounding::upload(device, q)?,
-                })
-            }
-        }
-    }
-
-    /// How its inputs are to be made int8, where they are.
-    pub(super) fn rounding(&self) -> Option<&Rounding> {
-        match self {
-            Self::Int { rounding, .. } => rounding.as_ref(),
-            Self::Float(_) => None,
-        }
-    }
-
-    /// Scales that a token of its inputs has.
-    fn activation_groups(&self) -> usize {
-        match self {
-            Self::Int { codes, rounding: Some(rounding), .. } => codes.shape.cols().div_ceil(rounding.group.max(1)),
-            _ => 0,
-        }
-    }
-
-    /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels.
-    pub(super) fn apply(&self, plan: &mut Plan, input: &Input, out: &DeviceTensor, e: Epilogue) -> Result<()> {
-        let one = input.rows == 1;
-        match (self, &input.int8) {
-            (Self::Float(w), _) if one => kernels::matvec_f32(plan, input.float()?, w, out, e),
-            (Self::Float(w), _) => kernels::matmul_f32(plan, input.float()?, w, out, e),
-            (Self::Int { codes, scales, scale_bits, group, rounding: Some(_) }, Some(int8)) => {
-                let x = int8.scaled();
-                let weight = Scaled { codes, scales, group: *group };
-                match (codes.dtype, one) {
-                    (DType::I4, true) => kernels::matvec_w4a8(plan, x, weight, out, e),
-                    (DType::I4, false) => kernels::matmul_w4a8(plan, x, weight, *scale_bits, out, e),
-                    (_, true) => kernels::matvec_w8a8(plan, x, weight, out, e),
-                    (_, false) => kernels::matmul_w8a8(plan, x, weight, out, e),
-                }
-            }
-            (Self::Int { codes: w, scales, group, .. }, _) if one => {
-                kernels::matvec_w4a16(plan, input.float()?, w, scales, *group, out, e)
-            }
-            (Self::Int { codes: w, scales, group, .. }, _) => {
-                kernels::matmul_w4a16(plan, input.float()?, w, scales, *group, out, e)
-            }
-        }
-    }
-}
-
-fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
-    Ok(Tensor::from_f32(q.codes.shape, &q.dequantize()?))
-}
-
-/// Token embedding on a device.
-pub(super) enum DeviceEmbedding {
-    Float(DeviceTensor),
-    Int8 { codes: DeviceTensor, scales: DeviceTensor },
-}
-
-impl DeviceEmbedding {
-    fn upload(device: &Device, linear: &Linear) -> Result<Self> {
-        Self::place(device, linear).map_err(|e| e.named("the embedding"))
-    }
-
-    fn place(device: &Device, linear: &Linear) -> Result<Self> {
-        match linear {
-            Linear::Float(tensor) => Ok(Self::Float(device.upload(tensor)?)),
-            Linear::Quantized(q) if q.bits > 4 && q.scales.shape().cols() == 1 => {
-                let rows = q.codes.shape.rows();
-                Ok(Self::Int8 {
-                    codes: device.upload_codes(8, q.codes.shape, bytemuck::cast_slice(&q.codes.bytes))?,
-                    scales: device.upload_f32([rows], &q.scales.to_f32()?)?,
-                })
-            }
-            Linear::Quantized(q) => Ok(Self::Float(device.upload(&dequantized(q)?)?)),
-        }
-    }
-
-    pub(super) fn apply(&self, plan: &mut Plan, ids: &DeviceTensor, out: &DeviceTensor) -> Result<()> {
-        match self {
-            Self::Float(table) => kernels::embed(plan, ids, table, out),
-            Self::Int8 { codes, scales } => kernels::embed_w8(plan, ids, codes, scales, out),
-        }
     }
 }
 
@@ -281,7 +169,7 @@ impl DeviceLayer {
                 let inputs = [("q_proj", &a.q_proj), ("k_proj", &a.k_proj), ("v_proj", &a.v_proj)];
                 let qkv = joined(inputs.map(|(_, l)| l))?.map(|l| linear("q_proj, k_proj, v_proj", &l)).transpose()?;
                 let rows = inputs.map(|(_, l)| l.dims().0);
-                let parts = qkv.as_ref().and_then(|qkv| qkv.parts(rows));
+                let parts = qkv.as_ref().and_then(|qkv| qkv.thirds(rows));
                 let (qkv, [q_proj, k_proj, v_proj]) = match parts {
                     Some(parts) => (qkv, parts),
                     None => {
@@ -368,18 +256,6 @@ impl Weights {
     }
 }
 
-impl DeviceLinear {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Float(t) => t.bytes(),
-            Self::Int { codes, scales, rounding, .. } => {
-                let fixed = rounding.as_ref().and_then(|r| r.fixed.as_ref()).map_or(0, |f| f.tensor.bytes());
-                codes.bytes() + scales.bytes() + fixed
-            }
-        }
-    }
-}
-
 impl DeviceLayer {
     fn bytes(&self) -> usize {
         let mixer = match &self.mixer {
@@ -399,12 +275,8 @@ impl DeviceLayer {
 impl Weights {
     /// Bytes on the device.
     pub(super) fn bytes(&self) -> usize {
-        let embedding = match &self.embedding {
-            DeviceEmbedding::Float(t) => t.bytes(),
-            DeviceEmbedding::Int8 { codes, scales } => codes.bytes() + scales.bytes(),
-        };
         let layers = self.layers.iter().map(DeviceLayer::bytes).sum::<usize>();
-        embedding + layers + self.norm_f.bytes() + self.head.bytes()
+        self.embedding.bytes() + layers + self.norm_f.bytes() + self.head.bytes()
     }
 }
 

@@ -1,6 +1,6 @@
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels;
+use wgquant::kernels::{self, TablePart};
 use wgquant::tensor::DType;
 
 #[test]
@@ -13,7 +13,7 @@ fn error(ids: DType, table: (DType, usize), out: [usize; 2]) -> Error {
     let ids = d.alloc(ids, [3]).unwrap();
     let table = d.alloc(table.0, [table.1, 8]).unwrap();
     let out = d.alloc(DType::F32, out).unwrap();
-    kernels::embed(&mut Plan::new(&d), &ids, &table, &out).unwrap_err()
+    kernels::embed(&mut Plan::new(&d), &ids, &table, TablePart::whole(table.shape.rows()), &out).unwrap_err()
 }
 
 #[test]
@@ -34,4 +34,14 @@ fn rejects_empty_table() {
 #[test]
 fn rejects_output_of_another_shape() {
     assert!(matches!(error(DType::U32, (DType::F32, 5), [4, 8]), Error::Shape { arg: "out", .. }));
+}
+
+#[test]
+fn rejects_part_beyond_the_vocabulary() {
+    let d = Device::Cpu;
+    let (ids, table) = (d.alloc(DType::U32, [3]).unwrap(), d.alloc(DType::F32, [5, 8]).unwrap());
+    let out = d.alloc(DType::F32, [3, 8]).unwrap();
+    let part = TablePart { first: 6, vocab: 10 };
+    let error = kernels::embed(&mut Plan::new(&d), &ids, &table, part, &out).unwrap_err();
+    assert_eq!(error.to_string(), "embed: `table`: 5 rows from 6 of a table of 10");
 }

@@ -1,6 +1,6 @@
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels;
+use wgquant::kernels::{self, TablePart};
 use wgquant::tensor::DType;
 
 #[test]
@@ -14,7 +14,8 @@ fn error(ids: DType, codes: (DType, usize), scales: usize, out: [usize; 2]) -> E
     let codes = d.alloc(codes.0, [codes.1, 8]).unwrap();
     let scales = d.alloc(DType::F32, [scales]).unwrap();
     let out = d.alloc(DType::F32, out).unwrap();
-    kernels::embed_w8(&mut Plan::new(&d), &ids, &codes, &scales, &out).unwrap_err()
+    kernels::embed_w8(&mut Plan::new(&d), &ids, &codes, &scales, TablePart::whole(codes.shape.rows()), &out)
+        .unwrap_err()
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod kv_cache;
 mod loading;
 mod long;
 mod pace;
+mod parts;
 mod perplexity;
 mod quantize;
 mod runtime;

@@ -1,13 +1,10 @@
 //! Linear layers of one input as one product: a launch instead of several, and wider products.
 
-use super::DeviceLinear;
+use super::linear::{DeviceLinear, Held, Part};
 use crate::error::Result;
-use crate::gpu::DeviceTensor;
+use crate::gpu::{ALIGNMENT, DeviceTensor};
 use crate::model::{Linear, QuantizedLinear, Scales};
 use crate::tensor::{Shape, Tensor};
-
-/// Offsets at which a binding may begin on any adapter.
-const ALIGNMENT: usize = 256;
 
 /// Layers one behind the other, their rows' outputs side by side; `None` where they differ in form.
 pub(super) fn joined(layers: [&Linear; 3]) -> Result<Option<Linear>> {
@@ -45,21 +42,22 @@ fn stacked(tensors: [&Tensor; 3]) -> Result<Option<Tensor>> {
 
 impl DeviceLinear {
     /// Consecutive parts of so many rows, in the same memory; `None` where one would begin at an offset that no binding
-    /// may have.
-    pub(super) fn parts(&self, rows: [usize; 3]) -> Option<[Self; 3]> {
+    /// may have, or where the layer is split already.
+    pub(super) fn thirds(&self, rows: [usize; 3]) -> Option<[Self; 3]> {
         let starts = [0, rows[0], rows[0] + rows[1]];
+        let [Part { held, .. }] = self.parts.as_slice() else { return None };
         let part = |t: &DeviceTensor, i: usize| t.rows(starts[i], rows[i]).ok().filter(|t| t.offset % ALIGNMENT == 0);
         let of = |i: usize| {
-            Some(match self {
-                Self::Float(t) => Self::Float(part(t, i)?),
-                Self::Int { codes, scales, scale_bits, group, rounding } => Self::Int {
+            let held = match held {
+                Held::Float(t) => Held::Float(part(t, i)?),
+                Held::Int { codes, scales, scale_bits, group } => Held::Int {
                     codes: part(codes, i)?,
                     scales: part(scales, i)?,
                     scale_bits: *scale_bits,
                     group: *group,
-                    rounding: rounding.clone(),
                 },
-            })
+            };
+            Some(Self { parts: vec![Part { first: 0, held }], rounding: self.rounding.clone() })
         };
         Some([of(0)?, of(1)?, of(2)?])
     }

@@ -1,0 +1,189 @@
+//! Linear layers on a device, larger ones than a binding in parts.
+
+use std::ops::Range;
+
+use super::{Input, Rounding};
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor, Plan, row_words};
+use crate::kernels::{self, Columns, Epilogue, ScaleBits, Scaled};
+use crate::model::{Linear, QuantizedLinear};
+use crate::tensor::{DType, Tensor};
+
+/// Parts begin at multiples of so many rows, where a binding holds them: so that the outputs of a token begin where a
+/// binding may.
+const ROWS: usize = 64;
+
+/// A linear layer on a device: rows of its weight, one part where a binding holds all.
+pub(in super::super) struct DeviceLinear {
+    pub(super) parts: Vec<Part>,
+    pub(super) rounding: Option<Rounding>,
+}
+
+/// Rows of a weight from `first` on.
+pub(super) struct Part {
+    pub(super) first: usize,
+    pub(super) held: Held,
+}
+
+/// Rows of a weight in the form that they are multiplied in.
+pub(super) enum Held {
+    Float(DeviceTensor),
+    Int { codes: DeviceTensor, scales: DeviceTensor, scale_bits: ScaleBits, group: usize },
+}
+
+/// Cuts `rows` of up to `row_bytes` a tensor so that every part can be bound. A row that is too large by itself is left to
+/// the allocation to refuse.
+pub(super) fn cut(device: &Device, rows: usize, row_bytes: usize) -> Vec<Range<usize>> {
+    let most = device.max_binding_bytes() / row_bytes.max(1) as u64;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if rows <= most {
+        return std::iter::once(0..rows).collect();
+    }
+    let step = if most < ROWS { most.max(1) } else { most / ROWS * ROWS };
+    (0..rows).step_by(step).map(|first| first..rows.min(first + step)).collect()
+}
+
+/// The rows of `tensor`, in parts, with the first row of each.
+pub(super) fn floats(device: &Device, tensor: &Tensor) -> Result<Vec<(usize, DeviceTensor)>> {
+    let parts = cut(device, tensor.shape.rows(), row_words(tensor.dtype, tensor.shape) * 4);
+    parts.into_iter().map(|rows| Ok((rows.start, device.upload_part(tensor, rows)?))).collect()
+}
+
+/// Codes of `bits` and their scales, in parts, with the first row of each.
+pub(super) fn codes(
+    device: &Device,
+    q: &QuantizedLinear,
+    bits: usize,
+    scales: &[f32],
+) -> Result<Vec<(usize, DeviceTensor, DeviceTensor)>> {
+    let (rows, cols) = (q.codes.shape.rows(), q.codes.shape.cols());
+    let groups = scales.len() / rows.max(1);
+    let all: &[i8] = bytemuck::cast_slice(&q.codes.bytes);
+    let upload = |part: Range<usize>| {
+        let of = |width: usize| part.start * width..part.end * width;
+        let codes = device.upload_codes(bits, [part.len(), cols], &all[of(cols)])?;
+        let scales = device.upload_f32([part.len(), groups], &scales[of(groups)])?;
+        Ok((part.start, codes, scales))
+    };
+    let words = row_words(if bits == 4 { DType::I4 } else { DType::I8 }, q.codes.shape);
+    cut(device, rows, 4 * words.max(groups)).into_iter().map(upload).collect()
+}
+
+/// What there is no kernel for in codes, as f32.
+pub(super) fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
+    Ok(Tensor::from_f32(q.codes.shape, &q.dequantize()?))
+}
+
+impl DeviceLinear {
+    /// `name` is for messages.
+    pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
+        Self::place(device, linear).map_err(|e| e.named(name))
+    }
+
+    fn place(device: &Device, linear: &Linear) -> Result<Self> {
+        match linear {
+            Linear::Float(tensor) => Self::float(device, tensor),
+            // There is no kernel of 8-bit weights and 32-bit activations: exact, at the price of memory.
+            Linear::Quantized(q) if q.bits > 4 && !q.activations.int8() => {
+                log::warn!("a {}-bit weight without int8 activations is held as f32", q.bits);
+                Self::float(device, &dequantized(q)?)
+            }
+            Linear::Quantized(q) => {
+                let scales = q.scales.to_f32()?;
+                // Of all rows: parts take the kernels that the whole would take.
+                let (scale_bits, group) = (ScaleBits::of(&scales), q.group.len(q.codes.shape.cols()));
+                let parts = codes(device, q, if q.bits > 4 { 8 } else { 4 }, &scales)?.into_iter();
+                let part =
+                    |(first, codes, scales)| Part { first, held: Held::Int { codes, scales, scale_bits, group } };
+                Ok(Self { parts: parts.map(part).collect(), rounding: Rounding::upload(device, q)? })
+            }
+        }
+    }
+
+    fn float(device: &Device, tensor: &Tensor) -> Result<Self> {
+        let parts = floats(device, tensor)?.into_iter();
+        let parts = parts.map(|(first, t)| Part { first, held: Held::Float(t) }).collect();
+        Ok(Self { parts, rounding: None })
+    }
+
+    /// How its inputs are to be made int8, where they are.
+    pub(in super::super) fn rounding(&self) -> Option<&Rounding> {
+        self.rounding.as_ref()
+    }
+
+    /// Scales that a token of its inputs has.
+    pub(super) fn activation_groups(&self) -> usize {
+        let cols = self.parts.first().map_or(0, |p| p.held.weight().shape.cols());
+        self.rounding.as_ref().map_or(0, |rounding| cols.div_ceil(rounding.group.max(1)))
+    }
+
+    /// Elements of the weight.
+    pub(in super::super) fn elements(&self) -> usize {
+        self.parts.iter().map(|p| p.held.weight().shape.elements()).sum()
+    }
+
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> usize {
+        let fixed = self.rounding.as_ref().and_then(|r| r.fixed.as_ref()).map_or(0, |f| f.tensor.bytes());
+        self.parts.iter().map(|p| p.held.bytes()).sum::<usize>() + fixed
+    }
+
+    /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels. A launch for each part, which makes
+    /// some columns of `out`.
+    pub(in super::super) fn apply(
+        &self,
+        plan: &mut Plan,
+        input: &Input,
+        out: &DeviceTensor,
+        e: Epilogue,
+    ) -> Result<()> {
+        let rows = self.parts.iter().map(|p| p.held.weight().shape.rows()).sum();
+        kernels::expect("linear layer", "out", out, [out.shape.rows(), rows])?;
+        for Part { first, held } in &self.parts {
+            let out = Columns::new("linear layer", out, *first, held.weight().shape.rows())?;
+            held.apply(plan, input, self.rounding.is_some(), out, e)?;
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    fn weight(&self) -> &DeviceTensor {
+        match self {
+            Self::Float(t) => t,
+            Self::Int { codes, .. } => codes,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Float(t) => t.bytes(),
+            Self::Int { codes, scales, .. } => codes.bytes() + scales.bytes(),
+        }
+    }
+
+    fn apply(&self, plan: &mut Plan, input: &Input, rounded: bool, out: Columns<'_>, e: Epilogue) -> Result<()> {
+        // Where no binding may begin, the kernels of several rows do.
+        let one = out.as_row();
+        match (self, &input.int8) {
+            (Self::Float(w), _) => match one {
+                Some(out) => kernels::matvec_f32(plan, input.float()?, w, &out, e),
+                None => kernels::matmul_f32(plan, input.float()?, w, out, e),
+            },
+            (Self::Int { codes, scales, scale_bits, group }, Some(int8)) if rounded => {
+                let x = int8.scaled();
+                let weight = Scaled { codes, scales, group: *group };
+                match (codes.dtype, one) {
+                    (DType::I4, Some(out)) => kernels::matvec_w4a8(plan, x, weight, &out, e),
+                    (DType::I4, None) => kernels::matmul_w4a8(plan, x, weight, *scale_bits, out, e),
+                    (_, Some(out)) => kernels::matvec_w8a8(plan, x, weight, &out, e),
+                    (_, None) => kernels::matmul_w8a8(plan, x, weight, out, e),
+                }
+            }
+            (Self::Int { codes: w, scales, group, .. }, _) => match one {
+                Some(out) => kernels::matvec_w4a16(plan, input.float()?, w, scales, *group, &out, e),
+                None => kernels::matmul_w4a16(plan, input.float()?, w, scales, *group, out, e),
+            },
+        }
+    }
+}
