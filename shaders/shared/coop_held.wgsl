@@ -1,83 +1,8 @@
 // 16 x 16 matrices as in coop.wgsl, but left factors are held while their tile gets other contents, tiles have pitches of
-// their own, `PITCH_X` and `PITCH_W`, and sums can be got back. The importing shader has `tile_x`, `tile_w` and `sums`.
+// their own, `PITCH_X` and `PITCH_W`, and sums can be got back. The importing shader has `tile_x`, `tile_w` and `sums`. There is no
+// emulation: drivers for CPUs would compile one for minutes.
 #import place
 
-#ifdef coop_emulated
-// The thread's rows 2 e + lane / 16, e < 8, of a left factor; the place of a right one, and whether its tile's rows are its
-// columns.
-alias Left = array<vec4<f32>, 32>;
-alias Sum = array<f32, 8>;
-
-struct Right {
-    at: u32,
-    by_columns: bool,
-}
-
-var<private> own_lane: u32;
-var<private> eight: u32; // 8, but compilers do not know and leave loops as they are: unrolled, they take a minute
-
-fn warp_of(place: Place) -> u32 {
-    own_lane = place.thread % 32u;
-    eight = 8u + place.thread / 4096u;
-    return place.thread / 32u;
-}
-
-fn left(at: u32) -> Left {
-    var rows = Left();
-    for (var i = 0u; i < 4u * eight; i++) {
-        rows[i] = vec4<f32>(tile_x[at + (i / 4u * 2u + own_lane / 16u) * PITCH_X + i % 4u]);
-    }
-    return rows;
-}
-
-fn right(at: u32) -> Right {
-    return Right(at, true);
-}
-
-fn right_by_rows(at: u32) -> Right {
-    return Right(at, false);
-}
-
-// Four rows of the factor's column that is the thread's.
-fn factor(b: Right, k: u32) -> vec4<f32> {
-    let column = own_lane % 16u;
-    if b.by_columns {
-        return vec4<f32>(tile_w[b.at + column * PITCH_W + k]);
-    }
-    var four = vec4(0.0);
-    for (var i = 0u; i < 4u; i++) {
-        four[i] = f32(tile_w[b.at + (4u * k + i) * PITCH_W + column / 4u][column % 4u]);
-    }
-    return four;
-}
-
-fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
-    var rows = a;
-    var sum = c;
-    for (var k = 0u; k < eight / 2u; k++) {
-        let four = factor(b, k);
-        for (var e = 0u; e < eight; e++) {
-            sum[e] += dot(rows[4u * e + k], four);
-        }
-    }
-    return sum;
-}
-
-fn put_sum(c: Sum, at: u32) {
-    var sum = c;
-    for (var e = 0u; e < eight; e++) {
-        sums[at + (2u * e + own_lane / 16u) * 16u + own_lane % 16u] = sum[e];
-    }
-}
-
-fn get_sum(at: u32) -> Sum {
-    var sum = Sum();
-    for (var e = 0u; e < eight; e++) {
-        sum[e] = sums[at + (2u * e + own_lane / 16u) * 16u + own_lane % 16u];
-    }
-    return sum;
-}
-#else
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;
@@ -112,4 +37,3 @@ fn put_sum(c: Sum, at: u32) {
 fn get_sum(at: u32) -> Sum {
     return coopLoadT<Sum>(&sums[at], 16u);
 }
-#endif

@@ -11,12 +11,6 @@ fn matches_reference() {
     check_all("attention");
 }
 
-/// The addressing of the cooperative matrices, on drivers that have none.
-#[test]
-fn emulated_coop_matches_reference() {
-    super::common::check_variant("attention", "coop_emulated");
-}
-
 const GOLDEN: AttentionDims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 16 };
 
 /// `x` `[rows, 32]` times the transpose of `w` `[out, 32]`.

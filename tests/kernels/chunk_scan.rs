@@ -8,12 +8,6 @@ fn matches_reference() {
     super::common::check_all("chunk_scan");
 }
 
-/// The addressing of the cooperative matrices, on drivers that have none.
-#[test]
-fn emulated_coop_matches_reference() {
-    super::common::check_variant("chunk_scan", "coop_emulated");
-}
-
 const DIMS: SsdDims = SsdDims { heads: 4, head_dim: 8, groups: 2, state: 12, chunk: 3 };
 
 /// The argument refused for these shapes of xbc, dt, da_cumsum, entering, d and y.

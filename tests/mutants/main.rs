@@ -33,6 +33,13 @@ fn always_needs(kernel: &str) -> &'static [&'static str] {
     if kernel.variants.iter().any(|v| v.needs.is_empty()) { &[] } else { kernel.variants[0].needs }
 }
 
+/// What its variant needs, for a mutant of one; else as [`always_needs`].
+fn needs(mutant: &Mutant) -> Vec<&'static str> {
+    let kernel = KERNELS.iter().find(|k| k.name == mutant.kernel).expect("the kernel exists");
+    let of = |name| kernel.variants.iter().find(|v| v.name == name).filter(|v| !v.emulated());
+    mutant.variant.and_then(of).map_or(always_needs(mutant.kernel), |v| v.needs).to_vec()
+}
+
 /// The variants that the mutant is of and whose source has the text, which must be there once.
 fn mutated(mutant: &Mutant) -> Vec<(&'static Variant, String)> {
     let kernel = KERNELS.iter().find(|k| k.name == mutant.kernel).expect("the kernel exists");
@@ -78,6 +85,7 @@ fn with_mutant<T>(gpu: &Gpu, mutant: &Mutant, run: impl FnOnce() -> T) -> T {
 #[test]
 fn no_mutant_survives() {
     let (plain, subgroups, halves) = (open(), open_with("subgroups"), open_with("f16"));
+    let matrices = open_with("f16,subgroups,coop_matrix");
     let software = plain.gpu().expect("a GPU").adapter.device_type == "Cpu";
     let (mut caught, mut run, mut survivors) = (0, 0, Vec::new());
     // The variants that have mutants of their own take f16.
@@ -85,12 +93,13 @@ fn no_mutant_survives() {
     for mutant in MUTANTS.iter().filter(|m| f16 || m.variant.is_none()) {
         let start = Instant::now();
         let device = match mutant.variant {
+            Some(_) if needs(mutant).contains(&"coop_matrix") => &matrices,
             Some(_) => &halves,
             None if always_needs(mutant.kernel).is_empty() => &plain,
             None => &subgroups,
         };
         let gpu = device.gpu().expect("a GPU");
-        if let Some(lacks) = always_needs(mutant.kernel).iter().find(|n| !gpu.caps.has(n)) {
+        if let Some(lacks) = needs(mutant).iter().find(|n| !gpu.caps.has(n)) {
             println!("{}/{}: NOT RUN, the adapter lacks {lacks}", mutant.kernel, mutant.name);
             continue;
         }
