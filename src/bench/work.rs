@@ -63,6 +63,9 @@ impl Named<'_> {
             ("embed", "table") | ("embed_w8", "codes" | "scales") => some(self.rows("out")),
             ("attention" | "attention_split", "k_cache" | "v_cache") => some(seen * self.sequences()),
             ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
+            // Columns of one product's output.
+            ("kv_append", "k" | "v") => columns(self.cols("k_cache")),
+            ("attention", "q") => columns(self.cols("out")),
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
             ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),

@@ -465,7 +465,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     m("quantize_maxima", "maxima_of_the_first_row", "maxima[row * params.runs + run]", "maxima[run]"),
     m("quantize_maxima", "off_by_one_tail", "if quad < quads {", "if quad + 1u < quads {"),
-    race("quantize_maxima", "missing_barrier", "workgroupBarrier();", ""),
+    race(
+        "quantize_maxima",
+        "missing_barrier",
+        "workgroupBarrier();\n        if thread < half {\n            reduce_scratch[thread] = max(",
+        "if thread < half {\n            reduce_scratch[thread] = max(",
+    ),
     m("quantize_static", "first_groups_scale", "given[group]", "given[0]"),
     m(
         "quantize_static",
