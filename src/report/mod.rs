@@ -15,9 +15,9 @@ mod perplexity;
 mod quantized;
 #[cfg(not(target_arch = "wasm32"))]
 mod search;
-#[cfg(feature = "cli")]
 #[cfg(not(target_arch = "wasm32"))]
 pub mod sweep;
+#[cfg(feature = "cli")]
 pub mod terminal;
 pub mod test_ops;
 mod text;
