@@ -5,6 +5,7 @@ use std::time::Instant;
 use pollster::block_on;
 use serde::Serialize;
 
+use super::speed::{pick, together};
 use super::{Cost, Warmer, cost, median};
 use crate::error::Result;
 use crate::runtime::{Engine, Next};
@@ -69,10 +70,7 @@ pub struct Pass {
 /// As [`Engine::record_profile`], [`Engine::feed`] and [`Engine::set_sequences`].
 pub fn profile(engine: &mut Engine, warmer: &Warmer, what: Pass, repeat: usize) -> Result<OpTable> {
     let Pass { tokens, depth, sequences } = what;
-    let together = sequences > 1;
-    if together && engine.sequences() != sequences {
-        engine.set_sequences(sequences)?;
-    }
+    let together = together(engine, sequences)?;
     let ids = vec![1 % engine.config().vocab_size as u32; tokens.max(depth).max(sequences)];
     let pass = match together {
         true => engine.record_profile_each(Next::Greedy)?,
@@ -89,9 +87,15 @@ pub fn profile(engine: &mut Engine, warmer: &Warmer, what: Pass, repeat: usize) 
         true => block_on(engine.profile_each(&pass)),
         false => block_on(engine.profile(&pass, &ids[..tokens])),
     };
-    let as_it_runs = |engine: &mut Engine| match together {
-        true => step_each(engine, &ids[..sequences]),
-        false => step(engine, &ids[..tokens]),
+    let as_it_runs = |engine: &mut Engine| -> Result<f64> {
+        let start = Instant::now();
+        if together {
+            engine.feed_each(&ids[..sequences])?
+        } else {
+            engine.feed(&ids[..tokens])?
+        }
+        block_on(pick(engine, together)?.words())?;
+        Ok(start.elapsed().as_secs_f64())
     };
     // The first of each compiles.
     start_over(engine)?;
@@ -125,23 +129,6 @@ pub fn profile(engine: &mut Engine, warmer: &Warmer, what: Pass, repeat: usize) 
         timed_by: if timestamps { "timestamps" } else { "clock" },
         rows: rows(&timed),
     })
-}
-
-/// Seconds of a pass and the choice after it.
-fn step(engine: &mut Engine, ids: &[u32]) -> Result<f64> {
-    let start = Instant::now();
-    engine.feed(ids)?;
-    block_on(engine.choose(Next::Greedy))?;
-    Ok(start.elapsed().as_secs_f64())
-}
-
-/// The same of a token of each sequence.
-fn step_each(engine: &mut Engine, ids: &[u32]) -> Result<f64> {
-    let start = Instant::now();
-    engine.feed_each(ids)?;
-    engine.choose_each(Next::Greedy)?;
-    block_on(engine.chosen()?.words())?;
-    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Like launches added up, the slowest first.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Warmer;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Reading};
 use crate::runtime::{Engine, Next};
 
 /// What to time: after `depth` tokens, a prompt and tokens made one by one; of several sequences each has its own.
@@ -67,10 +67,6 @@ pub fn measure(engine: &mut Engine, warmer: &Warmer, test: Test, repeat: usize, 
     if test.prompt + test.generate == 0 {
         return Err(Error::argument("bench", "neither a prompt nor tokens to make"));
     }
-    if test.sequences > 1 && engine.sequences() != test.sequences {
-        engine.set_sequences(test.sequences)?;
-    }
-    let once = if test.sequences > 1 { together } else { alone };
     let vocab = engine.config().vocab_size;
     let ids = |n: usize, salt: usize| -> Vec<u32> { (0..n).map(|i| id(i + salt, vocab)).collect() };
     let (before, prompt) = (ids(test.depth, 1 << 20), ids(test.prompt, 0));
@@ -95,85 +91,74 @@ fn id(i: usize, vocab: usize) -> u32 {
     ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u32 % vocab as u32
 }
 
-/// Seconds of the test, and to the first id after a prompt.
-fn alone(
+/// Makes room for sequences that decode together, where there are several; says whether there are.
+pub(super) fn together(engine: &mut Engine, sequences: usize) -> Result<bool> {
+    if sequences > 1 && engine.sequences() != sequences {
+        engine.set_sequences(sequences)?;
+    }
+    Ok(sequences > 1)
+}
+
+/// Chooses the next token, or that of each sequence.
+pub(super) fn pick(engine: &mut Engine, together: bool) -> Result<Reading> {
+    if !together {
+        return engine.pick(Next::Greedy);
+    }
+    engine.choose_each(Next::Greedy)?;
+    engine.chosen()
+}
+
+/// Processes what was chosen.
+fn step(engine: &mut Engine, together: bool) -> Result<()> {
+    if together { engine.step_each() } else { engine.step() }
+}
+
+/// Seconds of the test, and to the first ids after a prompt. Several sequences have the same tokens, and are computed apart.
+fn once(
     engine: &mut Engine,
     warmer: &Warmer,
     test: Test,
     before: &[u32],
     prompt: &[u32],
 ) -> Result<(f64, Option<f64>)> {
+    let together = together(engine, test.sequences)?;
     engine.reset()?;
     if !before.is_empty() {
         engine.feed(before)?;
+    }
+    if together {
+        (0..test.sequences).try_for_each(|slot| engine.put(slot))?;
     }
     warmer.run()?;
     let start = Instant::now();
     let elapsed = || start.elapsed().as_secs_f64();
     let (mut first, mut seconds) = (None, 0.0);
-    if prompt.is_empty() {
-        engine.feed(&[1 % engine.config().vocab_size as u32])?;
-    } else {
-        engine.feed(prompt)?;
+    let any = 1 % engine.config().vocab_size as u32;
+    match (prompt.is_empty(), together) {
+        (true, true) => engine.feed_each(&vec![any; test.sequences])?,
+        (true, false) => engine.feed(&[any])?,
+        (false, true) => (0..test.sequences).try_for_each(|slot| {
+            engine.take(slot)?;
+            engine.feed(prompt)?;
+            engine.put(slot)
+        })?,
+        (false, false) => engine.feed(prompt)?,
+    }
+    if !prompt.is_empty() {
         if test.generate == 0 {
             engine.device().wait()?;
             seconds = elapsed();
         }
-        block_on(engine.choose(Next::Greedy))?;
+        block_on(pick(engine, together)?.words())?;
         first = Some(elapsed());
         if test.generate > 0 {
-            engine.step()?;
+            step(engine, together)?;
         }
     }
     for left in (0..test.generate).rev() {
-        let id = engine.pick(Next::Greedy)?;
+        let ids = pick(engine, together)?;
         if left > 0 {
-            engine.step()?;
-        }
-        block_on(id.words())?;
-    }
-    Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
-}
-
-/// The same of several sequences: all have the same tokens, and are computed apart.
-fn together(
-    engine: &mut Engine,
-    warmer: &Warmer,
-    test: Test,
-    before: &[u32],
-    prompt: &[u32],
-) -> Result<(f64, Option<f64>)> {
-    engine.reset()?;
-    if !before.is_empty() {
-        engine.feed(before)?;
-    }
-    (0..test.sequences).try_for_each(|slot| engine.put(slot))?;
-    warmer.run()?;
-    let start = Instant::now();
-    let elapsed = || start.elapsed().as_secs_f64();
-    let (mut first, mut seconds) = (None, 0.0);
-    if prompt.is_empty() {
-        engine.feed_each(&vec![1 % engine.config().vocab_size as u32; test.sequences])?;
-    } else {
-        for slot in 0..test.sequences {
-            engine.take(slot)?;
-            engine.feed(prompt)?;
-            engine.put(slot)?;
-        }
-        engine.device().wait()?;
-        seconds = elapsed();
-        engine.choose_each(Next::Greedy)?;
-        block_on(engine.chosen()?.words())?;
-        first = Some(elapsed());
-        if test.generate > 0 {
-            engine.step_each()?;
-        }
-    }
-    for left in (0..test.generate).rev() {
-        engine.choose_each(Next::Greedy)?;
-        let ids = engine.chosen()?;
-        if left > 0 {
-            engine.step_each()?;
+            step(engine, together)?;
         }
         block_on(ids.words())?;
     }

@@ -76,11 +76,7 @@ impl Tune {
         let warmer = Warmer::new(&device, self.warm_up)?;
         let choices = tune(contests, &warmer, self.repetitions as usize, MARGIN, &mut |done| bar.at(done))?;
         drop(bar);
-        let file = tuned::to_json(gpu, &choices);
-        if let Some(dir) = place.parent().filter(|d| !d.as_os_str().is_empty()) {
-            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-        }
-        std::fs::write(&place, format!("{file:#}\n")).with_context(|| place.display().to_string())?;
+        let file = tuned::write(gpu, &place, &choices)?;
         out::report(&file, self.json, |_| tune_markdown(&choices))?;
         eprintln!("choices: {}", place.display());
         Ok(Verdict::Passed)

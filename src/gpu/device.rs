@@ -399,21 +399,22 @@ impl Gpu {
 
     /// Waits for all submitted work.
     pub(crate) fn wait(&self) -> Result<()> {
-        self.poll_until(None)
+        wait_on(&self.device, None)
     }
 
     /// Waits for a submission.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn wait_until(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        self.poll_until(Some(submission))
+        wait_on(&self.device, Some(submission))
     }
+}
 
-    fn poll_until(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        self.device
-            .poll(wgpu::PollType::Wait { submission_index, timeout: Some(TIMEOUT) })
-            .map(|_| ())
-            .map_err(|e| Error::Gpu { what: "waiting for the GPU".to_owned(), message: e.to_string() })
-    }
+/// Waits for a submission, or for all submitted work.
+pub(super) fn wait_on(device: &wgpu::Device, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    device
+        .poll(wgpu::PollType::Wait { submission_index, timeout: Some(TIMEOUT) })
+        .map(|_| ())
+        .map_err(|e| Error::Gpu { what: "waiting for the GPU".to_owned(), message: e.to_string() })
 }
 
 /// Shared, lazily filled pipeline cache.

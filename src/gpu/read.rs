@@ -1,7 +1,7 @@
 //! Reading back. A read that is asked for now and awaited later leaves the device free for what comes between.
 
 use super::buffer::{DeviceTensor, Storage};
-use super::device::{Device, Gpu, TIMEOUT, lock_read};
+use super::device::{Device, Gpu, lock_read, wait_on};
 use super::errors::Late;
 use crate::error::{Error, Result};
 
@@ -72,9 +72,8 @@ impl Reading {
             From::Host(words) => return Ok(words),
             From::Gpu { device, late, staging, submission, mapped } => (device, late, staging, submission, mapped),
         };
+        wait_on(&device, Some(submission))?;
         let failed = |message: String| Error::Gpu { what: "read-back".to_owned(), message };
-        let until = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) };
-        device.poll(until).map_err(|e| failed(e.to_string()))?;
         let mapped = mapped.recv_async().await.map_err(|e| failed(e.to_string()))?;
         late.reported()?;
         mapped.map_err(|e| failed(e.to_string()))?;

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use outcome::Outcome;
 pub use tolerance::tolerance;
-pub use variants::{available, choices, concerned, labels, variants};
+pub use variants::{available, choices, concerned, labels, lacking, variants};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording, row_words};

@@ -107,8 +107,7 @@ pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buff
 }
 
 /// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass; few rows take two
-/// dispatches that spread each row over workgroups. `between`, of the
-/// shape of `x`, may be overwritten.
+/// dispatches that spread each row over workgroups. `between`, of the shape of `x`, may be overwritten.
 ///
 /// # Errors
 /// As [`hadamard_with`] and [`hadamard_quantize`].

@@ -2,6 +2,7 @@
 //! followed until adapter, driver, capabilities, program or a shader change.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::trust::{Cache, hash, key};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::{Gpu, Need, Place, SizeClass};
 use crate::shaders::{KERNELS, Variant};
 
@@ -38,10 +40,16 @@ pub fn shader_hash(variant: &Variant) -> String {
     hash(&[variant.source, &variant.needs.join(" ")])
 }
 
-/// The file's text.
-#[must_use]
-pub fn to_json(gpu: &Gpu, choices: &[Choice]) -> Value {
-    json!({ "version": VERSION, "key": key(gpu), "choices": choices })
+/// Writes choices as a file, whole or not at all, in a directory that is made where there is none; gives what it holds.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write(gpu: &Gpu, path: &Path, choices: &[Choice]) -> Result<Value> {
+    let file = json!({ "version": VERSION, "key": key(gpu), "choices": choices });
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
+    dir.map_or(Ok(()), std::fs::create_dir_all).map_err(|e| Error::io(path, e))?;
+    files::replace(path, |f| f.write_all(format!("{file:#}\n").as_bytes())).map_err(|e| Error::io(path, e))?;
+    Ok(file)
 }
 
 /// Reads a file of choices; those whose shader has changed since are left out.

@@ -2,13 +2,13 @@
 
 use std::ops::ControlFlow;
 
+use super::choose::Chooser;
 use super::engine::{Engine, Next};
 use super::forward::Forward;
 use super::state::{State, StateFormat, StateSizes};
 use super::taps::Taps;
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan, Reading, Recording};
-use crate::kernels;
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -23,7 +23,7 @@ pub(super) struct Batch {
     /// Seed and counter of each, `[sequences, 2]`.
     rng: DeviceTensor,
     pass: Option<Recording>,
-    choosers: Vec<(Next, Recording)>,
+    pub(super) chooser: Chooser,
 }
 
 /// Where a sequence stands.
@@ -51,15 +51,11 @@ impl Batch {
             return refuse(format!("{sequences}, in passes of up to {most}; EngineOptions::sequences makes room"));
         }
         let sizes = StateSizes { sequences, context: options.context };
-        Ok(Self {
-            state: State::new(device, config, sizes, options.state, options.kv)?,
-            places: vec![Place::default(); sequences],
-            logits: device.alloc(DType::F32, [sequences, config.vocab_size])?,
-            ids: device.alloc(DType::U32, [sequences])?,
-            rng: device.alloc(DType::U32, [sequences, 2])?,
-            pass: None,
-            choosers: Vec::new(),
-        })
+        let state = State::new(device, config, sizes, options.state, options.kv)?;
+        let logits = device.alloc(DType::F32, [sequences, config.vocab_size])?;
+        let (ids, rng) = (device.alloc(DType::U32, [sequences])?, device.alloc(DType::U32, [sequences, 2])?);
+        let chooser = Chooser::new(device, logits.clone(), rng.clone(), ids.clone());
+        Ok(Self { state, places: vec![Place::default(); sequences], logits, ids, rng, pass: None, chooser })
     }
 
     /// Recordings hold on to weights that were replaced.
@@ -156,14 +152,7 @@ impl Engine {
     /// # Errors
     /// As building a plan.
     pub fn choose_each(&mut self, next: Next) -> Result<()> {
-        let batch = self.batch()?;
-        let made = match batch.choosers.iter().any(|(n, _)| *n == next) {
-            true => None,
-            false => Some(self.choice_each(batch, next)?.record()?),
-        };
-        let batch = self.batch_mut()?;
-        batch.choosers.extend(made.map(|recording| (next, recording)));
-        batch.choosers.iter().find(|(n, _)| *n == next).map_or(Ok(()), |(_, recording)| recording.run())
+        self.batch_mut()?.chooser.run(next)
     }
 
     /// The ids that were chosen or fed last, one a sequence. They may be awaited after the next [`Engine::step_each`]: the
@@ -297,15 +286,6 @@ impl Engine {
         };
         let hidden = forward.blocks(&mut plan, &self.weights, &batch.ids, &mut Taps::none())?;
         forward.head(&mut plan, &self.weights, &hidden, &batch.logits, &mut Taps::none())?;
-        Ok(plan)
-    }
-
-    pub(super) fn choice_each(&self, batch: &Batch, next: Next) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
-        match next {
-            Next::Greedy => kernels::argmax(&mut plan, &batch.logits, &batch.ids)?,
-            Next::Sample(sampling) => kernels::sample(&mut plan, &batch.logits, &batch.rng, &batch.ids, sampling)?,
-        }
         Ok(plan)
     }
 }

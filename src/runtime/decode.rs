@@ -4,9 +4,7 @@ use std::ops::ControlFlow;
 
 use super::engine::{Engine, Logits, Next};
 use crate::error::Result;
-use crate::gpu::{Plan, Reading};
-use crate::kernels;
-use crate::tensor::DType;
+use crate::gpu::Reading;
 
 impl Engine {
     /// Chooses a token from the last logits, on the device, and begins to read its id, which may be awaited after
@@ -15,13 +13,7 @@ impl Engine {
     /// # Errors
     /// As building a plan.
     pub fn pick(&mut self, next: Next) -> Result<Reading> {
-        if !self.choosers.iter().any(|(n, _)| *n == next) {
-            let recording = self.choice(next)?.record()?;
-            self.choosers.push((next, recording));
-        }
-        if let Some((_, recording)) = self.choosers.iter().find(|(n, _)| *n == next) {
-            recording.run()?;
-        }
+        self.chooser.run(next)?;
         self.device.begin_read(&self.scratch.next)
     }
 
@@ -77,16 +69,5 @@ impl Engine {
             }
         }
         Ok(out)
-    }
-
-    pub(super) fn choice(&self, next: Next) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
-        let s = &self.scratch;
-        let logits = s.logits.view(DType::F32, [1, self.config.vocab_size])?;
-        match next {
-            Next::Greedy => kernels::argmax(&mut plan, &logits, &s.next)?,
-            Next::Sample(sampling) => kernels::sample(&mut plan, &logits, &s.rng, &s.next, sampling)?,
-        }
-        Ok(plan)
     }
 }

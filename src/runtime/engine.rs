@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Memory;
 use super::batch::Batch;
+use super::choose::Chooser;
 use super::forward::Forward;
 use super::scratch::Scratch;
 use super::state::{State, StateFormat, StateSizes};
@@ -90,7 +91,7 @@ pub struct Engine {
     passes: HashMap<(usize, Logits), Recording>,
     /// Tokens a pass at most, of those that take no longer than a submit may.
     quick_tokens: usize,
-    pub(super) choosers: Vec<(Next, Recording)>,
+    pub(super) chooser: Chooser,
     /// A pass over the token that was chosen.
     pub(super) following: Option<Recording>,
     /// Rounds int8 states; made when first needed.
@@ -118,18 +119,21 @@ impl Engine {
         let state = State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?;
         let weights = Weights::upload(device, source)?;
         let groups = weights.activation_groups();
+        let scratch = Scratch::new(device, &config, source.rotation(), options.rows(), groups)
+            .map_err(|e| e.named(&format!("activations of passes of {} tokens", options.rows())))?;
+        let last = scratch.logits.view(DType::F32, [1, config.vocab_size])?;
+        let chooser = Chooser::new(device, last, scratch.rng.clone(), scratch.next.clone());
         let mut engine = Self {
             weights,
             state,
-            scratch: Scratch::new(device, &config, source.rotation(), options.rows(), groups)
-                .map_err(|e| e.named(&format!("activations of passes of {} tokens", options.rows())))?,
+            scratch,
             device: device.clone(),
             config,
             options,
             all_logits: None,
             passes: HashMap::new(),
             quick_tokens: options.pass_tokens,
-            choosers: Vec::new(),
+            chooser,
             following: None,
             rounding: None,
             seed: 0,
@@ -349,8 +353,8 @@ impl Engine {
             plans.push(self.plan_each(batch)?);
         }
         plans.push(self.round()?);
-        plans.push(self.choice(Next::Greedy)?);
-        plans.push(self.choice(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?);
+        plans.push(self.chooser.plan(Next::Greedy)?);
+        plans.push(self.chooser.plan(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?);
         Ok(plans)
     }
 

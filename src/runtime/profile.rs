@@ -74,7 +74,7 @@ impl Engine {
             let what = format!("{tokens} tokens in passes of up to {}", self.options.pass_tokens);
             return Err(Error::argument("profile", what));
         }
-        let (pass, choice) = (self.plan(tokens, Logits::Last)?.record()?, self.choice(next)?.record()?);
+        let (pass, choice) = (self.plan(tokens, Logits::Last)?.record()?, self.chooser.plan(next)?.record()?);
         Ok(ProfiledPass { tokens, pass, choice })
     }
 
@@ -84,7 +84,7 @@ impl Engine {
     /// As [`Engine::step_each`].
     pub fn record_profile_each(&self, next: Next) -> Result<ProfiledPass> {
         let batch = self.batch()?;
-        let (pass, choice) = (self.plan_each(batch)?.record()?, self.choice_each(batch, next)?.record()?);
+        let (pass, choice) = (self.plan_each(batch)?.record()?, batch.chooser.plan(next)?.record()?);
         Ok(ProfiledPass { tokens: self.sequences(), pass, choice })
     }
 

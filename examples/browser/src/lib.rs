@@ -15,7 +15,7 @@ use web_time::Instant;
 use wgquant::Error;
 use wgquant::gpu::{Caps, Device, DeviceChoice};
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::{Case, Entry, check, choices, concerned, variants};
+use wgquant::kernels::check::{Case, Entry, check, choices, concerned, lacking, variants};
 use wgquant::report::test_ops::{BEST, Baseline, CaseId, CaseRecord, ResultFile, Status, params};
 
 /// Seed of the inputs; a failure names it.
@@ -57,7 +57,7 @@ impl Session {
     /// Kernel names with the number of cases each will give.
     pub fn kernels(&self) -> String {
         let caps = self.caps();
-        let of = |e: &Entry, case| variants(&self.device, e, case).len() + lacking(e, case, &caps).len();
+        let of = |e: &Entry, case| variants(&self.device, e, case).len() + lacking_of(e, case, &caps).len();
         let count = |e: &Entry| e.cases.iter().map(|case| of(e, case)).sum::<usize>();
         let all: Vec<Value> = ENTRIES.iter().map(|e| json!({ "kernel": e.name, "cases": count(e) })).collect();
         Value::Array(all).to_string()
@@ -72,7 +72,7 @@ impl Session {
                     let record = self.check_one(entry, case, variant).await;
                     self.keep(&each, record);
                 }
-                for (variant, needs) in lacking(entry, case, &caps) {
+                for (variant, needs) in lacking_of(entry, case, &caps) {
                     let reason = Some(format!("the adapter lacks {needs}"));
                     self.keep(
                         &each,
@@ -138,11 +138,9 @@ fn id(entry: &Entry, case: &Case, variant: &str) -> CaseId {
 }
 
 /// Variants that a case is about and that need a capability the adapter does not have, and which.
-fn lacking(entry: &Entry, case: &Case, caps: &Caps) -> Vec<(&'static str, String)> {
+fn lacking_of(entry: &Entry, case: &Case, caps: &Caps) -> Vec<(&'static str, String)> {
     let concerned = concerned(entry, case);
-    let all = choices(entry.name).iter().filter(|v| !v.emulated() && concerned.contains(&v.name));
-    let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
-    all.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
+    lacking(choices(entry.name), caps).into_iter().filter(|(name, _)| concerned.contains(name)).collect()
 }
 
 /// The page may be gone; what it throws is not ours to handle.

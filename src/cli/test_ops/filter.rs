@@ -7,9 +7,8 @@ use clap::Args;
 use regex::Regex;
 use wgquant::gpu::Caps;
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::{choices, concerned};
+use wgquant::kernels::check::{choices, concerned, lacking};
 use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, Status, params};
-use wgquant::shaders::Variant;
 
 /// Filters over kernels, cases and variants.
 #[derive(Clone, Debug, Args)]
@@ -83,13 +82,6 @@ impl Filter {
         }
         Ok(chosen)
     }
-}
-
-/// Those of `variants` that need a capability the adapter does not have, and which. What only tests run is no lack.
-pub(super) fn lacking(variants: &'static [Variant], caps: &Caps) -> Vec<(&'static str, String)> {
-    let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
-    let variants = variants.iter().filter(|v| !v.emulated());
-    variants.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
 }
 
 fn whole(what: &'static str, pattern: &str) -> Result<Regex> {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use wgquant::kernels::check::lacking;
 use wgquant::report::terminal;
 use wgquant::report::test_ops::ResultFile;
 
 use super::super::out;
 use super::child::Ready;
-use super::filter::lacking;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {

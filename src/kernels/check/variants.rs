@@ -2,8 +2,8 @@
 
 use super::{Case, Entry, Setup};
 use crate::error::Result;
-use crate::gpu::{Device, Plan};
-use crate::shaders;
+use crate::gpu::{Caps, Device, Plan};
+use crate::shaders::{KERNELS, Variant};
 
 /// Variants in which to check a case on a device: the best for the adapter, then each that it can run and that the case
 /// says something about.
@@ -17,8 +17,16 @@ pub fn variants(device: &Device, entry: &Entry, case: &Case) -> Vec<Option<&'sta
 /// Variants among which capabilities choose, of those that need none or one that the adapter has.
 #[must_use]
 pub fn available(device: &Device, kernel: &str) -> Vec<&'static str> {
-    let can = |v: &&shaders::Variant| device.gpu().is_some_and(|g| v.needs.iter().all(|n| g.caps.has(n)));
+    let can = |v: &&Variant| device.gpu().is_some_and(|g| g.can_run(v));
     choices(kernel).iter().filter(can).map(|v| v.name).collect()
+}
+
+/// Those of `variants` that need a capability the adapter does not have, and which. What only tests run is no lack.
+#[must_use]
+pub fn lacking(variants: &'static [Variant], caps: &Caps) -> Vec<(&'static str, String)> {
+    let missing = |needs: &[&'static str]| needs.iter().copied().filter(|n| !caps.has(n)).collect::<Vec<_>>();
+    let variants = variants.iter().filter(|v| !v.emulated());
+    variants.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
 }
 
 /// Variants of a format in which the case launches its kernel; forced into another, it would run what it runs anyway.
@@ -28,14 +36,14 @@ pub fn concerned(entry: &Entry, case: &Case) -> Vec<&'static str> {
     let several = all.iter().any(|v| v.format != all[0].format);
     let plan = several.then(|| planned(entry, case, None).ok()).flatten();
     let formats = plan.map(|p| p.needs().filter(|n| n.kernel == entry.name).map(|n| n.format).collect::<Vec<_>>());
-    let of = |v: &&shaders::Variant| formats.as_ref().is_none_or(|f| f.contains(&v.format));
+    let of = |v: &&Variant| formats.as_ref().is_none_or(|f| f.contains(&v.format));
     all.iter().filter(of).map(|v| v.name).collect()
 }
 
 /// Variants among which capabilities choose: none of a kernel whose variants all need the same.
 #[must_use]
-pub fn choices(kernel: &str) -> &'static [shaders::Variant] {
-    let found = shaders::KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
+pub fn choices(kernel: &str) -> &'static [Variant] {
+    let found = KERNELS.iter().find(|k| k.name == kernel).map_or(&[][..], |k| k.variants);
     if found.iter().any(|v| v.needs != found[0].needs) { found } else { &[] }
 }
 

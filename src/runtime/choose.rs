@@ -1,0 +1,43 @@
+//! Choosing the next token of a sequence, or of each of several, on the device.
+
+use super::engine::Next;
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor, Plan, Recording};
+use crate::kernels;
+
+/// Chooses an id from each row of logits; recorded once for each way to choose.
+pub(super) struct Chooser {
+    device: Device,
+    /// `[rows, vocab]`.
+    logits: DeviceTensor,
+    /// Seed and counter of each row's sampler.
+    rng: DeviceTensor,
+    /// `[rows]`: the ids chosen.
+    ids: DeviceTensor,
+    recorded: Vec<(Next, Recording)>,
+}
+
+impl Chooser {
+    pub(super) fn new(device: &Device, logits: DeviceTensor, rng: DeviceTensor, ids: DeviceTensor) -> Self {
+        Self { device: device.clone(), logits, rng, ids, recorded: Vec::new() }
+    }
+
+    pub(super) fn plan(&self, next: Next) -> Result<Plan> {
+        let mut plan = Plan::new(&self.device);
+        match next {
+            Next::Greedy => kernels::argmax(&mut plan, &self.logits, &self.ids)?,
+            Next::Sample(sampling) => kernels::sample(&mut plan, &self.logits, &self.rng, &self.ids, sampling)?,
+        }
+        Ok(plan)
+    }
+
+    pub(super) fn run(&mut self, next: Next) -> Result<()> {
+        if let Some((_, recording)) = self.recorded.iter().find(|(n, _)| *n == next) {
+            return recording.run();
+        }
+        let recording = self.plan(next)?.record()?;
+        recording.run()?;
+        self.recorded.push((next, recording));
+        Ok(())
+    }
+}
