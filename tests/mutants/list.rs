@@ -586,6 +586,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("ssm_load", "last_recent_token_lost", "j < tokens; j++", "j + 1u < tokens; j++"),
     m("ssm_load", "wrong_group", "head / (params.heads / params.groups)", "head % params.groups"),
     m("ssm_load", "forgotten_scale", "scales[row] * exp(now)", "exp(now)"),
+    m("ssm_load", "errors_of_the_other_word", "word % 2u == 1u", "word % 2u == 0u"),
+    m("ssm_store", "errors_of_half_the_words_lost", "pack_nibbles(low, high)", "pack_nibbles(low, low)"),
     m("ssm_store", "truncation", "let rounded = round(v);", "let rounded = trunc(v);"),
     m("ssm_store", "one_draw_for_all", "hash(i + 1u)", "hash(i)"),
     m("ssm_store", "token_not_in_the_draw", "clock[0] + hash(params.seed)", "hash(params.seed)"),
