@@ -63,9 +63,22 @@ impl Gpu {
             return Ok(found.clone());
         }
         let label = format!("{}.{}", kernel.name, variant.name);
-        let pipeline = self.checked(&label, || self.compile(&label, kernel, variant))?;
+        let pipeline = match self.alike(&cache, kernel, variant) {
+            Some(found) => found,
+            None => self.checked(&label, || self.compile(&label, kernel, variant))?,
+        };
         cache.insert((kernel.name, variant.name), pipeline.clone());
         Ok(pipeline)
+    }
+
+    /// What is compiled of another variant with the same source: formats may differ for some capabilities only, and some
+    /// drivers take half a minute for one shader.
+    fn alike(&self, compiled: &HashMap<Key, Pipeline>, kernel: &Kernel, variant: &Variant) -> Option<Pipeline> {
+        let replaced = lock(&self.pipelines.replaced);
+        let own = |v: &&Variant| !replaced.contains_key(&(kernel.name, v.name));
+        let same = |v: &&Variant| v.source == variant.source && v.needs == variant.needs;
+        let mut alike = kernel.variants.iter().filter(own).filter(same);
+        own(&variant).then(|| alike.find_map(|v| compiled.get(&(kernel.name, v.name)).cloned())).flatten()
     }
 
     fn compile(&self, label: &str, kernel: &Kernel, variant: &Variant) -> Pipeline {
