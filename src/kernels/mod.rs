@@ -32,6 +32,7 @@ mod gptq_refine;
 mod gram;
 mod hadamard;
 mod hadamard_mix;
+mod hadamard_mix_quantize;
 mod hadamard_quantize;
 mod hadamard_runs;
 mod kv_append;
@@ -96,6 +97,7 @@ pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::gram;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
+pub use hadamard_mix_quantize::hadamard_mix_quantize;
 pub use hadamard_quantize::hadamard_quantize;
 pub use hadamard_runs::hadamard_runs;
 pub use kv_append::kv_append;
@@ -165,6 +167,7 @@ pub const ENTRIES: &[check::Entry] = &[
     gram::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
+    hadamard_mix_quantize::ENTRY,
     hadamard_quantize::ENTRY,
     hadamard_runs::ENTRY,
     kv_append::ENTRY,

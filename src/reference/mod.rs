@@ -40,6 +40,7 @@ pub mod gptq_refine;
 pub mod gram;
 pub mod hadamard;
 pub mod hadamard_mix;
+pub mod hadamard_mix_quantize;
 pub mod hadamard_quantize;
 pub mod hadamard_runs;
 mod hash;

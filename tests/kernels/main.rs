@@ -29,6 +29,7 @@ mod gptq_refine;
 mod gram;
 mod hadamard;
 mod hadamard_mix;
+mod hadamard_mix_quantize;
 mod hadamard_quantize;
 mod hadamard_runs;
 mod kv_append;
