@@ -24,15 +24,18 @@ const PARTS = 6u; // sixteen runs each
 @group(0) @binding(4) var<uniform> params: Params;
 
 var<workgroup> reduce_scratch: array<f32, 4096>;
-var<private> column: array<f32, 96>; // the thread's, of every run
+var<private> column: array<f32, 96>; // the thread's, of every run; zeros behind
 
 // Row `run` of H_order times the thread's column; 0 beyond the last.
 fn mixed(run: u32) -> f32 {
     let words = (params.order + 31u) / 32u;
     var sum = 0.0;
-    for (var i = 0u; i < params.order && run < params.order; i++) {
-        let negative = (signs[run * words + i / 32u] >> (i % 32u)) & 1u;
-        sum += column[i] * (1.0 - 2.0 * f32(negative));
+    for (var i = 0u; i < params.order && run < params.order; i += 4u) {
+        let bits = signs[run * words + i / 32u] >> (i % 32u);
+        let negative = vec4(bits << 31u, bits << 30u, bits << 29u, bits << 28u) & vec4(0x80000000u);
+        let values = vec4(column[i], column[i + 1u], column[i + 2u], column[i + 3u]);
+        let signed = bitcast<vec4<f32>>(bitcast<vec4<u32>>(values) ^ negative);
+        sum += (signed.x + signed.y) + (signed.z + signed.w);
     }
     return sum;
 }

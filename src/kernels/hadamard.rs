@@ -113,9 +113,9 @@ pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buff
     launch(plan, params, Bindings { x: &from, out }, Grid::cover(rows * cols, SPAN))
 }
 
-/// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch where matrix units make it worth while
-/// ([`hadamard_mix_quantize`]), else in one with the last pass; few rows take two dispatches that spread each row over
-/// workgroups. `between`, of the shape of `x`, may be overwritten.
+/// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass, or with all passes
+/// where matrix units make it worth while ([`hadamard_mix_quantize`]); few rows take two dispatches that spread each row
+/// over workgroups. `between`, of the shape of `x`, may be overwritten.
 ///
 /// # Errors
 /// As [`hadamard_with`] and [`hadamard_quantize`].
@@ -131,15 +131,15 @@ pub fn hadamard_codes_with(
     expect("hadamard", "between", between, x.shape)?;
     checked_factors("hadamard: `block`", buffers.block, x.shape.cols())?;
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
-    if let Some(signs) = buffers.whole.as_ref().filter(|_| hadamard_mix_quantize::pays(plan.device())) {
-        return hadamard_mix_quantize(plan, x, signs, out, buffers.scale());
-    }
     if let (Some(maxima), [(_, _, signs)]) = (&buffers.maxima, &buffers.dense[..])
         && rows <= maxima.shape.rows()
     {
         let maxima = maxima.view(DType::F32, [rows, cols / buffers.run])?;
         hadamard_runs(plan, x, signs, between, &maxima, buffers.run, buffers.scale())?;
         return quantize_maxima(plan, between, &maxima, out);
+    }
+    if let Some(signs) = buffers.whole.as_ref().filter(|_| hadamard_mix_quantize::pays(plan.device())) {
+        return hadamard_mix_quantize(plan, x, signs, out, buffers.scale());
     }
     let from = dense_passes(plan, x, between, buffers)?;
     hadamard_quantize(plan, &from, out, buffers.run, buffers.scale())

@@ -241,7 +241,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("hadamard_mix", "wrong_bits", ">> vec4(4u * j)", ">> vec4(j)"),
     m("hadamard_mix", "wrong_sign", "-v.x - v.y", "v.x + v.y"),
     race("hadamard_mix", "missing_barrier", "workgroupBarrier();\n        for (var j", "for (var j"),
-    m("hadamard_mix_quantize", "wrong_sign", "1.0 - 2.0 * f32(negative)", "2.0 * f32(negative) - 1.0"),
+    m("hadamard_mix_quantize", "no_signs", "vec4(0x80000000u)", "vec4(0u)"),
     m(
         "hadamard_mix_quantize",
         "forgotten_scale",
