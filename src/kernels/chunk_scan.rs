@@ -17,8 +17,8 @@ const BLOCK_STATE: usize = 128;
 /// `y[l] = exp(da[l]) C[l]·S + Σ_{s ≤ l} (C[l]·B[s]) exp(da[l] - da[s]) dt[s] x[s] + D x[l]` within each chunk, `S`
 /// the state that enters it. Dao & Gu 2024, arXiv:2405.21060, section 6.
 ///
-/// `xbc`: `[tokens, conv_dim]`, columns x | B | C; `products`: C[l]·B[s] of [`super::chunk_products`], `[tokens, products_len]`;
-/// `dt`, `da_cumsum`: `[heads, tokens]`;
+/// `xbc`: `[tokens, conv_dim]`, columns x | B | C; `products`: `C[l]·B[s]` of [`super::chunk_products`],
+/// `[tokens, products_len]`; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, d_inner]`; f32.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ impl SsdDims {
         self.d_inner() + 2 * self.groups * self.state
     }
 
-    /// Products C[l]·B[s] of a token with those of its chunk, for all groups: a chunk is rounded up to whole fours.
+    /// Products `C[l]·B[s]` of a token with those of its chunk, for all groups: a chunk is rounded up to whole fours.
     #[must_use]
     pub fn products_len(self) -> usize {
         self.groups * self.chunk.next_multiple_of(4)

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use super::dot;
 use crate::shaders::chunk_products::Params;
 
-/// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: `[tokens, groups · chunk]`, each chunk in whole fours, `s`
-/// counted from its first token; 0 for later ones.
+/// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: `[tokens, groups · chunk]`, each chunk in whole
+/// fours, `s` counted from its first token; 0 for later ones.
 pub fn chunk_products(p: &Params, xbc: &[f32], products: &mut [f32]) {
     let (groups, state, chunk) = (p.groups as usize, p.state as usize, p.chunk as usize);
     let d_inner = (p.heads * p.head_dim) as usize;

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use super::dot;
 use crate::shaders::chunk_scan::{Format, Params};
 
-/// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: C[l]·B[s], `[tokens, groups · chunk]`, each chunk in whole
-/// fours; `dt`, `da_cumsum`: `[heads, tokens]`;
+/// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: `C[l]·B[s]`, `[tokens, groups · chunk]`, each
+/// chunk in whole fours; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, heads · head_dim]`.
 #[allow(clippy::too_many_arguments, reason = "parameters, format and bindings")]
 pub fn chunk_scan(
