@@ -9,7 +9,7 @@ use crate::preprocess::{Library, Sources, preprocess};
 const MAX_STORAGE_BUFFERS: usize = 8;
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 /// What `Caps::coop_matrix` asks of an adapter besides the matrices; every driver has as much.
-const MAX_COOP_WORKGROUP_BYTES: u32 = 40 * 1024;
+const MAX_COOP_WORKGROUP_BYTES: u32 = 48 * 1024;
 const MAX_COOP_INVOCATIONS: u32 = 384;
 const MAX_INVOCATIONS: u32 = 256;
 

@@ -1,10 +1,10 @@
-// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `wide`, shared/coop_wide.wgsl), where each row of codes has one scale, and each row of the
+// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where each row of codes has one scale, and each row of the
 // weight one too, or scales of at most 8 significant bits, as bf16 has: k and groups multiples of 32, any m and n. A
 // weight's code has 3 bits beside its sign, so code times such a scale has 11, as f16 has.
-#ifdef wide
-#import coop_wide
-#else
+#ifdef rows
 #import coop_rows
+#else
+#import coop_wide
 #endif
 
 struct Params {
@@ -24,12 +24,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
-
-// 16 codes, and their scale over the row's factor.
-struct Weights {
-    words: vec2<u32>,
-    scale: f32,
-}
 
 fn group_scale(row: u32, group: u32) -> f32 {
     let groups = (params.k + params.group - 1u) / params.group;
@@ -53,13 +47,23 @@ fn factor_of(most: f32) -> f32 {
     return bitcast<f32>(clamp(bitcast<u32>(most), 0x01000000u, 0x7e000000u) & 0x7f800000u);
 }
 
-fn row_factor(row: u32) -> f32 {
-    return factor_of(largest_scale(row, 0u, 1u));
+// 1 / factor of a row with several scales: their exponents, biased by 127, add up to 254.
+fn inverse_of(factor: f32) -> f32 {
+    if params.group == params.k {
+        return 1.0;
+    }
+    return bitcast<f32>(0x7f000000u - bitcast<u32>(factor));
 }
 
-// 1 / factor: their exponents, biased by 127, add up to 254.
-fn inverse_of(factor: f32) -> f32 {
-    return bitcast<f32>(0x7f000000u - bitcast<u32>(factor));
+#ifdef rows
+// 16 codes, and their scale over the row's factor.
+struct Weights {
+    words: vec2<u32>,
+    scale: f32,
+}
+
+fn row_factor(row: u32) -> f32 {
+    return factor_of(largest_scale(row, 0u, 1u));
 }
 
 fn fetch_weight(row: u32, col: u32, factor: f32) -> Weights {
@@ -75,21 +79,35 @@ fn stage_weight(row: u32, half: u32, weights: Weights) {
     tile_w[at + 2u] = halves4(weights.words.y) * scale;
     tile_w[at + 3u] = halves4(weights.words.y >> 4u) * scale;
 }
-
-#ifdef wide
-// 32 codes.
+#else
+// 32 codes of a row.
 alias Line = vec4<u32>;
 
 fn fetch_line(row: u32, col: u32) -> Line {
-    return weight[min(row, params.n - 1u) * (params.k / 32u) + min(col, params.k - 32u) / 32u];
+    return weight[min(row, params.n - 1u) * (params.k / 32u) + min(col / 32u, params.k / 32u - 1u)];
+}
+
+// Zeros beyond the last column.
+fn inside(line: Line, col: u32) -> Line {
+    return line & vec4(mask_of(col));
+}
+
+fn line_bits(line: Line) -> vec4<u32> {
+    return line;
 }
 
 fn line_scale(row: u32, col: u32) -> f32 {
+    if params.group == params.k {
+        return 1.0;
+    }
     return group_scale(row, col / params.group);
 }
 
-fn stage_half(row: u32, half: u32, line: Line, second: bool, scale: f32) {
-    stage_weight(row, half, Weights(select(line.xy, line.zw, second), select(scale, 1.0, params.group == params.k)));
+// Codes 4 step.. of each 16, four of either.
+fn stage_line(at: u32, line: Line, step: u32, scale: f32) {
+    let words = select(line.xz, line.yw, vec2(step >= 2u)) >> vec2(step % 2u * 4u);
+    tile_w[at] = halves4(words.x) * vec4(f16(scale));
+    tile_w[at + 1u] = halves4(words.y) * vec4(f16(scale));
 }
 #endif
 

@@ -1,11 +1,11 @@
-// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the format `wide`, shared/coop_wide.wgsl), where rows of both operands have one scale: k a multiple
+// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where rows of both operands have one scale: k a multiple
 // of 16, any m and n.
-#ifdef wide
-#import coop_wide
-#else
+#ifdef rows
 #import coop_rows
-#endif
 #import stage_weight8
+#else
+#import coop_wide
+#endif
 
 struct Params {
     m: u32, // rows of codes
@@ -39,20 +39,27 @@ fn factor_of(most: f32) -> f32 {
     return most;
 }
 
+#ifdef rows
 fn fetch_weight(row: u32, col: u32, factor: f32) -> vec4<u32> {
     return fetch_weight8(row, col);
 }
-
-#ifdef wide
-// 32 codes.
-struct Line {
-    first: vec4<u32>,
-    second: vec4<u32>,
-}
+#else
+// 32 codes of a row.
+alias Line = Codes;
 
 fn fetch_line(row: u32, col: u32) -> Line {
     let at = min(row, params.n - 1u) * (params.k / 16u);
-    return Line(weight[at + min(col, params.k - 16u) / 16u], weight[at + min(col + 16u, params.k - 16u) / 16u]);
+    let last = params.k / 16u - 1u;
+    return Line(weight[at + min(col / 16u, last)], weight[at + min(col / 16u + 1u, last)]);
+}
+
+// Zeros beyond the last column.
+fn inside(line: Line, col: u32) -> Line {
+    return Line(line.first & vec4(mask_of(col)), line.second & vec4(mask_of(col + 16u)));
+}
+
+fn line_bits(line: Line) -> vec4<u32> {
+    return line.first ^ line.second;
 }
 
 // Of int4 weights.
@@ -64,8 +71,10 @@ fn inverse_of(factor: f32) -> f32 {
     return 1.0;
 }
 
-fn stage_half(row: u32, half: u32, line: Line, second: bool, scale: f32) {
-    stage_weight(row, half, select(line.first, line.second, second));
+// Codes 4 step.. of each 16, four of either.
+fn stage_line(at: u32, line: Line, step: u32, scale: f32) {
+    tile_w[at] = halves8(word_of(line.first, step));
+    tile_w[at + 1u] = halves8(word_of(line.second, step));
 }
 #endif
 

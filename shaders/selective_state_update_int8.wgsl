@@ -1,6 +1,6 @@
 // One token of the recurrence (selective_state_update) on a stored state (ssm_load): with S the rounded state,
 // y = exp(L) S C + sum over j of exp(L - L_j) (B_j . C) x_j + D x over the recent tokens j, the new one included, which
-// is appended to them. S holds H S: S C = (H S)(H C). So y is exact but for the last rounding of S.
+// is appended to them. What is stored is H D S (shared/fwht.wgsl): S C = (H D S)(H D C). So y is exact but for the last rounding of S.
 // One workgroup: 16 rows (head, p) of one head; 8 threads share a row's state elements, or a recent token's dot.
 #import float
 #import fwht
@@ -100,7 +100,7 @@ fn main(
     }
 
     for (var n = thread; n < params.state; n += WG) {
-        line[n] = xbc[c_at + n];
+        line[n] = sign_at(n, params.block) * xbc[c_at + n];
     }
     transform_line(params.state, params.block, thread);
     let decay = exp(now) / sqrt(f32(params.block));

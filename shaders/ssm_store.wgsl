@@ -1,16 +1,20 @@
-// The stored form of a state: rows (head, p) turned by Hadamard's matrix on runs of the state axis, then int8 codes with
-// a scale for each row: scale = max|v| / 127. Formats: `nearest` rounds v / scale, ties to even; `stochastic` takes
-// floor(v / scale + u), u uniform in [0, 1) and the same on every device: a hash of seed, token and element
-// (Gupta et al. 2015, arXiv:1502.02551). A row below 1e-35 has scale 1 and codes 0. One workgroup a row.
+// The stored form of a state: rows (head, p) turned by Hadamard's matrix with signs on runs of the state axis
+// (shared/fwht.wgsl), then int8 codes with a scale for each row: scale = max|v| / 127. Formats: `nearest` rounds v / scale,
+// ties to even; `stochastic` takes floor(v / scale + u), u uniform in [0, 1) and the same on every device: a hash of seed,
+// token and element (Gupta et al. 2015, arXiv:1502.02551). What rounding to nearest loses may be kept, in 14ths of a step,
+// for ssm_load to add before the next rounding: what decays slowly would else lose all that comes in less than half
+// steps. A row below 1e-35 has scale 1 and codes 0. One workgroup a row.
 #import fwht
 #import hash
 #import index
+#import pack
 
 struct Params {
     rows: u32, // heads * head_dim
     state: u32, // a multiple of 4, at most 256
     block: u32, // run of the Hadamard transform; 1: none
     seed: u32,
+    feedback: u32, // 1 to keep errors
 }
 
 const WG = 64u;
@@ -20,9 +24,25 @@ const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of 
 @group(0) @binding(1) var<storage, read> clock: array<u32>; // [2] tokens so far, recent tokens
 @group(0) @binding(2) var<storage, read_write> codes: array<u32>; // [rows, state] int8
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>; // [rows]
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> errors: array<u32>; // [rows, state] int4; else not written
+@group(0) @binding(5) var<uniform> params: Params;
 
 var<workgroup> largest: array<f32, WG>;
+
+// Stores a word of codes; returns what they lose, in 14ths of a step.
+fn put(row: u32, word: u32, inverse: f32, key: u32) -> u32 {
+    let at = 4u * word;
+    let v = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]) * inverse;
+#ifdef stochastic
+    let i = row * params.state + at + key;
+    let bits = vec4(hash(i), hash(i + 1u), hash(i + 2u), hash(i + 3u)) >> vec4(8u);
+    let rounded = floor(v + vec4<f32>(bits) / 16777216.0);
+#else
+    let rounded = round(v);
+#endif
+    codes[row * (params.state / 4u) + word] = pack4xI8(vec4<i32>(clamp(rounded, vec4(-127.0), vec4(127.0))));
+    return pack4xI8(vec4<i32>(round((v - rounded) * 14.0)));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -36,7 +56,7 @@ fn main(
     }
     let start = row * params.state;
     for (var n = thread; n < params.state; n += WG) {
-        line[n] = x[start + n];
+        line[n] = sign_at(n, params.block) * x[start + n];
     }
     transform_line(params.state, params.block, thread);
     var top = 0.0;
@@ -51,17 +71,17 @@ fn main(
     let tiny = top < SMALLEST;
     let inverse = select(127.0 / top, 0.0, tiny);
     let key = hash(clock[0] + hash(params.seed));
-    for (var word = thread; word < params.state / 4u; word += WG) {
-        let at = 4u * word;
-        let v = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]) * inverse;
-#ifdef stochastic
-        let i = start + at + key;
-        let bits = vec4(hash(i), hash(i + 1u), hash(i + 2u), hash(i + 3u)) >> vec4(8u);
-        let rounded = floor(v + vec4<f32>(bits) / 16777216.0);
-#else
-        let rounded = round(v);
-#endif
-        codes[row * (params.state / 4u) + word] = pack4xI8(vec4<i32>(clamp(rounded, vec4(-127.0), vec4(127.0))));
+    let words = params.state / 4u;
+    let pairs = (words + 1u) / 2u;
+    for (var pair = thread; pair < pairs; pair += WG) {
+        let low = put(row, 2u * pair, inverse, key);
+        var high = 0u;
+        if 2u * pair + 1u < words {
+            high = put(row, 2u * pair + 1u, inverse, key);
+        }
+        if params.feedback > 0u {
+            errors[row * pairs + pair] = pack_nibbles(low, high);
+        }
     }
     if thread == 0u {
         // A multiplication, as in quantize_tokens.

@@ -1,5 +1,5 @@
 // Integer products of few rows of codes, where rows of the weight, and groups of it, are whole vec4s of words: what a team of
-// threads loads of 4 rows of the weight it uses for 8 rows of codes (with the words `batch` or `wide` 16), from registers. Each takes
+// threads loads of 4 rows of the weight it uses for 16 rows of codes (with the word `few` 8), from registers. Each takes
 // every vec4 after those of the others; the next ones are on the way meanwhile. Four teams are a workgroup: they read the
 // same codes at about the same time. With the word `subgroups` a team is a subgroup, of any size, which adds up what its
 // threads have; else 32 threads, who do so through workgroup memory. The importing shader has the bindings, `const QUAD`, the
@@ -12,7 +12,7 @@
 
 const WG = 128u;
 const TEAMS = 4u;
-#ifdef batch wide
+#ifndef few
 const ROWS = 16u; // of codes
 #else
 const ROWS = 8u;
@@ -176,7 +176,7 @@ fn whole_rows(place: Place, member: Member, teams: u32, row: u32, col0: u32, pas
     let rows1 = four(row + 4u, params.m) * x_quads;
     var s0 = Sums();
     var s1 = Sums();
-#ifdef batch wide
+#ifndef few
     let rows2 = four(row + 8u, params.m) * x_quads;
     let rows3 = four(row + 12u, params.m) * x_quads;
     var s2 = Sums();
@@ -190,14 +190,14 @@ fn whole_rows(place: Place, member: Member, teams: u32, row: u32, col0: u32, pas
         next = fetch_weight(weight_rows, min(at + member.step, quads - 1u));
         s0 = add_quad(s0, rows0, at, columns);
         s1 = add_quad(s1, rows1, at, columns);
-#ifdef batch wide
+#ifndef few
         s2 = add_quad(s2, rows2, at, columns);
         s3 = add_quad(s3, rows3, at, columns);
 #endif
     }
     finish(place, member, teams, bits_of_sums(s0), row, col0, pass_of, true);
     finish(place, member, teams, bits_of_sums(s1), row + 4u, col0, pass_of, true);
-#ifdef batch wide
+#ifndef few
     finish(place, member, teams, bits_of_sums(s2), row + 8u, col0, pass_of, true);
     finish(place, member, teams, bits_of_sums(s3), row + 12u, col0, pass_of, true);
 #endif
@@ -225,7 +225,7 @@ fn spans(place: Place, member: Member, teams: u32, row: u32, col0: u32, pass_of:
     let one1 = fetch_scales(rows1 * x_groups);
     var t0 = mat4x4<f32>();
     var t1 = mat4x4<f32>();
-#ifdef batch wide
+#ifndef few
     let rows2 = four(row + 8u, params.m);
     let rows3 = four(row + 12u, params.m);
     let one2 = fetch_scales(rows2 * x_groups);
@@ -247,14 +247,14 @@ fn spans(place: Place, member: Member, teams: u32, row: u32, col0: u32, pass_of:
         next_scale = fetch_weight_scales(col_scales + after / group);
         t0 = add_scaled(t0, add_quad(Sums(), rows0 * x_quads, at, columns), scales_at(rows0 * x_groups, at, one0), scale);
         t1 = add_scaled(t1, add_quad(Sums(), rows1 * x_quads, at, columns), scales_at(rows1 * x_groups, at, one1), scale);
-#ifdef batch wide
+#ifndef few
         t2 = add_scaled(t2, add_quad(Sums(), rows2 * x_quads, at, columns), scales_at(rows2 * x_groups, at, one2), scale);
         t3 = add_scaled(t3, add_quad(Sums(), rows3 * x_quads, at, columns), scales_at(rows3 * x_groups, at, one3), scale);
 #endif
     }
     finish(place, member, teams, bits_of(t0), row, col0, pass_of, false);
     finish(place, member, teams, bits_of(t1), row + 4u, col0, pass_of, false);
-#ifdef batch wide
+#ifndef few
     finish(place, member, teams, bits_of(t2), row + 8u, col0, pass_of, false);
     finish(place, member, teams, bits_of(t3), row + 12u, col0, pass_of, false);
 #endif

@@ -21,7 +21,11 @@ const PASS: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StateWord {
     F32,
+    /// int8 codes, and what the last rounding lost in 4 bits, for the next
     Int8,
+    /// int8 codes rounded to the nearest
+    Int8Nearest,
+    /// int8 codes rounded at random, right in the mean
     Int8Stochastic,
 }
 
@@ -58,7 +62,8 @@ impl StateArgs {
     pub(super) fn format(&self) -> StateFormat {
         let rounding = match self.state {
             StateWord::F32 => return StateFormat::F32,
-            StateWord::Int8 => StateRounding::Nearest,
+            StateWord::Int8 => StateRounding::Feedback,
+            StateWord::Int8Nearest => StateRounding::Nearest,
             StateWord::Int8Stochastic => StateRounding::Stochastic(self.state_seed),
         };
         StateFormat::Int8 { rounding, rotate: !self.no_state_rotation, window: self.state_window as usize }

@@ -56,7 +56,10 @@ pub fn matmul_w4a8<'a>(
         Form::Rows => Format::Rows,
         Form::Few => Format::Few,
         Form::Batch => Format::Batch,
-        Form::Wide => Format::Wide,
+        Form::Tile64x64 => Format::Tile64x64,
+        Form::Tile64x32 => Format::Tile64x32,
+        Form::Tile32x64 => Format::Tile32x64,
+        Form::Tile32x32 => Format::Tile32x32,
     };
     let IntProduct { sizes, group, x_group } = product;
     let params = Params {
@@ -89,11 +92,11 @@ const CASES: &[Case] = &[
     },
     Case { name: "columns_of_few", args: &[("m", 3.0), ("n", 67.0), ("k", 160.0), ("stride", 100.0), ("first", 20.0)] },
     Case {
-        name: "columns_of_batch",
+        name: "columns_of_small_tiles",
         args: &[("m", 20.0), ("n", 67.0), ("k", 160.0), ("epilogue", 1.0), ("stride", 100.0), ("first", 20.0)],
     },
     Case {
-        name: "columns_of_wide",
+        name: "columns_of_tiles",
         args: &[("m", 64.0), ("n", 67.0), ("k", 160.0), ("stride", 100.0), ("first", 20.0)],
     },
     Case {
@@ -160,32 +163,75 @@ const CASES: &[Case] = &[
     Case { name: "few_x_groups", args: &[("m", 3.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)] },
     Case { name: "few_top_of_int32", args: &[("m", 5.0), ("n", 3.0), ("k", 131040.0), ("corners", 2.0)] },
     Case {
-        name: "batch_of_33",
+        name: "tiles_of_33",
         args: &[("m", 33.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
-        name: "batch_fills_tiles",
+        name: "tiles_filled_by_halves",
         args: &[("m", 16.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
         name: "batch_past_a_tile",
         args: &[("m", 9.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)],
     },
-    Case { name: "batch_of_48", args: &[("m", 48.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
-    Case { name: "batch_of_17_short", args: &[("m", 17.0), ("n", 5.0), ("k", 32.0)] },
-    Case { name: "batch_at_the_corners", args: &[("m", 40.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
-    Case { name: "wide_of_49_short", args: &[("m", 49.0), ("n", 5.0), ("k", 32.0)] },
+    Case { name: "tiles_of_48", args: &[("m", 48.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
+    Case { name: "tiles_of_17_short", args: &[("m", 17.0), ("n", 5.0), ("k", 32.0)] },
+    Case { name: "tiles_of_40_at_the_corners", args: &[("m", 40.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "tiles_of_49_short", args: &[("m", 49.0), ("n", 5.0), ("k", 32.0)] },
     Case {
-        name: "wide_of_64",
+        name: "tiles_of_64",
         args: &[("m", 64.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
-        name: "wide_of_65",
+        name: "tiles_of_65",
         args: &[("m", 65.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
     },
-    Case { name: "wide_at_the_corners", args: &[("m", 70.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
-    Case { name: "wide_of_100", args: &[("m", 100.0), ("n", 40.0), ("k", 160.0)] },
-    Case { name: "wide_of_127", args: &[("m", 127.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
+    Case { name: "tiles_at_the_corners", args: &[("m", 70.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "tiles_of_100", args: &[("m", 100.0), ("n", 40.0), ("k", 160.0)] },
+    Case { name: "tiles_of_127", args: &[("m", 127.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
+    Case { name: "batch_of_41", args: &[("m", 41.0), ("n", 34.0), ("k", 160.0), ("x_group", 32.0), ("epilogue", 2.0)] },
+    Case { name: "tiles_of_30_at_the_corners", args: &[("m", 30.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case {
+        name: "tiles_of_32",
+        args: &[("m", 32.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+    },
+    // More of the weight than tiles of 32 columns at once.
+    Case { name: "wide_tiles_of_9_short", args: &[("m", 9.0), ("n", 4225.0), ("k", 32.0)] },
+    Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 4226.0), ("k", 1056.0), ("epilogue", 2.0)] },
+    Case {
+        name: "wide_tiles_of_20",
+        args: &[("m", 20.0), ("n", 4260.0), ("k", 544.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+    },
+    Case {
+        name: "wide_tiles_of_31_at_the_corners",
+        args: &[("m", 31.0), ("n", 4256.0), ("k", 64.0), ("corners", 1.0)],
+    },
+    Case {
+        name: "wide_tiles_of_32",
+        args: &[("m", 32.0), ("n", 4288.0), ("k", 256.0), ("group", 128.0), ("bf16_scales", 1.0)],
+    },
+    Case {
+        name: "columns_of_wide_tiles",
+        args: &[("m", 17.0), ("n", 4230.0), ("k", 96.0), ("stride", 4400.0), ("first", 20.0)],
+    },
+    Case { name: "wide_tiles_of_33_short", args: &[("m", 33.0), ("n", 4225.0), ("k", 32.0)] },
+    Case {
+        name: "wide_tiles_of_50",
+        args: &[("m", 50.0), ("n", 4230.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0)],
+    },
+    Case {
+        name: "wide_tiles_of_64_at_the_corners",
+        args: &[("m", 64.0), ("n", 4288.0), ("k", 64.0), ("corners", 1.0)],
+    },
+    Case {
+        name: "columns_of_wide_tiles_of_65",
+        args: &[("m", 65.0), ("n", 2120.0), ("k", 96.0), ("stride", 2200.0), ("first", 20.0)],
+    },
+    Case {
+        name: "wide_tiles_of_70",
+        args: &[("m", 70.0), ("n", 2150.0), ("k", 544.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
+    },
+    Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 2177.0), ("k", 160.0), ("epilogue", 1.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_064.0), ("corners", 2.0)] },

@@ -12,12 +12,24 @@ const MAX_SPAN: usize = (1 << 17) - 1;
 /// Tokens from which on the format `rows` is taken: half its tile.
 const MANY: usize = 128;
 
-/// Tokens up to which the formats `few` and `batch` are taken: by packed dot products, 8 and 16 rows at a time.
+/// Tokens up to which the formats `few` and, where none of the others will do, `batch` are taken: by packed dot products, 8
+/// and 16 rows at a time.
 const FEW: usize = 8;
 const BATCH: usize = 48;
 
 /// Rows of a weight that a workgroup of these formats makes outputs of (`shaders/shared/few.wgsl`).
 const COLUMNS: usize = 16;
+
+/// Tiles of 32 columns that a GPU computes at the same time: of that many and fewer, the formats `tile_..` have them, of
+/// more, tiles of 64, which take 1.5 times as long. Measured on an H100 of 132 processors; us for 64 rows and int4 weights:
+///
+/// | rows and columns of the weight | tiles of 64 x 64 | 64 x 32 |
+/// |---|--:|--:|
+/// | 21504 x 4096 | 92 | 120 |
+/// | 18560 x 4096 | 92 | 103 |
+/// | 4096 x 21504 | 135 | 93 |
+/// | 4096 x 8192 | 56 | 40 |
+const TILES_AT_ONCE: usize = 132;
 
 /// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +44,15 @@ pub(super) enum Form {
     Few,
     /// Whole vec4s of words, and more tokens than few.
     Batch,
-    /// Whole vec4s of words, blocks, one factor a row, and more tokens than a batch.
-    Wide,
+    /// Whole vec4s of words, blocks, one factor a row, and tokens between few and many: on matrix units tiles of as many
+    /// rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
+    Tile64x64,
+    /// Likewise.
+    Tile64x32,
+    /// Likewise.
+    Tile32x64,
+    /// Likewise.
+    Tile32x32,
 }
 
 /// Integer codes, `[rows, cols]`, with one scale for each group of a row.
@@ -90,10 +109,10 @@ impl IntProduct {
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
         match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
-            _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
-            // On matrix units larger tiles need fewer workgroups.
-            true if by_rows && self.in_quads(bits) => (Form::Wide, by_tiles(16)),
+            // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
+            true if by_rows && self.in_quads(bits) => (tile(m, n), by_tiles(16)),
+            _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
         }
@@ -110,6 +129,18 @@ impl IntProduct {
     /// Are rows and groups of a weight of `bits` whole vec4s of words? Kernels of the format `quads` count on it.
     pub(super) fn in_quads(&self, bits: usize) -> bool {
         [self.sizes.k, self.group, self.x_group].iter().all(|columns| columns.is_multiple_of(128 / bits))
+    }
+}
+
+/// The tiles of a product of `m` rows of codes, more than few, with `n` of a weight. Of 12 rows with 21504 x 4096, 32 x 64
+/// take 64 us, where `batch` takes 73; of 32 rows 67 and 125, with 4096 x 21504 (32 x 32) 70 and 153.
+fn tile(m: usize, n: usize) -> Form {
+    let slim = |rows: usize| m.div_ceil(rows) * n.div_ceil(32) <= TILES_AT_ONCE;
+    match m {
+        ..=32 if slim(32) => Form::Tile32x32,
+        ..=32 => Form::Tile32x64,
+        _ if slim(64) => Form::Tile64x32,
+        _ => Form::Tile64x64,
     }
 }
 

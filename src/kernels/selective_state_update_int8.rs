@@ -42,7 +42,7 @@ pub fn selective_state_update_int8(
         NAME,
         &[("xbc", xbc, row(dims.conv_dim())), ("per_head", per_head, [3, dims.heads]), ("y", y, row(dims.d_inner()))],
     )?;
-    let StoredState { codes, scales, recent, block } = stored;
+    let StoredState { codes, scales, recent, block, .. } = stored;
     let params = Params {
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,

@@ -25,6 +25,9 @@ pub struct StoredState {
     pub scales: DeviceTensor,
     /// `[window, heads + heads · head_dim + groups · state]`: of each token the sums of dt A, dt x, and B.
     pub recent: DeviceTensor,
+    /// `[heads · head_dim, state]` int4: what the last rounding lost, in 14ths of a step, to be added before the next;
+    /// `None`: it is forgotten.
+    pub errors: Option<DeviceTensor>,
     /// Runs of the state axis that codes hold turned by Hadamard's matrix; 1: none.
     pub block: usize,
 }
@@ -41,10 +44,27 @@ impl StoredState {
             codes: device.alloc(DType::I8, [rows, dims.state])?,
             scales: device.alloc(DType::F32, [rows])?,
             recent: device.alloc(DType::F32, recent)?,
+            errors: None,
             block: if rotate { 1 << dims.state.trailing_zeros() } else { 1 },
         };
         stored.check(NAME, dims)?;
         Ok(stored)
+    }
+
+    /// With room for what roundings lose.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn with_errors(self, device: &Device) -> Result<Self> {
+        let errors = Some(device.alloc(DType::I4, self.codes.shape)?);
+        Ok(Self { errors, ..self })
+    }
+
+    /// Bytes on the device.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let errors = self.errors.as_ref().map_or(0, DeviceTensor::bytes);
+        self.codes.bytes() + self.scales.bytes() + self.recent.bytes() + errors
     }
 
     /// Refuses what does not fit `dims`.
@@ -64,6 +84,10 @@ impl StoredState {
         let rows = dims.d_inner();
         expect_dtype(kernel, "codes", &self.codes, DType::I8, "i8")?;
         expect(kernel, "codes", &self.codes, [rows, dims.state])?;
+        if let Some(errors) = &self.errors {
+            expect_dtype(kernel, "errors", errors, DType::I4, "i4")?;
+            expect(kernel, "errors", errors, [rows, dims.state])?;
+        }
         let recent = [window, dims.heads + rows + dims.groups * dims.state];
         expect_f32(kernel, &[("scales", &self.scales, [1, rows]), ("recent", &self.recent, recent)])
     }
@@ -75,7 +99,7 @@ pub(super) fn expect_clock(kernel: &'static str, clock: &DeviceTensor) -> Result
     expect(kernel, "clock", clock, [2])
 }
 
-/// `S[row] = exp(L) · turned back (scale · codes) + Σ_j exp(L - L_j) x_j B_j` over the recent tokens, `L_j` the sum of
+/// `S[row] = exp(L) · turned back (scale · (codes + errors / 14)) + Σ_j exp(L - L_j) x_j B_j` over the recent tokens, `L_j` the sum of
 /// dt A up to token `j` and `L` the last one's.
 ///
 /// `clock`: `[2]` u32, tokens so far and recent tokens; `out`: `[heads, head_dim · state]` f32.
@@ -99,9 +123,12 @@ pub fn ssm_load(
         state: dims.state as u32,
         block: stored.block as u32,
         window: stored.recent.shape.rows() as u32,
+        feedback: u32::from(stored.errors.is_some()),
     };
     let StoredState { codes, scales, recent, .. } = stored;
-    launch(plan, params, Bindings { codes, scales, recent, clock, out }, Grid::linear(dims.d_inner()))
+    // Where there are none, none are read.
+    let errors = stored.errors.as_ref().unwrap_or(codes);
+    launch(plan, params, Bindings { codes, scales, recent, clock, errors, out }, Grid::linear(dims.d_inner()))
 }
 
 /// Cases, setup and cost.
@@ -109,6 +136,9 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
     ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr) => {
+        case!($name, [$heads, $head_dim, $groups, $state], $rotate, $window, $recent, 0.0)
+    };
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr, $errors:expr) => {
         Case {
             name: $name,
             args: &[
@@ -119,6 +149,7 @@ macro_rules! case {
                 ("rotate", $rotate),
                 ("window", $window),
                 ("recent", $recent),
+                ("errors", $errors),
                 ("chunk", 1.0),
             ],
         }
@@ -135,6 +166,8 @@ pub(super) const CASES: &[Case] = &[
     case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
     case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
     case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
+    case!("errors_kept", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0, 1.0),
+    case!("errors_kept_of_an_odd_word", [4.0, 20.0, 4.0, 36.0], 0.0, 8.0, 2.0, 1.0),
 ];
 
 /// A stored state, the numbers of its recent tokens, and the clock of a case.
@@ -148,7 +181,11 @@ pub(super) fn stored(s: &mut Setup, a: &Args, dims: SsdDims) -> Result<(StoredSt
     for (j, token) in recent.chunks_mut(width).enumerate() {
         token[..dims.heads].iter_mut().for_each(|v| *v = -(v.abs() * 0.03 + 0.1) * (j + 1) as f32);
     }
+    let errors = s.values(rows * dims.state, Fill::Uniform(-7.0, 7.0));
+    let errors: Vec<i8> = errors.iter().map(|c| c.round_ties_even() as i8).collect();
+    let errors = s.device().upload_codes(4, [rows, dims.state], &errors)?;
     let state = StoredState {
+        errors: (a.f64("errors") > 0.0).then_some(errors),
         codes: s.device().upload_codes(8, [rows, dims.state], &codes)?,
         scales: s.input([rows], Fill::Uniform(0.001, 0.02))?,
         recent: s.device().upload_f32([window, width], &recent)?,

@@ -3,6 +3,7 @@
 
 use super::chunk_cumsum::step;
 use super::dot;
+use super::hash::sign_at;
 use super::ssm_load::recent_tokens;
 use crate::hadamard::walsh_hadamard;
 use crate::pack::unpack_codes;
@@ -56,10 +57,11 @@ pub fn selective_state_update_int8(
     }
 }
 
-/// `H c / sqrt(block)` over runs of `block`.
+/// `H D c / sqrt(block)` over runs of `block`.
 fn turned(c: &[f32], block: usize) -> Vec<f64> {
     let scale = (block as f64).sqrt().recip();
-    let mut values: Vec<f64> = c.iter().map(|c| f64::from(*c) * scale).collect();
+    let mut values: Vec<f64> =
+        c.iter().enumerate().map(|(n, c)| sign_at(n, block as u32) * f64::from(*c) * scale).collect();
     values.chunks_exact_mut(block).for_each(walsh_hadamard);
     values
 }

@@ -1,6 +1,7 @@
 //! A stored state as f32: the rounded state, turned back and decayed, and what the tokens since have added.
 //! The state-space recurrence of Dao & Gu 2024, arXiv:2405.21060, summed.
 
+use super::hash::sign_at;
 use crate::hadamard::walsh_hadamard;
 use crate::pack::unpack_codes;
 use crate::shaders::ssm_load::Params;
@@ -26,20 +27,32 @@ pub(super) fn recent_tokens(recent: &[f32], heads: usize, rows: usize, width: us
 }
 
 /// `codes`: `[heads · head_dim, state]` int8; `scales`: `[heads · head_dim]`; `recent`: `[window, heads + heads ·
-/// head_dim + groups · state]`; `clock`: `[2]`; `out`: `[heads, head_dim · state]`.
-pub fn ssm_load(p: &Params, codes: &[u32], scales: &[f32], recent: &[f32], clock: &[u32], out: &mut [f32]) {
+/// head_dim + groups · state]`; `clock`: `[2]`; `errors`: `[heads · head_dim, state]` int4 where kept; `out`: `[heads, head_dim · state]`.
+pub fn ssm_load(
+    p: &Params,
+    codes: &[u32],
+    scales: &[f32],
+    recent: &[f32],
+    clock: &[u32],
+    errors: &[u32],
+    out: &mut [f32],
+) {
     let (heads, head_dim) = (p.heads as usize, p.head_dim as usize);
     let (groups, state) = (p.groups as usize, p.state as usize);
     let codes = unpack_codes(8, codes, state);
+    let lost = if p.feedback > 0 { unpack_codes(4, errors, state) } else { vec![0; codes.len()] };
     let tokens = clock[1].min(p.window) as usize;
     let tokens = recent_tokens(recent, heads, heads * head_dim, groups * state, tokens);
-    for (row, (out, codes)) in out.chunks_exact_mut(state).zip(codes.chunks_exact(state)).enumerate() {
+    let rows = out.chunks_exact_mut(state).zip(codes.chunks_exact(state)).zip(lost.chunks_exact(state));
+    for (row, ((out, codes), lost)) in rows.enumerate() {
         let head = row / head_dim;
         let group = head / (heads / groups);
         let now = tokens.last().map_or(0.0, |t| f64::from(t.logs[head]));
         let scale = f64::from(scales[row]) * now.exp() / f64::from(p.block).sqrt();
-        let mut values: Vec<f64> = codes.iter().map(|c| f64::from(*c) * scale).collect();
+        let steps = codes.iter().zip(lost).map(|(c, e)| f64::from(*c) + f64::from(*e) / 14.0);
+        let mut values: Vec<f64> = steps.map(|v| v * scale).collect();
         values.chunks_exact_mut(p.block as usize).for_each(walsh_hadamard);
+        values.iter_mut().enumerate().for_each(|(n, v)| *v *= sign_at(n, p.block));
         for token in &tokens {
             let x = (now - f64::from(token.logs[head])).exp() * f64::from(token.x[row]);
             let b = &token.b[group * state..][..state];

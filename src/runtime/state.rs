@@ -37,7 +37,7 @@ impl SsmState {
     fn bytes(&self) -> usize {
         match self {
             Self::F32(ssm) => ssm.bytes(),
-            Self::Int8 { stored, .. } => stored.codes.bytes() + stored.scales.bytes() + stored.recent.bytes(),
+            Self::Int8 { stored, .. } => stored.bytes(),
         }
     }
 }
@@ -107,7 +107,10 @@ impl State {
         let work = int8.then(|| device.alloc(DType::F32, ssm_shape)).transpose()?;
         let ssm = |block: usize| match (format, &work) {
             (StateFormat::Int8 { rounding, rotate, window }, Some(work)) => Ok(SsmState::Int8 {
-                stored: StoredState::new(device, dims, window, rotate)?,
+                stored: match (StoredState::new(device, dims, window, rotate)?, rounding) {
+                    (stored, StateRounding::Feedback) => stored.with_errors(device)?,
+                    (stored, _) => stored,
+                },
                 work: work.clone(),
                 rounding: of_block(rounding, block),
             }),
@@ -155,6 +158,7 @@ impl State {
                     SsmState::Int8 { stored, .. } => {
                         clear(&stored.codes)?;
                         clear(&stored.scales)?;
+                        stored.errors.as_ref().map_or(Ok(()), clear)?;
                     }
                 }
             }
@@ -335,7 +339,7 @@ pub(super) fn attention(c: &ModelConfig) -> AttentionDims {
 /// Other draws in each block.
 fn of_block(rounding: StateRounding, block: usize) -> StateRounding {
     match rounding {
-        StateRounding::Nearest => StateRounding::Nearest,
+        StateRounding::Nearest | StateRounding::Feedback => rounding,
         StateRounding::Stochastic(seed) => {
             StateRounding::Stochastic(seed.wrapping_add((block as u32 + 1).wrapping_mul(0x9e37_79b9)))
         }

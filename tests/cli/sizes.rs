@@ -25,7 +25,7 @@ fn check(file: &ModelFile, recipe: &Recipe) {
     assert_eq!(predicted.peak_bytes, engine.weight_bytes() + engine.working_bytes(), "peak: {recipe:?}");
     // An int8 state wants a multiple of 4.
     let state = match file.config().state_size % 4 {
-        0 => StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 8 },
+        0 => StateFormat::Int8 { rounding: StateRounding::Feedback, rotate: true, window: 8 },
         _ => StateFormat::F32,
     };
     let small = EngineOptions { state, kv: KvFormat::Int4, context: 9000, ..EngineOptions::default() };

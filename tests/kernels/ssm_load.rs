@@ -34,6 +34,8 @@ fn rejects_wrong_arguments() {
     assert_eq!(load(&stored, &clock, &out, DIMS).unwrap_err(), "ssm_load: `block`");
     let stored = StoredState { codes: d.alloc(DType::I8, [31, 12]).unwrap(), ..right.clone() };
     assert_eq!(load(&stored, &clock, &out, DIMS).unwrap_err(), "codes");
+    let stored = StoredState { errors: Some(d.alloc(DType::I4, [31, 12]).unwrap()), ..right.clone() };
+    assert_eq!(load(&stored, &clock, &out, DIMS).unwrap_err(), "errors");
     let stored = StoredState { scales: d.alloc(DType::F32, [31]).unwrap(), ..right };
     assert_eq!(load(&stored, &clock, &out, DIMS).unwrap_err(), "scales");
     let window = |n| argument(StoredState::new(&d, DIMS, n, true).unwrap_err());

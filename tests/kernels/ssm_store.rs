@@ -81,3 +81,17 @@ fn draws_are_the_same_on_every_device() {
     assert_ne!(of(&Device::Cpu, 7), of(&Device::Cpu, 8));
     assert_ne!(of(&Device::Cpu, 7), round_trip(&Device::Cpu, &x, 7, false, StateRounding::Stochastic(4)).0);
 }
+
+#[test]
+fn errors_need_room() {
+    let d = Device::Cpu;
+    let stored = StoredState::new(&d, DIMS, 1, true).unwrap();
+    let x = d.alloc(DType::F32, [DIMS.heads, DIMS.head_dim * DIMS.state]).unwrap();
+    let clock = d.alloc(DType::U32, [2]).unwrap();
+    let store = |stored: &StoredState| {
+        kernels::ssm_store(&mut Plan::new(&d), &x, &clock, stored, DIMS, StateRounding::Feedback)
+    };
+    let error = store(&stored).unwrap_err().to_string();
+    assert!(error.contains("no room for errors"), "{error}");
+    store(&stored.with_errors(&d).unwrap()).unwrap();
+}

@@ -76,6 +76,19 @@ fn decode_is_close_to_prefill() {
     assert!(state < 2e-3 && logits < 2e-3, "{state:.2e} {logits:.2e}");
 }
 
+/// What a rounding loses comes back with the next: errors neither add up nor leave a bias.
+#[test]
+fn errors_that_are_kept_do_not_add_up() {
+    for (device, tokens) in [(Device::Cpu, 250), (common::gpu(), 60)] {
+        let of = |rounding, tokens| {
+            errors(&device, StateFormat::Int8 { rounding, rotate: true, window: 2 }, &vec![1; tokens])
+        };
+        let (kept, lost) = (of(StateRounding::Feedback, tokens), of(StateRounding::Nearest, tokens));
+        assert!(kept.0 > 0.0 && kept.0 < lost.0 / 50.0, "states: {:.2e} kept, {:.2e} lost", kept.0, lost.0);
+        assert!(kept.1 < lost.1, "logits: {:.2e} kept, {:.2e} lost", kept.1, lost.1);
+    }
+}
+
 /// Fewer roundings, smaller errors; and turning the rows helps.
 #[test]
 fn a_window_and_a_rotation_help() {
