@@ -10,6 +10,7 @@ const MAX_STORAGE_BUFFERS: usize = 8;
 const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 /// What `Caps::coop_matrix` asks of an adapter besides the matrices; every driver has as much.
 const MAX_COOP_WORKGROUP_BYTES: u32 = 48 * 1024;
+const MAX_COOP_INVOCATIONS: u32 = 384;
 const MAX_INVOCATIONS: u32 = 256;
 
 pub(crate) struct Kernel {
@@ -157,8 +158,10 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
         return Err(format!("entry point is `{}`, not `main`", entry.name));
     }
     let invocations: u32 = resolved.entry_points[0].workgroup_size.iter().product();
-    if invocations > MAX_INVOCATIONS {
-        return Err(format!("{invocations} invocations a workgroup, at most {MAX_INVOCATIONS} are portable"));
+    let coop = has("coop_matrix") || has("coop_emulated");
+    let most = if coop { MAX_COOP_INVOCATIONS } else { MAX_INVOCATIONS };
+    if invocations > most {
+        return Err(format!("{invocations} invocations a workgroup, at most {most} are portable"));
     }
 
     let uses = info.get_entry_point(0);
@@ -197,7 +200,6 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
             return Err(format!("`{name}` is not used"));
         }
     }
-    let coop = has("coop_matrix") || has("coop_emulated");
     let most = if coop { MAX_COOP_WORKGROUP_BYTES } else { MAX_WORKGROUP_BYTES };
     if workgroup_bytes > most {
         return Err(format!("{workgroup_bytes} bytes of workgroup memory, {most} are portable"));

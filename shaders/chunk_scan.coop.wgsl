@@ -1,6 +1,6 @@
 // chunk_scan.wgsl on cooperative matrices, for states of up to 128 elements, each number as two f16 (shared/coop_pairs.wgsl).
-// One workgroup: 64 tokens by 64 columns of one head, 16 tokens a subgroup. C stays in matrices, and so do the sums; what the
-// state brings is decayed once, by a way through workgroup memory.
+// One workgroup: 64 tokens by 64 columns of one head, 16 tokens a subgroup. Sums stay in matrices; what the state brings is
+// decayed once, by a way through workgroup memory.
 #import index
 #import coop_pairs
 
@@ -16,12 +16,13 @@ struct Params {
 const COLS = 16u; // vec4s of columns of a workgroup
 
 @group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
-@group(0) @binding(1) var<storage, read> dt: array<f32>; // [heads, tokens]
-@group(0) @binding(2) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
-@group(0) @binding(3) var<storage, read> entering: array<vec4<f32>>; // [chunks, heads * head_dim * state]
-@group(0) @binding(4) var<storage, read> d: array<f32>; // [heads]
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
-@group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
+@group(0) @binding(2) var<storage, read> dt: array<f32>; // [heads, tokens]
+@group(0) @binding(3) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
+@group(0) @binding(4) var<storage, read> entering: array<vec4<f32>>; // [chunks, heads * head_dim * state]
+@group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
+@group(0) @binding(7) var<uniform> params: Params;
 
 // Vec4 `column` of a token.
 fn row4(token: u32, column: u32) -> vec4<f32> {
@@ -50,40 +51,63 @@ fn stage_state(thread: u32, p: u32, end: u32) {
     }
 }
 
-// B of 32 tokens.
-fn stage_b(thread: u32, s0: u32, last: u32, b_at: u32) {
-    let quads = params.state / 4u;
-    let quad = min(thread % 32u, quads - 1u);
-    for (var i = 0u; i < 8u; i++) {
-        let local = thread / 32u + 4u * i;
-        let b = row4(min(s0 + local, last), b_at + quad);
-        put_w(local, thread % 32u, select(vec4(0.0), b, thread % 32u < quads));
+// x of 32 tokens, four columns of every eighth; `x_end` is the head's end.
+fn fetch_x(thread: u32, s0: u32, last: u32, x_at: u32, x_end: u32) -> mat4x4<f32> {
+    let column = min(x_at + thread % COLS, x_end - 1u);
+    let token = s0 + thread / COLS;
+    return mat4x4(
+        row4(min(token, last), column),
+        row4(min(token + 8u, last), column),
+        row4(min(token + 16u, last), column),
+        row4(min(token + 24u, last), column),
+    );
+}
+
+fn stage_x(thread: u32, x: mat4x4<f32>) {
+    put_w(thread / COLS, thread % COLS, x[0]);
+    put_w(thread / COLS + 8u, thread % COLS, x[1]);
+    put_w(thread / COLS + 16u, thread % COLS, x[2]);
+    put_w(thread / COLS + 24u, thread % COLS, x[3]);
+}
+
+// Sums of dt A and dt of 32 tokens.
+fn stage_keys(thread: u32, s0: u32, last: u32, base: u32) {
+    let at = base + min(s0 + thread % KEYS, last);
+    if thread < KEYS {
+        factors[thread] = da_cumsum[at];
+    } else if thread < 2u * KEYS {
+        factors[thread] = dt[at];
     }
 }
 
-// x of 32 tokens; `x_end` is the head's end.
-fn stage_x(thread: u32, s0: u32, last: u32, x_at: u32, x_end: u32) {
-    let column = x_at + thread % COLS;
-    for (var i = 0u; i < 4u; i++) {
-        let local = thread / COLS + 8u * i;
-        let x = row4(min(s0 + local, last), min(column, x_end - 1u));
-        put_w(local, thread % COLS, select(vec4(0.0), x, column < x_end));
-    }
+fn four(at: u32) -> vec4<f32> {
+    return vec4(factors[at], factors[at + 1u], factors[at + 2u], factors[at + 3u]);
 }
 
-// Half of a token's C·B, decayed; zero where s > l. The difference is cut at 0 before exp, never after.
-fn weigh(thread: u32, s0: u32, l: u32, last: u32, base: u32) {
-    let row = thread / 2u;
-    let decay_l = da_cumsum[base + min(l, last)];
-    for (var j = 0u; j < 4u; j++) {
-        let i = thread % 2u * 4u + (j + row) % 4u; // not all rows the same: they share banks
-        let s = s0 + 4u * i + vec4(0u, 1u, 2u, 3u);
-        let at = base + min(s, vec4(last));
-        let decay_s = vec4(da_cumsum[at.x], da_cumsum[at.y], da_cumsum[at.z], da_cumsum[at.w]);
-        let dt_s = vec4(dt[at.x], dt[at.y], dt[at.z], dt[at.w]);
-        let value = get4(row, i) * exp(min(decay_l - decay_s, vec4(0.0))) * dt_s;
-        put_x(row, i, select(vec4(0.0), value, s <= vec4(l)));
-    }
+// Of tokens l thread / 8 and every sixteenth further, the products with four tokens s.
+fn fetch_products(thread: u32, s0: u32, row0: u32, first: u32, last: u32, group: u32) -> mat4x4<f32> {
+    let quads = (params.chunk + 3u) / 4u;
+    let quad = min((s0 - first) / 4u + thread % 8u, quads - 1u);
+    let rows = min(row0 + thread / 8u + vec4(0u, 16u, 32u, 48u), vec4(last));
+    let at = (rows * params.groups + group) * quads + quad;
+    return mat4x4(products[at.x], products[at.y], products[at.z], products[at.w]);
+}
+
+// Four of a token's C·B, decayed; zero where s > l. The difference is cut at 0 before exp, never after.
+fn put_weights(row: u32, quad: u32, product: vec4<f32>, l: u32, decay_l: f32, s: vec4<u32>) {
+    let value = product * exp(min(decay_l - four(4u * quad), vec4(0.0))) * four(KEYS + 4u * quad);
+    put_x(row, quad, select(vec4(0.0), value, s <= vec4(l)));
+}
+
+// As `fetch_products` has them.
+fn weigh(thread: u32, s0: u32, row0: u32, decay: vec4<f32>, fetched: mat4x4<f32>) {
+    let row = thread / 8u;
+    let quad = thread % 8u;
+    let s = s0 + 4u * quad + vec4(0u, 1u, 2u, 3u);
+    put_weights(row, quad, fetched[0], row0 + row, decay.x, s);
+    put_weights(row + 16u, quad, fetched[1], row0 + row + 16u, decay.y, s);
+    put_weights(row + 32u, quad, fetched[2], row0 + row + 32u, decay.z, s);
+    put_weights(row + 48u, quad, fetched[3], row0 + row + 48u, decay.w, s);
 }
 
 // The thread's half of a token's columns 32 pair.., with D x.
@@ -122,8 +146,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     let group = head / (params.heads / params.groups);
     let x_at = head * p_end + p0;
     let x_end = head * p_end + p_end;
-    let b_at = params.heads * p_end + group * n_end;
-    let c_at = b_at + params.groups * n_end;
+    let c_at = params.heads * p_end + (params.groups + group) * n_end;
     let state = (chunk * params.heads + head) * params.head_dim;
 
     let warp = warp_of(place);
@@ -217,34 +240,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     workgroupBarrier();
     o2 = get_sum(region);
     o3 = get_sum(region + 256u);
+    stage_keys(thread, first, last, base);
+    var fetched = fetch_products(thread, first, row0, first, last, group);
+    var x = fetch_x(thread, first, last, x_at, x_end);
+    let rows = base + min(row0 + thread / 8u + vec4(0u, 16u, 32u, 48u), vec4(last));
+    let decay = vec4(da_cumsum[rows.x], da_cumsum[rows.y], da_cumsum[rows.z], da_cumsum[rows.w]);
     workgroupBarrier();
     for (var s0 = first; s0 < min(row0 + ROWS, end); s0 += KEYS) {
-        stage_b(thread, s0, last, b_at);
+        weigh(thread, s0, row0, decay, fetched);
+        stage_x(thread, x);
         workgroupBarrier();
-        var g0 = Sum();
-        var g1 = Sum();
-        g0 = add_dots(near0, low0, 0u, g0);
-        g1 = add_dots(near0, low0, 16u * PITCH_W + 0u, g1);
-        g0 = add_dots(near1, low1, 4u, g0);
-        g1 = add_dots(near1, low1, 16u * PITCH_W + 4u, g1);
-        g0 = add_dots(near2, low2, 8u, g0);
-        g1 = add_dots(near2, low2, 16u * PITCH_W + 8u, g1);
-        g0 = add_dots(near3, low3, 12u, g0);
-        g1 = add_dots(near3, low3, 16u * PITCH_W + 12u, g1);
-        g0 = add_dots(near4, low4, 16u, g0);
-        g1 = add_dots(near4, low4, 16u * PITCH_W + 16u, g1);
-        g0 = add_dots(near5, low5, 20u, g0);
-        g1 = add_dots(near5, low5, 16u * PITCH_W + 20u, g1);
-        g0 = add_dots(near6, low6, 24u, g0);
-        g1 = add_dots(near6, low6, 16u * PITCH_W + 24u, g1);
-        g0 = add_dots(near7, low7, 28u, g0);
-        g1 = add_dots(near7, low7, 16u * PITCH_W + 28u, g1);
-        put_sum(g0, region);
-        put_sum(g1, region + 256u);
-        workgroupBarrier();
-        weigh(thread, s0, l, last, base);
-        stage_x(thread, s0, last, x_at, x_end);
-        workgroupBarrier();
+        // The next tokens s come while the matrices are multiplied.
+        stage_keys(thread, s0 + KEYS, last, base);
+        fetched = fetch_products(thread, s0 + KEYS, row0, first, last, group);
+        x = fetch_x(thread, s0 + KEYS, last, x_at, x_end);
         let weights0 = left(a);
         let weights1 = left(a + 4u);
         let rest0 = left(LOW_X + a);

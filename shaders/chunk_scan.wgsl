@@ -1,5 +1,6 @@
 // y[l] = exp(da[l]) C[l]·S + sum over s <= l of (C[l]·B[s]) exp(da[l] - da[s]) dt[s] x[s] + D x[l] within each
-// chunk, S the state that enters it (Dao & Gu 2024, arXiv:2405.21060, section 6). head_dim, state: multiples of 4.
+// chunk, S the state that enters it, C[l]·B[s] of chunk_products.wgsl (Dao & Gu 2024, arXiv:2405.21060, section 6).
+// head_dim, state: multiples of 4.
 // One workgroup: 64 tokens by 64 columns of one head. A thread: tokens 4i..4i+4 and 32 further, columns likewise.
 #import index
 #import matrix
@@ -20,12 +21,13 @@ const SIDE = 8u; // threads along tokens and along columns
 const PITCH = 9u; // SIDE, padded against bank conflicts
 
 @group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
-@group(0) @binding(1) var<storage, read> dt: array<f32>; // [heads, tokens]
-@group(0) @binding(2) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
-@group(0) @binding(3) var<storage, read> entering: array<vec4<f32>>; // [chunks, heads * head_dim * state]
-@group(0) @binding(4) var<storage, read> d: array<f32>; // [heads]
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
-@group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
+@group(0) @binding(2) var<storage, read> dt: array<f32>; // [heads, tokens]
+@group(0) @binding(3) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
+@group(0) @binding(4) var<storage, read> entering: array<vec4<f32>>; // [chunks, heads * head_dim * state]
+@group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
+@group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> weights: array<vec4<f32>, ROWS * PITCH>; // of token s in token l: [l, s / 4]
 
@@ -34,6 +36,14 @@ fn rows4(row: u32, last: u32, column: u32) -> mat4x4<f32> {
     let stride = (params.heads * params.head_dim + 2u * params.groups * params.state) / 4u;
     let at = min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(last)) * stride + column;
     return mat4x4(xbc[at.x], xbc[at.y], xbc[at.z], xbc[at.w]);
+}
+
+// C·B of four tokens l, the matrix's columns, and four tokens s; beyond the last, any.
+fn products4(l: u32, last: u32, group: u32, quad: u32) -> mat4x4<f32> {
+    let quads = (params.chunk + 3u) / 4u;
+    let rows = min(vec4(l, l + 1u, l + 2u, l + 3u), vec4(last));
+    let at = (rows * params.groups + group) * quads + min(quad, quads - 1u);
+    return mat4x4(products[at.x], products[at.y], products[at.z], products[at.w]);
 }
 
 // Four values of a [heads, tokens] tensor's row, of da_cumsum and of dt.
@@ -118,8 +128,7 @@ fn main(
     let two_rows = row0 + HALF < end;
     let two_columns = p0 + SIDE < p_end;
     let group = head / (params.heads / params.groups);
-    let b_at = params.heads * p_end + group * n_end;
-    let c_at = b_at + params.groups * n_end;
+    let c_at = params.heads * p_end + (params.groups + group) * n_end;
     let pa = min(p0 + j, p_end - 1u);
     let pb = min(p0 + j + SIDE, p_end - 1u);
     let base = head * params.tokens;
@@ -157,15 +166,8 @@ fn main(
 
     for (var s0 = first; s0 < min(row0 + ROWS, end); s0 += HALF) {
         let s = s0 + 4u * j;
-        var ga = mat4x4<f32>(); // C·B: columns are tokens l, rows are tokens s
-        var gb = mat4x4<f32>();
-        for (var n = 0u; n < n_steps; n++) {
-            let b = transpose(rows4(s, last, b_at + n));
-            ga += b * rows4(l, last, c_at + n);
-            if two_rows {
-                gb += b * rows4(l + HALF, last, c_at + n);
-            }
-        }
+        let ga = products4(l, last, group, (s - first) / 4u);
+        let gb = products4(l + HALF, last, group, (s - first) / 4u);
         let decay_s = decay4(base, s, last);
         let dt_s = dt4(base, s, last);
         workgroupBarrier(); // the last step's weights may still be read

@@ -8,7 +8,7 @@
 
 struct Params {
     rows: u32,
-    cols: u32, // a multiple of 4, up to three spans
+    cols: u32, // a multiple of 4, up to two spans; with the word `long` three
     norm_group: u32, // columns of a norm; a multiple of 4
     group: u32, // columns a scale; a multiple of 4, or cols
     gate_stride: u32, // elements from a row of the gate's tensor to the next; a multiple of 4
@@ -57,24 +57,6 @@ fn norm_scales(spots: vec4<u32>) -> vec4<f32> {
     return inverseSqrt(sums / f32(params.norm_group) + params.eps);
 }
 
-fn span_of(v: Held, span: u32) -> mat4x4<f32> {
-    switch span {
-        case 0u: { return v.a; }
-        case 1u: { return v.b; }
-        default: { return v.c; }
-    }
-}
-
-fn with_span(v: Held, span: u32, m: mat4x4<f32>) -> Held {
-    var changed = v;
-    switch span {
-        case 0u: { changed.a = m; }
-        case 1u: { changed.b = m; }
-        default: { changed.c = m; }
-    }
-    return changed;
-}
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -90,28 +72,37 @@ fn main(
     let b = spots(1u, t);
     let c = spots(2u, t);
     let two = row_quads() > 1024u;
+#ifdef long
     let three = row_quads() > 2048u;
+#else
+    let three = false; // no registers for a span that is never there
+#endif
     var v = Held(values(row, a), mat4x4<f32>(), mat4x4<f32>());
     var z = Held(gates(row, a), mat4x4<f32>(), mat4x4<f32>());
-    var w = Held(weights(a), mat4x4<f32>(), mat4x4<f32>());
     if two {
         v.b = values(row, b);
         z.b = gates(row, b);
-        w.b = weights(b);
     }
     if three {
         v.c = values(row, c);
         z.c = gates(row, c);
-        w.c = weights(c);
     }
     v = Held(gated(v.a, z.a), gated(v.b, z.b), gated(v.c, z.c));
     reduce_groups(array(squares(v.a, a), squares(v.b, b), squares(v.c, c)), params.norm_group / 4u, true, t);
-    v.a = times(times_each(v.a, norm_scales(a)), w.a);
-    v.b = times(times_each(v.b, norm_scales(b)), w.b);
-    v.c = times(times_each(v.c, norm_scales(c)), w.c);
-    // One copy of the transform: drivers for CPUs take seconds to compile one.
-    for (var span = 0u; span < (row_quads() + 1023u) / 1024u; span += 1u) {
-        v = with_span(v, span, transform_span(span_of(v, span), params.log_run, t) * params.unit);
+    // The weight only now: all rows share it, so it is near, and registers are few.
+    v.a = times(times_each(v.a, norm_scales(a)), weights(a));
+    if two {
+        v.b = times(times_each(v.b, norm_scales(b)), weights(b));
+    }
+    if three {
+        v.c = times(times_each(v.c, norm_scales(c)), weights(c));
+    }
+    v.a = transform_span(v.a, params.log_run, t) * params.unit;
+    if two {
+        v.b = transform_span(v.b, params.log_run, t) * params.unit;
+    }
+    if three {
+        v.c = transform_span(v.c, params.log_run, t) * params.unit;
     }
     quantize_held(row, v, place);
 }

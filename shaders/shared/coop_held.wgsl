@@ -1,15 +1,7 @@
 // 16 x 16 matrices as in coop.wgsl, but left factors are held while their tile gets other contents, tiles have pitches of
 // their own, `PITCH_X` and `PITCH_W`, and sums can be got back. The importing shader has `tile_x`, `tile_w` and `sums`. There is no
 // emulation: drivers for CPUs would compile one for minutes.
-#import place
-
-alias Left = coop_mat16x16<f16, A>;
-alias Right = coop_mat16x16<f16, B>;
-alias Sum = coop_mat16x16<f32, C>;
-
-fn warp_of(place: Place) -> u32 {
-    return place.subgroup;
-}
+#import matrices
 
 fn left(at: u32) -> Left {
     return coopLoadT<Left>(&tile_x[at], PITCH_X);
@@ -23,10 +15,6 @@ fn right(at: u32) -> Right {
 // Of one whose rows are the matrix's.
 fn right_by_rows(at: u32) -> Right {
     return coopLoadT<Right>(&tile_w[at], PITCH_W);
-}
-
-fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
-    return coopMultiplyAdd(a, b, c);
 }
 
 // Sixteen rows of 16 sums.

@@ -6,6 +6,7 @@
 // A workgroup has 4 subgroups with 16 rows each of left factors, in parts of 32 columns, and right factors of 32 rows and
 // 128 columns that all share. The importing shader brings them here, and calls `rescale` and the like between barriers.
 #import coop_held
+#import first_bits
 
 const WG = 128u;
 const ROWS = 64u; // of left factors
@@ -19,10 +20,6 @@ var<workgroup> tile_x: array<vec4<f16>, 2u * ROWS * PITCH_X>;
 var<workgroup> tile_w: array<vec4<f16>, 2u * KEYS * PITCH_W>;
 var<workgroup> sums: array<f32, 2048>; // two matrices of each subgroup
 var<workgroup> factors: array<f32, ROWS>; // of each row's sums
-
-fn first_bits(x: vec4<f32>) -> vec4<f32> {
-    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) & vec4(0xffffe000u));
-}
 
 fn put_x(row: u32, quad: u32, x: vec4<f32>) {
     let near = first_bits(x);

@@ -1,6 +1,7 @@
-// Butterflies of the fast Walsh-Hadamard transform (QuaRot, arXiv:2404.00456), of up to 4096 elements that are in a
-// workgroup's registers, 16 a thread of 256: Sylvester's matrix in natural order, unscaled. The importing shader has
-// `reduce_scratch`, 4096 f32 of workgroup memory (which reductions may use in between).
+// The fast Walsh-Hadamard transform (QuaRot, arXiv:2404.00456) of up to 4096 elements that are in a workgroup's registers,
+// 16 a thread of 256: Sylvester's matrix in natural order, unscaled. The importing shader has `reduce_scratch`, 4096 f32 of
+// workgroup memory (which reductions may use in between).
+#import butterflies
 
 // Spreads elements 16 apart over the memory banks.
 fn slot(i: u32) -> u32 {
@@ -33,32 +34,6 @@ fn write16(i: u32, stride: u32, step: u32, m: mat4x4<f32>) {
     write4(i + step, stride, m[1]);
     write4(i + 2u * step, stride, m[2]);
     write4(i + 3u * step, stride, m[3]);
-}
-
-fn pairs(v: vec4<f32>) -> vec4<f32> {
-    return vec4(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
-}
-
-fn halves(v: vec4<f32>) -> vec4<f32> {
-    return vec4(v.xy + v.zw, v.xy - v.zw);
-}
-
-// Between components 1 and 2 apart, then columns 1 and 2 apart: those levels that are below log_run.
-fn butterflies(v: mat4x4<f32>, levels: vec4<u32>, log_run: u32) -> mat4x4<f32> {
-    var m = v;
-    if levels.x < log_run {
-        m = mat4x4(pairs(m[0]), pairs(m[1]), pairs(m[2]), pairs(m[3]));
-    }
-    if levels.y < log_run {
-        m = mat4x4(halves(m[0]), halves(m[1]), halves(m[2]), halves(m[3]));
-    }
-    if levels.z < log_run {
-        m = mat4x4(m[0] + m[1], m[0] - m[1], m[2] + m[3], m[2] - m[3]);
-    }
-    if levels.w < log_run {
-        m = mat4x4(m[0] + m[2], m[1] + m[3], m[0] - m[2], m[1] - m[3]);
-    }
-    return m;
 }
 
 // The runs of 2^log_run elements of a span (shared/spans.wgsl). Every thread must call it.

@@ -115,8 +115,7 @@ impl Named<'_> {
             "chunk_scan" => {
                 let (tokens, inner, state) = (self.rows("y"), self.cols("y"), self.cols("entering"));
                 let chunk = tokens.div_ceil(self.rows("entering").max(1));
-                let group_state = self.cols("xbc").saturating_sub(inner) / 2;
-                2 * tokens * (group_state * chunk.div_ceil(2) + state + inner * chunk.div_ceil(2))
+                2 * tokens * (state + inner * chunk.div_ceil(2))
             }
             _ => 0,
         };

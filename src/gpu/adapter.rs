@@ -106,6 +106,7 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
     let coop = features.contains(COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
         && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
         && adapter.limits().max_compute_workgroup_storage_size >= 48 * 1024
+        && adapter.limits().max_compute_invocations_per_workgroup >= 384
         && adapter.cooperative_matrix_properties().iter().any(sixteen);
     Caps {
         f16: features.contains(wgpu::Features::SHADER_F16),

@@ -13,8 +13,8 @@ pub struct Caps {
     pub subgroups: Option<(u32, u32)>,
     /// Packed int8 dot products (a language feature: always there, maybe emulated by the driver).
     pub packed_dot: bool,
-    /// Cooperative matrices of 16 x 16 x 16 f16 with f32 sums, in subgroups that are always 32 threads, and 48 KiB of
-    /// workgroup memory.
+    /// Cooperative matrices of 16 x 16 x 16 f16 with f32 sums, in subgroups that are always 32 threads, 48 KiB of
+    /// workgroup memory and workgroups of 384.
     pub coop_matrix: bool,
     /// Timestamp queries.
     pub timestamps: bool,

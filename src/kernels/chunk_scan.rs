@@ -17,7 +17,8 @@ const BLOCK_STATE: usize = 128;
 /// `y[l] = exp(da[l]) C[l]·S + Σ_{s ≤ l} (C[l]·B[s]) exp(da[l] - da[s]) dt[s] x[s] + D x[l]` within each chunk, `S`
 /// the state that enters it. Dao & Gu 2024, arXiv:2405.21060, section 6.
 ///
-/// `xbc`: `[tokens, conv_dim]`, columns x | B | C; `dt`, `da_cumsum`: `[heads, tokens]`;
+/// `xbc`: `[tokens, conv_dim]`, columns x | B | C; `products`: `C[l]·B[s]` of [`super::chunk_products`],
+/// `[tokens, products_len]`; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, d_inner]`; f32.
 ///
 /// # Errors
@@ -26,6 +27,7 @@ const BLOCK_STATE: usize = 128;
 pub fn chunk_scan(
     plan: &mut Plan,
     xbc: &DeviceTensor,
+    products: &DeviceTensor,
     dt: &DeviceTensor,
     da_cumsum: &DeviceTensor,
     entering: &DeviceTensor,
@@ -39,6 +41,7 @@ pub fn chunk_scan(
         NAME,
         &[
             ("xbc", xbc, [tokens, dims.conv_dim()]),
+            ("products", products, [tokens, dims.products_len()]),
             ("dt", dt, [dims.heads, tokens]),
             ("da_cumsum", da_cumsum, [dims.heads, tokens]),
             ("entering", entering, [dims.chunks(tokens), dims.state_len()]),
@@ -57,7 +60,7 @@ pub fn chunk_scan(
     let tiles = dims.chunk.div_ceil(TILE) * dims.head_dim.div_ceil(TILE);
     let grid = Grid::linear(dims.chunks(tokens) * dims.heads * tiles);
     let format = if dims.state <= BLOCK_STATE { Format::Blocks } else { Format::Any };
-    launch(plan, format, params, Bindings { xbc, dt, da_cumsum, entering, d, y }, grid)
+    launch(plan, format, params, Bindings { xbc, products, dt, da_cumsum, entering, d, y }, grid)
 }
 
 /// Cases, setup and cost.
@@ -66,17 +69,18 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: super::ssd::CASES, se
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (dims, tokens) = (dims(a), a.usize("tokens"));
     let xbc = s.input([tokens, dims.conv_dim()], Fill::Normal(1.0))?;
+    let products = s.input([tokens, dims.products_len()], Fill::Normal(1.0))?;
     let (dt, da_cumsum) = decays(s, a, dims)?;
     let entering = s.input([dims.chunks(tokens), dims.state_len()], Fill::Normal(1.0))?;
     let d = s.input([dims.heads], Fill::Normal(1.0))?;
     let y = s.output("y", DType::F32, [tokens, dims.d_inner()])?;
-    chunk_scan(s.plan(), &xbc, &dt, &da_cumsum, &entering, &d, &y, dims)
+    chunk_scan(s.plan(), &xbc, &products, &dt, &da_cumsum, &entering, &d, &y, dims)
 }
 
 fn work(a: &Args) -> Work {
     let (dims, tokens) = (dims(a), a.usize("tokens"));
     let before = dims.chunk.min(tokens).div_ceil(2); // tokens s a token reads, on average
-    let values = tokens * (dims.conv_dim() + dims.d_inner() + 2 * dims.heads) + dims.chunks(tokens) * dims.state_len();
-    let products = dims.groups * before * dims.state + dims.state_len() + dims.d_inner() * before;
-    Work { bytes: 4 * values, ops: 2 * tokens * products }
+    let read = 2 * dims.d_inner() + dims.groups * dims.state + dims.products_len() + 2 * dims.heads;
+    let values = tokens * read + dims.chunks(tokens) * dims.state_len();
+    Work { bytes: 4 * values, ops: 2 * tokens * (dims.state_len() + dims.d_inner() * before) }
 }

@@ -5,12 +5,14 @@ use super::check::{Args, Entry, Fill, Setup, Work};
 use super::ssd::{SsdDims, decays, dims, expect_f32};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::chunk_state::Params;
+use crate::shaders::chunk_state::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "chunk_state";
-/// Side of a workgroup's tile of (p, n).
+/// A workgroup's tile of (p, n). The form on matrices takes twice as many n, and leaves half of the workgroups idle.
 const TILE: usize = 64;
+/// Side of a matrix.
+const MATRIX: usize = 16;
 
 /// `states[c, h, p, n] = Σ_{l in chunk c} exp(da[last] - da[l]) dt[l] x[l, p] B[l, n]`.
 /// Dao & Gu 2024, arXiv:2405.21060, section 6.
@@ -49,7 +51,9 @@ pub fn chunk_state(
     };
     let tiles = dims.head_dim.div_ceil(TILE) * dims.state.div_ceil(TILE);
     let grid = Grid::linear(dims.chunks(tokens) * dims.heads * tiles);
-    launch(plan, params, Bindings { xbc, dt, da_cumsum, states }, grid)
+    let whole = dims.head_dim.is_multiple_of(MATRIX) && dims.state.is_multiple_of(MATRIX);
+    let format = if whole { Format::Tiles } else { Format::Any };
+    launch(plan, format, params, Bindings { xbc, dt, da_cumsum, states }, grid)
 }
 
 /// Cases, setup and cost.

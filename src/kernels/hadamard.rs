@@ -3,7 +3,10 @@
 use super::bindings::hadamard::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::scaled::Scaled;
-use super::{expect, f32_tensor, hadamard_mix, hadamard_quantize, hadamard_runs, hadamard_signs, quantize_maxima};
+use super::{
+    expect, f32_tensor, hadamard_mix, hadamard_mix_quantize, hadamard_quantize, hadamard_runs, hadamard_signs,
+    quantize_maxima,
+};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::hadamard::{checked_factors, factor};
@@ -25,6 +28,8 @@ pub struct HadamardBuffers {
     scratch: Option<DeviceTensor>,
     /// `[rows, cols / run]`, of few rows: where one dispatch does both passes ([`hadamard_runs`]).
     maxima: Option<DeviceTensor>,
+    /// Signs of what is left of the block beyond runs of 256, where one dispatch makes codes ([`hadamard_mix_quantize`]).
+    whole: Option<DeviceTensor>,
 }
 
 impl HadamardBuffers {
@@ -48,7 +53,7 @@ impl HadamardBuffers {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let signs = self.dense.iter().map(|(_, _, signs)| signs);
-        signs.chain(&self.scratch).chain(&self.maxima).map(DeviceTensor::bytes).sum()
+        signs.chain(&self.scratch).chain(&self.maxima).chain(&self.whole).map(DeviceTensor::bytes).sum()
     }
 
     /// For tensors of up to `rows` rows of `cols` columns.
@@ -68,7 +73,9 @@ impl HadamardBuffers {
         let scratch = several.then(|| device.alloc(DType::F32, [rows, cols])).transpose()?;
         let few = hadamard_runs::most(rows, run).filter(|_| dense.len() == 1);
         let maxima = few.map(|rows| device.alloc(DType::F32, [rows, cols / run])).transpose()?;
-        Ok(Self { block, dense, run, scratch, maxima })
+        let whole = hadamard_mix_quantize::order(cols, block).filter(|_| several);
+        let whole = whole.map(|order| hadamard_signs(device, order)).transpose()?;
+        Ok(Self { block, dense, run, scratch, maxima, whole })
     }
 }
 
@@ -106,8 +113,9 @@ pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buff
     launch(plan, params, Bindings { x: &from, out }, Grid::cover(rows * cols, SPAN))
 }
 
-/// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass; few rows take two
-/// dispatches that spread each row over workgroups. `between`, of the shape of `x`, may be overwritten.
+/// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass, or with all passes
+/// where matrix units make it worth while ([`hadamard_mix_quantize`]); few rows take two dispatches that spread each row
+/// over workgroups. `between`, of the shape of `x`, may be overwritten.
 ///
 /// # Errors
 /// As [`hadamard_with`] and [`hadamard_quantize`].
@@ -129,6 +137,9 @@ pub fn hadamard_codes_with(
         let maxima = maxima.view(DType::F32, [rows, cols / buffers.run])?;
         hadamard_runs(plan, x, signs, between, &maxima, buffers.run, buffers.scale())?;
         return quantize_maxima(plan, between, &maxima, out);
+    }
+    if let Some(signs) = buffers.whole.as_ref().filter(|_| hadamard_mix_quantize::pays(plan.device())) {
+        return hadamard_mix_quantize(plan, x, signs, out, buffers.scale());
     }
     let from = dense_passes(plan, x, between, buffers)?;
     hadamard_quantize(plan, &from, out, buffers.run, buffers.scale())

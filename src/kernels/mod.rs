@@ -18,6 +18,7 @@ mod causal_conv1d_state;
 mod causal_conv1d_update;
 mod channel_stats;
 mod chunk_cumsum;
+mod chunk_products;
 mod chunk_scan;
 mod chunk_state;
 mod columns;
@@ -32,6 +33,7 @@ mod gptq_refine;
 mod gram;
 mod hadamard;
 mod hadamard_mix;
+mod hadamard_mix_quantize;
 mod hadamard_quantize;
 mod hadamard_runs;
 mod kv_append;
@@ -82,6 +84,7 @@ pub use causal_conv1d_state::causal_conv1d_state;
 pub use causal_conv1d_update::causal_conv1d_update;
 pub use channel_stats::{ChannelSums, MAGNITUDE_BINS, Samples, channel_stats};
 pub use chunk_cumsum::chunk_cumsum;
+pub use chunk_products::chunk_products;
 pub use chunk_scan::chunk_scan;
 pub use chunk_state::chunk_state;
 pub use columns::Columns;
@@ -96,6 +99,7 @@ pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::gram;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
+pub use hadamard_mix_quantize::hadamard_mix_quantize;
 pub use hadamard_quantize::hadamard_quantize;
 pub use hadamard_runs::hadamard_runs;
 pub use kv_append::kv_append;
@@ -152,6 +156,7 @@ pub const ENTRIES: &[check::Entry] = &[
     causal_conv1d_update::ENTRY,
     channel_stats::ENTRY,
     chunk_cumsum::ENTRY,
+    chunk_products::ENTRY,
     chunk_scan::ENTRY,
     chunk_state::ENTRY,
     copy_peak::ENTRY,
@@ -165,6 +170,7 @@ pub const ENTRIES: &[check::Entry] = &[
     gram::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
+    hadamard_mix_quantize::ENTRY,
     hadamard_quantize::ENTRY,
     hadamard_runs::ENTRY,
     kv_append::ENTRY,

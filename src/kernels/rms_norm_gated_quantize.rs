@@ -8,7 +8,7 @@ use super::scaled::Scaled;
 use super::{Columns, expect, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::rms_norm_gated_quantize::Params;
+use crate::shaders::rms_norm_gated_quantize::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "rms_norm_gated_quantize";
@@ -91,7 +91,8 @@ pub fn rms_norm_gated_quantize(
         unit: 1.0 / (norm.block as f32).sqrt(),
     };
     let bindings = Bindings { y, gate: gate.tensor, weight, codes: out.codes, scales: out.scales };
-    launch(plan, params, bindings, Grid::linear(rows))
+    let format = if d <= 2 * SPAN { Format::Short } else { Format::Long };
+    launch(plan, format, params, bindings, Grid::linear(rows))
 }
 
 /// Cases, setup and cost.

@@ -33,6 +33,12 @@ impl SsdDims {
         self.d_inner() + 2 * self.groups * self.state
     }
 
+    /// Products `C[l]·B[s]` of a token with those of its chunk, for all groups: a chunk is rounded up to whole fours.
+    #[must_use]
+    pub fn products_len(self) -> usize {
+        self.groups * self.chunk.next_multiple_of(4)
+    }
+
     /// Elements of the whole state.
     #[must_use]
     pub fn state_len(self) -> usize {

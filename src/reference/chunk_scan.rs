@@ -6,13 +6,15 @@ use rayon::prelude::*;
 use super::dot;
 use crate::shaders::chunk_scan::{Format, Params};
 
-/// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `dt`, `da_cumsum`: `[heads, tokens]`;
+/// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: `C[l]·B[s]`, `[tokens, groups · chunk]`, each
+/// chunk in whole fours; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, heads · head_dim]`.
 #[allow(clippy::too_many_arguments, reason = "parameters, format and bindings")]
 pub fn chunk_scan(
     p: &Params,
     _: Format,
     xbc: &[f32],
+    products: &[f32],
     dt: &[f32],
     da_cumsum: &[f32],
     entering: &[f32],
@@ -23,24 +25,22 @@ pub fn chunk_scan(
     let (groups, state) = (p.groups as usize, p.state as usize);
     let d_inner = heads * head_dim;
     let row = |t: usize| &xbc[t * (d_inner + 2 * groups * state)..][..d_inner + 2 * groups * state];
-    let b = |t: usize, g: usize| &row(t)[d_inner + g * state..][..state];
+    let width = (p.chunk as usize).next_multiple_of(4);
     y.par_chunks_mut(d_inner).enumerate().for_each(|(l, y)| {
         let chunk = l / p.chunk as usize;
         let first = chunk * p.chunk as usize;
-        let mut products = Vec::new(); // C[l]·B[s] of a group, for s from the chunk's first token
         for (h, y) in y.chunks_exact_mut(head_dim).enumerate() {
             let g = h / (heads / groups);
             let c = &row(l)[d_inner + (groups + g) * state..][..state];
-            if h.is_multiple_of(heads / groups) {
-                products = (first..=l).map(|s| dot(c, b(s, g))).collect();
-            }
+            let products = &products[(l * groups + g) * width..][..width];
             let decay = |t: usize| f64::from(da_cumsum[h * tokens + t]);
             let x = |t: usize| &row(t)[h * head_dim..][..head_dim];
             let entering = &entering[(chunk * d_inner + h * head_dim) * state..][..head_dim * state];
             let grown = decay(l).exp();
             let mut sums: Vec<f64> = entering.chunks_exact(state).map(|s| grown * dot(c, s)).collect();
             for s in first..=l {
-                let weight = products[s - first] * (decay(l) - decay(s)).exp() * f64::from(dt[h * tokens + s]);
+                let weight =
+                    f64::from(products[s - first]) * (decay(l) - decay(s)).exp() * f64::from(dt[h * tokens + s]);
                 sums.iter_mut().zip(x(s)).for_each(|(sum, x)| *sum += weight * f64::from(*x));
             }
             for ((y, sum), x) in y.iter_mut().zip(sums).zip(x(l)) {

@@ -3,11 +3,11 @@
 
 use rayon::prelude::*;
 
-use crate::shaders::chunk_state::Params;
+use crate::shaders::chunk_state::{Format, Params};
 
 /// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `states`: `[chunks, heads · head_dim · state]`.
-pub fn chunk_state(p: &Params, xbc: &[f32], dt: &[f32], da_cumsum: &[f32], states: &mut [f32]) {
+pub fn chunk_state(p: &Params, _: Format, xbc: &[f32], dt: &[f32], da_cumsum: &[f32], states: &mut [f32]) {
     let (tokens, heads, head_dim) = (p.tokens as usize, p.heads as usize, p.head_dim as usize);
     let (groups, state) = (p.groups as usize, p.state as usize);
     let d_inner = heads * head_dim;

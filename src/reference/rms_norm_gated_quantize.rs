@@ -4,12 +4,16 @@
 use super::hadamard::hadamard;
 use super::quantize_tokens::quantize_rows;
 use super::rms_norm_gated::rms_norm_gated;
-use crate::shaders::{hadamard, rms_norm_gated, rms_norm_gated_quantize::Params};
+use crate::shaders::{
+    hadamard, rms_norm_gated,
+    rms_norm_gated_quantize::{Format, Params},
+};
 
 /// `y`: `[rows, cols]`; `gate`: `[rows, gate_stride]`; `weight`: `[cols]`; `codes`: `[rows, cols]` int8; `scales`:
 /// `[rows, ceil(cols / group)]`.
 pub fn rms_norm_gated_quantize(
     p: &Params,
+    _: Format,
     y: &[f32],
     gate: &[f32],
     weight: &[f32],

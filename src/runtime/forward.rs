@@ -319,7 +319,10 @@ impl Forward<'_> {
             kernels::ssm_store(plan, work, &self.state.clock, stored, dims, *rounding)?;
         }
         taps.op(plan, "state_passing", &entering)?;
-        kernels::chunk_scan(plan, xbc, &dt, &da_cumsum, &entering, &m.d, y, dims)
+        let products = s.products.view(DType::F32, [self.tokens, dims.products_len()])?;
+        kernels::chunk_products(plan, xbc, &products, dims)?;
+        taps.op(plan, "chunk_products", &products)?;
+        kernels::chunk_scan(plan, xbc, &products, &dt, &da_cumsum, &entering, &m.d, y, dims)
     }
 
     fn attention(

@@ -1,5 +1,6 @@
 //! Activations of one call, allocated once for the longest call and shared by all layers and plans.
 
+use super::state::ssd;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor};
 use crate::kernels::HadamardBuffers;
@@ -24,6 +25,8 @@ pub(super) struct Scratch {
     pub(super) dt: DeviceTensor,
     /// `[heads, tokens]`.
     pub(super) da_cumsum: DeviceTensor,
+    /// Products of C and B within chunks, `[tokens, groups * chunk]`.
+    pub(super) products: DeviceTensor,
     /// `[chunks, heads * head_dim * state]`.
     pub(super) chunk_states: DeviceTensor,
     /// Likewise: the state that enters each chunk.
@@ -66,10 +69,11 @@ impl Scratch {
         let kv = c.kv_heads * c.head_dim;
         let widest = c.in_proj_rows().max(c.intermediate_size).max(query + 2 * kv);
         let inner = c.d_inner().max(c.intermediate_size).max(query).max(c.hidden_size);
-        let states = if c.blocks.contains(&Block::Mamba2) {
-            tokens.div_ceil(c.chunk_size) * c.d_inner() * c.state_size
+        let (states, products) = if c.blocks.contains(&Block::Mamba2) {
+            let dims = ssd(c);
+            (dims.chunks(tokens) * dims.state_len(), tokens * dims.products_len())
         } else {
-            0
+            (0, 0)
         };
         let rotate = |block: Option<usize>, cols: usize| {
             block.map(|block| HadamardBuffers::new(device, tokens, cols, block)).transpose()
@@ -85,6 +89,7 @@ impl Scratch {
             value: f32s(tokens * kv)?,
             dt: f32s(tokens * c.mamba_heads)?,
             da_cumsum: f32s(tokens * c.mamba_heads)?,
+            products: f32s(products)?,
             chunk_states: f32s(states)?,
             entering: f32s(states)?,
             y: f32s(tokens * c.d_inner().max(query))?,
@@ -106,7 +111,8 @@ impl Scratch {
 
     /// Bytes on the device.
     pub(super) fn bytes(&self) -> usize {
-        let Self { ids, hidden, normed, wide, xbc, value, dt, da_cumsum, chunk_states, entering, y, .. } = self;
+        let Self { ids, hidden, normed, wide, xbc, value, dt, da_cumsum, products, chunk_states, entering, y, .. } =
+            self;
         let Self { gated, rotated, codes, scales, last, logits, next, rng, rotate_out, rotate_down, .. } = self;
         let tensors = [
             ids,
@@ -117,6 +123,7 @@ impl Scratch {
             value,
             dt,
             da_cumsum,
+            products,
             chunk_states,
             entering,
             y,

@@ -10,11 +10,11 @@ fn matches_reference() {
 
 const DIMS: SsdDims = SsdDims { heads: 4, head_dim: 8, groups: 2, state: 12, chunk: 3 };
 
-/// The argument refused for these shapes of xbc, dt, da_cumsum, entering, d and y.
-fn refused(shapes: [[usize; 2]; 6], dims: SsdDims) -> String {
+/// The argument refused for these shapes of xbc, products, dt, da_cumsum, entering, d and y.
+fn refused(shapes: [[usize; 2]; 7], dims: SsdDims) -> String {
     let device = Device::Cpu;
-    let [xbc, dt, sums, entering, d, y] = shapes.map(|s| device.alloc(DType::F32, s).unwrap());
-    match kernels::chunk_scan(&mut Plan::new(&device), &xbc, &dt, &sums, &entering, &d, &y, dims) {
+    let [xbc, products, dt, sums, entering, d, y] = shapes.map(|s| device.alloc(DType::F32, s).unwrap());
+    match kernels::chunk_scan(&mut Plan::new(&device), &xbc, &products, &dt, &sums, &entering, &d, &y, dims) {
         Ok(()) => "none".to_owned(),
         Err(Error::Shape { arg, .. }) => arg.to_owned(),
         Err(Error::Argument { what, .. }) => what,
@@ -24,13 +24,14 @@ fn refused(shapes: [[usize; 2]; 6], dims: SsdDims) -> String {
 
 #[test]
 fn rejects_wrong_arguments() {
-    let (x, m, s, d, y) = ([5, 80], [4, 5], [2, 384], [1, 4], [5, 32]);
-    assert_eq!(refused([x, m, m, s, d, y], DIMS), "none");
-    assert_eq!(refused([[5, 81], m, m, s, d, y], DIMS), "xbc");
-    assert_eq!(refused([x, [4, 6], m, s, d, y], DIMS), "dt");
-    assert_eq!(refused([x, m, [3, 5], s, d, y], DIMS), "da_cumsum");
-    assert_eq!(refused([x, m, m, [3, 384], d, y], DIMS), "entering");
-    assert_eq!(refused([x, m, m, s, [1, 5], y], DIMS), "d");
-    assert_eq!(refused([x, m, m, s, d, [5, 80]], DIMS), "y");
-    assert_eq!(refused([x, m, m, s, d, y], SsdDims { head_dim: 6, ..DIMS }), "chunk_scan: `dims`");
+    let (x, p, m, s, d, y) = ([5, 80], [5, 8], [4, 5], [2, 384], [1, 4], [5, 32]);
+    assert_eq!(refused([x, p, m, m, s, d, y], DIMS), "none");
+    assert_eq!(refused([[5, 81], p, m, m, s, d, y], DIMS), "xbc");
+    assert_eq!(refused([x, [5, 6], m, m, s, d, y], DIMS), "products");
+    assert_eq!(refused([x, p, [4, 6], m, s, d, y], DIMS), "dt");
+    assert_eq!(refused([x, p, m, [3, 5], s, d, y], DIMS), "da_cumsum");
+    assert_eq!(refused([x, p, m, m, [3, 384], d, y], DIMS), "entering");
+    assert_eq!(refused([x, p, m, m, s, [1, 5], y], DIMS), "d");
+    assert_eq!(refused([x, p, m, m, s, d, [5, 80]], DIMS), "y");
+    assert_eq!(refused([x, p, m, m, s, d, y], SsdDims { head_dim: 6, ..DIMS }), "chunk_scan: `dims`");
 }

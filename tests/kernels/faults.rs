@@ -128,7 +128,9 @@ fn nan_of_a_later_b_stays_in_the_future() {
         let skip = weight(&d, [1, 2]);
         let y = d.alloc(DType::F32, [ROWS, 16]).unwrap();
         let mut plan = Plan::new(&d);
-        kernels::chunk_scan(&mut plan, &xbc, &dt, &decay, &entering, &skip, &y, dims).unwrap();
+        let products = d.alloc(DType::F32, [ROWS, dims.products_len()]).unwrap();
+        kernels::chunk_products(&mut plan, &xbc, &products, dims).unwrap();
+        kernels::chunk_scan(&mut plan, &xbc, &products, &dt, &decay, &entering, &skip, &y, dims).unwrap();
         plan.record().unwrap().run().unwrap();
         block_on(d.read(&y)).unwrap()
     };

@@ -112,7 +112,7 @@ impl Layer {
         (round(y), round(s))
     }
 
-    /// The four chunked kernels on tokens `range`, from `state`, which they update; gives the outputs.
+    /// The five chunked kernels on tokens `range`, from `state`, which they update; gives the outputs.
     fn chunked(&self, device: &Device, range: std::ops::Range<usize>, state: &DeviceTensor) -> Vec<f32> {
         let (dims, tokens) = (self.dims, range.len());
         let alloc = |shape: [usize; 2]| device.alloc(DType::F32, shape).unwrap();
@@ -127,7 +127,9 @@ impl Layer {
         kernels::chunk_cumsum(plan, &raw, &bias, &a_log, &dt, &sums, dims, ANY_DT).unwrap();
         kernels::chunk_state(plan, &xbc, &dt, &sums, &states, dims).unwrap();
         kernels::state_passing(plan, &states, &sums, state, &entering, dims, tokens).unwrap();
-        kernels::chunk_scan(plan, &xbc, &dt, &sums, &entering, &d, &y, dims).unwrap();
+        let products = alloc([tokens, dims.products_len()]);
+        kernels::chunk_products(plan, &xbc, &products, dims).unwrap();
+        kernels::chunk_scan(plan, &xbc, &products, &dt, &sums, &entering, &d, &y, dims).unwrap();
         std::mem::replace(plan, Plan::new(device)).record().unwrap().run().unwrap();
         block_on(device.read_f32(&y)).unwrap()
     }

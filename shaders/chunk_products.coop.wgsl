@@ -1,0 +1,147 @@
+// chunk_products.wgsl on cooperative matrices, each number as two f16 (shared/first_bits.wgsl). One workgroup: 64 tokens l by 64
+// tokens s of one group, 16 l a subgroup, 32 elements of the state at a time.
+#import coop_held
+#import first_bits
+#import index
+
+struct Params {
+    tokens: u32,
+    heads: u32,
+    head_dim: u32,
+    groups: u32,
+    state: u32, // a multiple of 4
+    chunk: u32,
+}
+
+const WG = 128u;
+const SIDE = 64u; // of a tile, in tokens
+const QUADS = 8u; // of a step
+const PITCH_X = 10u; // vec4s from a token to the next in workgroup memory, padded against bank conflicts
+const PITCH_W = 10u;
+const LOW = 640u; // SIDE * PITCH_X: where what is left of the numbers begins
+
+@group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
+@group(0) @binding(1) var<storage, read_write> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
+@group(0) @binding(2) var<uniform> params: Params;
+
+var<workgroup> tile_x: array<vec4<f16>, 2u * LOW>; // C
+var<workgroup> tile_w: array<vec4<f16>, 2u * LOW>; // B
+var<workgroup> sums: array<f32, 2048>; // two matrices of each subgroup
+
+// Four quads of a step: of every sixteenth token from `token` on; beyond the last the last again.
+fn rows4(token: u32, last: u32, column: u32) -> mat4x4<f32> {
+    let stride = (params.heads * params.head_dim + 2u * params.groups * params.state) / 4u;
+    let at = min(token + vec4(0u, 16u, 32u, 48u), vec4(last)) * stride + column;
+    return mat4x4(xbc[at.x], xbc[at.y], xbc[at.z], xbc[at.w]);
+}
+
+fn put_x(at: u32, x: vec4<f32>) {
+    let near = first_bits(x);
+    tile_x[at] = vec4<f16>(near);
+    tile_x[LOW + at] = vec4<f16>(x - near);
+}
+
+fn put_w(at: u32, x: vec4<f32>) {
+    let near = first_bits(x);
+    tile_w[at] = vec4<f16>(near);
+    tile_w[LOW + at] = vec4<f16>(x - near);
+}
+
+fn stage(thread: u32, c: mat4x4<f32>, b: mat4x4<f32>) {
+    let at = thread / QUADS * PITCH_X + thread % QUADS;
+    put_x(at, c[0]);
+    put_x(at + 16u * PITCH_X, c[1]);
+    put_x(at + 32u * PITCH_X, c[2]);
+    put_x(at + 48u * PITCH_X, c[3]);
+    put_w(at, b[0]);
+    put_w(at + 16u * PITCH_W, b[1]);
+    put_w(at + 32u * PITCH_W, b[2]);
+    put_w(at + 48u * PITCH_W, b[3]);
+}
+
+// 16 elements' part of 16 tokens s.
+fn add(near: Left, low: Left, at: u32, c: Sum) -> Sum {
+    let b = right(at);
+    let sum = multiply_add(low, b, multiply_add(near, right(LOW + at), c));
+    return multiply_add(near, b, sum);
+}
+
+// Tokens s 32 pair.. of the tile's 64, sixteen for each l a thread.
+fn store(thread: u32, pair: u32, row0: u32, last: u32, group: u32, first: u32, key0: u32) {
+    let quads = (params.chunk + 3u) / 4u;
+    for (var i = 0u; i < 4u; i++) {
+        let row = thread / 8u + 16u * i; // eight threads a row
+        let local = thread % 8u;
+        let l = row0 + row;
+        let s = key0 + 32u * pair + 4u * local;
+        let quad = (s - first) / 4u;
+        if l <= last && quad < quads {
+            let at = row / 16u * 512u + local / 4u * 256u + row % 16u * 16u + local % 4u * 4u;
+            let values = vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+            let before = vec4(s, s + 1u, s + 2u, s + 3u) <= vec4(l);
+            products[(l * params.groups + group) * quads + quad] = select(vec4(0.0), values, before);
+        }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {
+    let thread = place.thread;
+    let tiles = (params.chunk + SIDE - 1u) / SIDE;
+    var item = linear_workgroup(workgroup, grid);
+    let key_tile = item % tiles;
+    item /= tiles;
+    let row_tile = item % tiles;
+    item /= tiles;
+    let group = item % params.groups;
+    let first = item / params.groups * params.chunk;
+    let row0 = first + row_tile * SIDE;
+    let key0 = first + key_tile * SIDE;
+    let end = min(first + params.chunk, params.tokens);
+    if row0 >= end {
+        return;
+    }
+    let last = end - 1u;
+    let n_end = params.state / 4u;
+    let b_at = params.heads * params.head_dim / 4u + group * n_end;
+    let c_at = b_at + params.groups * n_end;
+    let warp = warp_of(place);
+    let a = warp * 16u * PITCH_X;
+    let region = warp * 512u;
+    var c0 = Sum();
+    var c1 = Sum();
+    var c2 = Sum();
+    var c3 = Sum();
+    // Tiles of later tokens alone are zero.
+    for (var n = 0u; n < select(0u, n_end, key_tile <= row_tile); n += QUADS) {
+        let quad = n + thread % QUADS;
+        let within = select(0.0, 1.0, quad < n_end);
+        let column = min(quad, n_end - 1u);
+        let c = rows4(row0 + thread / QUADS, last, c_at + column);
+        let b = rows4(key0 + thread / QUADS, last, b_at + column);
+        workgroupBarrier(); // the last step's may still be read
+        stage(thread, c * within, b);
+        workgroupBarrier();
+        let near0 = left(a);
+        let low0 = left(LOW + a);
+        c0 = add(near0, low0, 0u, c0);
+        c1 = add(near0, low0, 16u * PITCH_W, c1);
+        c2 = add(near0, low0, 32u * PITCH_W, c2);
+        c3 = add(near0, low0, 48u * PITCH_W, c3);
+        let near1 = left(a + 4u);
+        let low1 = left(LOW + a + 4u);
+        c0 = add(near1, low1, 4u, c0);
+        c1 = add(near1, low1, 16u * PITCH_W + 4u, c1);
+        c2 = add(near1, low1, 32u * PITCH_W + 4u, c2);
+        c3 = add(near1, low1, 48u * PITCH_W + 4u, c3);
+    }
+    put_sum(c0, region);
+    put_sum(c1, region + 256u);
+    workgroupBarrier();
+    store(thread, 0u, row0, last, group, first, key0);
+    workgroupBarrier();
+    put_sum(c2, region);
+    put_sum(c3, region + 256u);
+    workgroupBarrier();
+    store(thread, 1u, row0, last, group, first, key0);
+}

@@ -1,0 +1,90 @@
+//! A whole Hadamard transform of rows and int8 codes of what it gives, in one dispatch.
+
+use super::bindings::hadamard_mix_quantize::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::rms_norm_quantize::quantized;
+use super::scaled::Scaled;
+use super::{expect, expect_dtype, f32_tensor, hadamard_signs};
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::shaders::hadamard_mix_quantize::Params;
+use crate::tensor::DType;
+
+const NAME: &str = "hadamard_mix_quantize";
+/// Columns of a run.
+const RUN: usize = 256;
+/// Most runs of a row.
+const MOST: usize = 96;
+
+/// The dense factor's order with which [`hadamard_mix_quantize`] takes rows of `cols` columns in blocks of `block`: rows are
+/// one block of up to 96 runs of 256 columns.
+pub(super) fn order(cols: usize, block: usize) -> Option<usize> {
+    (cols == block && block.is_multiple_of(RUN) && (1..=MOST).contains(&(block / RUN))).then_some(block / RUN)
+}
+
+/// Is it the faster way on this device? On matrices only: without, two passes over many workgroups are.
+pub(super) fn pays(device: &Device) -> bool {
+    device.gpu().is_some_and(|g| g.caps.coop_matrix)
+}
+
+/// `v = scale * (H_order ⊗ H_256) x` for each row, `H_256` Sylvester's matrix; then [`super::quantize_tokens`] of `v` into
+/// `out`, with one scale a row. QuaRot, arXiv:2404.00456.
+///
+/// `x`: `[rows, 256 * order]` f32; `signs`: of [`hadamard_signs`], `[order, order / 32]`, `order` up to 96; `out`: codes
+/// `[rows, 256 * order]` int8 with scales `[rows]` or `[rows, 1]`, written.
+///
+/// # Errors
+/// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for rows or groups that do not fit.
+pub fn hadamard_mix_quantize(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    signs: &DeviceTensor,
+    out: Scaled<'_>,
+    scale: f32,
+) -> Result<()> {
+    f32_tensor(NAME, "x", x)?;
+    expect_dtype(NAME, "signs", signs, DType::U32, "u32")?;
+    let (rows, cols, order) = (x.shape.rows(), x.shape.cols(), signs.shape.rows());
+    expect(NAME, "signs", signs, [order, order.div_ceil(32)])?;
+    let group = quantized(NAME, out, [rows, cols], 6)?;
+    if self::order(cols, cols) != Some(order) || group < cols {
+        let reason = format!("{order} runs of {RUN} columns, of {cols}, in groups of {group}");
+        return Err(Error::argument(format!("{NAME}: `x`"), reason));
+    }
+    let params = Params { rows: rows as u32, order: order as u32, unit: scale };
+    launch(plan, params, Bindings { x, signs, codes: out.codes, scales: out.scales }, Grid::linear(rows))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "one_run", args: &[("rows", 3.0), ("order", 1.0), ("size", 1.0)] },
+    Case { name: "order_12", args: &[("rows", 5.0), ("order", 12.0), ("size", 1.0)] },
+    Case { name: "nemotron_8b_mlp_token", args: &[("rows", 1.0), ("order", 84.0), ("size", 1.0)] },
+    Case { name: "nemotron_8b_mlp_tokens", args: &[("rows", 3.0), ("order", 84.0), ("size", 1.0)] },
+    Case { name: "nemotron_4b_mlp_12_by_4", args: &[("rows", 2.0), ("order", 48.0), ("size", 1.0)] },
+    Case { name: "widest_row", args: &[("rows", 2.0), ("order", 96.0), ("size", 1.0)] },
+    Case { name: "f16_overflow_activations_1e5", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e5)] },
+    Case { name: "near_the_largest_f32", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e33)] },
+    Case { name: "tiny_values", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e-33)] },
+    Case { name: "below_the_smallest_scale", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e-37)] },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (rows, order, size) = (a.usize("rows"), a.usize("order"), a.f64("size") as f32);
+    let cols = RUN * order;
+    let values: Vec<f32> = s.values(rows * cols, Fill::Outliers).iter().map(|v| v * size).collect();
+    let x = s.device().upload_f32([rows, cols], &values)?;
+    let signs = hadamard_signs(s.device(), order)?;
+    let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
+    let scales = s.output("scales", DType::F32, [rows])?;
+    let out = Scaled { codes: &codes, scales: &scales, group: cols };
+    hadamard_mix_quantize(s.plan(), &x, &signs, out, 1.0 / (cols as f32).sqrt())
+}
+
+fn work(a: &Args) -> Work {
+    let (rows, order) = (a.usize("rows"), a.usize("order"));
+    let n = RUN * order * rows;
+    Work { bytes: 5 * n + 4 * rows + order * order / 8, ops: n * (order + 14) }
+}

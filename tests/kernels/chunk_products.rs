@@ -1,0 +1,31 @@
+use wgquant::Error;
+use wgquant::gpu::{Device, Plan};
+use wgquant::kernels::{self, SsdDims};
+use wgquant::tensor::DType;
+
+#[test]
+fn matches_reference() {
+    super::common::check_all("chunk_products");
+}
+
+const DIMS: SsdDims = SsdDims { heads: 4, head_dim: 8, groups: 2, state: 12, chunk: 3 };
+
+/// The argument refused for these shapes of xbc and products.
+fn refused(shapes: [[usize; 2]; 2], dims: SsdDims) -> String {
+    let d = Device::Cpu;
+    let [xbc, products] = shapes.map(|s| d.alloc(DType::F32, s).unwrap());
+    match kernels::chunk_products(&mut Plan::new(&d), &xbc, &products, dims) {
+        Ok(()) => "none".to_owned(),
+        Err(Error::Shape { arg, .. }) => arg.to_owned(),
+        Err(Error::Argument { what, .. }) => what,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn rejects_wrong_arguments() {
+    assert_eq!(refused([[5, 80], [5, 8]], DIMS), "none");
+    assert_eq!(refused([[5, 79], [5, 8]], DIMS), "xbc");
+    assert_eq!(refused([[5, 80], [5, 6]], DIMS), "products");
+    assert_eq!(refused([[5, 80], [5, 8]], SsdDims { state: 10, ..DIMS }), "chunk_products: `dims`");
+}
