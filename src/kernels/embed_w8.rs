@@ -16,7 +16,7 @@ use crate::tensor::DType;
 /// Rows of `out` whose ids are not in the part are left alone: a table larger than a binding takes a launch for each part.
 ///
 /// # Errors
-/// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for an empty table, or a part beyond
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for an empty table, or a part beyond
 /// the vocabulary.
 pub fn embed_w8(
     plan: &mut Plan,
