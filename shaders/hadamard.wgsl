@@ -1,7 +1,8 @@
 // out = scale * H x over contiguous runs of 2^log_run <= 4096 elements, H Sylvester's matrix in natural order:
 // the fast Walsh-Hadamard transform (QuaRot, arXiv:2404.00456).
 // A workgroup takes 4096 elements, one run or many. A thread holds 16 of them and does four butterfly levels in
-// registers, in three rounds: bits 8..11 of the index, 4..7, 0..3; levels from log_run up are left out.
+// registers, in three rounds: bits 8..11 of the index, 0..3, 4..7; levels from log_run up are left out. In the first and the
+// last round neighbouring threads hold neighbouring elements, as storage wants it.
 #import index
 #import sylvester
 
@@ -29,6 +30,19 @@ fn inputs(i: u32) -> vec4<f32> {
     return vec4(input(i), input(i + 256u), input(i + 512u), input(i + 768u));
 }
 
+fn put(i: u32, v: f32) {
+    if i < params.count {
+        out[i] = v;
+    }
+}
+
+fn put4(i: u32, v: vec4<f32>) {
+    put(i, v.x);
+    put(i + 16u, v.y);
+    put(i + 32u, v.z);
+    put(i + 48u, v.w);
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -39,18 +53,15 @@ fn main(
     let at = start + thread;
     let read = mat4x4(inputs(at), inputs(at + 1024u), inputs(at + 2048u), inputs(at + 3072u));
     let run = params.log_run;
-    write16(thread, 256u, 1024u, butterflies(read, vec4(8u, 9u, 10u, 11u), run));
+    write16(thread, 256u, 1024u, butterflies(read * params.scale, vec4(8u, 9u, 10u, 11u), run));
     workgroupBarrier();
-    if run > 4u {
-        let i = (thread / 16u) * 256u + thread % 16u;
-        write16(i, 16u, 64u, butterflies(read16(i, 16u, 64u), vec4(4u, 5u, 6u, 7u), run));
-        workgroupBarrier();
-    }
-    let last = butterflies(read16(thread * 16u, 1u, 4u), vec4(0u, 1u, 2u, 3u), run);
-    write16(thread * 16u, 1u, 4u, last * params.scale);
+    let own = thread * 16u;
+    write16(own, 1u, 4u, butterflies(read16(own, 1u, 4u), vec4(0u, 1u, 2u, 3u), run));
     workgroupBarrier();
-    let end = min(SPAN, params.count - min(start, params.count));
-    for (var i = thread; i < end; i += WG) {
-        out[start + i] = reduce_scratch[slot(i)];
-    }
+    let i = thread / 16u * 256u + thread % 16u;
+    let last = butterflies(read16(i, 16u, 64u), vec4(4u, 5u, 6u, 7u), run);
+    put4(start + i, last[0]);
+    put4(start + i + 64u, last[1]);
+    put4(start + i + 128u, last[2]);
+    put4(start + i + 192u, last[3]);
 }

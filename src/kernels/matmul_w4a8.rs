@@ -197,10 +197,10 @@ const CASES: &[Case] = &[
     },
     // More of the weight than tiles of 32 columns at once.
     Case { name: "wide_tiles_of_9_short", args: &[("m", 9.0), ("n", 4225.0), ("k", 32.0)] },
-    Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 4226.0), ("k", 1056.0), ("epilogue", 2.0)] },
+    Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 4226.0), ("k", 544.0), ("epilogue", 2.0)] },
     Case {
         name: "wide_tiles_of_20",
-        args: &[("m", 20.0), ("n", 4260.0), ("k", 544.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 20.0), ("n", 4260.0), ("k", 288.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
         name: "wide_tiles_of_31_at_the_corners",
@@ -216,12 +216,12 @@ const CASES: &[Case] = &[
     },
     Case { name: "wide_tiles_of_33_short", args: &[("m", 33.0), ("n", 4225.0), ("k", 32.0)] },
     Case {
-        name: "wide_tiles_of_50",
-        args: &[("m", 50.0), ("n", 4230.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0)],
+        name: "wide_tiles_of_66",
+        args: &[("m", 66.0), ("n", 2130.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0)],
     },
     Case {
-        name: "wide_tiles_of_64_at_the_corners",
-        args: &[("m", 64.0), ("n", 4288.0), ("k", 64.0), ("corners", 1.0)],
+        name: "wide_tiles_of_68_at_the_corners",
+        args: &[("m", 68.0), ("n", 2144.0), ("k", 64.0), ("corners", 1.0)],
     },
     Case {
         name: "columns_of_wide_tiles_of_65",
@@ -231,7 +231,7 @@ const CASES: &[Case] = &[
         name: "wide_tiles_of_70",
         args: &[("m", 70.0), ("n", 2150.0), ("k", 544.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
     },
-    Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 2177.0), ("k", 160.0), ("epilogue", 1.0)] },
+    Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 2125.0), ("k", 96.0), ("epilogue", 1.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_064.0), ("corners", 2.0)] },

@@ -29,7 +29,8 @@ pub fn lacking(variants: &'static [Variant], caps: &Caps) -> Vec<(&'static str, 
     variants.map(|v| (v.name, missing(v.needs).join(", "))).filter(|(_, m)| !m.is_empty()).collect()
 }
 
-/// Variants of a format in which the case launches its kernel; forced into another, it would run what it runs anyway.
+/// Variants of a format in which the case launches its kernel; forced into another, it would run what it runs anyway. Each
+/// shader once: not those that [`repeated`] says another's cases check.
 #[must_use]
 pub fn concerned(entry: &Entry, case: &Case) -> Vec<&'static str> {
     let all = choices(entry.name);
@@ -37,7 +38,15 @@ pub fn concerned(entry: &Entry, case: &Case) -> Vec<&'static str> {
     let plan = several.then(|| planned(entry, case, None).ok()).flatten();
     let formats = plan.map(|p| p.needs().filter(|n| n.kernel == entry.name).map(|n| n.format).collect::<Vec<_>>());
     let of = |v: &&Variant| formats.as_ref().is_none_or(|f| f.contains(&v.format));
-    all.iter().filter(of).map(|v| v.name).collect()
+    all.iter().filter(of).filter(|v| !repeated(all, v)).map(|v| v.name).collect()
+}
+
+/// Is it the shader of a variant before it by another name? Formats `family_..` are one in several shapes, which only some
+/// capabilities tell apart.
+fn repeated(all: &[Variant], variant: &Variant) -> bool {
+    let family = |v: &Variant| v.format.and_then(|f| f.split('_').next());
+    let same = |v: &&Variant| family(v) == family(variant) && v.source == variant.source && v.needs == variant.needs;
+    all.iter().find(same).is_some_and(|first| first.name != variant.name)
 }
 
 /// Variants among which capabilities choose: none of a kernel whose variants all need the same.
