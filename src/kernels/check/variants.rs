@@ -30,7 +30,7 @@ pub fn lacking(variants: &'static [Variant], caps: &Caps) -> Vec<(&'static str, 
 }
 
 /// Variants of a format in which the case launches its kernel; forced into another, it would run what it runs anyway. Each
-/// shader once: not those that [`repeated`] says another's cases check.
+/// shader once: where formats `family_..` share one, the first's cases check it.
 #[must_use]
 pub fn concerned(entry: &Entry, case: &Case) -> Vec<&'static str> {
     let all = choices(entry.name);
