@@ -1,7 +1,7 @@
 // chunk_products.wgsl on cooperative matrices, each number as two f16 (shared/first_bits.wgsl). One workgroup: 64 tokens l by 64
 // tokens s of one group, 16 l a subgroup, 32 elements of the state at a time.
 #import coop_held
-#import first_bits
+#import coop_split
 #import index
 
 struct Params {
@@ -35,12 +35,6 @@ fn rows4(token: u32, last: u32, column: u32) -> mat4x4<f32> {
     return mat4x4(xbc[at.x], xbc[at.y], xbc[at.z], xbc[at.w]);
 }
 
-fn put_x(at: u32, x: vec4<f32>) {
-    let near = first_bits(x);
-    tile_x[at] = vec4<f16>(near);
-    tile_x[LOW + at] = vec4<f16>(x - near);
-}
-
 fn put_w(at: u32, x: vec4<f32>) {
     let near = first_bits(x);
     tile_w[at] = vec4<f16>(near);
@@ -57,13 +51,6 @@ fn stage(thread: u32, c: mat4x4<f32>, b: mat4x4<f32>) {
     put_w(at + 16u * PITCH_W, b[1]);
     put_w(at + 32u * PITCH_W, b[2]);
     put_w(at + 48u * PITCH_W, b[3]);
-}
-
-// 16 elements' part of 16 tokens s.
-fn add(near: Left, low: Left, at: u32, c: Sum) -> Sum {
-    let b = right(at);
-    let sum = multiply_add(low, b, multiply_add(near, right(LOW + at), c));
-    return multiply_add(near, b, sum);
 }
 
 // Tokens s 32 pair.. of the tile's 64, sixteen for each l a thread.

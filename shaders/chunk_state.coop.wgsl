@@ -2,9 +2,8 @@
 // (shared/first_bits.wgsl). One workgroup: 128 rows (p of heads of one group, one behind the other) by 128 n, 16 rows a
 // subgroup, 32 tokens at a time. A head's weights are scaled by a power of two before, and its sums back: a small dt would be
 // lost to f16.
-#import first_bits
+#import coop_split
 #import index
-#import matrices
 
 struct Params {
     tokens: u32,
@@ -56,12 +55,6 @@ fn weights4(token: u32, last: u32, base: u32, decay_last: f32, scale: f32) -> ve
     return select(vec4(0.0), weight, tokens <= vec4(last));
 }
 
-fn put_x(at: u32, x: vec4<f32>) {
-    let near = first_bits(x);
-    tile_x[at] = vec4<f16>(near);
-    tile_x[LOW + at] = vec4<f16>(x - near);
-}
-
 fn put_b(at: u32, b: vec4<f32>) {
     let near = first_bits(b);
     tile_b[at] = vec4<f16>(near);
@@ -87,13 +80,6 @@ fn left(at: u32) -> Left {
 
 fn right(at: u32) -> Right {
     return coopLoadT<Right>(&tile_b[at], PITCH);
-}
-
-// 16 tokens' part of 16 columns.
-fn add(near: Left, low: Left, at: u32, c: Sum) -> Sum {
-    let b = right(at);
-    let sum = multiply_add(low, b, multiply_add(near, right(LOW + at), c));
-    return multiply_add(near, b, sum);
 }
 
 // Sixteen rows of sixteen.

@@ -41,6 +41,12 @@ pub struct Variant {
 pub(crate) const EMULATED: &str = "coop_emulated";
 
 impl Variant {
+    /// Is it the other's shader? Formats may differ where an adapter has some capability, and be one where it lacks that.
+    #[must_use]
+    pub fn same_shader(&self, other: &Self) -> bool {
+        self.source == other.source && self.needs == other.needs
+    }
+
     /// Is it a form that no adapter is given, for tests?
     #[must_use]
     pub fn emulated(&self) -> bool {

@@ -76,8 +76,7 @@ impl Gpu {
     fn alike(&self, compiled: &HashMap<Key, Pipeline>, kernel: &Kernel, variant: &Variant) -> Option<Pipeline> {
         let replaced = lock(&self.pipelines.replaced);
         let own = |v: &&Variant| !replaced.contains_key(&(kernel.name, v.name));
-        let same = |v: &&Variant| v.source == variant.source && v.needs == variant.needs;
-        let mut alike = kernel.variants.iter().filter(own).filter(same);
+        let mut alike = kernel.variants.iter().filter(own).filter(|v| v.same_shader(variant));
         own(&variant).then(|| alike.find_map(|v| compiled.get(&(kernel.name, v.name)).cloned())).flatten()
     }
 

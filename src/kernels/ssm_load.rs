@@ -99,8 +99,8 @@ pub(super) fn expect_clock(kernel: &'static str, clock: &DeviceTensor) -> Result
     expect(kernel, "clock", clock, [2])
 }
 
-/// `S[row] = exp(L) · turned back (scale · (codes + errors / 14)) + Σ_j exp(L - L_j) x_j B_j` over the recent tokens, `L_j` the sum of
-/// dt A up to token `j` and `L` the last one's.
+/// `S[row] = exp(L) · turned back (scale · (codes + errors / 14)) + Σ_j exp(L - L_j) x_j B_j` over the recent tokens,
+/// `L_j` the sum of dt A up to token `j` and `L` the last one's.
 ///
 /// `clock`: `[2]` u32, tokens so far and recent tokens; `out`: `[heads, head_dim · state]` f32.
 ///

@@ -45,7 +45,7 @@ pub fn concerned(entry: &Entry, case: &Case) -> Vec<&'static str> {
 /// capabilities tell apart.
 fn repeated(all: &[Variant], variant: &Variant) -> bool {
     let family = |v: &Variant| v.format.and_then(|f| f.split('_').next());
-    let same = |v: &&Variant| family(v) == family(variant) && v.source == variant.source && v.needs == variant.needs;
+    let same = |v: &&Variant| family(v) == family(variant) && v.same_shader(variant);
     all.iter().find(same).is_some_and(|first| first.name != variant.name)
 }
 
