@@ -3,6 +3,8 @@
 #import dot_product
 #import pack
 
+const ONE_SPAN = false; // the format `rows` has groups, too
+
 struct Params {
     m: u32, // rows of codes
     n: u32, // rows of weight
@@ -26,19 +28,20 @@ fn fetch_weight(row: u32, col: u32) -> vec2<u32> {
 }
 
 // As int8 codes 16 times too large.
-fn stage_weight(col: u32, half: u32, words: vec2<u32>) {
-    put_weight(col, 4u * half, low4_times_16(words.x));
-    put_weight(col, 4u * half + 1u, high4_times_16(words.x));
-    put_weight(col, 4u * half + 2u, low4_times_16(words.y));
-    put_weight(col, 4u * half + 3u, high4_times_16(words.y));
+fn stage_weight(words: vec2<u32>) -> vec4<u32> {
+    return vec4(
+        low4_times_16(words.x),
+        high4_times_16(words.x),
+        low4_times_16(words.y),
+        high4_times_16(words.y),
+    );
 }
 
-fn finished(sums: Sums) -> Sums {
-    let four = vec4(4u);
-    return Sums(sums[0] >> four, sums[1] >> four, sums[2] >> four, sums[3] >> four);
+fn finished(sums: vec4<i32>) -> vec4<i32> {
+    return sums >> vec4(4u);
 }
 
-@compute @workgroup_size(SIDE, SIDE)
+@compute @workgroup_size(ACROSS, DOWN)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,

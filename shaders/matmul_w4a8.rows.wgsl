@@ -56,6 +56,12 @@ fn inverse_of(factor: f32) -> f32 {
 }
 
 #ifdef rows
+// 32 codes of a row, and their scale. Two threads load the same ones.
+struct Line {
+    words: vec4<u32>,
+    scale: f32,
+}
+
 // 16 codes, and their scale over the row's factor.
 struct Weights {
     words: vec2<u32>,
@@ -66,18 +72,23 @@ fn row_factor(row: u32) -> f32 {
     return factor_of(largest_scale(row, 0u, 1u));
 }
 
-fn fetch_weight(row: u32, col: u32, factor: f32) -> Weights {
-    let scale = group_scale(row, col / params.group) * inverse_of(factor);
-    return Weights(fetch_weight4(row, col), select(scale, 1.0, params.group == params.k));
+fn fetch_line(row: u32, col: u32) -> Line {
+    let words = weight[min(row, params.n - 1u) * (params.k / 32u) + min(col / 32u, params.k / 32u - 1u)];
+    return Line(words, group_scale(row, col / params.group));
 }
 
-fn stage_weight(row: u32, half: u32, weights: Weights) {
-    let at = row * PITCH + 4u * half;
-    let scale = vec4(f16(weights.scale));
-    tile_w[at] = halves4(weights.words.x) * scale;
-    tile_w[at + 1u] = halves4(weights.words.x >> 4u) * scale;
-    tile_w[at + 2u] = halves4(weights.words.y) * scale;
-    tile_w[at + 3u] = halves4(weights.words.y >> 4u) * scale;
+fn line_bits(line: Line) -> vec4<u32> {
+    return line.words ^ vec4(bitcast<u32>(line.scale));
+}
+
+// Zeros beyond the last column.
+fn ready(line: Line, col: u32, inverse: f32) -> Weights {
+    let words = select(line.words.xy, line.words.zw, col % 32u >= 16u) & vec2(mask_of(col));
+    return Weights(words, select(line.scale * inverse, 1.0, params.group == params.k));
+}
+
+fn weights_of(weights: Weights, step: u32) -> vec4<f16> {
+    return halves4(weights.words[step / 2u] >> (step % 2u * 4u)) * vec4(f16(weights.scale));
 }
 #else
 // 32 codes of a row.

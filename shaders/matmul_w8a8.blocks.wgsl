@@ -2,6 +2,12 @@
 // scales of whole 32 columns, or of the whole row. Any m and n.
 #import dot_product
 
+#ifdef rows
+const ONE_SPAN = true;
+#else
+const ONE_SPAN = false;
+#endif
+
 struct Params {
     m: u32, // rows of codes
     n: u32, // rows of weight
@@ -24,18 +30,15 @@ fn fetch_weight(row: u32, col: u32) -> vec4<u32> {
     return fetch_weight8(row, col);
 }
 
-fn stage_weight(col: u32, half: u32, words: vec4<u32>) {
-    put_weight(col, 4u * half, words.x);
-    put_weight(col, 4u * half + 1u, words.y);
-    put_weight(col, 4u * half + 2u, words.z);
-    put_weight(col, 4u * half + 3u, words.w);
+fn stage_weight(words: vec4<u32>) -> vec4<u32> {
+    return words;
 }
 
-fn finished(sums: Sums) -> Sums {
+fn finished(sums: vec4<i32>) -> vec4<i32> {
     return sums;
 }
 
-@compute @workgroup_size(SIDE, SIDE)
+@compute @workgroup_size(ACROSS, DOWN)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,

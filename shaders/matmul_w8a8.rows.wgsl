@@ -2,7 +2,6 @@
 // of 16, any m and n.
 #ifdef rows
 #import coop_rows
-#import stage_weight8
 #else
 #import coop_wide
 #endif
@@ -39,9 +38,31 @@ fn factor_of(most: f32) -> f32 {
     return most;
 }
 
+// One scale a row.
+fn inverse_of(factor: f32) -> f32 {
+    return 1.0;
+}
+
 #ifdef rows
-fn fetch_weight(row: u32, col: u32, factor: f32) -> vec4<u32> {
-    return fetch_weight8(row, col);
+// 16 codes of a row.
+alias Line = vec4<u32>;
+alias Weights = vec4<u32>;
+
+fn fetch_line(row: u32, col: u32) -> Line {
+    return weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
+}
+
+fn line_bits(line: Line) -> vec4<u32> {
+    return line;
+}
+
+// Zeros beyond the last column.
+fn ready(line: Line, col: u32, inverse: f32) -> Weights {
+    return line & vec4(mask_of(col));
+}
+
+fn weights_of(weights: Weights, step: u32) -> vec4<f16> {
+    return halves8(weights[step]);
 }
 #else
 // 32 codes of a row.
@@ -64,10 +85,6 @@ fn line_bits(line: Line) -> vec4<u32> {
 
 // Of int4 weights.
 fn line_scale(row: u32, col: u32) -> f32 {
-    return 1.0;
-}
-
-fn inverse_of(factor: f32) -> f32 {
     return 1.0;
 }
 

@@ -2,9 +2,14 @@
 // code, or an int4 code times its group's scale over a power of two, is exact in f16, and the sums are f32: exact up to
 // 2^24, which codes of both signs hardly reach, and rounded beyond as any f32 sum.
 //
-// A workgroup of 8 subgroups makes 256 x 128 outputs, a subgroup 64 x 64 as 4 x 4 matrices. The importing shader has
-// the bindings, `fetch_weight`, `stage_weight` and `row_factor`.
-#import blocks
+// A workgroup of 8 subgroups makes 256 x 128 outputs, a subgroup 64 x 64 as 4 x 4 matrices. Threads load a round of 64
+// columns at once, four threads a row: with 32 bytes of a row at a time instead of 64 an H100 spends a quarter of its time
+// on loads. A step takes 4 of each thread's 16 columns, any order will do that both operands have, and is staged into one
+// tile while the matrices of the other are multiplied. A round is loaded as soon as the one before is needed no more, but
+// for its last step's words, which are kept; what is said of loads in shared/coop_wide.wgsl holds here, too.
+//
+// The importing shader has the bindings, `Line`, what is loaded of 16 columns of a row of the weight, `fetch_line`,
+// `line_bits`, `row_factor` and `inverse_of`, `Weights`, the same ready to be staged, `ready`, and `weights_of`, four of them.
 #import coop
 #import halves
 #import index
@@ -12,24 +17,146 @@
 
 const ROWS = 256u; // of the workgroup's tile
 const COLS = 128u;
-const DEPTH = 32u; // columns of the operands at a time
-const PITCH = 10u; // vec4s from a row of a tile to the next: 8, padded against bank conflicts
+const ROUND = 64u; // columns of the operands that are loaded at a time, a quarter of them in a tile
+const PITCH = 6u; // vec4s from a row of a tile to the next: 4, padded against bank conflicts
+const X_TILE = ROWS * PITCH;
+const W_TILE = COLS * PITCH;
 const WG = 256u;
+const APART = WG / 4u; // rows from one of a thread to its next
 
-var<workgroup> tile_x: array<vec4<f16>, ROWS * PITCH>;
-var<workgroup> tile_w: array<vec4<f16>, COLS * PITCH>;
+var<workgroup> tile_x: array<vec4<f16>, 2u * X_TILE>;
+var<workgroup> tile_w: array<vec4<f16>, 2u * W_TILE>;
 var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup
 var<workgroup> col_factors: array<f32, COLS>;
 
-// Stores the thread's part of the matrix whose corner is (row, col) of the output: rows row, row + 2, .., one column.
-fn finish(at: u32, row: u32, col: u32, col_factor: f32) {
+// What a thread loads for a round: 16 columns of each of its rows.
+struct Batch {
+    x0: vec4<u32>,
+    x1: vec4<u32>,
+    x2: vec4<u32>,
+    x3: vec4<u32>,
+    w0: Line,
+    w1: Line,
+}
+
+// What it stages in a step: four codes of each row of `x`, and of its weights those of the step.
+struct Step {
+    x: vec4<u32>,
+    w0: Weights,
+    w1: Weights,
+}
+
+// Sums of a subgroup: 16 x 16 of its rows and columns each.
+struct Sums {
+    c00: Sum,
+    c01: Sum,
+    c02: Sum,
+    c03: Sum,
+    c10: Sum,
+    c11: Sum,
+    c12: Sum,
+    c13: Sum,
+    c20: Sum,
+    c21: Sum,
+    c22: Sum,
+    c23: Sum,
+    c30: Sum,
+    c31: Sum,
+    c32: Sum,
+    c33: Sum,
+}
+
+// The right factors of a step.
+struct Rights {
+    b0: Right,
+    b1: Right,
+    b2: Right,
+    b3: Right,
+}
+
+// All bits before the last column, none beyond. A comparison would become a branch.
+fn mask_of(col: u32) -> u32 {
+    return bitcast<u32>((bitcast<i32>(col) - bitcast<i32>(params.k)) >> 31u);
+}
+
+// Beyond the last column any codes: there the weights are 0.
+fn fetch_codes(row: u32, col: u32) -> vec4<u32> {
+    return codes[min(row, params.m - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
+}
+
+fn fetch(row: u32, line: u32, col: u32) -> Batch {
+    var batch: Batch;
+    batch.x0 = fetch_codes(row, col);
+    batch.x1 = fetch_codes(row + APART, col);
+    batch.x2 = fetch_codes(row + 2u * APART, col);
+    batch.x3 = fetch_codes(row + 3u * APART, col);
+    batch.w0 = fetch_line(line, col);
+    batch.w1 = fetch_line(line + APART, col);
+    return batch;
+}
+
+// Some bits of all that is in the batch.
+fn looked_at(batch: Batch) -> u32 {
+    let all = batch.x0 ^ batch.x1 ^ batch.x2 ^ batch.x3 ^ line_bits(batch.w0) ^ line_bits(batch.w1);
+    return all.x ^ all.y ^ all.z ^ all.w;
+}
+
+fn stage(at: u32, tile: u32, number: u32, step: Step) {
+    let x = at + tile * X_TILE;
+    tile_x[x] = halves8(step.x.x);
+    tile_x[x + APART * PITCH] = halves8(step.x.y);
+    tile_x[x + 2u * APART * PITCH] = halves8(step.x.z);
+    tile_x[x + 3u * APART * PITCH] = halves8(step.x.w);
+    let w = at + tile * W_TILE;
+    tile_w[w] = weights_of(step.w0, number);
+    tile_w[w + APART * PITCH] = weights_of(step.w1, number);
+}
+
+fn rights(at: u32) -> Rights {
+    return Rights(right(at), right(at + 16u * PITCH), right(at + 32u * PITCH), right(at + 48u * PITCH));
+}
+
+// Adds a step's products of the first 32 rows of a subgroup.
+fn upper(at: u32, b: Rights, c: ptr<function, Sums>) {
+    let a0 = left(at);
+    (*c).c00 = multiply_add(a0, b.b0, (*c).c00);
+    (*c).c01 = multiply_add(a0, b.b1, (*c).c01);
+    (*c).c02 = multiply_add(a0, b.b2, (*c).c02);
+    (*c).c03 = multiply_add(a0, b.b3, (*c).c03);
+    let a1 = left(at + 16u * PITCH);
+    (*c).c10 = multiply_add(a1, b.b0, (*c).c10);
+    (*c).c11 = multiply_add(a1, b.b1, (*c).c11);
+    (*c).c12 = multiply_add(a1, b.b2, (*c).c12);
+    (*c).c13 = multiply_add(a1, b.b3, (*c).c13);
+}
+
+// And of the others.
+fn lower(at: u32, b: Rights, c: ptr<function, Sums>) {
+    let a2 = left(at + 32u * PITCH);
+    (*c).c20 = multiply_add(a2, b.b0, (*c).c20);
+    (*c).c21 = multiply_add(a2, b.b1, (*c).c21);
+    (*c).c22 = multiply_add(a2, b.b2, (*c).c22);
+    (*c).c23 = multiply_add(a2, b.b3, (*c).c23);
+    let a3 = left(at + 48u * PITCH);
+    (*c).c30 = multiply_add(a3, b.b0, (*c).c30);
+    (*c).c31 = multiply_add(a3, b.b1, (*c).c31);
+    (*c).c32 = multiply_add(a3, b.b2, (*c).c32);
+    (*c).c33 = multiply_add(a3, b.b3, (*c).c33);
+}
+
+// Stores a matrix of the subgroup, a thread its rows from `row` on, every second one, and column `col`, which has `factor`.
+fn finish(sum: Sum, place: Place, row: u32, col: u32, factor: f32) {
     let x_groups = (params.k + params.x_group - 1u) / params.x_group; // 1
+    let region = warp_of(place) * 256u;
+    put_sum(sum, region);
+    workgroupBarrier();
     for (var e = 0u; e < 8u; e++) {
         let r = row + 2u * e;
         if r < params.m && col < params.n {
-            store_at(r, col, sums[at + 32u * e] * (scales[r * x_groups] * col_factor));
+            store_at(r, col, sums[region + lane_of(place) + 32u * e] * (scales[r * x_groups] * factor));
         }
     }
+    workgroupBarrier();
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
@@ -44,161 +171,81 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     }
     let warp = warp_of(place);
     let lane = lane_of(place);
-    let line = place.thread / 2u;
-    let half = place.thread % 2u;
     let local_row = warp / 2u * 64u;
     let local_col = warp % 2u * 64u;
-    let factor = row_factor(col0 + line);
-    if half == 0u {
-        col_factors[line] = factor;
+    // Rows 0, 4, 1, 5, .. of each eight, so that two rows which are staged together share no bank.
+    let quad = place.thread / 4u;
+    let line = (quad & ~7u) | ((quad & 1u) << 2u) | ((quad >> 1u) & 3u);
+    let part = place.thread % 4u;
+    let factor0 = row_factor(col0 + line);
+    let factor1 = row_factor(col0 + line + APART);
+    let inverse0 = inverse_of(factor0);
+    let inverse1 = inverse_of(factor1);
+    if part == 0u {
+        col_factors[line] = factor0;
+        col_factors[line + APART] = factor1;
     }
-    var c00 = Sum();
-    var c01 = Sum();
-    var c02 = Sum();
-    var c03 = Sum();
-    var c10 = Sum();
-    var c11 = Sum();
-    var c12 = Sum();
-    var c13 = Sum();
-    var c20 = Sum();
-    var c21 = Sum();
-    var c22 = Sum();
-    var c23 = Sum();
-    var c30 = Sum();
-    var c31 = Sum();
-    var c32 = Sum();
-    var c33 = Sum();
-    var x0 = fetch_codes(row0 + line, 16u * half);
-    var x1 = fetch_codes(row0 + line + 128u, 16u * half);
-    var w = fetch_weight(col0 + line, 16u * half, factor);
-    for (var k = 0u; k < params.k; k += DEPTH) {
-        stage_codes(line, half, x0);
-        stage_codes(line + 128u, half, x1);
-        stage_weight(line, half, w);
+    let x = local_row * PITCH;
+    let w = local_col * PITCH;
+    let to = line * PITCH + part;
+    var c = Sums();
+    var next = 16u * part;
+    var batch = fetch(row0 + line, col0 + line, next);
+    var w0 = ready(batch.w0, next, inverse0);
+    var w1 = ready(batch.w1, next, inverse1);
+    stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), w0, w1));
+    for (var k = 0u; k < params.k; k += ROUND) {
         workgroupBarrier();
-        // The next words come while the matrices are multiplied.
-        x0 = fetch_codes(row0 + line, k + DEPTH + 16u * half);
-        x1 = fetch_codes(row0 + line + 128u, k + DEPTH + 16u * half);
-        w = fetch_weight(col0 + line, k + DEPTH + 16u * half, factor);
-        let a = local_row * PITCH;
-        let b = local_col * PITCH;
-        // Two steps of 16 columns, written out: as a loop they cost a tenth more.
-        let b00 = right(b);
-        let b10 = right(b + 16u * PITCH);
-        let b20 = right(b + 32u * PITCH);
-        let b30 = right(b + 48u * PITCH);
-        let a00 = left(a);
-        c00 = multiply_add(a00, b00, c00);
-        c01 = multiply_add(a00, b10, c01);
-        c02 = multiply_add(a00, b20, c02);
-        c03 = multiply_add(a00, b30, c03);
-        let a10 = left(a + 16u * PITCH);
-        c10 = multiply_add(a10, b00, c10);
-        c11 = multiply_add(a10, b10, c11);
-        c12 = multiply_add(a10, b20, c12);
-        c13 = multiply_add(a10, b30, c13);
-        let a20 = left(a + 32u * PITCH);
-        c20 = multiply_add(a20, b00, c20);
-        c21 = multiply_add(a20, b10, c21);
-        c22 = multiply_add(a20, b20, c22);
-        c23 = multiply_add(a20, b30, c23);
-        let a30 = left(a + 48u * PITCH);
-        c30 = multiply_add(a30, b00, c30);
-        c31 = multiply_add(a30, b10, c31);
-        c32 = multiply_add(a30, b20, c32);
-        c33 = multiply_add(a30, b30, c33);
-        let b01 = right(b + 4u);
-        let b11 = right(b + 16u * PITCH + 4u);
-        let b21 = right(b + 32u * PITCH + 4u);
-        let b31 = right(b + 48u * PITCH + 4u);
-        let a01 = left(a + 4u);
-        c00 = multiply_add(a01, b01, c00);
-        c01 = multiply_add(a01, b11, c01);
-        c02 = multiply_add(a01, b21, c02);
-        c03 = multiply_add(a01, b31, c03);
-        let a11 = left(a + 16u * PITCH + 4u);
-        c10 = multiply_add(a11, b01, c10);
-        c11 = multiply_add(a11, b11, c11);
-        c12 = multiply_add(a11, b21, c12);
-        c13 = multiply_add(a11, b31, c13);
-        let a21 = left(a + 32u * PITCH + 4u);
-        c20 = multiply_add(a21, b01, c20);
-        c21 = multiply_add(a21, b11, c21);
-        c22 = multiply_add(a21, b21, c22);
-        c23 = multiply_add(a21, b31, c23);
-        let a31 = left(a + 48u * PITCH + 4u);
-        c30 = multiply_add(a31, b01, c30);
-        c31 = multiply_add(a31, b11, c31);
-        c32 = multiply_add(a31, b21, c32);
-        c33 = multiply_add(a31, b31, c33);
+        let b0 = rights(w);
+        upper(x, b0, &c);
+        stage(to, 1u, 1u, Step(vec4(batch.x0.y, batch.x1.y, batch.x2.y, batch.x3.y), w0, w1));
+        lower(x, b0, &c);
         workgroupBarrier();
+        let b1 = rights(w + W_TILE);
+        upper(x + X_TILE, b1, &c);
+        stage(to, 0u, 2u, Step(vec4(batch.x0.z, batch.x1.z, batch.x2.z, batch.x3.z), w0, w1));
+        let last = Step(vec4(batch.x0.w, batch.x1.w, batch.x2.w, batch.x3.w), w0, w1);
+        next += ROUND;
+        batch = fetch(row0 + line, col0 + line, next);
+        lower(x + X_TILE, b1, &c);
+        workgroupBarrier();
+        let b2 = rights(w);
+        upper(x, b2, &c);
+        stage(to, 1u, 3u, last);
+        lower(x, b2, &c);
+        workgroupBarrier();
+        let b3 = rights(w + W_TILE);
+        upper(x + X_TILE, b3, &c);
+        w0 = ready(batch.w0, next, inverse0);
+        w1 = ready(batch.w1, next, inverse1);
+        stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), w0, w1));
+        lower(x + X_TILE, b3, &c);
     }
-    let region = warp * 256u;
+    workgroupBarrier();
+    if params.m == 0u { // never
+        sums[place.thread] = f32(looked_at(batch));
+    }
     let row = row0 + local_row + lane / 16u;
     let thread_col = local_col + lane % 16u;
     let col = col0 + thread_col;
-    put_sum(c00, region);
-    workgroupBarrier();
-    finish(region + lane, row, col, col_factors[thread_col]);
-    workgroupBarrier();
-    put_sum(c01, region);
-    workgroupBarrier();
-    finish(region + lane, row, col + 16u, col_factors[thread_col + 16u]);
-    workgroupBarrier();
-    put_sum(c02, region);
-    workgroupBarrier();
-    finish(region + lane, row, col + 32u, col_factors[thread_col + 32u]);
-    workgroupBarrier();
-    put_sum(c03, region);
-    workgroupBarrier();
-    finish(region + lane, row, col + 48u, col_factors[thread_col + 48u]);
-    workgroupBarrier();
-    put_sum(c10, region);
-    workgroupBarrier();
-    finish(region + lane, row + 16u, col, col_factors[thread_col]);
-    workgroupBarrier();
-    put_sum(c11, region);
-    workgroupBarrier();
-    finish(region + lane, row + 16u, col + 16u, col_factors[thread_col + 16u]);
-    workgroupBarrier();
-    put_sum(c12, region);
-    workgroupBarrier();
-    finish(region + lane, row + 16u, col + 32u, col_factors[thread_col + 32u]);
-    workgroupBarrier();
-    put_sum(c13, region);
-    workgroupBarrier();
-    finish(region + lane, row + 16u, col + 48u, col_factors[thread_col + 48u]);
-    workgroupBarrier();
-    put_sum(c20, region);
-    workgroupBarrier();
-    finish(region + lane, row + 32u, col, col_factors[thread_col]);
-    workgroupBarrier();
-    put_sum(c21, region);
-    workgroupBarrier();
-    finish(region + lane, row + 32u, col + 16u, col_factors[thread_col + 16u]);
-    workgroupBarrier();
-    put_sum(c22, region);
-    workgroupBarrier();
-    finish(region + lane, row + 32u, col + 32u, col_factors[thread_col + 32u]);
-    workgroupBarrier();
-    put_sum(c23, region);
-    workgroupBarrier();
-    finish(region + lane, row + 32u, col + 48u, col_factors[thread_col + 48u]);
-    workgroupBarrier();
-    put_sum(c30, region);
-    workgroupBarrier();
-    finish(region + lane, row + 48u, col, col_factors[thread_col]);
-    workgroupBarrier();
-    put_sum(c31, region);
-    workgroupBarrier();
-    finish(region + lane, row + 48u, col + 16u, col_factors[thread_col + 16u]);
-    workgroupBarrier();
-    put_sum(c32, region);
-    workgroupBarrier();
-    finish(region + lane, row + 48u, col + 32u, col_factors[thread_col + 32u]);
-    workgroupBarrier();
-    put_sum(c33, region);
-    workgroupBarrier();
-    finish(region + lane, row + 48u, col + 48u, col_factors[thread_col + 48u]);
-    workgroupBarrier();
+    let f0 = col_factors[thread_col];
+    let f1 = col_factors[thread_col + 16u];
+    let f2 = col_factors[thread_col + 32u];
+    let f3 = col_factors[thread_col + 48u];
+    finish(c.c00, place, row, col, f0);
+    finish(c.c01, place, row, col + 16u, f1);
+    finish(c.c02, place, row, col + 32u, f2);
+    finish(c.c03, place, row, col + 48u, f3);
+    finish(c.c10, place, row + 16u, col, f0);
+    finish(c.c11, place, row + 16u, col + 16u, f1);
+    finish(c.c12, place, row + 16u, col + 32u, f2);
+    finish(c.c13, place, row + 16u, col + 48u, f3);
+    finish(c.c20, place, row + 32u, col, f0);
+    finish(c.c21, place, row + 32u, col + 16u, f1);
+    finish(c.c22, place, row + 32u, col + 32u, f2);
+    finish(c.c23, place, row + 32u, col + 48u, f3);
+    finish(c.c30, place, row + 48u, col, f0);
+    finish(c.c31, place, row + 48u, col + 16u, f1);
+    finish(c.c32, place, row + 48u, col + 32u, f2);
+    finish(c.c33, place, row + 48u, col + 48u, f3);
 }

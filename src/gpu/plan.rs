@@ -13,7 +13,7 @@ use crate::shaders::{Kernel, Variant};
 /// Most workgroups along one axis of a dispatch.
 const MAX_AXIS: usize = 65_535;
 /// Launches a command buffer: drivers with a watchdog see several short submissions.
-pub(super) const LAUNCHES_PER_SUBMIT: usize = 256;
+pub(super) const LAUNCHES_PER_SUBMIT: usize = 1024;
 
 /// Number of workgroups along x, y and z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
