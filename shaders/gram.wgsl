@@ -1,6 +1,7 @@
-// sums += transpose(a) * b over the tokens of this launch: second moments of activations, for GPTQ (Frantar et al.
+// totals += transpose(a) * b over the tokens of this launch: second moments of activations, for GPTQ (Frantar et al.
 // 2022, arXiv:2210.17323). Totals are compensated (Knuth's TwoSum), as a calibration adds up thousands of launches.
-// One workgroup: 64 rows by 64 columns. A thread: rows and columns 8 apart, 8 of each.
+// One workgroup: 64 rows by 64 columns, from tiles of 16 tokens. A thread: 4 rows from 4 y and from 32 + 4 y, by columns
+// likewise.
 #import compensated
 #import index
 
@@ -8,32 +9,52 @@ struct Params {
     tokens: u32,
     n: u32, // columns of a
     m: u32, // columns of b
+    upper: u32, // 1: b is a, and tiles wholly below the diagonal stay as they are
     zero: u32, // always 0, which no compiler knows
 }
 
 const SIDE = 8u;
 const TILE = 64u;
+const DEPTH = 16u; // tokens of a tile
 
 @group(0) @binding(0) var<storage, read> a: array<f32>; // [tokens, n]
 @group(0) @binding(1) var<storage, read> b: array<f32>; // [tokens, m]
-@group(0) @binding(2) var<storage, read_write> sums: array<f32>; // [2 * n, m]: totals, then what they lost
-@group(0) @binding(3) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read_write> totals: array<f32>; // [n, m]
+@group(0) @binding(3) var<storage, read_write> lost: array<f32>; // [n, m]: what rounding the totals lost
+@group(0) @binding(4) var<uniform> params: Params;
+
+var<workgroup> a_tile: array<vec4<f32>, DEPTH * TILE / 4u>; // [token, row / 4]
+var<workgroup> b_tile: array<vec4<f32>, DEPTH * TILE / 4u>; // [token, column / 4]
 
 fn outer(x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(x.x * y, x.y * y, x.z * y, x.w * y);
 }
 
-// Adds one block of sums: `sum[i][j]` belongs to row + 8 i, column + 8 j.
+fn a_at(token: u32, row: u32) -> f32 {
+    if token >= params.tokens || row >= params.n {
+        return 0.0;
+    }
+    return a[token * params.n + row];
+}
+
+fn b_at(token: u32, column: u32) -> f32 {
+    if token >= params.tokens || column >= params.m {
+        return 0.0;
+    }
+    return b[token * params.m + column];
+}
+
+// Adds one block of sums: `sum[i][j]` belongs to row + i, column + j.
 fn add(row: u32, column: u32, sum: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
-            let r = row + SIDE * i;
-            let c = column + SIDE * j;
+            let r = row + i;
+            let c = column + j;
             if r < params.n && c < params.m {
                 let at = r * params.m + c;
-                let added = two_sum(sums[at], sum[i][j], params.zero);
-                sums[at] = added.x;
-                sums[at + params.n * params.m] += added.y;
+                let added = two_sum(totals[at], sum[i][j], params.zero);
+                totals[at] = added.x;
+                lost[at] += added.y;
             }
         }
     }
@@ -47,36 +68,38 @@ fn main(
 ) {
     let across = (params.m + TILE - 1u) / TILE;
     let item = linear_workgroup(workgroup, grid);
-    let row = item / across * TILE + thread.y;
-    let column = item % across * TILE + thread.x;
-    if row >= params.n {
+    let row0 = item / across * TILE;
+    let column0 = item % across * TILE;
+    if row0 >= params.n || (params.upper == 1u && column0 < row0) {
         return;
     }
-    let steps = vec4(0u, SIDE, 2u * SIDE, 3u * SIDE);
-    let r0 = min(row + steps, vec4(params.n - 1u));
-    let r1 = min(row + 4u * SIDE + steps, vec4(params.n - 1u));
-    let c0 = min(column + steps, vec4(params.m - 1u));
-    let c1 = min(column + 4u * SIDE + steps, vec4(params.m - 1u));
+    let own = thread.y * SIDE + thread.x; // the row and the column that it loads
     var s00 = mat4x4<f32>();
     var s01 = mat4x4<f32>();
     var s10 = mat4x4<f32>();
     var s11 = mat4x4<f32>();
-    for (var t = 0u; t < params.tokens; t++) {
-        let i0 = t * params.n + r0;
-        let i1 = t * params.n + r1;
-        let j0 = t * params.m + c0;
-        let j1 = t * params.m + c1;
-        let x0 = vec4(a[i0.x], a[i0.y], a[i0.z], a[i0.w]);
-        let x1 = vec4(a[i1.x], a[i1.y], a[i1.z], a[i1.w]);
-        let y0 = vec4(b[j0.x], b[j0.y], b[j0.z], b[j0.w]);
-        let y1 = vec4(b[j1.x], b[j1.y], b[j1.z], b[j1.w]);
-        s00 += outer(x0, y0);
-        s01 += outer(x0, y1);
-        s10 += outer(x1, y0);
-        s11 += outer(x1, y1);
+    for (var first = 0u; first < params.tokens; first += DEPTH) {
+        for (var t = 0u; t < DEPTH; t++) {
+            a_tile[t * (TILE / 4u) + own / 4u][own % 4u] = a_at(first + t, row0 + own);
+            b_tile[t * (TILE / 4u) + own / 4u][own % 4u] = b_at(first + t, column0 + own);
+        }
+        workgroupBarrier();
+        for (var t = 0u; t < DEPTH; t++) {
+            let x0 = a_tile[t * (TILE / 4u) + thread.y];
+            let x1 = a_tile[t * (TILE / 4u) + SIDE + thread.y];
+            let y0 = b_tile[t * (TILE / 4u) + thread.x];
+            let y1 = b_tile[t * (TILE / 4u) + SIDE + thread.x];
+            s00 += outer(x0, y0);
+            s01 += outer(x0, y1);
+            s10 += outer(x1, y0);
+            s11 += outer(x1, y1);
+        }
+        workgroupBarrier();
     }
+    let row = row0 + 4u * thread.y;
+    let column = column0 + 4u * thread.x;
     add(row, column, s00);
-    add(row, column + 4u * SIDE, s01);
-    add(row + 4u * SIDE, column, s10);
-    add(row + 4u * SIDE, column + 4u * SIDE, s11);
+    add(row, column + TILE / 2u, s01);
+    add(row + TILE / 2u, column, s10);
+    add(row + TILE / 2u, column + TILE / 2u, s11);
 }

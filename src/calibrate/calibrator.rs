@@ -12,7 +12,7 @@ use super::sites::{Site, Sites};
 use super::stats::{SiteStats, Stats, StatsPart};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
-use crate::kernels::{self, ChannelSums, MAGNITUDE_BINS};
+use crate::kernels::{self, ChannelSums, GramSums, MAGNITUDE_BINS};
 use crate::model::OnlineRotation;
 use crate::runtime::{Engine, ObservedPass};
 
@@ -33,8 +33,8 @@ enum Begins {
 /// Sums of one site on the device.
 pub(super) struct Probe {
     pub(super) sums: ChannelSums,
-    /// `[2 n, n]` products of channels: totals and what they lost.
-    products: Option<DeviceTensor>,
+    /// `[n, n]` products of channels.
+    products: Option<GramSums>,
 }
 
 /// A model with everything that looks at it.
@@ -215,10 +215,7 @@ fn probe<'a>(
 impl Probe {
     /// Of `n` channels, with their products or without.
     pub(super) fn new(device: &Device, n: usize, products: bool) -> Result<Self> {
-        let products = match products {
-            true => Some(device.upload_f32([2 * n, n], &vec![0.0; 2 * n * n])?),
-            false => None,
-        };
+        let products = products.then(|| GramSums::of_one(device, n)).transpose()?;
         Ok(Self { sums: ChannelSums::new(device, n)?, products })
     }
 
@@ -229,7 +226,7 @@ impl Probe {
     fn add(&self, plan: &mut Plan, tensor: &DeviceTensor, site: &Site) -> Result<()> {
         kernels::channel_stats(plan, tensor, site.samples, &self.sums)?;
         match &self.products {
-            Some(products) => kernels::gram(plan, tensor, tensor, products),
+            Some(products) => kernels::gram(plan, tensor, products),
             None => Ok(()),
         }
     }
@@ -241,10 +238,10 @@ impl Probe {
         let counts = device.read(&self.sums.counts).await?;
         self.sums.reset(device)?;
         let products = match &self.products {
-            Some(tensor) => {
-                let values = device.read_f32(tensor).await?;
-                device.write(tensor, &vec![0; tensor.words()])?;
-                Some(exact(&values))
+            Some(sums) => {
+                let values = sums.read(device).await?;
+                sums.reset(device)?;
+                Some(values)
             }
             None => None,
         };

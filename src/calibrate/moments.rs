@@ -1,10 +1,12 @@
 //! Second moments of a site's activations over all sequences.
 
+use rayon::prelude::*;
+
 use super::extents::Rounding;
 use super::walk::Collect;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels;
+use crate::kernels::{self, GramSums};
 use crate::tensor::DType;
 
 /// Sums over the inputs of one linear layer, on the device.
@@ -14,9 +16,9 @@ pub(crate) struct Moments {
     rounding: Rounding,
     /// Scales of the rounding, where they are fixed.
     fixed: Option<DeviceTensor>,
-    sums: DeviceTensor,
+    sums: GramSums,
     /// Inputs in the original model, and the sums of their products with the quantized model's.
-    original: Option<(DeviceTensor, DeviceTensor)>,
+    original: Option<(DeviceTensor, GramSums)>,
     codes: DeviceTensor,
     scales: DeviceTensor,
     rounded: DeviceTensor,
@@ -40,7 +42,6 @@ impl Moments {
         with_original: bool,
     ) -> Result<Self> {
         let groups = rounding.activations.group().map_or(1, |group| group.count(width));
-        let sums = || device.upload_f32([2 * width, width], &vec![0.0; 2 * width * width]);
         Ok(Self {
             device: device.clone(),
             width,
@@ -49,9 +50,9 @@ impl Moments {
                 scales => Some(device.upload_f32([scales.len()], scales)?),
             },
             rounding: rounding.clone(),
-            sums: sums()?,
+            sums: GramSums::of_one(device, width)?,
             original: match with_original {
-                true => Some((device.alloc(DType::F32, [tokens, width])?, sums()?)),
+                true => Some((device.alloc(DType::F32, [tokens, width])?, GramSums::of_two(device, width, width)?)),
                 false => None,
             },
             codes: device.alloc(DType::I8, [tokens, width])?,
@@ -86,10 +87,10 @@ impl Moments {
         })
     }
 
-    async fn means(&self, sums: &DeviceTensor, tokens: usize) -> Result<Vec<f64>> {
-        let values = self.device.read_f32(sums).await?;
-        let (totals, lost) = values.split_at(self.width * self.width);
-        Ok(totals.iter().zip(lost).map(|(t, l)| (f64::from(*t) + f64::from(*l)) / tokens.max(1) as f64).collect())
+    async fn means(&self, sums: &GramSums, tokens: usize) -> Result<Vec<f64>> {
+        let mut values = sums.read(&self.device).await?;
+        values.par_iter_mut().for_each(|sum| *sum /= tokens.max(1) as f64);
+        Ok(values)
     }
 }
 
@@ -107,9 +108,9 @@ impl Collect for Moments {
 
     fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
         let x = self.rounded(plan, x)?;
-        kernels::gram(plan, &x, &x, &self.sums)?;
+        kernels::gram(plan, &x, &self.sums)?;
         match &self.original {
-            Some((kept, sums)) => kernels::gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums),
+            Some((kept, sums)) => kernels::cross_gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums),
             None => Ok(()),
         }
     }

@@ -1,31 +1,110 @@
 //! Second moments of activations.
 
+use rayon::prelude::*;
+
 use super::bindings::gram::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::{expect, f32_tensor};
 use crate::error::Result;
-use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::shaders::gram::Params;
+use crate::tensor::DType;
 
 /// Side of a workgroup's tile.
-const TILE: usize = 64;
+pub const GRAM_TILE: usize = 64;
 
-/// `sums += aᵀ b`: second moments, over the tokens of this launch added to those of launches before.
+/// Sums of products `aᵀ b` on a device, f32 totals with what their rounding lost.
+pub struct GramSums {
+    totals: DeviceTensor,
+    lost: DeviceTensor,
+    /// Of one matrix with itself: only what is on and above the diagonal is added up.
+    symmetric: bool,
+}
+
+impl GramSums {
+    /// Zeros `[n, m]`, for products of two matrices.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn of_two(device: &Device, n: usize, m: usize) -> Result<Self> {
+        let zeros = || device.alloc(DType::F32, [n, m]);
+        Ok(Self { totals: zeros()?, lost: zeros()?, symmetric: false })
+    }
+
+    /// Zeros `[n, n]`, for products of one matrix with itself.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn of_one(device: &Device, n: usize) -> Result<Self> {
+        Ok(Self { symmetric: true, ..Self::of_two(device, n, n)? })
+    }
+
+    /// The sums so far, `[n, m]`.
+    ///
+    /// # Errors
+    /// As [`Device::read_f32`].
+    pub async fn read(&self, device: &Device) -> Result<Vec<f64>> {
+        let m = self.totals.shape.cols();
+        let lost = device.read_f32(&self.lost).await?;
+        let totals = device.read_f32(&self.totals).await?;
+        let upper = |i: usize, j: usize| if self.symmetric && j < i { j * m + i } else { i * m + j };
+        let sum = |e: usize| f64::from(totals[e]) + f64::from(lost[e]);
+        Ok((0..totals.len()).into_par_iter().map(|e| sum(upper(e / m, e % m))).collect())
+    }
+
+    /// The rounded totals alone, `[n, m]` f32.
+    #[must_use]
+    pub fn totals(&self) -> &DeviceTensor {
+        &self.totals
+    }
+
+    /// Zeros again.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    pub fn reset(&self, device: &Device) -> Result<()> {
+        [&self.totals, &self.lost].into_iter().try_for_each(|t| device.write(t, &vec![0; t.words()]))
+    }
+}
+
+/// `sums += xᵀ x`: second moments, over the tokens of this launch added to those of launches before.
 ///
-/// `a`: `[tokens, n]`; `b`: `[tokens, m]`, may be `a`; `sums`: `[2 n, m]`, zeros before the first launch: totals, and
-/// below them what their rounding lost, to be added up by the reader. f32.
+/// `x`: `[tokens, n]` f32; `sums` of one matrix, `[n, n]`.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault.
-pub fn gram(plan: &mut Plan, a: &DeviceTensor, b: &DeviceTensor, sums: &DeviceTensor) -> Result<()> {
-    for (name, tensor) in [("a", a), ("b", b), ("sums", sums)] {
+pub fn gram(plan: &mut Plan, x: &DeviceTensor, sums: &GramSums) -> Result<()> {
+    into(plan, x, x, &sums.totals, &sums.lost, sums.symmetric)
+}
+
+/// `sums += aᵀ b`, likewise.
+///
+/// `a`: `[tokens, n]`; `b`: `[tokens, m]`, f32; `sums` of two, `[n, m]`.
+///
+/// # Errors
+/// As [`gram`].
+pub fn cross_gram(plan: &mut Plan, a: &DeviceTensor, b: &DeviceTensor, sums: &GramSums) -> Result<()> {
+    into(plan, a, b, &sums.totals, &sums.lost, false)
+}
+
+fn into(
+    plan: &mut Plan,
+    a: &DeviceTensor,
+    b: &DeviceTensor,
+    totals: &DeviceTensor,
+    lost: &DeviceTensor,
+    upper: bool,
+) -> Result<()> {
+    for (name, tensor) in [("a", a), ("b", b), ("totals", totals), ("lost", lost)] {
         f32_tensor("gram", name, tensor)?;
     }
     let (tokens, n, m) = (a.shape.rows(), a.shape.cols(), b.shape.cols());
     expect("gram", "b", b, [tokens, m])?;
-    expect("gram", "sums", sums, [2 * n, m])?;
-    let params = Params { tokens: tokens as u32, n: n as u32, m: m as u32, zero: 0 };
-    launch(plan, params, Bindings { a, b, sums }, Grid::linear(n.div_ceil(TILE) * m.div_ceil(TILE)))
+    expect("gram", "totals", totals, [n, m])?;
+    expect("gram", "lost", lost, [n, m])?;
+    let params = Params { tokens: tokens as u32, n: n as u32, m: m as u32, upper: upper.into(), zero: 0 };
+    let grid = Grid::linear(n.div_ceil(GRAM_TILE) * m.div_ceil(GRAM_TILE));
+    launch(plan, params, Bindings { a, b, totals, lost }, grid)
 }
 
 /// Cases, setup and cost.
@@ -36,17 +115,21 @@ const CASES: &[Case] = &[
     Case { name: "past_a_tile", args: &[("tokens", 9.0), ("n", 65.0), ("m", 67.0)] },
     Case { name: "edges_of_half_tiles", args: &[("tokens", 33.0), ("n", 41.0), ("m", 25.0)] },
     Case { name: "nano_hidden", args: &[("tokens", 64.0), ("n", 128.0), ("m", 128.0)] },
+    Case { name: "above_the_diagonal", args: &[("tokens", 17.0), ("n", 130.0), ("m", 130.0), ("upper", 1.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (tokens, n, m) = (a.usize("tokens"), a.usize("n"), a.usize("m"));
+    let upper = a.get("upper") == Some(1.0);
     let x = s.input([tokens, n], Fill::Outliers)?;
-    let y = s.input([tokens, m], Fill::Normal(1.0))?;
-    let sums = s.state("sums", [2 * n, m], Fill::Normal(1.0))?;
-    gram(s.plan(), &x, &y, &sums)
+    let y = if upper { x.clone() } else { s.input([tokens, m], Fill::Normal(1.0))? };
+    let totals = s.state("totals", [n, m], Fill::Normal(1.0))?;
+    let lost = s.state("lost", [n, m], Fill::Normal(1.0))?;
+    into(s.plan(), &x, &y, &totals, &lost, upper)
 }
 
 fn work(a: &Args) -> Work {
     let (tokens, n, m) = (a.usize("tokens"), a.usize("n"), a.usize("m"));
-    Work { bytes: 4 * (tokens * (n + m) + 4 * n * m), ops: 2 * tokens * n * m }
+    let part = if a.get("upper") == Some(1.0) { 2 } else { 1 };
+    Work { bytes: 4 * (tokens * (n + m) + 4 * n * m / part), ops: 2 * tokens * n * m / part }
 }

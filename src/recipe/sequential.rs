@@ -15,6 +15,14 @@ use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched}
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
 pub(crate) const EMBEDDING_STEPS: usize = 64;
 
+/// Says how long `work` took, to who wants to know.
+fn timed<T>(what: impl Fn() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let out = work()?;
+    log::debug!("{}: {:.1} s", what(), start.elapsed().as_secs_f64());
+    Ok(out)
+}
+
 /// Quantizes a model's parts in the order they run.
 pub(crate) struct Sequential {
     device: Device,
@@ -81,20 +89,20 @@ impl Sequential {
         let (readers, writer) = parts(&layer.mixer);
         if let Some(form) = self.quantized(index, readers)? {
             let rounding = self.rounding(&form, |walk, group, p| walk.scales_after_norm(&original.norm, group, p))?;
-            let means = self.options.map(|_| self.walk.after_norm(&original.norm, rounding.clone())).transpose()?;
+            let means = || self.options.map(|_| self.walk.after_norm(&original.norm, rounding.clone())).transpose();
+            let means = timed(|| format!("layer {index}: moments behind the norm"), means)?;
             self.fill(index, &mut layer, readers, means.as_ref(), &rounding)?;
         }
         if let Some(form) = self.quantized(index, &[writer])? {
             let cols = form.cols;
             let rounding =
                 self.rounding(&form, |walk, group, p| walk.scales_before_writer(index, &layer, cols, group, p))?;
-            let means = self
-                .options
-                .map(|_| self.walk.before_writer(index, &layer, &original, cols, rounding.clone()))
-                .transpose()?;
+            let mut before = || self.walk.before_writer(index, &layer, &original, cols, rounding.clone());
+            let means = || self.options.map(|_| before()).transpose();
+            let means = timed(|| format!("layer {index}: moments before {writer}"), means)?;
             self.fill(index, &mut layer, &[writer], means.as_ref(), &rounding)?;
         }
-        self.walk.advance(index, &layer, &original)?;
+        timed(|| format!("layer {index}: all sequences through it"), || self.walk.advance(index, &layer, &original))?;
         self.next += 1;
         Ok(layer)
     }
@@ -150,7 +158,8 @@ impl Sequential {
     /// What GPTQ needs to know of a site's inputs; nothing without GPTQ.
     fn prepared(&self, site: &str, means: Option<&Means>) -> Result<Option<Prepared>> {
         let (Some(means), Some(options)) = (means, &self.options) else { return Ok(None) };
-        Prepared::on(&self.device, site, &means.own, means.cross.as_deref(), options).map(Some)
+        let make = || Prepared::on(&self.device, site, &means.own, means.cross.as_deref(), options);
+        timed(|| format!("{site}: moments factored"), make).map(Some)
     }
 
     /// Quantizes the parts of a block that share an input.
