@@ -1,6 +1,6 @@
 // totals += transpose(a) * b over the tokens of this launch: second moments of activations, for GPTQ (Frantar et al.
 // 2022, arXiv:2210.17323). Totals are compensated (Knuth's TwoSum), as a calibration adds up thousands of launches.
-// One workgroup: 64 rows by 64 columns, from tiles of 16 tokens. A thread: 4 rows from 4 y and from 32 + 4 y, by columns
+// One workgroup: 128 rows by 128 columns, from tiles of 16 tokens. A thread: 4 rows from 4 y and from 64 + 4 y, by columns
 // likewise.
 #import compensated
 #import index
@@ -13,8 +13,8 @@ struct Params {
     zero: u32, // always 0, which no compiler knows
 }
 
-const SIDE = 8u;
-const TILE = 64u;
+const SIDE = 16u;
+const TILE = 128u;
 const DEPTH = 16u; // tokens of a tile
 
 @group(0) @binding(0) var<storage, read> a: array<f32>; // [tokens, n]
@@ -73,13 +73,14 @@ fn main(
     if row0 >= params.n || (params.upper == 1u && column0 < row0) {
         return;
     }
-    let own = thread.y * SIDE + thread.x; // the row and the column that it loads
+    let own = (thread.y * SIDE + thread.x) % TILE; // the row and the column that it loads, of every second token
+    let odd = (thread.y * SIDE + thread.x) / TILE;
     var s00 = mat4x4<f32>();
     var s01 = mat4x4<f32>();
     var s10 = mat4x4<f32>();
     var s11 = mat4x4<f32>();
     for (var first = 0u; first < params.tokens; first += DEPTH) {
-        for (var t = 0u; t < DEPTH; t++) {
+        for (var t = odd; t < DEPTH; t += 2u) {
             a_tile[t * (TILE / 4u) + own / 4u][own % 4u] = a_at(first + t, row0 + own);
             b_tile[t * (TILE / 4u) + own / 4u][own % 4u] = b_at(first + t, column0 + own);
         }

@@ -1,29 +1,45 @@
-//! Residual streams of all sequences, in a temporary file.
+//! Residual streams of all sequences: on the device where they take a small part of its memory, else in a temporary file,
+//! so that memory does not grow with the number or length of sequences.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor};
 use crate::model::Linear;
+use crate::runtime::Stream;
+
+/// Of the device's free memory, the part that streams may take: one in so many.
+const PART: u64 = 4;
 
 /// `[tokens, width]` f32 for each sequence.
 pub(crate) struct Spool {
-    file: File,
+    kept: Kept,
     lengths: Vec<usize>,
     width: usize,
 }
 
+enum Kept {
+    File(File),
+    Device(Vec<DeviceTensor>),
+}
+
 impl Spool {
     /// The embedded tokens of every sequence.
-    pub(crate) fn embed(sequences: &[Vec<u32>], embedding: &Linear) -> Result<Self> {
+    pub(crate) fn embed(device: &Device, sequences: &[Vec<u32>], embedding: &Linear) -> Result<Self> {
         let (vocab, width) = embedding.dims();
         let table = match embedding {
             Linear::Float(t) => t.to_f32()?,
             Linear::Quantized(q) => q.dequantize()?,
         };
-        let file = tempfile::tempfile().map_err(|e| failed(&e))?;
-        let mut spool = Self { file, lengths: sequences.iter().map(Vec::len).collect(), width };
+        let bytes = 4 * width as u64 * sequences.iter().map(|s| s.len() as u64).sum::<u64>();
+        let room = device.gpu().and_then(|gpu| gpu.room());
+        let kept = match room.is_some_and(|room| bytes <= room.free / PART) {
+            true => Kept::Device(Vec::new()),
+            false => Kept::File(tempfile::tempfile().map_err(|e| failed(&e))?),
+        };
+        let mut spool = Self { kept, lengths: sequences.iter().map(Vec::len).collect(), width };
         for (i, sequence) in sequences.iter().enumerate() {
             let mut stream = Vec::with_capacity(sequence.len() * width);
             for id in sequence {
@@ -33,7 +49,10 @@ impl Spool {
                 })?;
                 stream.extend_from_slice(row);
             }
-            spool.write(i, &stream)?;
+            match &mut spool.kept {
+                Kept::File(_) => spool.write(i, &Stream::Host(stream))?,
+                Kept::Device(tensors) => tensors.push(device.upload_f32([sequence.len(), width], &stream)?),
+            }
         }
         Ok(spool)
     }
@@ -51,22 +70,37 @@ impl Spool {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
-    pub(crate) fn read(&mut self, sequence: usize) -> Result<Vec<f32>> {
-        let mut stream = vec![0f32; self.lengths[sequence] * self.width];
-        self.seek(sequence)?;
-        self.file.read_exact(bytemuck::cast_slice_mut(&mut stream)).map_err(|e| failed(&e))?;
-        Ok(stream)
+    /// Of a sequence, so many tokens.
+    pub(crate) fn length(&self, sequence: usize) -> usize {
+        self.lengths[sequence]
     }
 
-    pub(crate) fn write(&mut self, sequence: usize, stream: &[f32]) -> Result<()> {
-        self.seek(sequence)?;
-        self.file.write_all(bytemuck::cast_slice(stream)).map_err(|e| failed(&e))
+    pub(crate) fn read(&mut self, sequence: usize) -> Result<Stream> {
+        let (at, length) = (self.place(sequence), self.lengths[sequence] * self.width);
+        match &mut self.kept {
+            Kept::File(file) => {
+                let mut stream = vec![0f32; length];
+                let read = file.seek(at).and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut stream)));
+                read.map(|()| Stream::Host(stream)).map_err(|e| failed(&e))
+            }
+            Kept::Device(tensors) => Ok(Stream::Device(tensors[sequence].clone())),
+        }
     }
 
-    fn seek(&mut self, sequence: usize) -> Result<()> {
+    /// What was read of a sequence, changed. On the device it is in its place.
+    pub(crate) fn write(&mut self, sequence: usize, stream: &Stream) -> Result<()> {
+        let at = self.place(sequence);
+        match (&mut self.kept, stream) {
+            (Kept::File(file), Stream::Host(values)) => {
+                file.seek(at).and_then(|_| file.write_all(bytemuck::cast_slice(values))).map_err(|e| failed(&e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn place(&self, sequence: usize) -> SeekFrom {
         let before: usize = self.lengths[..sequence].iter().sum();
-        let at = before as u64 * self.width as u64 * 4;
-        self.file.seek(SeekFrom::Start(at)).map(|_| ()).map_err(|e| failed(&e))
+        SeekFrom::Start(before as u64 * self.width as u64 * 4)
     }
 }
 

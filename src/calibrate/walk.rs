@@ -75,9 +75,9 @@ impl Walk {
         original: Option<&Linear>,
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
-        let streams = Spool::embed(sequences, embedding)?;
+        let streams = Spool::embed(device, sequences, embedding)?;
         let stage = || Stage::new(device, config, rotation, streams.longest(), PASS);
-        let originals = original.map(|e| Ok((stage()?, Spool::embed(sequences, e)?))).transpose()?;
+        let originals = original.map(|e| Ok((stage()?, Spool::embed(device, sequences, e)?))).transpose()?;
         Ok(Self { stage: stage()?, device: device.clone(), config: config.clone(), rotation, streams, originals })
     }
 
@@ -181,9 +181,9 @@ impl Walk {
                 self.stage.reset(block)?;
                 before.as_mut().map_or(Ok(()), |b| self.stage.reset(b))?;
             }
-            let width = self.config.hidden_size;
-            for (i, piece) in stream.chunks(tokens * width).enumerate() {
-                let n = piece.len() / width;
+            let length = self.streams.length(sequence);
+            for first_token in (0..length).step_by(tokens) {
+                let n = tokens.min(length - first_token);
                 let (own, first) = match passes.entry(n) {
                     Entry::Occupied(pass) => pass.into_mut(),
                     Entry::Vacant(none) => none.insert(self.record(&source, n, collect)?),
@@ -194,9 +194,9 @@ impl Walk {
                 };
                 // The original's first: its activations are kept for the other's.
                 if let (Some((stage, _)), Some(first), Some(original)) = (&self.originals, first, &original) {
-                    stage.run(first, before, &original[i * tokens * width..][..piece.len()])?;
+                    stage.run(first, before, original, first_token)?;
                 }
-                self.stage.run(own, block, piece)?;
+                self.stage.run(own, block, &stream, first_token)?;
             }
         }
         Ok(())
@@ -241,16 +241,16 @@ fn through(stage: &Stage, streams: &mut Spool, index: usize, layer: &Layer) -> R
     let look: &mut Look<'_> = &mut |_, _, _| Ok(());
     for sequence in 0..streams.sequences() {
         let mut stream = streams.read(sequence)?;
-        let width = stage.width();
+        let length = streams.length(sequence);
         stage.reset(&mut block)?;
-        for piece in stream.chunks_mut(stage.pass_tokens() * width) {
-            let n = piece.len() / width;
+        for first in (0..length).step_by(stage.pass_tokens()) {
+            let n = stage.pass_tokens().min(length - first);
             let pass = match passes.entry(n) {
                 Entry::Occupied(pass) => pass.into_mut(),
                 Entry::Vacant(none) => none.insert(stage.record(&block, n, look)?),
             };
-            stage.run(pass, Some(&mut block), piece)?;
-            piece.copy_from_slice(&block_on(stage.read(pass))?);
+            stage.run(pass, Some(&mut block), &stream, first)?;
+            stage.take(pass, &mut stream, first)?;
         }
         streams.write(sequence, &stream)?;
     }

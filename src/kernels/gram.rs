@@ -11,7 +11,7 @@ use crate::shaders::gram::Params;
 use crate::tensor::DType;
 
 /// Side of a workgroup's tile.
-pub const GRAM_TILE: usize = 64;
+pub const GRAM_TILE: usize = 128;
 
 /// Sums of products `aᵀ b` on a device, f32 totals with what their rounding lost.
 pub struct GramSums {
@@ -112,10 +112,10 @@ pub(super) const ENTRY: Entry = Entry { name: "gram", cases: CASES, setup, work 
 
 const CASES: &[Case] = &[
     Case { name: "one_element", args: &[("tokens", 1.0), ("n", 1.0), ("m", 1.0)] },
-    Case { name: "past_a_tile", args: &[("tokens", 9.0), ("n", 65.0), ("m", 67.0)] },
-    Case { name: "edges_of_half_tiles", args: &[("tokens", 33.0), ("n", 41.0), ("m", 25.0)] },
+    Case { name: "past_a_tile", args: &[("tokens", 9.0), ("n", 129.0), ("m", 131.0)] },
+    Case { name: "edges_of_half_tiles", args: &[("tokens", 33.0), ("n", 73.0), ("m", 61.0)] },
     Case { name: "nano_hidden", args: &[("tokens", 64.0), ("n", 128.0), ("m", 128.0)] },
-    Case { name: "above_the_diagonal", args: &[("tokens", 17.0), ("n", 130.0), ("m", 130.0), ("upper", 1.0)] },
+    Case { name: "above_the_diagonal", args: &[("tokens", 17.0), ("n", 259.0), ("m", 259.0), ("upper", 1.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Integer weights with scales, and how their inputs are rounded.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -212,7 +213,13 @@ impl QuantizedLinear {
         let (group, count) = (self.group.len(cols).max(1), self.group.count(cols));
         let scales = self.scales.to_f32()?;
         let codes: &[i8] = bytemuck::cast_slice(&self.codes.bytes);
-        let rows = codes.chunks(cols.max(1)).zip(scales.chunks(count.max(1)));
-        Ok(rows.flat_map(|(row, s)| row.iter().enumerate().map(|(i, c)| f32::from(*c) * s[i / group])).collect())
+        let mut out = vec![0f32; codes.len()];
+        let rows = out.par_chunks_mut(cols.max(1)).zip(codes.par_chunks(cols.max(1)));
+        rows.zip(scales.par_chunks(count.max(1))).for_each(|((out, codes), scales)| {
+            for ((out, codes), scale) in out.chunks_mut(group).zip(codes.chunks(group)).zip(scales) {
+                out.iter_mut().zip(codes).for_each(|(o, c)| *o = f32::from(*c) * scale);
+            }
+        });
+        Ok(out)
     }
 }

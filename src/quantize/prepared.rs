@@ -139,7 +139,7 @@ impl Prepared {
     /// # Errors
     /// GPU errors.
     pub fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
-        let error: Vec<f32> = weight.iter().zip(other).map(|(w, o)| w - o).collect();
+        let error: Vec<f32> = weight.par_iter().zip(other).map(|(w, o)| w - o).collect();
         Ok(Losses { lost: self.energies(&error)?, all: self.energies(weight)? })
     }
 

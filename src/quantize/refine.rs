@@ -2,6 +2,7 @@
 //! group by group. Each step can only lessen the error of the row's output.
 
 use pollster::block_on;
+use rayon::prelude::*;
 
 use super::blocks::{BLOCK, at, product};
 use super::format::{Format, RowScales, ScaleFormat};
@@ -28,9 +29,13 @@ pub(super) fn refine(
         ScaleFormat::Plain(dtype) => (ScaleForm::Plain(dtype), BLOCK / group * group),
         ScaleFormat::Nested(bits) => (ScaleForm::Coded((1 << bits) - 1), BLOCK / group * group),
     };
-    let error: Vec<f32> = (target.iter().zip(codes.iter()).enumerate())
-        .map(|(e, (t, c))| t - f32::from(*c) * scales[e / n].values[e % n / group])
-        .collect();
+    let mut error = target.to_vec();
+    let rows_of = error.par_chunks_exact_mut(n).zip(codes.par_chunks_exact(n)).zip(scales.par_iter());
+    rows_of.for_each(|((error, codes), scales)| {
+        for ((error, codes), scale) in error.chunks_mut(group).zip(codes.chunks(group)).zip(&scales.values) {
+            error.iter_mut().zip(codes).for_each(|(e, c)| *e -= f32::from(*c) * scale);
+        }
+    });
     let gradient = product(device, &prepared.moments, &device.upload_f32([n, rows], &transposed(&error, n))?)?;
     let units: Vec<f32> = scales.iter().map(RowScales::unit).collect();
     let units = device.upload_f32([1, rows], &units)?;

@@ -25,7 +25,7 @@ pub use engine::{Engine, EngineOptions, Next};
 pub use memory::Memory;
 pub use observe::ObservedPass;
 pub use profile::ProfiledPass;
-pub use stage::{LoadedBlock, Stage, StagePass};
+pub use stage::{LoadedBlock, Stage, StagePass, Stream};
 pub use state::{State, StateFormat};
 pub use taps::Look;
 pub use trace::Tap;

@@ -27,6 +27,14 @@ pub struct LoadedBlock {
     state: State,
 }
 
+/// The residual stream of a sequence between two blocks, `[tokens, hidden]` f32.
+pub enum Stream {
+    /// In host memory.
+    Host(Vec<f32>),
+    /// On the device, where no pass waits for it.
+    Device(DeviceTensor),
+}
+
 /// A pass recorded for a number of tokens.
 pub struct StagePass {
     tokens: usize,
@@ -54,12 +62,6 @@ impl Stage {
         let groups = widest.max(config.attention_heads * config.head_dim).div_ceil(4);
         let scratch = Scratch::new(device, config, rotation, pass_tokens, groups)?;
         Ok(Self { device: device.clone(), config: config.clone(), scratch, pass_tokens, context })
-    }
-
-    /// Width of the stream.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.config.hidden_size
     }
 
     /// Most tokens of a pass.
@@ -126,16 +128,20 @@ impl Stage {
         block.state.reset(&self.device)
     }
 
-    /// Runs a recorded pass on the next tokens' stream, `[tokens, hidden]`.
+    /// Runs a recorded pass on the tokens of `stream` from `first` on, which are the next ones.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the stream is of another length; as [`Device::write`].
-    pub fn run(&self, pass: &StagePass, block: Option<&mut LoadedBlock>, stream: &[f32]) -> Result<()> {
-        if stream.len() != pass.tokens * self.config.hidden_size {
-            let what = format!("{} values for a pass of {} tokens", stream.len(), pass.tokens);
-            return Err(Error::argument("stage", what));
+    /// [`Error::Argument`] when the stream ends before; as [`Device::write`].
+    pub fn run(&self, pass: &StagePass, block: Option<&mut LoadedBlock>, stream: &Stream, first: usize) -> Result<()> {
+        let own = self.stream(pass.tokens)?;
+        match stream {
+            Stream::Host(values) => {
+                let part = self.part(pass, first);
+                let values = values.get(part.clone()).ok_or_else(|| ends(values.len(), &part))?;
+                self.device.write(&own, bytemuck::cast_slice(values))?;
+            }
+            Stream::Device(all) => self.copy(&all.rows(first, pass.tokens)?, &own)?,
         }
-        self.device.write(&self.stream(pass.tokens)?, bytemuck::cast_slice(stream))?;
         pass.recording.run_paced()?;
         if let Some(block) = block {
             block.state.advance(&self.device, pass.tokens)?;
@@ -143,15 +149,40 @@ impl Stage {
         Ok(())
     }
 
-    /// The stream that the last pass left, `[tokens, hidden]`.
+    /// Puts what the last pass left in the place of the tokens of `stream` from `first` on.
     ///
     /// # Errors
-    /// As [`Device::read_f32`].
-    pub async fn read(&self, pass: &StagePass) -> Result<Vec<f32>> {
-        self.device.read_f32(&self.stream(pass.tokens)?).await
+    /// As [`Stage::run`].
+    pub fn take(&self, pass: &StagePass, stream: &mut Stream, first: usize) -> Result<()> {
+        let own = self.stream(pass.tokens)?;
+        match stream {
+            Stream::Host(values) => {
+                let (part, length) = (self.part(pass, first), values.len());
+                let values = values.get_mut(part.clone()).ok_or_else(|| ends(length, &part))?;
+                values.copy_from_slice(&pollster::block_on(self.device.read_f32(&own))?);
+                Ok(())
+            }
+            Stream::Device(all) => self.copy(&own, &all.rows(first, pass.tokens)?),
+        }
+    }
+
+    /// The values of a pass's tokens.
+    fn part(&self, pass: &StagePass, first: usize) -> std::ops::Range<usize> {
+        let width = self.config.hidden_size;
+        first * width..(first + pass.tokens) * width
+    }
+
+    fn copy(&self, from: &DeviceTensor, to: &DeviceTensor) -> Result<()> {
+        let mut plan = Plan::new(&self.device);
+        plan.copy(from, to)?;
+        plan.record()?.run()
     }
 
     fn stream(&self, tokens: usize) -> Result<DeviceTensor> {
         self.scratch.hidden.view(DType::F32, [tokens, self.config.hidden_size])
     }
+}
+
+fn ends(length: usize, part: &std::ops::Range<usize>) -> Error {
+    Error::argument("stage", format!("values {part:?} of a stream of {length}"))
 }
