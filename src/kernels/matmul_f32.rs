@@ -23,13 +23,30 @@ pub fn matmul_f32<'a>(
     out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
-    let out = out.into();
+    let tiled = plan.device().gpu().is_some_and(|gpu| !gpu.adapter.is_software());
+    product(plan, x, weight, out.into(), epilogue, tiled)
+}
+
+/// From tiles or straight from storage.
+fn product(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    weight: &DeviceTensor,
+    out: Columns<'_>,
+    epilogue: Epilogue,
+    tiled: bool,
+) -> Result<()> {
     f32_tensor("matmul_f32", "x", x)?;
-    let format = match weight.dtype {
-        DType::F32 => Format::WF32,
-        DType::F16 => Format::WF16,
-        DType::BF16 => Format::WBf16,
-        got => return Err(Error::DType { kernel: "matmul_f32", arg: "weight", expected: "f32, f16 or bf16", got }),
+    let format = match (weight.dtype, tiled) {
+        (DType::F32, false) => Format::WF32,
+        (DType::F16, false) => Format::WF16,
+        (DType::BF16, false) => Format::WBf16,
+        (DType::F32, true) => Format::TiledF32,
+        (DType::F16, true) => Format::TiledF16,
+        (DType::BF16, true) => Format::TiledBf16,
+        (got, _) => {
+            return Err(Error::DType { kernel: "matmul_f32", arg: "weight", expected: "f32, f16 or bf16", got });
+        }
     };
     let sizes = Sizes::of("matmul_f32", "x", x, weight, &out)?;
     let params = Params {
@@ -50,6 +67,20 @@ const CASES: &[Case] = &[
     Case {
         name: "columns_of_wider_rows",
         args: &[("m", 13.0), ("n", 67.0), ("k", 32.0), ("stride", 100.0), ("first", 20.0)],
+    },
+    Case {
+        name: "columns_of_tiles",
+        args: &[("m", 13.0), ("n", 67.0), ("k", 33.0), ("stride", 100.0), ("first", 20.0), ("tiled", 1.0)],
+    },
+    Case { name: "one_element_of_tiles", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0), ("tiled", 1.0)] },
+    Case {
+        name: "past_tiles_odd_k",
+        args: &[("m", 65.0), ("n", 129.0), ("k", 257.0), ("epilogue", 2.0), ("tiled", 1.0)],
+    },
+    Case { name: "past_tiles_f16", args: &[("m", 70.0), ("n", 200.0), ("k", 95.0), ("dtype", 1.0), ("tiled", 1.0)] },
+    Case {
+        name: "past_tiles_bf16",
+        args: &[("m", 131.0), ("n", 61.0), ("k", 49.0), ("dtype", 2.0), ("epilogue", 1.0), ("tiled", 1.0)],
     },
     Case { name: "one_element", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0)] },
     Case { name: "primes", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },
@@ -77,7 +108,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let x = s.device().upload_f32([case.sizes.m, case.sizes.k], &values)?;
     let weight = s.input_as(weight_dtype(a), [case.sizes.n, case.sizes.k], Fill::Normal(0.05))?;
     let out = case.out(s)?;
-    matmul_f32(s.plan(), &x, &weight, case.columns(&out)?, case.epilogue)
+    product(s.plan(), &x, &weight, case.columns(&out)?, case.epilogue, a.get("tiled") == Some(1.0))
 }
 
 fn work(a: &Args) -> Work {
