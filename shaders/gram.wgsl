@@ -30,18 +30,14 @@ fn outer(x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(x.x * y, x.y * y, x.z * y, x.w * y);
 }
 
+// Beyond the last token or row any; beyond the last token b is 0, and rows and columns beyond the end are not stored.
 fn a_at(token: u32, row: u32) -> f32 {
-    if token >= params.tokens || row >= params.n {
-        return 0.0;
-    }
-    return a[token * params.n + row];
+    return a[min(token, params.tokens - 1u) * params.n + min(row, params.n - 1u)];
 }
 
 fn b_at(token: u32, column: u32) -> f32 {
-    if token >= params.tokens || column >= params.m {
-        return 0.0;
-    }
-    return b[token * params.m + column];
+    let value = b[min(token, params.tokens - 1u) * params.m + min(column, params.m - 1u)];
+    return select(0.0, value, token < params.tokens);
 }
 
 // Adds one block of sums: `sum[i][j]` belongs to row + i, column + j.

@@ -7,11 +7,9 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::{expect, f32_tensor};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::reference::gram::TILE;
 use crate::shaders::gram::Params;
 use crate::tensor::DType;
-
-/// Side of a workgroup's tile.
-pub const GRAM_TILE: usize = 128;
 
 /// Sums of products `aᵀ b` on a device, f32 totals with what their rounding lost.
 pub struct GramSums {
@@ -103,7 +101,7 @@ fn into(
     expect("gram", "totals", totals, [n, m])?;
     expect("gram", "lost", lost, [n, m])?;
     let params = Params { tokens: tokens as u32, n: n as u32, m: m as u32, upper: upper.into(), zero: 0 };
-    let grid = Grid::linear(n.div_ceil(GRAM_TILE) * m.div_ceil(GRAM_TILE));
+    let grid = Grid::linear(n.div_ceil(TILE) * m.div_ceil(TILE));
     launch(plan, params, Bindings { a, b, totals, lost }, grid)
 }
 

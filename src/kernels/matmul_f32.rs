@@ -80,7 +80,7 @@ const CASES: &[Case] = &[
     Case { name: "past_tiles_f16", args: &[("m", 70.0), ("n", 200.0), ("k", 95.0), ("dtype", 1.0), ("tiled", 1.0)] },
     Case {
         name: "past_tiles_bf16",
-        args: &[("m", 131.0), ("n", 61.0), ("k", 49.0), ("dtype", 2.0), ("epilogue", 1.0), ("tiled", 1.0)],
+        args: &[("m", 67.0), ("n", 161.0), ("k", 49.0), ("dtype", 2.0), ("epilogue", 1.0), ("tiled", 1.0)],
     },
     Case { name: "one_element", args: &[("m", 1.0), ("n", 1.0), ("k", 1.0)] },
     Case { name: "primes", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },

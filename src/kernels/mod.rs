@@ -96,7 +96,7 @@ pub use embed_w8::embed_w8;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
-pub use gram::{GRAM_TILE, GramSums, cross_gram, gram};
+pub use gram::{GramSums, cross_gram, gram};
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_mix_quantize::hadamard_mix_quantize;

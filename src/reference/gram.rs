@@ -2,14 +2,16 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::GRAM_TILE;
 use crate::shaders::gram::Params;
+
+/// Side of a workgroup's tile.
+pub const TILE: usize = 128;
 
 /// `a`: `[tokens, n]`; `b`: `[tokens, m]`; `totals` and what they `lost`: `[n, m]`.
 pub fn gram(p: &Params, a: &[f32], b: &[f32], totals: &mut [f32], lost: &mut [f32]) {
     let (n, m) = (p.n as usize, p.m as usize);
     totals.par_chunks_mut(m).zip(lost.par_chunks_mut(m)).enumerate().for_each(|(i, (totals, lost))| {
-        let first = if p.upper == 1 { i / GRAM_TILE * GRAM_TILE } else { 0 };
+        let first = if p.upper == 1 { i / TILE * TILE } else { 0 };
         let (totals, lost) = (&mut totals[first..], &mut lost[first..]);
         let mut row: Vec<f64> = totals.iter().map(|t| f64::from(*t)).collect();
         for t in 0..p.tokens as usize {
