@@ -250,7 +250,7 @@ fn through(stage: &Stage, streams: &mut Spool, index: usize, layer: &Layer) -> R
                 Entry::Vacant(none) => none.insert(stage.record(&block, n, look)?),
             };
             stage.run(pass, Some(&mut block), &stream, first)?;
-            stage.take(pass, &mut stream, first)?;
+            block_on(stage.take(pass, &mut stream, first))?;
         }
         streams.write(sequence, &stream)?;
     }

@@ -42,10 +42,10 @@ impl GramSums {
     /// # Errors
     /// As [`Device::read_f32`].
     pub async fn read(&self, device: &Device) -> Result<Vec<f64>> {
-        let m = self.totals.shape.cols();
+        let (m, symmetric) = (self.totals.shape.cols(), self.symmetric);
         let lost = device.read_f32(&self.lost).await?;
         let totals = device.read_f32(&self.totals).await?;
-        let upper = |i: usize, j: usize| if self.symmetric && j < i { j * m + i } else { i * m + j };
+        let upper = |i: usize, j: usize| if symmetric && j < i { j * m + i } else { i * m + j };
         let sum = |e: usize| f64::from(totals[e]) + f64::from(lost[e]);
         Ok((0..totals.len()).into_par_iter().map(|e| sum(upper(e / m, e % m))).collect())
     }

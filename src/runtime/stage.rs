@@ -153,13 +153,13 @@ impl Stage {
     ///
     /// # Errors
     /// As [`Stage::run`].
-    pub fn take(&self, pass: &StagePass, stream: &mut Stream, first: usize) -> Result<()> {
+    pub async fn take(&self, pass: &StagePass, stream: &mut Stream, first: usize) -> Result<()> {
         let own = self.stream(pass.tokens)?;
         match stream {
             Stream::Host(values) => {
                 let (part, length) = (self.part(pass, first), values.len());
                 let values = values.get_mut(part.clone()).ok_or_else(|| ends(length, &part))?;
-                values.copy_from_slice(&pollster::block_on(self.device.read_f32(&own))?);
+                values.copy_from_slice(&self.device.read_f32(&own).await?);
                 Ok(())
             }
             Stream::Device(all) => self.copy(&own, &all.rows(first, pass.tokens)?),
