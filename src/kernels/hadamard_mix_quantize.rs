@@ -22,9 +22,10 @@ pub(super) fn order(cols: usize, block: usize) -> Option<usize> {
     (cols == block && block.is_multiple_of(RUN) && (1..=MOST).contains(&(block / RUN))).then_some(block / RUN)
 }
 
-/// Is it the faster way on this device? On matrices only: without, two passes over many workgroups are.
+/// Is it the faster way on this device? On matrices that passed their self-test only: without, two passes over many
+/// workgroups are.
 pub(super) fn pays(device: &Device) -> bool {
-    device.gpu().is_some_and(|g| g.caps.coop_matrix)
+    device.gpu().is_some_and(|g| g.caps.coop_matrix && g.trusts(NAME, "coop") != Some(false))
 }
 
 /// `v = scale * (H_order ⊗ H_256) x` for each row, `H_256` Sylvester's matrix; then [`super::quantize_tokens`] of `v` into

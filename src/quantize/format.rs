@@ -31,6 +31,17 @@ pub struct Format {
 /// Type of a row's scale under [`ScaleFormat::Nested`].
 pub const ROW_SCALE: DType = DType::F16;
 
+/// Significant bits that a scale has at most under [`ScaleFormat::Nested`]: those of its code and of its row's scale
+/// together. What an int4 code adds leaves an f16 exact, so matrix units take such weights ([`crate::kernels::ScaleBits`]).
+const SCALE_BITS: usize = 8;
+
+/// The scale of a row whose groups have codes of `bits`, at least `unit`.
+pub(crate) fn row_scale(unit: f32, bits: usize) -> f32 {
+    let dropped = f32::MANTISSA_DIGITS - SCALE_BITS.saturating_sub(bits).max(1) as u32;
+    let rest = (1u32 << dropped) - 1;
+    usable(round_to(ROW_SCALE, f32::from_bits((unit.max(0.0).to_bits() + rest) & !rest)))
+}
+
 /// A row's scales in the form they will be stored in.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowScales {
@@ -109,12 +120,9 @@ impl Format {
                 let values = scales.iter().map(|s| usable(round_to(dtype, *s))).collect();
                 RowScales { values, codes: Vec::new(), row: 1.0 }
             }
-            ScaleFormat::Nested(_) => {
-                let mut stored = RowScales {
-                    values: vec![0.0; scales.len()],
-                    codes: vec![1; scales.len()],
-                    row: usable(round_to(ROW_SCALE, unit)),
-                };
+            ScaleFormat::Nested(bits) => {
+                let row = row_scale(unit, bits);
+                let mut stored = RowScales { values: vec![0.0; scales.len()], codes: vec![1; scales.len()], row };
                 scales.iter().enumerate().for_each(|(g, s)| self.set(&mut stored, g, *s));
                 stored
             }
@@ -190,4 +198,32 @@ pub(crate) fn code(w: f32, inverse_scale: f32, half: f32) -> f32 {
 /// A group of zeros has scale 1, so that nobody divides by 0.
 fn usable(scale: f32) -> f32 {
     if scale > 0.0 && scale.is_finite() { scale } else { 1.0 }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::kernels::ScaleBits;
+
+    /// A row's scale is not below what was asked for, nor half as much above, and short.
+    #[test]
+    fn row_scales_are_rounded_up_to_two_bits() {
+        for (unit, want) in [(1.0, 1.0), (1.01, 1.5), (1.5, 1.5), (1.51, 2.0), (0.0007, 0.000_732_421_9), (0.0, 1.0)] {
+            assert_eq!(row_scale(unit, 6), want, "{unit}");
+        }
+        assert_eq!(row_scale(1.01, 7), 2.0);
+        assert_eq!(row_scale(1.01, 4), 1.125);
+    }
+
+    /// So matrix units take nested scales as they take bf16's.
+    #[test]
+    fn nested_scales_are_short() {
+        let format = Format { bits: 4, group: Group::Size(32), scales: ScaleFormat::Nested(6) };
+        let weight: Vec<f32> = (0..64 * 256).map(|i| (i as f32 * 0.7).sin() * (1.0 + (i % 37) as f32)).collect();
+        let rows: Vec<RowScales> = weight.chunks(256).map(|row| format.search(row, &[1.0; 256], 16)).collect();
+        let scales = format.gather(&rows).unwrap().to_f32().unwrap();
+        assert_eq!(ScaleBits::of(&scales), ScaleBits::Eight);
+        assert!(rows.iter().all(|row| row.codes.iter().any(|code| *code > 40)), "codes of 6 bits are used");
+    }
 }

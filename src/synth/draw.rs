@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::model::Scales;
-use crate::quantize::{Format, ROW_SCALE, ScaleFormat};
+use crate::quantize::{Format, ROW_SCALE, ScaleFormat, row_scale};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Elements a task draws.
@@ -92,11 +92,11 @@ fn scales(stream: Stream, shape: Shape, format: &Format, unit: f32) -> Result<Sc
         }
         ScaleFormat::Nested(bits) => {
             let top = ((1usize << bits) - 1) as f32;
-            let (low, middle) = ((0.7 * top).ceil(), 0.85 * top);
-            let code = |i| stream.uniform(i, low, top + 1.0).floor().clamp(1.0, top) as u8;
+            let least = row_scale(1.1 * unit / top, bits);
+            let row = |i: usize| least * [1.0, 2.0][i % 2];
+            let code = |i| (unit * stream.uniform(i, 0.9, 1.1) / row(i / groups)).round().clamp(1.0, top) as u8;
             let codes = (0..rows * groups).map(code).collect();
-            let values: Vec<f32> =
-                (0..rows).map(|i| unit / middle * stream.uniform(rows * groups + i, 0.95, 1.05)).collect();
+            let values: Vec<f32> = (0..rows).map(row).collect();
             Ok(Scales::Nested {
                 codes: Tensor::new(DType::I8, [rows, groups], codes)?,
                 bits,

@@ -5,8 +5,9 @@ use std::path::Path;
 use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::{Comparison, compare};
-use wgquant::gpu::Device;
+use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource};
+use wgquant::quantize::GptqOptions;
 use wgquant::recipe::{Bits, Quantized, Recipe, quantize};
 use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::tensor::DType;
@@ -136,4 +137,28 @@ fn same_recipe_same_bytes() {
         assert_eq!(std::fs::read(a.join(&name)).unwrap(), std::fs::read(b.join(&name)).unwrap(), "{name:?}");
     }
     assert_eq!(ModelFile::open(&a).unwrap().config().blocks.len(), 9);
+}
+
+/// GPTQ's streams stay on the device where they take a small part of its memory, else they go through a file. What comes out
+/// is the same, also of a sequence of several passes.
+#[test]
+fn streams_on_the_device_change_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let gptq = GptqOptions { scale_steps: 4, sweeps: 0, asymmetric: false, ..Default::default() };
+    let recipe = Recipe { gptq: Some(gptq), ..recipe(&file, Bits::W8A8, Group::Channel, false) };
+    let ids = |tokens: u32, step: u32| (0..tokens).map(|i| 3 + (i * step) % 2000).collect();
+    let windows = Windows(vec![ids(530, 31), ids(40, 17)]);
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    // A software driver says nothing of its memory, so streams go through a file there, unless a limit says what there is.
+    let made = [("file", None), ("device", Some(4 << 30))].map(|(name, limit)| {
+        let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).unwrap();
+        if let Some(limit) = limit {
+            device.gpu().unwrap().set_memory_limit(limit);
+        }
+        let out = temp.path().join(name);
+        quantize(&file, &recipe, &device, Some(&windows), &out, &|_| {}).unwrap();
+        std::fs::read(out.join("model.safetensors")).unwrap()
+    });
+    assert!(made[0] == made[1]);
 }
