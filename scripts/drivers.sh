@@ -105,7 +105,7 @@ check() {
     [ "$1" != baseline ] || { driver=lavapipe; caps=baseline; }
     name=${driver#gpu:}${caps:+-$caps}
     limit=300 device=gpu
-    # On OpenGL hadamard and probe_barrier were not seen to end in 500 s; an ended process compiles again for the next case.
+    # On OpenGL a kernel's shaders can compile for a minute; an ended process compiles again for the next case.
     case $driver in gl*) limit=1500 device=llvmpipe ;; esac
     echo "$name" >&2
     lines=$(environment "$driver") || { absent="$absent $name"; return; }

@@ -12,7 +12,8 @@ use crate::shaders::{Kernel, Variant};
 
 /// Most workgroups along one axis of a dispatch.
 const MAX_AXIS: usize = 65_535;
-/// Launches a command buffer: drivers with a watchdog see several short submissions.
+/// Launches a command buffer. Every one costs the GPU a pause, so a token's are in one; what watchdogs allow is for
+/// `pace` to see to.
 pub(super) const LAUNCHES_PER_SUBMIT: usize = 1024;
 
 /// Number of workgroups along x, y and z.

@@ -82,7 +82,7 @@ pub(super) fn quantized(stream: Stream, shape: Shape, format: &Format, deviation
     Ok((Tensor::new(DType::I8, shape, bytes)?, scales(Stream(mix(stream.0)), shape, format, unit)?))
 }
 
-/// Scales near `unit`, no two rows or groups alike: one that is read for another shows in the result.
+/// Scales near `unit`, no two groups alike: one that is read for another shows in the result.
 fn scales(stream: Stream, shape: Shape, format: &Format, unit: f32) -> Result<Scales> {
     let (rows, groups) = (shape.rows(), format.group.count(shape.cols()));
     match format.scales {
