@@ -6,7 +6,7 @@ use super::extents::Rounding;
 use super::walk::Collect;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, GramSums};
+use crate::kernels::{self, GramSums, Halves};
 use crate::tensor::DType;
 
 /// Sums over the inputs of one linear layer, on the device.
@@ -17,11 +17,20 @@ pub(crate) struct Moments {
     /// Scales of the rounding, where they are fixed.
     fixed: Option<DeviceTensor>,
     sums: GramSums,
+    own: Numbers,
     /// Inputs in the original model, and the sums of their products with the quantized model's.
-    original: Option<(DeviceTensor, GramSums)>,
+    original: Option<(Numbers, GramSums)>,
     codes: DeviceTensor,
     scales: DeviceTensor,
     rounded: DeviceTensor,
+}
+
+/// Inputs of a pass as products take them.
+enum Numbers {
+    /// As they are; a copy where they are kept.
+    Floats(Option<DeviceTensor>),
+    /// Cut for matrix units.
+    Halves(Halves),
 }
 
 /// `[n, n]` means over tokens.
@@ -51,8 +60,9 @@ impl Moments {
             },
             rounding: rounding.clone(),
             sums: GramSums::of_one(device, width)?,
+            own: Numbers::new(device, tokens, width, false)?,
             original: match with_original {
-                true => Some((device.alloc(DType::F32, [tokens, width])?, GramSums::of_two(device, width, width)?)),
+                true => Some((Numbers::new(device, tokens, width, true)?, GramSums::of_two(device, width, width)?)),
                 false => None,
             },
             codes: device.alloc(DType::I8, [tokens, width])?,
@@ -101,18 +111,42 @@ impl Collect for Moments {
 
     fn keep(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
         match &self.original {
-            Some((kept, _)) => plan.copy(x, &kept.view(DType::F32, x.shape)?),
-            None => Ok(()),
+            Some((Numbers::Floats(Some(kept)), _)) => plan.copy(x, &kept.view(DType::F32, x.shape)?),
+            Some((Numbers::Halves(kept), _)) => kernels::split_columns(plan, x, &kept.of(x.shape.rows())?),
+            _ => Ok(()),
         }
     }
 
     fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
         let x = self.rounded(plan, x)?;
-        kernels::gram(plan, &x, &self.sums)?;
-        match &self.original {
-            Some((kept, sums)) => kernels::cross_gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums),
-            None => Ok(()),
+        match &self.own {
+            Numbers::Floats(_) => kernels::gram(plan, &x, &self.sums)?,
+            Numbers::Halves(own) => {
+                let own = own.of(x.shape.rows())?;
+                kernels::split_columns(plan, &x, &own)?;
+                kernels::gram_halves(plan, &own, &self.sums)?;
+            }
         }
+        match (&self.own, &self.original) {
+            (_, Some((Numbers::Floats(Some(kept)), sums))) => {
+                kernels::cross_gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums)
+            }
+            (Numbers::Halves(own), Some((Numbers::Halves(kept), sums))) => {
+                let rows = x.shape.rows();
+                kernels::cross_gram_halves(plan, &kept.of(rows)?, &own.of(rows)?, sums)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Numbers {
+    /// Room for `tokens` rows of `width`, where there must be any.
+    fn new(device: &Device, tokens: usize, width: usize, kept: bool) -> Result<Self> {
+        if Halves::suit(device, width) {
+            return Ok(Self::Halves(Halves::new(device, tokens, width)?));
+        }
+        Ok(Self::Floats(kept.then(|| device.alloc(DType::F32, [tokens, width])).transpose()?))
     }
 }
 

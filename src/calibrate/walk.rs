@@ -11,11 +11,14 @@ use super::moments::{Means, Moments};
 use super::spool::Spool;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::kernels::Halves;
 use crate::model::{Group, Layer, Linear, Mixer, ModelConfig, OnlineRotation};
 use crate::runtime::{LoadedBlock, Look, Stage, StagePass};
 
 /// Tokens of a pass: the sums of this many are f32, the sums of passes are compensated.
 const PASS: usize = 512;
+/// The same on matrix units, which multiply so fast that reading and writing the sums of each pass would take as long.
+const PASS_ON_MATRICES: usize = 2048;
 
 /// The streams of all sequences, before the next block.
 pub(crate) struct Walk {
@@ -76,7 +79,8 @@ impl Walk {
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
         let streams = Spool::embed(device, sequences, embedding)?;
-        let stage = || Stage::new(device, config, rotation, streams.longest(), PASS);
+        let pass = if Halves::suit(device, config.hidden_size) { PASS_ON_MATRICES } else { PASS };
+        let stage = || Stage::new(device, config, rotation, streams.longest(), pass);
         let originals = original.map(|e| Ok((stage()?, Spool::embed(device, sequences, e)?))).transpose()?;
         Ok(Self { stage: stage()?, device: device.clone(), config: config.clone(), rotation, streams, originals })
     }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::bindings::gram::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::{expect, f32_tensor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::reference::gram::TILE;
 use crate::shaders::gram::Params;
@@ -13,10 +13,10 @@ use crate::tensor::DType;
 
 /// Sums of products `aᵀ b` on a device, f32 totals with what their rounding lost.
 pub struct GramSums {
-    totals: DeviceTensor,
-    lost: DeviceTensor,
+    pub(super) totals: DeviceTensor,
+    pub(super) lost: DeviceTensor,
     /// Of one matrix with itself: only what is on and above the diagonal is added up.
-    symmetric: bool,
+    pub(super) symmetric: bool,
 }
 
 impl GramSums {
@@ -50,6 +50,14 @@ impl GramSums {
         Ok((0..totals.len()).into_par_iter().map(|e| sum(upper(e / m, e % m))).collect())
     }
 
+    /// Refuses sums of one matrix, of which only the upper half is read, for products of two.
+    pub(super) fn two(&self, kernel: &'static str) -> Result<()> {
+        match self.symmetric {
+            true => Err(Error::argument(format!("{kernel}: sums"), "of one matrix, for products of two")),
+            false => Ok(()),
+        }
+    }
+
     /// The rounded totals alone, `[n, m]` f32.
     #[must_use]
     pub fn totals(&self) -> &DeviceTensor {
@@ -80,8 +88,9 @@ pub fn gram(plan: &mut Plan, x: &DeviceTensor, sums: &GramSums) -> Result<()> {
 /// `a`: `[tokens, n]`; `b`: `[tokens, m]`, f32; `sums` of two, `[n, m]`.
 ///
 /// # Errors
-/// As [`gram`].
+/// As [`gram`]; [`crate::Error::Argument`] for sums of one matrix.
 pub fn cross_gram(plan: &mut Plan, a: &DeviceTensor, b: &DeviceTensor, sums: &GramSums) -> Result<()> {
+    sums.two("gram")?;
     into(plan, a, b, &sums.totals, &sums.lost, false)
 }
 

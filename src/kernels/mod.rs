@@ -31,6 +31,7 @@ mod fma_peak;
 mod gptq_block;
 mod gptq_refine;
 mod gram;
+mod gram_halves;
 mod hadamard;
 mod hadamard_mix;
 mod hadamard_mix_quantize;
@@ -68,6 +69,7 @@ mod scale_channels;
 mod scaled;
 mod selective_state_update;
 mod selective_state_update_int8;
+mod split_columns;
 mod ssd;
 mod ssm_load;
 mod ssm_store;
@@ -97,6 +99,7 @@ pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::{GramSums, cross_gram, gram};
+pub use gram_halves::{cross_gram_halves, gram_halves};
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_mix_quantize::hadamard_mix_quantize;
@@ -134,6 +137,7 @@ pub use scale_channels::scale_channels;
 pub use scaled::Scaled;
 pub use selective_state_update::selective_state_update;
 pub use selective_state_update_int8::selective_state_update_int8;
+pub use split_columns::{Halves, split_columns};
 pub use ssd::SsdDims;
 pub use ssm_load::{StoredState, ssm_load};
 pub use ssm_store::{StateRounding, ssm_store};
@@ -168,6 +172,7 @@ pub const ENTRIES: &[check::Entry] = &[
     gptq_block::ENTRY,
     gptq_refine::ENTRY,
     gram::ENTRY,
+    gram_halves::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
     hadamard_mix_quantize::ENTRY,
@@ -201,6 +206,7 @@ pub const ENTRIES: &[check::Entry] = &[
     scale_channels::ENTRY,
     selective_state_update::ENTRY,
     selective_state_update_int8::ENTRY,
+    split_columns::ENTRY,
     ssm_load::ENTRY,
     ssm_store::ENTRY,
     state_passing::ENTRY,

@@ -58,6 +58,16 @@ fn one_matrix_is_two_alike() {
     assert!(read(&one).iter().all(|sum| *sum == 0.0));
 }
 
+/// They would be read as if what is below the diagonal were what is above.
+#[test]
+fn sums_of_one_matrix_take_no_products_of_two() {
+    let d = Device::Cpu;
+    let x = d.alloc(DType::F32, [5, 8]).unwrap();
+    let sums = GramSums::of_one(&d, 8).unwrap();
+    let error = kernels::cross_gram(&mut Plan::new(&d), &x, &x, &sums).unwrap_err().to_string();
+    assert!(error.contains("gram: sums") && error.contains("of one matrix"), "{error}");
+}
+
 #[test]
 fn rejects_wrong_arguments() {
     let d = Device::Cpu;

@@ -1,0 +1,100 @@
+//! f32 numbers as two f16 each.
+
+use super::bindings::split_columns::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::{expect, f32_tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::shaders::split_columns::Params;
+use crate::tensor::DType;
+
+const NAME: &str = "split_columns";
+/// Columns of a workgroup (`QUADS` of the shader).
+const COLUMNS: usize = 64;
+/// Numbers that are loaded together, by [`super::gram_halves`].
+const TOGETHER: usize = 8;
+
+/// Numbers `[tokens, n]` as sums of two f16, times a power of two for each column.
+#[derive(Clone)]
+pub struct Halves {
+    /// `[2 tokens, n]` f16: the first bits of all, then the rest.
+    pub(super) numbers: DeviceTensor,
+    /// `[1, n]` f32.
+    pub(super) scales: DeviceTensor,
+}
+
+impl Halves {
+    /// Is it worth cutting `n` columns on this device? It has matrix units, and rows are of whole 16 bytes.
+    #[must_use]
+    pub fn suit(device: &Device, n: usize) -> bool {
+        device.gpu().is_some_and(|gpu| gpu.caps.coop_matrix) && n.is_multiple_of(TOGETHER)
+    }
+
+    /// Room for `tokens` rows of `n` columns, a multiple of 8.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for other columns; as [`Device::alloc`].
+    pub fn new(device: &Device, tokens: usize, n: usize) -> Result<Self> {
+        if n == 0 || !n.is_multiple_of(TOGETHER) {
+            return Err(Error::argument("halves", format!("{n} columns, not a multiple of {TOGETHER}")));
+        }
+        Ok(Self { numbers: device.alloc(DType::F16, [2 * tokens, n])?, scales: device.alloc(DType::F32, [1, n])? })
+    }
+
+    /// The room for the first `tokens` rows.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there are not as many.
+    pub fn of(&self, tokens: usize) -> Result<Self> {
+        let numbers = self.numbers.view(DType::F16, [2 * tokens, self.numbers.shape.cols()])?;
+        Ok(Self { numbers, scales: self.scales.clone() })
+    }
+
+    pub(super) fn tokens(&self) -> usize {
+        self.numbers.shape.rows() / 2
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.numbers.shape.cols()
+    }
+}
+
+/// `out = x`, but for what is below 2^-21 of each number, or 2^-38 of its column's largest. Markidis et al. 2018,
+/// arXiv:1803.04014.
+///
+/// `x`: `[tokens, n]` f32; `out` of as many tokens.
+///
+/// # Errors
+/// [`Error::Shape`] or [`Error::DType`] naming the argument at fault.
+pub fn split_columns(plan: &mut Plan, x: &DeviceTensor, out: &Halves) -> Result<()> {
+    f32_tensor(NAME, "x", x)?;
+    let (tokens, n) = (x.shape.rows(), x.shape.cols());
+    expect(NAME, "halves", &out.numbers, [2 * tokens, n])?;
+    let params = Params { tokens: tokens as u32, n: n as u32 };
+    let bindings = Bindings { x, halves: &out.numbers, scales: &out.scales };
+    launch(plan, params, bindings, Grid::cover(n, COLUMNS))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "one_token", args: &[("tokens", 1.0), ("n", 8.0), ("size", 1.0)] },
+    Case { name: "past_a_workgroup", args: &[("tokens", 37.0), ("n", 72.0), ("size", 1.0)] },
+    Case { name: "f16_overflow_activations_1e5", args: &[("tokens", 19.0), ("n", 64.0), ("size", 1e5)] },
+    Case { name: "below_f16", args: &[("tokens", 19.0), ("n", 64.0), ("size", 1e-9)] },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (tokens, n, size) = (a.usize("tokens"), a.usize("n"), a.f64("size") as f32);
+    let values: Vec<f32> = s.values(tokens * n, Fill::Outliers).iter().map(|v| v * size).collect();
+    let x = s.device().upload_f32([tokens, n], &values)?;
+    let numbers = s.output("halves", DType::F16, [2 * tokens, n])?;
+    let scales = s.output("scales", DType::F32, [1, n])?;
+    split_columns(s.plan(), &x, &Halves { numbers, scales })
+}
+
+fn work(a: &Args) -> Work {
+    let n = a.usize("tokens") * a.usize("n");
+    Work { bytes: 8 * n + 4 * a.usize("n"), ops: 6 * n }
+}

@@ -1,0 +1,34 @@
+//! f32 numbers as two f16 each, columns scaled by powers of two: what products on matrix units are made from.
+
+use half::f16;
+
+use crate::shaders::split_columns::Params;
+
+/// `x`: `[tokens, n]`; `halves`: `[2, tokens, n]` f16, first bits and then the rest; `scales`: `[n]`.
+pub fn split_columns(p: &Params, x: &[f32], halves: &mut [u32], scales: &mut [f32]) {
+    let n = p.n as usize;
+    let mut up = vec![0.0; n];
+    for (c, (up, scale)) in up.iter_mut().zip(scales.iter_mut()).enumerate() {
+        let most = x.iter().skip(c).step_by(n).fold(0.0f32, |m, v| m.max(v.abs()));
+        let exponent = (most.to_bits() >> 23).clamp(15, 254);
+        *up = f32::from_bits((268 - exponent) << 23);
+        *scale = f32::from_bits((exponent - 14) << 23);
+    }
+    let (first, rest) = halves.split_at_mut(x.len() / 2);
+    for (i, (first, rest)) in first.iter_mut().zip(rest).enumerate() {
+        let number = |e: usize| x[e] * up[e % n];
+        let [a, b] = [number(2 * i), number(2 * i + 1)];
+        *first = packed(cut(a), cut(b));
+        *rest = packed(cut(a - cut(a)), cut(b - cut(b)));
+    }
+}
+
+/// As many bits as f16 has, above 2^-24.
+fn cut(x: f32) -> f32 {
+    const BITS: f32 = 16_777_216.0;
+    (f32::from_bits(x.to_bits() & 0xffff_e000) * BITS).trunc() / BITS
+}
+
+fn packed(a: f32, b: f32) -> u32 {
+    u32::from(f16::from_f32(a).to_bits()) | u32::from(f16::from_f32(b).to_bits()) << 16
+}
