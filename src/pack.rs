@@ -59,8 +59,12 @@ pub fn unpack_row<T: From<i8>>(bits: usize, row: &[u32], codes: &mut [T]) {
 /// The inverse of [`pack_codes`]; drops the padding.
 #[must_use]
 pub fn unpack_codes(bits: usize, words: &[u32], cols: usize) -> Vec<i8> {
-    let per_row = words_per_row(bits, cols).max(1);
-    words.chunks(per_row).flat_map(|row| (0..cols).map(move |c| code_at(bits, row, c))).collect()
+    let (per_row, rows) = (words_per_row(bits, cols).max(1), (TASK / cols.max(1)).max(1));
+    let mut codes = vec![0; words.len().div_ceil(per_row) * cols];
+    codes.par_chunks_mut((rows * cols).max(1)).zip(words.par_chunks(rows * per_row)).for_each(|(codes, words)| {
+        codes.chunks_mut(cols).zip(words.chunks(per_row)).for_each(|(codes, row)| unpack_row(bits, row, codes));
+    });
+    codes
 }
 
 /// Code `col` of a packed row.

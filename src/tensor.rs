@@ -3,8 +3,12 @@
 use std::fmt;
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+
+/// Elements a core converts at a time.
+const TASK: usize = 1 << 14;
 
 /// Element type. `I4` is two elements a byte, low nibble first; all other types as in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -161,9 +165,10 @@ impl Tensor {
     /// # Errors
     /// [`Error::DType`] for integer tensors.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let halves = || self.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+        let elements = |bytes| self.bytes.par_chunks_exact(bytes).with_min_len(TASK);
+        let halves = || elements(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         Ok(match self.dtype {
-            DType::F32 => self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            DType::F32 => elements(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             DType::F16 => halves().map(|h| f16::from_bits(h).to_f32()).collect(),
             DType::BF16 => halves().map(|h| bf16::from_bits(h).to_f32()).collect(),
             got => {

@@ -1,5 +1,6 @@
 //! Second moments of a site's activations over all sequences.
 
+use pollster::block_on;
 use rayon::prelude::*;
 
 use super::extents::Rounding;
@@ -33,12 +34,26 @@ enum Numbers {
     Halves(Halves),
 }
 
-/// `[n, n]` means over tokens.
+/// Sums over tokens `[n, n]`, where they were added up.
 pub(crate) struct Means {
+    pub(crate) device: Device,
     /// Of `x xᵀ`.
-    pub(crate) own: Vec<f64>,
+    pub(crate) own: GramSums,
     /// Of `x₀ xᵀ`, with the original model's `x₀`.
-    pub(crate) cross: Option<Vec<f64>>,
+    pub(crate) cross: Option<GramSums>,
+    pub(crate) tokens: usize,
+}
+
+impl Means {
+    /// One of the sums divided by the tokens, on the host.
+    ///
+    /// # Errors
+    /// As [`Device::read_f32`].
+    pub(crate) fn on_host(&self, sums: &GramSums) -> Result<Vec<f64>> {
+        let mut values = block_on(sums.read(&self.device))?;
+        values.par_iter_mut().for_each(|sum| *sum /= self.tokens.max(1) as f64);
+        Ok(values)
+    }
 }
 
 impl Moments {
@@ -86,21 +101,10 @@ impl Moments {
         Ok(out)
     }
 
-    /// The means over `tokens`.
-    pub(crate) async fn read(&self, tokens: usize) -> Result<Means> {
-        Ok(Means {
-            own: self.means(&self.sums, tokens).await?,
-            cross: match &self.original {
-                Some((_, sums)) => Some(self.means(sums, tokens).await?),
-                None => None,
-            },
-        })
-    }
-
-    async fn means(&self, sums: &GramSums, tokens: usize) -> Result<Vec<f64>> {
-        let mut values = sums.read(&self.device).await?;
-        values.par_iter_mut().for_each(|sum| *sum /= tokens.max(1) as f64);
-        Ok(values)
+    /// The sums, over `tokens` in all.
+    pub(crate) fn means(self, tokens: usize) -> Means {
+        let cross = self.original.map(|(_, sums)| sums);
+        Means { device: self.device, own: self.sums, cross, tokens }
     }
 }
 
@@ -167,7 +171,8 @@ mod tests {
         let mut plan = Plan::new(&device);
         moments.add(&mut plan, &x).unwrap();
         plan.record().unwrap().run().unwrap();
-        let found = pollster::block_on(moments.read(2)).unwrap().own;
+        let means = moments.means(2);
+        let found = means.on_host(&means.own).unwrap();
         let seen = [[0.5, -3.0, 63.5, 0.0, 0.5], [0.0, 1.0, 1.0, -63.5, -1.27]];
         for (i, mean) in found.iter().enumerate() {
             let want = seen.iter().map(|x| x[i / 5] * x[i % 5]).sum::<f64>() / 2.0;

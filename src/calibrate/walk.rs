@@ -169,7 +169,7 @@ impl Walk {
         let tokens = self.stage.pass_tokens();
         let moments = Moments::new(&self.device, width, rounding, tokens, self.originals.is_some())?;
         self.gather(&moments, source)?;
-        block_on(moments.read(self.streams.tokens()))
+        Ok(moments.means(self.streams.tokens()))
     }
 
     /// Shows one site's activations over all sequences to `collect`.

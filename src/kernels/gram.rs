@@ -58,6 +58,12 @@ impl GramSums {
         }
     }
 
+    /// Columns of the second matrix.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.totals.shape.cols()
+    }
+
     /// The rounded totals alone, `[n, m]` f32.
     #[must_use]
     pub fn totals(&self) -> &DeviceTensor {

@@ -28,6 +28,7 @@ mod dot_peak;
 mod embed;
 mod embed_w8;
 mod fma_peak;
+mod gather_moments;
 mod gptq_block;
 mod gptq_refine;
 mod gram;
@@ -96,6 +97,7 @@ pub use dot_peak::{DOTS_PER_ROUND, dot_peak};
 pub use embed::{TablePart, embed};
 pub use embed_w8::embed_w8;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
+pub use gather_moments::gather_moments;
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::{GramSums, cross_gram, gram};
@@ -169,6 +171,7 @@ pub const ENTRIES: &[check::Entry] = &[
     embed::ENTRY,
     embed_w8::ENTRY,
     fma_peak::ENTRY,
+    gather_moments::ENTRY,
     gptq_block::ENTRY,
     gptq_refine::ENTRY,
     gram::ENTRY,

@@ -28,6 +28,9 @@ pub struct Format {
     pub scales: ScaleFormat,
 }
 
+/// Candidates for a scale that are tried together.
+const TOGETHER: usize = 8;
+
 /// Type of a row's scale under [`ScaleFormat::Nested`].
 pub const ROW_SCALE: DType = DType::F16;
 
@@ -172,18 +175,31 @@ impl Format {
         let lowest = if self.bits >= 7 { 0.85 } else { 0.4 };
         let rung = |i: usize| top * (1.05 - (1.05 - lowest) * i as f32 / (steps - 1) as f32);
         let (mut best, mut least) = (top, self.loss(w, h, top));
-        for scale in (0..steps).map(rung) {
-            let loss = self.loss(w, h, scale);
-            if loss < least {
-                (best, least) = (scale, loss);
+        for first in (0..steps).step_by(TOGETHER) {
+            let scales: [f32; TOGETHER] = std::array::from_fn(|i| rung((first + i).min(steps - 1)));
+            for (scale, loss) in scales.into_iter().zip(self.losses(w, h, scales)) {
+                if loss < least {
+                    (best, least) = (scale, loss);
+                }
             }
         }
         best
     }
 
     fn loss(&self, w: &[f32], h: &[f32], scale: f32) -> f32 {
-        let (inverse, half) = (scale.recip(), self.half());
-        w.iter().zip(h).map(|(w, h)| h * (w - code(*w, inverse, half) * scale).powi(2)).sum()
+        self.losses(w, h, [scale])[0]
+    }
+
+    /// Of several scales at once, so that a processor need not wait for one sum after another.
+    fn losses<const N: usize>(&self, w: &[f32], h: &[f32], scales: [f32; N]) -> [f32; N] {
+        let (inverses, half) = (scales.map(f32::recip), self.half());
+        let mut sums = [0.0; N];
+        for (w, h) in w.iter().zip(h) {
+            for ((sum, scale), inverse) in sums.iter_mut().zip(scales).zip(inverses) {
+                *sum += h * (w - code(*w, inverse, half) * scale).powi(2);
+            }
+        }
+        sums
     }
 }
 

@@ -12,7 +12,7 @@ use super::options::GptqOptions;
 use super::prepared::Prepared;
 use super::refine::refine;
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceTensor, Plan};
+use crate::gpu::Plan;
 use crate::kernels::{GptqBlock, Part, Update, gptq_block, rank_update};
 use crate::model::{Activations, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
@@ -106,22 +106,15 @@ fn choose(target: &[f32], scales: &[RowScales], prepared: &Prepared, format: &Fo
         }
     }
     plan.record()?.run()?;
-    read_rows(prepared, &codes, rows, &prepared.order)
+    Ok(prepared.in_rows(&block_on(device.read_codes(&codes))?))
 }
 
 /// `[groups, rows]`.
 pub(super) fn scale_lines(scales: &[RowScales]) -> Vec<f32> {
     let groups = scales.first().map_or(0, |s| s.values.len());
-    (0..groups).flat_map(|g| scales.iter().map(move |s| s.values[g])).collect()
-}
-
-/// Codes `[n, rows]`, whose line i is of column `order[i]`, as `[rows, n]`.
-pub(super) fn read_rows(prepared: &Prepared, codes: &DeviceTensor, rows: usize, order: &[usize]) -> Result<Vec<i8>> {
-    let n = prepared.n;
-    let lines = block_on(prepared.device.read_codes(codes))?;
-    let mut out = vec![0; n * rows];
-    out.par_chunks_exact_mut(n).enumerate().for_each(|(r, row)| {
-        lines.iter().skip(r).step_by(rows).zip(order).for_each(|(code, column)| row[*column] = *code);
+    let mut out = vec![0.0; groups * scales.len()];
+    out.par_chunks_exact_mut(scales.len().max(1)).enumerate().for_each(|(g, line)| {
+        line.iter_mut().zip(scales).for_each(|(value, scales)| *value = scales.values[g]);
     });
-    Ok(out)
+    out
 }

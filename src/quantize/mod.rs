@@ -4,6 +4,8 @@
 mod blocks;
 mod format;
 #[cfg(not(target_arch = "wasm32"))]
+mod given;
+#[cfg(not(target_arch = "wasm32"))]
 mod gptq;
 #[cfg(not(target_arch = "wasm32"))]
 mod linalg;

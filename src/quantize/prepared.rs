@@ -4,7 +4,9 @@ use pollster::block_on;
 use rayon::prelude::*;
 
 use super::blocks::{Factor, product};
+use super::given::{Given, OnHost};
 use super::options::GptqOptions;
+use crate::calibrate::Means;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
 use crate::tensor::DType;
@@ -13,6 +15,8 @@ use crate::tensor::DType;
 const MOST_DAMPING: f64 = 1.0;
 /// Widest inputs whose moments a GPU leaves to the host to factor, in f64.
 const HOST_FACTORS: usize = 1024;
+/// Rows or lines of a matrix that are turned together.
+const ROWS: usize = 32;
 
 /// Second moments of a layer's inputs, made ready for [`super::gptq`]. Shared by layers with the same input.
 pub struct Prepared {
@@ -78,29 +82,40 @@ impl Prepared {
             log::warn!("{site}: {n} x {n} second moments are too large for {}; the CPU takes over", device.name());
         }
         let device = if fits { device.clone() } else { Device::Cpu };
-        let at = |i: usize, j: usize| moments[i * n + j];
-        let mean = (0..n).map(|i| at(i, i)).sum::<f64>() / n.max(1) as f64;
+        let cross = cross.filter(|_| options.asymmetric);
+        Self::from_given(device, site, &mut OnHost { n, moments, cross, factors: HOST_FACTORS }, options)
+    }
+
+    /// As [`Prepared::on`], from sums; where they are on `device` and wide, they stay there.
+    ///
+    /// # Errors
+    /// As [`Prepared::on`].
+    pub(crate) fn of(device: &Device, site: &str, mut means: Means, options: &GptqOptions) -> Result<Self> {
+        means.cross = means.cross.filter(|_| options.asymmetric);
+        if means.own.width() > HOST_FACTORS && matches!((device, &means.device), (Device::Gpu(_), Device::Gpu(_))) {
+            return Self::from_given(device.clone(), site, &mut means, options);
+        }
+        let own = means.on_host(&means.own)?;
+        let cross = means.cross.as_ref().map(|sums| means.on_host(sums)).transpose()?;
+        Self::on(device, site, &own, cross.as_deref(), options)
+    }
+
+    fn from_given(device: Device, site: &str, given: &mut dyn Given, options: &GptqOptions) -> Result<Self> {
+        let squares = given.diagonal()?;
+        let n = squares.len();
+        let mean = squares.iter().sum::<f64>() / n.max(1) as f64;
         if !mean.is_finite() || mean <= 0.0 {
             let what = format!("the inputs' mean square is {mean:e}: calibration saw nothing, or no finite values");
             return Err(Error::argument(site, what));
         }
         let mut order: Vec<usize> = (0..n).collect();
         if options.act_order {
-            order.sort_by(|a, b| at(*b, *b).total_cmp(&at(*a, *a)));
+            order.sort_by(|a, b| squares[*b].total_cmp(&squares[*a]));
         }
+        let shift = given.shift(&device, &order)?;
         let mut damping = options.damping.max(1e-9);
-        let damped = |i: usize, j: usize, damping: f64| at(i, j) + if i == j { damping * mean } else { 0.0 };
-        let upload = |entry: &(dyn Fn(usize, usize) -> f64 + Sync)| {
-            let values: Vec<f32> = (0..n * n).into_par_iter().map(|e| entry(e / n, e % n) as f32).collect();
-            device.upload_f32([n, n], &values)
-        };
         let factor = loop {
-            let entry = |i: usize, j: usize| damped(order[i], order[j], damping);
-            let factor = match &device {
-                Device::Gpu(_) if n > HOST_FACTORS => Factor::in_place(&device, upload(&entry)?)?,
-                _ => Factor::on_host(&device, entry, n)?,
-            };
-            if let Some(factor) = factor {
+            if let Some(factor) = given.factor(&device, &order, damping * mean)? {
                 break factor;
             }
             damping *= 10.0;
@@ -110,15 +125,11 @@ impl Prepared {
             }
             log::warn!("{site}: second moments are not positive definite; damping raised to {damping:e}");
         };
-        let shift = cross.filter(|_| options.asymmetric).map(|cross| {
-            let entry = |i: usize, j: usize| cross[order[i] * n + order[j]] - at(order[i], order[j]);
-            upload(&entry)
-        });
         Ok(Self {
             factor,
-            moments: upload(&|i, j| damped(i, j, damping))?,
-            diagonal: (0..n).map(|i| damped(i, i, damping) as f32).collect(),
-            shift: shift.transpose()?,
+            moments: given.damped(&device, damping * mean)?,
+            diagonal: squares.iter().map(|square| (square + damping * mean) as f32).collect(),
+            shift,
             device,
             n,
             order,
@@ -152,9 +163,13 @@ impl Prepared {
             let tensor = self.device.upload_f32([self.n, rows], &columns)?;
             let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
             let mut sums = vec![0f64; rows];
-            for (x, y) in columns.chunks_exact(rows).zip(bent.chunks_exact(rows)) {
-                sums.iter_mut().zip(x.iter().zip(y)).for_each(|(s, (x, y))| *s += f64::from(*x) * f64::from(*y));
-            }
+            sums.par_chunks_mut(ROWS).enumerate().for_each(|(block, sums)| {
+                let part = block * ROWS..block * ROWS + sums.len();
+                for (x, y) in columns.chunks_exact(rows).zip(bent.chunks_exact(rows)) {
+                    let both = x[part.clone()].iter().zip(&y[part.clone()]);
+                    sums.iter_mut().zip(both).for_each(|(s, (x, y))| *s += f64::from(*x) * f64::from(*y));
+                }
+            });
             out.extend(sums);
         }
         Ok(out)
@@ -168,22 +183,29 @@ impl Prepared {
 
     /// The rows of `weight` as they should be for the quantized model's inputs.
     pub(super) fn target(&self, weight: &[f32]) -> Result<Vec<f32>> {
-        let mut out = weight.to_vec();
-        let (Some(shift), n) = (&self.shift, self.n) else { return Ok(out) };
+        let (Some(shift), n) = (&self.shift, self.n) else { return Ok(weight.to_vec()) };
         let rows = weight.len() / n;
         let x = self.device.upload_f32([n, rows], &self.in_steps(weight))?;
         let x = product(&self.device, shift, &x)?;
         self.factor.solve(&self.device, &x)?;
-        let add = block_on(self.device.read_f32(&x))?;
-        for (line, column) in add.chunks_exact(rows).zip(&self.order) {
-            line.iter().enumerate().for_each(|(r, add)| out[r * n + column] += add);
-        }
+        let mut out = self.in_rows(&block_on(self.device.read_f32(&x))?);
+        out.par_iter_mut().zip(weight).for_each(|(out, weight)| *out += weight);
         Ok(out)
     }
 
     /// `[rows, n]` as `[n, rows]` in the order of steps.
     pub(super) fn in_steps(&self, x: &[f32]) -> Vec<f32> {
-        lines(x, self.n, |step| self.order[step])
+        let (columns, rows) = (transposed(x, self.n), (x.len() / self.n).max(1));
+        let mut out = vec![0.0; x.len()];
+        out.par_chunks_exact_mut(rows).zip(&self.order).for_each(|(line, column)| {
+            line.copy_from_slice(&columns[column * rows..][..rows]);
+        });
+        out
+    }
+
+    /// The inverse of [`Prepared::in_steps`].
+    pub(super) fn in_rows<T: Copy + Default + Send + Sync>(&self, lines: &[T]) -> Vec<T> {
+        rows_of(lines, &self.order)
     }
 
     /// A tensor of zeros over the steps or columns of `rows` rows.
@@ -192,16 +214,47 @@ impl Prepared {
     }
 }
 
-/// `[rows, n]` as `[n, rows]`.
+/// `[rows, n]` as `[n, rows]`. Memory comes in runs of some 64 bytes, so a few lines are made together.
 pub(super) fn transposed<T: Copy + Default + Send + Sync>(x: &[T], n: usize) -> Vec<T> {
-    lines(x, n, |column| column)
-}
-
-/// Of `x` `[rows, n]`, a line for each column `of(i)`.
-fn lines<T: Copy + Default + Send + Sync>(x: &[T], n: usize, of: impl Fn(usize) -> usize + Sync) -> Vec<T> {
+    let rows = x.len() / n.max(1);
     let mut out = vec![T::default(); x.len()];
-    out.par_chunks_exact_mut((x.len() / n).max(1)).enumerate().for_each(|(i, line)| {
-        line.iter_mut().zip(x.iter().skip(of(i)).step_by(n)).for_each(|(o, x)| *o = *x);
+    out.par_chunks_mut((ROWS * rows).max(1)).enumerate().for_each(|(block, lines)| {
+        let (first, count) = (block * ROWS, lines.len() / rows);
+        for (r, row) in x.chunks_exact(n).enumerate() {
+            row[first..first + count].iter().enumerate().for_each(|(i, value)| lines[i * rows + r] = *value);
+        }
     });
     out
+}
+
+/// `[n, rows]`, whose line i is of column `order[i]`, as `[rows, n]`.
+pub(super) fn rows_of<T: Copy + Default + Send + Sync>(lines: &[T], order: &[usize]) -> Vec<T> {
+    let n = order.len().max(1);
+    let rows = lines.len() / n;
+    let mut out = vec![T::default(); lines.len()];
+    out.par_chunks_mut(ROWS * n).enumerate().for_each(|(block, part)| {
+        let (first, count) = (block * ROWS, part.len() / n);
+        for (line, column) in lines.chunks_exact(rows.max(1)).zip(order) {
+            line[first..first + count].iter().enumerate().for_each(|(r, value)| part[r * n + column] = *value);
+        }
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{rows_of, transposed};
+
+    #[test]
+    fn lines_and_rows_are_inverse() {
+        for (rows, n) in [(1, 1), (3, 70), (70, 3), (33, 65)] {
+            let x: Vec<usize> = (0..rows * n).collect();
+            let lines = transposed(&x, n);
+            assert!((0..rows * n).all(|e| lines[e] == e % rows * n + e / rows), "{rows} x {n}");
+            assert_eq!(rows_of(&lines, &(0..n).collect::<Vec<_>>()), x);
+            let back: Vec<usize> = (0..n).rev().collect();
+            let turned: Vec<usize> = x.chunks(n).flat_map(|row| row.iter().rev().copied().collect::<Vec<_>>()).collect();
+            assert_eq!(rows_of(&lines, &back), turned);
+        }
+    }
 }

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::blocks::{BLOCK, at, product};
 use super::format::{Format, RowScales, ScaleFormat};
-use super::gptq::{read_rows, scale_lines};
-use super::prepared::{Prepared, transposed};
+use super::gptq::scale_lines;
+use super::prepared::{Prepared, rows_of, transposed};
 use crate::error::Result;
 use crate::gpu::Plan;
 use crate::kernels::{GptqRefine, ScaleForm, Update, gptq_refine, rank_update};
@@ -30,8 +30,8 @@ pub(super) fn refine(
         ScaleFormat::Nested(bits) => (ScaleForm::Coded((1 << bits) - 1), BLOCK / group * group),
     };
     let mut error = target.to_vec();
-    let rows_of = error.par_chunks_exact_mut(n).zip(codes.par_chunks_exact(n)).zip(scales.par_iter());
-    rows_of.for_each(|((error, codes), scales)| {
+    let all = error.par_chunks_exact_mut(n).zip(codes.par_chunks_exact(n)).zip(scales.par_iter());
+    all.for_each(|((error, codes), scales)| {
         for ((error, codes), scale) in error.chunks_mut(group).zip(codes.chunks(group)).zip(&scales.values) {
             error.iter_mut().zip(codes).for_each(|(e, c)| *e -= f32::from(*c) * scale);
         }
@@ -68,9 +68,10 @@ pub(super) fn refine(
         before = after;
     }
     let columns: Vec<usize> = (0..n).collect();
-    *codes = read_rows(prepared, &code_lines, rows, &columns)?;
-    for (g, line) in block_on(device.read_f32(&on_device))?.chunks_exact(rows).enumerate() {
-        scales.iter_mut().zip(line).for_each(|(scales, value)| format.set(scales, g, *value));
-    }
+    *codes = rows_of(&block_on(device.read_codes(&code_lines))?, &columns);
+    let values = block_on(device.read_f32(&on_device))?;
+    scales.par_iter_mut().enumerate().for_each(|(r, scales)| {
+        values.iter().skip(r).step_by(rows).enumerate().for_each(|(g, value)| format.set(scales, g, *value));
+    });
     Ok(())
 }

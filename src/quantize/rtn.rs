@@ -10,10 +10,11 @@ use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
-pub const QUANTIZER: [Need; 11] = [
+pub const QUANTIZER: [Need; 12] = [
     Need { kernel: "gram", format: None },
     Need { kernel: "gram_halves", format: None },
     Need { kernel: "split_columns", format: None },
+    Need { kernel: "gather_moments", format: None },
     Need { kernel: "channel_stats", format: None },
     Need { kernel: "quantize_static", format: None },
     Need { kernel: "rank_update", format: None },

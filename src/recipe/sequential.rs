@@ -79,7 +79,7 @@ impl Sequential {
     /// Quantizes block `index`, which must be the one after the last.
     ///
     /// # Errors
-    /// As [`gptq`] and [`Prepared::on`]; [`Error::Argument`] when blocks come out of order.
+    /// As [`gptq`] and [`Prepared::of`]; [`Error::Argument`] when blocks come out of order.
     pub(crate) fn layer(&mut self, index: usize, original: Layer) -> Result<Layer> {
         if index != self.next {
             let what = format!("block {index} after {} blocks: calibration goes through them in order", self.next);
@@ -91,7 +91,7 @@ impl Sequential {
             let rounding = self.rounding(&form, |walk, group, p| walk.scales_after_norm(&original.norm, group, p))?;
             let means = || self.options.map(|_| self.walk.after_norm(&original.norm, rounding.clone())).transpose();
             let means = timed(|| format!("layer {index}: moments behind the norm"), means)?;
-            self.fill(index, &mut layer, readers, means.as_ref(), &rounding)?;
+            self.fill(index, &mut layer, readers, means, &rounding)?;
         }
         if let Some(form) = self.quantized(index, &[writer])? {
             let cols = form.cols;
@@ -100,7 +100,7 @@ impl Sequential {
             let mut before = || self.walk.before_writer(index, &layer, &original, cols, rounding.clone());
             let means = || self.options.map(|_| before()).transpose();
             let means = timed(|| format!("layer {index}: moments before {writer}"), means)?;
-            self.fill(index, &mut layer, &[writer], means.as_ref(), &rounding)?;
+            self.fill(index, &mut layer, &[writer], means, &rounding)?;
         }
         timed(|| format!("layer {index}: all sequences through it"), || self.walk.advance(index, &layer, &original))?;
         self.next += 1;
@@ -123,7 +123,7 @@ impl Sequential {
         }
         let rounding = self.rounding(&module, |walk, group, p| walk.scales_after_norm(norm, group, p))?;
         let means = self.options.map(|_| self.walk.after_norm(norm, rounding.clone())).transpose()?;
-        let prepared = self.prepared(name, means.as_ref())?;
+        let prepared = self.prepared(name, means)?;
         self.one(&module, head, prepared.as_ref(), &rounding)
     }
 
@@ -156,9 +156,9 @@ impl Sequential {
     }
 
     /// What GPTQ needs to know of a site's inputs; nothing without GPTQ.
-    fn prepared(&self, site: &str, means: Option<&Means>) -> Result<Option<Prepared>> {
+    fn prepared(&self, site: &str, means: Option<Means>) -> Result<Option<Prepared>> {
         let (Some(means), Some(options)) = (means, &self.options) else { return Ok(None) };
-        let make = || Prepared::on(&self.device, site, &means.own, means.cross.as_deref(), options);
+        let make = || Prepared::of(&self.device, site, means, options);
         timed(|| format!("{site}: moments factored"), make).map(Some)
     }
 
@@ -168,7 +168,7 @@ impl Sequential {
         index: usize,
         layer: &mut Layer,
         parts: &[&str],
-        means: Option<&Means>,
+        means: Option<Means>,
         rounding: &Rounding,
     ) -> Result<()> {
         let site = format!("input of {} in layer {index}", parts.join(", "));

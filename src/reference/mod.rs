@@ -36,6 +36,7 @@ pub mod dot_peak;
 pub mod embed;
 pub mod embed_w8;
 pub mod fma_peak;
+pub mod gather_moments;
 pub mod gptq_block;
 pub mod gptq_refine;
 pub mod gram;

@@ -70,7 +70,7 @@ const PASS: usize = 256;
 /// Asks `question`, going on where `survey` ended; `done` sees the survey after each module.
 ///
 /// # Errors
-/// As [`gptq`], [`Prepared::on`] and running plans, and whatever `done` gives.
+/// As [`gptq`], [`Prepared::of`] and running plans, and whatever `done` gives.
 pub fn survey(
     device: &Device,
     question: &Question<'_>,
@@ -92,7 +92,7 @@ pub fn survey(
     if let Some(head) = source.head()? {
         let name = Names::default().head();
         let means = surveyor.walk.after_norm(&source.norm_f()?, Activations::Float)?;
-        let prepared = surveyor.prepare(name, &means)?;
+        let prepared = surveyor.prepare(name, means)?;
         surveyor.module(&mut survey, Slot::Head, &head, Some(&prepared), done)?;
     }
     Ok(survey)
@@ -134,8 +134,8 @@ impl<'a> Surveyor<'a> {
         })
     }
 
-    fn prepare(&self, site: &str, means: &Means) -> Result<Prepared> {
-        Prepared::on(&self.rounds_on, site, &means.own, None, &self.question.options)
+    fn prepare(&self, site: &str, means: Means) -> Result<Prepared> {
+        Prepared::of(&self.rounds_on, site, means, &self.question.options)
     }
 
     fn layer(
@@ -157,7 +157,7 @@ impl<'a> Surveyor<'a> {
                 true => self.walk.before_writer(index, layer, layer, width, Activations::Float)?,
                 false => self.walk.after_norm(&layer.norm, Activations::Float)?,
             };
-            let prepared = self.prepare(&format!("input of {} in layer {index}", names.join(", ")), &means)?;
+            let prepared = self.prepare(&format!("input of {} in layer {index}", names.join(", ")), means)?;
             for (part, linear) in linears.iter().filter(|(n, _)| names.contains(n)) {
                 self.module(survey, Slot::Layer(index, part), linear, Some(&prepared), done)?;
             }

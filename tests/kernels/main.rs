@@ -25,6 +25,7 @@ mod embed;
 mod embed_w8;
 mod faults;
 mod fma_peak;
+mod gather_moments;
 mod gptq_block;
 mod gptq_refine;
 mod gram;
