@@ -1,8 +1,7 @@
-// Each f32 number x[t, c] as two f16 whose sum it is, for products on matrix units that take f16: the first 11 of its bits and
-// the next 11 (as in Markidis et al. 2018, arXiv:1803.04014). Columns are scaled by powers of two, their largest number to
-// 2^14 .. 2^15, so that neither large nor small columns leave the range of f16. What is below 2^-24 there, 2^-38 of the largest
-// and less, is cut off.
+// Each f32 number x[t, c] as two f16, for products on matrix units that take f16: shared/halves_of.wgsl. A scale a column.
 // One workgroup: 64 columns. A thread: four columns of every 16th token.
+#import halves_of
+
 struct Params {
     tokens: u32,
     n: u32, // columns, a multiple of 4
@@ -19,16 +18,6 @@ const WG = QUADS * LANES;
 
 var<workgroup> largest: array<vec4<f32>, WG>;
 
-// As many bits as f16 has, above 2^-24. Cut off as integers: of x - f32(f16(x)) NVIDIA's compiler makes 0.
-fn cut(x: vec4<f32>) -> vec4<f32> {
-    let first = bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) & vec4(0xffffe000u));
-    return trunc(first * 16777216.0) * 5.9604645e-8;
-}
-
-fn packed(x: vec4<f32>) -> vec2<u32> {
-    return vec2(pack2x16float(x.xy), pack2x16float(x.zw));
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let quads = params.n / 4u;
@@ -42,9 +31,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var lane = 0u; lane < LANES; lane++) {
         most = max(most, largest[lane * QUADS + thread % QUADS]);
     }
-    // Biased exponents, so that what they belong to and its reciprocal are no subnormal numbers.
-    let exponents = clamp(bitcast<vec4<u32>>(most) >> vec4(23u), vec4(15u), vec4(254u));
-    let up = bitcast<vec4<f32>>((vec4(268u) - exponents) << vec4(23u));
+    let exponents = exponents_of(most);
+    let up = up_of(exponents);
     if workgroup.x * QUADS + thread % QUADS >= quads {
         return;
     }
@@ -55,6 +43,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         halves[(params.tokens + t) * quads + quad] = packed(cut(number - near));
     }
     if thread < QUADS {
-        scales[quad] = bitcast<vec4<f32>>((exponents - vec4(14u)) << vec4(23u));
+        scales[quad] = down_of(exponents);
     }
 }

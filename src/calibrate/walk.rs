@@ -9,7 +9,7 @@ use pollster::block_on;
 use super::extents::{Extents, Rounding};
 use super::moments::{Means, Moments};
 use super::spool::Spool;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::Halves;
 use crate::model::{Group, Layer, Linear, Mixer, ModelConfig, OnlineRotation};
@@ -30,6 +30,8 @@ pub(crate) struct Walk {
     streams: Spool,
     /// The original model's beside them, where both are wanted.
     originals: Option<(Stage, Spool)>,
+    /// The block that the original model's streams have passed already.
+    ahead: Option<usize>,
 }
 
 /// What a site's activations come from.
@@ -82,7 +84,8 @@ impl Walk {
         let pass = if Halves::suit(device, config.hidden_size) { PASS_ON_MATRICES } else { PASS };
         let stage = || Stage::new(device, config, rotation, streams.longest(), pass);
         let originals = original.map(|e| Ok((stage()?, Spool::embed(device, sequences, e)?))).transpose()?;
-        Ok(Self { stage: stage()?, device: device.clone(), config: config.clone(), rotation, streams, originals })
+        let (device, config) = (device.clone(), config.clone());
+        Ok(Self { stage: stage()?, device, config, rotation, streams, originals, ahead: None })
     }
 
     /// Means of the inputs of the layers behind a norm of this weight.
@@ -104,10 +107,10 @@ impl Walk {
     }
 
     /// Means of the inputs, `width` wide, of the layer of block `index` that writes to the stream; `layer` is the
-    /// block as it is, `original` as it was.
+    /// block as it is, `original` as it was. The original model's streams pass the block on the way: once a block.
     ///
     /// # Errors
-    /// As running a plan.
+    /// As running a plan; [`crate::Error::Argument`] when they have passed it.
     pub(crate) fn before_writer(
         &mut self,
         index: usize,
@@ -119,6 +122,10 @@ impl Walk {
         let tap = self.writers_tap(layer);
         let mut block = self.stage.load(index, layer)?;
         let mut before = self.originals.as_ref().map(|(s, _)| s.load(index, original)).transpose()?;
+        if let Some(passed) = self.ahead.filter(|_| before.is_some()) {
+            return Err(Error::argument("calibration", format!("block {index} after the original passed {passed}")));
+        }
+        self.ahead = before.as_ref().map(|_| index);
         self.means(&rounding.into(), width, Source::Block(&mut block, before.as_mut(), tap))
     }
 
@@ -158,9 +165,10 @@ impl Walk {
     /// As running a plan.
     pub(crate) fn advance(&mut self, index: usize, layer: &Layer, original: &Layer) -> Result<()> {
         through(&self.stage, &mut self.streams, index, layer)?;
+        let passed = self.ahead.take() == Some(index);
         match &mut self.originals {
-            Some((stage, streams)) => through(stage, streams, index, original),
-            None => Ok(()),
+            Some((stage, streams)) if !passed => through(stage, streams, index, original),
+            _ => Ok(()),
         }
     }
 
@@ -180,7 +188,7 @@ impl Walk {
         for sequence in 0..self.streams.sequences() {
             let stream = self.streams.read(sequence)?;
             let originals = self.originals.as_mut().filter(|_| with_original);
-            let original = originals.map(|(_, s)| s.read(sequence)).transpose()?;
+            let mut original = originals.map(|(_, s)| s.read(sequence)).transpose()?;
             if let Source::Block(block, before, _) = &mut source {
                 self.stage.reset(block)?;
                 before.as_mut().map_or(Ok(()), |b| self.stage.reset(b))?;
@@ -197,10 +205,17 @@ impl Walk {
                     Source::Block(block, before, _) => (Some(&mut **block), before.as_deref_mut()),
                 };
                 // The original's first: its activations are kept for the other's.
-                if let (Some((stage, _)), Some(first), Some(original)) = (&self.originals, first, &original) {
+                if let (Some((stage, _)), Some(first), Some(original)) = (&self.originals, first, &mut original) {
+                    let passes = before.is_some();
                     stage.run(first, before, original, first_token)?;
+                    if passes {
+                        block_on(stage.take(first, original, first_token))?;
+                    }
                 }
                 self.stage.run(own, block, &stream, first_token)?;
+            }
+            if let (Some((_, streams)), Some(original)) = (&mut self.originals, &original) {
+                streams.write(sequence, original)?;
             }
         }
         Ok(())
@@ -227,7 +242,7 @@ impl Walk {
                     true => collect.keep(plan, x),
                     false => Ok(()),
                 };
-                let own = self.stage.record(block, n, &mut add)?;
+                let own = self.stage.record_inputs(block, n, &mut add)?;
                 let first = match (originals, before) {
                     (Some((stage, _)), Some(before)) => Some(stage.record(before, n, &mut keep)?),
                     _ => None,

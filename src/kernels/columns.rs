@@ -45,7 +45,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Do rows of vec4s begin at whole vec4s?
-    pub(super) fn in_quads(&self) -> bool {
+    pub(crate) fn in_quads(&self) -> bool {
         self.offset.is_multiple_of(4) && self.stride().is_multiple_of(4)
     }
 

@@ -78,14 +78,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let order = s.device().upload_words(DType::U32, [1, n], &order)?;
     let lines = if a.get("diagonal") == Some(1.0) { 1 } else { n };
     let out = s.output("out", DType::F32, [lines, n])?;
-    into(
-        s.plan(),
-        [&own?, &own_lost?, &cross?, &cross_lost?],
-        &order,
-        a.usize("across") == 1,
-        [0.37, 0.5],
-        &out,
-    )
+    into(s.plan(), [&own?, &own_lost?, &cross?, &cross_lost?], &order, a.usize("across") == 1, [0.37, 0.5], &out)
 }
 
 fn work(a: &Args) -> Work {

@@ -45,8 +45,7 @@ fn into(
     }
     expect(NAME, "b", &b.numbers, [2 * tokens, m])?;
     let params = Params { tokens: tokens as u32, n: n as u32, m: m as u32, upper: upper.into(), zero: 0 };
-    let bindings =
-        Bindings { a: &a.numbers, a_scales: &a.scales, b: &b.numbers, b_scales: &b.scales, totals, lost };
+    let bindings = Bindings { a: &a.numbers, a_scales: &a.scales, b: &b.numbers, b_scales: &b.scales, totals, lost };
     // The form on matrices takes tiles twice as high, and leaves half of the workgroups idle.
     launch(plan, params, bindings, Grid::linear(n.div_ceil(TILE) * m.div_ceil(TILE)))
 }

@@ -44,6 +44,7 @@ mod large;
 mod mamba2_update;
 mod matmul;
 mod matmul_f32;
+mod matmul_halves;
 mod matmul_w4a16;
 mod matmul_w4a8;
 mod matmul_w8a8;
@@ -71,6 +72,7 @@ mod scaled;
 mod selective_state_update;
 mod selective_state_update_int8;
 mod split_columns;
+mod split_rows;
 mod ssd;
 mod ssm_load;
 mod ssm_store;
@@ -113,6 +115,7 @@ pub use large::LARGE;
 pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
+pub use matmul_halves::matmul_halves;
 pub use matmul_w4a8::{ScaleBits, matmul_w4a8};
 pub use matmul_w4a16::matmul_w4a16;
 pub use matmul_w8a8::matmul_w8a8;
@@ -140,6 +143,7 @@ pub use scaled::Scaled;
 pub use selective_state_update::selective_state_update;
 pub use selective_state_update_int8::selective_state_update_int8;
 pub use split_columns::{Halves, split_columns};
+pub use split_rows::split_rows;
 pub use ssd::SsdDims;
 pub use ssm_load::{StoredState, ssm_load};
 pub use ssm_store::{StateRounding, ssm_store};
@@ -184,6 +188,7 @@ pub const ENTRIES: &[check::Entry] = &[
     kv_append::ENTRY,
     mamba2_update::ENTRY,
     matmul_f32::ENTRY,
+    matmul_halves::ENTRY,
     matmul_w4a16::ENTRY,
     matmul_w4a8::ENTRY,
     matmul_w8a8::ENTRY,
@@ -210,6 +215,7 @@ pub const ENTRIES: &[check::Entry] = &[
     selective_state_update::ENTRY,
     selective_state_update_int8::ENTRY,
     split_columns::ENTRY,
+    split_rows::ENTRY,
     ssm_load::ENTRY,
     ssm_store::ENTRY,
     state_passing::ENTRY,

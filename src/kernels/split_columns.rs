@@ -14,7 +14,8 @@ const COLUMNS: usize = 64;
 /// Numbers that are loaded together, by [`super::gram_halves`].
 const TOGETHER: usize = 8;
 
-/// Numbers `[tokens, n]` as sums of two f16, times a power of two for each column.
+/// Numbers `[tokens, n]` as sums of two f16, times a power of two for each column. The numbers of a matrix product's rows are
+/// columns here.
 #[derive(Clone)]
 pub struct Halves {
     /// `[2 tokens, n]` f16: the first bits of all, then the rest.
@@ -39,6 +40,27 @@ impl Halves {
             return Err(Error::argument("halves", format!("{n} columns, not a multiple of {TOGETHER}")));
         }
         Ok(Self { numbers: device.alloc(DType::F16, [2 * tokens, n])?, scales: device.alloc(DType::F32, [1, n])? })
+    }
+
+    /// Room for a matrix `[rows, k]` transposed, `rows` a multiple of 8; `parts`: 2, or 1 for the first bits alone.
+    ///
+    /// # Errors
+    /// As [`Halves::new`].
+    pub fn of_rows(device: &Device, rows: usize, k: usize, parts: usize) -> Result<Self> {
+        let two = Self::new(device, 0, rows)?;
+        Ok(Self { numbers: device.alloc(DType::F16, [parts * k, rows])?, ..two })
+    }
+
+    /// The room for the first `rows` rows of a matrix that is transposed in here, a multiple of 8.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for another number, or when there are not as many.
+    pub fn rows(&self, rows: usize) -> Result<Self> {
+        if rows == 0 || !rows.is_multiple_of(TOGETHER) {
+            return Err(Error::argument("halves", format!("{rows} rows, not a multiple of {TOGETHER}")));
+        }
+        let numbers = self.numbers.view(DType::F16, [self.numbers.shape.rows(), rows])?;
+        Ok(Self { numbers, scales: self.scales.view(DType::F32, [1, rows])? })
     }
 
     /// The room for the first `tokens` rows.

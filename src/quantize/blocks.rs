@@ -5,9 +5,7 @@ use pollster::block_on;
 use super::linalg::{cholesky, invert_lower};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{
-    GPTQ_BLOCK, GramSums, Halves, Part, Update, cross_gram_halves, rank_update, split_columns,
-};
+use crate::kernels::{GPTQ_BLOCK, GramSums, Halves, Part, Update, cross_gram_halves, rank_update, split_columns};
 use crate::tensor::DType;
 
 /// Rows of a block.

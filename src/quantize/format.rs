@@ -107,9 +107,10 @@ impl Format {
         // The codes are coarse: of the nearest few, the best for the weights rather than for the scale.
         for (g, (w, h)) in pairs().enumerate() {
             let near = scales.codes[g];
-            let candidates = near.saturating_sub(2).max(1)..=(near + 2).min(top as u8);
-            let loss = |code: &u8| self.loss(w, h, f32::from(*code) * scales.row);
-            let best = candidates.min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or(near);
+            let candidates: [u8; 5] = std::array::from_fn(|i| (near + i as u8).saturating_sub(2).clamp(1, top as u8));
+            let losses = self.losses(w, h, candidates.map(|code| f32::from(code) * scales.row));
+            let pairs = candidates.into_iter().zip(losses);
+            let best = pairs.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(near, |(code, _)| code);
             scales.codes[g] = best;
             scales.values[g] = f32::from(best) * scales.row;
         }

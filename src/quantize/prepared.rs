@@ -253,7 +253,8 @@ mod tests {
             assert!((0..rows * n).all(|e| lines[e] == e % rows * n + e / rows), "{rows} x {n}");
             assert_eq!(rows_of(&lines, &(0..n).collect::<Vec<_>>()), x);
             let back: Vec<usize> = (0..n).rev().collect();
-            let turned: Vec<usize> = x.chunks(n).flat_map(|row| row.iter().rev().copied().collect::<Vec<_>>()).collect();
+            let turned: Vec<usize> =
+                x.chunks(n).flat_map(|row| row.iter().rev().copied().collect::<Vec<_>>()).collect();
             assert_eq!(rows_of(&lines, &back), turned);
         }
     }

@@ -21,7 +21,7 @@ pub fn gram_halves(
 }
 
 /// The f32 numbers `[tokens, n]`, exactly.
-fn numbers(halves: &[u32], scales: &[f32]) -> Vec<f32> {
+pub(super) fn numbers(halves: &[u32], scales: &[f32]) -> Vec<f32> {
     let half = |e: usize| f16::from_bits((halves[e / 2] >> (16 * (e % 2))) as u16).to_f32();
     (0..halves.len()).map(|e| (half(e) + half(halves.len() + e)) * scales[e % scales.len()]).collect()
 }

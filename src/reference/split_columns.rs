@@ -10,9 +10,7 @@ pub fn split_columns(p: &Params, x: &[f32], halves: &mut [u32], scales: &mut [f3
     let mut up = vec![0.0; n];
     for (c, (up, scale)) in up.iter_mut().zip(scales.iter_mut()).enumerate() {
         let most = x.iter().skip(c).step_by(n).fold(0.0f32, |m, v| m.max(v.abs()));
-        let exponent = (most.to_bits() >> 23).clamp(15, 254);
-        *up = f32::from_bits((268 - exponent) << 23);
-        *scale = f32::from_bits((exponent - 14) << 23);
+        (*up, *scale) = scale_of(most);
     }
     let (first, rest) = halves.split_at_mut(x.len() / 2);
     for (i, (first, rest)) in first.iter_mut().zip(rest).enumerate() {
@@ -23,8 +21,14 @@ pub fn split_columns(p: &Params, x: &[f32], halves: &mut [u32], scales: &mut [f3
     }
 }
 
+/// The power of two that brings `most` to 2^14 .. 2^15, and its reciprocal.
+pub(super) fn scale_of(most: f32) -> (f32, f32) {
+    let exponent = (most.to_bits() >> 23).clamp(15, 254);
+    (f32::from_bits((268 - exponent) << 23), f32::from_bits((exponent - 14) << 23))
+}
+
 /// As many bits as f16 has, above 2^-24.
-fn cut(x: f32) -> f32 {
+pub(super) fn cut(x: f32) -> f32 {
     const BITS: f32 = 16_777_216.0;
     (f32::from_bits(x.to_bits() & 0xffff_e000) * BITS).trunc() / BITS
 }

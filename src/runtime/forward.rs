@@ -168,6 +168,18 @@ impl Forward<'_> {
         Ok(Input { x: Some(x), int8: Some(int8) })
     }
 
+    /// Adds the product of `writer` to the stream, where that is wanted.
+    fn write(
+        &self,
+        plan: &mut Plan,
+        writer: &DeviceLinear,
+        input: &Input,
+        hidden: &DeviceTensor,
+        taps: &Taps<'_>,
+    ) -> Result<()> {
+        if taps.inputs_only() { Ok(()) } else { writer.apply(plan, input, hidden, Epilogue::Add) }
+    }
+
     /// Applies the online rotation, where there is one.
     fn rotated(
         &self,
@@ -225,7 +237,7 @@ impl Forward<'_> {
         taps.op(plan, "scan", &y)?;
 
         let input = self.gated(plan, m, &y, &z, taps)?;
-        m.out_proj.apply(plan, &input, hidden, Epilogue::Add)
+        self.write(plan, &m.out_proj, &input, hidden, taps)
     }
 
     /// Gated norm and rotation of `y`, as out_proj wants it: codes in one dispatch where that is all anybody wants.
@@ -362,7 +374,7 @@ impl Forward<'_> {
         }
         taps.op(plan, "attention", &context)?;
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
-        a.o_proj.apply(plan, &input, hidden, Epilogue::Add)
+        self.write(plan, &a.o_proj, &input, hidden, taps)
     }
 
     fn mlp(
@@ -378,7 +390,7 @@ impl Forward<'_> {
         m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared)?;
         taps.op(plan, "up_proj", &up)?;
         let input = self.down(plan, m, up, taps)?;
-        m.down_proj.apply(plan, &input, hidden, Epilogue::Add)
+        self.write(plan, &m.down_proj, &input, hidden, taps)
     }
 
     /// `up` rotated, as down_proj wants it: codes, made by the rotation's last pass, where that is all anybody wants.

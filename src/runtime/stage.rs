@@ -78,9 +78,11 @@ impl Stage {
         let kind = self.config.blocks.get(index).copied();
         let kind = kind.ok_or_else(|| Error::argument("stage", format!("no block {index}")))?;
         let one = ModelConfig { blocks: vec![kind], ..self.config.clone() };
+        let mut layer = DeviceLayer::upload(&self.device, index, layer)?;
+        layer.mixer.cut(&self.device, self.pass_tokens)?;
         Ok(LoadedBlock {
             index,
-            layer: DeviceLayer::upload(&self.device, index, layer)?,
+            layer,
             state: State::new(&self.device, &one, StateSizes::one(self.context), StateFormat::F32, KvFormat::F32)?,
         })
     }
@@ -91,6 +93,18 @@ impl Stage {
     /// # Errors
     /// As building a plan.
     pub fn record(&self, block: &LoadedBlock, tokens: usize, look: &mut Look<'_>) -> Result<StagePass> {
+        self.record_with(block, tokens, Taps::new(look))
+    }
+
+    /// As [`Stage::record`] up to the inputs of the layer that writes to the stream, which stays as it is.
+    ///
+    /// # Errors
+    /// As building a plan.
+    pub fn record_inputs(&self, block: &LoadedBlock, tokens: usize, look: &mut Look<'_>) -> Result<StagePass> {
+        self.record_with(block, tokens, Taps::of_inputs(look))
+    }
+
+    fn record_with(&self, block: &LoadedBlock, tokens: usize, mut taps: Taps<'_>) -> Result<StagePass> {
         let forward = Forward {
             config: &self.config,
             state: &block.state,
@@ -100,7 +114,6 @@ impl Stage {
             decode: tokens == 1,
         };
         let mut plan = Plan::new(&self.device);
-        let mut taps = Taps::new(look);
         taps.stream(&mut plan, block.index, &forward.stream()?)?;
         forward.block(&mut plan, &block.layer, &block.state.blocks[0], &mut taps)?;
         Ok(StagePass { tokens, recording: plan.record()? })

@@ -11,17 +11,29 @@ pub(super) struct Taps<'a> {
     look: Option<&'a mut Look<'a>>,
     /// `Some` within a block.
     layer: Option<usize>,
+    /// What a block adds to the stream is not wanted.
+    inputs_only: bool,
 }
 
 impl<'a> Taps<'a> {
     /// Nobody looks.
     pub(super) fn none() -> Self {
-        Self { look: None, layer: None }
+        Self { look: None, layer: None, inputs_only: false }
     }
 
     /// `look` sees everything.
     pub(super) fn new(look: &'a mut Look<'a>) -> Self {
-        Self { look: Some(look), layer: None }
+        Self { look: Some(look), layer: None, inputs_only: false }
+    }
+
+    /// `look` sees everything up to the inputs of the layer that writes to the stream, which is left out.
+    pub(super) fn of_inputs(look: &'a mut Look<'a>) -> Self {
+        Self { inputs_only: true, ..Self::new(look) }
+    }
+
+    /// Is the layer that writes to the stream left out?
+    pub(super) fn inputs_only(&self) -> bool {
+        self.inputs_only
     }
 
     /// Does anybody look? Ops that are one launch elsewhere then run apart, to be seen one by one.

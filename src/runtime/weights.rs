@@ -116,6 +116,11 @@ pub(super) enum DeviceMixer {
 }
 
 impl DeviceMixer {
+    /// Makes products of up to `tokens` rows with float weights run on matrix units, where the device has any.
+    pub(super) fn cut(&mut self, device: &Device, tokens: usize) -> Result<()> {
+        self.linears_mut().into_iter().try_for_each(|(_, linear)| linear.cut(device, tokens))
+    }
+
     /// Its linear layers by their names in a checkpoint.
     fn linears_mut(&mut self) -> Vec<(&'static str, &mut DeviceLinear)> {
         match self {

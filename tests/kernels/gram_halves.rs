@@ -39,12 +39,10 @@ fn agrees_with_gram() {
 fn rejects_wrong_arguments() {
     let d = Device::Cpu;
     let cut = |tokens, n| Halves::new(&d, tokens, n).unwrap();
-    let refused = |a, b, sums: GramSums| {
-        match kernels::cross_gram_halves(&mut Plan::new(&d), &a, &b, &sums) {
-            Ok(()) => "none".to_owned(),
-            Err(Error::Shape { arg, .. } | Error::DType { arg, .. }) => arg.to_owned(),
-            Err(e) => e.to_string(),
-        }
+    let refused = |a, b, sums: GramSums| match kernels::cross_gram_halves(&mut Plan::new(&d), &a, &b, &sums) {
+        Ok(()) => "none".to_owned(),
+        Err(Error::Shape { arg, .. } | Error::DType { arg, .. }) => arg.to_owned(),
+        Err(e) => e.to_string(),
     };
     let two = |n, m| GramSums::of_two(&d, n, m).unwrap();
     assert_eq!(refused(cut(5, 8), cut(5, 16), two(8, 16)), "none");

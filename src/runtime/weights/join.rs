@@ -57,7 +57,7 @@ impl DeviceLinear {
                     group: *group,
                 },
             };
-            Some(Self { parts: vec![Part { first: 0, held }], rounding: self.rounding.clone() })
+            Some(Self { parts: vec![Part { first: 0, held, cut: None }], rounding: self.rounding.clone() })
         };
         Some([of(0)?, of(1)?, of(2)?])
     }

@@ -5,13 +5,16 @@ use std::ops::Range;
 use super::{Input, Rounding};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
-use crate::kernels::{self, Columns, Epilogue, ScaleBits, Scaled};
+use crate::kernels::{self, Columns, Epilogue, Halves, ScaleBits, Scaled};
 use crate::model::{Linear, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
 /// Parts begin at multiples of so many rows, where a binding holds them: so that the outputs of a token begin where a
 /// binding may.
 const ROWS: usize = 64;
+
+/// Fewest rows of inputs for which they are cut for matrix units.
+const FEWEST: usize = 64;
 
 /// A linear layer on a device: rows of its weight, one part where a binding holds all.
 pub(in super::super) struct DeviceLinear {
@@ -23,6 +26,14 @@ pub(in super::super) struct DeviceLinear {
 pub(super) struct Part {
     pub(super) first: usize,
     pub(super) held: Held,
+    /// The same, cut for matrix units.
+    pub(super) cut: Option<Cut>,
+}
+
+/// A float weight and room for its inputs as matrix units take them.
+pub(super) struct Cut {
+    weight: Halves,
+    x: Halves,
 }
 
 /// Rows of a weight in the form that they are multiplied in.
@@ -93,8 +104,11 @@ impl DeviceLinear {
                 // Of all rows: parts take the kernels that the whole would take.
                 let (scale_bits, group) = (ScaleBits::of(&scales), q.group.len(q.codes.shape.cols()));
                 let parts = codes(device, q, if q.bits > 4 { 8 } else { 4 }, &scales)?.into_iter();
-                let part =
-                    |(first, codes, scales)| Part { first, held: Held::Int { codes, scales, scale_bits, group } };
+                let part = |(first, codes, scales)| Part {
+                    first,
+                    held: Held::Int { codes, scales, scale_bits, group },
+                    cut: None,
+                };
                 Ok(Self { parts: parts.map(part).collect(), rounding: Rounding::upload(device, q)? })
             }
         }
@@ -102,8 +116,27 @@ impl DeviceLinear {
 
     fn float(device: &Device, tensor: &Tensor) -> Result<Self> {
         let parts = floats(device, tensor)?.into_iter();
-        let parts = parts.map(|(first, t)| Part { first, held: Held::Float(t) }).collect();
+        let parts = parts.map(|(first, t)| Part { first, held: Held::Float(t), cut: None }).collect();
         Ok(Self { parts, rounding: None })
+    }
+
+    /// Makes products of up to `tokens` rows with float weights run on matrix units, where the device has any. It takes as
+    /// much memory as the weights (f32: twice) and 4 bytes an input.
+    pub(super) fn cut(&mut self, device: &Device, tokens: usize) -> Result<()> {
+        let mut plan = Plan::new(device);
+        for Part { held, cut, .. } in &mut self.parts {
+            let Held::Float(weight) = held else { continue };
+            let (rows, k) = (weight.shape.rows(), weight.shape.cols());
+            if Halves::suit(device, rows) && tokens >= FEWEST {
+                let parts = if weight.dtype == DType::F32 { 2 } else { 1 };
+                let tokens = tokens.next_multiple_of(8);
+                let made =
+                    Cut { weight: Halves::of_rows(device, rows, k, parts)?, x: Halves::of_rows(device, tokens, k, 2)? };
+                kernels::split_rows(&mut plan, weight, &made.weight)?;
+                *cut = Some(made);
+            }
+        }
+        if plan.dispatches() == 0 { Ok(()) } else { plan.record()?.run() }
     }
 
     /// How its inputs are to be made int8, where they are.
@@ -139,11 +172,28 @@ impl DeviceLinear {
     ) -> Result<()> {
         let rows = self.parts.iter().map(|p| p.held.weight().shape.rows()).sum();
         kernels::expect("linear layer", "out", out, [out.shape.rows(), rows])?;
-        for Part { first, held } in &self.parts {
+        for Part { first, held, cut } in &self.parts {
             let out = Columns::new("linear layer", out, *first, held.weight().shape.rows())?;
+            if let Some(cut) = cut.as_ref().filter(|_| Cut::suits(&out)) {
+                cut.apply(plan, input.float()?, out, e)?;
+                continue;
+            }
             held.apply(plan, input, self.rounding.is_some(), out, e)?;
         }
         Ok(())
+    }
+}
+
+impl Cut {
+    fn suits(out: &Columns<'_>) -> bool {
+        let rows = out.tensor.shape.rows();
+        rows >= FEWEST && rows.is_multiple_of(8) && out.in_quads()
+    }
+
+    fn apply(&self, plan: &mut Plan, input: &DeviceTensor, out: Columns<'_>, e: Epilogue) -> Result<()> {
+        let x = self.x.rows(input.shape.rows())?;
+        kernels::split_rows(plan, input, &x)?;
+        kernels::matmul_halves(plan, &x, &self.weight, out, e)
     }
 }
 

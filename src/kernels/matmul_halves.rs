@@ -1,0 +1,84 @@
+//! Product of f32 numbers on matrix units that take f16.
+
+use super::bindings::matmul_halves::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::matmul::{CaseOf, Epilogue, Sizes, weight_dtype};
+use super::{Columns, Halves, split_rows};
+use crate::error::{Error, Result};
+use crate::gpu::Plan;
+use crate::shaders::matmul_halves::{Format, Params};
+use crate::tensor::DType;
+
+const NAME: &str = "matmul_halves";
+
+/// As [`super::matmul_f32`], of what [`super::split_rows`] made of `x` and of `weight`, which may be its first bits alone.
+///
+/// `out`'s rows and its first column are multiples of 4.
+///
+/// # Errors
+/// [`Error::Shape`] naming the argument at fault; [`Error::Argument`] for other columns.
+pub fn matmul_halves<'a>(
+    plan: &mut Plan,
+    x: &Halves,
+    weight: &Halves,
+    out: impl Into<Columns<'a>>,
+    epilogue: Epilogue,
+) -> Result<()> {
+    let (out, k) = (out.into(), x.tokens());
+    let sizes = Sizes { m: x.columns(), n: weight.columns(), k };
+    let exact = weight.numbers.shape.rows() == k;
+    super::expect(NAME, "weight", &weight.numbers, [if exact { k } else { 2 * k }, sizes.n])?;
+    out.expect(NAME, "out", [sizes.m, sizes.n])?;
+    if !out.in_quads() {
+        let reason = format!("column {} of rows of {}: not of whole 16 bytes", out.offset, out.stride());
+        return Err(Error::argument(format!("{NAME}: `out`"), reason));
+    }
+    let params = Params {
+        m: sizes.m as u32,
+        n: sizes.n as u32,
+        k: k as u32,
+        epilogue: epilogue as u32,
+        out_stride: out.stride() as u32,
+        out_first: out.offset as u32,
+    };
+    let bindings =
+        Bindings { a: &x.numbers, a_scales: &x.scales, b: &weight.numbers, b_scales: &weight.scales, out: out.tensor };
+    launch(plan, if exact { Format::Exact } else { Format::Both }, params, bindings, sizes.tiles())
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "one_k", args: &[("m", 8.0), ("n", 8.0), ("k", 1.0)] },
+    Case { name: "past_tiles_odd_k", args: &[("m", 264.0), ("n", 136.0), ("k", 49.0), ("epilogue", 2.0)] },
+    Case {
+        name: "past_tiles_bf16",
+        args: &[("m", 264.0), ("n", 264.0), ("k", 96.0), ("dtype", 2.0), ("epilogue", 1.0)],
+    },
+    Case {
+        name: "columns_of_wider_rows_f16",
+        args: &[("m", 40.0), ("n", 72.0), ("k", 33.0), ("dtype", 1.0), ("stride", 100.0), ("first", 20.0)],
+    },
+    Case { name: "activations_1e5", args: &[("m", 16.0), ("n", 64.0), ("k", 260.0), ("dtype", 2.0), ("size", 1e5)] },
+    Case { name: "activations_1e-9", args: &[("m", 16.0), ("n", 64.0), ("k", 40.0), ("size", 1e-9)] },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (case, dtype) = (CaseOf::new(a), weight_dtype(a));
+    let Sizes { m, n, k } = case.sizes;
+    let size = a.get("size").unwrap_or(1.0) as f32;
+    let values: Vec<f32> = s.values(m * k, Fill::Outliers).iter().map(|v| v * size).collect();
+    let x = s.device().upload_f32([m, k], &values)?;
+    let weight = s.input_as(dtype, [n, k], Fill::Normal(0.05))?;
+    let parts = if dtype == DType::F32 { 2 } else { 1 };
+    let (x_halves, weight_halves) = (Halves::of_rows(s.device(), m, k, 2)?, Halves::of_rows(s.device(), n, k, parts)?);
+    split_rows(s.plan(), &x, &x_halves)?;
+    split_rows(s.plan(), &weight, &weight_halves)?;
+    let out = case.out(s)?;
+    matmul_halves(s.plan(), &x_halves, &weight_halves, case.columns(&out)?, case.epilogue)
+}
+
+fn work(a: &Args) -> Work {
+    CaseOf::new(a).work(32, weight_dtype(a).bits())
+}
