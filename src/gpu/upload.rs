@@ -1,6 +1,9 @@
 //! Words to a GPU through a ring of staging buffers of fixed size: the host holds no second copy of a model, and goes on
 //! to the next rows while those before are still being copied.
 
+#[cfg(not(target_arch = "wasm32"))]
+use rayon::prelude::*;
+
 use super::buffer::{DeviceTensor, Storage, row_words};
 use super::device::{Device, Gpu};
 use crate::error::Result;
@@ -8,6 +11,9 @@ use crate::tensor::{DType, Shape};
 
 /// Bytes of a staging buffer.
 const SLOT: usize = 16 << 20;
+/// Bytes that a core copies into one.
+#[cfg(not(target_arch = "wasm32"))]
+const PIECE: usize = 2 << 20;
 /// Staging buffers: one is filled while the others are being copied.
 #[cfg(not(target_arch = "wasm32"))]
 const SLOTS: usize = 3;
@@ -72,8 +78,13 @@ impl Gpu {
         let mut ring = self.ring.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let staging = if ring.len() < SLOTS { self.slot()? } else { self.wait_for(ring.pop_front())? };
         let size = bytes.len() as u64;
-        let view = staging.get_mapped_range_mut(..size);
-        view.map_err(|e| failed(e.to_string()))?.copy_from_slice(bytes);
+        // One core copies half as fast as a bus takes it.
+        let views = bytes.chunks(PIECE).enumerate().map(|(i, piece)| {
+            let first = (i * PIECE) as u64;
+            staging.get_mapped_range_mut(first..first + piece.len() as u64).map_err(|e| failed(e.to_string()))
+        });
+        let views = views.collect::<Result<Vec<_>>>()?;
+        views.into_par_iter().zip(bytes.par_chunks(PIECE)).for_each(|(mut view, piece)| view.copy_from_slice(piece));
         staging.unmap();
         let copied = self.checked("uploading", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());

@@ -57,20 +57,24 @@ impl Factor {
         let n = h.shape.rows();
         let mut diagonal = Small::new(n);
         let panel = device.alloc(DType::F32, [BLOCK, n])?;
+        let own = device.alloc(DType::F32, [BLOCK, BLOCK])?;
         // From the last block to the first: m is lower triangular, and h = mᵀ m.
         for (first, width) in blocks(n).rev() {
-            let rows = h.rows(first, width)?;
-            let lines = block_on(device.read_f32(&rows))?;
-            let own = |i: usize, j: usize| f64::from(lines[i.max(j) * n + first + i.min(j)]);
-            let Some(block) = factor_f64(own, width) else { return Ok(None) };
+            let one: Vec<f32> = (0..width * width).map(|e| if e % (width + 1) == 0 { 1.0 } else { 0.0 }).collect();
+            let one = device.upload_f32([width, width], &one)?;
+            let make = Update { rows: width, cols: width, depth: width, fresh: true, ..Update::default() };
+            // The block alone is read back: as a product with the identity it comes out of its rows.
+            let mut plan = Plan::new(device);
+            rank_update(&mut plan, at(&one, 0), Part::new(&h, first, first), at(&own, 0), &make)?;
+            plan.record()?.run()?;
+            let lines = block_on(device.read_f32(&own))?;
+            let entry = |i: usize, j: usize| f64::from(lines[i.max(j) * BLOCK + i.min(j)]);
+            let Some(block) = factor_f64(entry, width) else { return Ok(None) };
             diagonal.add(&block, width);
             let mut plan = Plan::new(device);
             let lower: Vec<f32> = block.iter().map(|v| *v as f32).collect();
-            let one: Vec<f32> = (0..width * width).map(|e| if e % (width + 1) == 0 { 1.0 } else { 0.0 }).collect();
-            let [lower, one, inverse] =
-                [lower, one, diagonal.last(width)].map(|v| device.upload_f32([width, width], &v));
-            let make = Update { rows: width, cols: width, depth: width, fresh: true, ..Update::default() };
-            rank_update(&mut plan, at(&one?, 0), at(&lower?, 0), Part::new(&panel, 0, first), &make)?;
+            let [lower, inverse] = [lower, diagonal.last(width)].map(|v| device.upload_f32([width, width], &v));
+            rank_update(&mut plan, at(&one, 0), at(&lower?, 0), Part::new(&panel, 0, first), &make)?;
             if first > 0 {
                 // Left of the diagonal, m = (block⁻¹)ᵀ h; what it explains of h above is taken off.
                 let make = Update { cols: first, ..make };
@@ -79,7 +83,7 @@ impl Factor {
                     Update { rows: first, cols: first, depth: width, minus: true, lower: true, ..Update::default() };
                 rank_update(&mut plan, at(&panel, 0), at(&panel, 0), at(&h, 0), &off)?;
             }
-            plan.copy(&panel.rows(0, width)?, &rows)?;
+            plan.copy(&panel.rows(0, width)?, &h.rows(first, width)?)?;
             plan.record()?.run()?;
         }
         diagonal.reverse();

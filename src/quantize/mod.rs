@@ -18,6 +18,8 @@ mod refine;
 mod rtn;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
+#[cfg(not(target_arch = "wasm32"))]
+mod turn;
 
 pub(crate) use format::row_scale;
 pub use format::{Format, ROW_SCALE, ScaleFormat};

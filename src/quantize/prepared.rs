@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::blocks::{Factor, product};
 use super::given::{Given, OnHost};
 use super::options::GptqOptions;
+use super::turn::{column_products, lines_of, rows_of, turned};
 use crate::calibrate::Means;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
@@ -15,8 +16,6 @@ use crate::tensor::DType;
 const MOST_DAMPING: f64 = 1.0;
 /// Widest inputs whose moments a GPU leaves to the host to factor, in f64.
 const HOST_FACTORS: usize = 1024;
-/// Rows or lines of a matrix that are turned together.
-const ROWS: usize = 32;
 
 /// Second moments of a layer's inputs, made ready for [`super::gptq`]. Shared by layers with the same input.
 pub struct Prepared {
@@ -150,27 +149,22 @@ impl Prepared {
     /// # Errors
     /// GPU errors.
     pub fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
-        let error: Vec<f32> = weight.par_iter().zip(other).map(|(w, o)| w - o).collect();
-        Ok(Losses { lost: self.energies(&error)?, all: self.energies(weight)? })
+        let lost = self.energies(weight, |e| weight[e] - other[e])?;
+        Ok(Losses { lost, all: self.energies(weight, |e| weight[e])? })
     }
 
-    /// `x H xᵀ` of each row.
-    fn energies(&self, x: &[f32]) -> Result<Vec<f64>> {
-        let mut out = Vec::with_capacity(x.len() / self.n);
-        for x in x.chunks(self.rows_at_once() * self.n) {
-            let rows = x.len() / self.n;
-            let columns: Vec<f32> = transposed(x, self.n);
-            let tensor = self.device.upload_f32([self.n, rows], &columns)?;
-            let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
-            let mut sums = vec![0f64; rows];
-            sums.par_chunks_mut(ROWS).enumerate().for_each(|(block, sums)| {
-                let part = block * ROWS..block * ROWS + sums.len();
-                for (x, y) in columns.chunks_exact(rows).zip(bent.chunks_exact(rows)) {
-                    let both = x[part.clone()].iter().zip(&y[part.clone()]);
-                    sums.iter_mut().zip(both).for_each(|(s, (x, y))| *s += f64::from(*x) * f64::from(*y));
-                }
+    /// `x H xᵀ` of each row of a matrix of these elements, as large as `weight`.
+    fn energies(&self, weight: &[f32], element: impl Fn(usize) -> f32 + Sync) -> Result<Vec<f64>> {
+        let (n, columns) = (self.n, (0..self.n).collect::<Vec<_>>());
+        let mut out = Vec::with_capacity(weight.len() / n);
+        for part in weight.chunks(self.rows_at_once() * n) {
+            let (first, rows) = (out.len(), part.len() / n);
+            let lines = lines_of(rows, &columns, |r, columns, part| {
+                part.iter_mut().zip(columns).for_each(|(value, c)| *value = element((first + r) * n + c));
             });
-            out.extend(sums);
+            let tensor = self.device.upload_f32([n, rows], &lines)?;
+            let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
+            out.extend(column_products(&lines, &bent, rows));
         }
         Ok(out)
     }
@@ -195,12 +189,7 @@ impl Prepared {
 
     /// `[rows, n]` as `[n, rows]` in the order of steps.
     pub(super) fn in_steps(&self, x: &[f32]) -> Vec<f32> {
-        let (columns, rows) = (transposed(x, self.n), (x.len() / self.n).max(1));
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_exact_mut(rows).zip(&self.order).for_each(|(line, column)| {
-            line.copy_from_slice(&columns[column * rows..][..rows]);
-        });
-        out
+        turned(x, &self.order)
     }
 
     /// The inverse of [`Prepared::in_steps`].
@@ -211,51 +200,5 @@ impl Prepared {
     /// A tensor of zeros over the steps or columns of `rows` rows.
     pub(super) fn lines(&self, dtype: DType, rows: usize) -> Result<DeviceTensor> {
         self.device.alloc(dtype, [self.n, rows])
-    }
-}
-
-/// `[rows, n]` as `[n, rows]`. Memory comes in runs of some 64 bytes, so a few lines are made together.
-pub(super) fn transposed<T: Copy + Default + Send + Sync>(x: &[T], n: usize) -> Vec<T> {
-    let rows = x.len() / n.max(1);
-    let mut out = vec![T::default(); x.len()];
-    out.par_chunks_mut((ROWS * rows).max(1)).enumerate().for_each(|(block, lines)| {
-        let (first, count) = (block * ROWS, lines.len() / rows);
-        for (r, row) in x.chunks_exact(n).enumerate() {
-            row[first..first + count].iter().enumerate().for_each(|(i, value)| lines[i * rows + r] = *value);
-        }
-    });
-    out
-}
-
-/// `[n, rows]`, whose line i is of column `order[i]`, as `[rows, n]`.
-pub(super) fn rows_of<T: Copy + Default + Send + Sync>(lines: &[T], order: &[usize]) -> Vec<T> {
-    let n = order.len().max(1);
-    let rows = lines.len() / n;
-    let mut out = vec![T::default(); lines.len()];
-    out.par_chunks_mut(ROWS * n).enumerate().for_each(|(block, part)| {
-        let (first, count) = (block * ROWS, part.len() / n);
-        for (line, column) in lines.chunks_exact(rows.max(1)).zip(order) {
-            line[first..first + count].iter().enumerate().for_each(|(r, value)| part[r * n + column] = *value);
-        }
-    });
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{rows_of, transposed};
-
-    #[test]
-    fn lines_and_rows_are_inverse() {
-        for (rows, n) in [(1, 1), (3, 70), (70, 3), (33, 65)] {
-            let x: Vec<usize> = (0..rows * n).collect();
-            let lines = transposed(&x, n);
-            assert!((0..rows * n).all(|e| lines[e] == e % rows * n + e / rows), "{rows} x {n}");
-            assert_eq!(rows_of(&lines, &(0..n).collect::<Vec<_>>()), x);
-            let back: Vec<usize> = (0..n).rev().collect();
-            let turned: Vec<usize> =
-                x.chunks(n).flat_map(|row| row.iter().rev().copied().collect::<Vec<_>>()).collect();
-            assert_eq!(rows_of(&lines, &back), turned);
-        }
     }
 }

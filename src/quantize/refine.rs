@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use super::blocks::{BLOCK, at, product};
 use super::format::{Format, RowScales, ScaleFormat};
 use super::gptq::scale_lines;
-use super::prepared::{Prepared, rows_of, transposed};
+use super::prepared::Prepared;
+use super::turn::{lines_of, rows_of, turned};
 use crate::error::Result;
 use crate::gpu::Plan;
 use crate::kernels::{GptqRefine, ScaleForm, Update, gptq_refine, rank_update};
@@ -29,18 +30,18 @@ pub(super) fn refine(
         ScaleFormat::Plain(dtype) => (ScaleForm::Plain(dtype), BLOCK / group * group),
         ScaleFormat::Nested(bits) => (ScaleForm::Coded((1 << bits) - 1), BLOCK / group * group),
     };
-    let mut error = target.to_vec();
-    let all = error.par_chunks_exact_mut(n).zip(codes.par_chunks_exact(n)).zip(scales.par_iter());
-    all.for_each(|((error, codes), scales)| {
-        for ((error, codes), scale) in error.chunks_mut(group).zip(codes.chunks(group)).zip(&scales.values) {
-            error.iter_mut().zip(codes).for_each(|(e, c)| *e -= f32::from(*c) * scale);
+    let columns: Vec<usize> = (0..n).collect();
+    let error = lines_of(rows, &columns, |r, columns, part| {
+        let (target, codes) = (&target[r * n..][columns.clone()], &codes[r * n..][columns.clone()]);
+        for ((error, c), (target, code)) in part.iter_mut().zip(columns).zip(target.iter().zip(codes)) {
+            *error = target - f32::from(*code) * scales[r].values[c / group];
         }
     });
-    let gradient = product(device, &prepared.moments, &device.upload_f32([n, rows], &transposed(&error, n))?)?;
+    let gradient = product(device, &prepared.moments, &device.upload_f32([n, rows], &error)?)?;
     let units: Vec<f32> = scales.iter().map(RowScales::unit).collect();
     let units = device.upload_f32([1, rows], &units)?;
     let on_device = device.upload_f32([n.div_ceil(group), rows], &scale_lines(scales))?;
-    let code_lines = device.upload_codes(8, [n, rows], &transposed(codes, n))?;
+    let code_lines = device.upload_codes(8, [n, rows], &turned(codes, &columns))?;
     let changes = device.alloc(DType::F32, [BLOCK, rows])?;
     let tensors = GptqRefine {
         gradient: &gradient,
@@ -60,7 +61,6 @@ pub(super) fn refine(
     let sweep = plan.record()?;
     // One that changes nothing is not looked for: reading the codes takes as long.
     (0..sweeps).try_for_each(|_| sweep.run())?;
-    let columns: Vec<usize> = (0..n).collect();
     *codes = rows_of(&block_on(device.read_codes(&code_lines))?, &columns);
     let values = block_on(device.read_f32(&on_device))?;
     scales.par_iter_mut().enumerate().for_each(|(r, scales)| {

@@ -7,7 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use super::blocks::{BLOCK, Factor};
 use super::gptq::gptq_in;
 use super::*;
-use crate::gpu::{Device, DeviceChoice};
+use crate::calibrate::Means;
+use crate::gpu::{Device, DeviceChoice, Plan};
+use crate::kernels::{self, GramSums};
 use crate::model::{Activations, Group, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor};
 
@@ -243,6 +245,41 @@ fn factor_on_the_device() {
         let (nmse, _) = crate::kernels::check::error(&got, &want);
         assert!(nmse < 1e-6, "{}: solving, NMSE {nmse:.1e}", device.name());
     }
+}
+
+/// Sums that stay on the device give what their means on the host give.
+#[test]
+fn wide_moments_stay_on_the_device() {
+    let (device, tokens, n, rows) = (gpu(), 300, 1032, 8);
+    let x = weight(tokens, n, 19);
+    let before: Vec<f32> = x.iter().zip(weight(tokens, n, 20)).map(|(x, r)| x + 0.05 * r).collect();
+    let [x, before] = [x, before].map(|values| device.upload_f32([tokens, n], &values).unwrap());
+    let sums = || {
+        let (own, cross) = (GramSums::of_one(&device, n).unwrap(), GramSums::of_two(&device, n, n).unwrap());
+        let mut plan = Plan::new(&device);
+        kernels::gram(&mut plan, &x, &own).unwrap();
+        kernels::cross_gram(&mut plan, &before, &x, &cross).unwrap();
+        plan.record().unwrap().run().unwrap();
+        Means { device: device.clone(), own, cross: Some(cross), tokens }
+    };
+    let (w, format, options) = (weight(rows, n, 21), plain(4, Group::Size(24)), GptqOptions::default());
+    let (means, site) = (sums(), "test");
+    let (own, cross) = (means.on_host(&means.own).unwrap(), means.on_host(means.cross.as_ref().unwrap()).unwrap());
+    let [here, there] = [
+        Prepared::of(&device, site, sums(), &options).unwrap(),
+        Prepared::on(&device, site, &own, Some(&cross), &options).unwrap(),
+    ];
+    assert_eq!(here.order, there.order);
+    let codes = |prepared: &Prepared| {
+        let q = gptq(&w, prepared, &format, Activations::Float, &options).unwrap();
+        (there.relative_loss(&w, &q.dequantize().unwrap()).unwrap(), q.codes.bytes)
+    };
+    let ((a, ours), (b, theirs)) = (codes(&here), codes(&there));
+    let different = ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+    eprintln!("loss {a:.5e} for {b:.5e}, {different} of {} codes differ", rows * n);
+    assert!((a / b - 1.0).abs() < 1e-3 && different <= (rows * n).div_ceil(200));
+    let own_alone = Prepared::of(&Device::Cpu, site, sums(), &GptqOptions { asymmetric: false, ..options }).unwrap();
+    assert!(matches!(own_alone.device, Device::Cpu) && own_alone.order == there.order, "the host reads them");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub struct Quantized<'a> {
     source: Transformed<'a>,
     device: Device,
     method: Method,
+    /// The source's layer after the last one, made while that was on the device.
+    ahead: Mutex<Option<(usize, Result<Layer>)>>,
     progress: &'a (dyn Fn(usize) + Sync),
 }
 
@@ -57,7 +59,7 @@ impl<'a> Quantized<'a> {
                 Method::Sequential(Box::new(Mutex::new(sequential)))
             }
         };
-        Ok(Self { source, device: device.clone(), method, progress })
+        Ok(Self { source, device: device.clone(), method, ahead: Mutex::default(), progress })
     }
 
     /// What GPTQ lost in each module quantized so far; nothing when rounding to nearest.
@@ -70,9 +72,33 @@ impl<'a> Quantized<'a> {
     }
 }
 
-fn lock(sequential: &Mutex<Sequential>) -> std::sync::MutexGuard<'_, Sequential> {
+impl Quantized<'_> {
+    /// The source's layer, which may be there already.
+    fn read(&self, index: usize) -> Result<Layer> {
+        match lock(&self.ahead).take() {
+            Some((at, layer)) if at == index => layer,
+            _ => self.source.layer(index),
+        }
+    }
+
+    /// Runs `work` while the source's layer `index` is read and transformed, which takes the host seconds.
+    fn reading<T>(&self, index: usize, work: impl FnOnce() -> T) -> T {
+        if index >= self.config().blocks.len() {
+            return work();
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let layer = self.source.layer(index);
+                *lock(&self.ahead) = Some((index, layer));
+            });
+            work()
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A panic within would have ended the program's work with it.
-    sequential.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl ModelSource for Quantized<'_> {
@@ -95,10 +121,10 @@ impl ModelSource for Quantized<'_> {
     }
 
     fn layer(&self, index: usize) -> Result<Layer> {
-        let layer = self.source.layer(index)?;
+        let layer = self.read(index)?;
         let layer = match &self.method {
             Method::Nearest(forms) => pollster::block_on(forms.layer(&self.device, index, layer))?,
-            Method::Sequential(s) => lock(s).layer(index, layer)?,
+            Method::Sequential(s) => self.reading(index + 1, || lock(s).layer(index, layer))?,
         };
         (self.progress)(index + 1);
         Ok(layer)

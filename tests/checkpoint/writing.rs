@@ -1,8 +1,8 @@
 //! A checkpoint appears whole or not at all, and its manifest tells what is in it.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -46,7 +46,7 @@ struct FillsDisk<'a> {
     model: Model,
     parent: &'a Path,
     file: &'a str,
-    filled: Cell<bool>,
+    filled: AtomicBool,
 }
 
 impl ModelSource for FillsDisk<'_> {
@@ -61,7 +61,7 @@ impl ModelSource for FillsDisk<'_> {
         assert!(partial.file_name().unwrap().to_str().unwrap().starts_with(".model.partial-"));
         #[cfg(unix)]
         std::os::unix::fs::symlink("/dev/full", partial.join(self.file)).unwrap();
-        self.filled.set(true);
+        self.filled.store(true, Ordering::Relaxed);
         self.model.embedding()
     }
     fn layer(&self, index: usize) -> Result<Layer> {
@@ -88,10 +88,10 @@ fn full_disk() {
     ] {
         let temp = tempfile::tempdir().unwrap();
         let out = temp.path().join("model");
-        let source = FillsDisk { model: random(&config()), parent: temp.path(), file, filled: Cell::new(false) };
+        let source = FillsDisk { model: random(&config()), parent: temp.path(), file, filled: AtomicBool::new(false) };
         let options = WriteOptions { max_shard_bytes: shard_bytes, ..WriteOptions::default() };
         let err = write_model(&config(), &source, &out, &options).unwrap_err();
-        assert!(source.filled.get() && matches!(err, Error::DiskFull { .. }), "{err}");
+        assert!(source.filled.load(Ordering::Relaxed) && matches!(err, Error::DiskFull { .. }), "{err}");
         says(&err.to_string(), &[file, "no space left", "free some space", "model"]);
         assert!(entries(temp.path()).is_empty(), "left behind: {:?}", entries(temp.path()));
     }

@@ -668,7 +668,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("split_rows", "rows_not_turned", "(k * params.rows + row0) / 2u + pair", "(row0 * params.k + k) / 2u + pair"),
     m("split_rows", "scale_of_another_row", "largest[thread / LANES * LANES + lane]", "largest[lane]"),
     m("split_rows", "second_of_a_pair_lost", "tile[(2u * pair + 1u) * PITCH + i]", "tile[2u * pair * PITCH + i]"),
-    m("split_rows", "rest_where_there_is_none", "if params.parts == 2u", "if params.parts >= 1u"),
+    m("split_rows", "rest_of_the_whole", "cut(numbers - near)", "cut(numbers)"),
     race(
         "split_rows",
         "missing_barrier",

@@ -127,7 +127,8 @@ impl DeviceLinear {
         for Part { held, cut, .. } in &mut self.parts {
             let Held::Float(weight) = held else { continue };
             let (rows, k) = (weight.shape.rows(), weight.shape.cols());
-            if Halves::suit(device, rows) && tokens >= FEWEST {
+            let largest = 4 * (k * tokens.max(rows)) as u64;
+            if Halves::suit(device, rows) && tokens >= FEWEST && largest <= device.max_binding_bytes() {
                 let parts = if weight.dtype == DType::F32 { 2 } else { 1 };
                 let tokens = tokens.next_multiple_of(8);
                 let made =
