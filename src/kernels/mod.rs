@@ -26,7 +26,7 @@ mod copy_peak;
 mod dequantize;
 mod dot_peak;
 mod embed;
-mod embed_w8;
+mod embed_codes;
 mod fma_peak;
 mod gptq_block;
 mod gptq_refine;
@@ -92,7 +92,7 @@ pub use copy_peak::copy_peak;
 pub use dequantize::dequantize;
 pub use dot_peak::{DOTS_PER_ROUND, dot_peak};
 pub use embed::{TablePart, embed};
-pub use embed_w8::embed_w8;
+pub use embed_codes::embed_codes;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
@@ -163,7 +163,7 @@ pub const ENTRIES: &[check::Entry] = &[
     dequantize::ENTRY,
     dot_peak::ENTRY,
     embed::ENTRY,
-    embed_w8::ENTRY,
+    embed_codes::ENTRY,
     fma_peak::ENTRY,
     gptq_block::ENTRY,
     gptq_refine::ENTRY,
