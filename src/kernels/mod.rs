@@ -70,6 +70,7 @@ mod selective_state_update;
 mod selective_state_update_int8;
 mod ssd;
 mod ssm_load;
+mod ssm_round;
 mod ssm_store;
 mod state_passing;
 
@@ -136,6 +137,7 @@ pub use selective_state_update::selective_state_update;
 pub use selective_state_update_int8::selective_state_update_int8;
 pub use ssd::SsdDims;
 pub use ssm_load::{StoredState, ssm_load};
+pub use ssm_round::ssm_round;
 pub use ssm_store::{StateRounding, ssm_store};
 pub use state_passing::state_passing;
 
@@ -202,6 +204,7 @@ pub const ENTRIES: &[check::Entry] = &[
     selective_state_update::ENTRY,
     selective_state_update_int8::ENTRY,
     ssm_load::ENTRY,
+    ssm_round::ENTRY,
     ssm_store::ENTRY,
     state_passing::ENTRY,
 ];

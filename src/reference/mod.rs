@@ -79,5 +79,6 @@ pub mod selective_state_update;
 pub mod selective_state_update_int8;
 mod splits;
 pub mod ssm_load;
+pub mod ssm_round;
 pub mod ssm_store;
 pub mod state_passing;

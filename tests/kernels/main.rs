@@ -63,5 +63,6 @@ mod selective_state_update;
 mod selective_state_update_int8;
 mod ssd;
 mod ssm_load;
+mod ssm_round;
 mod ssm_store;
 mod state_passing;
