@@ -26,7 +26,7 @@ mod copy_peak;
 mod dequantize;
 mod dot_peak;
 mod embed;
-mod embed_w8;
+mod embed_codes;
 mod fma_peak;
 mod gptq_block;
 mod gptq_refine;
@@ -92,7 +92,7 @@ pub use copy_peak::copy_peak;
 pub use dequantize::dequantize;
 pub use dot_peak::{DOTS_PER_ROUND, dot_peak};
 pub use embed::{TablePart, embed};
-pub use embed_w8::embed_w8;
+pub use embed_codes::embed_codes;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
@@ -108,7 +108,7 @@ pub use large::LARGE;
 pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
-pub use matmul_w4a8::{ScaleBits, matmul_w4a8};
+pub use matmul_w4a8::matmul_w4a8;
 pub use matmul_w4a16::matmul_w4a16;
 pub use matmul_w8a8::matmul_w8a8;
 pub use matvec_f32::matvec_f32;
@@ -131,7 +131,7 @@ pub use rms_norm_quantize::{rms_norm_quantize, rms_norm_quantize_fits};
 pub use s_silu::s_silu;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
-pub use scaled::Scaled;
+pub use scaled::{ScaleBits, Scaled};
 pub use selective_state_update::selective_state_update;
 pub use selective_state_update_int8::selective_state_update_int8;
 pub use ssd::SsdDims;
@@ -163,7 +163,7 @@ pub const ENTRIES: &[check::Entry] = &[
     dequantize::ENTRY,
     dot_peak::ENTRY,
     embed::ENTRY,
-    embed_w8::ENTRY,
+    embed_codes::ENTRY,
     fma_peak::ENTRY,
     gptq_block::ENTRY,
     gptq_refine::ENTRY,

@@ -17,7 +17,6 @@ mod rtn;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
 
-pub(crate) use format::row_scale;
 pub use format::{Format, ROW_SCALE, ScaleFormat};
 #[cfg(not(target_arch = "wasm32"))]
 pub use gptq::gptq;

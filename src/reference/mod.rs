@@ -34,7 +34,7 @@ pub mod copy_peak;
 pub mod dequantize;
 pub mod dot_peak;
 pub mod embed;
-pub mod embed_w8;
+pub mod embed_codes;
 pub mod fma_peak;
 pub mod gptq_block;
 pub mod gptq_refine;

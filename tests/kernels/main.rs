@@ -22,7 +22,7 @@ mod copy_peak;
 mod dequantize;
 mod dot_peak;
 mod embed;
-mod embed_w8;
+mod embed_codes;
 mod faults;
 mod fma_peak;
 mod gptq_block;
