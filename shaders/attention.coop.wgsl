@@ -1,6 +1,6 @@
 // attention.wgsl on cooperative matrices, for heads of up to 128 elements, a multiple of 4, and f32 caches, each
 // number as two f16 (shared/coop_pairs.wgsl).
-// One workgroup: 64 rows of one kv head, 16 a subgroup, 32 keys a step. Queries stay in matrices, and so do the sums of
+// One workgroup: 64 rows of one kv head, 16 a subgroup, 16 keys a step. Queries stay in matrices, and so do the sums of
 // values: they are scaled to a new peak only where a row's peak grows by more than ROOM, e^ROOM being far from f16's end, as that
 // takes a way through workgroup memory.
 #import index
@@ -49,16 +49,12 @@ fn cache_place(thread: u32, i: u32, key0: u32, end: u32, kv: u32) -> u32 {
     return (key * params.kv_heads + kv) * quads + min(thread % 32u, quads - 1u);
 }
 
-// What a thread loads of 32 keys or values, a step ahead of need: memory is far, and the matrices take their time.
+// What a thread loads of 16 keys or values, a step ahead of need: memory is far, and the matrices take their time.
 struct Rows {
     r0: vec4<u32>,
     r1: vec4<u32>,
     r2: vec4<u32>,
     r3: vec4<u32>,
-    r4: vec4<u32>,
-    r5: vec4<u32>,
-    r6: vec4<u32>,
-    r7: vec4<u32>,
 }
 
 fn fetch_keys(thread: u32, key0: u32, end: u32, kv: u32) -> Rows {
@@ -67,10 +63,6 @@ fn fetch_keys(thread: u32, key0: u32, end: u32, kv: u32) -> Rows {
         k_cache[cache_place(thread, 1u, key0, end, kv)],
         k_cache[cache_place(thread, 2u, key0, end, kv)],
         k_cache[cache_place(thread, 3u, key0, end, kv)],
-        k_cache[cache_place(thread, 4u, key0, end, kv)],
-        k_cache[cache_place(thread, 5u, key0, end, kv)],
-        k_cache[cache_place(thread, 6u, key0, end, kv)],
-        k_cache[cache_place(thread, 7u, key0, end, kv)],
     );
 }
 
@@ -80,10 +72,6 @@ fn fetch_values(thread: u32, key0: u32, end: u32, kv: u32) -> Rows {
         v_cache[cache_place(thread, 1u, key0, end, kv)],
         v_cache[cache_place(thread, 2u, key0, end, kv)],
         v_cache[cache_place(thread, 3u, key0, end, kv)],
-        v_cache[cache_place(thread, 4u, key0, end, kv)],
-        v_cache[cache_place(thread, 5u, key0, end, kv)],
-        v_cache[cache_place(thread, 6u, key0, end, kv)],
-        v_cache[cache_place(thread, 7u, key0, end, kv)],
     );
 }
 
@@ -98,21 +86,17 @@ fn stage(thread: u32, rows: Rows) {
     stage_row(thread, 1u, rows.r1);
     stage_row(thread, 2u, rows.r2);
     stage_row(thread, 3u, rows.r3);
-    stage_row(thread, 4u, rows.r4);
-    stage_row(thread, 5u, rows.r5);
-    stage_row(thread, 6u, rows.r6);
-    stage_row(thread, 7u, rows.r7);
 }
 
 // Some bits of all of them: a load that only the next turn of a loop takes would be moved there (shared/coop_wide.wgsl).
 fn looked_at(rows: Rows) -> u32 {
-    let all = rows.r0 ^ rows.r1 ^ rows.r2 ^ rows.r3 ^ rows.r4 ^ rows.r5 ^ rows.r6 ^ rows.r7;
+    let all = rows.r0 ^ rows.r1 ^ rows.r2 ^ rows.r3;
     return all.x ^ all.y ^ all.z ^ all.w;
 }
 
 // Scores of four keys of a row, LOWEST where they are beyond `limit`; key0 is the step's first.
 fn scores_of(row: u32, i: u32, key0: u32, limit: u32) -> vec4<f32> {
-    let score = params.scale * get4(row, i);
+    let score = params.scale * sums[4u * row + i];
     return select(vec4(LOWEST), score, key0 + 4u * i + vec4(0u, 1u, 2u, 3u) <= vec4(limit));
 }
 
@@ -120,8 +104,8 @@ fn scores_of(row: u32, i: u32, key0: u32, limit: u32) -> vec4<f32> {
 fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: ptr<function, f32>) {
     let row = thread / 2u;
     var top = vec4(LOWEST);
-    for (var j = 0u; j < 8u; j++) {
-        top = max(top, scores_of(row, (j + row) % 8u, key0, limit)); // not all rows the same: they share banks
+    for (var j = 0u; j < 4u; j++) {
+        top = max(top, scores_of(row, (j + row) % 4u, key0, limit)); // not all rows the same: they share banks
     }
     let highest = max(max(top.x, top.y), max(top.z, top.w));
     var factor = 1.0;
@@ -134,8 +118,8 @@ fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: p
         factors[row] = factor;
     }
     var sum = vec4(0.0);
-    for (var j = 0u; j < 4u; j++) {
-        let i = thread % 2u * 4u + (j + row) % 4u;
+    for (var j = 0u; j < 2u; j++) {
+        let i = thread % 2u * 2u + (j + row) % 2u;
         let score = scores_of(row, i, key0, limit);
         let weight = select(exp(min(score - *peak, vec4(ROOM))), vec4(0.0), score == vec4(LOWEST));
         put_x(row, i, weight);
@@ -144,17 +128,35 @@ fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: p
     *total = *total * factor + (sum.x + sum.y + sum.z + sum.w);
 }
 
-// The thread's half of a row: columns 32 pair + 16 half.. of the result.
-fn store(thread: u32, pair: u32, row0: u32, last: u32, kv: u32) {
+// The thread's half of a row: columns 16 part + 8 half.. of the result.
+fn store(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {
     let row = row0 + thread / 2u;
     let quads = params.head_dim / 4u;
-    for (var i = 0u; i < 4u; i++) {
-        let local = thread % 2u * 4u + i;
-        let quad = 8u * pair + local;
+    for (var i = 0u; i < 2u; i++) {
+        let quad = 4u * part + thread % 2u * 2u + i;
         if row <= last && quad < quads {
-            out[out_row(row, kv) * quads + quad] = get4(thread / 2u, local) * factors[thread / 2u];
+            out[out_row(row, kv) * quads + quad] = sums[2u * thread + i] * factors[thread / 2u];
         }
     }
+}
+
+// Sums times the factors of their rows.
+fn rescaled(c: Sum, thread: u32, region: u32) -> Sum {
+    put_sum(c, region);
+    workgroupBarrier();
+    rescale(thread);
+    workgroupBarrier();
+    let sum = get_sum(region);
+    workgroupBarrier();
+    return sum;
+}
+
+// Stores a matrix of each subgroup.
+fn finish(c: Sum, thread: u32, region: u32, part: u32, row0: u32, last: u32, kv: u32) {
+    workgroupBarrier();
+    put_sum(c, region);
+    workgroupBarrier();
+    store(thread, part, row0, last, kv);
 }
 
 @compute @workgroup_size(WG)
@@ -182,7 +184,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     let limit = first + min(before + (min(row0 + thread / 2u, last) - base) / repeats, params.max - 1u);
 
     let warp = warp_of(place);
-    let region = warp * 512u;
+    let region = warp * 64u;
     let a = warp * 16u * PITCH_X;
     stage_queries(thread, 0u, row0, last, kv);
     workgroupBarrier();
@@ -230,103 +232,58 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
             atomicStore(&grows[0], 0u);
         }
         workgroupBarrier();
+        // Two sums: each product waits for the one before of its sum.
         var s0 = Sum();
         var s1 = Sum();
         s0 = add_dots(near0, low0, 0u, s0);
-        s1 = add_dots(near0, low0, 16u * PITCH_W + 0u, s1);
+        s1 = add_dots(near4, low4, 16u, s1);
         s0 = add_dots(near1, low1, 4u, s0);
-        s1 = add_dots(near1, low1, 16u * PITCH_W + 4u, s1);
+        s1 = add_dots(near5, low5, 20u, s1);
         s0 = add_dots(near2, low2, 8u, s0);
-        s1 = add_dots(near2, low2, 16u * PITCH_W + 8u, s1);
+        s1 = add_dots(near6, low6, 24u, s1);
         s0 = add_dots(near3, low3, 12u, s0);
-        s1 = add_dots(near3, low3, 16u * PITCH_W + 12u, s1);
-        s0 = add_dots(near4, low4, 16u, s0);
-        s1 = add_dots(near4, low4, 16u * PITCH_W + 16u, s1);
-        s0 = add_dots(near5, low5, 20u, s0);
-        s1 = add_dots(near5, low5, 16u * PITCH_W + 20u, s1);
-        s0 = add_dots(near6, low6, 24u, s0);
-        s1 = add_dots(near6, low6, 16u * PITCH_W + 24u, s1);
-        s0 = add_dots(near7, low7, 28u, s0);
-        s1 = add_dots(near7, low7, 16u * PITCH_W + 28u, s1);
-        put_sum(s0, region);
-        put_sum(s1, region + 256u);
+        s1 = add_dots(near7, low7, 28u, s1);
+        put_sum(s0 + s1, region);
         workgroupBarrier();
         soften(thread, key0, limit, &peak, &total);
         stage(thread, values);
         keys = fetch_keys(thread, key0 + KEYS, end, kv);
         if workgroupUniformLoad(&grows[0]) != 0u {
-            put_sum(o0, region);
-            put_sum(o1, region + 256u);
-            workgroupBarrier();
-            rescale(thread);
-            workgroupBarrier();
-            o0 = get_sum(region);
-            o1 = get_sum(region + 256u);
-            workgroupBarrier();
-            put_sum(o2, region);
-            put_sum(o3, region + 256u);
-            workgroupBarrier();
-            rescale(thread);
-            workgroupBarrier();
-            o2 = get_sum(region);
-            o3 = get_sum(region + 256u);
-            workgroupBarrier();
-            put_sum(o4, region);
-            put_sum(o5, region + 256u);
-            workgroupBarrier();
-            rescale(thread);
-            workgroupBarrier();
-            o4 = get_sum(region);
-            o5 = get_sum(region + 256u);
-            workgroupBarrier();
-            put_sum(o6, region);
-            put_sum(o7, region + 256u);
-            workgroupBarrier();
-            rescale(thread);
-            workgroupBarrier();
-            o6 = get_sum(region);
-            o7 = get_sum(region + 256u);
+            o0 = rescaled(o0, thread, region);
+            o1 = rescaled(o1, thread, region);
+            o2 = rescaled(o2, thread, region);
+            o3 = rescaled(o3, thread, region);
+            o4 = rescaled(o4, thread, region);
+            o5 = rescaled(o5, thread, region);
+            o6 = rescaled(o6, thread, region);
+            o7 = rescaled(o7, thread, region);
         }
-        let weights0 = left(a);
-        let weights1 = left(a + 4u);
-        let rest0 = left(LOW_X + a);
-        let rest1 = left(LOW_X + a + 4u);
-        o0 = add_products(weights0, weights1, rest0, rest1, 0u, o0);
-        o1 = add_products(weights0, weights1, rest0, rest1, 4u, o1);
-        o2 = add_products(weights0, weights1, rest0, rest1, 8u, o2);
-        o3 = add_products(weights0, weights1, rest0, rest1, 12u, o3);
-        o4 = add_products(weights0, weights1, rest0, rest1, 16u, o4);
-        o5 = add_products(weights0, weights1, rest0, rest1, 20u, o5);
-        o6 = add_products(weights0, weights1, rest0, rest1, 24u, o6);
-        o7 = add_products(weights0, weights1, rest0, rest1, 28u, o7);
+        let weights = left(a);
+        let rest = left(LOW_X + a);
+        o0 = add_products(weights, rest, 0u, o0);
+        o1 = add_products(weights, rest, 4u, o1);
+        o2 = add_products(weights, rest, 8u, o2);
+        o3 = add_products(weights, rest, 12u, o3);
+        o4 = add_products(weights, rest, 16u, o4);
+        o5 = add_products(weights, rest, 20u, o5);
+        o6 = add_products(weights, rest, 24u, o6);
+        o7 = add_products(weights, rest, 28u, o7);
         workgroupBarrier();
     }
     if params.tokens == 0u { // never
-        sums[thread] = f32(looked_at(keys));
+        sums[thread].x = f32(looked_at(keys));
     }
-    sums[thread] = total;
+    sums[thread].x = total;
     workgroupBarrier();
     if thread < ROWS {
-        factors[thread] = 1.0 / (sums[2u * thread] + sums[2u * thread + 1u]);
+        factors[thread] = 1.0 / (sums[2u * thread].x + sums[2u * thread + 1u].x);
     }
-    workgroupBarrier();
-    put_sum(o0, region);
-    put_sum(o1, region + 256u);
-    workgroupBarrier();
-    store(thread, 0u, row0, last, kv);
-    workgroupBarrier();
-    put_sum(o2, region);
-    put_sum(o3, region + 256u);
-    workgroupBarrier();
-    store(thread, 1u, row0, last, kv);
-    workgroupBarrier();
-    put_sum(o4, region);
-    put_sum(o5, region + 256u);
-    workgroupBarrier();
-    store(thread, 2u, row0, last, kv);
-    workgroupBarrier();
-    put_sum(o6, region);
-    put_sum(o7, region + 256u);
-    workgroupBarrier();
-    store(thread, 3u, row0, last, kv);
+    finish(o0, thread, region, 0u, row0, last, kv);
+    finish(o1, thread, region, 1u, row0, last, kv);
+    finish(o2, thread, region, 2u, row0, last, kv);
+    finish(o3, thread, region, 3u, row0, last, kv);
+    finish(o4, thread, region, 4u, row0, last, kv);
+    finish(o5, thread, region, 5u, row0, last, kv);
+    finish(o6, thread, region, 6u, row0, last, kv);
+    finish(o7, thread, region, 7u, row0, last, kv);
 }

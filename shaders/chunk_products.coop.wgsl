@@ -26,7 +26,7 @@ const LOW = 640u; // SIDE * PITCH_X: where what is left of the numbers begins
 
 var<workgroup> tile_x: array<vec4<f16>, 2u * LOW>; // C
 var<workgroup> tile_w: array<vec4<f16>, 2u * LOW>; // B
-var<workgroup> sums: array<f32, 2048>; // two matrices of each subgroup
+var<workgroup> sums: array<vec4<f32>, 256>; // a matrix of each subgroup
 
 // Four quads of a step: of every sixteenth token from `token` on; beyond the last the last again.
 fn rows4(token: u32, last: u32, column: u32) -> mat4x4<f32> {
@@ -53,20 +53,16 @@ fn stage(thread: u32, c: mat4x4<f32>, b: mat4x4<f32>) {
     put_w(at + 48u * PITCH_W, b[3]);
 }
 
-// Tokens s 32 pair.. of the tile's 64, sixteen for each l a thread.
-fn store(thread: u32, pair: u32, row0: u32, last: u32, group: u32, first: u32, key0: u32) {
+// Tokens s 16 part.. of the tile's 64, eight for each l a thread.
+fn store(thread: u32, part: u32, row0: u32, last: u32, group: u32, first: u32, key0: u32) {
     let quads = (params.chunk + 3u) / 4u;
-    for (var i = 0u; i < 4u; i++) {
-        let row = thread / 8u + 16u * i; // eight threads a row
-        let local = thread % 8u;
-        let l = row0 + row;
-        let s = key0 + 32u * pair + 4u * local;
-        let quad = (s - first) / 4u;
+    let s = key0 + 16u * part + thread % 4u * 4u; // four threads a row
+    let quad = (s - first) / 4u;
+    for (var i = 0u; i < 2u; i++) {
+        let l = row0 + thread / 4u + 32u * i;
         if l <= last && quad < quads {
-            let at = row / 16u * 512u + local / 4u * 256u + row % 16u * 16u + local % 4u * 4u;
-            let values = vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
             let before = vec4(s, s + 1u, s + 2u, s + 3u) <= vec4(l);
-            products[(l * params.groups + group) * quads + quad] = select(vec4(0.0), values, before);
+            products[(l * params.groups + group) * quads + quad] = select(vec4(0.0), sums[thread + WG * i], before);
         }
     }
 }
@@ -94,7 +90,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     let c_at = b_at + params.groups * n_end;
     let warp = warp_of(place);
     let a = warp * 16u * PITCH_X;
-    let region = warp * 512u;
+    let region = warp * 64u;
     var c0 = Sum();
     var c1 = Sum();
     var c2 = Sum();
@@ -123,12 +119,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         c3 = add(near1, low1, 48u * PITCH_W + 4u, c3);
     }
     put_sum(c0, region);
-    put_sum(c1, region + 256u);
     workgroupBarrier();
     store(thread, 0u, row0, last, group, first, key0);
     workgroupBarrier();
-    put_sum(c2, region);
-    put_sum(c3, region + 256u);
+    put_sum(c1, region);
     workgroupBarrier();
     store(thread, 1u, row0, last, group, first, key0);
+    workgroupBarrier();
+    put_sum(c2, region);
+    workgroupBarrier();
+    store(thread, 2u, row0, last, group, first, key0);
+    workgroupBarrier();
+    put_sum(c3, region);
+    workgroupBarrier();
+    store(thread, 3u, row0, last, group, first, key0);
 }

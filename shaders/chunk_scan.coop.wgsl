@@ -1,8 +1,11 @@
-// chunk_scan.wgsl on cooperative matrices, for states of up to 128 elements, each number as two f16 (shared/coop_pairs.wgsl).
-// One workgroup: 64 tokens by 64 columns of one head, 16 tokens a subgroup. Sums stay in matrices; what the state brings is
-// decayed once, by a way through workgroup memory.
+// chunk_scan.wgsl on cooperative matrices, for states of up to 128 elements, each number as two f16 (shared/first_bits.wgsl).
+// One workgroup: 128 tokens by 64 columns of one head, 32 by 32 a subgroup. Both terms are one product of rows with columns:
+// first of decayed C with the entering state, 16 elements of the state a step, then of decayed C·B, with D on its diagonal,
+// with x, 16 tokens s a step. So sums stay in the matrices from the first step to the last. What a step needs is loaded while
+// the matrices of the one before are multiplied. Workgroup memory is below 24 KiB, so that two workgroups share a core (docs/performance.md).
+#import first_bits
 #import index
-#import coop_pairs
+#import matrices
 
 struct Params {
     tokens: u32,
@@ -13,7 +16,16 @@ struct Params {
     chunk: u32,
 }
 
-const COLS = 16u; // vec4s of columns of a workgroup
+const WG = 256u;
+const ROWS = 128u; // tokens of a workgroup
+const COLS = 16u; // vec4s of columns
+const STEP = 16u; // elements of the state, or tokens s, of a step
+const PITCH = 10u; // vec4s from a row of a tile to the next: 4 of first bits, 4 of what is left, padded against bank conflicts
+const PITCH_X = 34u; // of tokens of x: 16 and 16, likewise
+const LOW = 4u; // where what is left begins in a row
+const LOW_X = 16u; // likewise
+const KEYS = 64u; // vec4s of a step in `sums`: every 32 threads put the same, each at its own place
+const APART = 64u; // rows from one of a thread to its next
 
 @group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
 @group(0) @binding(1) var<storage, read> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
@@ -24,106 +36,192 @@ const COLS = 16u; // vec4s of columns of a workgroup
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
 @group(0) @binding(7) var<uniform> params: Params;
 
-// Vec4 `column` of a token.
-fn row4(token: u32, column: u32) -> vec4<f32> {
-    return xbc[token * ((params.heads * params.head_dim + 2u * params.groups * params.state) / 4u) + column];
+var<workgroup> lefts: array<vec4<f16>, ROWS * PITCH>; // [token, step's element]
+var<workgroup> rights: array<vec4<f16>, 4u * COLS * PITCH>; // [column, element of the state], or [token, column]
+var<workgroup> sums: array<vec4<f32>, 512>; // a matrix of each subgroup; before, of two steps' tokens s the sums of dt A and dt
+
+// What a thread loads of a step: four columns of two rows of the left factor, and of a row of the right one.
+struct Batch {
+    l0: vec4<f32>,
+    l1: vec4<f32>,
+    r: vec4<f32>,
 }
 
-// Columns 32 part.. of C, which begins at vec4 c_at, of the tokens from `row0` on.
-fn stage_c(thread: u32, part: u32, row0: u32, last: u32, c_at: u32) {
+// Where a workgroup and a thread are.
+struct Spot {
+    thread: u32,
+    line: u32, // the thread's first row of the tiles
+    part: u32, // its vec4 of a step
+    row0: u32, // first token
+    first: u32, // of the chunk
+    last: u32,
+    base: u32, // of the head's dt
+    c_at: u32, // vec4s in a row of xbc
+    x_at: u32,
+    x_end: u32,
+    products_at: u32, // and of products
+    state_at: u32, // rows of the entering state
+    state_last: u32,
+    decay: vec2<f32>, // sums of dt A of the thread's rows
+    grown: vec2<f32>, // their exp
+    skip: f32, // D
+}
+
+fn stride() -> u32 {
+    return (params.heads * params.head_dim + 2u * params.groups * params.state) / 4u;
+}
+
+fn put_left(at: u32, x: vec4<f32>) {
+    let near = first_bits(x);
+    lefts[at] = vec4<f16>(near);
+    lefts[LOW + at] = vec4<f16>(x - near);
+}
+
+fn put_right(at: u32, low: u32, x: vec4<f32>) {
+    let near = first_bits(x);
+    rights[at] = vec4<f16>(near);
+    rights[low + at] = vec4<f16>(x - near);
+}
+
+// Of a step of the state's elements.
+fn fetch_state(spot: Spot, step: u32) -> Batch {
     let quads = params.state / 4u;
-    for (var i = 0u; i < 4u; i++) {
-        let local = thread % 2u * 4u + i;
-        let quad = 8u * part + local;
-        let c = row4(min(row0 + thread / 2u, last), c_at + min(quad, quads - 1u));
-        put_x(thread / 2u, local, select(vec4(0.0), c, quad < quads));
-    }
-}
-
-// 32 rows of the state from row `p` of all heads' rows on, `end` the head's end.
-fn stage_state(thread: u32, p: u32, end: u32) {
-    let quads = params.state / 4u;
-    let quad = min(thread % 32u, quads - 1u);
-    for (var i = 0u; i < 8u; i++) {
-        let local = thread / 32u + 4u * i;
-        let s = entering[min(p + local, end - 1u) * quads + quad];
-        put_w(local, thread % 32u, select(vec4(0.0), s, thread % 32u < quads));
-    }
-}
-
-// x of 32 tokens, four columns of every eighth; `x_end` is the head's end.
-fn fetch_x(thread: u32, s0: u32, last: u32, x_at: u32, x_end: u32) -> mat4x4<f32> {
-    let column = min(x_at + thread % COLS, x_end - 1u);
-    let token = s0 + thread / COLS;
-    return mat4x4(
-        row4(min(token, last), column),
-        row4(min(token + 8u, last), column),
-        row4(min(token + 16u, last), column),
-        row4(min(token + 24u, last), column),
+    let quad = min(4u * step + spot.part, quads - 1u);
+    let row = spot.row0 + spot.line;
+    return Batch(
+        xbc[min(row, spot.last) * stride() + spot.c_at + quad],
+        xbc[min(row + APART, spot.last) * stride() + spot.c_at + quad],
+        entering[min(spot.state_at + spot.line, spot.state_last) * quads + quad],
     );
 }
 
-fn stage_x(thread: u32, x: mat4x4<f32>) {
-    put_w(thread / COLS, thread % COLS, x[0]);
-    put_w(thread / COLS + 8u, thread % COLS, x[1]);
-    put_w(thread / COLS + 16u, thread % COLS, x[2]);
-    put_w(thread / COLS + 24u, thread % COLS, x[3]);
+fn stage_state(spot: Spot, step: u32, batch: Batch) {
+    let at = spot.line * PITCH + spot.part;
+    let within = 4u * step + spot.part < params.state / 4u;
+    let factors = select(vec2(0.0), spot.grown, within);
+    put_left(at, batch.l0 * factors.x);
+    put_left(at + APART * PITCH, batch.l1 * factors.y);
+    put_right(at, LOW, batch.r);
 }
 
-// Sums of dt A and dt of 32 tokens.
-fn stage_keys(thread: u32, s0: u32, last: u32, base: u32) {
-    let at = base + min(s0 + thread % KEYS, last);
-    if thread < KEYS {
-        factors[thread] = da_cumsum[at];
-    } else if thread < 2u * KEYS {
-        factors[thread] = dt[at];
-    }
-}
-
-fn four(at: u32) -> vec4<f32> {
-    return vec4(factors[at], factors[at + 1u], factors[at + 2u], factors[at + 3u]);
-}
-
-// Of tokens l thread / 8 and every sixteenth further, the products with four tokens s.
-fn fetch_products(thread: u32, s0: u32, row0: u32, first: u32, last: u32, group: u32) -> mat4x4<f32> {
+// Of 16 tokens s.
+fn fetch_tokens(spot: Spot, step: u32) -> Batch {
     let quads = (params.chunk + 3u) / 4u;
-    let quad = min((s0 - first) / 4u + thread % 8u, quads - 1u);
-    let rows = min(row0 + thread / 8u + vec4(0u, 16u, 32u, 48u), vec4(last));
-    let at = (rows * params.groups + group) * quads + quad;
-    return mat4x4(products[at.x], products[at.y], products[at.z], products[at.w]);
+    let quad = min(4u * step + spot.part, quads - 1u);
+    let row = spot.row0 + spot.line;
+    let s = min(spot.first + STEP * step + spot.thread / COLS, spot.last);
+    return Batch(
+        products[min(row, spot.last) * params.groups * quads + spot.products_at + quad],
+        products[min(row + APART, spot.last) * params.groups * quads + spot.products_at + quad],
+        xbc[s * stride() + min(spot.x_at + spot.thread % COLS, spot.x_end - 1u)],
+    );
 }
 
-// Four of a token's C·B, decayed; zero where s > l. The difference is cut at 0 before exp, never after.
-fn put_weights(row: u32, quad: u32, product: vec4<f32>, l: u32, decay_l: f32, s: vec4<u32>) {
-    let value = product * exp(min(decay_l - four(4u * quad), vec4(0.0))) * four(KEYS + 4u * quad);
-    put_x(row, quad, select(vec4(0.0), value, s <= vec4(l)));
+// Of a step's token s the sum of dt A, or its dt; each 32 threads all of them.
+fn fetch_key(spot: Spot, step: u32) -> f32 {
+    let at = spot.base + min(spot.first + STEP * step + spot.thread % STEP, spot.last);
+    return select(dt[at], da_cumsum[at], spot.thread % (2u * STEP) < STEP);
 }
 
-// As `fetch_products` has them.
-fn weigh(thread: u32, s0: u32, row0: u32, decay: vec4<f32>, fetched: mat4x4<f32>) {
-    let row = thread / 8u;
-    let quad = thread % 8u;
-    let s = s0 + 4u * quad + vec4(0u, 1u, 2u, 3u);
-    put_weights(row, quad, fetched[0], row0 + row, decay.x, s);
-    put_weights(row + 16u, quad, fetched[1], row0 + row + 16u, decay.y, s);
-    put_weights(row + 32u, quad, fetched[2], row0 + row + 32u, decay.z, s);
-    put_weights(row + 48u, quad, fetched[3], row0 + row + 48u, decay.w, s);
+fn put_key(thread: u32, step: u32, key: f32) {
+    sums[step % 2u * KEYS + thread / 4u][thread % 4u] = key;
 }
 
-// The thread's half of a token's columns 32 pair.., with D x.
-fn store(thread: u32, pair: u32, row: u32, last: u32, x_at: u32, x_end: u32, skip: f32) {
-    for (var i = 0u; i < 4u; i++) {
-        let local = thread % 2u * 4u + i;
-        let column = x_at + 8u * pair + local;
-        if row <= last && column < x_end {
-            y[row * (params.heads * params.head_dim / 4u) + column] = get4(thread / 2u, local) + skip * row4(row, column);
-        }
+// Four weights of a row, which is of the chunk's `block`th 16 tokens, in the step of as many tokens s: zero where s > l; those
+// beyond what the row's subgroup multiplies are left out. The difference is cut at 0 before exp, never after.
+fn put_weights(spot: Spot, at: u32, step: u32, block: u32, product: vec4<f32>, difference: vec4<f32>) {
+    let value = product * exp(min(difference, vec4(0.0)));
+    if step < block {
+        put_left(at, value);
+    } else if step == block {
+        let s = 4u * spot.part + vec4(0u, 1u, 2u, 3u);
+        let l = vec4(spot.line % STEP);
+        put_left(at, select(vec4(0.0), value, s <= l) + select(vec4(0.0), vec4(spot.skip), s == l));
+    } else if step == (block | 1u) { // the subgroup's other 16 tokens have some
+        put_left(at, vec4(0.0));
     }
+}
+
+fn stage_tokens(spot: Spot, step: u32, batch: Batch) {
+    let at = spot.line * PITCH + spot.part;
+    let key = step % 2u * KEYS + spot.part;
+    let decay = sums[key];
+    let dt_s = sums[key + 4u];
+    let block = (spot.row0 - spot.first + spot.line) / STEP;
+    put_right(spot.thread / COLS * PITCH_X + spot.thread % COLS, LOW_X, batch.r);
+    put_weights(spot, at, step, block, batch.l0 * dt_s, spot.decay.x - decay);
+    put_weights(spot, at + APART * PITCH, step, block + APART / STEP, batch.l1 * dt_s, spot.decay.y - decay);
+}
+
+fn left(at: u32) -> Left {
+    return coopLoadT<Left>(&lefts[at], PITCH);
+}
+
+// Of a tile whose rows are the matrix's columns.
+fn right(at: u32) -> Right {
+    return coopLoad<Right>(&rights[at], PITCH);
+}
+
+// Of one whose rows are the matrix's.
+fn right_by_rows(at: u32) -> Right {
+    return coopLoadT<Right>(&rights[at], PITCH_X);
+}
+
+fn put_sum(c: Sum, at: u32) {
+    coopStoreT(c, &sums[at], 4u);
+}
+
+struct Sums {
+    c00: Sum,
+    c01: Sum,
+    c10: Sum,
+    c11: Sum,
+}
+
+fn add(near: Left, low: Left, b: Right, b_low: Right, c: Sum) -> Sum {
+    return multiply_add(near, b, multiply_add(low, b, multiply_add(near, b_low, c)));
+}
+
+// A step's products, of two matrices' rows and columns.
+fn add_step(a: u32, b0: Right, b1: Right, low0: Right, low1: Right, c: ptr<function, Sums>) {
+    let near_a = left(a);
+    let low_a = left(LOW + a);
+    (*c).c00 = add(near_a, low_a, b0, low0, (*c).c00);
+    (*c).c01 = add(near_a, low_a, b1, low1, (*c).c01);
+    let near_b = left(a + 16u * PITCH);
+    let low_b = left(LOW + a + 16u * PITCH);
+    (*c).c10 = add(near_b, low_b, b0, low0, (*c).c10);
+    (*c).c11 = add(near_b, low_b, b1, low1, (*c).c11);
+}
+
+fn add_state(a: u32, b: u32, c: ptr<function, Sums>) {
+    add_step(a, right(b), right(b + 16u * PITCH), right(LOW + b), right(LOW + b + 16u * PITCH), c);
+}
+
+fn add_tokens(a: u32, b: u32, c: ptr<function, Sums>) {
+    add_step(a, right_by_rows(b), right_by_rows(b + 4u), right_by_rows(LOW_X + b), right_by_rows(LOW_X + b + 4u), c);
+}
+
+// Stores a matrix of the subgroup, by way of workgroup memory: whole vec4s, of tokens and columns that are there.
+fn store(sum: Sum, place: Place, row: u32, last: u32, column: u32, end: u32) {
+    let region = warp_of(place) * 64u;
+    put_sum(sum, region);
+    workgroupBarrier();
+    let token = row + place.lane / 4u;
+    let quad = column + place.lane % 4u;
+    let pitch = params.heads * params.head_dim / 4u;
+    let at = token * pitch + quad;
+    if token <= last && quad < end {
+        y[at] = sums[region + place.lane];
+    }
+    if token + 8u <= last && quad < end {
+        y[at + 8u * pitch] = sums[region + 32u + place.lane];
+    }
+    workgroupBarrier();
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, place: Place) {
-    let thread = place.thread;
     let p_end = params.head_dim / 4u;
     let n_end = params.state / 4u;
     let p_tiles = (p_end + COLS - 1u) / COLS;
@@ -140,137 +238,65 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     if row0 >= end {
         return;
     }
-    let last = end - 1u;
-    let l = row0 + thread / 2u;
-    let base = head * params.tokens;
+    var spot: Spot;
+    spot.thread = place.thread;
+    // Rows 0, 2, 4, 6, 1, .. of each eight: four that are staged together share no bank.
+    let quad = place.thread / 4u;
+    spot.line = (quad & ~7u) | ((quad & 3u) << 1u) | ((quad >> 2u) & 1u);
+    spot.part = place.thread % 4u;
+    spot.row0 = row0;
+    spot.last = end - 1u;
+    spot.first = first;
+    spot.base = head * params.tokens;
     let group = head / (params.heads / params.groups);
-    let x_at = head * p_end + p0;
-    let x_end = head * p_end + p_end;
-    let c_at = params.heads * p_end + (params.groups + group) * n_end;
-    let state = (chunk * params.heads + head) * params.head_dim;
+    spot.c_at = params.heads * p_end + (params.groups + group) * n_end;
+    spot.x_at = head * p_end + p0;
+    spot.x_end = head * p_end + p_end;
+    spot.products_at = group * ((params.chunk + 3u) / 4u);
+    spot.state_at = (chunk * params.heads + head) * params.head_dim + 4u * p0;
+    spot.state_last = (chunk * params.heads + head + 1u) * params.head_dim - 1u;
+    spot.skip = d[head];
+    var batch = fetch_state(spot, 0u);
+    let rows = spot.base + min(row0 + spot.line + vec2(0u, APART), vec2(spot.last));
+    spot.decay = vec2(da_cumsum[rows.x], da_cumsum[rows.y]);
+    spot.grown = exp(spot.decay);
+    put_key(spot.thread, 0u, fetch_key(spot, 0u));
+    var key = fetch_key(spot, 1u);
 
     let warp = warp_of(place);
-    let region = warp * 512u;
-    let a = warp * 16u * PITCH_X;
-    stage_c(thread, 0u, row0, last, c_at);
-    workgroupBarrier();
-    let near0 = left(a + 0u);
-    let low0 = left(LOW_X + a + 0u);
-    let near1 = left(a + 4u);
-    let low1 = left(LOW_X + a + 4u);
-    workgroupBarrier();
-    stage_c(thread, 1u, row0, last, c_at);
-    workgroupBarrier();
-    let near2 = left(a + 0u);
-    let low2 = left(LOW_X + a + 0u);
-    let near3 = left(a + 4u);
-    let low3 = left(LOW_X + a + 4u);
-    workgroupBarrier();
-    stage_c(thread, 2u, row0, last, c_at);
-    workgroupBarrier();
-    let near4 = left(a + 0u);
-    let low4 = left(LOW_X + a + 0u);
-    let near5 = left(a + 4u);
-    let low5 = left(LOW_X + a + 4u);
-    workgroupBarrier();
-    stage_c(thread, 3u, row0, last, c_at);
-    workgroupBarrier();
-    let near6 = left(a + 0u);
-    let low6 = left(LOW_X + a + 0u);
-    let near7 = left(a + 4u);
-    let low7 = left(LOW_X + a + 4u);
-    workgroupBarrier();
-    var o0 = Sum();
-    var o1 = Sum();
-    var o2 = Sum();
-    var o3 = Sum();
-    stage_state(thread, state + 4u * p0 + 0u, state + params.head_dim);
-    workgroupBarrier();
-    o0 = add_dots(near0, low0, 0u, o0);
-    o1 = add_dots(near0, low0, 16u * PITCH_W + 0u, o1);
-    o0 = add_dots(near1, low1, 4u, o0);
-    o1 = add_dots(near1, low1, 16u * PITCH_W + 4u, o1);
-    o0 = add_dots(near2, low2, 8u, o0);
-    o1 = add_dots(near2, low2, 16u * PITCH_W + 8u, o1);
-    o0 = add_dots(near3, low3, 12u, o0);
-    o1 = add_dots(near3, low3, 16u * PITCH_W + 12u, o1);
-    o0 = add_dots(near4, low4, 16u, o0);
-    o1 = add_dots(near4, low4, 16u * PITCH_W + 16u, o1);
-    o0 = add_dots(near5, low5, 20u, o0);
-    o1 = add_dots(near5, low5, 16u * PITCH_W + 20u, o1);
-    o0 = add_dots(near6, low6, 24u, o0);
-    o1 = add_dots(near6, low6, 16u * PITCH_W + 24u, o1);
-    o0 = add_dots(near7, low7, 28u, o0);
-    o1 = add_dots(near7, low7, 16u * PITCH_W + 28u, o1);
-    workgroupBarrier();
-    stage_state(thread, state + 4u * p0 + 32u, state + params.head_dim);
-    if thread < ROWS {
-        factors[thread] = exp(da_cumsum[base + min(row0 + thread, last)]);
+    let top = row0 + warp / 2u * 32u; // the subgroup's first token
+    let a = warp / 2u * 32u * PITCH;
+    let b = warp % 2u * 32u * PITCH;
+    let bx = warp % 2u * 8u;
+    var c = Sums();
+    let steps = (n_end + 3u) / 4u;
+    for (var step = 0u; step < steps - 1u; step++) {
+        workgroupBarrier();
+        stage_state(spot, step, batch);
+        batch = fetch_state(spot, step + 1u);
+        workgroupBarrier();
+        add_state(a, b, &c);
     }
     workgroupBarrier();
-    o2 = add_dots(near0, low0, 0u, o2);
-    o3 = add_dots(near0, low0, 16u * PITCH_W + 0u, o3);
-    o2 = add_dots(near1, low1, 4u, o2);
-    o3 = add_dots(near1, low1, 16u * PITCH_W + 4u, o3);
-    o2 = add_dots(near2, low2, 8u, o2);
-    o3 = add_dots(near2, low2, 16u * PITCH_W + 8u, o3);
-    o2 = add_dots(near3, low3, 12u, o2);
-    o3 = add_dots(near3, low3, 16u * PITCH_W + 12u, o3);
-    o2 = add_dots(near4, low4, 16u, o2);
-    o3 = add_dots(near4, low4, 16u * PITCH_W + 16u, o3);
-    o2 = add_dots(near5, low5, 20u, o2);
-    o3 = add_dots(near5, low5, 16u * PITCH_W + 20u, o3);
-    o2 = add_dots(near6, low6, 24u, o2);
-    o3 = add_dots(near6, low6, 16u * PITCH_W + 24u, o3);
-    o2 = add_dots(near7, low7, 28u, o2);
-    o3 = add_dots(near7, low7, 16u * PITCH_W + 28u, o3);
+    stage_state(spot, steps - 1u, batch);
+    batch = fetch_tokens(spot, 0u);
     workgroupBarrier();
-    put_sum(o0, region);
-    put_sum(o1, region + 256u);
-    workgroupBarrier();
-    rescale(thread);
-    workgroupBarrier();
-    o0 = get_sum(region);
-    o1 = get_sum(region + 256u);
-    workgroupBarrier();
-    put_sum(o2, region);
-    put_sum(o3, region + 256u);
-    workgroupBarrier();
-    rescale(thread);
-    workgroupBarrier();
-    o2 = get_sum(region);
-    o3 = get_sum(region + 256u);
-    stage_keys(thread, first, last, base);
-    var fetched = fetch_products(thread, first, row0, first, last, group);
-    var x = fetch_x(thread, first, last, x_at, x_end);
-    let rows = base + min(row0 + thread / 8u + vec4(0u, 16u, 32u, 48u), vec4(last));
-    let decay = vec4(da_cumsum[rows.x], da_cumsum[rows.y], da_cumsum[rows.z], da_cumsum[rows.w]);
-    workgroupBarrier();
-    for (var s0 = first; s0 < min(row0 + ROWS, end); s0 += KEYS) {
-        weigh(thread, s0, row0, decay, fetched);
-        stage_x(thread, x);
+    add_state(a, b, &c);
+    let tokens = min(row0 + ROWS, end) - first;
+    for (var step = 0u; STEP * step < tokens; step++) {
         workgroupBarrier();
-        // The next tokens s come while the matrices are multiplied.
-        stage_keys(thread, s0 + KEYS, last, base);
-        fetched = fetch_products(thread, s0 + KEYS, row0, first, last, group);
-        x = fetch_x(thread, s0 + KEYS, last, x_at, x_end);
-        let weights0 = left(a);
-        let weights1 = left(a + 4u);
-        let rest0 = left(LOW_X + a);
-        let rest1 = left(LOW_X + a + 4u);
-        o0 = add_products(weights0, weights1, rest0, rest1, 0u, o0);
-        o1 = add_products(weights0, weights1, rest0, rest1, 4u, o1);
-        o2 = add_products(weights0, weights1, rest0, rest1, 8u, o2);
-        o3 = add_products(weights0, weights1, rest0, rest1, 12u, o3);
+        stage_tokens(spot, step, batch);
+        batch = fetch_tokens(spot, step + 1u);
+        put_key(spot.thread, step + 1u, key);
+        key = fetch_key(spot, step + 2u);
         workgroupBarrier();
+        if first + STEP * step < top + 32u {
+            add_tokens(a, bx, &c);
+        }
     }
-    put_sum(o0, region);
-    put_sum(o1, region + 256u);
-    workgroupBarrier();
-    store(thread, 0u, l, last, x_at, x_end, d[head]);
-    workgroupBarrier();
-    put_sum(o2, region);
-    put_sum(o3, region + 256u);
-    workgroupBarrier();
-    store(thread, 1u, l, last, x_at, x_end, d[head]);
+    let column = spot.x_at + warp % 2u * 8u;
+    store(c.c00, place, top, spot.last, column, spot.x_end);
+    store(c.c01, place, top, spot.last, column + 4u, spot.x_end);
+    store(c.c10, place, top + 16u, spot.last, column, spot.x_end);
+    store(c.c11, place, top + 16u, spot.last, column + 4u, spot.x_end);
 }

@@ -1,11 +1,13 @@
-// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where each row of codes has one scale, and each row of the
-// weight one too, or scales of at most 8 significant bits, as bf16 has: k and groups multiples of 32, any m and n. A
-// weight's code has 3 bits beside its sign, so code times such a scale has 11, as f16 has.
-#ifdef rows
+// matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where each row of codes has one scale (of the format
+// `groups` several of at most 4 significant bits, too), and each row of the weight one, or several of at most 8 significant
+// bits, as bf16 has: k and groups multiples of 32, any m and n. A weight's code has 3 bits beside its sign, so code times
+// such a scale has 11, as f16 has; a code of 8 bits has 7.
+#ifdef rows groups
 #import coop_rows
 #else
 #import coop_wide
 #endif
+#import row_factors
 
 struct Params {
     m: u32, // rows of codes
@@ -25,37 +27,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
-fn group_scale(row: u32, group: u32) -> f32 {
-    let groups = (params.k + params.group - 1u) / params.group;
-    return weight_scales[min(row, params.n - 1u) * groups + min(group, groups - 1u)];
-}
-
-// Of groups first, first + step, ..
-fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
-    var most = 0.0;
-    for (var group = first; group < (params.k + params.group - 1u) / params.group; group += step) {
-        most = max(most, group_scale(row, group));
-    }
-    return most;
-}
-
-// A row's only scale, or the power of two at or below the largest: others are then below twice it.
-fn factor_of(most: f32) -> f32 {
-    if params.group == params.k {
-        return most;
-    }
-    return bitcast<f32>(clamp(bitcast<u32>(most), 0x01000000u, 0x7e000000u) & 0x7f800000u);
-}
-
-// 1 / factor of a row with several scales: their exponents, biased by 127, add up to 254.
-fn inverse_of(factor: f32) -> f32 {
-    if params.group == params.k {
-        return 1.0;
-    }
-    return bitcast<f32>(0x7f000000u - bitcast<u32>(factor));
-}
-
-#ifdef rows
+#ifdef rows groups
 // 32 codes of a row, and their scale. Two threads load the same ones.
 struct Line {
     words: vec4<u32>,
@@ -66,10 +38,6 @@ struct Line {
 struct Weights {
     words: vec2<u32>,
     scale: f32,
-}
-
-fn row_factor(row: u32) -> f32 {
-    return factor_of(largest_scale(row, 0u, 1u));
 }
 
 fn fetch_line(row: u32, col: u32) -> Line {

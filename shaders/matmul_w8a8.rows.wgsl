@@ -1,10 +1,11 @@
-// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where rows of both operands have one scale: k a multiple
-// of 16, any m and n.
-#ifdef rows
+// matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where rows of both operands have one scale, or of the
+// format `groups` several that are short (kernels::ScaleBits), in groups of whole 32 columns: k a multiple of 16, any m and n.
+#ifdef rows groups
 #import coop_rows
 #else
 #import coop_wide
 #endif
+#import row_factors
 
 struct Params {
     m: u32, // rows of codes
@@ -24,45 +25,39 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
-fn row_factor(row: u32) -> f32 {
-    let groups = (params.k + params.group - 1u) / params.group; // 1
-    return weight_scales[min(row, params.n - 1u) * groups];
+#ifdef rows groups
+// 16 codes of a row, and their scale; ready to be staged, that over the row's factor.
+struct Line {
+    words: vec4<u32>,
+    scale: f32,
 }
 
-// As of int4 weights, of which a row has several.
-fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
-    return row_factor(row);
-}
-
-fn factor_of(most: f32) -> f32 {
-    return most;
-}
-
-// One scale a row.
-fn inverse_of(factor: f32) -> f32 {
-    return 1.0;
-}
-
-#ifdef rows
-// 16 codes of a row.
-alias Line = vec4<u32>;
-alias Weights = vec4<u32>;
+alias Weights = Line;
 
 fn fetch_line(row: u32, col: u32) -> Line {
-    return weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
+    let words = weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
+#ifdef groups
+    return Line(words, group_scale(row, col / params.group));
+#else
+    return Line(words, 1.0);
+#endif
 }
 
 fn line_bits(line: Line) -> vec4<u32> {
-    return line;
+    return line.words ^ vec4(bitcast<u32>(line.scale));
 }
 
 // Zeros beyond the last column.
 fn ready(line: Line, col: u32, inverse: f32) -> Weights {
-    return line & vec4(mask_of(col));
+    return Weights(line.words & vec4(mask_of(col)), select(line.scale * inverse, 1.0, params.group == params.k));
 }
 
 fn weights_of(weights: Weights, step: u32) -> vec4<f16> {
-    return halves8(weights[step]);
+#ifdef groups
+    return halves8(weights.words[step]) * vec4(f16(weights.scale));
+#else
+    return halves8(weights.words[step]);
+#endif
 }
 #else
 // 32 codes of a row.

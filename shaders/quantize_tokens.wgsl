@@ -1,8 +1,8 @@
 // Symmetric int8 codes of each group of a row with a scale of its own: scale = max|x| / 127, code = round(x / scale),
 // ties to even, within +-127 (dynamic quantization per token, Yao et al. 2022, arXiv:2206.01861; per group of a token,
-// Zhao et al. 2023, arXiv:2310.19102). A group whose largest value is below 1e-35 has scale 1 and codes 0. A team of
-// threads makes a group, a thread taking every team-th word of 4 codes; a workgroup has WG / team groups of one row.
-// Rows of whole quads: quantize_tokens.quads.wgsl.
+// Zhao et al. 2023, arXiv:2310.19102). Where a row has several scales, they are rounded up to 4 significant bits. A row whose
+// largest value is below 1e-35 has scale 1, it and such groups have codes 0. A team of threads makes a group, a thread taking
+// every team-th word of 4 codes; a workgroup has WG / team groups of one row. Rows of whole quads: quantize_tokens.quads.wgsl.
 #import index
 #import int8_codes
 #import reduce
@@ -68,13 +68,14 @@ fn main(
         largest = max(largest, abs(x[start + c]));
     }
     largest = team_max(largest, team, place);
-    let inverse = inverse_of(largest);
+    let whole = params.group == params.cols;
+    let inverse = select(group_inverse_of(largest), inverse_of(largest), whole);
     for (var word = first / 4u + member; word < (end + 3u) / 4u; word += team) {
         let c = 4u * word;
         let v = vec4(value(start, c), value(start, c + 1u), value(start, c + 2u), value(start, c + 3u));
         codes[row * ((params.cols + 3u) / 4u) + word] = codes_of(v, inverse);
     }
     if member == 0u && group < groups {
-        scales[row * groups + group] = scale_of(largest);
+        scales[row * groups + group] = select(group_scale_of(largest), scale_of(largest), whole);
     }
 }

@@ -3,22 +3,23 @@
 // are cut off as integers: of x - f32(f16(x)) NVIDIA's compiler makes 0. Numbers
 // beyond f16's range end as infinity or NaN; those below 0.1 keep 2^-25 of an error.
 //
-// A workgroup has 4 subgroups with 16 rows each of left factors, in parts of 32 columns, and right factors of 32 rows and
-// 128 columns that all share. The importing shader brings them here, and calls `rescale` and the like between barriers.
+// A workgroup has 4 subgroups with 16 rows each of left factors, in parts of 32 columns, and right factors of 16 rows and
+// 128 columns that all share: below 24 KiB, so that two workgroups share a core (docs/performance.md). The importing shader
+// brings them here, and calls `rescale` and the like between barriers.
 #import coop_held
 #import first_bits
 
 const WG = 128u;
 const ROWS = 64u; // of left factors
-const KEYS = 32u; // rows of right factors
+const KEYS = 16u; // rows of right factors
 const PITCH_X = 10u; // vec4s from a row to the next: 8 of 32 columns, padded against bank conflicts
 const PITCH_W = 34u; // 32 of 128 columns, likewise
 const LOW_X = 640u; // ROWS * PITCH_X: where the second halves begin
-const LOW_W = 1088u; // KEYS * PITCH_W
+const LOW_W = 544u; // KEYS * PITCH_W
 
 var<workgroup> tile_x: array<vec4<f16>, 2u * ROWS * PITCH_X>;
 var<workgroup> tile_w: array<vec4<f16>, 2u * KEYS * PITCH_W>;
-var<workgroup> sums: array<f32, 2048>; // two matrices of each subgroup
+var<workgroup> sums: array<vec4<f32>, 4u * ROWS>; // a matrix of each subgroup
 var<workgroup> factors: array<f32, ROWS>; // of each row's sums
 
 fn put_x(row: u32, quad: u32, x: vec4<f32>) {
@@ -40,28 +41,15 @@ fn add_dots(near: Left, low: Left, at: u32, c: Sum) -> Sum {
     return multiply_add(near, keys, sum);
 }
 
-// Left factors' 32 columns times 32 right rows, of which 16 columns from vec4 `at` on.
-fn add_products(near0: Left, near1: Left, low0: Left, low1: Left, at: u32, c: Sum) -> Sum {
-    let right0 = right_by_rows(at);
-    let right1 = right_by_rows(16u * PITCH_W + at);
-    var sum = multiply_add(low0, right0, multiply_add(near0, right_by_rows(LOW_W + at), c));
-    sum = multiply_add(low1, right1, multiply_add(near1, right_by_rows(LOW_W + 16u * PITCH_W + at), sum));
-    return multiply_add(near1, right1, multiply_add(near0, right0, sum));
-}
-
-// Where four sums of a row are: columns 4 i.. of its 32.
-fn sums_of(row: u32, i: u32) -> u32 {
-    return row / 16u * 512u + i / 4u * 256u + row % 16u * 16u + i % 4u * 4u;
-}
-
-fn get4(row: u32, i: u32) -> vec4<f32> {
-    let at = sums_of(row, i);
-    return vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+// Left factors' 16 columns times 16 right rows, of which 16 columns from vec4 `at` on.
+fn add_products(near: Left, low: Left, at: u32, c: Sum) -> Sum {
+    let keys = right_by_rows(at);
+    let sum = multiply_add(low, keys, multiply_add(near, right_by_rows(LOW_W + at), c));
+    return multiply_add(near, keys, sum);
 }
 
 // All sums times the factors of their rows.
 fn rescale(thread: u32) {
-    for (var i = thread; i < 2048u; i += WG) {
-        sums[i] *= factors[i / 512u * 16u + i % 256u / 16u];
-    }
+    sums[thread] *= factors[thread / 4u];
+    sums[WG + thread] *= factors[(WG + thread) / 4u];
 }

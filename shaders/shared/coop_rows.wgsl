@@ -1,6 +1,6 @@
-// Integer products on the f16 matrix units where each token has one scale, so that no sum is scaled before its end. A
-// code, or an int4 code times its group's scale over a power of two, is exact in f16, and the sums are f32: exact up to
-// 2^24, which codes of both signs hardly reach, and rounded beyond as any f32 sum.
+// Integer products on the f16 matrix units where no sum is scaled before its end. A code, or a code times its group's short
+// scale over a power of two (row_factors.wgsl), is exact in f16, and the sums are f32: of codes alone exact up to 2^24, which
+// codes of both signs hardly reach, and rounded beyond as any f32 sum. Of the format `groups` tokens have such scales, too.
 //
 // A workgroup of 8 subgroups makes 256 x 128 outputs, a subgroup 64 x 64 as 4 x 4 matrices. Threads load a round of 64
 // columns at once, four threads a row: with 32 bytes of a row at a time instead of 64 an H100 spends a quarter of its time
@@ -9,7 +9,7 @@
 // for its last step's words, which are kept; what is said of loads in shared/coop_wide.wgsl holds here, too.
 //
 // The importing shader has the bindings, `Line`, what is loaded of 16 columns of a row of the weight, `fetch_line`,
-// `line_bits`, `row_factor` and `inverse_of`, `Weights`, the same ready to be staged, `ready`, and `weights_of`, four of them.
+// `line_bits`, `Weights`, the same ready to be staged, `ready`, and `weights_of`, four of them; and imports row_factors.
 #import coop
 #import halves
 #import index
@@ -28,6 +28,9 @@ var<workgroup> tile_x: array<vec4<f16>, 2u * X_TILE>;
 var<workgroup> tile_w: array<vec4<f16>, 2u * W_TILE>;
 var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup
 var<workgroup> col_factors: array<f32, COLS>;
+#ifdef groups
+var<workgroup> row_factors: array<f32, ROWS>;
+#endif
 
 // What a thread loads for a round: 16 columns of each of its rows.
 struct Batch {
@@ -37,11 +40,13 @@ struct Batch {
     x3: vec4<u32>,
     w0: Line,
     w1: Line,
+    scale: vec4<f32>, // of x0 to x3, of the format `groups`
 }
 
 // What it stages in a step: four codes of each row of `x`, and of its weights those of the step.
 struct Step {
     x: vec4<u32>,
+    scale: vec4<f32>, // over the rows' factors
     w0: Weights,
     w1: Weights,
 }
@@ -84,6 +89,67 @@ fn fetch_codes(row: u32, col: u32) -> vec4<u32> {
     return codes[min(row, params.m - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
 }
 
+#ifdef groups
+fn token_scale(row: u32, which: u32) -> f32 {
+    let groups = (params.k + params.x_group - 1u) / params.x_group;
+    return scales[min(row, params.m - 1u) * groups + min(which, groups - 1u)];
+}
+
+// Of a row and every `APART`-th from there on.
+fn scales_of(row: u32, which: u32) -> vec4<f32> {
+    let low = vec2(token_scale(row, which), token_scale(row + APART, which));
+    return vec4(low, token_scale(row + 2u * APART, which), token_scale(row + 3u * APART, which));
+}
+
+// The largest of groups first, first + 4, ..
+fn largest_scales(row: u32, first: u32) -> vec4<f32> {
+    var most = vec4(0.0);
+    for (var g = first; g < (params.k + params.x_group - 1u) / params.x_group; g += 16u) {
+        let near = max(scales_of(row, g), scales_of(row, g + 4u));
+        most = max(most, max(near, max(scales_of(row, g + 8u), scales_of(row, g + 12u))));
+    }
+    return most;
+}
+
+#endif
+// The largest of what four threads found of a row.
+fn most_of(row: u32) -> f32 {
+    return max(max(sums[4u * row], sums[4u * row + 1u]), max(sums[4u * row + 2u], sums[4u * row + 3u]));
+}
+
+// Of every row of the tile; a thread looks at a quarter of the groups of the rows that it loads.
+fn find_factors(row0: u32, col0: u32, line: u32, part: u32, thread: u32) {
+    sums[4u * line + part] = largest_scale(col0 + line, part, 4u);
+    sums[4u * (line + APART) + part] = largest_scale(col0 + line + APART, part, 4u);
+#ifdef groups
+    let most = largest_scales(row0 + line, part);
+    sums[4u * (COLS + line) + part] = most.x;
+    sums[4u * (COLS + line + APART) + part] = most.y;
+    sums[4u * (COLS + line + 2u * APART) + part] = most.z;
+    sums[4u * (COLS + line + 3u * APART) + part] = most.w;
+#endif
+    workgroupBarrier();
+    if thread < COLS {
+        col_factors[thread] = factor_of(most_of(thread), params.group < params.k);
+    }
+#ifdef groups
+    row_factors[thread] = factor_of(most_of(COLS + thread), params.x_group < params.k);
+#endif
+    workgroupBarrier();
+}
+
+// 1 / factor of a row of the tile and of every `APART`-th from there on.
+fn inverses_of(row: u32) -> vec4<f32> {
+#ifdef groups
+    let several = params.x_group < params.k;
+    let low = vec2(inverse_of(row_factors[row], several), inverse_of(row_factors[row + APART], several));
+    let third = inverse_of(row_factors[row + 2u * APART], several);
+    return vec4(low, third, inverse_of(row_factors[row + 3u * APART], several));
+#else
+    return vec4(1.0);
+#endif
+}
+
 fn fetch(row: u32, line: u32, col: u32) -> Batch {
     var batch: Batch;
     batch.x0 = fetch_codes(row, col);
@@ -92,21 +158,37 @@ fn fetch(row: u32, line: u32, col: u32) -> Batch {
     batch.x3 = fetch_codes(row + 3u * APART, col);
     batch.w0 = fetch_line(line, col);
     batch.w1 = fetch_line(line + APART, col);
+#ifdef groups
+    batch.scale = scales_of(row, col / params.x_group);
+#endif
     return batch;
 }
 
 // Some bits of all that is in the batch.
 fn looked_at(batch: Batch) -> u32 {
     let all = batch.x0 ^ batch.x1 ^ batch.x2 ^ batch.x3 ^ line_bits(batch.w0) ^ line_bits(batch.w1);
-    return all.x ^ all.y ^ all.z ^ all.w;
+    let scale = bitcast<vec4<u32>>(batch.scale);
+    return all.x ^ all.y ^ all.z ^ all.w ^ scale.x ^ scale.y ^ scale.z ^ scale.w;
+}
+
+// What the rows' codes of a batch are multiplied by.
+fn ready_scale(batch: Batch, inverses: vec4<f32>) -> vec4<f32> {
+    return select(vec4(1.0), batch.scale * inverses, params.x_group < params.k);
 }
 
 fn stage(at: u32, tile: u32, number: u32, step: Step) {
     let x = at + tile * X_TILE;
+#ifdef groups
+    tile_x[x] = halves8(step.x.x) * vec4(f16(step.scale.x));
+    tile_x[x + APART * PITCH] = halves8(step.x.y) * vec4(f16(step.scale.y));
+    tile_x[x + 2u * APART * PITCH] = halves8(step.x.z) * vec4(f16(step.scale.z));
+    tile_x[x + 3u * APART * PITCH] = halves8(step.x.w) * vec4(f16(step.scale.w));
+#else
     tile_x[x] = halves8(step.x.x);
     tile_x[x + APART * PITCH] = halves8(step.x.y);
     tile_x[x + 2u * APART * PITCH] = halves8(step.x.z);
     tile_x[x + 3u * APART * PITCH] = halves8(step.x.w);
+#endif
     let w = at + tile * W_TILE;
     tile_w[w] = weights_of(step.w0, number);
     tile_w[w + APART * PITCH] = weights_of(step.w1, number);
@@ -144,16 +226,23 @@ fn lower(at: u32, b: Rights, c: ptr<function, Sums>) {
     (*c).c33 = multiply_add(a3, b.b3, (*c).c33);
 }
 
+fn row_factor(row: u32) -> f32 {
+#ifdef groups
+    return row_factors[row % ROWS];
+#else
+    return scales[row];
+#endif
+}
+
 // Stores a matrix of the subgroup, a thread its rows from `row` on, every second one, and column `col`, which has `factor`.
 fn finish(sum: Sum, place: Place, row: u32, col: u32, factor: f32) {
-    let x_groups = (params.k + params.x_group - 1u) / params.x_group; // 1
     let region = warp_of(place) * 256u;
     put_sum(sum, region);
     workgroupBarrier();
     for (var e = 0u; e < 8u; e++) {
         let r = row + 2u * e;
         if r < params.m && col < params.n {
-            store_at(r, col, sums[region + lane_of(place) + 32u * e] * (scales[r * x_groups] * factor));
+            store_at(r, col, sums[region + lane_of(place) + 32u * e] * (row_factor(r) * factor));
         }
     }
     workgroupBarrier();
@@ -177,14 +266,10 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let quad = place.thread / 4u;
     let line = (quad & ~7u) | ((quad & 1u) << 2u) | ((quad >> 1u) & 3u);
     let part = place.thread % 4u;
-    let factor0 = row_factor(col0 + line);
-    let factor1 = row_factor(col0 + line + APART);
-    let inverse0 = inverse_of(factor0);
-    let inverse1 = inverse_of(factor1);
-    if part == 0u {
-        col_factors[line] = factor0;
-        col_factors[line + APART] = factor1;
-    }
+    find_factors(row0, col0, line, part, place.thread);
+    let inverse0 = inverse_of(col_factors[line], params.group < params.k);
+    let inverse1 = inverse_of(col_factors[line + APART], params.group < params.k);
+    let inverses = inverses_of(line);
     let x = local_row * PITCH;
     let w = local_col * PITCH;
     let to = line * PITCH + part;
@@ -193,18 +278,19 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var batch = fetch(row0 + line, col0 + line, next);
     var w0 = ready(batch.w0, next, inverse0);
     var w1 = ready(batch.w1, next, inverse1);
-    stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), w0, w1));
+    var scale = ready_scale(batch, inverses);
+    stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), scale, w0, w1));
     for (var k = 0u; k < params.k; k += ROUND) {
         workgroupBarrier();
         let b0 = rights(w);
         upper(x, b0, &c);
-        stage(to, 1u, 1u, Step(vec4(batch.x0.y, batch.x1.y, batch.x2.y, batch.x3.y), w0, w1));
+        stage(to, 1u, 1u, Step(vec4(batch.x0.y, batch.x1.y, batch.x2.y, batch.x3.y), scale, w0, w1));
         lower(x, b0, &c);
         workgroupBarrier();
         let b1 = rights(w + W_TILE);
         upper(x + X_TILE, b1, &c);
-        stage(to, 0u, 2u, Step(vec4(batch.x0.z, batch.x1.z, batch.x2.z, batch.x3.z), w0, w1));
-        let last = Step(vec4(batch.x0.w, batch.x1.w, batch.x2.w, batch.x3.w), w0, w1);
+        stage(to, 0u, 2u, Step(vec4(batch.x0.z, batch.x1.z, batch.x2.z, batch.x3.z), scale, w0, w1));
+        let last = Step(vec4(batch.x0.w, batch.x1.w, batch.x2.w, batch.x3.w), scale, w0, w1);
         next += ROUND;
         batch = fetch(row0 + line, col0 + line, next);
         lower(x + X_TILE, b1, &c);
@@ -218,7 +304,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         upper(x + X_TILE, b3, &c);
         w0 = ready(batch.w0, next, inverse0);
         w1 = ready(batch.w1, next, inverse1);
-        stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), w0, w1));
+        scale = ready_scale(batch, inverses);
+        stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), scale, w0, w1));
         lower(x + X_TILE, b3, &c);
     }
     workgroupBarrier();

@@ -13,8 +13,8 @@
 // and a load whose words only the next turn of the loop takes is moved there, unless something else looks at them too
 // (`looked_at`). Two tiles in turn, where they fit, save a barrier a step, and 5 to 8 % of the time.
 //
-// The importing shader has the bindings, `Line`, `fetch_line`, `inside`, `line_bits`, `stage_line`, `line_scale`,
-// `inverse_of`, `largest_scale` and `factor_of`.
+// The importing shader has the bindings, `Line`, `fetch_line`, `inside`, `line_bits`, `stage_line` and
+// `line_scale`, and imports row_factors.
 #import coop
 #import halves
 #import index
@@ -83,7 +83,7 @@ struct Sums {
 #endif
 }
 
-// Of every row of the weight in the tile, as `row_factor` has it.
+// Of every row of the weight in the tile, its factor.
 fn find_factors(thread: u32, col0: u32) {
     sums[thread] = largest_scale(col0 + thread / SHARERS, thread % SHARERS, SHARERS);
     workgroupBarrier();
@@ -92,7 +92,7 @@ fn find_factors(thread: u32, col0: u32) {
         for (var i = 1u; i < SHARERS; i++) {
             most = max(most, sums[thread * SHARERS + i]);
         }
-        col_factors[thread] = factor_of(most);
+        col_factors[thread] = factor_of(most, params.group < params.k);
     }
     workgroupBarrier();
 }
@@ -227,8 +227,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var col = 32u * part;
     var batch = fetch(row0 + line, col0 + line, col);
     find_factors(thread, col0);
-    let inverse0 = inverse_of(col_factors[line]);
-    let inverse1 = inverse_of(col_factors[line + APART]);
+    let inverse0 = inverse_of(col_factors[line], params.group < params.k);
+    let inverse1 = inverse_of(col_factors[line + APART], params.group < params.k);
 
     var c = Sums();
     let x = 4u * (warp % SLICES);

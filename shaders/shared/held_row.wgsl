@@ -66,7 +66,8 @@ fn of_groups(spots: vec4<u32>, quads: u32) -> vec4<f32> {
 }
 
 fn inverses(largest: vec4<f32>) -> vec4<f32> {
-    return vec4(inverse_of(largest.x), inverse_of(largest.y), inverse_of(largest.z), inverse_of(largest.w));
+    let low = vec2(group_inverse_of(largest.x), group_inverse_of(largest.y));
+    return vec4(low, group_inverse_of(largest.z), group_inverse_of(largest.w));
 }
 
 // Codes and scales of a row by groups.
@@ -81,7 +82,7 @@ fn quantize_groups(row: u32, held: Held, thread: u32) {
     put_codes(row, c, held.c, inverses(of_groups(c, quads)));
     let groups = (row_quads() + quads - 1u) / quads;
     if thread < groups {
-        scales[row * groups + thread] = scale_of(of_group(thread, team_of(groups)));
+        scales[row * groups + thread] = group_scale_of(of_group(thread, team_of(groups)));
     }
 }
 

@@ -1,8 +1,15 @@
 // Tokens since the state was last rounded: of each the sum of dt A up to it, dt x and B. The importing shader has
-// `recent`, and `params` with heads, head_dim, groups and state.
+// `recent`, of one sequence behind the other, and `params` with heads, head_dim, groups, state and window.
+
+var<private> recent_first: u32; // row of the sequence's first token
+
+// Of the sequence that the functions below mean.
+fn start_recent(sequence: u32) {
+    recent_first = sequence * params.window;
+}
 
 fn recent_row(token: u32) -> u32 {
-    return token * (params.heads * (1u + params.head_dim) + params.groups * params.state);
+    return (recent_first + token) * (params.heads * (1u + params.head_dim) + params.groups * params.state);
 }
 
 fn recent_log(token: u32, head: u32) -> f32 {

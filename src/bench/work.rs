@@ -60,7 +60,7 @@ impl Named<'_> {
         let some = |count: usize| (count.min(rows) * tensor.row_words() * 4) as u64;
         let columns = |cols: usize| (rows * cols.min(tensor.shape.cols()) * 4) as u64;
         match (self.0.kernel.name, binding) {
-            ("embed", "table") | ("embed_w8", "codes" | "scales") => some(self.rows("out")),
+            ("embed", "table") | ("embed_codes", "codes" | "scales") => some(self.rows("out")),
             ("attention" | "attention_split", "k_cache" | "v_cache") => some(seen * self.sequences()),
             ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
             // Columns of one product's output.

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, Samples};
 use crate::model::{Activations, Group};
+use crate::reference::quantize_tokens::group_scale;
 
 /// How a site's activations are rounded before products.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +52,9 @@ impl Extents {
             let top = if percentile < 100.0 { found.percentile(percentile / 100.0) } else { found.largest().into() };
             scales.push(if top < SMALLEST { 1.0 } else { (top / 127.0) as f32 });
         }
-        Ok(scales)
+        // As those that are found token by token, where there are several.
+        let several = scales.len() > 1;
+        Ok(scales.into_iter().map(|s| if several { group_scale(s) } else { s }).collect())
     }
 }
 

@@ -301,7 +301,23 @@ impl Setup {
     pub fn state_codes(&mut self, name: &'static str, shape: impl Into<Shape>, bits: usize) -> Result<DeviceTensor> {
         let shape = shape.into();
         let codes = self.random_codes(bits, shape.elements());
-        self.guarded(name, DType::I8, shape, true, Some(&pack_codes(8, &codes, shape.cols())))
+        self.rounded_state(name, 8, shape, &codes)
+    }
+
+    /// Codes the kernel reads and writes, of 8 or 4 `bits`, compared as those of [`Setup::rounded_output`].
+    ///
+    /// # Errors
+    /// As [`Setup::input`].
+    pub fn rounded_state(
+        &mut self,
+        name: &'static str,
+        bits: usize,
+        shape: impl Into<Shape>,
+        codes: &[i8],
+    ) -> Result<DeviceTensor> {
+        let shape = shape.into();
+        let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
+        self.guarded(name, dtype, shape, true, Some(&pack_codes(bits, codes, shape.cols())))
     }
 
     fn guarded(
@@ -418,7 +434,9 @@ fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) ->
             let codes = |words| unpack_codes(output.dtype.bits(), words, output.shape.cols());
             let (got, want) = (codes(got), codes(want));
             let steps: Vec<i32> = got.iter().zip(&want).map(|(a, b)| i32::from(*a) - i32::from(*b)).collect();
-            if let Some(i) = steps.iter().position(|d| d.abs() > 1) {
+            // What rounding lost, in 14ths, is at the other end where a code fell to the other side of a tie.
+            let near = |d: &i32| d.abs() <= 1 || (output.name == "errors" && d.abs() == 14);
+            if let Some(i) = steps.iter().position(|d| !near(d)) {
                 return Err(format!("code {i} is {} for {}", got[i], want[i]));
             }
             outcome.ties += steps.iter().filter(|d| **d != 0).count();

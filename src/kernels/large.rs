@@ -29,7 +29,7 @@ macro_rules! rows_of_8b {
     ($name:expr, [$m:expr, $n:expr, $k:expr], $epilogue:expr) => {
         Case {
             name: $name,
-            args: &[("m", $m), ("n", $n), ("k", $k), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", $epilogue)],
+            args: &[("m", $m), ("n", $n), ("k", $k), ("group", 128.0), ("short_scales", 1.0), ("epilogue", $epilogue)],
         }
     };
 }

@@ -106,7 +106,7 @@ impl Corners {
 
 impl CaseOf {
     /// Reads `m` (1 unless given), `n`, `k`, `group` and `x_group` (`k` unless given), `epilogue` (store unless given),
-    /// `stride` (`n` unless given), `first`, `corners` (1 mixed, 2 lowest) and `bf16_scales` (1: the weight's are).
+    /// `stride` (`n` unless given), `first`, `corners` (1 mixed, 2 lowest) and `short_scales` (1: both operands' are).
     pub(super) fn new(a: &Args) -> Self {
         let (n, k) = (a.usize("n"), a.usize("k"));
         let epilogue = match a.get("epilogue").unwrap_or(0.0) as u32 {
@@ -121,7 +121,7 @@ impl CaseOf {
             group: or("group", k),
             x_group: or("x_group", k),
             epilogue,
-            scale_bits: [ScaleBits::Any, ScaleBits::Eight][or("bf16_scales", 0)],
+            scale_bits: [ScaleBits::Any, ScaleBits::Short][or("short_scales", 0)],
             stride: or("stride", n),
             first: or("first", 0),
             corners,
@@ -137,27 +137,24 @@ impl CaseOf {
     /// outputs of order one.
     pub(super) fn quantized(&self, s: &mut Setup, bits: usize) -> Result<[DeviceTensor; 4]> {
         let Sizes { m, n, k } = self.sizes;
-        let x_scales = [m, k.div_ceil(self.x_group)];
-        let (codes, scales, weight) = match self.corners {
-            Corners::None => {
-                let codes = s.codes(8, [m, k])?;
-                (codes, s.input(x_scales, Fill::Uniform(0.005, 0.1))?, s.codes(bits, [n, k])?)
-            }
-            corners => {
-                let codes = corners.codes(s, 8, [m, k])?;
-                (codes, s.input(x_scales, Fill::Uniform(0.005, 0.1))?, corners.codes(s, bits, [n, k])?)
-            }
+        let (codes, weight) = match self.corners {
+            Corners::None => (s.codes(8, [m, k])?, s.codes(bits, [n, k])?),
+            corners => (corners.codes(s, 8, [m, k])?, corners.codes(s, bits, [n, k])?),
         };
-        let shape = [n, self.groups()];
-        let weight_scales = match self.scale_bits {
-            ScaleBits::Any => s.input(shape, Fill::Uniform(1e-4, 1e-2))?,
-            ScaleBits::Eight => {
-                let scales = s.values(shape[0] * shape[1], Fill::Uniform(1e-4, 1e-2));
-                let short: Vec<f32> = scales.iter().map(|s| half::bf16::from_f32(*s).to_f32()).collect();
-                s.device().upload_f32(shape, &short)?
-            }
-        };
+        let scales = self.scales(s, [m, k.div_ceil(self.x_group)], 8, Fill::Uniform(0.005, 0.1))?;
+        let weight_scales = self.scales(s, [n, self.groups()], bits, Fill::Uniform(1e-4, 1e-2))?;
         Ok([codes, scales, weight, weight_scales])
+    }
+
+    /// Scales of codes of `bits`; where a row has one, it may be any.
+    fn scales(&self, s: &mut Setup, shape: [usize; 2], bits: usize, fill: Fill) -> Result<DeviceTensor> {
+        if self.scale_bits == ScaleBits::Any || shape[1] == 1 {
+            return s.input(shape, fill);
+        }
+        let dropped = f32::MANTISSA_DIGITS - (12 - bits) as u32;
+        let short = |s: f32| f32::from_bits(s.to_bits() >> dropped << dropped);
+        let scales: Vec<f32> = s.values(shape[0] * shape[1], fill).into_iter().map(short).collect();
+        s.device().upload_f32(shape, &scales)
     }
 
     /// The output: one to add to, or one to overwrite.

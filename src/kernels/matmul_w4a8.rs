@@ -4,37 +4,17 @@ use super::Columns;
 use super::bindings::matmul_w4a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::{Form, IntProduct, Scaled};
+use super::scaled::{Form, IntProduct, ScaleBits, Scaled};
 use crate::error::Result;
 use crate::gpu::Plan;
 use crate::shaders::matmul_w4a8::{Format, Params};
-
-/// Significant bits of a weight's scales.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScaleBits {
-    /// Any f32.
-    Any,
-    /// At most 8, as bf16 has, and all within 2^16 of each other: over a power of two near the largest, and times an
-    /// int4 code, an f16 holds them, down to its smallest step of 2^-24.
-    Eight,
-}
-
-impl ScaleBits {
-    /// Of these scales.
-    #[must_use]
-    pub fn of(scales: &[f32]) -> Self {
-        let short = scales.iter().all(|s| s.to_bits().trailing_zeros() >= 16);
-        let (least, most) = scales.iter().fold((f32::MAX, 0f32), |(a, b), s| (a.min(*s), b.max(*s)));
-        if short && most <= 65536.0 * least { Self::Eight } else { Self::Any }
-    }
-}
 
 /// `out[i, j] = Σ_s scales[i, s] * weight_scales[j, s] * Σ_{c in span s} codes[i, c] * weight[j, c]`, then the epilogue.
 /// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32.
 /// QServe, Lin et al. 2024, arXiv:2405.04532.
 ///
 /// `x`: `[m, k]` int8; `weight`: `[n, k]` int4; `out`: `[m, n]` f32, which may be columns of wider rows. Groups are multiples of 8, or `k` or more for
-/// one group a row; one of the two divides the other. `bits` of the weight's scales choose the kernel for many tokens.
+/// one group a row; one of the two divides the other. `bits` of the scales choose the kernel for many tokens.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
@@ -49,11 +29,12 @@ pub fn matmul_w4a8<'a>(
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
-    let (form, grid) = product.form(4, bits == ScaleBits::Eight);
+    let (form, grid) = product.form(4, bits);
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,
         Form::Rows => Format::Rows,
+        Form::Groups => Format::Groups,
         Form::Few => Format::Few,
         Form::Batch => Format::Batch,
         Form::Tile64x64 => Format::Tile64x64,
@@ -142,11 +123,59 @@ const CASES: &[Case] = &[
     Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 96.0), ("epilogue", 2.0)] },
     Case {
         name: "rows_groups_of_32",
-        args: &[("m", 129.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 129.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
         name: "rows_groups_of_128",
-        args: &[("m", 128.0), ("n", 3.0), ("k", 320.0), ("group", 128.0), ("bf16_scales", 1.0)],
+        args: &[("m", 128.0), ("n", 3.0), ("k", 320.0), ("group", 128.0), ("short_scales", 1.0)],
+    },
+    Case {
+        name: "groups_of_tokens",
+        args: &[("m", 260.0), ("n", 130.0), ("k", 352.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "groups_of_one_column",
+        args: &[("m", 513.0), ("n", 1.0), ("k", 64.0), ("x_group", 32.0), ("short_scales", 1.0)],
+    },
+    Case {
+        name: "groups_under_groups",
+        args: &[
+            ("m", 129.0),
+            ("n", 65.0),
+            ("k", 672.0),
+            ("group", 96.0),
+            ("x_group", 32.0),
+            ("short_scales", 1.0),
+            ("epilogue", 1.0),
+        ],
+    },
+    Case {
+        name: "groups_over_groups",
+        args: &[("m", 131.0), ("n", 33.0), ("k", 1312.0), ("group", 32.0), ("x_group", 128.0), ("short_scales", 1.0)],
+    },
+    Case {
+        name: "columns_of_groups",
+        args: &[
+            ("m", 128.0),
+            ("n", 3.0),
+            ("k", 2048.0),
+            ("x_group", 1024.0),
+            ("short_scales", 1.0),
+            ("stride", 30.0),
+            ("first", 20.0),
+        ],
+    },
+    Case {
+        name: "groups_of_both_at_the_corners",
+        args: &[
+            ("m", 130.0),
+            ("n", 70.0),
+            ("k", 320.0),
+            ("group", 64.0),
+            ("x_group", 128.0),
+            ("short_scales", 1.0),
+            ("corners", 1.0),
+        ],
     },
     Case {
         name: "blocks_at_2_to_the_24_of_50_rows",
@@ -164,11 +193,11 @@ const CASES: &[Case] = &[
     Case { name: "few_top_of_int32", args: &[("m", 5.0), ("n", 3.0), ("k", 131040.0), ("corners", 2.0)] },
     Case {
         name: "tiles_of_33",
-        args: &[("m", 33.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 33.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
         name: "tiles_filled_by_halves",
-        args: &[("m", 16.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 16.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
         name: "batch_past_a_tile",
@@ -180,11 +209,11 @@ const CASES: &[Case] = &[
     Case { name: "tiles_of_49_short", args: &[("m", 49.0), ("n", 5.0), ("k", 32.0)] },
     Case {
         name: "tiles_of_64",
-        args: &[("m", 64.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 64.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
         name: "tiles_of_65",
-        args: &[("m", 65.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 65.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     Case { name: "tiles_at_the_corners", args: &[("m", 70.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "tiles_of_100", args: &[("m", 100.0), ("n", 40.0), ("k", 160.0)] },
@@ -193,14 +222,14 @@ const CASES: &[Case] = &[
     Case { name: "tiles_of_30_at_the_corners", args: &[("m", 30.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case {
         name: "tiles_of_32",
-        args: &[("m", 32.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 32.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     // More of the weight than tiles of 32 columns at once.
     Case { name: "wide_tiles_of_9_short", args: &[("m", 9.0), ("n", 4225.0), ("k", 32.0)] },
     Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 4226.0), ("k", 544.0), ("epilogue", 2.0)] },
     Case {
         name: "wide_tiles_of_20",
-        args: &[("m", 20.0), ("n", 4260.0), ("k", 288.0), ("group", 32.0), ("bf16_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 20.0), ("n", 4260.0), ("k", 288.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
         name: "wide_tiles_of_31_at_the_corners",
@@ -208,7 +237,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "wide_tiles_of_32",
-        args: &[("m", 32.0), ("n", 4288.0), ("k", 256.0), ("group", 128.0), ("bf16_scales", 1.0)],
+        args: &[("m", 32.0), ("n", 4288.0), ("k", 256.0), ("group", 128.0), ("short_scales", 1.0)],
     },
     Case {
         name: "columns_of_wide_tiles",
@@ -217,7 +246,7 @@ const CASES: &[Case] = &[
     Case { name: "wide_tiles_of_33_short", args: &[("m", 33.0), ("n", 4225.0), ("k", 32.0)] },
     Case {
         name: "wide_tiles_of_66",
-        args: &[("m", 66.0), ("n", 2130.0), ("k", 1056.0), ("group", 32.0), ("bf16_scales", 1.0)],
+        args: &[("m", 66.0), ("n", 2130.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0)],
     },
     Case {
         name: "wide_tiles_of_68_at_the_corners",
@@ -229,7 +258,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "wide_tiles_of_70",
-        args: &[("m", 70.0), ("n", 2150.0), ("k", 544.0), ("group", 128.0), ("bf16_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 70.0), ("n", 2150.0), ("k", 544.0), ("group", 128.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
     Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 2125.0), ("k", 96.0), ("epilogue", 1.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).

@@ -4,7 +4,7 @@ use super::Columns;
 use super::bindings::matmul_w8a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::{Form, IntProduct, Scaled};
+use super::scaled::{Form, IntProduct, ScaleBits, Scaled};
 use crate::error::Result;
 use crate::gpu::Plan;
 use crate::shaders::matmul_w8a8::{Format, Params};
@@ -14,7 +14,7 @@ use crate::shaders::matmul_w8a8::{Format, Params};
 /// SmoothQuant, Xiao et al. 2022, arXiv:2211.10438.
 ///
 /// `x`: `[m, k]` int8; `weight`: `[n, k]` int8; `out`: `[m, n]` f32, which may be columns of wider rows. Groups are multiples of 4, or `k` or more for
-/// one group a row; one of the two divides the other.
+/// one group a row; one of the two divides the other. `bits` of the scales choose the kernel for many tokens.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
@@ -23,16 +23,18 @@ pub fn matmul_w8a8<'a>(
     plan: &mut Plan,
     x: Scaled<'_>,
     weight: Scaled<'_>,
+    bits: ScaleBits,
     out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w8a8", x, weight, 8, &out)?;
-    let (form, grid) = product.form(8, false);
+    let (form, grid) = product.form(8, bits);
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,
         Form::Rows => Format::Rows,
+        Form::Groups => Format::Groups,
         Form::Few => Format::Few,
         Form::Batch => Format::Batch,
         Form::Tile64x64 => Format::Tile64x64,
@@ -118,6 +120,54 @@ const CASES: &[Case] = &[
     Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 80.0), ("epilogue", 2.0)] },
     Case { name: "rows_relu2", args: &[("m", 129.0), ("n", 5.0), ("k", 1040.0), ("epilogue", 1.0)] },
     Case {
+        name: "groups_of_tokens",
+        args: &[("m", 260.0), ("n", 130.0), ("k", 352.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "groups_of_the_weight",
+        args: &[("m", 129.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
+    },
+    Case {
+        name: "groups_of_one_column",
+        args: &[("m", 513.0), ("n", 1.0), ("k", 64.0), ("x_group", 32.0), ("short_scales", 1.0)],
+    },
+    Case {
+        name: "groups_under_groups",
+        args: &[
+            ("m", 129.0),
+            ("n", 65.0),
+            ("k", 672.0),
+            ("group", 96.0),
+            ("x_group", 32.0),
+            ("short_scales", 1.0),
+            ("epilogue", 1.0),
+        ],
+    },
+    Case {
+        name: "groups_of_both_at_the_corners",
+        args: &[
+            ("m", 130.0),
+            ("n", 70.0),
+            ("k", 320.0),
+            ("group", 128.0),
+            ("x_group", 64.0),
+            ("short_scales", 1.0),
+            ("corners", 1.0),
+        ],
+    },
+    Case {
+        name: "columns_of_groups",
+        args: &[
+            ("m", 128.0),
+            ("n", 3.0),
+            ("k", 2048.0),
+            ("x_group", 1024.0),
+            ("short_scales", 1.0),
+            ("stride", 30.0),
+            ("first", 20.0),
+        ],
+    },
+    Case {
         name: "blocks_at_2_to_the_24_of_50_rows",
         args: &[("m", 50.0), ("n", 3.0), ("k", 2048.0), ("group", 1024.0), ("corners", 2.0)],
     },
@@ -186,7 +236,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
     let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
-    matmul_w8a8(s.plan(), x, weight, case.columns(&out)?, case.epilogue)
+    matmul_w8a8(s.plan(), x, weight, case.scale_bits, case.columns(&out)?, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

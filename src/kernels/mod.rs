@@ -26,7 +26,7 @@ mod copy_peak;
 mod dequantize;
 mod dot_peak;
 mod embed;
-mod embed_w8;
+mod embed_codes;
 mod fma_peak;
 mod gather_moments;
 mod gptq_block;
@@ -75,6 +75,7 @@ mod split_columns;
 mod split_rows;
 mod ssd;
 mod ssm_load;
+mod ssm_round;
 mod ssm_store;
 mod state_passing;
 
@@ -97,7 +98,7 @@ pub use copy_peak::copy_peak;
 pub use dequantize::dequantize;
 pub use dot_peak::{DOTS_PER_ROUND, dot_peak};
 pub use embed::{TablePart, embed};
-pub use embed_w8::embed_w8;
+pub use embed_codes::embed_codes;
 pub use fma_peak::{FMAS_PER_ROUND, fma_peak};
 pub use gather_moments::gather_moments;
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
@@ -116,7 +117,7 @@ pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
 pub use matmul_halves::matmul_halves;
-pub use matmul_w4a8::{ScaleBits, matmul_w4a8};
+pub use matmul_w4a8::matmul_w4a8;
 pub use matmul_w4a16::matmul_w4a16;
 pub use matmul_w8a8::matmul_w8a8;
 pub use matvec_f32::matvec_f32;
@@ -139,13 +140,14 @@ pub use rms_norm_quantize::{rms_norm_quantize, rms_norm_quantize_fits};
 pub use s_silu::s_silu;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
-pub use scaled::Scaled;
+pub use scaled::{ScaleBits, Scaled};
 pub use selective_state_update::selective_state_update;
 pub use selective_state_update_int8::selective_state_update_int8;
 pub use split_columns::{Halves, split_columns};
 pub use split_rows::split_rows;
 pub use ssd::SsdDims;
 pub use ssm_load::{StoredState, ssm_load};
+pub use ssm_round::ssm_round;
 pub use ssm_store::{StateRounding, ssm_store};
 pub use state_passing::state_passing;
 
@@ -173,7 +175,7 @@ pub const ENTRIES: &[check::Entry] = &[
     dequantize::ENTRY,
     dot_peak::ENTRY,
     embed::ENTRY,
-    embed_w8::ENTRY,
+    embed_codes::ENTRY,
     fma_peak::ENTRY,
     gather_moments::ENTRY,
     gptq_block::ENTRY,
@@ -217,6 +219,7 @@ pub const ENTRIES: &[check::Entry] = &[
     split_columns::ENTRY,
     split_rows::ENTRY,
     ssm_load::ENTRY,
+    ssm_round::ENTRY,
     ssm_store::ENTRY,
     state_passing::ENTRY,
 ];

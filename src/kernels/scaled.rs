@@ -40,6 +40,8 @@ pub(super) enum Form {
     Blocks,
     /// That, one factor a row of either operand, and many tokens.
     Rows,
+    /// That, of several short scales a row.
+    Groups,
     /// Whole vec4s of words, and few tokens.
     Few,
     /// Whole vec4s of words, and more tokens than few.
@@ -53,6 +55,31 @@ pub(super) enum Form {
     Tile32x64,
     /// Likewise.
     Tile32x32,
+}
+
+/// Significant bits of the scales of both operands, where rows have several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaleBits {
+    /// Any f32.
+    Any,
+    /// So few that a code times a scale has the 11 of an f16: 4 beside codes of 8 bits, which have 7 and a sign, 8 beside
+    /// int4. Over a power of two near the row's largest, an f16 holds such products down to its smallest step of 2^-24;
+    /// what lies below, of scales that are less than 2^-20 of the largest, is lost.
+    Short,
+}
+
+impl ScaleBits {
+    /// Of these scales of codes of `bits`, which are within 2^16 of each other or not short. Scales that
+    /// [`crate::kernels::quantize_tokens`] makes are short.
+    #[must_use]
+    pub fn of(scales: &[f32], bits: usize) -> Self {
+        // Trailing zeros of a significand of 24 bits; one bit is none, since it only shifts the code.
+        let significant = |s: &f32| f32::MANTISSA_DIGITS - s.to_bits().trailing_zeros().min(f32::MANTISSA_DIGITS - 1);
+        let room = 12usize.saturating_sub(bits) as u32;
+        let short = scales.iter().map(significant).all(|n| n <= room.max(1));
+        let (least, most) = scales.iter().fold((f32::MAX, 0f32), |(a, b), s| (a.min(*s), b.max(*s)));
+        if short && most <= 65536.0 * least { Self::Short } else { Self::Any }
+    }
 }
 
 /// Integer codes, `[rows, cols]`, with one scale for each group of a row.
@@ -101,15 +128,17 @@ impl IntProduct {
         Ok(Self { sizes, group, x_group })
     }
 
-    /// The form of a product with a weight of `bits`, and its workgroups. `one_factor`: are scales of groups, where
-    /// the weight has any, such that the kernels of whole rows take them?
-    pub(super) fn form(&self, bits: usize, one_factor: bool) -> (Form, Grid) {
+    /// The form of a product with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, and its workgroups.
+    pub(super) fn form(&self, bits: usize, scale_bits: ScaleBits) -> (Form, Grid) {
         let Sizes { m, n, k } = self.sizes;
-        let by_rows = self.x_group == k && (self.group == k || one_factor);
+        let short = scale_bits == ScaleBits::Short;
+        // Kernels of whole rows take an int4 weight's groups, too, at no cost.
+        let by_rows = self.x_group == k && (self.group == k || (bits == 4 && short));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
         match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
+            true if short && m >= MANY => (Form::Groups, self.sizes.tiles()),
             // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
             true if by_rows && self.in_quads(bits) => (tile(m, n), by_tiles(16)),
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),

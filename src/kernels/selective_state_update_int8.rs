@@ -2,9 +2,9 @@
 
 use super::Columns;
 use super::bindings::selective_state_update_int8::{Bindings, launch};
-use super::check::{Args, Entry, Fill, Setup, Work};
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
-use super::ssm_load::{self, StoredState, expect_clock};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
+use super::ssm_load::{self, StoredState, expect_clock, stored_case};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::selective_state_update_int8::Params;
@@ -12,13 +12,13 @@ use crate::tensor::DType;
 
 const NAME: &str = "selective_state_update_int8";
 /// Rows of the state, all of one head, of one workgroup.
-const TILE: usize = 16;
+const TILE: usize = 64;
 
 /// As [`super::selective_state_update`] on a [`StoredState`]: the token is appended to the recent ones (as their last
 /// where there is no room: round the state first), and `y` is exact but for the last rounding of the state.
 ///
-/// `xbc`: `[1, conv_dim]`; `dt_raw`: `[1, heads]` columns; `per_head`: `[3, heads]`, rows dt_bias, a_log and d; `clock`:
-/// `[2]` u32, tokens so far and recent tokens; `y`: `[1, d_inner]`.
+/// `xbc`: `[sequences, conv_dim]`; `dt_raw`: `[sequences, heads]` columns; `per_head`: `[3, heads]`, rows dt_bias, a_log and d;
+/// `clock`: `[2]` u32, tokens so far and recent tokens, of all sequences as many; `y`: `[sequences, d_inner]`.
 ///
 /// # Errors
 /// [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Argument`] naming the argument at fault.
@@ -37,10 +37,15 @@ pub fn selective_state_update_int8(
     stored.check(NAME, dims)?;
     expect_clock(NAME, clock)?;
     let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
-    expect_columns(NAME, "dt_raw", dt_raw, 1, dims.heads)?;
+    let sequences = stored.sequences;
+    expect_columns(NAME, "dt_raw", dt_raw, sequences, dims.heads)?;
     expect_f32(
         NAME,
-        &[("xbc", xbc, row(dims.conv_dim())), ("per_head", per_head, [3, dims.heads]), ("y", y, row(dims.d_inner()))],
+        &[
+            ("xbc", xbc, [sequences, dims.conv_dim()]),
+            ("per_head", per_head, [3, dims.heads]),
+            ("y", y, [sequences, dims.d_inner()]),
+        ],
     )?;
     let StoredState { codes, scales, recent, block, .. } = stored;
     let params = Params {
@@ -48,30 +53,46 @@ pub fn selective_state_update_int8(
         head_dim: dims.head_dim as u32,
         groups: dims.groups as u32,
         state: dims.state as u32,
+        stride: dt_raw.stride() as u32,
         offset: dt_raw.offset as u32,
         block: *block as u32,
-        window: recent.shape.rows() as u32,
+        window: stored.window() as u32,
+        sequences: sequences as u32,
         dt_min,
         dt_max,
     };
     let bindings = Bindings { xbc, dt_raw: dt_raw.tensor, per_head, codes, scales, clock, recent, y };
-    launch(plan, params, bindings, Grid::linear(dims.heads * dims.head_dim.div_ceil(TILE)))
+    launch(plan, params, bindings, Grid::linear(sequences * dims.heads * dims.head_dim.div_ceil(TILE)))
 }
 
 /// Cases, setup and cost.
-pub(super) const ENTRY: Entry = Entry { name: NAME, cases: ssm_load::CASES, setup, work };
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    stored_case!("nano", [8.0, 32.0, 2.0, 32.0], 1.0, 8.0, 3.0),
+    stored_case!("small_one_recent", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0),
+    stored_case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0),
+    stored_case!("just_rounded", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0),
+    stored_case!("rounded_at_each_token", [4.0, 16.0, 2.0, 64.0], 1.0, 1.0, 0.0),
+    stored_case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
+    stored_case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
+    stored_case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
+    stored_case!("three_sequences", [4.0, 80.0, 2.0, 64.0], 1.0, 8.0, 5.0, 0.0, 3.0),
+    stored_case!("five_sequences_of_many_recent", [2.0, 36.0, 1.0, 128.0], 1.0, 40.0, 37.0, 0.0, 5.0),
+];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let dims = dims(a);
     let heads = dims.heads;
-    let xbc = s.input([1, dims.conv_dim()], Fill::Normal(1.0))?;
-    let raw = s.input([1, heads + 3], Fill::Normal(2.0))?;
+    let sequences = a.get("sequences").map_or(1, |n| n as usize);
+    let xbc = s.input([sequences, dims.conv_dim()], Fill::Normal(1.0))?;
+    let raw = s.input([sequences, heads + 3], Fill::Normal(2.0))?;
     let mut per_head = s.values(3 * heads, Fill::Normal(0.3));
     per_head[..heads].iter_mut().for_each(|bias| *bias -= 2.0);
     let per_head = s.device().upload_f32([3, heads], &per_head)?;
-    let (stored, recent, clock) = ssm_load::stored(s, a, dims)?;
-    let recent = s.state_of("recent", stored.recent.shape, &recent)?;
-    let y = s.output("y", DType::F32, [1, dims.d_inner()])?;
+    let (stored, drawn, clock) = ssm_load::stored(s, a, dims)?;
+    let recent = s.state_of("recent", stored.recent.shape, &drawn.recent)?;
+    let y = s.output("y", DType::F32, [sequences, dims.d_inner()])?;
     let raw = Columns::new(NAME, &raw, 3, heads)?;
     let stored = StoredState { recent, ..stored };
     let limit = (0.0, f32::INFINITY);
@@ -79,10 +100,10 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 }
 
 fn work(a: &Args) -> Work {
-    let dims = dims(a);
+    let (dims, sequences) = (dims(a), a.get("sequences").map_or(1, |n| n as usize));
     let recent = a.usize("recent") * (dims.heads + dims.d_inner() + dims.groups * dims.state);
     Work {
-        bytes: dims.state_len() + 4 * (recent + dims.conv_dim() + 3 * dims.d_inner()),
-        ops: 2 * dims.state_len() + 2 * recent,
+        bytes: sequences * (dims.state_len() + 4 * (recent + dims.conv_dim() + 3 * dims.d_inner())),
+        ops: sequences * (2 * dims.state_len() + 2 * recent),
     }
 }

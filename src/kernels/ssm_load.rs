@@ -16,16 +16,19 @@ const MOST_STATE: usize = 256;
 const MOST_WINDOW: usize = 64;
 
 /// A state between calls: int8 codes with one scale a row (head, channel) over the state axis, taken at the last
-/// rounding, and the tokens since then, exactly. So a state is rounded once in `window` tokens, not at each.
+/// rounding, and the tokens since then, exactly. So a state is rounded once in `window` tokens, not at each. Of several
+/// sequences one behind the other.
 #[derive(Clone, Debug)]
 pub struct StoredState {
-    /// `[heads · head_dim, state]` int8.
+    /// Sequences that the tensors hold.
+    pub sequences: usize,
+    /// `[sequences · heads · head_dim, state]` int8.
     pub codes: DeviceTensor,
-    /// `[heads · head_dim]`.
+    /// `[sequences · heads · head_dim]`.
     pub scales: DeviceTensor,
-    /// `[window, heads + heads · head_dim + groups · state]`: of each token the sums of dt A, dt x, and B.
+    /// `[sequences · window, heads + heads · head_dim + groups · state]`: of each token the sums of dt A, dt x, and B.
     pub recent: DeviceTensor,
-    /// `[heads · head_dim, state]` int4: what the last rounding lost, in 14ths of a step, to be added before the next;
+    /// `[sequences · heads · head_dim, state]` int4: what the last rounding lost, in 14ths of a step, to be added before the next;
     /// `None`: it is forgotten.
     pub errors: Option<DeviceTensor>,
     /// Runs of the state axis that codes hold turned by Hadamard's matrix; 1: none.
@@ -33,14 +36,24 @@ pub struct StoredState {
 }
 
 impl StoredState {
-    /// Zeros. `window`: most recent tokens; `rotate`: turn the rows, by the largest power of two that divides them.
+    /// Zeros, of one sequence. `window`: most recent tokens; `rotate`: turn the rows, by the largest power of two that
+    /// divides them.
     ///
     /// # Errors
     /// [`Error::Argument`] for sizes beyond workgroup memory; as [`Device::alloc`].
     pub fn new(device: &Device, dims: SsdDims, window: usize, rotate: bool) -> Result<Self> {
-        let rows = dims.d_inner();
-        let recent = [window, dims.heads + rows + dims.groups * dims.state];
+        Self::of_sequences(device, dims, 1, window, rotate)
+    }
+
+    /// As [`StoredState::new`], of several.
+    ///
+    /// # Errors
+    /// As [`StoredState::new`].
+    pub fn of_sequences(device: &Device, dims: SsdDims, sequences: usize, window: usize, rotate: bool) -> Result<Self> {
+        let rows = sequences * dims.d_inner();
+        let recent = [sequences * window, width_of(dims)];
         let stored = Self {
+            sequences,
             codes: device.alloc(DType::I8, [rows, dims.state])?,
             scales: device.alloc(DType::F32, [rows])?,
             recent: device.alloc(DType::F32, recent)?,
@@ -67,10 +80,16 @@ impl StoredState {
         self.codes.bytes() + self.scales.bytes() + self.recent.bytes() + errors
     }
 
+    /// Most recent tokens of a sequence.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.recent.shape.rows() / self.sequences.max(1)
+    }
+
     /// Refuses what does not fit `dims`.
     pub(super) fn check(&self, kernel: &'static str, dims: SsdDims) -> Result<()> {
         dims.check(kernel)?;
-        let window = self.recent.shape.rows();
+        let window = self.window();
         let limit = |name: &str, value: usize, most: usize| {
             let what = format!("{value} is not within 1 to {most}");
             if (1..=most).contains(&value) { Ok(()) } else { Err(Error::argument(format!("{kernel}: `{name}`"), what)) }
@@ -81,15 +100,28 @@ impl StoredState {
             let what = format!("{} is no power of two that divides {}", self.block, dims.state);
             return Err(Error::argument(format!("{kernel}: `block`"), what));
         }
-        let rows = dims.d_inner();
+        let rows = self.sequences * dims.d_inner();
         expect_dtype(kernel, "codes", &self.codes, DType::I8, "i8")?;
         expect(kernel, "codes", &self.codes, [rows, dims.state])?;
         if let Some(errors) = &self.errors {
             expect_dtype(kernel, "errors", errors, DType::I4, "i4")?;
             expect(kernel, "errors", errors, [rows, dims.state])?;
         }
-        let recent = [window, dims.heads + rows + dims.groups * dims.state];
+        let recent = [self.sequences * window, width_of(dims)];
         expect_f32(kernel, &[("scales", &self.scales, [1, rows]), ("recent", &self.recent, recent)])
+    }
+}
+
+/// Numbers of a recent token.
+fn width_of(dims: SsdDims) -> usize {
+    dims.heads + dims.d_inner() + dims.groups * dims.state
+}
+
+/// Refuses another number of sequences than one.
+pub(super) fn expect_one(kernel: &'static str, stored: &StoredState) -> Result<()> {
+    match stored.sequences {
+        1 => Ok(()),
+        n => Err(Error::argument(format!("{kernel}: `stored`"), format!("{n} sequences, the kernel takes one"))),
     }
 }
 
@@ -114,6 +146,7 @@ pub fn ssm_load(
     dims: SsdDims,
 ) -> Result<()> {
     stored.check(NAME, dims)?;
+    expect_one(NAME, stored)?;
     expect_clock(NAME, clock)?;
     expect_f32(NAME, &[("out", out, [dims.heads, dims.head_dim * dims.state])])?;
     let params = Params {
@@ -122,7 +155,7 @@ pub fn ssm_load(
         groups: dims.groups as u32,
         state: dims.state as u32,
         block: stored.block as u32,
-        window: stored.recent.shape.rows() as u32,
+        window: stored.window() as u32,
         feedback: u32::from(stored.errors.is_some()),
     };
     let StoredState { codes, scales, recent, .. } = stored;
@@ -134,14 +167,18 @@ pub fn ssm_load(
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
-macro_rules! case {
+macro_rules! stored_case {
     ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr) => {
-        case!($name, [$heads, $head_dim, $groups, $state], $rotate, $window, $recent, 0.0)
+        stored_case!($name, [$heads, $head_dim, $groups, $state], $rotate, $window, $recent, 0.0)
     };
     ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr, $errors:expr) => {
+        stored_case!($name, [$heads, $head_dim, $groups, $state], $rotate, $window, $recent, $errors, 1.0)
+    };
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr, $errors:expr, $sequences:expr) => {
         Case {
             name: $name,
             args: &[
+                ("sequences", $sequences),
                 ("heads", $heads),
                 ("head_dim", $head_dim),
                 ("groups", $groups),
@@ -156,43 +193,64 @@ macro_rules! case {
     };
 }
 
+pub(super) use stored_case;
+
 /// Cases of the kernels that read a stored state.
 pub(super) const CASES: &[Case] = &[
-    case!("nano", [8.0, 32.0, 2.0, 32.0], 1.0, 8.0, 3.0),
-    case!("small_one_recent", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0),
-    case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0),
-    case!("just_rounded", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0),
-    case!("rounded_at_each_token", [4.0, 16.0, 2.0, 64.0], 1.0, 1.0, 0.0),
-    case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
-    case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
-    case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
-    case!("errors_kept", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0, 1.0),
-    case!("errors_kept_of_an_odd_word", [4.0, 20.0, 4.0, 36.0], 0.0, 8.0, 2.0, 1.0),
+    stored_case!("nano", [8.0, 32.0, 2.0, 32.0], 1.0, 8.0, 3.0),
+    stored_case!("small_one_recent", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0),
+    stored_case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0),
+    stored_case!("just_rounded", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0),
+    stored_case!("rounded_at_each_token", [4.0, 16.0, 2.0, 64.0], 1.0, 1.0, 0.0),
+    stored_case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
+    stored_case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
+    stored_case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
+    stored_case!("errors_kept", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0, 1.0),
+    stored_case!("errors_kept_of_an_odd_word", [4.0, 20.0, 4.0, 36.0], 0.0, 8.0, 2.0, 1.0),
 ];
 
-/// A stored state, the numbers of its recent tokens, and the clock of a case.
-pub(super) fn stored(s: &mut Setup, a: &Args, dims: SsdDims) -> Result<(StoredState, Vec<f32>, DeviceTensor)> {
-    let (rows, window) = (dims.d_inner(), a.usize("window"));
-    let codes = s.values(rows * dims.state, Fill::Uniform(-127.0, 127.0));
-    let codes: Vec<i8> = codes.iter().map(|c| c.round_ties_even() as i8).collect();
-    // Falling sums of dt A; x and B beside them.
-    let width = dims.heads + rows + dims.groups * dims.state;
-    let mut recent = s.values(window * width, Fill::Normal(1.0));
-    for (j, token) in recent.chunks_mut(width).enumerate() {
-        token[..dims.heads].iter_mut().for_each(|v| *v = -(v.abs() * 0.03 + 0.1) * (j + 1) as f32);
-    }
-    let errors = s.values(rows * dims.state, Fill::Uniform(-7.0, 7.0));
-    let errors: Vec<i8> = errors.iter().map(|c| c.round_ties_even() as i8).collect();
-    let errors = s.device().upload_codes(4, [rows, dims.state], &errors)?;
-    let state = StoredState {
-        errors: (a.f64("errors") > 0.0).then_some(errors),
-        codes: s.device().upload_codes(8, [rows, dims.state], &codes)?,
-        scales: s.input([rows], Fill::Uniform(0.001, 0.02))?,
-        recent: s.device().upload_f32([window, width], &recent)?,
-        ..StoredState::new(&s.device().clone(), dims, window, a.f64("rotate") > 0.0)?
+/// A stored state (one sequence unless `sequences` says another number), its codes, scales, recent tokens and errors as they
+/// were drawn, and the clock of a case.
+pub(super) fn stored(s: &mut Setup, a: &Args, dims: SsdDims) -> Result<(StoredState, Drawn, DeviceTensor)> {
+    let (sequences, window) = (a.get("sequences").map_or(1, |n| n as usize), a.usize("window"));
+    let rows = sequences * dims.d_inner();
+    let drawn = Drawn {
+        codes: whole(s.values(rows * dims.state, Fill::Uniform(-127.0, 127.0))),
+        scales: s.values(rows, Fill::Uniform(0.001, 0.02)),
+        recent: recent(s.values(sequences * window * width_of(dims), Fill::Normal(1.0)), window, dims),
+        errors: whole(s.values(rows * dims.state, Fill::Uniform(-7.0, 7.0))),
     };
-    let clock = s.device().upload_words(DType::U32, [2], &[100, a.usize("recent") as u32])?;
-    Ok((state, recent, clock))
+    let d = s.device().clone();
+    let kept = a.f64("errors") > 0.0;
+    let state = StoredState {
+        errors: kept.then(|| d.upload_codes(4, [rows, dims.state], &drawn.errors)).transpose()?,
+        codes: d.upload_codes(8, [rows, dims.state], &drawn.codes)?,
+        scales: d.upload_f32([rows], &drawn.scales)?,
+        recent: d.upload_f32([sequences * window, width_of(dims)], &drawn.recent)?,
+        ..StoredState::of_sequences(&d, dims, sequences, window, a.f64("rotate") > 0.0)?
+    };
+    let clock = d.upload_words(DType::U32, [2], &[100, a.usize("recent") as u32])?;
+    Ok((state, drawn, clock))
+}
+
+/// What a case's stored state holds.
+pub(super) struct Drawn {
+    pub(super) codes: Vec<i8>,
+    pub(super) scales: Vec<f32>,
+    pub(super) recent: Vec<f32>,
+    pub(super) errors: Vec<i8>,
+}
+
+fn whole(values: Vec<f32>) -> Vec<i8> {
+    values.iter().map(|v| v.round_ties_even() as i8).collect()
+}
+
+/// Falling sums of dt A; x and B beside them.
+fn recent(mut values: Vec<f32>, window: usize, dims: SsdDims) -> Vec<f32> {
+    for (j, token) in values.chunks_mut(width_of(dims)).enumerate() {
+        token[..dims.heads].iter_mut().for_each(|v| *v = -(v.abs() * 0.03 + 0.1) * (j % window + 1) as f32);
+    }
+    values
 }
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

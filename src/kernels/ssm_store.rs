@@ -3,7 +3,7 @@
 use super::bindings::ssm_store::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::ssd::{SsdDims, dims, expect_f32};
-use super::ssm_load::{StoredState, expect_clock};
+use super::ssm_load::{StoredState, expect_clock, expect_one};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::ssm_store::{Format, Params};
@@ -24,6 +24,25 @@ pub enum StateRounding {
     Stochastic(u32),
 }
 
+impl StateRounding {
+    /// Of stochastic rounding.
+    pub(super) fn seed(self) -> Option<u32> {
+        match self {
+            Self::Nearest | Self::Feedback => None,
+            Self::Stochastic(seed) => Some(seed),
+        }
+    }
+
+    /// Are errors kept? Refuses a state that has no room for them.
+    pub(super) fn feedback(self, kernel: &'static str, stored: &StoredState) -> Result<bool> {
+        if self == Self::Feedback && stored.errors.is_none() {
+            let reason = "has no room for errors; see StoredState::with_errors";
+            return Err(Error::argument(format!("{kernel}: `stored`"), reason));
+        }
+        Ok(self == Self::Feedback)
+    }
+}
+
 /// `codes`, `scales` and kept `errors` of `stored` from `x`: `scale = max|v| / 127` of each row `v`, turned on the state axis.
 ///
 /// `x`: `[heads, head_dim · state]` f32; `clock`: `[2]` u32, whose first word stochastic rounding hashes. The recent
@@ -42,19 +61,14 @@ pub fn ssm_store(
     rounding: StateRounding,
 ) -> Result<()> {
     stored.check(NAME, dims)?;
+    expect_one(NAME, stored)?;
     expect_clock(NAME, clock)?;
     expect_f32(NAME, &[("x", x, [dims.heads, dims.head_dim * dims.state])])?;
-    let (format, seed) = match rounding {
-        StateRounding::Nearest | StateRounding::Feedback => (Format::Nearest, 0),
-        StateRounding::Stochastic(seed) => (Format::Stochastic, seed),
+    let (format, seed) = match rounding.seed() {
+        None => (Format::Nearest, 0),
+        Some(seed) => (Format::Stochastic, seed),
     };
-    let feedback = rounding == StateRounding::Feedback;
-    if feedback && stored.errors.is_none() {
-        return Err(Error::argument(
-            format!("{NAME}: `stored`"),
-            "has no room for errors; see StoredState::with_errors",
-        ));
-    }
+    let feedback = rounding.feedback(NAME, stored)?;
     let params = Params {
         rows: dims.d_inner() as u32,
         state: dims.state as u32,

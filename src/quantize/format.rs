@@ -34,17 +34,6 @@ const TOGETHER: usize = 8;
 /// Type of a row's scale under [`ScaleFormat::Nested`].
 pub const ROW_SCALE: DType = DType::F16;
 
-/// Significant bits that a scale has at most under [`ScaleFormat::Nested`]: those of its code and of its row's scale
-/// together. What an int4 code adds leaves an f16 exact, so matrix units take such weights ([`crate::kernels::ScaleBits`]).
-const SCALE_BITS: usize = 8;
-
-/// The scale of a row whose groups have codes of `bits`, at least `unit`.
-pub(crate) fn row_scale(unit: f32, bits: usize) -> f32 {
-    let dropped = f32::MANTISSA_DIGITS - SCALE_BITS.saturating_sub(bits).max(1) as u32;
-    let rest = (1u32 << dropped) - 1;
-    usable(round_to(ROW_SCALE, f32::from_bits((unit.max(0.0).to_bits() + rest) & !rest)))
-}
-
 /// A row's scales in the form they will be stored in.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowScales {
@@ -83,6 +72,18 @@ impl Format {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The scale of a row whose groups have codes of `bits`, at least `unit`: a multiple of it has, where that can be, so few
+    /// bits that matrix units take the weight ([`crate::kernels::ScaleBits`]).
+    pub(crate) fn row_scale(&self, unit: f32, bits: usize) -> f32 {
+        // A scale of one bit leaves a product the bits of the code.
+        let kept = match (12 - self.bits).checked_sub(bits) {
+            Some(left) => left.max(1) as u32,
+            None => half::f16::MANTISSA_DIGITS,
+        };
+        let rest = (1u32 << (f32::MANTISSA_DIGITS - kept)) - 1;
+        usable(round_to(ROW_SCALE, f32::from_bits((unit.max(0.0).to_bits() + rest) & !rest)))
     }
 
     /// Codes are `-half .. half`.
@@ -125,7 +126,7 @@ impl Format {
                 RowScales { values, codes: Vec::new(), row: 1.0 }
             }
             ScaleFormat::Nested(bits) => {
-                let row = row_scale(unit, bits);
+                let row = self.row_scale(unit, bits);
                 let mut stored = RowScales { values: vec![0.0; scales.len()], codes: vec![1; scales.len()], row };
                 scales.iter().enumerate().for_each(|(g, s)| self.set(&mut stored, g, *s));
                 stored
@@ -223,24 +224,35 @@ mod tests {
     use super::*;
     use crate::kernels::ScaleBits;
 
-    /// A row's scale is not below what was asked for, nor half as much above, and short.
+    fn nested(bits: usize) -> Format {
+        Format { bits, group: Group::Size(32), scales: ScaleFormat::Nested(6) }
+    }
+
+    /// A row's scale is not below what was asked for, nor half as much above, and short: of int4 weights with codes of 6 bits it
+    /// has 2 bits.
     #[test]
-    fn row_scales_are_rounded_up_to_two_bits() {
+    fn row_scales_are_rounded_up_to_few_bits() {
         for (unit, want) in [(1.0, 1.0), (1.01, 1.5), (1.5, 1.5), (1.51, 2.0), (0.0007, 0.000_732_421_9), (0.0, 1.0)] {
-            assert_eq!(row_scale(unit, 6), want, "{unit}");
+            assert_eq!(nested(4).row_scale(unit, 6), want, "{unit}");
         }
-        assert_eq!(row_scale(1.01, 7), 2.0);
-        assert_eq!(row_scale(1.01, 4), 1.125);
+        assert_eq!(nested(4).row_scale(1.01, 7), 2.0);
+        assert_eq!(nested(4).row_scale(1.01, 4), 1.125);
+        assert_eq!(nested(5).row_scale(1.01, 6), 2.0);
+        assert_eq!(nested(6).row_scale(1.01, 6), 2.0);
+        // Nothing is short of such a weight, so it has what f16 has.
+        assert_eq!(nested(8).row_scale(1.01, 6), 1.010_742_2);
     }
 
     /// So matrix units take nested scales as they take bf16's.
     #[test]
     fn nested_scales_are_short() {
-        let format = Format { bits: 4, group: Group::Size(32), scales: ScaleFormat::Nested(6) };
         let weight: Vec<f32> = (0..64 * 256).map(|i| (i as f32 * 0.7).sin() * (1.0 + (i % 37) as f32)).collect();
-        let rows: Vec<RowScales> = weight.chunks(256).map(|row| format.search(row, &[1.0; 256], 16)).collect();
-        let scales = format.gather(&rows).unwrap().to_f32().unwrap();
-        assert_eq!(ScaleBits::of(&scales), ScaleBits::Eight);
-        assert!(rows.iter().all(|row| row.codes.iter().any(|code| *code > 40)), "codes of 6 bits are used");
+        for bits in 3..=6 {
+            let format = nested(bits);
+            let rows: Vec<RowScales> = weight.chunks(256).map(|row| format.search(row, &[1.0; 256], 16)).collect();
+            let scales = format.gather(&rows).unwrap().to_f32().unwrap();
+            assert_eq!(ScaleBits::of(&scales, bits), ScaleBits::Short, "{bits} bits");
+            assert!(rows.iter().all(|row| row.codes.iter().any(|code| *code > 31)), "codes of 6 bits are used");
+        }
     }
 }

@@ -21,7 +21,6 @@ mod tests;
 #[cfg(not(target_arch = "wasm32"))]
 mod turn;
 
-pub(crate) use format::row_scale;
 pub use format::{Format, ROW_SCALE, ScaleFormat};
 #[cfg(not(target_arch = "wasm32"))]
 pub use gptq::gptq;

@@ -9,9 +9,10 @@ use crate::hadamard::walsh_hadamard;
 use crate::pack::unpack_codes;
 use crate::shaders::selective_state_update_int8::Params;
 
-/// `xbc`: `[heads · head_dim + 2 groups · state]`; `dt_raw`: `[stride]` from column `offset`; `per_head`: `[3, heads]`,
-/// dt_bias, a_log and d; `codes`: `[heads · head_dim, state]` int8; `scales`: `[heads · head_dim]`; `clock`: `[2]`;
-/// `recent`: `[window, heads + heads · head_dim + groups · state]`; `y`: `[heads · head_dim]`.
+/// `xbc`: `[sequences, heads · head_dim + 2 groups · state]`; `dt_raw`: `[sequences, stride]` from column `offset`;
+/// `per_head`: `[3, heads]`, dt_bias, a_log and d; `codes`: `[sequences · heads · head_dim, state]` int8; `scales`:
+/// `[sequences · heads · head_dim]`; `clock`: `[2]`; `recent`: `[sequences · window, heads + heads · head_dim + groups ·
+/// state]`; `y`: `[sequences, heads · head_dim]`.
 #[expect(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn selective_state_update_int8(
     p: &Params,
@@ -24,10 +25,32 @@ pub fn selective_state_update_int8(
     recent: &mut [f32],
     y: &mut [f32],
 ) {
+    let (rows, state) = ((p.heads * p.head_dim) as usize, p.state as usize);
+    let last = clock[1].min(p.window - 1) as usize;
+    let tokens = recent.len() / p.sequences as usize;
+    let all = xbc.chunks_exact(rows + 2 * p.groups as usize * state).zip(dt_raw.chunks_exact(p.stride as usize));
+    let all = all.zip(codes.chunks_exact(rows * state / 4)).zip(scales.chunks_exact(rows));
+    for ((((xbc, dt_raw), codes), scales), (recent, y)) in
+        all.zip(recent.chunks_exact_mut(tokens).zip(y.chunks_exact_mut(rows)))
+    {
+        of_sequence(p, xbc, dt_raw, per_head, (codes, scales), last, recent, y);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one argument a binding")]
+fn of_sequence(
+    p: &Params,
+    xbc: &[f32],
+    dt_raw: &[f32],
+    per_head: &[f32],
+    (codes, scales): (&[u32], &[f32]),
+    last: usize,
+    recent: &mut [f32],
+    y: &mut [f32],
+) {
     let (heads, head_dim) = (p.heads as usize, p.head_dim as usize);
     let (groups, state) = (p.groups as usize, p.state as usize);
     let rows = heads * head_dim;
-    let last = clock[1].min(p.window - 1) as usize;
     let codes = unpack_codes(8, codes, state);
     let (old, new) = recent.split_at_mut(last * (heads + rows + groups * state));
     let old = recent_tokens(old, heads, rows, groups * state, last);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::choose::Chooser;
 use super::engine::{Engine, Next};
 use super::forward::Forward;
-use super::state::{State, StateFormat, StateSizes};
+use super::state::{State, StateSizes};
 use super::taps::Taps;
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan, Reading, Recording};
@@ -23,6 +23,8 @@ pub(super) struct Batch {
     /// Seed and counter of each, `[sequences, 2]`.
     rng: DeviceTensor,
     pass: Option<Recording>,
+    /// Rounds int8 states; made when first needed.
+    rounding: Option<Recording>,
     pub(super) chooser: Chooser,
 }
 
@@ -43,9 +45,6 @@ impl Batch {
     fn new(engine: &Engine, sequences: usize) -> Result<Self> {
         let (device, config, options) = (&engine.device, &engine.config, engine.options);
         let refuse = |reason: String| Err(Error::argument("sequences", reason));
-        if options.state != StateFormat::F32 {
-            return refuse(format!("{sequences} sequences with int8 states; several sequences keep theirs in f32"));
-        }
         let most = engine.scratch.tokens();
         if sequences == 0 || sequences > most {
             return refuse(format!("{sequences}, in passes of up to {most}; EngineOptions::sequences makes room"));
@@ -55,7 +54,16 @@ impl Batch {
         let logits = device.alloc(DType::F32, [sequences, config.vocab_size])?;
         let (ids, rng) = (device.alloc(DType::U32, [sequences])?, device.alloc(DType::U32, [sequences, 2])?);
         let chooser = Chooser::new(device, logits.clone(), rng.clone(), ids.clone());
-        Ok(Self { state, places: vec![Place::default(); sequences], logits, ids, rng, pass: None, chooser })
+        Ok(Self {
+            state,
+            places: vec![Place::default(); sequences],
+            logits,
+            ids,
+            rng,
+            pass: None,
+            rounding: None,
+            chooser,
+        })
     }
 
     /// Recordings hold on to weights that were replaced.
@@ -79,7 +87,7 @@ impl Engine {
     /// those there were are gone. All are idle until [`Engine::put`].
     ///
     /// # Errors
-    /// [`Error::Argument`] for none, too many, or a state that is not f32; as [`crate::gpu::Device::alloc`].
+    /// [`Error::Argument`] for none or too many; as [`crate::gpu::Device::alloc`].
     pub fn set_sequences(&mut self, sequences: usize) -> Result<()> {
         self.batch = None; // its memory first
         self.batch = Some(Batch::new(self, sequences)?);
@@ -101,13 +109,16 @@ impl Engine {
     }
 
     /// Copies the sequence that was fed, with its last logits and its sampler, to `slot`, where it goes on by
-    /// [`Engine::step_each`]. The engine keeps it: putting it elsewhere too forks it.
+    /// [`Engine::step_each`]. The engine keeps it: putting it elsewhere too forks it. int8 states, of it and of those that are
+    /// there already, are rounded before.
     ///
     /// # Errors
     /// [`Error::Argument`] when there is no such slot; as running a plan.
     pub fn put(&mut self, slot: usize) -> Result<()> {
+        self.batch()?.place(slot)?;
+        self.round_recent()?;
+        self.round_each()?;
         let batch = self.batch()?;
-        batch.place(slot)?;
         let tokens = self.state.tokens;
         let mut plan = Plan::new(&self.device);
         self.state.copy(0, &batch.state, slot, tokens, &mut plan)?;
@@ -124,8 +135,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::put`].
     pub fn take(&mut self, slot: usize) -> Result<()> {
+        let tokens = self.batch()?.place(slot)?.tokens;
+        self.round_each()?;
         let batch = self.batch()?;
-        let tokens = batch.place(slot)?.tokens;
         let mut plan = Plan::new(&self.device);
         batch.state.copy(slot, &self.state, 0, tokens, &mut plan)?;
         let logits = self.scratch.logits.view(DType::F32, [1, self.config.vocab_size])?;
@@ -216,8 +228,31 @@ impl Engine {
 
     /// Each live sequence has one token more.
     pub(super) fn advance_each(&mut self) -> Result<()> {
-        self.batch_mut()?.places.iter_mut().filter(|p| p.live).for_each(|p| p.tokens += 1);
+        let device = self.device.clone();
+        let batch = self.batch_mut()?;
+        batch.places.iter_mut().filter(|p| p.live).for_each(|p| p.tokens += 1);
+        if batch.state.advance(&device, 1)? {
+            self.round_each()?;
+        }
         self.write_cursors()
+    }
+
+    /// Rounds int8 states of all sequences with their recent tokens, where there are any.
+    fn round_each(&mut self) -> Result<()> {
+        let device = self.device.clone();
+        let batch = self.batch_mut()?;
+        if batch.state.recent == 0 {
+            return Ok(());
+        }
+        if batch.rounding.is_none() {
+            let mut plan = Plan::new(&device);
+            batch.state.round(&mut plan)?;
+            batch.rounding = Some(plan.record()?);
+        }
+        if let Some(recording) = &batch.rounding {
+            recording.run()?;
+        }
+        batch.state.rounded(&device)
     }
 
     fn write_cursors(&self) -> Result<()> {

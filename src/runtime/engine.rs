@@ -311,7 +311,12 @@ impl Engine {
     }
 
     pub(super) fn advance(&mut self, tokens: usize) -> Result<()> {
-        if !self.state.advance(&self.device, tokens)? {
+        if self.state.advance(&self.device, tokens)? { self.round_recent() } else { Ok(()) }
+    }
+
+    /// Rounds int8 states with their recent tokens, where there are any.
+    pub(super) fn round_recent(&mut self) -> Result<()> {
+        if self.state.recent == 0 {
             return Ok(());
         }
         if self.rounding.is_none() {

@@ -123,7 +123,7 @@ fn resident(form: &WeightForm) -> u64 {
         Stored::Codes { bits, group, activations } => {
             let (groups, fixed) = (group.count(cols), activations.stored_scales(cols) * 4);
             match (role, bits > 4) {
-                (Role::Embedding, true) if groups == 1 => with_scales(8, 1),
+                (Role::Embedding, _) => with_scales(if bits > 4 { 8 } else { 4 }, groups),
                 (Role::Linear, true) if activations.int8() => with_scales(8, groups) + fixed,
                 (Role::Linear, false) => with_scales(4, groups) + fixed,
                 _ => padded(DType::F32.bits()),

@@ -28,7 +28,7 @@ pub enum StateFormat {
 pub(super) enum SsmState {
     /// `[sequences * heads, head_dim * state]`.
     F32(DeviceTensor),
-    /// Rounded, and the f32 state of a call, which all blocks share.
+    /// Rounded, and the f32 state of a call of several tokens of one sequence, which all blocks share.
     Int8 { stored: StoredState, work: DeviceTensor, rounding: StateRounding },
 }
 
@@ -74,9 +74,9 @@ impl StateSizes {
 /// The state of one sequence, or of several that decode together.
 pub struct State {
     pub(super) blocks: Vec<BlockState>,
-    /// `[sequences]`: tokens processed, where attention appends. The first words of the clock.
+    /// `[sequences]`: tokens processed, where attention appends.
     pub(super) cursor: DeviceTensor,
-    /// `[sequences + 1]`: tokens processed, and those since int8 states (of one sequence) were rounded.
+    /// `[2]`: tokens processed, and those since int8 states were rounded: of all sequences at the same time.
     pub(super) clock: DeviceTensor,
     /// `[sequences * groups]`: for `mamba2_update`, zeros between launches.
     pub(super) tickets: DeviceTensor,
@@ -104,10 +104,10 @@ impl State {
         let (dims, heads) = (ssd(config), attention(config));
         let ssm_shape = [sequences * dims.heads, dims.head_dim * dims.state];
         let int8 = format != StateFormat::F32 && config.blocks.contains(&Block::Mamba2);
-        let work = int8.then(|| device.alloc(DType::F32, ssm_shape)).transpose()?;
+        let work = int8.then(|| device.alloc(DType::F32, [dims.heads, dims.head_dim * dims.state])).transpose()?;
         let ssm = |block: usize| match (format, &work) {
             (StateFormat::Int8 { rounding, rotate, window }, Some(work)) => Ok(SsmState::Int8 {
-                stored: match (StoredState::new(device, dims, window, rotate)?, rounding) {
+                stored: match (StoredState::of_sequences(device, dims, sequences, window, rotate)?, rounding) {
                     (stored, StateRounding::Feedback) => stored.with_errors(device)?,
                     (stored, _) => stored,
                 },
@@ -138,8 +138,7 @@ impl State {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let clock = device.alloc(DType::U32, [sequences + 1])?;
-        let cursor = clock.view(DType::U32, [sequences])?;
+        let (clock, cursor) = (device.alloc(DType::U32, [2])?, device.alloc(DType::U32, [sequences])?);
         let tickets = device.alloc(DType::U32, [sequences * dims.groups.max(1)])?;
         let attends = config.blocks.contains(&Block::Attention);
         let parts = attends.then(|| AttentionParts::new(device, heads, sequences, context)).transpose()?;
@@ -174,8 +173,8 @@ impl State {
         self.write_clock(device)
     }
 
-    /// Adds copies of f32 states, and of keys and values of the first `tokens`: those of sequence `mine` become those of
-    /// sequence `theirs` of `other`.
+    /// Adds copies of states, and of keys and values of the first `tokens`: those of sequence `mine` become those of
+    /// sequence `theirs` of `other`. int8 states must have been rounded: recent tokens are not copied.
     pub(super) fn copy(&self, mine: usize, other: &Self, theirs: usize, tokens: usize, plan: &mut Plan) -> Result<()> {
         let part = |plan: &mut Plan, from: &DeviceTensor, to: &DeviceTensor, rows: usize| {
             plan.copy(&from.rows(mine * rows, rows)?, &to.rows(theirs * rows, rows)?)
@@ -184,8 +183,17 @@ impl State {
             match (from, to) {
                 (BlockState::Mamba2(from), BlockState::Mamba2(to)) => {
                     part(plan, &from.conv, &to.conv, self.dims.conv_dim())?;
-                    if let (SsmState::F32(from), SsmState::F32(to)) = (&from.ssm, &to.ssm) {
-                        part(plan, from, to, self.dims.heads)?;
+                    let rows = self.dims.d_inner();
+                    match (&from.ssm, &to.ssm) {
+                        (SsmState::F32(from), SsmState::F32(to)) => part(plan, from, to, self.dims.heads)?,
+                        (SsmState::Int8 { stored: from, .. }, SsmState::Int8 { stored: to, .. }) => {
+                            part(plan, &from.codes, &to.codes, rows)?;
+                            part(plan, &column(&from.scales)?, &column(&to.scales)?, rows)?;
+                            if let (Some(from), Some(to)) = (&from.errors, &to.errors) {
+                                part(plan, from, to, rows)?;
+                            }
+                        }
+                        _ => {}
                     }
                 }
                 (BlockState::Attention(from), BlockState::Attention(to)) => {
@@ -197,8 +205,13 @@ impl State {
         Ok(())
     }
 
+    /// The cursor, too, of one sequence; those of several are written by who knows where each stands.
     fn write_clock(&self, device: &Device) -> Result<()> {
-        device.write(&self.clock, &[self.tokens as u32, self.recent as u32])
+        device.write(&self.clock, &[self.tokens as u32, self.recent as u32])?;
+        match self.cursor.words() {
+            1 => device.write(&self.cursor, &[self.tokens as u32]),
+            _ => Ok(()),
+        }
     }
 
     /// After a pass of `tokens`: a pass of several leaves int8 states rounded, one of one token adds a recent one.
@@ -223,12 +236,11 @@ impl State {
     /// Rounds all int8 states with their recent tokens; they are forgotten by [`State::rounded`] afterwards.
     pub(super) fn round(&self, plan: &mut Plan) -> Result<()> {
         for block in &self.blocks {
-            let BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { stored, work, rounding }, .. }) = block else {
+            let BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { stored, rounding, .. }, .. }) = block else {
                 continue;
             };
-            kernels::ssm_load(plan, stored, &self.clock, work, self.dims)?;
             // A pass of several tokens may round at the same clock: other draws.
-            kernels::ssm_store(plan, work, &self.clock, stored, self.dims, of_block(*rounding, self.blocks.len()))?;
+            kernels::ssm_round(plan, stored, &self.clock, self.dims, of_block(*rounding, self.blocks.len()))?;
         }
         Ok(())
     }
@@ -253,7 +265,10 @@ impl State {
             BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { work, .. }, .. }) => Some(work.bytes()),
             _ => None,
         });
-        let small = self.clock.bytes() + self.tickets.bytes() + self.parts.as_ref().map_or(0, AttentionParts::bytes);
+        let small = self.clock.bytes()
+            + self.cursor.bytes()
+            + self.tickets.bytes()
+            + self.parts.as_ref().map_or(0, AttentionParts::bytes);
         self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + small
     }
 
@@ -291,6 +306,11 @@ impl State {
             BlockState::Mlp => Vec::new(),
         })
     }
+}
+
+/// A vector as rows of one element.
+fn column(vector: &DeviceTensor) -> Result<DeviceTensor> {
+    vector.view(DType::F32, [vector.words(), 1])
 }
 
 /// Adds copies of the first `tokens` of a sequence from one cache to another, both of one format.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::model::Scales;
-use crate::quantize::{Format, ROW_SCALE, ScaleFormat, row_scale};
+use crate::quantize::{Format, ROW_SCALE, ScaleFormat};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Elements a task draws.
@@ -92,7 +92,7 @@ fn scales(stream: Stream, shape: Shape, format: &Format, unit: f32) -> Result<Sc
         }
         ScaleFormat::Nested(bits) => {
             let top = ((1usize << bits) - 1) as f32;
-            let least = row_scale(1.1 * unit / top, bits);
+            let least = format.row_scale(1.1 * unit / top, bits);
             let row = |i: usize| least * [1.0, 2.0][i % 2];
             let code = |i| (unit * stream.uniform(i, 0.9, 1.1) / row(i / groups)).round().clamp(1.0, top) as u8;
             let codes = (0..rows * groups).map(code).collect();

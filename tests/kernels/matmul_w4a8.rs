@@ -16,6 +16,7 @@ fn matches_reference() {
 fn emulated_coop_matches_reference() {
     super::common::check_variant("matmul_w4a8", "coop_emulated");
     super::common::check_variant("matmul_w4a8", "rows_coop_emulated");
+    super::common::check_variant("matmul_w4a8", "rows_of_groups_coop_emulated");
     super::common::check_variant("matmul_w4a8", "rows_of_64x64_coop_emulated");
     super::common::check_variant("matmul_w4a8", "rows_of_64x32_coop_emulated");
     super::common::check_variant("matmul_w4a8", "rows_of_32x64_coop_emulated");
@@ -30,7 +31,7 @@ fn product(
     (codes, scales): (&[i8], &[f32]),
     (weight, weight_scales): (&[i8], &[f32]),
 ) -> Vec<f32> {
-    let bits = ScaleBits::of(weight_scales);
+    let bits = ScaleBits::of(weight_scales, 4);
     let codes = d.upload_codes(8, [m, k], codes).unwrap();
     let scales = d.upload_f32([m, k.div_ceil(x_group)], scales).unwrap();
     let weight = d.upload_codes(4, [n, k], weight).unwrap();
@@ -46,15 +47,20 @@ fn product(
 
 /// f16 holds code times scale over a power of two only if scales are short and near each other.
 #[test]
-fn scales_of_eight_bits() {
-    let (eighth, ninth, least) = (1.0 / 128.0, 1.0 / 256.0, 1.0 / 65536.0);
-    for (scales, bits) in [
-        ([1.0, eighth, 1.0 + eighth], ScaleBits::Eight),
-        ([1.0, 1.0, 1.0 + ninth], ScaleBits::Any),
-        ([1.0, least, eighth], ScaleBits::Eight),
-        ([1.0, least * (1.0 - ninth), eighth], ScaleBits::Any),
+fn short_scales() {
+    let bit = |n: i32| 1.0 + 2f32.powi(1 - n); // a number of n significant bits
+    let least = 1.0 / 65536.0;
+    for (scales, code_bits, bits) in [
+        ([1.0, 2.0, bit(8)], 4, ScaleBits::Short),
+        ([1.0, 1.0, bit(9)], 4, ScaleBits::Any),
+        ([1.0, least, bit(8) / 2.0], 4, ScaleBits::Short),
+        ([1.0, least * (1.0 - 1.0 / 256.0), bit(8) / 2.0], 4, ScaleBits::Any),
+        ([1.0, 0.75, bit(7)], 5, ScaleBits::Short),
+        ([1.0, 0.75, bit(8)], 5, ScaleBits::Any),
+        ([1.0, 0.75, bit(4)], 8, ScaleBits::Short),
+        ([1.0, 0.75, bit(5)], 8, ScaleBits::Any),
     ] {
-        assert_eq!(ScaleBits::of(&scales), bits, "{scales:?}");
+        assert_eq!(ScaleBits::of(&scales, code_bits), bits, "{scales:?} of codes of {code_bits} bits");
     }
 }
 

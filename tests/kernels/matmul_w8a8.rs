@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Epilogue, Scaled};
+use wgquant::kernels::{self, Epilogue, ScaleBits, Scaled};
 use wgquant::tensor::DType;
 
 use super::common::{assert_close, golden, gpu};
@@ -16,6 +16,7 @@ fn matches_reference() {
 fn emulated_coop_matches_reference() {
     super::common::check_variant("matmul_w8a8", "coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_coop_emulated");
+    super::common::check_variant("matmul_w8a8", "rows_of_groups_coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_of_64x64_coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_of_64x32_coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_of_32x64_coop_emulated");
@@ -38,7 +39,7 @@ fn product(
     let mut plan = Plan::new(d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
     let weight = Scaled { codes: &weight, scales: &weight_scales, group };
-    kernels::matmul_w8a8(&mut plan, x, weight, &out, Epilogue::Store).unwrap();
+    kernels::matmul_w8a8(&mut plan, x, weight, ScaleBits::Any, &out, Epilogue::Store).unwrap();
     plan.record().unwrap().run().unwrap();
     block_on(d.read_f32(&out)).unwrap()
 }
@@ -109,7 +110,7 @@ fn rejected(m: usize, weight: DType, groups: usize, group: usize, x_group: usize
     let plan = &mut Plan::new(&d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
     let weight = Scaled { codes: &weight, scales: &weight_scales, group };
-    kernels::matmul_w8a8(plan, x, weight, &out, Epilogue::Store).unwrap_err()
+    kernels::matmul_w8a8(plan, x, weight, ScaleBits::Any, &out, Epilogue::Store).unwrap_err()
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The token embedding on a device, in parts where it is larger than a binding.
 
-use super::linear::{codes, dequantized, floats};
+use super::linear::{codes, floats};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, TablePart};
+use crate::kernels::{self, Scaled, TablePart};
 use crate::model::Linear;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 
 /// Token embedding on a device.
 pub(in super::super) struct DeviceEmbedding {
@@ -13,11 +13,12 @@ pub(in super::super) struct DeviceEmbedding {
     parts: Vec<Part>,
 }
 
-/// Rows of it from `first` on; codes have scales.
+/// Rows of it from `first` on.
 struct Part {
     first: usize,
     table: DeviceTensor,
-    scales: Option<DeviceTensor>,
+    /// Of codes: scales, and the columns that share one.
+    scales: Option<(DeviceTensor, usize)>,
 }
 
 impl DeviceEmbedding {
@@ -28,15 +29,12 @@ impl DeviceEmbedding {
     fn place(device: &Device, linear: &Linear) -> Result<Self> {
         match linear {
             Linear::Float(tensor) => Self::float(device, tensor),
-            Linear::Quantized(q) if q.bits > 4 && q.scales.shape().cols() == 1 => {
-                let parts = codes(device, q, 8, &q.scales.to_f32()?)?.into_iter();
-                let part = |(first, table, scales): (_, _, DeviceTensor)| {
-                    let scales = scales.view(DType::F32, [scales.shape.rows()])?;
-                    Ok(Part { first, table, scales: Some(scales) })
-                };
-                Ok(Self { vocab: q.codes.shape.rows(), parts: parts.map(part).collect::<Result<_>>()? })
+            Linear::Quantized(q) => {
+                let group = q.group.len(q.codes.shape.cols());
+                let parts = codes(device, q, if q.bits > 4 { 8 } else { 4 }, &q.scales.to_f32()?)?.into_iter();
+                let part = |(first, table, scales)| Part { first, table, scales: Some((scales, group)) };
+                Ok(Self { vocab: q.codes.shape.rows(), parts: parts.map(part).collect() })
             }
-            Linear::Quantized(q) => Self::float(device, &dequantized(q)?),
         }
     }
 
@@ -51,7 +49,10 @@ impl DeviceEmbedding {
             let part = TablePart { first: *first, vocab: self.vocab };
             match scales {
                 None => kernels::embed(plan, ids, table, part, out)?,
-                Some(scales) => kernels::embed_w8(plan, ids, table, scales, part, out)?,
+                Some((scales, group)) => {
+                    let table = Scaled { codes: table, scales, group: *group };
+                    kernels::embed_codes(plan, ids, table, part, out)?;
+                }
             }
         }
         Ok(())
@@ -69,6 +70,6 @@ impl DeviceEmbedding {
 
     /// Bytes on the device.
     pub(super) fn bytes(&self) -> usize {
-        self.table_bytes() + self.parts.iter().filter_map(|p| p.scales.as_ref()).map(DeviceTensor::bytes).sum::<usize>()
+        self.table_bytes() + self.parts.iter().filter_map(|p| p.scales.as_ref()).map(|(s, _)| s.bytes()).sum::<usize>()
     }
 }

@@ -85,6 +85,17 @@ pub(super) fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
     Ok(Tensor::from_f32(q.codes.shape, &q.dequantize()?))
 }
 
+/// Of a weight's scales and those of its inputs, where rows have several. Of all rows: parts of a weight take the kernels that
+/// the whole would take.
+fn scale_bits(q: &QuantizedLinear, scales: &[f32]) -> ScaleBits {
+    let cols = q.codes.shape.cols();
+    let short = |group: usize, scales: &[f32], bits| group >= cols || ScaleBits::of(scales, bits) == ScaleBits::Short;
+    let inputs = q.activations.group().map_or(cols, |group| group.len(cols));
+    let both =
+        short(q.group.len(cols), scales, q.bits) && (q.input_scales.is_empty() || short(inputs, &q.input_scales, 8));
+    if both { ScaleBits::Short } else { ScaleBits::Any }
+}
+
 impl DeviceLinear {
     /// `name` is for messages.
     pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
@@ -101,8 +112,7 @@ impl DeviceLinear {
             }
             Linear::Quantized(q) => {
                 let scales = q.scales.to_f32()?;
-                // Of all rows: parts take the kernels that the whole would take.
-                let (scale_bits, group) = (ScaleBits::of(&scales), q.group.len(q.codes.shape.cols()));
+                let (scale_bits, group) = (scale_bits(q, &scales), q.group.len(q.codes.shape.cols()));
                 let parts = codes(device, q, if q.bits > 4 { 8 } else { 4 }, &scales)?.into_iter();
                 let part = |(first, codes, scales)| Part {
                     first,
@@ -228,7 +238,7 @@ impl Held {
                     (DType::I4, Some(out)) => kernels::matvec_w4a8(plan, x, weight, &out, e),
                     (DType::I4, None) => kernels::matmul_w4a8(plan, x, weight, *scale_bits, out, e),
                     (_, Some(out)) => kernels::matvec_w8a8(plan, x, weight, &out, e),
-                    (_, None) => kernels::matmul_w8a8(plan, x, weight, out, e),
+                    (_, None) => kernels::matmul_w8a8(plan, x, weight, *scale_bits, out, e),
                 }
             }
             (Self::Int { codes: w, scales, group, .. }, _) => match one {

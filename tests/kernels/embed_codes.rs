@@ -1,11 +1,11 @@
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, TablePart};
+use wgquant::kernels::{self, Scaled, TablePart};
 use wgquant::tensor::DType;
 
 #[test]
 fn matches_reference() {
-    super::common::check_all("embed_w8");
+    super::common::check_all("embed_codes");
 }
 
 fn error(ids: DType, codes: (DType, usize), scales: usize, out: [usize; 2]) -> Error {
@@ -14,8 +14,8 @@ fn error(ids: DType, codes: (DType, usize), scales: usize, out: [usize; 2]) -> E
     let codes = d.alloc(codes.0, [codes.1, 8]).unwrap();
     let scales = d.alloc(DType::F32, [scales]).unwrap();
     let out = d.alloc(DType::F32, out).unwrap();
-    kernels::embed_w8(&mut Plan::new(&d), &ids, &codes, &scales, TablePart::whole(codes.shape.rows()), &out)
-        .unwrap_err()
+    let table = Scaled { codes: &codes, scales: &scales, group: 8 };
+    kernels::embed_codes(&mut Plan::new(&d), &ids, table, TablePart::whole(codes.shape.rows()), &out).unwrap_err()
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn rejects_scales_of_another_length() {
 
 #[test]
 fn rejects_empty_table() {
-    assert_eq!(error(DType::U32, (DType::I8, 0), 0, [3, 8]).to_string(), "embed_w8: `codes`: it has no rows");
+    assert_eq!(error(DType::U32, (DType::I8, 0), 0, [3, 8]).to_string(), "embed_codes: `codes`: it has no rows");
 }
 
 #[test]
