@@ -16,6 +16,8 @@ use crate::tensor::DType;
 const MOST_DAMPING: f64 = 1.0;
 /// Widest inputs whose moments a GPU leaves to the host to factor, in f64.
 const HOST_FACTORS: usize = 1024;
+/// Most bytes, as f32, of the rows of a weight that are quantized together.
+const ROWS_BYTES: u64 = 512 << 20;
 
 /// Second moments of a layer's inputs, made ready for [`super::gptq`]. Shared by layers with the same input.
 pub struct Prepared {
@@ -169,9 +171,9 @@ impl Prepared {
         Ok(out)
     }
 
-    /// Rows of a weight that the device takes at a time, whole words of codes.
+    /// Rows of a weight that the device takes at a time, whole words of codes: a head's would take the host 20 GB.
     pub(super) fn rows_at_once(&self) -> usize {
-        let most = self.device.max_binding_bytes() / (4 * self.n.max(1)) as u64;
+        let most = self.device.max_binding_bytes().min(ROWS_BYTES) / (4 * self.n.max(1)) as u64;
         usize::try_from(most).unwrap_or(1 << 20).clamp(4, 1 << 20) / 4 * 4
     }
 

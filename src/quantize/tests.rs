@@ -179,6 +179,16 @@ fn threads_change_nothing() {
     assert_eq!(with(2), with(2));
 }
 
+/// A weight may be quantized some rows at a time.
+#[test]
+fn rows_do_not_depend_on_each_other() {
+    let (rows, cut, n) = (13, 8, 96);
+    let (w, h, options) = (weight(rows, n, 22), moments(n, 23), GptqOptions::default());
+    let format = format(4, Group::Size(32), ScaleFormat::Nested(6));
+    let codes = |w: &[f32]| run(&Device::Cpu, w, &h, &format, &options).codes.bytes;
+    assert_eq!(codes(&w), [codes(&w[..cut * n]), codes(&w[cut * n..])].concat());
+}
+
 #[test]
 fn gpu_and_cpu_choose_the_same_codes() {
     for (sweeps, group, scales) in [
