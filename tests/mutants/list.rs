@@ -204,13 +204,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "multiply_add(low, b, multiply_add(near, b_low, c))",
         "multiply_add(near, b_low, c)",
     ),
-    of(
-        "chunk_state",
-        "coop",
-        "coop_head_of_the_first_row",
-        "x_at / head_quads",
-        "(x_at - thread % ROWS) / head_quads",
-    ),
+    of("chunk_state", "coop", "coop_head_of_the_first_row", "x_at / head_quads", "(x_at - thread % ROWS) / head_quads"),
     of("chunk_state", "coop", "coop_scale_of_another_head", "exponents[thread % ROWS / 4u]", "exponents[0]"),
     m("copy_peak", "last_vector_lost", "i < params.count", "i + 1u < params.count"),
     m("dequantize", "wrong_group", "col / params.group]", "col / (params.group + 1u)]"),
@@ -259,6 +253,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "transformed(part, thread) * params.unit",
         "transformed(part, thread)",
     ),
+    m("hadamard_mix_quantize", "group_of_one_thread", "i < first + team", "i < first + 1u"),
+    of("hadamard_mix_quantize", "coop", "coop_half_a_group", "most.zwxy", "most"),
     of("hadamard_mix_quantize", "coop", "coop_rest_lost", "stage(thread, v1 - cut(v1))", "stage(thread, v1 - v1)"),
     of("hadamard_mix_quantize", "coop", "coop_unscaled", "clamp(268u - min(exponent, 255u), 1u, 253u)", "127u"),
     of(
@@ -636,7 +632,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("selective_state_update", "first_sequences_dt", "dt_raw[sequence * params.stride + ", "dt_raw["),
     m("selective_state_update", "lost_lane", "i < LANES; i++", "i < LANES - 1u; i++"),
     m("selective_state_update_int8", "token_not_appended", "+ head] = now;", "+ head] = 0.0;"),
-    m("selective_state_update_int8", "recent_not_decayed", "exp(now - recent_log(j, head)) * sum", "sum"),
+    m(
+        "selective_state_update_int8",
+        "recent_not_decayed",
+        "select(exp(now - log), step, j == last)",
+        "select(1.0, step, j == last)",
+    ),
     m(
         "selective_state_update_int8",
         "c_not_turned",
@@ -646,8 +647,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m(
         "selective_state_update_int8",
         "forgotten_skip",
-        "weights[last] + per_head[2u * params.heads + head];",
-        "weights[last];",
+        "(weights[last] + per_head[2u * params.heads + head])",
+        "weights[last]",
     ),
     m("ssm_load", "last_recent_token_lost", "j < tokens; j++", "j + 1u < tokens; j++"),
     m("ssm_load", "wrong_group", "head / (params.heads / params.groups)", "head % params.groups"),
