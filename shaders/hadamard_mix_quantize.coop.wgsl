@@ -16,6 +16,7 @@ struct Params {
     rows: u32,
     order: u32, // runs of 256 columns, at most 96
     unit: f32, // scale of the transform
+    group: u32, // columns a scale: 16, 32, 64, 128, 256 or all
 }
 
 const WG = 384u;
@@ -28,7 +29,7 @@ const EACH = 4u;
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [rows, 256 order]
 @group(0) @binding(1) var<storage, read> signs: array<u32>; // [order, order / 32] bits of a row, rounded up; 1 for -1
 @group(0) @binding(2) var<storage, read_write> codes: array<vec4<u32>>; // [rows, 256 order] int8
-@group(0) @binding(3) var<storage, read_write> scales: array<f32>; // [rows]
+@group(0) @binding(3) var<storage, read_write> scales: array<f32>; // [rows, groups]
 @group(0) @binding(4) var<uniform> params: Params;
 
 var<workgroup> tile: array<vec4<f16>, 96u * PITCH>;
@@ -136,6 +137,36 @@ fn store(at: u32, m: mat4x4<f32>, inverse: f32) {
     );
 }
 
+// The largest of the groups that the thread's sixteen elements of each part are in, which have `own`.
+fn group_tops(own: vec4<f32>, thread: u32) -> vec4<f32> {
+    workgroupBarrier(); // sums may still be read
+    sums[thread] = own;
+    workgroupBarrier();
+    var most = own;
+    if params.group > 16u {
+        most = max(most, sums[thread ^ 1u]);
+    }
+    if params.group > 32u {
+        most = max(most, max(sums[thread ^ 2u], sums[thread ^ 3u]));
+    }
+    if params.group > 64u {
+        most = max(most, most.yxwz);
+    }
+    if params.group > 128u {
+        most = max(most, most.zwxy);
+    }
+    workgroupBarrier();
+    return most;
+}
+
+// Sixteen elements from column `at` on, of a group whose largest is `largest`; they are `by` times as large.
+fn store_group(at: u32, m: mat4x4<f32>, largest: f32, by: f32) {
+    store(at / 16u, m, group_inverse_of(largest) * by);
+    if at % params.group == 0u {
+        scales[at / params.group] = group_scale_of(largest);
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -239,6 +270,18 @@ fn main(
         put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d3), region + 16u * SUMS);
         workgroupBarrier();
         v3 = results(thread);
+        if params.group < 4u * RUN * params.order {
+            let by = unit * params.unit;
+            let most = group_tops(vec4(top(v0), top(v1), top(v2), top(v3)), thread) * params.unit * unit;
+            if thread / 4u < params.order {
+                let at = 4u * ((row * params.order + thread / 4u) * RUN) + thread % 4u * 16u;
+                store_group(at, v0, most.x, by);
+                store_group(at + 64u, v1, most.y, by);
+                store_group(at + 128u, v2, most.z, by);
+                store_group(at + 192u, v3, most.w, by);
+            }
+            continue;
+        }
         let largest = workgroup_max(tops(v0, v1, v2, v3), place) * params.unit * unit;
         let inverse = inverse_of(largest) * unit * params.unit;
         if thread / 4u < params.order {

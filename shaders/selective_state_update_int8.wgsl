@@ -2,7 +2,7 @@
 // y = exp(L) S C + sum over j of exp(L - L_j) (B_j . C) x_j + D x over the recent tokens j, the new one included, which
 // is appended to them. What is stored is H D S (shared/fwht.wgsl): S C = (H D S)(H D C). So y is exact but for the last rounding of S.
 // One workgroup: 64 rows (head, p) of one head of a sequence, half of them at a time; 8 threads share a row's state elements,
-// or a recent token's dot. Codes and recent tokens of all its rows are on their way before anything else is done.
+// 32 a token's dot of B and C. All that comes from far is on its way before anything is waited for.
 #import float
 #import fwht
 #import index
@@ -27,6 +27,7 @@ const WG = 256u;
 const LANES = 8u;
 const ROWS = 32u; // at a time
 const TILE = 64u;
+const TOKENS = WG / 32u; // dots at a time
 
 @group(0) @binding(0) var<storage, read> xbc: array<f32>; // [sequences, heads * head_dim + 2 * groups * state]
 @group(0) @binding(1) var<storage, read> dt_raw: array<f32>; // [sequences, stride]
@@ -39,20 +40,28 @@ const TILE = 64u;
 @group(0) @binding(8) var<uniform> params: Params;
 
 var<workgroup> sums: array<vec2<f32>, WG>;
+var<workgroup> parts: array<f32, 64>;
 var<workgroup> plain_c: array<f32, LINE>;
+var<workgroup> turned_c: array<vec4<f32>, LINE / 4u>;
 var<workgroup> weights: array<f32, 64>; // of recent tokens' x in y
 
-// The sum of eight threads' values; every thread of the workgroup calls it.
-fn lanes_sum(value: vec2<f32>, thread: u32) -> vec2<f32> {
-    workgroupBarrier();
-    sums[thread] = value;
-    workgroupBarrier();
-    let first = thread / LANES * LANES;
-    var sum = vec2(0.0);
-    for (var i = 0u; i < LANES; i++) {
-        sum += sums[first + i];
-    }
-    return sum;
+// Elements n, n + 32, n + 64 and n + 96 of the new token's B, which begins at `at`, or of a recent one's.
+fn new_b(at: u32, n: u32) -> vec4<f32> {
+    let i = at + min(n + 32u * vec4(0u, 1u, 2u, 3u), vec4(params.state - 1u));
+    return vec4(xbc[i.x], xbc[i.y], xbc[i.z], xbc[i.w]);
+}
+
+fn old_b(j: u32, at: u32, n: u32) -> vec4<f32> {
+    let i = at + min(n + 32u * vec4(0u, 1u, 2u, 3u), vec4(params.state - 1u));
+    return vec4(recent_b(j, i.x), recent_b(j, i.y), recent_b(j, i.z), recent_b(j, i.w));
+}
+
+// Such elements times those of C.
+fn with_c(b: vec4<f32>, n: u32) -> f32 {
+    let i = n + 32u * vec4(0u, 1u, 2u, 3u);
+    let at = min(i, vec4(params.state - 1u));
+    let c = vec4(plain_c[at.x], plain_c[at.y], plain_c[at.z], plain_c[at.w]);
+    return dot(select(vec4(0.0), b, i < vec4(params.state)), c);
 }
 
 // Words n, n + LANES, n + 2 LANES and n + 3 LANES of a row's codes; the last one for those beyond the end.
@@ -66,8 +75,7 @@ fn times_c(word: u32, n: u32) -> f32 {
     if n >= params.state / 4u {
         return 0.0;
     }
-    let at = 4u * n;
-    return dot(vec4<f32>(codes8(word)), vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]));
+    return dot(vec4<f32>(codes8(word)), turned_c[n]);
 }
 
 // The part of four such words in codes times the turned C.
@@ -87,13 +95,7 @@ fn row_part(rows: u32, row: u32, lane: u32, near: vec4<u32>, x: f32, last: u32, 
     for (var j = lane + LANES; j < last; j += LANES) {
         since += weights[j] * recent_x(j, row);
     }
-    return stored * factor * scales[rows + row] + since;
-}
-
-// What a row's threads found together becomes y; the token's x is kept.
-fn finish(rows: u32, row: u32, sum: f32, skip: f32, step: f32, x: f32, last: u32) {
-    y[rows + row] = sum + skip * x;
-    recent[recent_row(last) + params.heads + row] = step * x;
+    return stored * factor + since;
 }
 
 @compute @workgroup_size(WG)
@@ -125,9 +127,23 @@ fn main(
     let first_row = sequence * d_inner;
     let near0 = fetch_codes(first_row + row0, lane);
     let near1 = fetch_codes(first_row + row1, lane);
+    let scale = vec2(scales[first_row + row0], scales[first_row + row1]);
+    let x = vec2(xbc[input + row0], xbc[input + row1]);
     let early = min(lane, params.window - 1u); // of those that are not recent nothing is used
     let x0 = recent_x(early, row0);
     let x1 = recent_x(early, row1);
+    let token = thread / 32u;
+    let n0 = thread % 32u;
+    let known = min(token, params.window - 1u);
+    let new_low = new_b(b_at, n0);
+    let old_low = old_b(known, in_group, n0);
+    var new_high = vec4(0.0);
+    var old_high = vec4(0.0);
+    if params.state > 128u {
+        new_high = new_b(b_at, n0 + 128u);
+        old_high = old_b(known, in_group, n0 + 128u);
+    }
+    let known_log = recent_log(known, head);
 
     let raw = dt_raw[sequence * params.stride + params.offset + head] + per_head[head];
     let step = clamp(softplus(raw), params.dt_min, params.dt_max);
@@ -141,41 +157,62 @@ fn main(
         line[n] = sign_at(n, params.block) * c;
     }
     transform_line(params.state, params.block, thread);
+    if thread < params.state / 4u {
+        let at = 4u * thread;
+        turned_c[thread] = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]);
+    }
 
     // What each token's x weighs in y.
-    for (var j0 = 0u; j0 <= last; j0 += WG / LANES) {
-        let j = j0 + thread / LANES;
-        var sum = 0.0;
-        if j <= last {
-            for (var n = lane; n < params.state; n += LANES) {
-                if j == last {
-                    sum += xbc[b_at + n] * plain_c[n];
-                } else {
-                    sum += recent_b(j, in_group + n) * plain_c[n];
-                }
-            }
+    for (var j0 = 0u; j0 <= last; j0 += TOKENS) {
+        let j = j0 + token;
+        var low = old_low;
+        var high = old_high;
+        var log = known_log;
+        if j0 > 0u {
+            let place = min(j, params.window - 1u);
+            low = old_b(place, in_group, n0);
+            high = old_b(place, in_group, n0 + 128u);
+            log = recent_log(place, head);
         }
-        sum = lanes_sum(vec2(sum), thread).x;
-        if lane == 0u && j <= last {
-            if j == last {
-                weights[j] = step * sum;
-            } else {
-                weights[j] = exp(now - recent_log(j, head)) * sum;
+        low = select(low, new_low, j == last);
+        high = select(high, new_high, j == last);
+        workgroupBarrier(); // the last tokens' parts may still be read
+        sums[thread].x = with_c(low, n0) + with_c(high, n0 + 128u);
+        workgroupBarrier();
+        if thread < 64u {
+            let at = 4u * thread;
+            parts[thread] = (sums[at].x + sums[at + 1u].x) + (sums[at + 2u].x + sums[at + 3u].x);
+        }
+        workgroupBarrier();
+        if n0 == 0u && j <= last {
+            var sum = 0.0;
+            for (var i = 0u; i < 8u; i++) {
+                sum += parts[8u * token + i];
             }
+            weights[j] = select(exp(now - log), step, j == last) * sum;
         }
     }
     workgroupBarrier();
 
-    let decay = exp(now) / sqrt(f32(params.block));
-    let part0 = row_part(first_row, row0, lane, near0, x0, last, decay);
-    let part1 = row_part(first_row, row1, lane, near1, x1, last, decay);
-    let sum = lanes_sum(vec2(part0, part1), thread);
-    let skip = weights[last] + per_head[2u * params.heads + head];
-    if lane == 0u && p < params.head_dim {
-        finish(first_row, row0, sum.x, skip, step, xbc[input + row0], last);
-    }
-    if lane == 0u && p + ROWS < params.head_dim {
-        finish(first_row, row1, sum.y, skip, step, xbc[input + row1], last);
+    let decay = exp(now) / sqrt(f32(params.block)) * scale;
+    let part0 = row_part(first_row, row0, lane, near0, x0, last, decay.x);
+    let part1 = row_part(first_row, row1, lane, near1, x1, last, decay.y);
+    sums[thread] = vec2(part0, part1);
+    workgroupBarrier();
+    if lane == 0u {
+        var sum = vec2(0.0);
+        for (var i = 0u; i < LANES; i++) {
+            sum += sums[thread + i];
+        }
+        sum += (weights[last] + per_head[2u * params.heads + head]) * x;
+        if p < params.head_dim {
+            y[first_row + row0] = sum.x;
+            recent[recent_row(last) + params.heads + row0] = step * x.x;
+        }
+        if p + ROWS < params.head_dim {
+            y[first_row + row1] = sum.y;
+            recent[recent_row(last) + params.heads + row1] = step * x.y;
+        }
     }
 
     // Nobody reads the new token's place before the next launch.

@@ -33,10 +33,11 @@ pub struct HadamardBuffers {
 }
 
 impl HadamardBuffers {
-    /// Does [`hadamard_codes_with`] take rows of `cols` columns with a scale for each `group` of them?
+    /// Does [`hadamard_codes_with`] take rows of `cols` columns with a scale for each `group` of them on this device?
     #[must_use]
-    pub fn fits_codes(&self, cols: usize, group: usize) -> bool {
-        hadamard_quantize::fits(cols, self.run, group)
+    pub fn fits_codes(&self, device: &Device, cols: usize, group: usize) -> bool {
+        let whole = || self.whole.is_some() && hadamard_mix_quantize::pays(device);
+        hadamard_quantize::fits(cols, self.run, group) || (whole() && hadamard_mix_quantize::groups(cols, group))
     }
 
     fn scale(&self) -> f32 {
@@ -133,6 +134,7 @@ pub fn hadamard_codes_with(
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     if let (Some(maxima), [(_, _, signs)]) = (&buffers.maxima, &buffers.dense[..])
         && rows <= maxima.shape.rows()
+        && out.group >= cols
     {
         let maxima = maxima.view(DType::F32, [rows, cols / buffers.run])?;
         hadamard_runs(plan, x, signs, between, &maxima, buffers.run, buffers.scale())?;

@@ -2,8 +2,7 @@
 
 use super::bindings::hadamard_mix_quantize::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::rms_norm_quantize::quantized;
-use super::scaled::Scaled;
+use super::scaled::{Scaled, group_of};
 use super::{expect, expect_dtype, f32_tensor, hadamard_signs};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
@@ -22,6 +21,11 @@ pub(super) fn order(cols: usize, block: usize) -> Option<usize> {
     (cols == block && block.is_multiple_of(RUN) && (1..=MOST).contains(&(block / RUN))).then_some(block / RUN)
 }
 
+/// Does it take scales of so many of `cols` columns?
+pub(super) fn groups(cols: usize, group: usize) -> bool {
+    group >= cols || (group.is_power_of_two() && (16..=RUN).contains(&group))
+}
+
 /// Is it the faster way on this device? On matrices that passed their self-test only: without, two passes over many
 /// workgroups are.
 pub(super) fn pays(device: &Device) -> bool {
@@ -29,10 +33,10 @@ pub(super) fn pays(device: &Device) -> bool {
 }
 
 /// `v = scale * (H_order ⊗ H_256) x` for each row, `H_256` Sylvester's matrix; then [`super::quantize_tokens`] of `v` into
-/// `out`, with one scale a row. QuaRot, arXiv:2404.00456.
+/// `out`, with one scale a row, or one for each 16, 32, 64, 128 or 256 columns. QuaRot, arXiv:2404.00456.
 ///
 /// `x`: `[rows, 256 * order]` f32; `signs`: of [`hadamard_signs`], `[order, order / 32]`, `order` up to 96; `out`: codes
-/// `[rows, 256 * order]` int8 with scales `[rows]` or `[rows, 1]`, written.
+/// `[rows, 256 * order]` int8 with their scales, written.
 ///
 /// # Errors
 /// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for rows or groups that do not fit.
@@ -47,12 +51,14 @@ pub fn hadamard_mix_quantize(
     expect_dtype(NAME, "signs", signs, DType::U32, "u32")?;
     let (rows, cols, order) = (x.shape.rows(), x.shape.cols(), signs.shape.rows());
     expect(NAME, "signs", signs, [order, order.div_ceil(32)])?;
-    let group = quantized(NAME, out, [rows, cols], 6)?;
-    if self::order(cols, cols) != Some(order) || group < cols {
+    expect_dtype(NAME, "codes", out.codes, DType::I8, "i8")?;
+    expect(NAME, "codes", out.codes, [rows, cols])?;
+    let group = group_of(NAME, ["group", "scales"], out.scales, [rows, cols], out.group, 4)?;
+    if self::order(cols, cols) != Some(order) || !groups(cols, group) {
         let reason = format!("{order} runs of {RUN} columns, of {cols}, in groups of {group}");
         return Err(Error::argument(format!("{NAME}: `x`"), reason));
     }
-    let params = Params { rows: rows as u32, order: order as u32, unit: scale };
+    let params = Params { rows: rows as u32, order: order as u32, unit: scale, group: group as u32 };
     launch(plan, params, Bindings { x, signs, codes: out.codes, scales: out.scales }, Grid::linear(rows))
 }
 
@@ -66,6 +72,11 @@ const CASES: &[Case] = &[
     Case { name: "nemotron_8b_mlp_tokens", args: &[("rows", 3.0), ("order", 84.0), ("size", 1.0)] },
     Case { name: "nemotron_4b_mlp_12_by_4", args: &[("rows", 2.0), ("order", 48.0), ("size", 1.0)] },
     Case { name: "widest_row", args: &[("rows", 2.0), ("order", 96.0), ("size", 1.0)] },
+    Case { name: "groups_of_32", args: &[("rows", 3.0), ("order", 12.0), ("size", 1.0), ("group", 32.0)] },
+    Case { name: "groups_of_16", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e-3), ("group", 16.0)] },
+    Case { name: "groups_of_64", args: &[("rows", 2.0), ("order", 1.0), ("size", 1.0), ("group", 64.0)] },
+    Case { name: "groups_of_128", args: &[("rows", 2.0), ("order", 28.0), ("size", 1.0), ("group", 128.0)] },
+    Case { name: "groups_of_256", args: &[("rows", 2.0), ("order", 84.0), ("size", 10.0), ("group", 256.0)] },
     Case { name: "f16_overflow_activations_1e5", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e5)] },
     Case { name: "near_the_largest_f32", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e33)] },
     Case { name: "tiny_values", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e-33)] },
@@ -79,8 +90,9 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let x = s.device().upload_f32([rows, cols], &values)?;
     let signs = hadamard_signs(s.device(), order)?;
     let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
-    let scales = s.output("scales", DType::F32, [rows])?;
-    let out = Scaled { codes: &codes, scales: &scales, group: cols };
+    let group = a.get("group").map_or(cols, |g| g as usize);
+    let scales = s.output("scales", DType::F32, [rows, cols / group])?;
+    let out = Scaled { codes: &codes, scales: &scales, group };
     hadamard_mix_quantize(s.plan(), &x, &signs, out, 1.0 / (cols as f32).sqrt())
 }
 

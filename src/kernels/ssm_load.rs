@@ -218,7 +218,8 @@ pub(super) fn stored(s: &mut Setup, a: &Args, dims: SsdDims) -> Result<(StoredSt
         codes: whole(s.values(rows * dims.state, Fill::Uniform(-127.0, 127.0))),
         scales: s.values(rows, Fill::Uniform(0.001, 0.02)),
         recent: recent(s.values(sequences * window * width_of(dims), Fill::Normal(1.0)), window, dims),
-        errors: whole(s.values(rows * dims.state, Fill::Uniform(-7.0, 7.0))),
+        // Half a step more would lie at a tie of the next rounding.
+        errors: whole(s.values(rows * dims.state, Fill::Uniform(-6.0, 6.0))),
     };
     let d = s.device().clone();
     let kept = a.f64("errors") > 0.0;

@@ -40,7 +40,8 @@ pub enum Activations {
     /// Nothing: the product takes floats.
     #[default]
     Float,
-    /// int8 with one scale for each token and group of inputs, found as the model runs.
+    /// int8 with one scale for each token and group of inputs, found as the model runs; where a token has several, rounded up
+    /// to 4 significant bits ([`crate::reference::quantize_tokens`]).
     Int8(Group),
     /// int8 with one scale for each group of inputs, the same for all tokens, which calibration fixed; `channel`: one
     /// for the whole input.

@@ -398,7 +398,7 @@ impl Forward<'_> {
         let (rows, cols, consumers) = (self.tokens, up.shape.cols(), [&m.down_proj]);
         let rotation = self.scratch.rotate_down.as_ref();
         if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps))
-            && by.fits_codes(cols, group)
+            && by.fits_codes(plan.device(), cols, group)
         {
             let (between, int8) = (self.f32(&self.scratch.rotated, cols)?, self.int8(rows, cols, group)?);
             kernels::hadamard_codes_with(plan, &up, &between, int8.scaled(), by)?;

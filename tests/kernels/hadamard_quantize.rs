@@ -21,7 +21,7 @@ fn is_the_transform_and_then_the_codes() {
         let out = || (d.alloc(DType::I8, [2, cols]).unwrap(), f32s(1));
         let ((codes, scales), (want_codes, want_scales)) = (out(), out());
         let buffers = HadamardBuffers::new(&d, 2, cols, block).unwrap();
-        assert!(buffers.fits_codes(cols, cols), "{block}");
+        assert!(buffers.fits_codes(&d, cols, cols), "{block}");
         let mut plan = Plan::new(&d);
         let both = Scaled { codes: &codes, scales: &scales, group: cols };
         kernels::hadamard_codes_with(&mut plan, &x, &between, both, &buffers).unwrap();
@@ -51,6 +51,7 @@ fn rejects_what_does_not_fit() {
         assert!(error.contains(&format!("runs of {run} of {cols} columns in groups of {group}")), "{error}");
     }
     assert!(rejected(28672, 64, 28672).to_string().contains("28672 columns"));
-    let buffers = HadamardBuffers::new(&Device::Cpu, 1, 96, 8).unwrap();
-    assert!(buffers.fits_codes(96, 96) && !buffers.fits_codes(96, 32));
+    let d = Device::Cpu;
+    let buffers = HadamardBuffers::new(&d, 1, 96, 8).unwrap();
+    assert!(buffers.fits_codes(&d, 96, 96) && !buffers.fits_codes(&d, 96, 32));
 }

@@ -276,6 +276,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "transformed(part, thread) * params.unit",
         "transformed(part, thread)",
     ),
+    m("hadamard_mix_quantize", "group_of_one_thread", "i < first + team", "i < first + 1u"),
+    of("hadamard_mix_quantize", "coop", "coop_half_a_group", "most.zwxy", "most"),
     of("hadamard_mix_quantize", "coop", "coop_rest_lost", "stage(thread, v1 - cut(v1))", "stage(thread, v1 - v1)"),
     of("hadamard_mix_quantize", "coop", "coop_unscaled", "clamp(268u - min(exponent, 255u), 1u, 253u)", "127u"),
     of(
@@ -659,7 +661,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("selective_state_update", "first_sequences_dt", "dt_raw[sequence * params.stride + ", "dt_raw["),
     m("selective_state_update", "lost_lane", "i < LANES; i++", "i < LANES - 1u; i++"),
     m("selective_state_update_int8", "token_not_appended", "+ head] = now;", "+ head] = 0.0;"),
-    m("selective_state_update_int8", "recent_not_decayed", "exp(now - recent_log(j, head)) * sum", "sum"),
+    m(
+        "selective_state_update_int8",
+        "recent_not_decayed",
+        "select(exp(now - log), step, j == last)",
+        "select(1.0, step, j == last)",
+    ),
     m(
         "selective_state_update_int8",
         "c_not_turned",
@@ -669,8 +676,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m(
         "selective_state_update_int8",
         "forgotten_skip",
-        "weights[last] + per_head[2u * params.heads + head];",
-        "weights[last];",
+        "(weights[last] + per_head[2u * params.heads + head])",
+        "weights[last]",
     ),
     m("split_rows", "rows_not_turned", "(k * params.rows + row0) / 2u + pair", "(row0 * params.k + k) / 2u + pair"),
     m("split_rows", "scale_of_another_row", "largest[thread / LANES * LANES + lane]", "largest[lane]"),
