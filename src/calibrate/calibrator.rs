@@ -17,7 +17,7 @@ use crate::model::OnlineRotation;
 use crate::runtime::{Engine, ObservedPass};
 
 /// Tokens after which sums move to the host: counts of 32 bits hold those of 65,535 channels.
-const FLUSH: usize = 1 << 16;
+pub(super) const FLUSH: usize = 1 << 16;
 
 /// Where in a sequence a pass begins, which decides the states that are looked at: those after whole chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -199,7 +199,7 @@ fn piece(start: usize, length: usize, pass: usize, chunk: usize) -> usize {
 }
 
 /// The sums of a site, made when it is first seen.
-fn probe<'a>(
+pub(super) fn probe<'a>(
     probes: &'a mut BTreeMap<String, Probe>,
     device: &Device,
     site: &Site,
@@ -223,7 +223,7 @@ impl Probe {
         self.sums.range.shape.cols()
     }
 
-    fn add(&self, plan: &mut Plan, tensor: &DeviceTensor, site: &Site) -> Result<()> {
+    pub(super) fn add(&self, plan: &mut Plan, tensor: &DeviceTensor, site: &Site) -> Result<()> {
         kernels::channel_stats(plan, tensor, site.samples, &self.sums)?;
         match &self.products {
             Some(products) => kernels::gram(plan, tensor, products),

@@ -22,6 +22,8 @@ mod documents;
 #[cfg(not(target_arch = "wasm32"))]
 mod extents;
 #[cfg(not(target_arch = "wasm32"))]
+mod input_stats;
+#[cfg(not(target_arch = "wasm32"))]
 mod moments;
 #[cfg(not(target_arch = "wasm32"))]
 mod sequences;
@@ -41,6 +43,8 @@ pub use chat::ChatTemplate;
 pub use dataset::{Calibration, TextEncoder, Windows};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use extents::Rounding;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use input_stats::input_stats;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use moments::Means;
 #[cfg(not(target_arch = "wasm32"))]

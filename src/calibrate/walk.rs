@@ -58,6 +58,31 @@ pub(super) trait Collect {
     fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()>;
 }
 
+/// Who looks at the passes of [`through`].
+pub(super) trait Watch {
+    /// May add launches that read `x`, which the tap `name` gives.
+    fn look(&self, plan: &mut Plan, name: &str, x: &DeviceTensor) -> Result<()>;
+
+    /// A sequence of so many tokens has passed.
+    fn passed(&self, tokens: usize) -> Result<()>;
+}
+
+/// Nobody.
+impl Watch for () {
+    fn look(&self, _: &mut Plan, _: &str, _: &DeviceTensor) -> Result<()> {
+        Ok(())
+    }
+
+    fn passed(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Tokens of a pass through a block of this model.
+pub(super) fn pass_tokens(device: &Device, config: &ModelConfig) -> usize {
+    if Halves::suit(device, config.hidden_size) { PASS_ON_MATRICES } else { PASS }
+}
+
 /// The linear layers of a block that read the normed stream, and the one that writes to it.
 pub(crate) fn parts(mixer: &Mixer) -> (&'static [&'static str], &'static str) {
     match mixer {
@@ -81,8 +106,7 @@ impl Walk {
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
         let streams = Spool::embed(device, sequences, embedding)?;
-        let pass = if Halves::suit(device, config.hidden_size) { PASS_ON_MATRICES } else { PASS };
-        let stage = || Stage::new(device, config, rotation, streams.longest(), pass);
+        let stage = || Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config));
         let originals = original.map(|e| Ok((stage()?, Spool::embed(device, sequences, e)?))).transpose()?;
         let (device, config) = (device.clone(), config.clone());
         Ok(Self { stage: stage()?, device, config, rotation, streams, originals, ahead: None })
@@ -164,10 +188,10 @@ impl Walk {
     /// # Errors
     /// As running a plan.
     pub(crate) fn advance(&mut self, index: usize, layer: &Layer, original: &Layer) -> Result<()> {
-        through(&self.stage, &mut self.streams, index, layer)?;
+        through(&self.stage, &mut self.streams, index, layer, &())?;
         let passed = self.ahead.take() == Some(index);
         match &mut self.originals {
-            Some((stage, streams)) if !passed => through(stage, streams, index, original),
+            Some((stage, streams)) if !passed => through(stage, streams, index, original, &()),
             _ => Ok(()),
         }
     }
@@ -254,10 +278,19 @@ impl Walk {
 }
 
 /// Passes every stream through a block.
-fn through(stage: &Stage, streams: &mut Spool, index: usize, layer: &Layer) -> Result<()> {
+///
+/// # Errors
+/// As running a plan.
+pub(super) fn through(
+    stage: &Stage,
+    streams: &mut Spool,
+    index: usize,
+    layer: &Layer,
+    watch: &dyn Watch,
+) -> Result<()> {
     let mut block = stage.load(index, layer)?;
     let mut passes: HashMap<usize, StagePass> = HashMap::new();
-    let look: &mut Look<'_> = &mut |_, _, _| Ok(());
+    let look: &mut Look<'_> = &mut |plan, name, x| watch.look(plan, &name, x);
     for sequence in 0..streams.sequences() {
         let mut stream = streams.read(sequence)?;
         let length = streams.length(sequence);
@@ -272,6 +305,7 @@ fn through(stage: &Stage, streams: &mut Spool, index: usize, layer: &Layer) -> R
             block_on(stage.take(pass, &mut stream, first))?;
         }
         streams.write(sequence, &stream)?;
+        watch.passed(length)?;
     }
     Ok(())
 }

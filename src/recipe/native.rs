@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::sequential::Sequential;
+use super::sequential::{Sequential, timed};
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe};
 use crate::calibrate::Windows;
@@ -53,7 +53,8 @@ impl<'a> Quantized<'a> {
                 return Err(Error::argument("recipe", format!("{} needs calibration text", what.unwrap_or("it"))));
             }
             (_, Some(Windows(sequences))) => {
-                let (config, embedding) = (source.config(), source.embedding()?);
+                let embedding = timed(|| "embedding transformed".to_owned(), || source.embedding())?;
+                let config = source.config();
                 let sequential =
                     Sequential::new(device, config, source.rotation(), &embedding, forms, recipe.gptq, sequences)?;
                 Method::Sequential(Box::new(Mutex::new(sequential)))

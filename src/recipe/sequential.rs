@@ -16,7 +16,7 @@ use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched}
 pub(crate) const EMBEDDING_STEPS: usize = 64;
 
 /// Says how long `work` took, to who wants to know.
-fn timed<T>(what: impl Fn() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn timed<T>(what: impl Fn() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let out = work()?;
     log::debug!("{}: {:.1} s", what(), start.elapsed().as_secs_f64());
@@ -53,12 +53,16 @@ impl Sequential {
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
         let module = forms.module(&Names::default().embedding())?;
-        let quantized = match module.weights.as_ref().filter(|_| options.is_some()) {
-            Some(format) => Linear::Quantized(searched(embedding, format, Activations::Float, EMBEDDING_STEPS)?),
-            None => block_on(forms.nearest(device, &module.name, embedding.clone()))?,
-        };
+        let quantized = timed(
+            || "embedding quantized".to_owned(),
+            || match module.weights.as_ref().filter(|_| options.is_some()) {
+                Some(format) => searched(embedding, format, Activations::Float, EMBEDDING_STEPS).map(Linear::Quantized),
+                None => block_on(forms.nearest(device, &module.name, embedding.clone())),
+            },
+        )?;
         let original = options.filter(|o| o.asymmetric).map(|_| embedding);
-        let walk = Walk::new(device, config, rotation, &quantized, original, sequences)?;
+        let walk = || Walk::new(device, config, rotation, &quantized, original, sequences);
+        let walk = timed(|| "sequences embedded".to_owned(), walk)?;
         let blocks = config.blocks.len();
         let (inner, states) = (config.d_inner(), config.n_groups * config.state_size);
         let segments = [("z", inner), ("x", inner), ("B", states), ("C", states), ("dt", config.mamba_heads)];

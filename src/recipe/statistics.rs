@@ -1,17 +1,12 @@
 //! What calibrated rewrites need to know of a model's activations.
 
-use pollster::block_on;
-
 use super::Recipe;
-use crate::calibrate::{Calibrator, SiteStats, Stats, Windows};
+use super::sequential::timed;
+use crate::calibrate::{SiteStats, Stats, Windows, input_stats};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Block, ModelConfig, ModelSource, Names};
-use crate::runtime::{Engine, EngineOptions};
-use crate::transform::{self, Inputs, Transform, Transformed};
-
-/// Tokens of a pass.
-const PASS: usize = 512;
+use crate::transform::{self, Inputs, Transformed};
 
 /// `source` under the rewrites of `recipe`; where those take statistics of activations, they are gathered on `calibration` first.
 ///
@@ -29,23 +24,17 @@ pub fn transformed<'a>(
     }
     let missing = || Error::argument("transform", "KLT, smoothing and permutations need calibration text");
     let windows = calibration.ok_or_else(missing)?;
-    let stats = gathered(source, transform, device, windows)?;
+    // Of the model under the rewrites that come before those that need them.
+    let base = Transformed::new(source, transform.base())?;
+    let stats = timed(
+        || "statistics for the transform".to_owned(),
+        || input_stats(&base, device, &windows.0, transform.needs_covariance()),
+    )?;
     let mut inputs = inputs(source.config(), &stats);
     if transform.smooth.searches() {
-        super::awq::search(&Transformed::new(source, transform.base())?, recipe, &mut inputs)?;
+        super::awq::search(&base, recipe, &mut inputs)?;
     }
     Transformed::owning(source, transform, inputs)
-}
-
-/// Statistics of the model under the rewrites that come before those that need them.
-fn gathered(source: &dyn ModelSource, transform: Transform, device: &Device, windows: &Windows) -> Result<Stats> {
-    let base = Transformed::new(source, transform.base())?;
-    let options = EngineOptions { context: windows.longest(), pass_tokens: PASS, ..EngineOptions::default() };
-    let engine = Engine::new(device, &base, options)?;
-    let stats = Stats::of_one_text(transform.needs_covariance());
-    let mut calibrator = Calibrator::new(engine, base.rotation(), stats)?;
-    windows.0.iter().try_for_each(|ids| block_on(calibrator.sequence(ids)))?;
-    Ok(calibrator.stats().clone())
 }
 
 /// The statistics by the names that transforms have for them: those of the runtime's taps.

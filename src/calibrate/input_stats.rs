@@ -1,0 +1,144 @@
+//! Statistics of what a model's linear layers take, a block at a time: only one block and the streams before it are on the
+//! device, and products of channels of one block's inputs alone. A [`super::Calibrator`] needs all weights there.
+
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+use pollster::block_on;
+
+use super::calibrator::{FLUSH, Probe, check_finite, probe};
+use super::sites::Sites;
+use super::spool::Spool;
+use super::stats::{SiteStats, Stats};
+use super::walk::{Watch, pass_tokens, through};
+use crate::error::Result;
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::model::ModelSource;
+use crate::runtime::{Stage, StagePass};
+
+/// Statistics of every linear layer's input over `sequences`, with products of channels where `covariance` is set.
+///
+/// # Errors
+/// As reading `source` and [`Stage::new`]; [`crate::Error::Argument`] for a token outside the vocabulary, or naming a site whose
+/// values are not finite.
+pub(crate) fn input_stats(
+    source: &dyn ModelSource,
+    device: &Device,
+    sequences: &[Vec<u32>],
+    covariance: bool,
+) -> Result<Stats> {
+    let (config, rotation) = (source.config(), source.rotation());
+    let mut streams = Spool::embed(device, sequences, &source.embedding()?)?;
+    let stage = Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config))?;
+    let inputs = Inputs {
+        sites: Sites::new(config, rotation),
+        device,
+        covariance,
+        probes: RefCell::default(),
+        tokens: Cell::default(),
+        stats: RefCell::new(Stats::of_one_text(covariance)),
+    };
+    for index in 0..config.blocks.len() {
+        through(&stage, &mut streams, index, &source.layer(index)?, &inputs)?;
+        inputs.finish()?;
+    }
+    let norm = source.norm_f()?;
+    let mut passes: HashMap<usize, StagePass> = HashMap::new();
+    for sequence in 0..streams.sequences() {
+        let stream = streams.read(sequence)?;
+        let length = streams.length(sequence);
+        for first in (0..length).step_by(stage.pass_tokens()) {
+            let n = stage.pass_tokens().min(length - first);
+            let look = &mut |plan: &mut Plan, name: String, x: &DeviceTensor| inputs.look(plan, &name, x);
+            let pass = match passes.entry(n) {
+                Entry::Occupied(pass) => pass.into_mut(),
+                Entry::Vacant(none) => none.insert(stage.record_norm(&norm, n, look)?),
+            };
+            stage.run(pass, None, &stream, first)?;
+        }
+        inputs.passed(length)?;
+    }
+    inputs.finish()?;
+    Ok(inputs.stats.into_inner())
+}
+
+/// What is gathered, and what of it is still on the device.
+struct Inputs<'a> {
+    sites: Sites,
+    device: &'a Device,
+    covariance: bool,
+    probes: RefCell<BTreeMap<String, Probe>>,
+    /// Since sums moved to the host.
+    tokens: Cell<usize>,
+    stats: RefCell<Stats>,
+}
+
+impl Watch for Inputs<'_> {
+    fn look(&self, plan: &mut Plan, name: &str, x: &DeviceTensor) -> Result<()> {
+        let mut probes = self.probes.borrow_mut();
+        for site in self.sites.of(name, x).into_iter().filter(|site| site.linear) {
+            probe(&mut probes, self.device, &site, self.covariance)?.add(plan, x, &site)?;
+        }
+        Ok(())
+    }
+
+    fn passed(&self, tokens: usize) -> Result<()> {
+        self.tokens.set(self.tokens.get() + tokens);
+        if self.tokens.get() >= FLUSH { self.collect() } else { Ok(()) }
+    }
+}
+
+impl Inputs<'_> {
+    /// Moves the sums to the host.
+    fn collect(&self) -> Result<()> {
+        let mut stats = self.stats.borrow_mut();
+        for (name, probe) in &*self.probes.borrow() {
+            let found = block_on(probe.take(self.device))?;
+            check_finite(name, &found)?;
+            let empty = || SiteStats::empty(found.channels(), found.products.is_some());
+            stats.sites.entry(name.clone()).or_insert_with(empty).add(&found);
+        }
+        self.tokens.set(0);
+        Ok(())
+    }
+
+    /// That, and the device forgets the sites.
+    fn finish(&self) -> Result<()> {
+        self.collect()?;
+        self.probes.borrow_mut().clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::calibrate::Calibrator;
+    use crate::model::ModelFile;
+    use crate::runtime::{Engine, EngineOptions};
+
+    /// As a calibrator that runs the whole model finds them; sums are rounded at other places.
+    #[test]
+    fn are_those_of_the_whole_model() {
+        let file = ModelFile::open(std::path::Path::new("assets/nano")).unwrap();
+        let sequences: Vec<Vec<u32>> = [70, 33].map(|n| (0..n).map(|i| 3 + i * 37 % 1900).collect()).to_vec();
+        let got = input_stats(&file, &Device::Cpu, &sequences, true).unwrap();
+        let options = EngineOptions { context: 70, pass_tokens: 512, ..EngineOptions::default() };
+        let engine = Engine::new(&Device::Cpu, &file, options).unwrap();
+        let mut calibrator = Calibrator::new(engine, file.rotation(), Stats::of_one_text(true)).unwrap();
+        sequences.iter().for_each(|ids| block_on(calibrator.sequence(ids)).unwrap());
+        assert!(got.sites.contains_key("lm_head") && got.sites.len() > 8, "{:?}", got.sites.keys());
+        for (name, site) in &got.sites {
+            let want = &calibrator.stats().sites[name];
+            assert_eq!((site.samples, site.absmax()), (want.samples, want.absmax()), "{name}");
+            let close = |a: &[f64], b: &[f64]| {
+                let scale = b.iter().fold(0f64, |m, v| m.max(v.abs()));
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * scale)
+            };
+            assert!(close(&site.moment(2), &want.moment(2)), "{name}");
+            assert!(close(site.products.as_ref().unwrap(), want.products.as_ref().unwrap()), "{name}");
+        }
+    }
+}
