@@ -161,15 +161,19 @@ impl Calibrator {
 
     /// Moves the sums to the host.
     async fn collect(&mut self) -> Result<()> {
-        let device = self.engine.device().clone();
-        for (name, probe) in &self.probes {
-            let found = probe.take(&device).await?;
-            check_finite(name, &found)?;
-            let empty = || SiteStats::empty(found.channels(), found.products.is_some());
-            self.stats.sites.entry(name.clone()).or_insert_with(empty).add(&found);
-        }
-        Ok(())
+        take_all(&self.probes, self.engine.device(), &mut self.stats).await
     }
+}
+
+/// Moves the sums of all sites to `stats`.
+pub(super) async fn take_all(probes: &BTreeMap<String, Probe>, device: &Device, stats: &mut Stats) -> Result<()> {
+    for (name, probe) in probes {
+        let found = probe.take(device).await?;
+        check_finite(name, &found)?;
+        let empty = || SiteStats::empty(found.channels(), found.products.is_some());
+        stats.sites.entry(name.clone()).or_insert_with(empty).add(&found);
+    }
+    Ok(())
 }
 
 /// # Errors

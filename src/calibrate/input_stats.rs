@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use pollster::block_on;
 
-use super::calibrator::{FLUSH, Probe, check_finite, probe};
+use super::calibrator::{FLUSH, Probe, probe, take_all};
 use super::sites::Sites;
 use super::spool::Spool;
-use super::stats::{SiteStats, Stats};
+use super::stats::Stats;
 use super::walk::{Watch, pass_tokens, through};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
@@ -92,15 +92,8 @@ impl Watch for Inputs<'_> {
 impl Inputs<'_> {
     /// Moves the sums to the host.
     fn collect(&self) -> Result<()> {
-        let mut stats = self.stats.borrow_mut();
-        for (name, probe) in &*self.probes.borrow() {
-            let found = block_on(probe.take(self.device))?;
-            check_finite(name, &found)?;
-            let empty = || SiteStats::empty(found.channels(), found.products.is_some());
-            stats.sites.entry(name.clone()).or_insert_with(empty).add(&found);
-        }
         self.tokens.set(0);
-        Ok(())
+        block_on(take_all(&self.probes.borrow(), self.device, &mut self.stats.borrow_mut()))
     }
 
     /// That, and the device forgets the sites.

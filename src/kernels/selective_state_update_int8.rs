@@ -4,7 +4,7 @@ use super::Columns;
 use super::bindings::selective_state_update_int8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
-use super::ssm_load::{self, StoredState, expect_clock, stored_case};
+use super::ssm_load::{self, StoredState, expect_clock, stored_case, stored_cases};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::selective_state_update_int8::Params;
@@ -68,15 +68,7 @@ pub fn selective_state_update_int8(
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
-const CASES: &[Case] = &[
-    stored_case!("nano", [8.0, 32.0, 2.0, 32.0], 1.0, 8.0, 3.0),
-    stored_case!("small_one_recent", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0),
-    stored_case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0),
-    stored_case!("just_rounded", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0),
-    stored_case!("rounded_at_each_token", [4.0, 16.0, 2.0, 64.0], 1.0, 1.0, 0.0),
-    stored_case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
-    stored_case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
-    stored_case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
+const CASES: &[Case] = stored_cases![
     stored_case!("three_sequences", [4.0, 80.0, 2.0, 64.0], 1.0, 8.0, 5.0, 0.0, 3.0),
     stored_case!("five_sequences_of_many_recent", [2.0, 36.0, 1.0, 128.0], 1.0, 40.0, 37.0, 0.0, 5.0),
 ];

@@ -195,16 +195,25 @@ macro_rules! stored_case {
 
 pub(super) use stored_case;
 
-/// Cases of the kernels that read a stored state.
-pub(super) const CASES: &[Case] = &[
-    stored_case!("nano", [8.0, 32.0, 2.0, 32.0], 1.0, 8.0, 3.0),
-    stored_case!("small_one_recent", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0),
-    stored_case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0),
-    stored_case!("just_rounded", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0),
-    stored_case!("rounded_at_each_token", [4.0, 16.0, 2.0, 64.0], 1.0, 1.0, 0.0),
-    stored_case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
-    stored_case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
-    stored_case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
+/// Cases of the kernels that read a stored state, and `more`.
+macro_rules! stored_cases {
+    ($($more:expr),* $(,)?) => {
+        &[
+            stored_case!("nano", [8.0, 32.0, 2.0, 32.0], 1.0, 8.0, 3.0),
+            stored_case!("small_one_recent", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0),
+            stored_case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0),
+            stored_case!("just_rounded", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0),
+            stored_case!("rounded_at_each_token", [4.0, 16.0, 2.0, 64.0], 1.0, 1.0, 0.0),
+            stored_case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
+            stored_case!("turned_in_runs_of_8", [4.0, 20.0, 4.0, 40.0], 1.0, 8.0, 2.0),
+            stored_case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 63.0),
+            $($more),*
+        ]
+    };
+}
+pub(super) use stored_cases;
+
+const CASES: &[Case] = stored_cases![
     stored_case!("errors_kept", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 1.0, 1.0),
     stored_case!("errors_kept_of_an_odd_word", [4.0, 20.0, 4.0, 36.0], 0.0, 8.0, 2.0, 1.0),
 ];
