@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(5) var<uniform> params: Params;
 
 fn fetch_weight(row: u32, col: u32) -> vec4<u32> {
-    return fetch_weight8(row, col);
+    return raw_weight8(row, col);
 }
 
 fn stage_weight(words: vec4<u32>) -> vec4<u32> {

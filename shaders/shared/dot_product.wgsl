@@ -1,10 +1,13 @@
-// Integer products from tiles in workgroup memory, for shapes in blocks: 64 x 128 outputs a workgroup, 8 x 8 a thread, 64
+// Integer products from tiles in workgroup memory, for shapes in blocks: 64 x 128 outputs a workgroup, 4 x 16 a thread, 64
 // columns of the operands at a time, of which four threads load a row. A thread takes 16 codes of its rows and columns at
-// once from the tiles. Its columns are 16 apart, so that neighbouring threads store neighbouring outputs.
+// once from the tiles. Its columns are 8 apart, so that neighbouring threads store neighbouring outputs.
 //
 // The importing shader has the bindings, `fetch_weight`, 16 codes of a row, and `stage_weight`, which makes them int8,
 // `finished`, which makes exact sums of what these give, and `const ONE_SPAN`: is a row one span of the scales? Else there
 // are f32 sums beside those of the span, for which a thread has fewer registers.
+//
+// What makes it fast on NVIDIA's compiler: loads without a choice behind them, which would be waited for at once (zeros beyond the
+// last column come when codes are staged); the four steps of a tile written out; and sums word by word over all rows.
 #import blocks
 #import dot
 #import index
@@ -12,8 +15,8 @@
 
 const ROWS = 64u; // of the workgroup's tile
 const COLS = 128u;
-const ACROSS = 16u; // threads along the columns
-const DOWN = 8u; // and along the rows
+const ACROSS = 8u; // threads along the columns
+const DOWN = 16u; // and along the rows
 const DEPTH = 64u; // columns of the operands at a time
 const PITCH = 5u; // vec4s from a row of a tile to the next: 4, padded against bank conflicts
 const APART = 32u; // rows from one that a thread loads to its next
@@ -23,49 +26,86 @@ var<workgroup> tile_w: array<vec4<u32>, COLS * PITCH>;
 
 // 16 codes of each row of a thread.
 struct Rows {
-    x0: vec4<u32>,
-    x1: vec4<u32>,
-    x2: vec4<u32>,
-    x3: vec4<u32>,
-    x4: vec4<u32>,
-    x5: vec4<u32>,
-    x6: vec4<u32>,
-    x7: vec4<u32>,
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
 }
 
-// Sums of a column of a thread, over a span: rows 0 to 3 and 4 to 7.
+// Sums of a thread's rows over a span, by column.
 struct Sums {
-    low: vec4<i32>,
-    high: vec4<i32>,
+    c0: vec4<i32>,
+    c1: vec4<i32>,
+    c2: vec4<i32>,
+    c3: vec4<i32>,
+    c4: vec4<i32>,
+    c5: vec4<i32>,
+    c6: vec4<i32>,
+    c7: vec4<i32>,
+    c8: vec4<i32>,
+    c9: vec4<i32>,
+    c10: vec4<i32>,
+    c11: vec4<i32>,
+    c12: vec4<i32>,
+    c13: vec4<i32>,
+    c14: vec4<i32>,
+    c15: vec4<i32>,
 }
 
 // Over all spans, scaled.
 struct Total {
-    low: vec4<f32>,
-    high: vec4<f32>,
+    c0: vec4<f32>,
+    c1: vec4<f32>,
+    c2: vec4<f32>,
+    c3: vec4<f32>,
+    c4: vec4<f32>,
+    c5: vec4<f32>,
+    c6: vec4<f32>,
+    c7: vec4<f32>,
+    c8: vec4<f32>,
+    c9: vec4<f32>,
+    c10: vec4<f32>,
+    c11: vec4<f32>,
+    c12: vec4<f32>,
+    c13: vec4<f32>,
+    c14: vec4<f32>,
+    c15: vec4<f32>,
 }
 
-fn dot16(x: vec4<u32>, w: vec4<u32>) -> i32 {
-    return dot_codes(x.x, w.x) + dot_codes(x.y, w.y) + dot_codes(x.z, w.z) + dot_codes(x.w, w.w);
+fn dots(x: vec4<u32>, w: u32) -> vec4<i32> {
+    return vec4(dot_codes(x.x, w), dot_codes(x.y, w), dot_codes(x.z, w), dot_codes(x.w, w));
 }
 
-fn rows_at(at: u32) -> Rows {
-    return Rows(
-        tile_x[at],
-        tile_x[at + PITCH],
-        tile_x[at + 2u * PITCH],
-        tile_x[at + 3u * PITCH],
-        tile_x[at + 4u * PITCH],
-        tile_x[at + 5u * PITCH],
-        tile_x[at + 6u * PITCH],
-        tile_x[at + 7u * PITCH],
-    );
+// With 16 codes of a column.
+fn add(sum: vec4<i32>, x: Rows, w: vec4<u32>) -> vec4<i32> {
+    let a = sum + dots(vec4(x.a.x, x.b.x, x.c.x, x.d.x), w.x);
+    let b = a + dots(vec4(x.a.y, x.b.y, x.c.y, x.d.y), w.y);
+    let c = b + dots(vec4(x.a.z, x.b.z, x.c.z, x.d.z), w.z);
+    return c + dots(vec4(x.a.w, x.b.w, x.c.w, x.d.w), w.w);
 }
 
-fn add(sums: Sums, x: Rows, w: vec4<u32>) -> Sums {
+// Step `i` of the tiles: 16 columns of the operands.
+fn multiply(sums: Sums, thread: vec3<u32>, i: u32) -> Sums {
+    let at = 4u * thread.y * PITCH + i;
+    let x = Rows(tile_x[at], tile_x[at + PITCH], tile_x[at + 2u * PITCH], tile_x[at + 3u * PITCH]);
+    let w = thread.x * PITCH + i;
     return Sums(
-        sums.low + vec4(dot16(x.x0, w), dot16(x.x1, w), dot16(x.x2, w), dot16(x.x3, w)),
-        sums.high + vec4(dot16(x.x4, w), dot16(x.x5, w), dot16(x.x6, w), dot16(x.x7, w)),
+        add(sums.c0, x, tile_w[w]),
+        add(sums.c1, x, tile_w[w + ACROSS * PITCH]),
+        add(sums.c2, x, tile_w[w + 2u * ACROSS * PITCH]),
+        add(sums.c3, x, tile_w[w + 3u * ACROSS * PITCH]),
+        add(sums.c4, x, tile_w[w + 4u * ACROSS * PITCH]),
+        add(sums.c5, x, tile_w[w + 5u * ACROSS * PITCH]),
+        add(sums.c6, x, tile_w[w + 6u * ACROSS * PITCH]),
+        add(sums.c7, x, tile_w[w + 7u * ACROSS * PITCH]),
+        add(sums.c8, x, tile_w[w + 8u * ACROSS * PITCH]),
+        add(sums.c9, x, tile_w[w + 9u * ACROSS * PITCH]),
+        add(sums.c10, x, tile_w[w + 10u * ACROSS * PITCH]),
+        add(sums.c11, x, tile_w[w + 11u * ACROSS * PITCH]),
+        add(sums.c12, x, tile_w[w + 12u * ACROSS * PITCH]),
+        add(sums.c13, x, tile_w[w + 13u * ACROSS * PITCH]),
+        add(sums.c14, x, tile_w[w + 14u * ACROSS * PITCH]),
+        add(sums.c15, x, tile_w[w + 15u * ACROSS * PITCH]),
     );
 }
 
@@ -81,25 +121,45 @@ fn column_scale(col: u32, first: u32) -> f32 {
     return weight_scales[min(col, params.n - 1u) * groups + first / params.group];
 }
 
-fn add_scaled(total: Total, sums: Sums, rows: Total, column: f32) -> Total {
+fn scaled(sums: vec4<i32>, rows: vec4<f32>, col: u32, first: u32) -> vec4<f32> {
+    return vec4<f32>(finished(sums)) * (rows * column_scale(col, first));
+}
+
+// With the sums of the span that begins at `first`.
+fn add_scaled(total: Total, sums: Sums, row: u32, col: u32, first: u32) -> Total {
+    let rows = row_scales(row, first);
     return Total(
-        total.low + vec4<f32>(finished(sums.low)) * (rows.low * column),
-        total.high + vec4<f32>(finished(sums.high)) * (rows.high * column),
+        total.c0 + scaled(sums.c0, rows, col, first),
+        total.c1 + scaled(sums.c1, rows, col + ACROSS, first),
+        total.c2 + scaled(sums.c2, rows, col + 2u * ACROSS, first),
+        total.c3 + scaled(sums.c3, rows, col + 3u * ACROSS, first),
+        total.c4 + scaled(sums.c4, rows, col + 4u * ACROSS, first),
+        total.c5 + scaled(sums.c5, rows, col + 5u * ACROSS, first),
+        total.c6 + scaled(sums.c6, rows, col + 6u * ACROSS, first),
+        total.c7 + scaled(sums.c7, rows, col + 7u * ACROSS, first),
+        total.c8 + scaled(sums.c8, rows, col + 8u * ACROSS, first),
+        total.c9 + scaled(sums.c9, rows, col + 9u * ACROSS, first),
+        total.c10 + scaled(sums.c10, rows, col + 10u * ACROSS, first),
+        total.c11 + scaled(sums.c11, rows, col + 11u * ACROSS, first),
+        total.c12 + scaled(sums.c12, rows, col + 12u * ACROSS, first),
+        total.c13 + scaled(sums.c13, rows, col + 13u * ACROSS, first),
+        total.c14 + scaled(sums.c14, rows, col + 14u * ACROSS, first),
+        total.c15 + scaled(sums.c15, rows, col + 15u * ACROSS, first),
     );
 }
 
-fn store_column(total: Total, row: u32, col: u32) {
+fn next_span(first: u32, span: u32) -> u32 {
+    return min(first + span, params.k - 1u);
+}
+
+fn store_column(column: vec4<f32>, row: u32, col: u32) {
     if col >= params.n {
         return;
     }
-    store_if(total.low.x, row, col);
-    store_if(total.low.y, row + 1u, col);
-    store_if(total.low.z, row + 2u, col);
-    store_if(total.low.w, row + 3u, col);
-    store_if(total.high.x, row + 4u, col);
-    store_if(total.high.y, row + 5u, col);
-    store_if(total.high.z, row + 6u, col);
-    store_if(total.high.w, row + 7u, col);
+    store_if(column.x, row, col);
+    store_if(column.y, row + 1u, col);
+    store_if(column.z, row + 2u, col);
+    store_if(column.w, row + 3u, col);
 }
 
 fn store_if(value: f32, row: u32, col: u32) {
@@ -122,38 +182,23 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
     let line = own / 4u;
     let part = own % 4u;
     let to = line * PITCH + part;
-    let row = row0 + 8u * thread.y;
+    let row = row0 + 4u * thread.y;
     let col = col0 + thread.x;
-    let x_at = 8u * thread.y * PITCH;
-    let w_at = thread.x * PITCH;
     let span = min(params.group, params.x_group);
     var left = span; // columns of the span to come
     var first = 0u; // of the span
-    var s0 = Sums();
-    var s1 = Sums();
-    var s2 = Sums();
-    var s3 = Sums();
-    var s4 = Sums();
-    var s5 = Sums();
-    var s6 = Sums();
-    var s7 = Sums();
-    var t0 = Total();
-    var t1 = Total();
-    var t2 = Total();
-    var t3 = Total();
-    var t4 = Total();
-    var t5 = Total();
-    var t6 = Total();
-    var t7 = Total();
-    var next_x0 = fetch_codes(row0 + line, 16u * part);
-    var next_x1 = fetch_codes(row0 + line + APART, 16u * part);
+    var sums = Sums();
+    var total = Total();
+    var next_x0 = raw_codes(row0 + line, 16u * part);
+    var next_x1 = raw_codes(row0 + line + APART, 16u * part);
     var next_w0 = fetch_weight(col0 + line, 16u * part);
     var next_w1 = fetch_weight(col0 + line + APART, 16u * part);
     var next_w2 = fetch_weight(col0 + line + 2u * APART, 16u * part);
     var next_w3 = fetch_weight(col0 + line + 3u * APART, 16u * part);
     for (var k = 0u; k < params.k; k += DEPTH) {
-        tile_x[to] = next_x0;
-        tile_x[to + APART * PITCH] = next_x1;
+        let inside = vec4(select(0u, ~0u, k + 16u * part < params.k));
+        tile_x[to] = next_x0 & inside;
+        tile_x[to + APART * PITCH] = next_x1 & inside;
         tile_w[to] = stage_weight(next_w0);
         tile_w[to + APART * PITCH] = stage_weight(next_w1);
         tile_w[to + 2u * APART * PITCH] = stage_weight(next_w2);
@@ -161,68 +206,49 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
         workgroupBarrier();
         // The next words come while these are multiplied.
         let ahead = k + DEPTH + 16u * part;
-        next_x0 = fetch_codes(row0 + line, ahead);
-        next_x1 = fetch_codes(row0 + line + APART, ahead);
+        next_x0 = raw_codes(row0 + line, ahead);
+        next_x1 = raw_codes(row0 + line + APART, ahead);
         next_w0 = fetch_weight(col0 + line, ahead);
         next_w1 = fetch_weight(col0 + line + APART, ahead);
         next_w2 = fetch_weight(col0 + line + 2u * APART, ahead);
         next_w3 = fetch_weight(col0 + line + 3u * APART, ahead);
-        for (var i = 0u; i < DEPTH / 16u; i++) {
-            let x = rows_at(x_at + i);
-            let w = w_at + i;
-            s0 = add(s0, x, tile_w[w]);
-            s1 = add(s1, x, tile_w[w + ACROSS * PITCH]);
-            s2 = add(s2, x, tile_w[w + 2u * ACROSS * PITCH]);
-            s3 = add(s3, x, tile_w[w + 3u * ACROSS * PITCH]);
-            s4 = add(s4, x, tile_w[w + 4u * ACROSS * PITCH]);
-            s5 = add(s5, x, tile_w[w + 5u * ACROSS * PITCH]);
-            s6 = add(s6, x, tile_w[w + 6u * ACROSS * PITCH]);
-            s7 = add(s7, x, tile_w[w + 7u * ACROSS * PITCH]);
-            if ONE_SPAN {
-                continue;
-            }
-            left -= 16u;
-            // Beyond the last column codes are 0, and so are the sums of a span that is none.
-            if left == 0u {
-                let rows = Total(row_scales(row, first), row_scales(row + 4u, first));
-                t0 = add_scaled(t0, s0, rows, column_scale(col, first));
-                t1 = add_scaled(t1, s1, rows, column_scale(col + ACROSS, first));
-                t2 = add_scaled(t2, s2, rows, column_scale(col + 2u * ACROSS, first));
-                t3 = add_scaled(t3, s3, rows, column_scale(col + 3u * ACROSS, first));
-                t4 = add_scaled(t4, s4, rows, column_scale(col + 4u * ACROSS, first));
-                t5 = add_scaled(t5, s5, rows, column_scale(col + 5u * ACROSS, first));
-                t6 = add_scaled(t6, s6, rows, column_scale(col + 6u * ACROSS, first));
-                t7 = add_scaled(t7, s7, rows, column_scale(col + 7u * ACROSS, first));
-                s0 = Sums();
-                s1 = Sums();
-                s2 = Sums();
-                s3 = Sums();
-                s4 = Sums();
-                s5 = Sums();
-                s6 = Sums();
-                s7 = Sums();
-                first = min(first + span, params.k - 1u);
-                left = span;
-            }
+        // Spans end after whole 32 columns, or with the row, where what is left of them is none of these multiples.
+        sums = multiply(sums, thread, 0u);
+        sums = multiply(sums, thread, 1u);
+        left -= 32u;
+        if !ONE_SPAN && left == 0u {
+            total = add_scaled(total, sums, row, col, first);
+            sums = Sums();
+            first = next_span(first, span);
+            left = span;
+        }
+        sums = multiply(sums, thread, 2u);
+        sums = multiply(sums, thread, 3u);
+        left -= 32u;
+        if !ONE_SPAN && left == 0u {
+            total = add_scaled(total, sums, row, col, first);
+            sums = Sums();
+            first = next_span(first, span);
+            left = span;
         }
         workgroupBarrier();
     }
     // What is left of the last span, or zeros.
-    let rows = Total(row_scales(row, first), row_scales(row + 4u, first));
-    t0 = add_scaled(t0, s0, rows, column_scale(col, first));
-    t1 = add_scaled(t1, s1, rows, column_scale(col + ACROSS, first));
-    t2 = add_scaled(t2, s2, rows, column_scale(col + 2u * ACROSS, first));
-    t3 = add_scaled(t3, s3, rows, column_scale(col + 3u * ACROSS, first));
-    t4 = add_scaled(t4, s4, rows, column_scale(col + 4u * ACROSS, first));
-    t5 = add_scaled(t5, s5, rows, column_scale(col + 5u * ACROSS, first));
-    t6 = add_scaled(t6, s6, rows, column_scale(col + 6u * ACROSS, first));
-    t7 = add_scaled(t7, s7, rows, column_scale(col + 7u * ACROSS, first));
-    store_column(t0, row, col);
-    store_column(t1, row, col + ACROSS);
-    store_column(t2, row, col + 2u * ACROSS);
-    store_column(t3, row, col + 3u * ACROSS);
-    store_column(t4, row, col + 4u * ACROSS);
-    store_column(t5, row, col + 5u * ACROSS);
-    store_column(t6, row, col + 6u * ACROSS);
-    store_column(t7, row, col + 7u * ACROSS);
+    total = add_scaled(total, sums, row, col, first);
+    store_column(total.c0, row, col);
+    store_column(total.c1, row, col + ACROSS);
+    store_column(total.c2, row, col + 2u * ACROSS);
+    store_column(total.c3, row, col + 3u * ACROSS);
+    store_column(total.c4, row, col + 4u * ACROSS);
+    store_column(total.c5, row, col + 5u * ACROSS);
+    store_column(total.c6, row, col + 6u * ACROSS);
+    store_column(total.c7, row, col + 7u * ACROSS);
+    store_column(total.c8, row, col + 8u * ACROSS);
+    store_column(total.c9, row, col + 9u * ACROSS);
+    store_column(total.c10, row, col + 10u * ACROSS);
+    store_column(total.c11, row, col + 11u * ACROSS);
+    store_column(total.c12, row, col + 12u * ACROSS);
+    store_column(total.c13, row, col + 13u * ACROSS);
+    store_column(total.c14, row, col + 14u * ACROSS);
+    store_column(total.c15, row, col + 15u * ACROSS);
 }
