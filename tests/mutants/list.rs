@@ -467,7 +467,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     of("matmul_w4a8", "rows_of_64x32_coop_emulated", "wide_beyond_the_end", "now.w1 = inside(now.w1, col);", ""),
     of("matmul_w8a8", "blocks", "first_rows_again", "PITCH] = next_x1 & inside;", "PITCH] = next_x0 & inside;"),
-    of("matmul_w8a8", "blocks", "first_span_again", "first = next_span(first, span);", ""),
+    of("matmul_w8a8", "blocks", "first_span_again", "return min(first + span, params.k - 1u);", "return first;"),
     of("matmul_w8a8", "blocks_of_rows", "blocks_beyond_the_end", "next_x0 & inside", "next_x0"),
     of("matmul_w8a8", "blocks_of_rows", "last_column_lost", "w + 15u * ACROSS * PITCH", "w + 14u * ACROSS * PITCH"),
     of("matmul_w4a8", "blocks", "wrong_nibbles", "high4_times_16(words.x)", "low4_times_16(words.x)"),
