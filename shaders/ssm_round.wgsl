@@ -21,6 +21,7 @@ struct Params {
 }
 
 const WG = 256u;
+const LINES = 1u;
 const LANES = 8u;
 const ROWS = 32u;
 const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats

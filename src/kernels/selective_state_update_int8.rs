@@ -7,12 +7,19 @@ use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
 use super::ssm_load::{self, StoredState, expect_clock, stored_case, stored_cases};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::selective_state_update_int8::Params;
+use crate::shaders::selective_state_update_int8::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "selective_state_update_int8";
-/// Rows of the state, all of one head, of one workgroup.
-const TILE: usize = 64;
+/// Workgroups that fill a large GPU: with more than so many heads of sequences several of a group share a workgroup.
+const ENOUGH: usize = 512;
+
+/// Heads of a workgroup: a divisor of those of a group.
+fn each(dims: SsdDims, sequences: usize) -> usize {
+    let repeats = dims.heads / dims.groups;
+    let most = (sequences * dims.heads / ENOUGH).max(1);
+    (1..=repeats.min(most)).rev().find(|n| repeats.is_multiple_of(*n)).unwrap_or(1)
+}
 
 /// As [`super::selective_state_update`] on a [`StoredState`]: the token is appended to the recent ones (as their last
 /// where there is no room: round the state first), and `y` is exact but for the last rounding of the state.
@@ -48,6 +55,8 @@ pub fn selective_state_update_int8(
         ],
     )?;
     let StoredState { codes, scales, recent, block, .. } = stored;
+    let each = each(dims, sequences);
+    let format = if dims.state.is_multiple_of(16) { Format::Quads } else { Format::Any };
     let params = Params {
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
@@ -58,11 +67,12 @@ pub fn selective_state_update_int8(
         block: *block as u32,
         window: stored.window() as u32,
         sequences: sequences as u32,
+        each: each as u32,
         dt_min,
         dt_max,
     };
     let bindings = Bindings { xbc, dt_raw: dt_raw.tensor, per_head, codes, scales, clock, recent, y };
-    launch(plan, params, bindings, Grid::linear(sequences * dims.heads * dims.head_dim.div_ceil(TILE)))
+    launch(plan, format, params, bindings, Grid::linear(sequences * dims.heads / each))
 }
 
 /// Cases, setup and cost.
