@@ -4,23 +4,13 @@ use super::Columns;
 use super::bindings::selective_state_update_int8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
-use super::ssm_load::{self, StoredState, expect_clock, stored_case, stored_cases};
+use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case, stored_cases};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::selective_state_update_int8::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "selective_state_update_int8";
-/// Workgroups that fill a large GPU: with more than so many heads of sequences several of a group share a workgroup.
-const ENOUGH: usize = 512;
-
-/// Heads of a workgroup: a divisor of those of a group.
-fn each(dims: SsdDims, sequences: usize) -> usize {
-    let repeats = dims.heads / dims.groups;
-    let most = (sequences * dims.heads / ENOUGH).max(1);
-    (1..=repeats.min(most)).rev().find(|n| repeats.is_multiple_of(*n)).unwrap_or(1)
-}
-
 /// As [`super::selective_state_update`] on a [`StoredState`]: the token is appended to the recent ones (as their last
 /// where there is no room: round the state first), and `y` is exact but for the last rounding of the state.
 ///
@@ -55,7 +45,7 @@ pub fn selective_state_update_int8(
         ],
     )?;
     let StoredState { codes, scales, recent, block, .. } = stored;
-    let each = each(dims, sequences);
+    let each = heads_each(dims, sequences);
     let format = if dims.state.is_multiple_of(16) { Format::Quads } else { Format::Any };
     let params = Params {
         heads: dims.heads as u32,
@@ -80,6 +70,7 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 const CASES: &[Case] = stored_cases![
     stored_case!("three_sequences", [4.0, 80.0, 2.0, 64.0], 1.0, 8.0, 5.0, 0.0, 3.0),
+    stored_case!("sequences_of_many_heads", [256.0, 36.0, 1.0, 32.0], 1.0, 4.0, 3.0, 0.0, 16.0),
     stored_case!("five_sequences_of_many_recent", [2.0, 36.0, 1.0, 128.0], 1.0, 40.0, 37.0, 0.0, 5.0),
 ];
 
