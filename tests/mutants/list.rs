@@ -158,7 +158,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     m("causal_conv1d_update", "first_sequences_input", "i / params.channels * params.stride + ", ""),
     m("causal_conv1d_update", "state_not_shifted", "state[row + j] = before;", ""),
-    m("causal_conv1d_update", "window_not_shifted", "vec4(state[i * width].yzw, value)", "vec4(state[i * width].xyz, value)"),
+    m(
+        "causal_conv1d_update",
+        "window_not_shifted",
+        "vec4(state[i * width].yzw, value)",
+        "vec4(state[i * width].xyz, value)",
+    ),
     m("channel_stats", "third_power_twice", "(v * v) * (v * v)", "v * v * v"),
     m("channel_stats", "tail_off_by_one", "first + LANES * BLOCK, samples)", "first + LANES * BLOCK, samples - 1u)"),
     m("channel_stats", "offset_ignored", "params.offset + o", "o"),
@@ -662,12 +667,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("selective_state_update", "first_sequences_dt", "dt_raw[sequence * params.stride + ", "dt_raw["),
     m("selective_state_update", "lost_lane", "i < LANES; i++", "i < LANES - 1u; i++"),
     m("selective_state_update_int8", "token_not_appended", "+ head] = now;", "+ head] = 0.0;"),
-    m(
-        "selective_state_update_int8",
-        "recent_not_decayed",
-        "exp(now - logs) * vec4(",
-        "vec4(",
-    ),
+    m("selective_state_update_int8", "recent_not_decayed", "exp(now - logs) * vec4(", "vec4("),
     m(
         "selective_state_update_int8",
         "c_not_turned",
@@ -704,12 +704,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("ssm_load", "forgotten_scale", "scales[row] * exp(now)", "exp(now)"),
     m("ssm_load", "errors_of_the_other_word", "word % 2u == 1u", "word % 2u == 0u"),
     m("selective_state_update_int8", "first_sequences_recent", "start_recent(sequence);", "start_recent(0u);"),
-    m(
-        "selective_state_update_int8",
-        "first_rows_again",
-        "near = ahead(first, row0 + WG + place, end, lane);",
-        "",
-    ),
+    m("selective_state_update_int8", "first_rows_again", "near = ahead(first, row0 + WG + place, end, lane);", ""),
     m("ssm_round", "first_sequences_recent", "start_recent(sequence);", "start_recent(0u);"),
     m("ssm_round", "errors_not_added", "vec4<f32>(codes4_low(lost)) / 14.0", "vec4(0.0)"),
     m(
