@@ -85,7 +85,7 @@ fn turn(first: u32, count: u32, b_at: u32, thread: u32) {
         let at = 4u * n;
         turned[PAIRS * (n / words * 2u + word % 2u) + word / 2u] = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]);
     }
-    workgroupBarrier();
+    workgroupBarrier(); // for who reads them
 }
 
 // Beyond the state nothing counts.
