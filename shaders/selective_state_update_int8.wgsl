@@ -1,13 +1,20 @@
 // One token of each sequence of the recurrence (selective_state_update) on a stored state (ssm_load): with S the rounded state,
 // y = exp(L) S C + sum over j of exp(L - L_j) (B_j . C) x_j + D x over the recent tokens j, the new one included, which
 // is appended to them. What is stored is H D S (shared/fwht.wgsl): S C = (H D S)(H D C). So y is exact but for the last rounding of S.
-// One workgroup: 64 rows (head, p) of one head of a sequence, half of them at a time; 8 threads share a row's state elements,
-// 32 a token's dot of B and C. All that comes from far is on its way before anything is waited for.
+// One workgroup: `each` heads of one group of a sequence, which share what is made of B and C: with many sequences all of the
+// group, with one sequence one head. Their rows (head, p) are taken 256 at a time: 8 threads share a row's codes, 16 a
+// load, then each thread makes y of one row. Codes are loaded a round ahead.
+// Formats: states of whole 16 elements (`quads`), and `any`. With packed products (`packed_dot`) the turned C is three int8
+// digits to base 256 of 23 bits, with one scale for each 16 elements, as exact as f32: products of codes are then whole numbers.
 #import float
 #import fwht
 #import index
-#import pack
 #import recent
+#ifdef packed_dot
+#import dot
+#else
+#import pack
+#endif
 
 struct Params {
     heads: u32,
@@ -19,31 +26,49 @@ struct Params {
     block: u32, // run of the Hadamard transform; 1: none
     window: u32, // most recent tokens, at most 64
     sequences: u32,
+    each: u32, // heads of a workgroup, which divides those of a group
     dt_min: f32,
     dt_max: f32,
 }
 
 const WG = 256u;
-const LANES = 8u;
+const LINES = 1u;
+const LANES = 8u; // threads of a row
 const ROWS = 32u; // at a time
-const TILE = 64u;
+const PITCH = WG + 4u; // of a lane's sums, so that neither rows nor lanes meet in a bank
 const TOKENS = WG / 32u; // dots at a time
+const DIGITS = 8e6; // largest number of three digits
 
 @group(0) @binding(0) var<storage, read> xbc: array<f32>; // [sequences, heads * head_dim + 2 * groups * state]
 @group(0) @binding(1) var<storage, read> dt_raw: array<f32>; // [sequences, stride]
 @group(0) @binding(2) var<storage, read> per_head: array<f32>; // [3, heads] dt_bias, a_log, d
+#ifdef quads
+@group(0) @binding(3) var<storage, read> codes: array<vec4<u32>>; // [sequences * heads * head_dim, state] int8
+#else
 @group(0) @binding(3) var<storage, read> codes: array<u32>; // [sequences * heads * head_dim, state] int8
+#endif
 @group(0) @binding(4) var<storage, read> scales: array<f32>; // [sequences * heads * head_dim]
 @group(0) @binding(5) var<storage, read> clock: array<u32>; // [2] tokens so far, recent tokens of all sequences
 @group(0) @binding(6) var<storage, read_write> recent: array<f32>; // [sequences * window, heads + heads * head_dim + groups * state]
 @group(0) @binding(7) var<storage, read_write> y: array<f32>; // [sequences, heads * head_dim]
 @group(0) @binding(8) var<uniform> params: Params;
 
-var<workgroup> sums: array<vec2<f32>, WG>;
+var<workgroup> sums: array<f32, LANES * PITCH>; // [lane, row]
 var<workgroup> parts: array<f32, 64>;
 var<workgroup> plain_c: array<f32, LINE>;
-var<workgroup> turned_c: array<vec4<f32>, LINE / 4u>;
-var<workgroup> weights: array<f32, 64>; // of recent tokens' x in y
+var<workgroup> dots: array<f32, 64>; // of recent tokens' B and C
+
+// 16 elements of the turned C.
+#ifdef packed_dot
+struct Sixteen {
+    low: vec4<u32>,
+    middle: vec4<u32>,
+    high: vec4<u32>,
+    scale: f32,
+}
+#else
+alias Sixteen = mat4x4<f32>;
+#endif
 
 // Elements n, n + 32, n + 64 and n + 96 of the new token's B, which begins at `at`, or of a recent one's.
 fn new_b(at: u32, n: u32) -> vec4<f32> {
@@ -64,38 +89,145 @@ fn with_c(b: vec4<f32>, n: u32) -> f32 {
     return dot(select(vec4(0.0), b, i < vec4(params.state)), c);
 }
 
-// Words n, n + LANES, n + 2 LANES and n + 3 LANES of a row's codes; the last one for those beyond the end.
-fn fetch_codes(row: u32, n: u32) -> vec4<u32> {
+// Four elements of the turned C; zeros beyond the state.
+fn four(word: u32) -> vec4<f32> {
+    let at = min(4u * word, LINE - 4u);
+    let c = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]);
+    return select(vec4(0.0), c, 4u * word < params.state);
+}
+
+#ifdef packed_dot
+// The low, middle and high digits of four whole numbers, packed.
+fn digits(numbers: vec4<f32>) -> vec3<u32> {
+    let whole = vec4<i32>(round(numbers));
+    let low = (whole << vec4(24u)) >> vec4(24u);
+    let rest = (whole - low) >> vec4(8u);
+    let middle = (rest << vec4(24u)) >> vec4(24u);
+    return vec3(pack4xI8(low), pack4xI8(middle), pack4xI8((rest - middle) >> vec4(8u)));
+}
+#endif
+
+// Elements 16 quad and on of the turned C.
+fn sixteen(quad: u32) -> Sixteen {
+    let c = mat4x4(four(4u * quad), four(4u * quad + 1u), four(4u * quad + 2u), four(4u * quad + 3u));
+#ifdef packed_dot
+    let most = max(max(abs(c[0]), abs(c[1])), max(abs(c[2]), abs(c[3])));
+    let largest = max(max(most.x, most.y), max(most.z, most.w));
+    let inverse = select(DIGITS / largest, 0.0, largest < 1e-30);
+    let d0 = digits(c[0] * inverse);
+    let d1 = digits(c[1] * inverse);
+    let d2 = digits(c[2] * inverse);
+    let d3 = digits(c[3] * inverse);
+    let low = vec4(d0.x, d1.x, d2.x, d3.x);
+    let middle = vec4(d0.y, d1.y, d2.y, d3.y);
+    return Sixteen(low, middle, vec4(d0.z, d1.z, d2.z, d3.z), largest / DIGITS);
+#else
+    return c;
+#endif
+}
+
+// Words 4 quad and on of a row's codes; the last one for those beyond the end.
+fn fetch(row: u32, quad: u32) -> vec4<u32> {
+#ifdef quads
+    let quads = params.state / 16u;
+    return codes[row * quads + min(quad, quads - 1u)];
+#else
     let words = params.state / 4u;
-    let at = row * words + min(n + LANES * vec4(0u, 1u, 2u, 3u), vec4(words - 1u));
+    let at = row * words + min(4u * quad + vec4(0u, 1u, 2u, 3u), vec4(words - 1u));
     return vec4(codes[at.x], codes[at.y], codes[at.z], codes[at.w]);
+#endif
 }
 
-fn times_c(word: u32, n: u32) -> f32 {
-    if n >= params.state / 4u {
-        return 0.0;
-    }
-    return dot(vec4<f32>(codes8(word)), turned_c[n]);
+// 16 codes times 16 elements of the turned C.
+fn product(words: vec4<u32>, c: Sixteen) -> f32 {
+#ifdef packed_dot
+    let low = (dot_codes(words.x, c.low.x) + dot_codes(words.y, c.low.y))
+        + (dot_codes(words.z, c.low.z) + dot_codes(words.w, c.low.w));
+    let middle = (dot_codes(words.x, c.middle.x) + dot_codes(words.y, c.middle.y))
+        + (dot_codes(words.z, c.middle.z) + dot_codes(words.w, c.middle.w));
+    let high = (dot_codes(words.x, c.high.x) + dot_codes(words.y, c.high.y))
+        + (dot_codes(words.z, c.high.z) + dot_codes(words.w, c.high.w));
+    return c.scale * (f32(low) + 256.0 * f32(middle + 256 * high));
+#else
+    let near = dot(vec4<f32>(codes8(words.x)), c[0]) + dot(vec4<f32>(codes8(words.y)), c[1]);
+    return near + dot(vec4<f32>(codes8(words.z)), c[2]) + dot(vec4<f32>(codes8(words.w)), c[3]);
+#endif
 }
 
-// The part of four such words in codes times the turned C.
-fn part_of(words: vec4<u32>, n: u32) -> f32 {
-    let near = times_c(words.x, n) + times_c(words.y, n + LANES);
-    return near + times_c(words.z, n + 2u * LANES) + times_c(words.w, n + 3u * LANES);
+// The thread's part of a row's codes, of which the first are `near`, times the turned C.
+fn row_part(row: u32, lane: u32, near: vec4<u32>, c: Sixteen) -> f32 {
+    var part = product(near, c);
+    for (var quad = lane + LANES; 16u * quad < params.state; quad += LANES) {
+        part += product(fetch(row, quad), sixteen(quad));
+    }
+    return part;
 }
 
-// The thread's part of y of a row of the sequence whose rows begin at `rows`: of the stored state, whose first words are
-// `near`, and of recent tokens, `x` of the first of them.
-fn row_part(rows: u32, row: u32, lane: u32, near: vec4<u32>, x: f32, last: u32, factor: f32) -> f32 {
-    var stored = part_of(near, lane);
-    for (var n = lane + 4u * LANES; n < params.state / 4u; n += 4u * LANES) {
-        stored += part_of(fetch_codes(rows + row, n), n);
+// Four tiles of rows at a time: of each the words of this thread's row. Rows beyond the end are the last.
+struct Ahead {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+}
+
+fn ahead(first: u32, row: u32, end: u32, lane: u32) -> Ahead {
+    let rows = first + min(row + ROWS * vec4(0u, 1u, 2u, 3u), vec4(end - 1u));
+    return Ahead(fetch(rows.x, lane), fetch(rows.y, lane), fetch(rows.z, lane), fetch(rows.w, lane));
+}
+
+fn put_parts(first: u32, row: u32, end: u32, place: u32, lane: u32, words: Ahead, c: Sixteen) {
+    let rows = first + min(row + ROWS * vec4(0u, 1u, 2u, 3u), vec4(end - 1u));
+    let at = lane * PITCH + place;
+    sums[at] = row_part(rows.x, lane, words.a, c);
+    sums[at + ROWS] = row_part(rows.y, lane, words.b, c);
+    sums[at + 2u * ROWS] = row_part(rows.z, lane, words.c, c);
+    sums[at + 3u * ROWS] = row_part(rows.w, lane, words.d, c);
+}
+
+// dots[j] of all recent tokens and the new one, whose B begins at b_at.
+fn make_dots(thread: u32, last: u32, b_at: u32, in_group: u32) {
+    let token = thread / 32u;
+    let n = thread % 32u;
+    for (var j0 = 0u; j0 <= last; j0 += TOKENS) {
+        let j = j0 + token;
+        let place = min(j, params.window - 1u);
+        var sum = with_c(select(old_b(place, in_group, n), new_b(b_at, n), j == last), n);
+        if params.state > 128u {
+            let far = n + 128u;
+            sum += with_c(select(old_b(place, in_group, far), new_b(b_at, far), j == last), far);
+        }
+        workgroupBarrier(); // the last tokens' parts may still be read
+        sums[thread] = sum;
+        workgroupBarrier();
+        if thread < 64u {
+            let at = 4u * thread;
+            parts[thread] = (sums[at] + sums[at + 1u]) + (sums[at + 2u] + sums[at + 3u]);
+        }
+        workgroupBarrier();
+        if n == 0u && j <= last {
+            var all = 0.0;
+            for (var i = 0u; i < 8u; i++) {
+                all += parts[8u * token + i];
+            }
+            dots[j] = all;
+        }
     }
-    var since = select(0.0, weights[min(lane, 63u)] * x, lane < last);
-    for (var j = lane + LANES; j < last; j += LANES) {
-        since += weights[j] * recent_x(j, row);
+    workgroupBarrier();
+}
+
+// What recent tokens before the last give a row.
+fn since(row: u32, head: u32, now: f32, last: u32) -> f32 {
+    var sum = 0.0;
+    for (var j = 0u; j < last; j += 4u) {
+        let i = j + vec4(0u, 1u, 2u, 3u);
+        let at = min(i, vec4(last - 1u));
+        let x = vec4(recent_x(at.x, row), recent_x(at.y, row), recent_x(at.z, row), recent_x(at.w, row));
+        let logs = vec4(recent_log(at.x, head), recent_log(at.y, head), recent_log(at.z, head), recent_log(at.w, head));
+        let weights = exp(now - logs) * vec4(dots[at.x], dots[at.y], dots[at.z], dots[at.w]);
+        sum += dot(select(vec4(0.0), weights, i < vec4(last)), x);
     }
-    return stored * factor + since;
+    return sum;
 }
 
 @compute @workgroup_size(WG)
@@ -104,52 +236,32 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let tiles = (params.head_dim + TILE - 1u) / TILE;
+    let shares = params.heads / params.each;
     let item = linear_workgroup(workgroup, grid);
-    let sequence = item / (tiles * params.heads);
+    let sequence = item / shares;
     if sequence >= params.sequences {
         return;
     }
-    let head = item / tiles % params.heads;
-    let p = item % tiles * TILE + thread / LANES;
-    let lane = thread % LANES;
+    let head0 = item % shares * params.each;
+    let repeats = params.heads / params.groups;
     let d_inner = params.heads * params.head_dim;
-    let in_group = head / (params.heads / params.groups) * params.state;
+    let in_group = head0 / repeats * params.state;
     let input = sequence * (d_inner + 2u * params.groups * params.state);
     let b_at = input + d_inner + in_group;
     let c_at = b_at + params.groups * params.state;
     let last = min(clock[1], params.window - 1u); // the new token's place
     start_recent(sequence);
 
-    // Rows beyond the head's are its last, and give nothing.
-    let row0 = head * params.head_dim + min(p, params.head_dim - 1u);
-    let row1 = head * params.head_dim + min(p + ROWS, params.head_dim - 1u);
-    let first_row = sequence * d_inner;
-    let near0 = fetch_codes(first_row + row0, lane);
-    let near1 = fetch_codes(first_row + row1, lane);
-    let scale = vec2(scales[first_row + row0], scales[first_row + row1]);
-    let x = vec2(xbc[input + row0], xbc[input + row1]);
-    let early = min(lane, params.window - 1u); // of those that are not recent nothing is used
-    let x0 = recent_x(early, row0);
-    let x1 = recent_x(early, row1);
-    let token = thread / 32u;
-    let n0 = thread % 32u;
-    let known = min(token, params.window - 1u);
-    let new_low = new_b(b_at, n0);
-    let old_low = old_b(known, in_group, n0);
-    var new_high = vec4(0.0);
-    var old_high = vec4(0.0);
-    if params.state > 128u {
-        new_high = new_b(b_at, n0 + 128u);
-        old_high = old_b(known, in_group, n0 + 128u);
-    }
-    let known_log = recent_log(known, head);
-
-    let raw = dt_raw[sequence * params.stride + params.offset + head] + per_head[head];
-    let step = clamp(softplus(raw), params.dt_min, params.dt_max);
-    var now = -exp(per_head[params.heads + head]) * step;
-    if last > 0u {
-        now += recent_log(last - 1u, head);
+    // Rows count from the workgroup's first; rows beyond the last are the last, and give nothing.
+    let own0 = head0 * params.head_dim;
+    let end = params.each * params.head_dim;
+    let first = sequence * d_inner + own0;
+    let lane = thread % LANES;
+    let place = thread / LANES;
+    var near = ahead(first, place, end, lane);
+    var far = Ahead();
+    if end > 4u * ROWS {
+        far = ahead(first, place + 4u * ROWS, end, lane);
     }
     for (var n = thread; n < params.state; n += WG) {
         let c = xbc[c_at + n];
@@ -157,73 +269,49 @@ fn main(
         line[n] = sign_at(n, params.block) * c;
     }
     transform_line(params.state, params.block, thread);
-    if thread < params.state / 4u {
-        let at = 4u * thread;
-        turned_c[thread] = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]);
-    }
+    make_dots(thread, last, b_at, in_group);
+    let c = sixteen(lane);
 
-    // What each token's x weighs in y.
-    for (var j0 = 0u; j0 <= last; j0 += TOKENS) {
-        let j = j0 + token;
-        var low = old_low;
-        var high = old_high;
-        var log = known_log;
-        if j0 > 0u {
-            let place = min(j, params.window - 1u);
-            low = old_b(place, in_group, n0);
-            high = old_b(place, in_group, n0 + 128u);
-            log = recent_log(place, head);
+    for (var row0 = 0u; row0 < end; row0 += WG) {
+        let row = min(row0 + thread, end - 1u);
+        let head = head0 + row / params.head_dim;
+        let scale = scales[first + row];
+        let x = xbc[input + own0 + row];
+        let raw = dt_raw[sequence * params.stride + params.offset + head] + per_head[head];
+        let step = clamp(softplus(raw), params.dt_min, params.dt_max);
+        var now = -exp(per_head[params.heads + head]) * step;
+        if last > 0u {
+            now += recent_log(last - 1u, head);
         }
-        low = select(low, new_low, j == last);
-        high = select(high, new_high, j == last);
-        workgroupBarrier(); // the last tokens' parts may still be read
-        sums[thread].x = with_c(low, n0) + with_c(high, n0 + 128u);
-        workgroupBarrier();
-        if thread < 64u {
-            let at = 4u * thread;
-            parts[thread] = (sums[at].x + sums[at + 1u].x) + (sums[at + 2u].x + sums[at + 3u].x);
-        }
-        workgroupBarrier();
-        if n0 == 0u && j <= last {
-            var sum = 0.0;
-            for (var i = 0u; i < 8u; i++) {
-                sum += parts[8u * token + i];
-            }
-            weights[j] = select(exp(now - log), step, j == last) * sum;
-        }
-    }
-    workgroupBarrier();
+        var sum = (step * dots[last] + per_head[2u * params.heads + head]) * x;
+        sum += since(own0 + row, head, now, last);
 
-    let decay = exp(now) / sqrt(f32(params.block)) * scale;
-    let part0 = row_part(first_row, row0, lane, near0, x0, last, decay.x);
-    let part1 = row_part(first_row, row1, lane, near1, x1, last, decay.y);
-    sums[thread] = vec2(part0, part1);
-    workgroupBarrier();
-    if lane == 0u {
-        var sum = vec2(0.0);
+        put_parts(first, row0 + place, end, place, lane, near, c);
+        if row0 + WG < end {
+            near = ahead(first, row0 + WG + place, end, lane);
+        }
+        if row0 + 4u * ROWS < end {
+            put_parts(first, row0 + 4u * ROWS + place, end, place + 4u * ROWS, lane, far, c);
+            far = ahead(first, row0 + WG + 4u * ROWS + place, end, lane);
+        }
+        workgroupBarrier();
+        var stored = 0.0;
         for (var i = 0u; i < LANES; i++) {
-            sum += sums[thread + i];
+            stored += sums[i * PITCH + thread];
         }
-        sum += (weights[last] + per_head[2u * params.heads + head]) * x;
-        if p < params.head_dim {
-            y[first_row + row0] = sum.x;
-            recent[recent_row(last) + params.heads + row0] = step * x.x;
-        }
-        if p + ROWS < params.head_dim {
-            y[first_row + row1] = sum.y;
-            recent[recent_row(last) + params.heads + row1] = step * x.y;
-        }
-    }
-
-    // Nobody reads the new token's place before the next launch.
-    if item % tiles == 0u {
-        if thread == 0u {
-            recent[recent_row(last) + head] = now;
-        }
-        if head % (params.heads / params.groups) == 0u {
-            for (var n = thread; n < params.state; n += WG) {
-                recent[recent_row(last) + params.heads + d_inner + in_group + n] = xbc[b_at + n];
+        if row0 + thread < end {
+            y[first + row] = sum + exp(now) / sqrt(f32(params.block)) * scale * stored;
+            // Nobody reads the new token's place before the next launch.
+            recent[recent_row(last) + params.heads + own0 + row] = step * x;
+            if row % params.head_dim == 0u {
+                recent[recent_row(last) + head] = now;
             }
+        }
+        workgroupBarrier(); // the sums may still be read
+    }
+    if head0 % repeats == 0u {
+        for (var n = thread; n < params.state; n += WG) {
+            recent[recent_row(last) + params.heads + d_inner + in_group + n] = xbc[b_at + n];
         }
     }
 }

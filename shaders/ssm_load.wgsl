@@ -18,6 +18,7 @@ struct Params {
 }
 
 const WG = 64u;
+const LINES = 1u;
 
 @group(0) @binding(0) var<storage, read> codes: array<u32>; // [heads * head_dim, state] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [heads * head_dim]

@@ -1,7 +1,8 @@
 // The stored form (ssm_store) of what a stored state and the tokens since are together (ssm_load), without a detour by f32 states
 // in memory: rounding is of turned rows, and turned the sum is v = sqrt(block) exp(L) scale (codes + errors / 14) +
 // sum over j of exp(L - L_j) x_j H D B_j. Formats as ssm_store's. The recent tokens stay where they are: the caller's clock says
-// how many there are. One workgroup: 32 rows (head, p) of one head of a sequence; 8 threads share a row, in pairs of words.
+// how many there are. One workgroup: rows (head, p) of `each` heads of one group of a sequence, 32 at a time, which share the turned
+// B of 8 tokens at a time; 8 threads share a row, in pairs of words.
 #import fwht
 #import hash
 #import index
@@ -18,11 +19,14 @@ struct Params {
     sequences: u32,
     seed: u32,
     feedback: u32, // 1 to add and to keep errors
+    each: u32, // heads of a workgroup, which divides those of a group
 }
 
 const WG = 256u;
+const LINES = 8u; // tokens at a time
 const LANES = 8u;
-const ROWS = 32u;
+const ROWS = 32u; // at a time
+const PAIRS = LINE / 8u; // of a line
 const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>; // [2] tokens so far, recent tokens of all sequences
@@ -32,7 +36,7 @@ const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of 
 @group(0) @binding(4) var<storage, read_write> errors: array<u32>; // [sequences * heads * head_dim, state] int4; else untouched
 @group(0) @binding(5) var<uniform> params: Params;
 
-var<workgroup> tops: array<f32, WG>;
+var<workgroup> turned: array<vec4<f32>, LINES * LINE / 4u>; // [token, half of a pair, pair]
 
 // Two words' elements of a row.
 struct Pair {
@@ -61,11 +65,27 @@ fn scaled(pair: Pair, by: f32) -> Pair {
     return Pair(pair.low * by, pair.high * by);
 }
 
-// Adds x times the turned B in the line.
-fn added(to: Pair, pair: u32, x: f32) -> Pair {
-    let at = min(8u * pair, LINE - 8u);
-    let low = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]);
-    return Pair(to.low + x * low, to.high + x * vec4(line[at + 4u], line[at + 5u], line[at + 6u], line[at + 7u]));
+// Adds x times the turned B of a token at hand.
+fn added(to: Pair, pair: u32, token: u32, x: f32) -> Pair {
+    let at = 2u * PAIRS * token + pair;
+    return Pair(to.low + x * turned[at], to.high + x * turned[at + PAIRS]);
+}
+
+// The turned B of `count` tokens from the first, at most LINES.
+fn turn(first: u32, count: u32, b_at: u32, thread: u32) {
+    workgroupBarrier(); // the last ones may still be read
+    for (var n = thread; n < count * params.state; n += WG) {
+        let i = n % params.state;
+        line[n] = sign_at(i, params.block) * recent_b(first + n / params.state, b_at + i);
+    }
+    transform_line(count * params.state, params.block, thread);
+    let words = params.state / 4u;
+    for (var n = thread; n < count * words; n += WG) {
+        let word = n % words;
+        let at = 4u * n;
+        turned[PAIRS * (n / words * 2u + word % 2u) + word / 2u] = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]);
+    }
+    workgroupBarrier(); // for who reads them
 }
 
 // Beyond the state nothing counts.
@@ -117,26 +137,10 @@ fn store(row: u32, number: u32, pair: Pair, inverse: f32, key: u32) {
     }
 }
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let tiles = (params.head_dim + ROWS - 1u) / ROWS;
-    let item = linear_workgroup(workgroup, grid);
-    let sequence = item / (tiles * params.heads);
-    if sequence >= params.sequences {
-        return;
-    }
-    let head = item / tiles % params.heads;
-    let b_at = head / (params.heads / params.groups) * params.state;
-    let p = item % tiles * ROWS + thread / LANES;
+// The thread's part of a row; rows beyond the end, which are not `inside`, only wait with the others.
+fn round_row(row: u32, own: u32, head: u32, tokens: u32, few: bool, b_at: u32, inside_end: bool, thread: u32) {
     let lane = thread % LANES;
-    let own = head * params.head_dim + min(p, params.head_dim - 1u);
-    let row = sequence * params.heads * params.head_dim + own;
-    let tokens = min(clock[1], params.window);
-    start_recent(sequence);
+    let wide = params.state > 16u * LANES;
     var now = 0.0;
     if tokens > 0u {
         now = recent_log(tokens - 1u, head);
@@ -144,32 +148,41 @@ fn main(
     let factor = scales[row] * exp(now) * sqrt(f32(params.block));
     var v0 = scaled(stored(row, lane), factor);
     var v1 = scaled(stored(row, lane + LANES), factor);
-    var v2 = scaled(stored(row, lane + 2u * LANES), factor);
-    var v3 = scaled(stored(row, lane + 3u * LANES), factor);
-    for (var j = 0u; j < tokens; j++) {
-        let x = exp(now - recent_log(j, head)) * recent_x(j, own);
-        workgroupBarrier(); // the last token's line may still be read
-        for (var n = thread; n < params.state; n += WG) {
-            line[n] = sign_at(n, params.block) * recent_b(j, b_at + n);
+    var v2 = Pair();
+    var v3 = Pair();
+    if wide {
+        v2 = scaled(stored(row, lane + 2u * LANES), factor);
+        v3 = scaled(stored(row, lane + 3u * LANES), factor);
+    }
+    for (var j0 = 0u; j0 < tokens; j0 += LINES) {
+        let count = min(tokens - j0, LINES);
+        if !few {
+            turn(j0, count, b_at, thread);
         }
-        transform_line(params.state, params.block, thread);
-        v0 = added(v0, lane, x);
-        v1 = added(v1, lane + LANES, x);
-        v2 = added(v2, lane + 2u * LANES, x);
-        v3 = added(v3, lane + 3u * LANES, x);
+        for (var j = 0u; j < count; j++) {
+            let x = exp(now - recent_log(j0 + j, head)) * recent_x(j0 + j, own);
+            v0 = added(v0, lane, j, x);
+            v1 = added(v1, lane + LANES, j, x);
+            if wide {
+                v2 = added(v2, lane + 2u * LANES, j, x);
+                v3 = added(v3, lane + 3u * LANES, j, x);
+            }
+        }
     }
     v0 = inside(v0, lane);
     v1 = inside(v1, lane + LANES);
     v2 = inside(v2, lane + 2u * LANES);
     v3 = inside(v3, lane + 3u * LANES);
-    tops[thread] = max(max(top(v0), top(v1)), max(top(v2), top(v3)));
+    workgroupBarrier(); // the last rows' may still be read
+    // The line is of no more use: B is in `turned`.
+    line[thread] = max(max(top(v0), top(v1)), max(top(v2), top(v3)));
     workgroupBarrier();
     let first = thread / LANES * LANES;
     var largest = 0.0;
     for (var i = 0u; i < LANES; i++) {
-        largest = max(largest, tops[first + i]);
+        largest = max(largest, line[first + i]);
     }
-    if p >= params.head_dim {
+    if !inside_end {
         return;
     }
     let tiny = largest < SMALLEST;
@@ -177,10 +190,43 @@ fn main(
     let key = hash(clock[0] + hash(params.seed));
     store(row, lane, v0, inverse, key);
     store(row, lane + LANES, v1, inverse, key);
-    store(row, lane + 2u * LANES, v2, inverse, key);
-    store(row, lane + 3u * LANES, v3, inverse, key);
+    if wide {
+        store(row, lane + 2u * LANES, v2, inverse, key);
+        store(row, lane + 3u * LANES, v3, inverse, key);
+    }
     if lane == 0u {
         // A multiplication, as in quantize_tokens.
         scales[row] = select(largest * (1.0 / 127.0) / sqrt(f32(params.block)), 1.0, tiny);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let shares = params.heads / params.each;
+    let item = linear_workgroup(workgroup, grid);
+    let sequence = item / shares;
+    if sequence >= params.sequences {
+        return;
+    }
+    let head0 = item % shares * params.each;
+    let b_at = head0 / (params.heads / params.groups) * params.state;
+    let end = params.each * params.head_dim;
+    let tokens = min(clock[1], params.window);
+    start_recent(sequence);
+    let few = tokens <= LINES; // all tokens' B fit, so they are turned once
+    if few {
+        turn(0u, tokens, b_at, thread);
+    }
+    for (var row0 = 0u; row0 < end; row0 += ROWS) {
+        let place = row0 + thread / LANES;
+        let number = min(place, end - 1u);
+        let head = head0 + number / params.head_dim;
+        let own = head0 * params.head_dim + number;
+        let row = sequence * params.heads * params.head_dim + own;
+        round_row(row, own, head, tokens, few, b_at, place < end, thread);
     }
 }

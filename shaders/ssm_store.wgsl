@@ -18,6 +18,7 @@ struct Params {
 }
 
 const WG = 64u;
+const LINES = 1u;
 const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [heads, head_dim * state]

@@ -1,12 +1,13 @@
 // H x over runs of `block` (a power of two) of a line in workgroup memory, H Sylvester's matrix. Only sums and
-// differences of f32: the same bits on every device. The importing shader defines `const WG`.
+// differences of f32: the same bits on every device. The importing shader defines `const WG` and, as it may turn several lines as
+// one, `const LINES`.
 // States are turned by H D, D signs drawn at random (QuaRot, arXiv:2404.00456): what all elements have in common, and B
 // behind SiLU has a mean, H alone would gather in one element.
 #import hash
 
 const LINE = 256u; // most elements of a line
 
-var<workgroup> line: array<f32, LINE>;
+var<workgroup> line: array<f32, LINES * LINE>;
 
 // Element n of D, 1 or -1; 1 where nothing is turned.
 fn sign_at(n: u32, block: u32) -> f32 {

@@ -7,7 +7,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::ssd::{expect_columns, expect_f32, row, sequences, sequences_of};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::causal_conv1d_update::Params;
+use crate::shaders::causal_conv1d_update::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "causal_conv1d_update";
@@ -47,7 +47,8 @@ pub fn causal_conv1d_update(
         sequences: sequences as u32,
     };
     let bindings = Bindings { input: input.tensor, weight, bias, state, out };
-    launch(plan, params, bindings, Grid::cover(sequences * channels, 64))
+    let format = if taps == 4 { Format::Four } else { Format::Any };
+    launch(plan, format, params, bindings, Grid::cover(sequences * channels, 64))
 }
 
 /// Cases, setup and cost.
@@ -57,6 +58,10 @@ const CASES: &[Case] = &[
     Case { name: "nano_token", args: &[("channels", 384.0), ("taps", 4.0), ("offset", 256.0), ("stride", 648.0)] },
     Case { name: "odd_channels", args: &[("channels", 67.0), ("taps", 5.0), ("offset", 3.0), ("stride", 71.0)] },
     Case { name: "one_tap", args: &[("channels", 5.0), ("taps", 1.0), ("offset", 0.0), ("stride", 5.0)] },
+    Case {
+        name: "three_sequences_of_three_taps",
+        args: &[("channels", 67.0), ("taps", 3.0), ("offset", 3.0), ("stride", 75.0), ("sequences", 3.0)],
+    },
     Case {
         name: "three_sequences",
         args: &[("channels", 67.0), ("taps", 4.0), ("offset", 3.0), ("stride", 75.0), ("sequences", 3.0)],

@@ -4,16 +4,13 @@ use super::Columns;
 use super::bindings::selective_state_update_int8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
-use super::ssm_load::{self, StoredState, expect_clock, stored_case, stored_cases};
+use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case, stored_cases};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::selective_state_update_int8::Params;
+use crate::shaders::selective_state_update_int8::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "selective_state_update_int8";
-/// Rows of the state, all of one head, of one workgroup.
-const TILE: usize = 64;
-
 /// As [`super::selective_state_update`] on a [`StoredState`]: the token is appended to the recent ones (as their last
 /// where there is no room: round the state first), and `y` is exact but for the last rounding of the state.
 ///
@@ -48,6 +45,8 @@ pub fn selective_state_update_int8(
         ],
     )?;
     let StoredState { codes, scales, recent, block, .. } = stored;
+    let each = heads_each(dims, sequences);
+    let format = if dims.state.is_multiple_of(16) { Format::Quads } else { Format::Any };
     let params = Params {
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
@@ -58,11 +57,12 @@ pub fn selective_state_update_int8(
         block: *block as u32,
         window: stored.window() as u32,
         sequences: sequences as u32,
+        each: each as u32,
         dt_min,
         dt_max,
     };
     let bindings = Bindings { xbc, dt_raw: dt_raw.tensor, per_head, codes, scales, clock, recent, y };
-    launch(plan, params, bindings, Grid::linear(sequences * dims.heads * dims.head_dim.div_ceil(TILE)))
+    launch(plan, format, params, bindings, Grid::linear(sequences * dims.heads / each))
 }
 
 /// Cases, setup and cost.
@@ -70,6 +70,7 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 const CASES: &[Case] = stored_cases![
     stored_case!("three_sequences", [4.0, 80.0, 2.0, 64.0], 1.0, 8.0, 5.0, 0.0, 3.0),
+    stored_case!("sequences_of_many_heads", [256.0, 36.0, 1.0, 32.0], 1.0, 4.0, 3.0, 0.0, 16.0),
     stored_case!("five_sequences_of_many_recent", [2.0, 36.0, 1.0, 128.0], 1.0, 40.0, 37.0, 0.0, 5.0),
 ];
 

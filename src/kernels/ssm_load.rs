@@ -15,6 +15,9 @@ const MOST_STATE: usize = 256;
 /// Most recent tokens, whose weights workgroup memory holds.
 const MOST_WINDOW: usize = 64;
 
+/// Workgroups that fill a large GPU: with more than so many heads of sequences several of a group share a workgroup.
+const ENOUGH: usize = 512;
+
 /// A state between calls: int8 codes with one scale a row (head, channel) over the state axis, taken at the last
 /// rounding, and the tokens since then, exactly. So a state is rounded once in `window` tokens, not at each. Of several
 /// sequences one behind the other.
@@ -110,6 +113,13 @@ impl StoredState {
         let recent = [self.sequences * window, width_of(dims)];
         expect_f32(kernel, &[("scales", &self.scales, [1, rows]), ("recent", &self.recent, recent)])
     }
+}
+
+/// Heads that share a workgroup where stored states are updated or rounded: a divisor of those of a group.
+pub(super) fn heads_each(dims: SsdDims, sequences: usize) -> usize {
+    let repeats = dims.heads / dims.groups;
+    let most = (sequences * dims.heads / ENOUGH).max(1);
+    (1..=repeats.min(most)).rev().find(|n| repeats.is_multiple_of(*n)).unwrap_or(1)
 }
 
 /// Numbers of a recent token.

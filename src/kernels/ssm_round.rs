@@ -3,7 +3,7 @@
 use super::bindings::ssm_round::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::ssd::{SsdDims, dims};
-use super::ssm_load::{self, StoredState, expect_clock, stored_case};
+use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case};
 use super::ssm_store::StateRounding;
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
@@ -11,8 +11,6 @@ use crate::shaders::ssm_round::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "ssm_round";
-/// Rows of the state, all of one head, of one workgroup.
-const ROWS: usize = 32;
 
 /// What [`super::ssm_load`] and then [`super::ssm_store`] make of `stored`, of all its sequences, without the f32 state. The
 /// recent tokens stay where they are: the caller's clock says how many there are.
@@ -35,6 +33,7 @@ pub fn ssm_round(
         None => (Format::Nearest, 0),
         Some(seed) => (Format::Stochastic, seed),
     };
+    let each = heads_each(dims, stored.sequences);
     let params = Params {
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
@@ -45,6 +44,7 @@ pub fn ssm_round(
         sequences: stored.sequences as u32,
         seed,
         feedback: u32::from(rounding.feedback(NAME, stored)?),
+        each: each as u32,
     };
     let StoredState { codes, scales, recent, sequences, .. } = stored;
     let none;
@@ -56,7 +56,7 @@ pub fn ssm_round(
             &none
         }
     };
-    let grid = Grid::linear(sequences * dims.heads * dims.head_dim.div_ceil(ROWS));
+    let grid = Grid::linear(sequences * dims.heads / each);
     launch(plan, format, params, Bindings { clock, recent, codes, scales, errors }, grid)
 }
 
@@ -74,6 +74,8 @@ const CASES: &[Case] = &[
     stored_case!("turned_in_runs_of_4_an_odd_word", [4.0, 20.0, 4.0, 36.0], 1.0, 8.0, 2.0, 1.0),
     stored_case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 64.0, 1.0),
     stored_case!("three_sequences", [4.0, 20.0, 2.0, 64.0], 1.0, 4.0, 4.0, 1.0, 3.0),
+    stored_case!("five_sequences_of_many_heads", [256.0, 4.0, 2.0, 16.0], 1.0, 8.0, 5.0, 1.0, 5.0),
+    stored_case!("five_sequences_of_many_recent", [256.0, 4.0, 2.0, 16.0], 1.0, 16.0, 13.0, 0.0, 5.0),
     stored_case!("three_sequences_stochastic", [4.0, 20.0, 2.0, 64.0], 1.0, 4.0, 4.0, 2.0, 3.0),
 ];
 

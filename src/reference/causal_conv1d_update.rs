@@ -1,12 +1,13 @@
 //! Shifts the state by one token and `out[i] = silu(bias[c] + Σ_j weight[c, j] · state[c, j])`.
 
 use super::causal_conv1d::silu;
-use crate::shaders::causal_conv1d_update::Params;
+use crate::shaders::causal_conv1d_update::{Format, Params};
 
 /// `input`: `[sequences, stride]` from column `offset`; `weight`: `[channels, taps]`, `state`: the same of each sequence;
 /// `bias`: `[channels]`; `out`: `[sequences, channels]`.
 pub fn causal_conv1d_update(
     p: &Params,
+    _format: Format,
     input: &[f32],
     weight: &[f32],
     bias: &[f32],

@@ -23,7 +23,7 @@ pub fn mamba2_update(
     let channels = p.heads * p.head_dim + 2 * p.groups * p.state;
     let mut xbc = vec![0.0; (p.sequences * channels) as usize];
     let of_conv = conv::Params { channels, taps: p.taps, offset: p.offset, stride: p.stride, sequences: p.sequences };
-    causal_conv1d_update(&of_conv, input, weight, bias, conv_state, &mut xbc);
+    causal_conv1d_update(&of_conv, conv::Format::Any, input, weight, bias, conv_state, &mut xbc);
     let of_update = update::Params {
         heads: p.heads,
         head_dim: p.head_dim,

@@ -7,7 +7,7 @@ use super::hash::sign_at;
 use super::ssm_load::recent_tokens;
 use crate::hadamard::walsh_hadamard;
 use crate::pack::unpack_codes;
-use crate::shaders::selective_state_update_int8::Params;
+use crate::shaders::selective_state_update_int8::{Format, Params};
 
 /// `xbc`: `[sequences, heads · head_dim + 2 groups · state]`; `dt_raw`: `[sequences, stride]` from column `offset`;
 /// `per_head`: `[3, heads]`, dt_bias, a_log and d; `codes`: `[sequences · heads · head_dim, state]` int8; `scales`:
@@ -16,6 +16,7 @@ use crate::shaders::selective_state_update_int8::Params;
 #[expect(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn selective_state_update_int8(
     p: &Params,
+    _format: Format,
     xbc: &[f32],
     dt_raw: &[f32],
     per_head: &[f32],
