@@ -42,7 +42,7 @@ fn main(
     let c = i % params.channels;
     let value = input[i / params.channels * params.stride + params.offset + c];
 #ifdef four
-    let width = params.taps / 4u; // one
+    let width = params.taps / 4u; // vec4s of a window: one
     let window = vec4(state[i * width].yzw, value);
     state[i * width] = window;
     out[i] = silu(bias[c] + dot(weight[c * width], window));

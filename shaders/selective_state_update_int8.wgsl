@@ -8,6 +8,7 @@
 // digits to base 256 of 23 bits, with one scale for each 16 elements, as exact as f32: products of codes are then whole numbers.
 #import float
 #import fwht
+#import heads
 #import index
 #import recent
 #ifdef packed_dot
@@ -236,16 +237,14 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let shares = params.heads / params.each;
-    let item = linear_workgroup(workgroup, grid);
-    let sequence = item / shares;
+    let mine = heads_of(linear_workgroup(workgroup, grid));
+    let sequence = mine.sequence;
     if sequence >= params.sequences {
         return;
     }
-    let head0 = item % shares * params.each;
-    let repeats = params.heads / params.groups;
+    let head0 = mine.first;
+    let in_group = mine.in_group;
     let d_inner = params.heads * params.head_dim;
-    let in_group = head0 / repeats * params.state;
     let input = sequence * (d_inner + 2u * params.groups * params.state);
     let b_at = input + d_inner + in_group;
     let c_at = b_at + params.groups * params.state;
@@ -309,7 +308,7 @@ fn main(
         }
         workgroupBarrier(); // the sums may still be read
     }
-    if head0 % repeats == 0u {
+    if head0 % (params.heads / params.groups) == 0u {
         for (var n = thread; n < params.state; n += WG) {
             recent[recent_row(last) + params.heads + d_inner + in_group + n] = xbc[b_at + n];
         }

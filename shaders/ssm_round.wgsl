@@ -5,6 +5,7 @@
 // B of 8 tokens at a time; 8 threads share a row, in pairs of words.
 #import fwht
 #import hash
+#import heads
 #import index
 #import pack
 #import recent
@@ -206,17 +207,14 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let shares = params.heads / params.each;
-    let item = linear_workgroup(workgroup, grid);
-    let sequence = item / shares;
-    if sequence >= params.sequences {
+    let mine = heads_of(linear_workgroup(workgroup, grid));
+    if mine.sequence >= params.sequences {
         return;
     }
-    let head0 = item % shares * params.each;
-    let b_at = head0 / (params.heads / params.groups) * params.state;
+    let b_at = mine.in_group;
     let end = params.each * params.head_dim;
     let tokens = min(clock[1], params.window);
-    start_recent(sequence);
+    start_recent(mine.sequence);
     let few = tokens <= LINES; // all tokens' B fit, so they are turned once
     if few {
         turn(0u, tokens, b_at, thread);
@@ -224,9 +222,9 @@ fn main(
     for (var row0 = 0u; row0 < end; row0 += ROWS) {
         let place = row0 + thread / LANES;
         let number = min(place, end - 1u);
-        let head = head0 + number / params.head_dim;
-        let own = head0 * params.head_dim + number;
-        let row = sequence * params.heads * params.head_dim + own;
+        let head = mine.first + number / params.head_dim;
+        let own = mine.first * params.head_dim + number;
+        let row = mine.sequence * params.heads * params.head_dim + own;
         round_row(row, own, head, tokens, few, b_at, place < end, thread);
     }
 }

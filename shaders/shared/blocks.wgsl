@@ -1,5 +1,6 @@
-// Operands of shapes in blocks (`kernels::scaled`), whose rows are whole vec4s of words: 16 codes at a time, clamped to
-// the last row, zeros beyond the last column, or those that are `raw` of the last columns again. The importing shader has the bindings `codes` and `weight`.
+// Operands of shapes in blocks (`kernels::scaled`), whose rows are whole vec4s of words: 16 codes at a time, clamped to the last row.
+// Beyond the last column `fetch_*` give zeros and `raw_*` the last columns again. The importing shader has the bindings `codes` and
+// `weight`.
 
 fn raw_codes(row: u32, col: u32) -> vec4<u32> {
     return codes[min(row, params.m - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];

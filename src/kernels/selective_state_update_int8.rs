@@ -6,11 +6,12 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
 use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case, stored_cases};
 use crate::error::Result;
-use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::selective_state_update_int8::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "selective_state_update_int8";
+
 /// As [`super::selective_state_update`] on a [`StoredState`]: the token is appended to the recent ones (as their last
 /// where there is no room: round the state first), and `y` is exact but for the last rounding of the state.
 ///
@@ -45,7 +46,7 @@ pub fn selective_state_update_int8(
         ],
     )?;
     let StoredState { codes, scales, recent, block, .. } = stored;
-    let each = heads_each(dims, sequences);
+    let (each, grid) = heads_each(dims, sequences);
     let format = if dims.state.is_multiple_of(16) { Format::Quads } else { Format::Any };
     let params = Params {
         heads: dims.heads as u32,
@@ -57,12 +58,12 @@ pub fn selective_state_update_int8(
         block: *block as u32,
         window: stored.window() as u32,
         sequences: sequences as u32,
-        each: each as u32,
+        each,
         dt_min,
         dt_max,
     };
     let bindings = Bindings { xbc, dt_raw: dt_raw.tensor, per_head, codes, scales, clock, recent, y };
-    launch(plan, format, params, bindings, Grid::linear(sequences * dims.heads / each))
+    launch(plan, format, params, bindings, grid)
 }
 
 /// Cases, setup and cost.

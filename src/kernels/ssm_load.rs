@@ -115,11 +115,12 @@ impl StoredState {
     }
 }
 
-/// Heads that share a workgroup where stored states are updated or rounded: a divisor of those of a group.
-pub(super) fn heads_each(dims: SsdDims, sequences: usize) -> usize {
+/// Heads that share a workgroup where stored states are updated or rounded, a divisor of those of a group, and the workgroups.
+pub(super) fn heads_each(dims: SsdDims, sequences: usize) -> (u32, Grid) {
     let repeats = dims.heads / dims.groups;
     let most = (sequences * dims.heads / ENOUGH).max(1);
-    (1..=repeats.min(most)).rev().find(|n| repeats.is_multiple_of(*n)).unwrap_or(1)
+    let each = (1..=repeats.min(most)).rev().find(|n| repeats.is_multiple_of(*n)).unwrap_or(1);
+    (each as u32, Grid::linear(sequences * dims.heads / each))
 }
 
 /// Numbers of a recent token.

@@ -6,7 +6,7 @@ use super::ssd::{SsdDims, dims};
 use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case};
 use super::ssm_store::StateRounding;
 use crate::error::Result;
-use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::ssm_round::{Format, Params};
 use crate::tensor::DType;
 
@@ -33,7 +33,7 @@ pub fn ssm_round(
         None => (Format::Nearest, 0),
         Some(seed) => (Format::Stochastic, seed),
     };
-    let each = heads_each(dims, stored.sequences);
+    let (each, grid) = heads_each(dims, stored.sequences);
     let params = Params {
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
@@ -44,9 +44,9 @@ pub fn ssm_round(
         sequences: stored.sequences as u32,
         seed,
         feedback: u32::from(rounding.feedback(NAME, stored)?),
-        each: each as u32,
+        each,
     };
-    let StoredState { codes, scales, recent, sequences, .. } = stored;
+    let StoredState { codes, scales, recent, .. } = stored;
     let none;
     let errors = match &stored.errors {
         Some(errors) => errors,
@@ -56,7 +56,6 @@ pub fn ssm_round(
             &none
         }
     };
-    let grid = Grid::linear(sequences * dims.heads / each);
     launch(plan, format, params, Bindings { clock, recent, codes, scales, errors }, grid)
 }
 

@@ -706,7 +706,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("ssm_load", "errors_of_the_other_word", "word % 2u == 1u", "word % 2u == 0u"),
     m("selective_state_update_int8", "first_sequences_recent", "start_recent(sequence);", "start_recent(0u);"),
     m("selective_state_update_int8", "first_rows_again", "near = ahead(first, row0 + WG + place, end, lane);", ""),
-    m("ssm_round", "first_sequences_recent", "start_recent(sequence);", "start_recent(0u);"),
+    m("ssm_round", "first_sequences_recent", "start_recent(mine.sequence);", "start_recent(0u);"),
     m("ssm_round", "errors_not_added", "vec4<f32>(codes4_low(lost)) / 14.0", "vec4(0.0)"),
     m(
         "ssm_round",
