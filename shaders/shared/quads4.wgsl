@@ -6,7 +6,11 @@
 // vec4 of weight, and `dot_quad`, their product.
 #import rows4
 
+#ifdef long
+const WG = 128u; // a weight of few long rows has too few workgroups to keep memory busy with 64 threads each
+#else
 const WG = 64u;
+#endif
 
 struct Quads {
     a: vec4<u32>,

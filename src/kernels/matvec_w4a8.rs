@@ -3,7 +3,7 @@
 use super::bindings::matvec_w4a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::{IntProduct, Scaled};
+use super::scaled::{IntProduct, LONG, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matvec_w4a8::{Format, Params};
@@ -26,7 +26,11 @@ pub fn matvec_w4a8(
     epilogue: Epilogue,
 ) -> Result<()> {
     let product = IntProduct::of("matvec_w4a8", x, weight, 4, &out.into())?;
-    let format = if product.in_quads(4) { Format::Quads } else { Format::Any };
+    let format = match product.in_quads(4) {
+        true if product.sizes.k >= LONG => Format::Long,
+        true => Format::Quads,
+        false => Format::Any,
+    };
     let IntProduct { sizes, group, x_group } = product;
     let sizes = sizes.one_row("matvec_w4a8")?;
     let params = Params {
@@ -70,7 +74,11 @@ const CASES: &[Case] = &[
         name: "quads_in_spans_add",
         args: &[("n", 5.0), ("k", 4128.0), ("group", 96.0), ("x_group", 32.0), ("epilogue", 2.0)],
     },
-    Case { name: "quads_top_of_int32", args: &[("n", 3.0), ("k", 131_040.0), ("corners", 2.0)] },
+    Case {
+        name: "long_rows_in_spans_add",
+        args: &[("n", 6.0), ("k", 8256.0), ("group", 96.0), ("x_group", 32.0), ("epilogue", 2.0)],
+    },
+    Case { name: "long_rows_top_of_int32", args: &[("n", 3.0), ("k", 131_040.0), ("corners", 2.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("n", 70.0), ("k", 256.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("n", 5.0), ("k", 131_064.0), ("corners", 2.0)] },

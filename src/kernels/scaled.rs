@@ -17,6 +17,9 @@ const MANY: usize = 128;
 const FEW: usize = 8;
 const BATCH: usize = 48;
 
+/// Columns from which on a product of one token takes the format `long`: 128 threads for four rows instead of 64.
+pub(super) const LONG: usize = 8192;
+
 /// Rows of a weight that a workgroup of these formats makes outputs of (`shaders/shared/few.wgsl`).
 const COLUMNS: usize = 16;
 
