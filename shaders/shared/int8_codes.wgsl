@@ -1,5 +1,6 @@
 // Symmetric int8: scale = max|x| / 127, code = round(x / scale), ties to even, within +-127. Where the largest value is
 // below 1e-35, codes 0 and, of a whole row, scale 1.
+#import pack
 
 const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
 
@@ -24,5 +25,5 @@ fn group_inverse_of(largest: f32) -> f32 {
 }
 
 fn codes_of(v: vec4<f32>, inverse: f32) -> u32 {
-    return pack4xI8(vec4<i32>(clamp(round(v * inverse), vec4(-127.0), vec4(127.0))));
+    return rounded8(v * inverse);
 }
