@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Words of `variants.toml` that are adapter capabilities; any other word is a data format. No adapter has
 /// `coop_emulated`: tests ask for such variants by name.
-const CAPABILITIES: [&str; 5] = ["f16", "subgroups", "packed_dot", "coop_matrix", "coop_emulated"];
+const CAPABILITIES: [&str; 6] = ["f16", "subgroups", "warps", "packed_dot", "coop_matrix", "coop_emulated"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build");

@@ -72,7 +72,7 @@ fn main(
     let b = spots(1u, t);
     let c = spots(2u, t);
     let two = row_quads() > 1024u;
-#ifdef long
+#ifdef long long_norms
     let three = row_quads() > 2048u;
 #else
     let three = false; // no registers for a span that is never there

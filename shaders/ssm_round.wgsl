@@ -9,6 +9,7 @@
 #import index
 #import pack
 #import recent
+#import rounded
 
 struct Params {
     heads: u32,
@@ -28,7 +29,6 @@ const LINES = 8u; // tokens at a time
 const LANES = 8u;
 const ROWS = 32u; // at a time
 const PAIRS = LINE / 8u; // of a line
-const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
 
 @group(0) @binding(0) var<storage, read> clock: array<u32>; // [2] tokens so far, recent tokens of all sequences
 @group(0) @binding(1) var<storage, read> recent: array<f32>; // [sequences * window, heads + heads * head_dim + groups * state]
@@ -99,23 +99,6 @@ fn inside(pair: Pair, number: u32) -> Pair {
 fn top(pair: Pair) -> f32 {
     let both = max(abs(pair.low), abs(pair.high));
     return max(max(both.x, both.y), max(both.z, both.w));
-}
-
-fn rounded(v: vec4<f32>, i: u32) -> vec4<f32> {
-#ifdef stochastic
-    let bits = vec4(hash(i), hash(i + 1u), hash(i + 2u), hash(i + 3u)) >> vec4(8u);
-    return floor(v + vec4<f32>(bits) / 16777216.0);
-#else
-    return round(v);
-#endif
-}
-
-fn lost_of(v: vec4<f32>, code: vec4<f32>) -> u32 {
-    return pack4xI8(vec4<i32>(round((v - code) * 14.0)));
-}
-
-fn word_of(code: vec4<f32>) -> u32 {
-    return pack4xI8(vec4<i32>(clamp(code, vec4(-127.0), vec4(127.0))));
 }
 
 fn store(row: u32, number: u32, pair: Pair, inverse: f32, key: u32) {

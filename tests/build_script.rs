@@ -11,7 +11,7 @@ mod preprocess;
 mod reflect;
 
 // What build.rs gives its modules.
-const CAPABILITIES: [&str; 5] = ["f16", "subgroups", "packed_dot", "coop_matrix", "coop_emulated"];
+const CAPABILITIES: [&str; 6] = ["f16", "subgroups", "warps", "packed_dot", "coop_matrix", "coop_emulated"];
 
 fn wgsl_files(dir: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = std::fs::read_dir(dir).map_err(|e| e.to_string())?.map(|e| e.unwrap().path());

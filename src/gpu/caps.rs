@@ -25,12 +25,13 @@ impl Caps {
     pub const BASELINE: Self =
         Self { f16: false, subgroups: None, packed_dot: false, coop_matrix: false, timestamps: false };
 
-    /// Does the adapter have the capability of this word of `variants.toml`?
+    /// Does the adapter have the capability of this word of `variants.toml`? `warps` are subgroups of always 32 threads.
     #[must_use]
     pub fn has(&self, word: &str) -> bool {
         match word {
             "f16" => self.f16,
             "subgroups" => self.subgroups.is_some(),
+            "warps" => self.subgroups == Some((32, 32)),
             "packed_dot" => self.packed_dot,
             "coop_matrix" => self.coop_matrix,
             _ => false,

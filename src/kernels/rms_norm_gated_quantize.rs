@@ -32,6 +32,13 @@ impl GatedNorm {
         self.refusal(gate, group).is_none()
     }
 
+    /// Has a row of `cols` columns few norms of whole 128 of them, runs and groups of scales within (formats `.._norms`)?
+    fn few(self, cols: usize, group: usize) -> bool {
+        let norm = cols / self.groups;
+        let groups = group >= cols || (group.is_power_of_two() && (4..=128).contains(&group));
+        self.groups <= 8 && norm.is_multiple_of(self.block.max(128)) && norm <= 1536 && self.block <= 1024 && groups
+    }
+
     /// What keeps it from fitting.
     fn refusal(self, gate: &Columns<'_>, group: usize) -> Option<String> {
         let (cols, Self { groups, block, .. }) = (gate.width, self);
@@ -91,7 +98,12 @@ pub fn rms_norm_gated_quantize(
         unit: 1.0 / (norm.block as f32).sqrt(),
     };
     let bindings = Bindings { y, gate: gate.tensor, weight, codes: out.codes, scales: out.scales };
-    let format = if d <= 2 * SPAN { Format::Short } else { Format::Long };
+    let format = match (d <= 2 * SPAN, norm.few(d, group)) {
+        (true, true) => Format::ShortNorms,
+        (false, true) => Format::LongNorms,
+        (true, false) => Format::Short,
+        (false, false) => Format::Long,
+    };
     launch(plan, format, params, bindings, Grid::linear(rows))
 }
 
@@ -125,6 +137,11 @@ const CASES: &[Case] = &[
     case!("nemotron_8b_groups_of_128", 2.0, 8192.0, 8.0, [0.0, 18560.0], 1024.0, 128.0),
     case!("nemotron_9b_token", 1.0, 10240.0, 8.0, [0.0, 22656.0], 256.0, 10240.0),
     case!("mamba2_2_7b_tokens", 2.0, 5120.0, 1.0, [0.0, 10576.0], 1024.0, 5120.0),
+    case!("norms_of_128_no_transform", 3.0, 384.0, 3.0, [4.0, 400.0], 1.0, 384.0),
+    case!("norms_of_640_groups_of_8", 2.0, 1280.0, 2.0, [0.0, 1280.0], 128.0, 8.0),
+    case!("norms_of_896_groups_of_32", 2.0, 7168.0, 8.0, [0.0, 7168.0], 128.0, 32.0),
+    case!("norms_of_1536_runs_of_512", 2.0, 12288.0, 8.0, [0.0, 12288.0], 512.0, 12288.0),
+    case!("norms_of_256_runs_of_32", 2.0, 1024.0, 4.0, [0.0, 1024.0], 32.0, 1024.0),
     case!("widest_row_longest_run", 2.0, 12288.0, 3.0, [8.0, 12296.0], 4096.0, 64.0),
 ];
 

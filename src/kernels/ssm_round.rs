@@ -29,9 +29,11 @@ pub fn ssm_round(
 ) -> Result<()> {
     stored.check(NAME, dims)?;
     expect_clock(NAME, clock)?;
-    let (format, seed) = match rounding.seed() {
-        None => (Format::Nearest, 0),
-        Some(seed) => (Format::Stochastic, seed),
+    let format = match (dims.state.is_multiple_of(16) && dims.state <= 128, rounding.seed()) {
+        (true, None) => Format::Quads,
+        (true, Some(_)) => Format::QuadsStochastic,
+        (false, None) => Format::Nearest,
+        (false, Some(_)) => Format::Stochastic,
     };
     let (each, grid) = heads_each(dims, stored.sequences);
     let params = Params {
@@ -42,7 +44,7 @@ pub fn ssm_round(
         block: stored.block as u32,
         window: stored.window() as u32,
         sequences: stored.sequences as u32,
-        seed,
+        seed: rounding.seed().unwrap_or(0),
         feedback: u32::from(rounding.feedback(NAME, stored)?),
         each,
     };
@@ -50,9 +52,9 @@ pub fn ssm_round(
     let none;
     let errors = match &stored.errors {
         Some(errors) => errors,
-        // An output is no other argument's buffer; nothing is written there.
+        // An output is no other argument's buffer; nothing is written there. Two words, as a form binds pairs.
         None => {
-            none = plan.device().alloc(DType::U32, [1])?;
+            none = plan.device().alloc(DType::U32, [2])?;
             &none
         }
     };
@@ -68,6 +70,7 @@ const CASES: &[Case] = &[
     stored_case!("small_errors_kept", [16.0, 64.0, 2.0, 128.0], 1.0, 8.0, 8.0, 1.0),
     stored_case!("small_stochastic", [4.0, 64.0, 2.0, 128.0], 1.0, 8.0, 3.0, 2.0),
     stored_case!("nemotron_nano_9b_heads", [6.0, 80.0, 2.0, 128.0], 1.0, 16.0, 15.0, 1.0),
+    stored_case!("one_since_of_16_elements", [16.0, 16.0, 2.0, 16.0], 1.0, 4.0, 1.0, 1.0),
     stored_case!("nothing_since", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0, 1.0),
     stored_case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
     stored_case!("turned_in_runs_of_4_an_odd_word", [4.0, 20.0, 4.0, 36.0], 1.0, 8.0, 2.0, 1.0),

@@ -37,8 +37,8 @@ pub fn ssm_round(
     }
     let to = store::Params { rows: all as u32, state: p.state, block: p.block, seed: p.seed, feedback: p.feedback };
     let format = match format {
-        Format::Nearest => store::Format::Nearest,
-        Format::Stochastic => store::Format::Stochastic,
+        Format::Nearest | Format::Quads => store::Format::Nearest,
+        Format::Stochastic | Format::QuadsStochastic => store::Format::Stochastic,
     };
     ssm_store::ssm_store(&to, format, &values, clock, codes, scales, errors);
 }

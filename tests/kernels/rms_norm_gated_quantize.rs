@@ -9,6 +9,12 @@ fn matches_reference() {
     super::common::check_all("rms_norm_gated_quantize");
 }
 
+/// Subgroups of 32 threads, on adapters that have others.
+#[test]
+fn emulated_warps_match_reference() {
+    super::common::check_variant("rms_norm_gated_quantize", "warps_emulated");
+}
+
 /// On the CPU it is the three kernels one after the other, to the bit.
 #[test]
 fn is_norm_transform_and_codes() {

@@ -1,0 +1,61 @@
+// Subgroups of 32 threads, as an adapter with the capability `warps` always has. With the word `coop_emulated` they are every 32 threads, and
+// what they tell each other goes through workgroup memory, for tests on other adapters: then all of a workgroup must call what is
+// here together. The importing shader defines `const WG`.
+#import place
+
+#ifdef coop_emulated
+var<workgroup> told: array<vec4<f32>, WG>;
+
+fn warp_of(place: Place) -> u32 {
+    return place.thread / 32u;
+}
+
+fn lane_of(place: Place) -> u32 {
+    return place.thread % 32u;
+}
+
+// What the thread `by` (a power of two) beside this one has.
+fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
+    workgroupBarrier();
+    told[place.thread] = v;
+    workgroupBarrier();
+    return told[place.thread ^ by];
+}
+
+fn warp_sum(v: f32, place: Place) -> f32 {
+    var sum = v;
+    for (var by = 1u; by < 32u; by *= 2u) {
+        sum += across(vec4(sum), by, place).x;
+    }
+    return sum;
+}
+
+fn warp_max(v: f32, place: Place) -> f32 {
+    var most = v;
+    for (var by = 1u; by < 32u; by *= 2u) {
+        most = max(most, across(vec4(most), by, place).x);
+    }
+    return most;
+}
+#else
+fn warp_of(place: Place) -> u32 {
+    return place.subgroup;
+}
+
+fn lane_of(place: Place) -> u32 {
+    return place.lane;
+}
+
+// What the thread `by` (a power of two) beside this one has.
+fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
+    return subgroupShuffleXor(v, by);
+}
+
+fn warp_sum(v: f32, place: Place) -> f32 {
+    return subgroupAdd(v);
+}
+
+fn warp_max(v: f32, place: Place) -> f32 {
+    return subgroupMax(v);
+}
+#endif
