@@ -15,15 +15,15 @@ struct Params {
 const WG = 256u;
 const SPAN = 4096u;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>; // [count]
-@group(0) @binding(1) var<storage, read_write> out: array<f32>; // [count]
+@group(0) @binding(0) var<storage, read> x: array<u32>; // [count] f32 or f16
+@group(0) @binding(1) var<storage, read_write> out: array<u32>; // [count] f32 or f16
 @group(0) @binding(2) var<uniform> params: Params;
 
 var<workgroup> reduce_scratch: array<f32, SPAN>;
 
 // Beyond the end anything: those runs are not stored.
 fn input(i: u32) -> f32 {
-    return x[min(i, params.count - 1u)];
+    return bitcast<f32>(x[min(i, params.count - 1u)]);
 }
 
 fn inputs(i: u32) -> vec4<f32> {
@@ -32,7 +32,7 @@ fn inputs(i: u32) -> vec4<f32> {
 
 fn put(i: u32, v: f32) {
     if i < params.count {
-        out[i] = v;
+        out[i] = bitcast<u32>(v);
     }
 }
 

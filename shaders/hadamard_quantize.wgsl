@@ -2,6 +2,7 @@
 // not kept: v = unit * H x over runs of 2^log_run columns, codes and scale of v. One workgroup a row, held in registers.
 #import index
 #import long_row
+#import quad_words
 #import sylvester
 
 struct Params {
@@ -13,7 +14,7 @@ struct Params {
 
 const WG = 256u;
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [rows, cols]
+@group(0) @binding(0) var<storage, read> x: array<Words>; // [rows, cols] f32 or f16
 @group(0) @binding(1) var<storage, read_write> codes: array<u32>; // [rows, cols] int8
 @group(0) @binding(2) var<storage, read_write> scales: array<f32>; // [rows]
 @group(0) @binding(3) var<uniform> params: Params;
@@ -22,9 +23,10 @@ var<workgroup> reduce_scratch: array<f32, SPAN>;
 
 fn inputs(row: u32, spots: vec4<u32>) -> mat4x4<f32> {
     let at = row * row_quads() + clamped(spots);
-    return mat4x4(x[at.x], x[at.y], x[at.z], x[at.w]);
+    return mat4x4(quad_of(x[at.x]), quad_of(x[at.y]), quad_of(x[at.z]), quad_of(x[at.w]));
 }
 
+#ifdef any
 fn span_of(v: Long, span: u32) -> mat4x4<f32> {
     switch span {
         case 0u: { return v.a; }
@@ -48,6 +50,7 @@ fn with_span(v: Long, span: u32, m: mat4x4<f32>) -> Long {
     }
     return changed;
 }
+#endif
 
 @compute @workgroup_size(WG)
 fn main(
@@ -60,6 +63,10 @@ fn main(
     if row >= params.rows {
         return;
     }
+#ifdef short halves
+    let only = transform_span(inputs(row, spots(0u, t)), params.log_run, t) * params.unit;
+    quantize_long(row, Long(only, mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>()), place);
+#else
     let quads = row_quads();
     var v = Long(inputs(row, spots(0u, t)), mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>());
     if quads > 1024u {
@@ -76,4 +83,5 @@ fn main(
         v = with_span(v, span, transform_span(span_of(v, span), params.log_run, t) * params.unit);
     }
     quantize_long(row, v, place);
+#endif
 }

@@ -13,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use outcome::Outcome;
+use tolerance::HALVES;
 pub use tolerance::tolerance;
 pub use variants::{available, choices, concerned, labels, lacking, variants};
 
@@ -417,19 +418,12 @@ fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) ->
     let (got, want) = (&got[part.clone()], &want[part]);
     match output.dtype {
         DType::F32 => {
-            let (nmse, worst) = error(bytemuck::cast_slice(got), bytemuck::cast_slice(want));
-            outcome.nmse = outcome.nmse.max(nmse);
-            let (limit, reason) = tolerance(outcome.kernel);
-            // Written so that NaN fails.
-            if nmse <= limit {
-                return Ok(());
-            }
-            let value = |words: &[u32]| f32::from_bits(words[worst]);
-            Err(format!(
-                "NMSE {nmse:.3e} above {limit:.0e} ({reason}); worst at {worst}: {} for {}",
-                value(got),
-                value(want)
-            ))
+            compare_floats(bytemuck::cast_slice(got), bytemuck::cast_slice(want), tolerance(outcome.kernel), outcome)
+        }
+        DType::F16 => {
+            let floats =
+                |words| bytemuck::cast_slice::<u32, half::f16>(words).iter().map(|h| h.to_f32()).collect::<Vec<_>>();
+            compare_floats(&floats(got), &floats(want), HALVES, outcome)
         }
         DType::I8 | DType::I4 if output.rounded => {
             let codes = |words| unpack_codes(output.dtype.bits(), words, output.shape.cols());
@@ -441,6 +435,22 @@ fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) ->
             Some(i) => Err(format!("word {i} is {:#010x} for {:#010x}", got[i], want[i])),
         },
     }
+}
+
+fn compare_floats(
+    got: &[f32],
+    want: &[f32],
+    (limit, reason): (f64, &str),
+    outcome: &mut Outcome,
+) -> Result<(), String> {
+    let (nmse, worst) = error(got, want);
+    outcome.nmse = outcome.nmse.max(nmse);
+    // Written so that NaN fails.
+    if nmse <= limit {
+        return Ok(());
+    }
+    let (got, want) = (got[worst], want[worst]);
+    Err(format!("NMSE {nmse:.3e} above {limit:.0e} ({reason}); worst at {worst}: {got} for {want}"))
 }
 
 /// Σ(a−b)² / Σa² with `a = want`, in f64, and the index of the largest difference. Infinities of the same sign agree;

@@ -4,13 +4,13 @@ use super::bindings::hadamard::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::scaled::Scaled;
 use super::{
-    expect, f32_tensor, hadamard_mix, hadamard_mix_quantize, hadamard_quantize, hadamard_runs, hadamard_signs,
-    quantize_maxima,
+    expect, expect_dtype, f32_tensor, hadamard_mix, hadamard_mix_quantize, hadamard_quantize, hadamard_runs,
+    hadamard_signs, quantize_maxima,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::hadamard::{checked_factors, factor};
-use crate::shaders::hadamard::Params;
+use crate::shaders::hadamard::{Format, Params};
 use crate::tensor::DType;
 
 /// Longest run the shader transforms, and elements of one workgroup.
@@ -83,7 +83,8 @@ impl HadamardBuffers {
 /// `y = H x / sqrt(block)` for each run `x` of `block` columns, `H` of [`crate::hadamard::order_matrix`].
 /// QuaRot, arXiv:2404.00456.
 ///
-/// `x`, `out`: `[rows, cols]` f32, `block` dividing `cols`. Makes its own [`HadamardBuffers`].
+/// `x`, `out`: `[rows, cols]` f32, `block` dividing `cols`; or both f16, where `cols` is a multiple of 4 and `block` a power of two up
+/// to 4096. Sums are f32. Makes its own [`HadamardBuffers`].
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`]
@@ -98,20 +99,34 @@ pub fn hadamard(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, block: us
 /// # Errors
 /// As [`hadamard`], and [`crate::Error::Argument`] when the buffers are for a smaller tensor.
 pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buffers: &HadamardBuffers) -> Result<()> {
-    f32_tensor("hadamard", "x", x)?;
-    f32_tensor("hadamard", "out", out)?;
+    let halves = x.dtype == DType::F16;
+    if halves {
+        expect_dtype("hadamard", "out", out, DType::F16, "f16")?;
+    } else {
+        f32_tensor("hadamard", "x", x)?;
+        f32_tensor("hadamard", "out", out)?;
+    }
     expect("hadamard", "out", out, x.shape)?;
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     checked_factors("hadamard: `block`", buffers.block, cols)?;
     if buffers.dense.is_empty() && buffers.run == 1 {
         return plan.copy(x, out);
     }
+    if halves && (!buffers.dense.is_empty() || !cols.is_multiple_of(4)) {
+        let reason = format!("a transform of f16 in blocks of {} of {cols} columns", buffers.block);
+        return Err(Error::argument("hadamard: `x`", reason));
+    }
     let from = dense_passes(plan, x, out, buffers)?;
     if buffers.run == 1 {
         return Ok(());
     }
     let params = Params { count: (rows * cols) as u32, log_run: buffers.run.ilog2(), scale: buffers.scale() };
-    launch(plan, params, Bindings { x: &from, out }, Grid::cover(rows * cols, SPAN))
+    let format = match halves {
+        true => Format::Halves,
+        false if (rows * cols).is_multiple_of(4) => Format::Quads,
+        false => Format::Any,
+    };
+    launch(plan, format, params, Bindings { x: &from, out }, Grid::cover(rows * cols, SPAN))
 }
 
 /// As [`hadamard_with`], then [`super::quantize_tokens`] into `out`, in one dispatch with the last pass, or with all passes
@@ -188,6 +203,13 @@ const CASES: &[Case] = &[
     Case { name: "order_464", args: &[("rows", 2.0), ("cols", 1856.0), ("block", 1856.0)] },
     Case { name: "three_passes", args: &[("rows", 2.0), ("cols", 15680.0), ("block", 15680.0)] },
     Case { name: "sylvester_beyond_a_workgroup", args: &[("rows", 1.0), ("cols", 32768.0), ("block", 32768.0)] },
+    Case { name: "f16_pairs", args: &[("rows", 3.0), ("cols", 4.0), ("block", 2.0), ("bits", 16.0)] },
+    Case { name: "f16_quads", args: &[("rows", 5.0), ("cols", 36.0), ("block", 4.0), ("bits", 16.0)] },
+    Case { name: "f16_heads_of_64", args: &[("rows", 3.0), ("cols", 1344.0), ("block", 64.0), ("bits", 16.0)] },
+    Case { name: "f16_runs_across_spans", args: &[("rows", 5.0), ("cols", 1536.0), ("block", 512.0), ("bits", 16.0)] },
+    Case { name: "f16_norm_group", args: &[("rows", 2.0), ("cols", 8192.0), ("block", 1024.0), ("bits", 16.0)] },
+    Case { name: "f16_runs_of_2048", args: &[("rows", 3.0), ("cols", 2048.0), ("block", 2048.0), ("bits", 16.0)] },
+    Case { name: "f16_hidden", args: &[("rows", 3.0), ("cols", 4096.0), ("block", 4096.0), ("bits", 16.0)] },
     // docs/driver-faults.md: Intel's Windows driver 32.0.101.8509 to .8860 crashes in llama.cpp's transform of 64..512.
     Case { name: "intel_windows_fwht_64", args: &[("rows", 3.0), ("cols", 64.0), ("block", 64.0)] },
     Case { name: "intel_windows_fwht_128", args: &[("rows", 3.0), ("cols", 128.0), ("block", 128.0)] },
@@ -197,8 +219,9 @@ const CASES: &[Case] = &[
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let shape = [a.usize("rows"), a.usize("cols")];
-    let x = s.input(shape, Fill::Outliers)?;
-    let out = s.output("out", DType::F32, shape)?;
+    let dtype = if a.get("bits") == Some(16.0) { DType::F16 } else { DType::F32 };
+    let x = s.input_as(dtype, shape, Fill::Outliers)?;
+    let out = s.output("out", dtype, shape)?;
     hadamard(s.plan(), &x, &out, a.usize("block"))
 }
 
@@ -206,5 +229,5 @@ fn work(a: &Args) -> Work {
     let n = a.usize("rows") * a.usize("cols");
     // As if in one pass; the dense factors cost their order an element.
     let cost = factor(a.usize("block")).map_or(0, |f| f.dense.iter().sum::<usize>() + f.pow2.ilog2() as usize);
-    Work { bytes: 8 * n, ops: n * (cost + 1) }
+    Work { bytes: n * a.get("bits").map_or(8, |b| b as usize / 4), ops: n * (cost + 1) }
 }

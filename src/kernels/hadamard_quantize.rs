@@ -8,7 +8,7 @@ use super::rms_norm_quantize::quantized;
 use super::scaled::Scaled;
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::hadamard_quantize::Params;
+use crate::shaders::hadamard_quantize::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "hadamard_quantize";
@@ -23,21 +23,29 @@ pub(super) fn fits(cols: usize, run: usize, group: usize) -> bool {
 /// `v = scale * H x` for each run of `run` columns, `H` Sylvester's matrix; then [`super::quantize_tokens`] of `v` into
 /// `out`, with one scale a row. QuaRot, arXiv:2404.00456.
 ///
-/// `x`: `[rows, cols]` f32; `out`: codes `[rows, cols]` int8 with scales `[rows]` or `[rows, 1]`, written.
+/// `x`: `[rows, cols]` f32, or f16 of up to 4096 columns; `out`: codes `[rows, cols]` int8 with scales `[rows]` or `[rows, 1]`, written.
 ///
 /// # Errors
 /// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] for rows, runs or groups that do
 /// not fit ([`super::HadamardBuffers::fits_codes`]).
 pub fn hadamard_quantize(plan: &mut Plan, x: &DeviceTensor, out: Scaled<'_>, run: usize, scale: f32) -> Result<()> {
-    f32_tensor(NAME, "x", x)?;
+    let halves = x.dtype == DType::F16;
+    if !halves {
+        f32_tensor(NAME, "x", x)?;
+    }
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     let group = quantized(NAME, out, [rows, cols], 6)?;
-    if !fits(cols, run, group) {
+    if !fits(cols, run, group) || (halves && cols > SPAN) {
         let reason = format!("runs of {run} of {cols} columns in groups of {group}");
         return Err(Error::argument(format!("{NAME}: `run`"), reason));
     }
     let params = Params { rows: rows as u32, cols: cols as u32, log_run: run.ilog2(), unit: scale };
-    launch(plan, params, Bindings { x, codes: out.codes, scales: out.scales }, Grid::linear(rows))
+    let format = match cols <= SPAN {
+        _ if halves => Format::Halves,
+        true => Format::Short,
+        false => Format::Any,
+    };
+    launch(plan, format, params, Bindings { x, codes: out.codes, scales: out.scales }, Grid::linear(rows))
 }
 
 /// Cases, setup and cost.
@@ -49,13 +57,24 @@ const CASES: &[Case] = &[
     Case { name: "runs_of_8", args: &[("rows", 3.0), ("cols", 4104.0), ("run", 8.0)] },
     Case { name: "nemotron_8b_mlp_token", args: &[("rows", 1.0), ("cols", 21504.0), ("run", 256.0)] },
     Case { name: "nemotron_9b_mlp_token", args: &[("rows", 1.0), ("cols", 15680.0), ("run", 64.0)] },
+    Case { name: "nemotron_8b_hidden", args: &[("rows", 3.0), ("cols", 4096.0), ("run", 4096.0)] },
+    Case { name: "runs_of_512", args: &[("rows", 2.0), ("cols", 1536.0), ("run", 512.0)] },
+    Case { name: "runs_of_4", args: &[("rows", 2.0), ("cols", 100.0), ("run", 4.0)] },
+    Case { name: "runs_of_2048", args: &[("rows", 2.0), ("cols", 4096.0), ("run", 2048.0)] },
+    Case { name: "f16_hidden", args: &[("rows", 3.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0)] },
+    Case { name: "f16_heads_of_64", args: &[("rows", 5.0), ("cols", 1344.0), ("run", 64.0), ("bits", 16.0)] },
+    Case { name: "f16_pairs", args: &[("rows", 3.0), ("cols", 20.0), ("run", 2.0), ("bits", 16.0)] },
+    Case { name: "f16_norm_groups", args: &[("rows", 2.0), ("cols", 3072.0), ("run", 1024.0), ("bits", 16.0)] },
+    Case { name: "f16_runs_of_256", args: &[("rows", 2.0), ("cols", 768.0), ("run", 256.0), ("bits", 16.0)] },
+    Case { name: "f16_runs_of_2048", args: &[("rows", 2.0), ("cols", 2048.0), ("run", 2048.0), ("bits", 16.0)] },
     Case { name: "three_spans", args: &[("rows", 2.0), ("cols", 12288.0), ("run", 1024.0)] },
     Case { name: "widest_row_longest_run", args: &[("rows", 2.0), ("cols", 24576.0), ("run", 4096.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, cols, run) = (a.usize("rows"), a.usize("cols"), a.usize("run"));
-    let x = s.input([rows, cols], Fill::Outliers)?;
+    let dtype = if a.get("bits") == Some(16.0) { DType::F16 } else { DType::F32 };
+    let x = s.input_as(dtype, [rows, cols], Fill::Outliers)?;
     let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
     let scales = s.output("scales", DType::F32, [rows])?;
     let out = Scaled { codes: &codes, scales: &scales, group: cols };
@@ -64,5 +83,6 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 
 fn work(a: &Args) -> Work {
     let n = a.usize("rows") * a.usize("cols");
-    Work { bytes: 5 * n + 4 * a.usize("rows"), ops: n * (6 + a.usize("run").ilog2() as usize) }
+    let each = 1 + a.get("bits").map_or(4, |b| b as usize / 8);
+    Work { bytes: each * n + 4 * a.usize("rows"), ops: n * (6 + a.usize("run").ilog2() as usize) }
 }

@@ -3,10 +3,30 @@
 
 use rayon::prelude::*;
 
-use crate::shaders::hadamard::Params;
+use half::f16;
 
-/// `x`, `out`: `[count]`, a multiple of the run.
-pub fn hadamard(p: &Params, x: &[f32], out: &mut [f32]) {
+use crate::shaders::hadamard::{Format, Params};
+
+/// `x`, `out`: `[count]` f32 or f16, a multiple of the run.
+pub fn hadamard(p: &Params, format: Format, x: &[u32], out: &mut [u32]) {
+    if format != Format::Halves {
+        return runs(p, bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
+    }
+    let count = p.count as usize;
+    let mut y = vec![0.0; count];
+    runs(p, &floats(x)[..count], &mut y);
+    for (out, y) in bytemuck::cast_slice_mut::<u32, f16>(out).iter_mut().zip(y) {
+        *out = f16::from_f32(y);
+    }
+}
+
+/// Words of two f16 each.
+pub(super) fn floats(words: &[u32]) -> Vec<f32> {
+    bytemuck::cast_slice::<u32, f16>(words).iter().map(|h| h.to_f32()).collect()
+}
+
+/// Of f32.
+pub(super) fn runs(p: &Params, x: &[f32], out: &mut [f32]) {
     let run = 1 << p.log_run;
     x.par_chunks_exact(run).zip(out.par_chunks_exact_mut(run)).with_min_len(4096 / run).for_each(|(x, out)| {
         let mut v: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();

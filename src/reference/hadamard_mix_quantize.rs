@@ -1,7 +1,7 @@
 //! A whole Hadamard transform, a dense factor and Sylvester's of 256, and int8 codes of what it gives, in f32 in between.
 //! Ashkboos et al. 2024, arXiv:2404.00456; Yao et al. 2022, arXiv:2206.01861.
 
-use super::hadamard::hadamard;
+use super::hadamard::runs;
 use super::hadamard_mix::hadamard_mix;
 use super::quantize_tokens::quantize_rows;
 use crate::shaders::{hadamard, hadamard_mix, hadamard_mix_quantize::Params};
@@ -13,6 +13,6 @@ pub fn hadamard_mix_quantize(p: &Params, x: &[f32], signs: &[u32], codes: &mut [
     let mut mixed = vec![0.0; x.len()];
     hadamard_mix(&mix, x, signs, &mut mixed);
     let mut rotated = vec![0.0; x.len()];
-    hadamard(&hadamard::Params { count: x.len() as u32, log_run: 8, scale: p.unit }, &mixed, &mut rotated);
+    runs(&hadamard::Params { count: x.len() as u32, log_run: 8, scale: p.unit }, &mixed, &mut rotated);
     quantize_rows(&rotated, 256 * p.order as usize, p.group as usize, codes, scales);
 }

@@ -1,7 +1,7 @@
 //! A Hadamard transform of two factors, and the largest magnitude of each run of what it gives. Ashkboos et al. 2024,
 //! arXiv:2404.00456.
 
-use super::hadamard::hadamard;
+use super::hadamard::runs;
 use super::hadamard_mix::hadamard_mix;
 use crate::shaders::{hadamard, hadamard_mix, hadamard_runs::Params};
 
@@ -11,7 +11,7 @@ pub fn hadamard_runs(p: &Params, x: &[f32], signs: &[u32], out: &mut [f32], maxi
     let (count, run) = (p.rows * p.cols, 1u32 << p.log_run);
     let mut mixed = vec![0.0; x.len()];
     hadamard_mix(&hadamard_mix::Params { count, order: p.order, stride: run, scale: 1.0 }, x, signs, &mut mixed);
-    hadamard(&hadamard::Params { count, log_run: p.log_run, scale: p.unit }, &mixed, out);
+    runs(&hadamard::Params { count, log_run: p.log_run, scale: p.unit }, &mixed, out);
     for (run, largest) in out.chunks_exact(run as usize).zip(maxima) {
         *largest = run.iter().fold(0.0, |m, v| m.max(v.abs()));
     }

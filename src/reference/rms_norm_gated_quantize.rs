@@ -1,7 +1,7 @@
 //! Gated norm over groups of columns, Hadamard transform of runs of columns, int8 codes; in f32 in between. Dao & Gu 2024,
 //! arXiv:2405.21060; Ashkboos et al. 2024, arXiv:2404.00456; Yao et al. 2022, arXiv:2206.01861.
 
-use super::hadamard::hadamard;
+use super::hadamard::runs;
 use super::quantize_tokens::quantize_rows;
 use super::rms_norm_gated::rms_norm_gated;
 use crate::shaders::{
@@ -32,6 +32,6 @@ pub fn rms_norm_gated_quantize(
     rms_norm_gated(&norm, y, gate, weight, &mut normed);
     let mut rotated = vec![0.0; y.len()];
     let transform = hadamard::Params { count: p.rows * p.cols, log_run: p.log_run, scale: p.unit };
-    hadamard(&transform, &normed, &mut rotated);
+    runs(&transform, &normed, &mut rotated);
     quantize_rows(&rotated, p.cols as usize, p.group as usize, codes, scales);
 }

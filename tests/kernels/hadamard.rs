@@ -12,6 +12,13 @@ fn matches_reference() {
     super::common::check_all("hadamard");
 }
 
+/// Subgroups of 32 threads, on adapters that have others.
+#[test]
+fn emulated_warps_match_reference() {
+    super::common::check_variant("hadamard", "warps_emulated");
+    super::common::check_variant("hadamard", "warps_of_halves_emulated");
+}
+
 fn run(device: &Device, shape: [usize; 2], x: &[f32], block: usize) -> Result<Vec<f32>> {
     let x = device.upload_f32(shape, x)?;
     let out = device.alloc(DType::F32, shape)?;

@@ -9,6 +9,13 @@ fn matches_reference() {
     super::common::check_all("hadamard_quantize");
 }
 
+/// Subgroups of 32 threads, on adapters that have others.
+#[test]
+fn emulated_warps_match_reference() {
+    super::common::check_variant("hadamard_quantize", "warps_emulated");
+    super::common::check_variant("hadamard_quantize", "warps_of_halves_emulated");
+}
+
 /// A block of an odd factor (or two) too: on the CPU it is the transform and then the codes, to the bit.
 #[test]
 fn is_the_transform_and_then_the_codes() {
