@@ -121,20 +121,8 @@ fn tops(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32>) -> f32 {
     return max(max(top(a), top(b)), max(top(c), top(d)));
 }
 
-// As codes_of (shared/int8_codes.wgsl). A number behind 1.5 * 2^23 is a sum's low bits, rounded to even: round and the
-// conversion to an integer take the hardware four times as long.
-fn near_codes(v: vec4<f32>, inverse: f32) -> u32 {
-    let low = bitcast<vec4<u32>>(v * inverse + vec4(12582912.0)) & vec4(255u);
-    return low.x | (low.y << 8u) | (low.z << 16u) | (low.w << 24u);
-}
-
 fn store(at: u32, m: mat4x4<f32>, inverse: f32) {
-    codes[at] = vec4(
-        near_codes(m[0], inverse),
-        near_codes(m[1], inverse),
-        near_codes(m[2], inverse),
-        near_codes(m[3], inverse),
-    );
+    codes[at] = vec4(codes_of(m[0], inverse), codes_of(m[1], inverse), codes_of(m[2], inverse), codes_of(m[3], inverse));
 }
 
 // The largest of the groups that the thread's sixteen elements of each part are in, which have `own`.

@@ -172,8 +172,8 @@ fn main(
     let a = spots(spot, 0u);
     let b = spots(spot, 4u);
     let c = spots(spot, 8u);
-    let two = spot.count > 4u;
-    let three = spot.count > 8u;
+    let two = params.norm_group > 512u;
+    let three = params.norm_group > 1024u;
     var v = Values(values(row, a), mat4x4<f32>(), mat4x4<f32>());
     var z = Values(gates(row, a), mat4x4<f32>(), mat4x4<f32>());
     var w = Values(weights(a), mat4x4<f32>(), mat4x4<f32>());
