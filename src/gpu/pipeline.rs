@@ -36,7 +36,8 @@ fn lock<K, V>(cache: &Cache<K, V>) -> std::sync::MutexGuard<'_, HashMap<K, V>> {
 impl Gpu {
     /// Compiles `source` (preprocessed WGSL, without enable lines) in place of a variant's own from now on; `None`
     /// restores it. For mutation tests and shader experiments: open a device for them, as every clone of this one
-    /// is affected. Recordings made before keep their pipelines.
+    /// is affected. Recordings made before keep their pipelines. It keeps the translator's run-time checks, unlike our own
+    /// shaders: timed beside them it may take up to three times as long.
     ///
     /// # Errors
     /// [`Error::Argument`] when there is no such kernel or variant. A source that does not compile shows when a plan

@@ -104,6 +104,23 @@ pub const LARGE: &[(&str, Case)] = &[
             ],
         },
     ),
+    ("hadamard", Case { name: "rows_of_4096", args: &[("rows", 16384.0), ("cols", 4096.0), ("block", 4096.0)] }),
+    (
+        "hadamard",
+        Case {
+            name: "rows_of_4096_f16",
+            args: &[("rows", 16384.0), ("cols", 4096.0), ("block", 4096.0), ("bits", 16.0)],
+        },
+    ),
+    ("hadamard_quantize", Case { name: "rows_of_4096", args: &[("rows", 16384.0), ("cols", 4096.0), ("run", 4096.0)] }),
+    (
+        "hadamard_quantize",
+        Case {
+            name: "rows_of_4096_f16",
+            args: &[("rows", 16384.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0)],
+        },
+    ),
+    ("hadamard_mix_quantize", Case { name: "8b_mlp", args: &[("rows", 2048.0), ("order", 84.0), ("size", 1.0)] }),
     ("hadamard_quantize", Case { name: "8b_mlp", args: &[("rows", 2048.0), ("cols", 21504.0), ("run", 256.0)] }),
     (
         "hadamard_mix",
