@@ -92,13 +92,6 @@ fn tops(m: mat4x4<f32>, is_there: vec4<f32>) -> vec4<f32> {
     return is_there * vec4(top(m[0]), top(m[1]), top(m[2]), top(m[3]));
 }
 
-// A level of butterflies between threads `by` apart.
-fn crossed(m: mat4x4<f32>, by: u32, place: Place) -> mat4x4<f32> {
-    let sign = select(1.0, -1.0, (lane_of(place) & by) != 0u);
-    let near = mat4x4(across(m[0], by, place), across(m[1], by, place), across(m[2], by, place), across(m[3], by, place));
-    return near + m * sign;
-}
-
 // Columns are 128 elements apart.
 fn transformed(m: mat4x4<f32>, place: Place) -> mat4x4<f32> {
     var v = butterflies(m, vec4(0u, 1u, 7u, 8u), params.log_run);

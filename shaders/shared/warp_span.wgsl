@@ -23,13 +23,6 @@ fn last_quad(place: Place) -> u32 {
     return 128u * warp_of(place) + lane_of(place);
 }
 
-// A level of butterflies between threads `by` apart.
-fn crossed(m: mat4x4<f32>, by: u32, place: Place) -> mat4x4<f32> {
-    let sign = select(1.0, -1.0, (lane_of(place) & by) != 0u);
-    let near = mat4x4(across(m[0], by, place), across(m[1], by, place), across(m[2], by, place), across(m[3], by, place));
-    return near + m * sign;
-}
-
 fn put_quads(m: mat4x4<f32>, place: Place) {
     let at = first_quad(place);
     swapped[at] = m[0];

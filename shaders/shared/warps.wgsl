@@ -59,3 +59,10 @@ fn warp_max(v: f32, place: Place) -> f32 {
     return subgroupMax(v);
 }
 #endif
+
+// A level of butterflies (butterflies.wgsl) between threads `by` (a power of two) apart.
+fn crossed(m: mat4x4<f32>, by: u32, place: Place) -> mat4x4<f32> {
+    let sign = select(1.0, -1.0, (lane_of(place) & by) != 0u);
+    let near = mat4x4(across(m[0], by, place), across(m[1], by, place), across(m[2], by, place), across(m[3], by, place));
+    return near + m * sign;
+}
