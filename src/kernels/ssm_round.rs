@@ -74,6 +74,7 @@ const CASES: &[Case] = &[
     stored_case!("nothing_since", [4.0, 16.0, 2.0, 64.0], 1.0, 4.0, 0.0, 1.0),
     stored_case!("not_turned", [4.0, 20.0, 4.0, 40.0], 0.0, 8.0, 2.0),
     stored_case!("turned_in_runs_of_4_an_odd_word", [4.0, 20.0, 4.0, 36.0], 1.0, 8.0, 2.0, 1.0),
+    stored_case!("an_odd_word_stochastic", [4.0, 20.0, 4.0, 36.0], 1.0, 8.0, 2.0, 2.0),
     stored_case!("widest", [2.0, 4.0, 1.0, 256.0], 1.0, 64.0, 64.0, 1.0),
     stored_case!("three_sequences", [4.0, 20.0, 2.0, 64.0], 1.0, 4.0, 4.0, 1.0, 3.0),
     stored_case!("five_sequences_of_many_heads", [256.0, 4.0, 2.0, 16.0], 1.0, 8.0, 5.0, 1.0, 5.0),
