@@ -1,6 +1,7 @@
 // attention.wgsl on cooperative matrices, for heads of up to 128 elements, a multiple of 4, and f32 caches, each
-// number as two f16 (shared/coop_pairs.wgsl).
-// One workgroup: 64 rows of one kv head, 16 a subgroup, 16 keys a step. Queries stay in matrices, and so do the sums of
+// number as two f16 (shared/coop_pairs.wgsl); or f16 caches and multiples of 8: queries are two f16 still, and weights one, of
+// which the sum is also made.
+// One workgroup: 64 rows of one kv head, 16 a subgroup, 16 keys a step, of f16 32. Queries stay in matrices, and so do the sums of
 // values: they are scaled to a new peak only where a row's peak grows by more than ROOM, e^ROOM being far from f16's end, as that
 // takes a way through workgroup memory.
 #import index
@@ -21,6 +22,13 @@ struct Params {
 
 const LOWEST = -1e30; // below every score
 const ROOM = 8.0;
+const MINE = KEYS / 8u; // vec4s of a row's scores that are a thread's
+#ifdef half_blocks
+const LANES = 16u; // threads that load a key
+#else
+const LANES = 32u;
+#endif
+const APART = WG / LANES; // keys from one of a thread to its next
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, q_stride]
 @group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
@@ -38,18 +46,25 @@ fn stage_queries(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {
     for (var i = 0u; i < 4u; i++) {
         let local = thread % 2u * 4u + i;
         let quad = 8u * part + local;
-        put_x(thread / 2u, local, select(vec4(0.0), q[place + min(quad, quads - 1u)], quad < quads));
+        let x = select(vec4(0.0), q[place + min(quad, quads - 1u)], quad < quads);
+        let near = first_bits(x);
+        tile_x[thread / 2u * PITCH_X + local] = vec4<f16>(near);
+        tile_w[thread / 2u * PITCH_X + local] = vec4<f16>(x - near);
     }
 }
 
-// First vec4 of a thread's rows of the caches: keys key0 + thread / 32 + 4 i. Threads beyond the head's columns read the last.
-fn cache_place(thread: u32, i: u32, key0: u32, end: u32, kv: u32) -> u32 {
-    let quads = params.head_dim / 4u;
-    let key = min(key0 + thread / 32u + 4u * i, end - 1u);
-    return (key * params.kv_heads + kv) * quads + min(thread % 32u, quads - 1u);
+// 16 bytes each of a head.
+fn units() -> u32 {
+    return params.head_dim * LANES / 128u;
 }
 
-// What a thread loads of 16 keys or values, a step ahead of need: memory is far, and the matrices take their time.
+// A thread's 16 bytes of its key number i. Threads beyond the head's columns read the last.
+fn cache_place(thread: u32, i: u32, key0: u32, end: u32, kv: u32) -> u32 {
+    let key = min(key0 + thread / LANES + APART * i, end - 1u);
+    return (key * params.kv_heads + kv) * units() + min(thread % LANES, units() - 1u);
+}
+
+// What a thread loads of the keys or values of a step, a step ahead of need: memory is far, and the matrices take their time.
 struct Rows {
     r0: vec4<u32>,
     r1: vec4<u32>,
@@ -77,8 +92,15 @@ fn fetch_values(thread: u32, key0: u32, end: u32, kv: u32) -> Rows {
 
 // Zeros for threads beyond the head's columns.
 fn stage_row(thread: u32, i: u32, words: vec4<u32>) {
-    let there = thread % 32u < params.head_dim / 4u;
-    put_w(thread / 32u + 4u * i, thread % 32u, select(vec4(0.0), bitcast<vec4<f32>>(words), there));
+    let there = thread % LANES < units();
+#ifdef half_blocks
+    let at = (thread / LANES + APART * i) * PITCH_W + 2u * (thread % LANES);
+    let all = select(vec4(0u), words, there);
+    tile_w[at] = vec4<f16>(vec4(unpack2x16float(all.x), unpack2x16float(all.y)));
+    tile_w[at + 1u] = vec4<f16>(vec4(unpack2x16float(all.z), unpack2x16float(all.w)));
+#else
+    put_w(thread / LANES + APART * i, thread % LANES, select(vec4(0.0), bitcast<vec4<f32>>(words), there));
+#endif
 }
 
 fn stage(thread: u32, rows: Rows) {
@@ -96,18 +118,34 @@ fn looked_at(rows: Rows) -> u32 {
 
 // Scores of four keys of a row, LOWEST where they are beyond `limit`; key0 is the step's first.
 fn scores_of(row: u32, i: u32, key0: u32, limit: u32) -> vec4<f32> {
-    let score = params.scale * sums[4u * row + i];
+    let score = params.scale * sums[SUM_PITCH * row + i];
     return select(vec4(LOWEST), score, key0 + 4u * i + vec4(0u, 1u, 2u, 3u) <= vec4(limit));
 }
 
-// Turns half of a row's scores into weights; `peak` is the row's, `total` of this half.
+// Puts weights of four keys of a row where left factors are; gives what they are as f16.
+fn put_weights(row: u32, i: u32, weights: vec4<f32>) -> vec4<f32> {
+#ifdef half_blocks
+    let nearest = first_bits(bitcast<vec4<f32>>(bitcast<vec4<u32>>(weights) + vec4(0x1000u)));
+    tile_x[row * PITCH_X + i] = vec4<f16>(nearest);
+    return nearest;
+#else
+    put_x(row, i, weights);
+    return weights;
+#endif
+}
+
+// Turns half of a row's scores into weights; `peak` is the row's, `total` of this half. The other half is the next thread's.
 fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: ptr<function, f32>) {
     let row = thread / 2u;
+    let half = thread % 2u * MINE;
+    var scores: array<vec4<f32>, MINE>;
     var top = vec4(LOWEST);
-    for (var j = 0u; j < 4u; j++) {
-        top = max(top, scores_of(row, (j + row) % 4u, key0, limit)); // not all rows the same: they share banks
+    for (var j = 0u; j < MINE; j++) {
+        scores[j] = scores_of(row, half + (j + row) % MINE, key0, limit); // not all rows the same: they share banks
+        top = max(top, scores[j]);
     }
-    let highest = max(max(top.x, top.y), max(top.z, top.w));
+    let own = max(max(top.x, top.y), max(top.z, top.w));
+    let highest = max(own, subgroupShuffleXor(own, 1u));
     var factor = 1.0;
     if highest > *peak + ROOM {
         factor = exp(*peak - highest);
@@ -118,12 +156,9 @@ fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: p
         factors[row] = factor;
     }
     var sum = vec4(0.0);
-    for (var j = 0u; j < 2u; j++) {
-        let i = thread % 2u * 2u + (j + row) % 2u;
-        let score = scores_of(row, i, key0, limit);
-        let weight = select(exp(min(score - *peak, vec4(ROOM))), vec4(0.0), score == vec4(LOWEST));
-        put_x(row, i, weight);
-        sum += weight;
+    for (var j = 0u; j < MINE; j++) {
+        let weights = select(exp(min(scores[j] - *peak, vec4(ROOM))), vec4(0.0), scores[j] == vec4(LOWEST));
+        sum += put_weights(row, half + (j + row) % MINE, weights);
     }
     *total = *total * factor + (sum.x + sum.y + sum.z + sum.w);
 }
@@ -135,7 +170,7 @@ fn store(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {
     for (var i = 0u; i < 2u; i++) {
         let quad = 4u * part + thread % 2u * 2u + i;
         if row <= last && quad < quads {
-            out[out_row(row, kv) * quads + quad] = sums[2u * thread + i] * factors[thread / 2u];
+            out[out_row(row, kv) * quads + quad] = sums[SUM_PITCH * (thread / 2u) + thread % 2u * 2u + i] * factors[thread / 2u];
         }
     }
 }
@@ -184,35 +219,35 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     let limit = first + min(before + (min(row0 + thread / 2u, last) - base) / repeats, params.max - 1u);
 
     let warp = warp_of(place);
-    let region = warp * 64u;
+    let region = warp * 16u * SUM_PITCH;
     let a = warp * 16u * PITCH_X;
     stage_queries(thread, 0u, row0, last, kv);
     workgroupBarrier();
     let near0 = left(a + 0u);
-    let low0 = left(LOW_X + a + 0u);
+    let low0 = rest(a + 0u);
     let near1 = left(a + 4u);
-    let low1 = left(LOW_X + a + 4u);
+    let low1 = rest(a + 4u);
     workgroupBarrier();
     stage_queries(thread, 1u, row0, last, kv);
     workgroupBarrier();
     let near2 = left(a + 0u);
-    let low2 = left(LOW_X + a + 0u);
+    let low2 = rest(a + 0u);
     let near3 = left(a + 4u);
-    let low3 = left(LOW_X + a + 4u);
+    let low3 = rest(a + 4u);
     workgroupBarrier();
     stage_queries(thread, 2u, row0, last, kv);
     workgroupBarrier();
     let near4 = left(a + 0u);
-    let low4 = left(LOW_X + a + 0u);
+    let low4 = rest(a + 0u);
     let near5 = left(a + 4u);
-    let low5 = left(LOW_X + a + 4u);
+    let low5 = rest(a + 4u);
     workgroupBarrier();
     stage_queries(thread, 3u, row0, last, kv);
     workgroupBarrier();
     let near6 = left(a + 0u);
-    let low6 = left(LOW_X + a + 0u);
+    let low6 = rest(a + 0u);
     let near7 = left(a + 4u);
-    let low7 = left(LOW_X + a + 4u);
+    let low7 = rest(a + 4u);
     workgroupBarrier();
     var peak = LOWEST;
     var total = 0.0;
@@ -235,6 +270,26 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         // Two sums: each product waits for the one before of its sum.
         var s0 = Sum();
         var s1 = Sum();
+#ifdef half_blocks
+        s0 = add_dots(near0, low0, 0u, s0);
+        s1 = add_dots(near0, low0, 16u * PITCH_W + 0u, s1);
+        s0 = add_dots(near1, low1, 4u, s0);
+        s1 = add_dots(near1, low1, 16u * PITCH_W + 4u, s1);
+        s0 = add_dots(near2, low2, 8u, s0);
+        s1 = add_dots(near2, low2, 16u * PITCH_W + 8u, s1);
+        s0 = add_dots(near3, low3, 12u, s0);
+        s1 = add_dots(near3, low3, 16u * PITCH_W + 12u, s1);
+        s0 = add_dots(near4, low4, 16u, s0);
+        s1 = add_dots(near4, low4, 16u * PITCH_W + 16u, s1);
+        s0 = add_dots(near5, low5, 20u, s0);
+        s1 = add_dots(near5, low5, 16u * PITCH_W + 20u, s1);
+        s0 = add_dots(near6, low6, 24u, s0);
+        s1 = add_dots(near6, low6, 16u * PITCH_W + 24u, s1);
+        s0 = add_dots(near7, low7, 28u, s0);
+        s1 = add_dots(near7, low7, 16u * PITCH_W + 28u, s1);
+        put_sum(s0, region);
+        put_sum(s1, region + 4u);
+#else
         s0 = add_dots(near0, low0, 0u, s0);
         s1 = add_dots(near4, low4, 16u, s1);
         s0 = add_dots(near1, low1, 4u, s0);
@@ -244,6 +299,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         s0 = add_dots(near3, low3, 12u, s0);
         s1 = add_dots(near7, low7, 28u, s1);
         put_sum(s0 + s1, region);
+#endif
         workgroupBarrier();
         soften(thread, key0, limit, &peak, &total);
         stage(thread, values);
@@ -258,25 +314,28 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
             o6 = rescaled(o6, thread, region);
             o7 = rescaled(o7, thread, region);
         }
-        let weights = left(a);
-        let rest = left(LOW_X + a);
-        o0 = add_products(weights, rest, 0u, o0);
-        o1 = add_products(weights, rest, 4u, o1);
-        o2 = add_products(weights, rest, 8u, o2);
-        o3 = add_products(weights, rest, 12u, o3);
-        o4 = add_products(weights, rest, 16u, o4);
-        o5 = add_products(weights, rest, 20u, o5);
-        o6 = add_products(weights, rest, 24u, o6);
-        o7 = add_products(weights, rest, 28u, o7);
+        let first_weights = left(a);
+#ifdef half_blocks
+        let other_weights = left(a + 4u); // of the other 16 keys
+#else
+        let other_weights = left(LOW_X + a); // what is left of them
+#endif
+        o0 = add_products(first_weights, other_weights, 0u, o0);
+        o1 = add_products(first_weights, other_weights, 4u, o1);
+        o2 = add_products(first_weights, other_weights, 8u, o2);
+        o3 = add_products(first_weights, other_weights, 12u, o3);
+        o4 = add_products(first_weights, other_weights, 16u, o4);
+        o5 = add_products(first_weights, other_weights, 20u, o5);
+        o6 = add_products(first_weights, other_weights, 24u, o6);
+        o7 = add_products(first_weights, other_weights, 28u, o7);
         workgroupBarrier();
     }
     if params.tokens == 0u { // never
         sums[thread].x = f32(looked_at(keys));
     }
-    sums[thread].x = total;
-    workgroupBarrier();
-    if thread < ROWS {
-        factors[thread] = 1.0 / (sums[2u * thread].x + sums[2u * thread + 1u].x);
+    let whole = total + subgroupShuffleXor(total, 1u);
+    if thread % 2u == 0u {
+        factors[thread / 2u] = 1.0 / whole;
     }
     finish(o0, thread, region, 0u, row0, last, kv);
     finish(o1, thread, region, 1u, row0, last, kv);

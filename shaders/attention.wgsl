@@ -5,8 +5,10 @@
 // One workgroup: 64 rows by 64 columns of one kv head. A thread: rows 4i..4i+4 and 32 further, columns likewise.
 #import index
 #import attention_rows
-#ifdef int8 int8_scalars int4 int4_scalars
+#ifdef half_scalars int8 int8_scalars int4 int4_scalars
 #import kv_codes
+#endif
+#ifdef int8 int8_scalars int4 int4_scalars
 #import pack
 #endif
 #import kv_values
@@ -30,9 +32,10 @@ const ROWS = 64u;
 const KEYS = 32u; // of one step; also half the rows
 const SIDE = 8u; // threads along rows and along columns or keys
 
-// Formats: caches of f32 (`quads`, `scalars`) or of codes (`int8`, `int4`, `*_scalars`; shared/kv_codes.wgsl);
-// `scalars` for a head_dim that is no multiple of 4, `blocks` as `quads`, for what attention.coop.wgsl can do.
-#ifdef quads blocks int8 int4
+// Formats: caches of f32 (`quads`, `scalars`), of f16 (`half`, `half_scalars`) or of codes (`int8`, `int4`, `*_scalars`;
+// shared/kv_codes.wgsl); `scalars` for a head_dim that is no multiple of 4, `blocks` as `quads` and `half_blocks` as `half`, for
+// what attention.coop.wgsl can do.
+#ifdef quads blocks half half_blocks int8 int4
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, q_stride]
 #else
 @group(0) @binding(0) var<storage, read> q: array<f32>; // [sequences * tokens, q_stride]
@@ -40,12 +43,17 @@ const SIDE = 8u; // threads along rows and along columns or keys
 #ifdef quads blocks
 @group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
-#else
+#endif
+#ifdef half half_blocks
+@group(0) @binding(1) var<storage, read> k_cache: array<vec2<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
+@group(0) @binding(2) var<storage, read> v_cache: array<vec2<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
+#endif
+#ifdef scalars half_scalars int8 int8_scalars int4 int4_scalars
 @group(0) @binding(1) var<storage, read> k_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(2) var<storage, read> v_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #endif
 @group(0) @binding(3) var<storage, read> cursor: array<u32>; // [sequences]
-#ifdef quads blocks int8 int4
+#ifdef quads blocks half half_blocks int8 int4
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
 
 // Elements 4i..4i+4 of the head that begins at element `at`.
@@ -97,6 +105,19 @@ fn k4(row: u32, i: u32) -> vec4<f32> {
 fn v4(row: u32, i: u32) -> vec4<f32> {
     let at = spread(row, i);
     return bitcast<vec4<f32>>(vec4(v_cache[at.x], v_cache[at.y], v_cache[at.z], v_cache[at.w]));
+}
+#endif
+#ifdef half half_blocks
+fn k4(row: u32, i: u32) -> vec4<f32> {
+    let words = k_cache[row * (params.head_dim / 4u) + i];
+    return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+#endif
+#ifdef half_scalars
+fn k4(row: u32, i: u32) -> vec4<f32> {
+    let last = code_at(row, row_words() - 1u);
+    let at = code_at(row, 2u * i);
+    return vec4(unpack2x16float(k_cache[at]), unpack2x16float(k_cache[min(at + 1u, last)]));
 }
 #endif
 #ifdef int8 int8_scalars

@@ -5,7 +5,8 @@
 // 16-byte loads; for values a thread has a column of vec4s and every `teams`th key. Loads of values are under way while
 // scores are made: one token waits for memory more than for arithmetic. No subgroups: a step has four barriers and no
 // tree, and what subgroups would save is one of them.
-// Formats: caches of f32 (`quads`, head_dim a multiple of 4), `int8` (of 16) and `int4` (of 32; shared/kv_codes.wgsl).
+// Formats: caches of f32 (`quads`, head_dim a multiple of 4), of f16 (`half`, of 8), `int8` (of 16) and `int4` (of 32;
+// shared/kv_codes.wgsl).
 #import index
 #import splits
 #ifdef int8 int4
@@ -38,7 +39,11 @@ const LOWEST = -1e30; // below every score
 @group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #ifdef quads
 @group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
-#else
+#endif
+#ifdef half
+@group(0) @binding(2) var<storage, read> v_cache: array<vec2<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
+#endif
+#ifdef int8 int4
 @group(0) @binding(2) var<storage, read> v_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #endif
 @group(0) @binding(3) var<storage, read> cursor: array<u32>; // [sequences]
@@ -70,7 +75,17 @@ fn units() -> u32 {
 fn scores(row: u32, i: u32, unit: vec4<u32>) -> vec4<f32> {
     return times_queries(bitcast<vec4<f32>>(unit), i);
 }
-#else
+#endif
+#ifdef half
+fn units() -> u32 {
+    return params.head_dim / 8u;
+}
+fn scores(row: u32, i: u32, unit: vec4<u32>) -> vec4<f32> {
+    return times_queries(vec4(unpack2x16float(unit.x), unpack2x16float(unit.y)), 2u * i)
+        + times_queries(vec4(unpack2x16float(unit.z), unpack2x16float(unit.w)), 2u * i + 1u);
+}
+#endif
+#ifdef int8 int4
 // f32 number `at` of the cache's words.
 fn key_scale(at: u32) -> f32 {
     return bitcast<f32>(k_cache[at / 4u][at % 4u]);

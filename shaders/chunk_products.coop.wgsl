@@ -18,6 +18,7 @@ const SIDE = 64u; // of a tile, in tokens
 const QUADS = 8u; // of a step
 const PITCH_X = 10u; // vec4s from a token to the next in workgroup memory, padded against bank conflicts
 const PITCH_W = 10u;
+const SUM_PITCH = 4u; // of sums
 const LOW = 640u; // SIDE * PITCH_X: where what is left of the numbers begins
 
 @group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]

@@ -1,5 +1,5 @@
 // Rows cursor.. of each sequence's caches = its rows of k and v; rows that do not fit are dropped. One thread an element.
-// Formats: `f32` here; `int8` and `int4` in kv_append.int.wgsl.
+// Formats: `f32` here; `half` (f16) in kv_append.half.wgsl, `int8` and `int4` in kv_append.int.wgsl.
 #import index
 
 struct Params {

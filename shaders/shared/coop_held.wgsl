@@ -1,5 +1,6 @@
 // 16 x 16 matrices as in coop.wgsl, but left factors are held while their tile gets other contents, tiles have pitches of
-// their own, `PITCH_X` and `PITCH_W`, and sums can be got back. The importing shader has `tile_x`, `tile_w` and `sums`, of vec4s.
+// their own, `PITCH_X` and `PITCH_W`, as sums have, `SUM_PITCH`, which can be got back. The importing shader has `tile_x`,
+// `tile_w` and `sums`, of vec4s.
 // There is no emulation: drivers for CPUs would compile one for minutes.
 #import matrices
 
@@ -19,9 +20,9 @@ fn right_by_rows(at: u32) -> Right {
 
 // Sixteen rows of 16 sums.
 fn put_sum(c: Sum, at: u32) {
-    coopStoreT(c, &sums[at], 4u);
+    coopStoreT(c, &sums[at], SUM_PITCH);
 }
 
 fn get_sum(at: u32) -> Sum {
-    return coopLoadT<Sum>(&sums[at], 4u);
+    return coopLoadT<Sum>(&sums[at], SUM_PITCH);
 }

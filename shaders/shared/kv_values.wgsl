@@ -7,6 +7,21 @@ fn v4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(v_cache[row * (params.head_dim / 4u) + i]);
 }
 #endif
+#ifdef half half_blocks
+// Elements 4i..4i+4 of a row of the cache.
+fn v4(row: u32, i: u32) -> vec4<f32> {
+    let words = v_cache[row * (params.head_dim / 4u) + i];
+    return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+#endif
+#ifdef half_scalars
+// Elements 4i..4i+4 of a row of the cache; beyond its end anything.
+fn v4(row: u32, i: u32) -> vec4<f32> {
+    let last = code_at(row, row_words() - 1u);
+    let at = code_at(row, 2u * i);
+    return vec4(unpack2x16float(v_cache[at]), unpack2x16float(v_cache[min(at + 1u, last)]));
+}
+#endif
 #ifdef int8 int8_scalars
 // Elements 4i..4i+4 of a row of the cache; beyond its end anything.
 fn v4(row: u32, i: u32) -> vec4<f32> {

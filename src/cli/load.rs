@@ -33,6 +33,7 @@ enum StateWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum KvWord {
     F32,
+    F16,
     Int8,
     Int4,
 }
@@ -52,7 +53,7 @@ pub(super) struct StateArgs {
     /// Seed of stochastic rounding
     #[arg(long, value_name = "N", default_value_t = 0)]
     state_seed: u32,
-    /// Keep keys and values in this format: int8 with a scale a token and head, int4 with one for 32 elements of it
+    /// Keep keys and values in this format: f16, int8 with a scale a token and head, int4 with one for 32 elements of it
     #[arg(long, value_enum, default_value = "f32")]
     kv: KvWord,
 }
@@ -73,6 +74,7 @@ impl StateArgs {
     pub(super) fn kv(&self) -> KvFormat {
         match self.kv {
             KvWord::F32 => KvFormat::F32,
+            KvWord::F16 => KvFormat::F16,
             KvWord::Int8 => KvFormat::Int8,
             KvWord::Int4 => KvFormat::Int4,
         }

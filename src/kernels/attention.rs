@@ -47,7 +47,7 @@ impl AttentionDims {
 /// Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245.
 ///
 /// `q`, which may be columns of a wider tensor, and `out`: `[sequences · tokens, heads · head_dim]` f32, sequence by sequence; to the `cache` these tokens' keys and
-/// values are appended already, f32 or codes, which become f32 as they are read; `cursor`: `[sequences]` u32, the tokens
+/// values are appended already, f32, f16 or codes, which become f32 as they are read; `cursor`: `[sequences]` u32, the tokens
 /// before these.
 ///
 /// # Errors
@@ -85,6 +85,9 @@ pub fn attention<'a>(
         (KvFormat::F32, true) if blocks => Format::Blocks,
         (KvFormat::F32, true) => Format::Quads,
         (KvFormat::F32, false) => Format::Scalars,
+        (KvFormat::F16, true) if blocks && dims.head_dim.is_multiple_of(8) => Format::HalfBlocks,
+        (KvFormat::F16, true) => Format::Half,
+        (KvFormat::F16, false) => Format::HalfScalars,
         (KvFormat::Int8, true) => Format::Int8,
         (KvFormat::Int8, false) => Format::Int8Scalars,
         (KvFormat::Int4, true) => Format::Int4,
@@ -132,6 +135,18 @@ const CASES: &[Case] = &[
     case!("peaked_softmax", 32.0, 40.0, 0.0, 40.0, [2.0, 1.0, 64.0], 6.0),
     // docs/driver-faults.md: exp under fast math (llama.cpp's unary.wgsl).
     case!("fast_math_softmax_1e4", 32.0, 40.0, 0.0, 40.0, [2.0, 1.0, 16.0], 1e3),
+    case!("half_nano_prompt", 16.0, 75.0, 0.0, 80.0, [4.0, 2.0, 32.0], 1.0),
+    case!("half_nano_prompt_continued", 16.0, 40.0, 30.0, 80.0, [4.0, 2.0, 32.0], 1.0),
+    case!("half_nano_token", 16.0, 1.0, 70.0, 80.0, [4.0, 2.0, 32.0], 1.0),
+    case!("half_nemotron_head_dim", 16.0, 9.0, 33.0, 42.0, [4.0, 1.0, 128.0], 1.0),
+    case!("half_widest_head", 16.0, 3.0, 5.0, 8.0, [1.0, 1.0, 256.0], 1.0),
+    case!("half_odd_head_dim", 16.0, 20.0, 15.0, 35.0, [6.0, 2.0, 37.0], 1.0),
+    case!("half_five_queries_a_key", 16.0, 33.0, 1.0, 40.0, [5.0, 1.0, 20.0], 1.0),
+    case!("half_overfull", 16.0, 20.0, 15.0, 24.0, [6.0, 2.0, 40.0], 1.0),
+    case!("half_8b_prompt_continued", 16.0, 70.0, 61.0, 131.0, [8.0, 2.0, 128.0], 1.0),
+    case!("half_8b_peaks_that_grow", 16.0, 70.0, 61.0, 131.0, [4.0, 1.0, 128.0], 30.0),
+    case!("half_three_sequences", 16.0, 1.0, 5.0, 80.0, [4.0, 2.0, 32.0], 1.0, 3.0, 34.0, 8.0),
+    case!("half_sequences_of_20_tokens_overfull", 16.0, 20.0, 40.0, 60.0, [4.0, 2.0, 64.0], 1.0, 3.0, 7.0, 4.0),
     case!("int8_nano_prompt_continued", 8.0, 40.0, 30.0, 80.0, [4.0, 2.0, 32.0], 1.0),
     case!("int8_nano_token", 8.0, 1.0, 70.0, 80.0, [4.0, 2.0, 32.0], 1.0),
     case!("int8_nemotron_head_dim", 8.0, 9.0, 33.0, 42.0, [4.0, 1.0, 128.0], 1.0),

@@ -67,6 +67,7 @@ fn format(dims: AttentionDims, cache: &KvCache, q: &Columns<'_>) -> Option<Forma
     let whole = |n| q.in_quads() && dims.head_dim.is_multiple_of(n) && cache.key.words().is_multiple_of(4);
     match cache.format {
         KvFormat::F32 => whole(4).then_some(Format::Quads),
+        KvFormat::F16 => whole(8).then_some(Format::Half),
         KvFormat::Int8 => whole(16).then_some(Format::Int8),
         KvFormat::Int4 => whole(32).then_some(Format::Int4),
     }
@@ -182,6 +183,11 @@ const CASES: &[Case] = &[
     case!("three_sequences", 32.0, [1.0, 5.0, 80.0], [4.0, 2.0, 32.0], 2.0, 1.0, 3.0, 8.0),
     case!("peaked_softmax", 32.0, [1.0, 149.0, 160.0], [2.0, 1.0, 64.0], 2.0, 6.0, 1.0, 0.0),
     case!("fast_math_softmax_1e4", 32.0, [1.0, 149.0, 160.0], [2.0, 1.0, 16.0], 2.0, 1e3, 1.0, 0.0),
+    case!("half_one_key", 16.0, [1.0, 0.0, 4.0], [4.0, 1.0, 32.0], 1.0),
+    case!("half_4100_keys", 16.0, [1.0, 4099.0, 4224.0], [4.0, 1.0, 128.0], 9.0),
+    case!("half_head_of_40", 16.0, [1.0, 99.0, 120.0], [6.0, 2.0, 40.0], 3.0),
+    case!("half_widest_head", 16.0, [1.0, 149.0, 160.0], [3.0, 1.0, 256.0], 2.0),
+    case!("half_three_sequences", 16.0, [1.0, 5.0, 80.0], [4.0, 2.0, 16.0], 2.0, 1.0, 3.0, 8.0),
     case!("int8_one_key", 8.0, [1.0, 0.0, 4.0], [4.0, 1.0, 32.0], 1.0),
     case!("int8_4100_keys", 8.0, [1.0, 4099.0, 4224.0], [4.0, 1.0, 128.0], 9.0),
     case!("int8_head_of_48", 8.0, [1.0, 99.0, 120.0], [6.0, 2.0, 48.0], 3.0),

@@ -420,7 +420,7 @@ fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) ->
     let (got, want) = (&got[part.clone()], &want[part]);
     match output.dtype {
         DType::F32 => {
-            floats::compare(bytemuck::cast_slice(got), bytemuck::cast_slice(want), tolerance(outcome.kernel), outcome)
+            floats::compare(bytemuck::cast_slice(got), bytemuck::cast_slice(want), tolerance(&outcome.variant), outcome)
         }
         DType::F16 => {
             let values =

@@ -5,7 +5,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::{expect, expect_dtype, f32_tensor, hadamard_signs};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::hadamard_runs::Params;
+use crate::shaders::hadamard_runs::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "hadamard_runs";
@@ -55,7 +55,8 @@ pub fn hadamard_runs(
     expect(NAME, "maxima", maxima, [rows, cols / run])?;
     let (rows, cols) = (rows as u32, cols as u32);
     let params = Params { rows, cols, order: order as u32, log_run: run.ilog2(), unit: scale };
-    launch(plan, params, Bindings { x, signs, out, maxima }, Grid::linear(x.shape.elements() / run))
+    let format = if run == 256 && order <= 96 { Format::RunsOf256 } else { Format::Any };
+    launch(plan, format, params, Bindings { x, signs, out, maxima }, Grid::linear(x.shape.elements() / run))
 }
 
 /// Cases, setup and cost.
@@ -68,6 +69,13 @@ const CASES: &[Case] = &[
     Case { name: "longest_run", args: &[("rows", 1.0), ("cols", 12288.0), ("order", 12.0), ("run", 1024.0)] },
     Case { name: "order_2_of_one_team", args: &[("rows", 1.0), ("cols", 2048.0), ("order", 2.0), ("run", 1024.0)] },
     Case { name: "nemotron_8b_mlp_token", args: &[("rows", 1.0), ("cols", 21504.0), ("order", 84.0), ("run", 256.0)] },
+    Case { name: "nemotron_8b_mlp_tokens", args: &[("rows", 3.0), ("cols", 21504.0), ("order", 84.0), ("run", 256.0)] },
+    Case { name: "one_run_of_256", args: &[("rows", 2.0), ("cols", 256.0), ("order", 1.0), ("run", 256.0)] },
+    Case { name: "blocks_of_four_runs", args: &[("rows", 2.0), ("cols", 3072.0), ("order", 4.0), ("run", 256.0)] },
+    Case { name: "blocks_of_20_runs", args: &[("rows", 1.0), ("cols", 10240.0), ("order", 20.0), ("run", 256.0)] },
+    Case { name: "28_runs", args: &[("rows", 2.0), ("cols", 7168.0), ("order", 28.0), ("run", 256.0)] },
+    Case { name: "96_runs", args: &[("rows", 1.0), ("cols", 24576.0), ("order", 96.0), ("run", 256.0)] },
+    Case { name: "more_runs_than_fit", args: &[("rows", 1.0), ("cols", 25600.0), ("order", 100.0), ("run", 256.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

@@ -12,7 +12,8 @@ use crate::tensor::DType;
 
 const NAME: &str = "kv_append";
 
-/// Rows `cursor..cursor + tokens` of each sequence's caches = its rows of `k` and `v`, f32 or rounded to codes: for each scale's
+/// Rows `cursor..cursor + tokens` of each sequence's caches = its rows of `k` and `v`, f32, or rounded to f16 (ties to even, finite numbers beyond its
+/// range to its last), or to codes: for each scale's
 /// elements `scale = max|x| / top`, `code = round(x / scale)`, ties to even, within ±top, top = 127 or 7. Elements that
 /// are all below 1e-35 have scale 1 and codes 0. A value that is not finite spoils the elements that share its scale,
 /// and no others. QServe, Lin et al. 2024, arXiv:2405.04532, keeps 4-bit caches with scales a head likewise.
@@ -51,6 +52,7 @@ pub fn kv_append<'a>(
     };
     let (format, grid) = match cache.format {
         KvFormat::F32 => (Format::F32, Grid::cover(rows * width, 256)),
+        KvFormat::F16 => (Format::Half, Grid::cover(rows * dims.kv_heads * dims.head_dim.div_ceil(2), 256)),
         KvFormat::Int8 => (Format::Int8, Grid::linear(2 * rows * dims.kv_heads)),
         KvFormat::Int4 => (Format::Int4, Grid::linear(2 * rows * dims.kv_heads)),
     };
@@ -86,6 +88,16 @@ const CASES: &[Case] = &[
     case!("fills_the_cache", 32.0, 5.0, [3.0, 11.0], 6.0, 11.0, 1.0),
     case!("overfull_rows_dropped", 32.0, 5.0, [3.0, 11.0], 8.0, 11.0, 1.0),
     case!("cursor_past_the_end", 32.0, 2.0, [1.0, 8.0], 12.0, 11.0, 1.0),
+    case!("half_nano_prompt", 16.0, 37.0, [2.0, 32.0], 0.0, 40.0, 1.0),
+    case!("half_one_token_of_8b", 16.0, 1.0, [8.0, 128.0], 17.0, 40.0, 1.0),
+    case!("half_odd_head_dim_overfull", 16.0, 5.0, [3.0, 37.0], 8.0, 11.0, 1.0),
+    case!("half_one_element_heads", 16.0, 3.0, [2.0, 1.0], 0.0, 3.0, 1.0),
+    case!("half_cursor_past_the_end", 16.0, 2.0, [1.0, 8.0], 12.0, 11.0, 1.0),
+    case!("half_beyond_its_range", 16.0, 3.0, [2.0, 64.0], 1.0, 6.0, 4e4),
+    case!("half_subnormals", 16.0, 3.0, [2.0, 64.0], 1.0, 6.0, 1e-6),
+    case!("half_below_its_range", 16.0, 3.0, [2.0, 64.0], 1.0, 6.0, 1e-8),
+    case!("half_three_sequences", 16.0, 1.0, [2.0, 36.0], 3.0, 10.0, 1.0, 3.0, 2.0),
+    case!("half_sequences_of_two_tokens_overfull", 16.0, 2.0, [3.0, 11.0], 3.0, 8.0, 1.0, 3.0, 2.0),
     case!("int8_nano_prompt", 8.0, 37.0, [2.0, 32.0], 0.0, 40.0, 1.0),
     case!("int8_one_token_of_8b", 8.0, 1.0, [8.0, 128.0], 17.0, 40.0, 1.0),
     case!("int8_odd_head_dim_overfull", 8.0, 5.0, [3.0, 37.0], 8.0, 11.0, 1.0),
@@ -109,6 +121,7 @@ const CASES: &[Case] = &[
 /// A cache's format of a case's `bits`.
 pub(super) fn format_of(a: &Args) -> KvFormat {
     match a.get("bits") {
+        Some(16.0) => KvFormat::F16,
         Some(8.0) => KvFormat::Int8,
         Some(4.0) => KvFormat::Int4,
         _ => KvFormat::F32,
@@ -152,6 +165,10 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
         let words = words_of(&values, dims, format);
         match format.codes(dims.head_dim) {
             None => s.state_of(name, [sequences * max, row], &values),
+            // The bits of f16 are said.
+            Some(_) if format == KvFormat::F16 => {
+                s.state_parts(name, dtype, [sequences * max, row], &[(dtype, [sequences * max, row].into())], &words)
+            }
             Some(codes) => {
                 let stored = if codes.bits == 8 { DType::I8 } else { DType::I4 };
                 let parts = [(stored, [rows, dims.head_dim].into()), (DType::F32, [rows, codes.groups()].into())];

@@ -1,4 +1,4 @@
-//! Keys and values of the tokens so far, as f32 or as codes.
+//! Keys and values of the tokens so far, as f32, f16 or codes.
 
 use super::attention::AttentionDims;
 use super::{expect, expect_dtype};
@@ -13,6 +13,8 @@ pub enum KvFormat {
     /// f32.
     #[default]
     F32,
+    /// f16, as most runtimes keep them.
+    F16,
     /// int8, a scale for each token and kv head.
     Int8,
     /// int4, a scale for each token and 32 elements of a kv head.
@@ -24,7 +26,7 @@ pub enum KvFormat {
 #[derive(Clone, Debug)]
 pub struct KvCache {
     /// `[sequences · max, kv_heads · head_dim]` f32; or u32 `[sequences · max, kv_heads · (words of codes + scales)]`: the
-    /// codes of all, then the scales of all.
+    /// codes of all, then the scales of all ([`KvCodes`]; f16 are codes without scales).
     pub key: DeviceTensor,
     /// Likewise.
     pub value: DeviceTensor,
@@ -40,6 +42,7 @@ impl KvFormat {
     pub fn codes(self, head_dim: usize) -> Option<KvCodes> {
         match self {
             Self::F32 => None,
+            Self::F16 => Some(KvCodes { bits: 16, head_dim }),
             Self::Int8 => Some(KvCodes { bits: 8, head_dim }),
             Self::Int4 => Some(KvCodes { bits: 4, head_dim }),
         }

@@ -7,7 +7,7 @@ use super::scaled::{Scaled, group_of};
 use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::rms_norm_quantize::Params;
+use crate::shaders::rms_norm_quantize::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "rms_norm_quantize";
@@ -42,7 +42,8 @@ pub fn rms_norm_quantize(
     let group = quantized(NAME, out, [rows, cols], 2)?;
     let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, eps };
     let bindings = Bindings { x, weight, codes: out.codes, scales: out.scales };
-    launch(plan, params, bindings, Grid::linear(rows))
+    let format = if group < cols { Format::Groups } else { Format::Whole };
+    launch(plan, format, params, bindings, Grid::linear(rows))
 }
 
 /// Checks what a kernel that holds a row in registers, up to `spans` spans of it, writes; gives the columns a scale.

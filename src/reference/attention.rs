@@ -74,6 +74,7 @@ pub fn attention(
     let (heads, head_dim, tokens) = (p.heads as usize, p.head_dim as usize, p.tokens as usize);
     let codes = match format {
         Format::Quads | Format::Blocks | Format::Scalars => None,
+        Format::Half | Format::HalfBlocks | Format::HalfScalars => Some(KvCodes { bits: 16, head_dim }),
         Format::Int8 | Format::Int8Scalars => Some(KvCodes { bits: 8, head_dim }),
         Format::Int4 | Format::Int4Scalars => Some(KvCodes { bits: 4, head_dim }),
     };

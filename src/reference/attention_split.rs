@@ -28,6 +28,7 @@ pub fn attention_split(
         (p.tokens as usize, p.heads as usize, p.head_dim as usize, p.splits as usize);
     let codes = match format {
         Format::Quads => None,
+        Format::Half => Some(KvCodes { bits: 16, head_dim }),
         Format::Int8 => Some(KvCodes { bits: 8, head_dim }),
         Format::Int4 => Some(KvCodes { bits: 4, head_dim }),
     };

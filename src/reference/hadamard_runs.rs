@@ -3,11 +3,14 @@
 
 use super::hadamard::runs;
 use super::hadamard_mix::hadamard_mix;
-use crate::shaders::{hadamard, hadamard_mix, hadamard_runs::Params};
+use crate::shaders::{
+    hadamard, hadamard_mix,
+    hadamard_runs::{Format, Params},
+};
 
 /// `x`, `out`: `[rows, cols]`; `signs`: `[order, order / 32]` words of 32 columns of a row (bits), 1 for -1; `maxima`:
 /// `[rows, cols / run]`.
-pub fn hadamard_runs(p: &Params, x: &[f32], signs: &[u32], out: &mut [f32], maxima: &mut [f32]) {
+pub fn hadamard_runs(p: &Params, _: Format, x: &[f32], signs: &[u32], out: &mut [f32], maxima: &mut [f32]) {
     let (count, run) = (p.rows * p.cols, 1u32 << p.log_run);
     let mut mixed = vec![0.0; x.len()];
     hadamard_mix(&hadamard_mix::Params { count, order: p.order, stride: run, scale: 1.0 }, x, signs, &mut mixed);

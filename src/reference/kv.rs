@@ -1,9 +1,12 @@
-//! Rows of a key/value cache, one a token and kv head: f32, or symmetric codes with a scale for a head (int8) or for 32
+//! Rows of a key/value cache, one a token and kv head: f32, f16, or symmetric codes with a scale for a head (int8) or for 32
 //! of its elements (int4). The twin of `shaders/shared/kv_codes.wgsl`.
 //!
-//! A cache of codes is the code words of all rows (see [`crate::pack`]), then the scales of all rows, f32 as bits.
+//! A cache of codes is the code words of all rows (see [`crate::pack`]), then the scales of all rows, f32 as bits. f16 are
+//! codes of 16 bits, two a word, the first in its low half, without scales.
 
 use std::borrow::Cow;
+
+use half::f16;
 
 use super::quantize_tokens::quantized;
 use crate::pack::{pack_codes, unpack_codes, words_per_row};
@@ -14,7 +17,7 @@ const INT4_GROUP: usize = 32;
 /// How the codes of a head of `head_dim` elements are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvCodes {
-    /// 8 or 4.
+    /// 16, 8 or 4.
     pub bits: usize,
     /// Elements of a head.
     pub head_dim: usize,
@@ -36,13 +39,23 @@ impl KvCodes {
     /// Scales of a row.
     #[must_use]
     pub fn groups(self) -> usize {
-        self.head_dim.div_ceil(self.group())
+        if self.bits == 16 { 0 } else { self.head_dim.div_ceil(self.group()) }
     }
 
     /// Puts the rows of `x` `[n, head_dim]` into a cache of `rows` rows, from row `first` on: for each group
     /// `scale = max|x| / top`, `code = round(x / scale)`, ties to even, within ±top, top = 127 or 7. A group whose
-    /// largest value is below 1e-35 has scale 1 and codes 0.
+    /// largest value is below 1e-35 has scale 1 and codes 0. f16 are rounded to nearest, ties to even, finite ones beyond
+    /// the range to the last in it.
     pub fn store(self, x: &[f32], cache: &mut [u32], rows: usize, first: usize) {
+        if self.bits == 16 {
+            let words = cache[first * self.words()..].chunks_exact_mut(self.words());
+            for (row, words) in x.chunks_exact(self.head_dim).zip(words) {
+                let bits = |x: &f32| u32::from(half_of(*x).to_bits());
+                let word = |pair: &[f32]| bits(&pair[0]) | pair.get(1).map_or(0, bits) << 16;
+                words.iter_mut().zip(row.chunks(2)).for_each(|(to, pair)| *to = word(pair));
+            }
+            return;
+        }
         let top = ((1 << (self.bits - 1)) - 1) as f32;
         let (codes, scales) = cache.split_at_mut(rows * self.words());
         let codes = codes.chunks_exact_mut(self.words());
@@ -61,6 +74,11 @@ impl KvCodes {
     /// The values of the first `seen` of `rows` rows, `[seen, head_dim]`.
     #[must_use]
     pub fn values(self, cache: &[u32], rows: usize, seen: usize) -> Vec<f32> {
+        if self.bits == 16 {
+            let halves = |word: &u32| [*word as u16, (*word >> 16) as u16].map(|h| f16::from_bits(h).to_f32());
+            let rows = cache.chunks_exact(self.words()).take(seen);
+            return rows.flat_map(|row| row.iter().flat_map(halves).take(self.head_dim)).collect();
+        }
         let (codes, scales) = cache.split_at(rows * self.words());
         let codes = unpack_codes(self.bits, &codes[..seen * self.words()], self.head_dim);
         let rows = codes.chunks(self.head_dim).zip(scales.chunks(self.groups()));
@@ -69,6 +87,10 @@ impl KvCodes {
         })
         .collect()
     }
+}
+
+fn half_of(x: f32) -> f16 {
+    f16::from_f32(if x.is_finite() { x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()) } else { x })
 }
 
 /// The values of the first `seen` of `rows` rows of a cache of codes, or of f32 where there are none.

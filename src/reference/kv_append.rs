@@ -1,4 +1,4 @@
-//! Rows `cursor..` of each sequence's caches = its rows of `k` and `v`, as f32 or as codes ([`super::kv`]); rows that do not fit are
+//! Rows `cursor..` of each sequence's caches = its rows of `k` and `v`, as f32, f16 or codes ([`super::kv`]); rows that do not fit are
 //! dropped.
 
 use super::kv::KvCodes;
@@ -31,6 +31,7 @@ pub fn kv_append(
                     cache[row * head_dim..][..x.len()].copy_from_slice(bytemuck::cast_slice(x));
                     continue;
                 }
+                Format::Half => 16,
                 Format::Int8 => 8,
                 Format::Int4 => 4,
             };

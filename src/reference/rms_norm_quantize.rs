@@ -3,10 +3,13 @@
 
 use super::quantize_tokens::quantize_rows;
 use super::rms_norm::rms_norm;
-use crate::shaders::{rms_norm, rms_norm_quantize::Params};
+use crate::shaders::{
+    rms_norm,
+    rms_norm_quantize::{Format, Params},
+};
 
 /// `x`: `[rows, cols]`; `weight`: `[cols]`; `codes`: `[rows, cols]` int8; `scales`: `[rows, ceil(cols / group)]`.
-pub fn rms_norm_quantize(p: &Params, x: &[f32], weight: &[f32], codes: &mut [u32], scales: &mut [f32]) {
+pub fn rms_norm_quantize(p: &Params, _: Format, x: &[f32], weight: &[f32], codes: &mut [u32], scales: &mut [f32]) {
     let mut normed = vec![0.0; x.len()];
     rms_norm(&rms_norm::Params { rows: p.rows, cols: p.cols, eps: p.eps }, x, weight, &mut normed);
     quantize_rows(&normed, p.cols as usize, p.group as usize, codes, scales);

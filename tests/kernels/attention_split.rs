@@ -40,7 +40,7 @@ fn both(d: &Device, dims: AttentionDims, format: KvFormat, cursors: &[u32], max:
 fn parts_make_a_whole() {
     let dims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 32 };
     for d in [Device::Cpu, gpu()] {
-        for format in [KvFormat::F32, KvFormat::Int8, KvFormat::Int4] {
+        for format in [KvFormat::F32, KvFormat::F16, KvFormat::Int8, KvFormat::Int4] {
             for cursors in [&[0][..], &[16], &[255], &[0, 31, 200], &[599, 0, 17, 511]] {
                 let ([once, split], launches) = both(&d, dims, format, cursors, 600);
                 assert_eq!(launches, 2, "{format:?}");
@@ -55,7 +55,7 @@ fn parts_make_a_whole() {
 fn odd_heads_go_another_way() {
     let dims = AttentionDims { heads: 2, kv_heads: 1, head_dim: 36 };
     let d = gpu();
-    for (format, want) in [(KvFormat::F32, 2), (KvFormat::Int8, 1), (KvFormat::Int4, 1)] {
+    for (format, want) in [(KvFormat::F32, 2), (KvFormat::F16, 1), (KvFormat::Int8, 1), (KvFormat::Int4, 1)] {
         let ([once, split], launches) = both(&d, dims, format, &[40], 64);
         assert_eq!(launches, want, "{format:?}");
         assert_close(&split, &once, 1e-10);

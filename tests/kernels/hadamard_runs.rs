@@ -8,6 +8,12 @@ fn matches_reference() {
     super::common::check_all("hadamard_runs");
 }
 
+/// Subgroups of 32 threads, on adapters that have others.
+#[test]
+fn emulated_warps_match_reference() {
+    super::common::check_variant("hadamard_runs", "warps_emulated");
+}
+
 fn rejected(cols: usize, order: usize, run: usize, maxima: usize) -> Error {
     let d = Device::Cpu;
     let f32s = |cols: usize| d.alloc(DType::F32, [2, cols]).unwrap();

@@ -57,6 +57,27 @@ fn reference_rounds_by_groups() {
     assert!(values[40..].iter().zip(want).all(|(v, want)| *v == -want));
 }
 
+/// f16 by hand, two a word and an odd head's last one alone: ties to even, the range kept, subnormals, what is not a number.
+#[test]
+fn f16_are_the_nearest() {
+    let x = [1.0, 1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, 65504.0, 65519.9, 1e9, -1e9, 6.0e-8, 2.9e-8, -1e-40];
+    let more = [6.1e-5, 6.103e-5, f32::INFINITY, -f32::INFINITY, f32::NAN];
+    let want = [1.0, 1.0, 1.0 + 2.0 / 1024.0, 65504.0, 65504.0, 65504.0, -65504.0, 2f32.powi(-24), 0.0, 0.0];
+    let want_more = [1023.0 * 2f32.powi(-24), 2f32.powi(-14), f32::INFINITY, -f32::INFINITY, f32::NAN];
+    let (k, want) = ([&x[..], &more].concat(), [&want[..], &want_more].concat());
+    for d in [Device::Cpu, gpu()] {
+        let (dims, n) = (dims(1, 5), k.len() / 5);
+        let cache = KvCache::new(&d, dims, n, KvFormat::F16).unwrap();
+        append(&d, &cache, dims, &k, 0, 1);
+        assert_eq!(cache.key.words(), 3 * n);
+        let [keys, values] = block_on(cache.read(&d, dims, 0, n)).unwrap();
+        for (i, want) in want.iter().enumerate() {
+            assert!(keys[i] == *want || (keys[i].is_nan() && want.is_nan()), "{} is {}, not {want}", k[i], keys[i]);
+            assert!(values[i] == -want || (values[i].is_nan() && want.is_nan()), "-{} is {}", k[i], values[i]);
+        }
+    }
+}
+
 /// Tokens with an outlier channel.
 fn tokens(n: usize, dims: AttentionDims) -> Vec<f32> {
     let random = |i: u32| f32::from((i.wrapping_mul(2_654_435_761) >> 16) as u16) / 32768.0 - 1.0;
@@ -70,7 +91,7 @@ fn pieces_give_the_same_codes() {
     let dims = dims(2, 48);
     let k = tokens(9, dims);
     for d in [Device::Cpu, gpu()] {
-        for format in [KvFormat::Int8, KvFormat::Int4] {
+        for format in [KvFormat::F16, KvFormat::Int8, KvFormat::Int4] {
             let words = |step| {
                 let cache = KvCache::new(&d, dims, 9, format).unwrap();
                 append(&d, &cache, dims, &k, 0, step);
@@ -112,7 +133,7 @@ fn values_come_back_within_half_a_step() {
 #[test]
 fn nan_stays_within_its_scale() {
     let (d, dims) = (gpu(), dims(2, 64));
-    for (format, group) in [(KvFormat::Int8, 64), (KvFormat::Int4, 32)] {
+    for (format, group) in [(KvFormat::F16, 1), (KvFormat::Int8, 64), (KvFormat::Int4, 32)] {
         let run = |bad: Option<u32>| {
             let cache = KvCache::new(&d, dims, 3, format).unwrap();
             let mut k = tokens(3, dims);
@@ -134,7 +155,7 @@ fn nan_stays_within_its_scale() {
 #[test]
 fn sequences_have_rows_of_their_own() {
     let (d, dims) = (Device::Cpu, dims(1, 4));
-    for format in [KvFormat::F32, KvFormat::Int8, KvFormat::Int4] {
+    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Int8, KvFormat::Int4] {
         let cache = KvCache::of_sequences(&d, dims, 2, 3, format).unwrap();
         assert_eq!(cache.max(), 3);
         let k = d.upload_f32([2, 4], &[7.0, 1.0, -2.0, 3.0, -7.0, 5.0, 4.0, -1.0]).unwrap();
@@ -160,6 +181,7 @@ fn sizes_are_those_of_the_codes() {
     let dims = dims(8, 128);
     let bytes = |format| KvCache::new(&Device::Cpu, dims, 10, format).unwrap().bytes();
     assert_eq!(bytes(KvFormat::F32), 2 * 10 * 8 * 128 * 4);
+    assert_eq!(bytes(KvFormat::F16), 2 * 10 * 8 * 128 * 2);
     assert_eq!(bytes(KvFormat::Int8), 2 * 10 * 8 * (128 + 4));
     assert_eq!(bytes(KvFormat::Int4), 2 * 10 * 8 * (64 + 4 * 4));
 }

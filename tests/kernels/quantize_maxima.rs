@@ -9,6 +9,12 @@ fn matches_reference() {
     super::common::check_all("quantize_maxima");
 }
 
+/// Subgroups of 32 threads, on adapters that have others.
+#[test]
+fn emulated_warps_match_reference() {
+    super::common::check_variant("quantize_maxima", "warps_emulated");
+}
+
 /// Few rows take the two dispatches of this kernel and hadamard_runs, many others: the same to the bit on the CPU.
 #[test]
 fn few_rows_get_the_codes_of_many() {

@@ -11,6 +11,12 @@ fn matches_reference() {
     super::common::check_all("rms_norm_quantize");
 }
 
+/// Subgroups of 32 threads, on adapters that have others.
+#[test]
+fn emulated_warps_match_reference() {
+    super::common::check_variant("rms_norm_quantize", "warps_emulated");
+}
+
 /// On the CPU it is the two kernels one after the other, to the bit.
 #[test]
 fn is_the_norm_and_then_the_codes() {

@@ -29,11 +29,14 @@ fn kl(device: &Device, model: &dyn ModelSource, kv: KvFormat) -> f64 {
     block_on(compare(&mut base, &mut codes, &Windows(windows), &mut |_, _| {})).unwrap().mean_kl
 }
 
-/// Twice what was measured over 2 windows: 6.8e-6 and 2.5e-3 (int4 without rotation). More than nothing, so it is there.
+/// Twice what was measured over 2 windows: 6.8e-6 and 2.5e-3 (int4 without rotation); f16 far below. More than nothing, so it
+/// is there.
 #[test]
 fn codes_stay_near_f32() {
     for device in [Device::Cpu, common::gpu()] {
         let (int8, int4) = (kl(&device, &nano(), KvFormat::Int8), kl(&device, &nano(), KvFormat::Int4));
+        let f16 = kl(&device, &nano(), KvFormat::F16);
+        assert!(f16 > 1e-12 && f16 < 0.01 * int8, "f16: {f16:.2e}");
         assert!(int8 > 1e-7 && int8 < 1.4e-5, "int8: {int8:.2e}");
         assert!(int4 > 10.0 * int8 && int4 < 5e-3, "int4: {int4:.2e}");
     }

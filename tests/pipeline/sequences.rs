@@ -96,7 +96,7 @@ fn each_draws_what_it_draws_alone() {
 
 #[test]
 fn caches_of_codes_are_of_each() {
-    for kv in [KvFormat::Int8, KvFormat::Int4] {
+    for kv in [KvFormat::F16, KvFormat::Int8, KvFormat::Int4] {
         same(&common::gpu(), &nano(), kv, Next::Greedy, 1e-10);
     }
 }

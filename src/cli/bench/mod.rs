@@ -258,6 +258,7 @@ impl Bench {
         });
         let kv = match self.state.kv() {
             KvFormat::F32 => "f32",
+            KvFormat::F16 => "f16",
             KvFormat::Int8 => "int8",
             KvFormat::Int4 => "int4",
         };

@@ -160,7 +160,8 @@ impl CaseRecord {
         };
         let nmse = Some(outcome.nmse).filter(|n| n.is_finite() && status != Status::Skip);
         let rest = Self::new(id, params, seed, status, outcome.failure.or(outcome.skipped).or(outcome.note));
-        Self { shader: outcome.variant, nmse, ties: outcome.ties, ..rest }
+        let tolerance = if outcome.variant.is_empty() { rest.tolerance } else { tolerance(&outcome.variant).0 };
+        Self { shader: outcome.variant, nmse, tolerance, ties: outcome.ties, ..rest }
     }
 }
 
