@@ -1,12 +1,16 @@
 // attention.wgsl on cooperative matrices, for heads of up to 128 elements, a multiple of 4, and f32 caches, each
-// number as two f16 (shared/coop_pairs.wgsl); or f16 caches and multiples of 8: queries are two f16 still, and weights one, of
-// which the sum is also made.
-// One workgroup: 64 rows of one kv head, 16 a subgroup, 16 keys a step, of f16 32. Queries stay in matrices, and so do the sums of
+// number as two f16 (shared/coop_pairs.wgsl); or f16 caches and multiples of 8, or int8 ones and multiples of 16: queries are two f16
+// still, and weights one, of which the sum is also made. int8 keys are multiplied as codes, and their scales with scores; values
+// become f16.
+// One workgroup: 64 rows of one kv head, 16 a subgroup, 16 keys a step, of f16 and int8 32. Queries stay in matrices, and so do the sums of
 // values: they are scaled to a new peak only where a row's peak grows by more than ROOM, e^ROOM being far from f16's end, as that
 // takes a way through workgroup memory.
 #import index
 #import attention_rows
 #import coop_pairs
+#ifdef int8_blocks
+#import kv_codes
+#endif
 
 struct Params {
     sequences: u32,
@@ -23,10 +27,14 @@ struct Params {
 const LOWEST = -1e30; // below every score
 const ROOM = 8.0;
 const MINE = KEYS / 8u; // vec4s of a row's scores that are a thread's
+#ifdef blocks
+const LANES = 32u; // threads that load a key
+#endif
 #ifdef half_blocks
-const LANES = 16u; // threads that load a key
-#else
-const LANES = 32u;
+const LANES = 16u;
+#endif
+#ifdef int8_blocks
+const LANES = 8u;
 #endif
 const APART = WG / LANES; // keys from one of a thread to its next
 
@@ -37,6 +45,9 @@ const APART = WG / LANES; // keys from one of a thread to its next
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
 @group(0) @binding(5) var<uniform> params: Params;
 
+#ifdef int8_blocks
+var<workgroup> key_scales: array<f32, KEYS>; // of a step
+#endif
 var<workgroup> grows: array<atomic<u32>, 4>; // does a peak? The first; 16 bytes as all next to matrices (shared/coop.wgsl)
 
 // Columns 32 part.. of the rows from `row0` on, of which `last` is the last.
@@ -65,6 +76,89 @@ fn cache_place(thread: u32, i: u32, key0: u32, end: u32, kv: u32) -> u32 {
 }
 
 // What a thread loads of the keys or values of a step, a step ahead of need: memory is far, and the matrices take their time.
+#ifdef int8_blocks
+struct Rows {
+    r0: vec4<u32>,
+    r1: vec4<u32>,
+    scales: vec2<f32>,
+}
+
+// Place of the scale of a thread's key number i.
+fn scale_place(thread: u32, i: u32, key0: u32, end: u32, kv: u32) -> u32 {
+    let key = min(key0 + thread / LANES + APART * i, end - 1u);
+    return scale_at(key * params.kv_heads + kv, 0u);
+}
+
+fn fetch_keys(thread: u32, key0: u32, end: u32, kv: u32) -> Rows {
+    let a = scale_place(thread, 0u, key0, end, kv);
+    let b = scale_place(thread, 1u, key0, end, kv);
+    return Rows(
+        k_cache[cache_place(thread, 0u, key0, end, kv)],
+        k_cache[cache_place(thread, 1u, key0, end, kv)],
+        bitcast<vec2<f32>>(vec2(k_cache[a / 4u][a % 4u], k_cache[b / 4u][b % 4u])),
+    );
+}
+
+fn fetch_values(thread: u32, key0: u32, end: u32, kv: u32) -> Rows {
+    let a = scale_place(thread, 0u, key0, end, kv);
+    let b = scale_place(thread, 1u, key0, end, kv);
+    return Rows(
+        v_cache[cache_place(thread, 0u, key0, end, kv)],
+        v_cache[cache_place(thread, 1u, key0, end, kv)],
+        bitcast<vec2<f32>>(vec2(v_cache[a / 4u][a % 4u], v_cache[b / 4u][b % 4u])),
+    );
+}
+
+// Four codes: the f16 0x6400 | b is 1024 + b, and its bytes come in the order 0, 2, 1, 3.
+fn four_of(word: u32) -> vec4<f16> {
+    let even = (word & 0x00ff00ffu) ^ 0x64806480u;
+    let odd = ((word >> 8u) & 0x00ff00ffu) ^ 0x64806480u;
+    return (vec4<f16>(vec4(unpack2x16float(even), unpack2x16float(odd))) - vec4(1152h)).xzyw;
+}
+
+// First vec4 of the tile for a thread's key number i. What is beyond the head's columns meets zeros of queries, or is not stored.
+fn stage_place(thread: u32, i: u32) -> u32 {
+    return (thread / LANES + APART * i) * PITCH_W + 4u * (thread % LANES);
+}
+
+fn stage_codes(at: u32, words: vec4<u32>) {
+    tile_w[at] = four_of(words.x);
+    tile_w[at + 1u] = four_of(words.y);
+    tile_w[at + 2u] = four_of(words.z);
+    tile_w[at + 3u] = four_of(words.w);
+}
+
+fn stage_values(at: u32, words: vec4<u32>, scale: f32) {
+    tile_w[at] = vec4<f16>(vec4<f32>(four_of(words.x)) * scale);
+    tile_w[at + 1u] = vec4<f16>(vec4<f32>(four_of(words.y)) * scale);
+    tile_w[at + 2u] = vec4<f16>(vec4<f32>(four_of(words.z)) * scale);
+    tile_w[at + 3u] = vec4<f16>(vec4<f32>(four_of(words.w)) * scale);
+}
+
+fn stage(thread: u32, rows: Rows) {
+    stage_values(stage_place(thread, 0u), rows.r0, rows.scales.x);
+    stage_values(stage_place(thread, 1u), rows.r1, rows.scales.y);
+}
+
+fn stage_keys(thread: u32, rows: Rows) {
+    stage_codes(stage_place(thread, 0u), rows.r0);
+    stage_codes(stage_place(thread, 1u), rows.r1);
+    if thread % LANES == 0u {
+        key_scales[thread / LANES] = rows.scales.x;
+        key_scales[APART + thread / LANES] = rows.scales.y;
+    }
+}
+
+fn looked_at(rows: Rows) -> u32 {
+    let all = rows.r0 ^ rows.r1 ^ bitcast<vec2<u32>>(rows.scales).xyxy;
+    return all.x ^ all.y ^ all.z ^ all.w;
+}
+
+// Of four keys of the step.
+fn scales_of(i: u32) -> vec4<f32> {
+    return params.scale * vec4(key_scales[4u * i], key_scales[4u * i + 1u], key_scales[4u * i + 2u], key_scales[4u * i + 3u]);
+}
+#else
 struct Rows {
     r0: vec4<u32>,
     r1: vec4<u32>,
@@ -110,21 +204,30 @@ fn stage(thread: u32, rows: Rows) {
     stage_row(thread, 3u, rows.r3);
 }
 
+fn stage_keys(thread: u32, rows: Rows) {
+    stage(thread, rows);
+}
+
 // Some bits of all of them: a load that only the next turn of a loop takes would be moved there (shared/coop_wide.wgsl).
 fn looked_at(rows: Rows) -> u32 {
     let all = rows.r0 ^ rows.r1 ^ rows.r2 ^ rows.r3;
     return all.x ^ all.y ^ all.z ^ all.w;
 }
 
+fn scales_of(i: u32) -> f32 {
+    return params.scale;
+}
+#endif
+
 // Scores of four keys of a row, LOWEST where they are beyond `limit`; key0 is the step's first.
 fn scores_of(row: u32, i: u32, key0: u32, limit: u32) -> vec4<f32> {
-    let score = params.scale * sums[SUM_PITCH * row + i];
+    let score = scales_of(i) * sums[SUM_PITCH * row + i];
     return select(vec4(LOWEST), score, key0 + 4u * i + vec4(0u, 1u, 2u, 3u) <= vec4(limit));
 }
 
 // Puts weights of four keys of a row where left factors are; gives what they are as f16.
 fn put_weights(row: u32, i: u32, weights: vec4<f32>) -> vec4<f32> {
-#ifdef half_blocks
+#ifdef half_blocks int8_blocks
     let nearest = first_bits(bitcast<vec4<f32>>(bitcast<vec4<u32>>(weights) + vec4(0x1000u)));
     tile_x[row * PITCH_X + i] = vec4<f16>(nearest);
     return nearest;
@@ -261,7 +364,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     var o7 = Sum();
     var keys = fetch_keys(thread, first, end, kv);
     for (var key0 = first; key0 < end; key0 += KEYS) {
-        stage(thread, keys);
+        stage_keys(thread, keys);
         let values = fetch_values(thread, key0, end, kv);
         if thread == 0u {
             atomicStore(&grows[0], 0u);
@@ -270,7 +373,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         // Two sums: each product waits for the one before of its sum.
         var s0 = Sum();
         var s1 = Sum();
-#ifdef half_blocks
+#ifdef half_blocks int8_blocks
         s0 = add_dots(near0, low0, 0u, s0);
         s1 = add_dots(near0, low0, 16u * PITCH_W + 0u, s1);
         s0 = add_dots(near1, low1, 4u, s0);
@@ -315,7 +418,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
             o7 = rescaled(o7, thread, region);
         }
         let first_weights = left(a);
-#ifdef half_blocks
+#ifdef half_blocks int8_blocks
         let other_weights = left(a + 4u); // of the other 16 keys
 #else
         let other_weights = left(LOW_X + a); // what is left of them

@@ -190,8 +190,6 @@ fn main(
     let b4 = left(lower + 0u);
     let a5 = left(upper + 4u);
     let b5 = left(lower + 4u);
-    // As many as there are, which the compiler cannot see: written out four times, the code of a row takes longer to come.
-    let parts = select(4u, 0u, params.rows == 0u);
     for (var row = row0; row < min(row0 + each, params.rows); row++) {
         // Beyond the last run the last again, which has zeros for signs.
         let first = (row * params.order + min(thread / 4u, params.order - 1u)) * RUN + thread % 4u;
@@ -212,25 +210,54 @@ fn main(
         let power = clamp(268u - min(exponent, 255u), 1u, 253u);
         let factor = bitcast<f32>(power << 23u);
         let unit = bitcast<f32>((254u - power) << 23u);
-        for (var part = 0u; part < parts; part++) {
-            v0 *= factor;
-            stage(thread, v0 - cut(v0));
-            workgroupBarrier();
-            let c0 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
-            let d0 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
-            workgroupBarrier();
-            stage(thread, cut(v0));
-            workgroupBarrier();
-            put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c0), region);
-            put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d0), region + 16u * SUMS);
-            workgroupBarrier();
-            let done = results(thread);
-            // The next part's turn; after four all are where they were.
-            v0 = v1;
-            v1 = v2;
-            v2 = v3;
-            v3 = done;
-        }
+        v0 *= factor;
+        stage(thread, v0 - cut(v0));
+        workgroupBarrier();
+        let c0 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
+        let d0 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        workgroupBarrier();
+        stage(thread, cut(v0));
+        workgroupBarrier();
+        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c0), region);
+        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d0), region + 16u * SUMS);
+        workgroupBarrier();
+        v0 = results(thread);
+        v1 *= factor;
+        stage(thread, v1 - cut(v1));
+        workgroupBarrier();
+        let c1 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
+        let d1 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        workgroupBarrier();
+        stage(thread, cut(v1));
+        workgroupBarrier();
+        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c1), region);
+        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d1), region + 16u * SUMS);
+        workgroupBarrier();
+        v1 = results(thread);
+        v2 *= factor;
+        stage(thread, v2 - cut(v2));
+        workgroupBarrier();
+        let c2 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
+        let d2 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        workgroupBarrier();
+        stage(thread, cut(v2));
+        workgroupBarrier();
+        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c2), region);
+        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d2), region + 16u * SUMS);
+        workgroupBarrier();
+        v2 = results(thread);
+        v3 *= factor;
+        stage(thread, v3 - cut(v3));
+        workgroupBarrier();
+        let c3 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
+        let d3 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        workgroupBarrier();
+        stage(thread, cut(v3));
+        workgroupBarrier();
+        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c3), region);
+        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d3), region + 16u * SUMS);
+        workgroupBarrier();
+        v3 = results(thread);
         if params.group < 4u * RUN * params.order {
             let by = unit * params.unit;
             let most = group_tops(vec4(top(v0), top(v1), top(v2), top(v3)), thread) * params.unit * unit;

@@ -5,8 +5,8 @@
 //
 // A workgroup has 4 subgroups with 16 rows each of left factors, in parts of 32 columns, and right factors of 16 rows and
 // 128 columns that all share: below 24 KiB, so that two workgroups share a core (docs/performance.md). With the word
-// `half_blocks` right factors are f16 already, 32 rows of them: two products, and no others where left ones are as exact. The
-// importing shader brings them here, and calls `rescale` and the like between barriers.
+// `half_blocks` or `int8_blocks` right factors are f16 already, 32 rows of them: two products, and no others where left ones are as
+// exact. The importing shader brings them here, and calls `rescale` and the like between barriers.
 #import coop_held
 #import first_bits
 
@@ -15,7 +15,7 @@ const ROWS = 64u; // of left factors
 const PITCH_X = 10u; // vec4s from a row to the next: 8 of 32 columns, padded against bank conflicts
 const PITCH_W = 34u; // 32 of 128 columns, likewise
 const X_TILE = 640u; // ROWS * PITCH_X
-#ifdef half_blocks
+#ifdef half_blocks int8_blocks
 const KEYS = 32u; // rows of right factors
 const SUM_PITCH = 10u; // of two matrices next to each other, padded likewise
 
@@ -38,7 +38,7 @@ fn rest(at: u32) -> Left {
     return coopLoadT<Left>(&tile_w[at], PITCH_X);
 }
 
-#ifdef half_blocks
+#ifdef half_blocks int8_blocks
 // Left factors' 16 columns times those of 16 right rows, whose tile begins at `at`: products of rows with rows.
 fn add_dots(near: Left, low: Left, at: u32, c: Sum) -> Sum {
     let keys = right(at);

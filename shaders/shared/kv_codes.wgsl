@@ -5,7 +5,7 @@
 #ifdef half half_scalars
 const CODES = 2u; // of a word
 #endif
-#ifdef int8 int8_scalars
+#ifdef int8 int8_blocks int8_scalars
 const CODES = 4u; // of a word
 const SPAN = 64u; // words that share a scale, a whole head: it has 256 elements at most
 #endif
@@ -23,7 +23,7 @@ fn code_at(row: u32, word: u32) -> u32 {
     return row * row_words() + word;
 }
 
-#ifdef int8 int8_scalars int4 int4_scalars
+#ifdef int8 int8_blocks int8_scalars int4 int4_scalars
 // Place of the scale of that word's codes.
 fn scale_at(row: u32, word: u32) -> u32 {
     let words = row_words();

@@ -22,7 +22,7 @@ fn v4(row: u32, i: u32) -> vec4<f32> {
     return vec4(unpack2x16float(v_cache[at]), unpack2x16float(v_cache[min(at + 1u, last)]));
 }
 #endif
-#ifdef int8 int8_scalars
+#ifdef int8 int8_blocks int8_scalars
 // Elements 4i..4i+4 of a row of the cache; beyond its end anything.
 fn v4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<f32>(v_cache[scale_at(row, i)]) * vec4<f32>(codes8(v_cache[code_at(row, i)]));

@@ -88,6 +88,9 @@ pub fn attention<'a>(
         (KvFormat::F16, true) if blocks && dims.head_dim.is_multiple_of(8) => Format::HalfBlocks,
         (KvFormat::F16, true) => Format::Half,
         (KvFormat::F16, false) => Format::HalfScalars,
+        (KvFormat::Int8, true) if blocks && dims.head_dim.is_multiple_of(16) && cache.key.words().is_multiple_of(4) => {
+            Format::Int8Blocks
+        }
         (KvFormat::Int8, true) => Format::Int8,
         (KvFormat::Int8, false) => Format::Int8Scalars,
         (KvFormat::Int4, true) => Format::Int4,
@@ -153,6 +156,10 @@ const CASES: &[Case] = &[
     case!("int8_widest_head", 8.0, 3.0, 5.0, 8.0, [1.0, 1.0, 256.0], 1.0),
     case!("int8_odd_head_dim", 8.0, 20.0, 15.0, 35.0, [6.0, 2.0, 37.0], 1.0),
     case!("int8_odd_token", 8.0, 1.0, 15.0, 35.0, [6.0, 2.0, 37.0], 1.0),
+    case!("int8_nano_prompt", 8.0, 75.0, 0.0, 80.0, [4.0, 2.0, 32.0], 1.0),
+    case!("int8_8b_prompt_continued", 8.0, 70.0, 61.0, 132.0, [8.0, 2.0, 128.0], 1.0),
+    case!("int8_8b_peaks_that_grow", 8.0, 70.0, 61.0, 132.0, [4.0, 1.0, 128.0], 30.0),
+    case!("int8_sequences_of_20_tokens_overfull", 8.0, 20.0, 40.0, 60.0, [4.0, 2.0, 48.0], 1.0, 3.0, 7.0, 4.0),
     case!("int8_overfull", 8.0, 20.0, 15.0, 24.0, [6.0, 2.0, 36.0], 1.0),
     case!("int4_nano_prompt_continued", 4.0, 40.0, 30.0, 80.0, [4.0, 2.0, 32.0], 1.0),
     case!("int4_nano_token", 4.0, 1.0, 70.0, 80.0, [4.0, 2.0, 32.0], 1.0),

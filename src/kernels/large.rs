@@ -126,6 +126,8 @@ pub const LARGE: &[(&str, Case)] = &[
         "hadamard_mix",
         Case { name: "8b_mlp", args: &[("rows", 2048.0), ("cols", 21504.0), ("order", 84.0), ("stride", 256.0)] },
     ),
+    ("attention", attention!("8b_prompt_after_2k_half", 16.0, 1024.0, 2048.0, 3072.0, [32.0, 8.0, 128.0], 1.0)),
+    ("attention", attention!("8b_prompt_after_2k_int8", 8.0, 1024.0, 2048.0, 3072.0, [32.0, 8.0, 128.0], 1.0)),
     ("attention", attention!("8b_token_of_32k", 32.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
     ("attention", attention!("8b_token_of_32k_int8", 8.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),
     ("attention", attention!("8b_token_of_32k_int4", 4.0, 1.0, 32767.0, 32768.0, [32.0, 8.0, 128.0], 1.0)),

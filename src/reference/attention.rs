@@ -75,7 +75,7 @@ pub fn attention(
     let codes = match format {
         Format::Quads | Format::Blocks | Format::Scalars => None,
         Format::Half | Format::HalfBlocks | Format::HalfScalars => Some(KvCodes { bits: 16, head_dim }),
-        Format::Int8 | Format::Int8Scalars => Some(KvCodes { bits: 8, head_dim }),
+        Format::Int8 | Format::Int8Blocks | Format::Int8Scalars => Some(KvCodes { bits: 8, head_dim }),
         Format::Int4 | Format::Int4Scalars => Some(KvCodes { bits: 4, head_dim }),
     };
     let cached = Cached::new(codes, [k_cache, v_cache], (cursor, p.tokens), [p.max, p.kv_heads, p.head_dim]);

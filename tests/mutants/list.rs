@@ -96,6 +96,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     of("attention", "coop_half", "coop_half_a_tile_of_keys_lost", "key0 += KEYS", "key0 += KEYS + 1u"),
     of(
         "attention",
+        "coop_int8",
+        "coop_int8_scale_of_another_key",
+        "key_scales[4u * i + 3u]",
+        "key_scales[4u * i + 2u]",
+    ),
+    of("attention", "coop_int8", "coop_int8_bytes_in_another_order", ".xzyw;", ";"),
+    of(
+        "attention",
+        "coop_int8",
+        "coop_int8_scale_of_values_lost",
+        "stage_values(stage_place(thread, 1u), rows.r1, rows.scales.y)",
+        "stage_values(stage_place(thread, 1u), rows.r1, rows.scales.x)",
+    ),
+    of(
+        "attention",
         "half",
         "halves_swapped",
         "let words = k_cache[row * (params.head_dim / 4u) + i];",
