@@ -69,7 +69,7 @@ pub enum Error {
     },
     /// A model with its state and activations takes more memory than a device has free; nothing was allocated.
     #[error(
-        "adapter `{adapter}`: the model takes {:.1} MiB ({plan}), {:.1} MiB are free ({why}); choose fewer bits, a shorter context, --kv int8 or int4, shorter passes, or another --device; pass --memory-limit SIZE if more is free than the driver says",
+        "adapter `{adapter}`: the model takes {:.1} MiB ({plan}), {:.1} MiB are free ({why}); choose fewer bits, a shorter context, --kv f16, int8 or int4, shorter passes, or another --device; pass --memory-limit SIZE if more is free than the driver says",
         *need as f64 / f64::from(1 << 20),
         *have as f64 / f64::from(1 << 20)
     )]

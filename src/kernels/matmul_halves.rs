@@ -60,6 +60,10 @@ const CASES: &[Case] = &[
         name: "columns_of_wider_rows_f16",
         args: &[("m", 40.0), ("n", 72.0), ("k", 33.0), ("dtype", 1.0), ("stride", 100.0), ("first", 20.0)],
     },
+    Case {
+        name: "added_to_what_is_there_bf16",
+        args: &[("m", 16.0), ("n", 64.0), ("k", 40.0), ("dtype", 2.0), ("epilogue", 2.0)],
+    },
     Case { name: "activations_1e5", args: &[("m", 16.0), ("n", 64.0), ("k", 260.0), ("dtype", 2.0), ("size", 1e5)] },
     Case { name: "activations_1e-9", args: &[("m", 16.0), ("n", 64.0), ("k", 40.0), ("size", 1e-9)] },
 ];
