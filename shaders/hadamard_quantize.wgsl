@@ -63,7 +63,7 @@ fn main(
     if row >= params.rows {
         return;
     }
-#ifdef short halves
+#ifdef short halves halves_4096
     let only = transform_span(inputs(row, spots(0u, t)), params.log_run, t) * params.unit;
     quantize_long(row, Long(only, mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>(), mat4x4<f32>()), place);
 #else

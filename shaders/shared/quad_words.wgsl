@@ -1,6 +1,6 @@
 // Four numbers as the words of a tensor, f32 or with the word `halves` f16.
 
-#ifdef halves
+#ifdef halves halves_4096
 alias Words = vec2<u32>;
 
 fn quad_of(words: Words) -> vec4<f32> {

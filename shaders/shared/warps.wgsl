@@ -22,6 +22,10 @@ fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
     return told[place.thread ^ by];
 }
 
+fn across_words(v: vec4<u32>, by: u32, place: Place) -> vec4<u32> {
+    return bitcast<vec4<u32>>(across(bitcast<vec4<f32>>(v), by, place));
+}
+
 fn warp_sum(v: f32, place: Place) -> f32 {
     var sum = v;
     for (var by = 1u; by < 32u; by *= 2u) {
@@ -48,6 +52,10 @@ fn lane_of(place: Place) -> u32 {
 
 // What the thread `by` (a power of two) beside this one has.
 fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
+    return subgroupShuffleXor(v, by);
+}
+
+fn across_words(v: vec4<u32>, by: u32, place: Place) -> vec4<u32> {
     return subgroupShuffleXor(v, by);
 }
 

@@ -9,7 +9,7 @@ use super::scaled::Scaled;
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::hadamard_quantize::{Format, Params};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 
 const NAME: &str = "hadamard_quantize";
 
@@ -41,6 +41,7 @@ pub fn hadamard_quantize(plan: &mut Plan, x: &DeviceTensor, out: Scaled<'_>, run
     }
     let params = Params { rows: rows as u32, cols: cols as u32, log_run: run.ilog2(), unit: scale };
     let format = match cols <= SPAN {
+        _ if halves && run == SPAN => Format::Halves4096,
         _ if halves => Format::Halves,
         true => Format::Short,
         false => Format::Any,
@@ -62,6 +63,27 @@ const CASES: &[Case] = &[
     Case { name: "runs_of_4", args: &[("rows", 2.0), ("cols", 100.0), ("run", 4.0)] },
     Case { name: "runs_of_2048", args: &[("rows", 2.0), ("cols", 4096.0), ("run", 2048.0)] },
     Case { name: "f16_hidden", args: &[("rows", 3.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0)] },
+    Case {
+        name: "f16_one_hidden",
+        args: &[("rows", 1.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0), ("size", 1.0)],
+    },
+    Case {
+        name: "f16_hidden_of_1e3",
+        args: &[("rows", 2.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0), ("size", 1e3)],
+    },
+    Case {
+        name: "f16_hidden_of_1e-4",
+        args: &[("rows", 2.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0), ("size", 1e-4)],
+    },
+    Case {
+        name: "f16_hidden_subnormal",
+        args: &[("rows", 2.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0), ("size", 1e-6)],
+    },
+    Case {
+        name: "f16_hidden_zeros",
+        args: &[("rows", 2.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0), ("size", 0.0)],
+    },
+    Case { name: "f16_last_quad_missing", args: &[("rows", 2.0), ("cols", 4092.0), ("run", 4.0), ("bits", 16.0)] },
     Case { name: "f16_heads_of_64", args: &[("rows", 5.0), ("cols", 1344.0), ("run", 64.0), ("bits", 16.0)] },
     Case { name: "f16_pairs", args: &[("rows", 3.0), ("cols", 20.0), ("run", 2.0), ("bits", 16.0)] },
     Case { name: "f16_norm_groups", args: &[("rows", 2.0), ("cols", 3072.0), ("run", 1024.0), ("bits", 16.0)] },
@@ -74,7 +96,9 @@ const CASES: &[Case] = &[
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, cols, run) = (a.usize("rows"), a.usize("cols"), a.usize("run"));
     let dtype = if a.get("bits") == Some(16.0) { DType::F16 } else { DType::F32 };
-    let x = s.input_as(dtype, [rows, cols], Fill::Outliers)?;
+    let size = a.get("size").unwrap_or(1.0) as f32;
+    let values: Vec<f32> = s.values(rows * cols, Fill::Outliers).iter().map(|v| v * size).collect();
+    let x = s.device().upload(&Tensor::from_f32_as(dtype, [rows, cols], &values)?)?;
     let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
     let scales = s.output("scales", DType::F32, [rows])?;
     let out = Scaled { codes: &codes, scales: &scales, group: cols };

@@ -8,7 +8,11 @@ use crate::shaders::hadamard_quantize::{Format, Params};
 
 /// `x`: `[rows, cols]` f32 or f16; `codes`: `[rows, cols]` int8; `scales`: `[rows]`.
 pub fn hadamard_quantize(p: &Params, format: Format, x: &[u32], codes: &mut [u32], scales: &mut [f32]) {
-    let x = if format == Format::Halves { floats(x) } else { bytemuck::cast_slice(x).to_vec() };
+    let x = if matches!(format, Format::Halves | Format::Halves4096) {
+        floats(x)
+    } else {
+        bytemuck::cast_slice(x).to_vec()
+    };
     let count = p.rows * p.cols;
     let mut rotated = vec![0.0; count as usize];
     runs(&hadamard::Params { count, log_run: p.log_run, scale: p.unit }, &x[..count as usize], &mut rotated);

@@ -14,6 +14,7 @@ fn matches_reference() {
 fn emulated_warps_match_reference() {
     super::common::check_variant("hadamard_quantize", "warps_emulated");
     super::common::check_variant("hadamard_quantize", "warps_of_halves_emulated");
+    super::common::check_variant("hadamard_quantize", "whole_halves_emulated");
 }
 
 /// A block of an odd factor (or two) too: on the CPU it is the transform and then the codes, to the bit.

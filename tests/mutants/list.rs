@@ -391,6 +391,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "place);\n    let largest",
         )
     },
+    of("hadamard_quantize", "whole_halves_emulated", "whole_quarter_lost", "quarter == 2u", "quarter == 4u"),
+    of("hadamard_quantize", "whole_halves_emulated", "whole_bytes_apart", "(lane & 2u) != 0u", "(lane & 2u) == 0u"),
+    of("hadamard_quantize", "whole_halves_emulated", "whole_level_lost", "(a - b) - (c - d)", "(a - b) + (c - d)"),
+    of(
+        "hadamard_quantize",
+        "whole_halves_emulated",
+        "whole_largest_of_half",
+        "max(largests[0], largests[1])",
+        "largests[0]",
+    ),
     m("hadamard_quantize", "forgotten_scale", " * params.unit", ""),
     m("hadamard_quantize", "last_span_untransformed", "default: { changed.f = m; }", "default: {}"),
     race("hadamard_quantize", "missing_barrier", "1024u, m);\n    workgroupBarrier();", "1024u, m);"),
