@@ -165,7 +165,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
         let words = words_of(&values, dims, format);
         match format.codes(dims.head_dim) {
             None => s.state_of(name, [sequences * max, row], &values),
-            // The bits of f16 are said.
+            // Compared bit by bit: how f16 are rounded is left to no driver.
             Some(_) if format == KvFormat::F16 => {
                 s.state_parts(name, dtype, [sequences * max, row], &[(dtype, [sequences * max, row].into())], &words)
             }
