@@ -47,7 +47,8 @@ impl AttentionDims {
 /// Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245.
 ///
 /// `q`, which may be columns of a wider tensor, and `out`: `[sequences · tokens, heads · head_dim]` f32, sequence by sequence; to the `cache` these tokens' keys and
-/// values are appended already, f32, f16 or codes, which become f32 as they are read; `cursor`: `[sequences]` u32, the tokens
+/// values are appended already, f32, f16 or codes, which become f32 as they are read, or on
+/// matrix units f16, two a number of f32 caches and one of others; `cursor`: `[sequences]` u32, the tokens
 /// before these.
 ///
 /// # Errors
