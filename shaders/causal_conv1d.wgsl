@@ -18,7 +18,7 @@ const WG = 256u;
 @group(0) @binding(1) var<storage, read> state: array<f32>; // [channels, taps]
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // [channels, taps]
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [channels]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [tokens, channels]
+@group(0) @binding(4) var<storage, read_write> out: array<u32>; // [tokens, channels] f32, or f16
 @group(0) @binding(5) var<uniform> params: Params;
 
 // The input `at - (taps - 1)` tokens after the first, or what the state has of the tokens before it.
@@ -50,6 +50,6 @@ fn main(
         window = vec4(window.yzw, token(t + j + 4u, c));
     }
     for (var k = 0u; k < min(4u, params.tokens - t); k++) {
-        out[(t + k) * params.channels + c] = silu(sum[k]);
+        out[(t + k) * params.channels + c] = bitcast<u32>(silu(sum[k]));
     }
 }

@@ -21,8 +21,8 @@ const PITCH_W = 10u;
 const SUM_PITCH = 4u; // of sums
 const LOW = 640u; // SIDE * PITCH_X: where what is left of the numbers begins
 
-@group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
-@group(0) @binding(1) var<storage, read_write> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
+@group(0) @binding(0) var<storage, read> xbc: array<vec4<u32>>; // [tokens, heads * head_dim + 2 * groups * state]
+@group(0) @binding(1) var<storage, read_write> products: array<vec4<u32>>; // [tokens, groups * chunk], a chunk in whole vec4s
 @group(0) @binding(2) var<uniform> params: Params;
 
 var<workgroup> tile_x: array<vec4<f16>, 2u * LOW>; // C
@@ -33,7 +33,12 @@ var<workgroup> sums: array<vec4<f32>, 256>; // a matrix of each subgroup
 fn rows4(token: u32, last: u32, column: u32) -> mat4x4<f32> {
     let stride = (params.heads * params.head_dim + 2u * params.groups * params.state) / 4u;
     let at = min(token + vec4(0u, 16u, 32u, 48u), vec4(last)) * stride + column;
-    return mat4x4(xbc[at.x], xbc[at.y], xbc[at.z], xbc[at.w]);
+    return mat4x4(
+        bitcast<vec4<f32>>(xbc[at.x]),
+        bitcast<vec4<f32>>(xbc[at.y]),
+        bitcast<vec4<f32>>(xbc[at.z]),
+        bitcast<vec4<f32>>(xbc[at.w]),
+    );
 }
 
 fn put_w(at: u32, x: vec4<f32>) {
@@ -63,7 +68,8 @@ fn store(thread: u32, part: u32, row0: u32, last: u32, group: u32, first: u32, k
         let l = row0 + thread / 4u + 32u * i;
         if l <= last && quad < quads {
             let before = vec4(s, s + 1u, s + 2u, s + 3u) <= vec4(l);
-            products[(l * params.groups + group) * quads + quad] = select(vec4(0.0), sums[thread + WG * i], before);
+            let product = select(vec4(0.0), sums[thread + WG * i], before);
+            products[(l * params.groups + group) * quads + quad] = bitcast<vec4<u32>>(product);
         }
     }
 }

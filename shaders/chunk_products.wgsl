@@ -1,7 +1,9 @@
 // products[l, g, s] = C[l]·B[s] of group g for the tokens s <= l of l's chunk, counted from its first; 0 for later ones (Dao &
 // Gu 2024, arXiv:2405.21060, section 6). All heads of a group share them.
+// Of f16 tensors f16, a 64th of each.
 // One workgroup: 64 tokens l by 64 tokens s of one group. A thread: l 4i..4i+4 and 32 further, s likewise.
 #import index
+#import scan_values
 
 struct Params {
     tokens: u32,
@@ -16,23 +18,21 @@ const WG = 64u;
 const SIDE = 64u; // of a tile, in tokens
 const HALF = 32u;
 
-@group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
-@group(0) @binding(1) var<storage, read_write> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
+@group(0) @binding(0) var<storage, read> xbc: array<Four>; // [tokens, heads * head_dim + 2 * groups * state] f32 or f16
+@group(0) @binding(1) var<storage, read_write> products: array<Four>; // [tokens, groups * chunk] likewise, a chunk in whole 16 bytes; of f16 a 64th
 @group(0) @binding(2) var<uniform> params: Params;
 
-// Four rows of xbc at one column, as columns of the matrix; rows beyond `last` repeat it.
-fn rows4(row: u32, last: u32, column: u32) -> mat4x4<f32> {
-    let stride = (params.heads * params.head_dim + 2u * params.groups * params.state) / 4u;
-    let at = min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(last)) * stride + column;
-    return mat4x4(xbc[at.x], xbc[at.y], xbc[at.z], xbc[at.w]);
-}
-
 fn put(l: u32, last: u32, group: u32, first: u32, s: u32, values: vec4<f32>) {
-    let quads = (params.chunk + 3u) / 4u;
+    let quads = product_quads();
     let quad = (s - first) / 4u;
     if l <= last && quad < quads {
         let before = vec4(s, s + 1u, s + 2u, s + 3u) <= vec4(l);
-        products[(l * params.groups + group) * quads + quad] = select(vec4(0.0), values, before);
+        let product = select(vec4(0.0), values / PART, before);
+#ifdef half half_blocks
+        products[(l * params.groups + group) * quads + quad] = words_of(product);
+#else
+        products[(l * params.groups + group) * quads + quad] = bitcast<vec4<u32>>(product);
+#endif
     }
 }
 

@@ -27,11 +27,11 @@ const LOW_X = 16u; // likewise
 const KEYS = 64u; // vec4s of a step in `sums`: every 32 threads put the same, each at its own place
 const APART = 64u; // rows from one of a thread to its next
 
-@group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
-@group(0) @binding(1) var<storage, read> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
+@group(0) @binding(0) var<storage, read> xbc: array<vec4<u32>>; // [tokens, heads * head_dim + 2 * groups * state]
+@group(0) @binding(1) var<storage, read> products: array<vec4<u32>>; // [tokens, groups * chunk], a chunk in whole vec4s
 @group(0) @binding(2) var<storage, read> dt: array<f32>; // [heads, tokens]
 @group(0) @binding(3) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
-@group(0) @binding(4) var<storage, read> entering: array<vec4<f32>>; // [chunks, heads * head_dim * state]
+@group(0) @binding(4) var<storage, read> entering: array<vec4<u32>>; // [chunks, heads * head_dim * state]
 @group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
 @group(0) @binding(7) var<uniform> params: Params;
@@ -89,9 +89,9 @@ fn fetch_state(spot: Spot, step: u32) -> Batch {
     let quad = min(4u * step + spot.part, quads - 1u);
     let row = spot.row0 + spot.line;
     return Batch(
-        xbc[min(row, spot.last) * stride() + spot.c_at + quad],
-        xbc[min(row + APART, spot.last) * stride() + spot.c_at + quad],
-        entering[min(spot.state_at + spot.line, spot.state_last) * quads + quad],
+        bitcast<vec4<f32>>(xbc[min(row, spot.last) * stride() + spot.c_at + quad]),
+        bitcast<vec4<f32>>(xbc[min(row + APART, spot.last) * stride() + spot.c_at + quad]),
+        bitcast<vec4<f32>>(entering[min(spot.state_at + spot.line, spot.state_last) * quads + quad]),
     );
 }
 
@@ -111,9 +111,9 @@ fn fetch_tokens(spot: Spot, step: u32) -> Batch {
     let row = spot.row0 + spot.line;
     let s = min(spot.first + STEP * step + spot.thread / COLS, spot.last);
     return Batch(
-        products[min(row, spot.last) * params.groups * quads + spot.products_at + quad],
-        products[min(row + APART, spot.last) * params.groups * quads + spot.products_at + quad],
-        xbc[s * stride() + min(spot.x_at + spot.thread % COLS, spot.x_end - 1u)],
+        bitcast<vec4<f32>>(products[min(row, spot.last) * params.groups * quads + spot.products_at + quad]),
+        bitcast<vec4<f32>>(products[min(row + APART, spot.last) * params.groups * quads + spot.products_at + quad]),
+        bitcast<vec4<f32>>(xbc[s * stride() + min(spot.x_at + spot.thread % COLS, spot.x_end - 1u)]),
     );
 }
 

@@ -4,6 +4,7 @@
 // One workgroup: 64 tokens by 64 columns of one head. A thread: tokens 4i..4i+4 and 32 further, columns likewise.
 #import index
 #import matrix
+#import scan_values
 
 struct Params {
     tokens: u32,
@@ -20,30 +21,29 @@ const HALF = 32u; // also the tokens s of one step
 const SIDE = 8u; // threads along tokens and along columns
 const PITCH = 9u; // SIDE, padded against bank conflicts
 
-@group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>; // [tokens, heads * head_dim + 2 * groups * state]
-@group(0) @binding(1) var<storage, read> products: array<vec4<f32>>; // [tokens, groups * chunk], a chunk in whole vec4s
+@group(0) @binding(0) var<storage, read> xbc: array<Four>; // [tokens, heads * head_dim + 2 * groups * state] f32 or f16
+@group(0) @binding(1) var<storage, read> products: array<Four>; // [tokens, groups * chunk] likewise, a chunk in whole 16 bytes; of f16 a 64th
 @group(0) @binding(2) var<storage, read> dt: array<f32>; // [heads, tokens]
 @group(0) @binding(3) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
-@group(0) @binding(4) var<storage, read> entering: array<vec4<f32>>; // [chunks, heads * head_dim * state]
+@group(0) @binding(4) var<storage, read> entering: array<Four>; // [chunks, heads * head_dim * state] as xbc
 @group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
 @group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> weights: array<vec4<f32>, ROWS * PITCH>; // of token s in token l: [l, s / 4]
 
-// Four rows of xbc at one column, as columns of the matrix; rows beyond `last` repeat it.
-fn rows4(row: u32, last: u32, column: u32) -> mat4x4<f32> {
-    let stride = (params.heads * params.head_dim + 2u * params.groups * params.state) / 4u;
-    let at = min(vec4(row, row + 1u, row + 2u, row + 3u), vec4(last)) * stride + column;
-    return mat4x4(xbc[at.x], xbc[at.y], xbc[at.z], xbc[at.w]);
-}
-
 // C·B of four tokens l, the matrix's columns, and four tokens s; beyond the last, any.
 fn products4(l: u32, last: u32, group: u32, quad: u32) -> mat4x4<f32> {
-    let quads = (params.chunk + 3u) / 4u;
+    let quads = product_quads();
     let rows = min(vec4(l, l + 1u, l + 2u, l + 3u), vec4(last));
     let at = (rows * params.groups + group) * quads + min(quad, quads - 1u);
-    return mat4x4(products[at.x], products[at.y], products[at.z], products[at.w]);
+    return PART * mat4x4(four(products[at.x]), four(products[at.y]), four(products[at.z]), four(products[at.w]));
+}
+
+// Four elements of four rows of the entering state: columns are n, rows are p.
+fn entering4(at: u32, n_end: u32) -> mat4x4<f32> {
+    let rows = at + n_end * vec4(0u, 1u, 2u, 3u);
+    return transpose(mat4x4(four(entering[rows.x]), four(entering[rows.y]), four(entering[rows.z]), four(entering[rows.w])));
 }
 
 // Four values of a [heads, tokens] tensor's row, of da_cumsum and of dt.
@@ -144,7 +144,7 @@ fn main(
     var ybb = mat4x4<f32>();
     for (var n = 0u; n < n_steps; n++) {
         let at = state_a + n;
-        let sa = transpose(mat4x4(entering[at], entering[at + n_end], entering[at + 2u * n_end], entering[at + 3u * n_end]));
+        let sa = entering4(at, n_end);
         let ca = rows4(l, last, c_at + n);
         yaa += sa * ca;
         var cb = ca;
@@ -154,7 +154,7 @@ fn main(
         }
         if two_columns {
             let bt = state_b + n;
-            let sb = transpose(mat4x4(entering[bt], entering[bt + n_end], entering[bt + 2u * n_end], entering[bt + 3u * n_end]));
+            let sb = entering4(bt, n_end);
             yab += sb * ca;
             ybb += sb * cb;
         }

@@ -55,6 +55,7 @@ impl Analyze {
             context: self.context as usize,
             state: self.state.format(),
             kv: self.state.kv(),
+            scan: self.state.scan(),
             ..EngineOptions::default()
         };
         let mut analysis = analyze(&file, &recipes, options)?;

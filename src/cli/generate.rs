@@ -54,8 +54,8 @@ impl Generate {
         let ids = self.prompt.iter().map(|p| encode(&tokenizer, &file, p)).collect::<Result<Vec<_>>>()?;
         let device = self.gpu.open()?;
         let sequences = ids.len();
-        let (state, kv) = (self.state.format(), self.state.kv());
-        let settings = load::Settings { sequences, state, kv, announce: true, ..Default::default() };
+        let (state, kv, scan) = (self.state.format(), self.state.kv(), self.state.scan());
+        let settings = load::Settings { sequences, state, kv, scan, announce: true, ..Default::default() };
         let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
         let mut engine = load::engine(&self.gpu, &device, &file, longest + self.tokens as usize, settings)?;
         engine.seed(self.seed)?;

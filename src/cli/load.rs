@@ -10,7 +10,7 @@ use wgquant::gpu::{Device, Gpu};
 use wgquant::kernels::StateRounding;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::bytes;
-use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, ScanFormat, StateFormat};
 
 use super::args::GpuArgs;
 
@@ -38,7 +38,14 @@ enum KvWord {
     Int4,
 }
 
-/// How the state is kept between calls, and keys and values.
+/// Words of `--scan`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ScanWord {
+    F32,
+    F16,
+}
+
+/// How the state is kept between calls, and keys and values; what the scan reads.
 #[derive(Clone, Debug, Args)]
 pub(super) struct StateArgs {
     /// Keep the states of Mamba-2 blocks in this format between calls; within a call of several tokens they are f32
@@ -56,6 +63,9 @@ pub(super) struct StateArgs {
     /// Keep keys and values in this format: f16, int8 with a scale a token and head, int4 with one for 32 elements of it
     #[arg(long, value_enum, default_value = "f32")]
     kv: KvWord,
+    /// Let the scan of Mamba-2 blocks over several tokens read x, B, C and the states that enter chunks in this format
+    #[arg(long, value_enum, default_value = "f32")]
+    scan: ScanWord,
 }
 
 impl StateArgs {
@@ -79,6 +89,14 @@ impl StateArgs {
             KvWord::Int4 => KvFormat::Int4,
         }
     }
+
+    /// As the engine takes it.
+    pub(super) fn scan(&self) -> ScanFormat {
+        match self.scan {
+            ScanWord::F32 => ScanFormat::F32,
+            ScanWord::F16 => ScanFormat::F16,
+        }
+    }
 }
 
 /// Settings of an engine that commands choose.
@@ -89,6 +107,7 @@ pub(super) struct Settings {
     pub(super) transformers_dt_clamp: bool,
     pub(super) state: StateFormat,
     pub(super) kv: KvFormat,
+    pub(super) scan: ScanFormat,
     /// Tokens a pass at most; `None`: as many as are fast.
     pub(super) step: Option<usize>,
     /// Say what memory the model will take.
@@ -113,9 +132,10 @@ pub(super) fn engine(
 pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
     let row = file.config().vocab_size as u64 * 4;
     let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
-    let Settings { sequences, transformers_dt_clamp, state, kv, step, announce } = settings;
+    let Settings { sequences, transformers_dt_clamp, state, kv, scan, step, announce } = settings;
     let pass_tokens = step.unwrap_or(PASS).min(fits).max(1);
-    let options = EngineOptions { context, pass_tokens, sequences: sequences.max(1), transformers_dt_clamp, state, kv };
+    let sequences = sequences.max(1);
+    let options = EngineOptions { context, pass_tokens, sequences, transformers_dt_clamp, state, kv, scan };
     let model = file.checkpoint().dir().display();
     if announce {
         say_memory(device, file, options)?;

@@ -10,7 +10,7 @@ use wgquant::eval;
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, Measured, ModelInfo, PerplexityReport, terminal};
-use wgquant::runtime::{KvFormat, StateFormat};
+use wgquant::runtime::{KvFormat, ScanFormat, StateFormat};
 
 use super::args::GpuArgs;
 use super::progress::Bar;
@@ -89,6 +89,7 @@ impl Perplexity {
             transformers_dt_clamp: self.transformers_dt_clamp,
             state: self.state.format(),
             kv: self.state.kv(),
+            scan: self.state.scan(),
             step: self.step.map(|n| n as usize),
             announce: true,
             ..Default::default()
@@ -100,8 +101,9 @@ impl Perplexity {
         let Some(base) = base else {
             return Ok(Measured::Alone(block_on(eval::perplexity(&mut model, windows, &mut step))?));
         };
-        // The base is the measure: whole passes, its state, keys and values in f32.
-        let base_settings = load::Settings { state: StateFormat::F32, kv: KvFormat::F32, step: None, ..settings };
+        // The base is the measure: whole passes, all of it in f32.
+        let (state, kv, scan) = (StateFormat::F32, KvFormat::F32, ScanFormat::F32);
+        let base_settings = load::Settings { state, kv, scan, step: None, ..settings };
         let comparison = block_on(eval::compare(&mut engine(base, base_settings)?, &mut model, windows, &mut step))?;
         Ok(Measured::Against { base_model: ModelInfo::from(base), comparison: Box::new(comparison) })
     }

@@ -2,11 +2,11 @@
 
 use super::bindings::causal_conv1d::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::ssd::{expect_f32, row};
+use super::ssd::{dtype, expect_f32, expect_floats, row};
 use super::{Columns, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::causal_conv1d::Params;
+use crate::shaders::causal_conv1d::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "causal_conv1d";
@@ -15,7 +15,8 @@ const NAME: &str = "causal_conv1d";
 ///
 /// `input`: `[tokens, channels]` columns; `state`: `[channels, taps]`, the last inputs before the first token,
 /// oldest first (only the last `taps - 1` matter); `weight`: `[channels, taps]`; `bias`: `[channels]`;
-/// `out`: `[tokens, channels]`; all f32. Does not advance `state`: `causal_conv1d_state` does.
+/// `out`: `[tokens, channels]`; all f32, or `out` f16 of whole pairs of channels, rounded to nearest, numbers beyond its range to its
+/// last. Does not advance `state`: `causal_conv1d_state` does.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault.
@@ -35,9 +36,13 @@ pub fn causal_conv1d(
             ("state", state, [channels, taps]),
             ("weight", weight, [channels, taps]),
             ("bias", bias, row(channels)),
-            ("out", out, [tokens, channels]),
         ],
     )?;
+    let format = match expect_floats(NAME, &[("out", out, [tokens, channels])])? {
+        DType::F16 if channels.is_multiple_of(2) => Format::Half,
+        DType::F16 => return Err(Error::argument("causal_conv1d: `out`", format!("f16 of {channels} channels, an odd number"))),
+        _ => Format::F32,
+    };
     let params = Params {
         tokens: tokens as u32,
         channels: channels as u32,
@@ -46,7 +51,8 @@ pub fn causal_conv1d(
         stride: input.stride() as u32,
     };
     let bindings = Bindings { input: input.tensor, state, weight, bias, out };
-    launch(plan, params, bindings, Grid::cover(tokens.div_ceil(4) * channels, 256))
+    let columns = if format == Format::Half { channels / 2 } else { channels };
+    launch(plan, format, params, bindings, Grid::cover(tokens.div_ceil(4) * columns, 256))
 }
 
 /// Taps of a convolution from its `[channels, taps]` weight; at least one.
@@ -82,6 +88,18 @@ const CASES: &[Case] = &[
         name: "one_tap",
         args: &[("tokens", 3.0), ("channels", 7.0), ("taps", 1.0), ("offset", 0.0), ("stride", 8.0)],
     },
+    Case {
+        name: "f16_prompt",
+        args: &[("tokens", 37.0), ("channels", 384.0), ("taps", 4.0), ("offset", 256.0), ("stride", 649.0), ("bits", 16.0)],
+    },
+    Case {
+        name: "f16_fewer_tokens_than_taps",
+        args: &[("tokens", 2.0), ("channels", 66.0), ("taps", 5.0), ("offset", 3.0), ("stride", 71.0), ("bits", 16.0)],
+    },
+    Case {
+        name: "f16_beyond_its_range",
+        args: &[("tokens", 9.0), ("channels", 34.0), ("taps", 4.0), ("offset", 1.0), ("stride", 35.0), ("size", 1e6), ("bits", 16.0)],
+    },
     // docs/driver-faults.md: exp under fast math (llama.cpp's unary.wgsl).
     Case {
         name: "fast_math_silu_1e4",
@@ -98,12 +116,12 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let state = s.input([channels, taps], Fill::Normal(1.0))?;
     let weight = s.input([channels, taps], Fill::Normal(0.5))?;
     let bias = s.input([channels], Fill::Normal(0.2))?;
-    let out = s.output("out", DType::F32, [tokens, channels])?;
+    let out = s.output("out", dtype(a), [tokens, channels])?;
     let input = Columns::new(NAME, &input, a.usize("offset"), channels)?;
     causal_conv1d(s.plan(), &input, &state, &weight, &bias, &out)
 }
 
 fn work(a: &Args) -> Work {
     let (n, taps) = (a.usize("tokens") * a.usize("channels"), a.usize("taps"));
-    Work { bytes: 8 * n + 4 * a.usize("channels") * (2 * taps + 1), ops: n * (2 * taps + 4) }
+    Work { bytes: (4 + dtype(a).bits() / 8) * n + 4 * a.usize("channels") * (2 * taps + 1), ops: n * (2 * taps + 4) }
 }

@@ -425,7 +425,8 @@ fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) ->
         DType::F16 => {
             let values =
                 |words| bytemuck::cast_slice::<u32, half::f16>(words).iter().map(|h| h.to_f32()).collect::<Vec<_>>();
-            floats::compare(&values(got), &values(want), HALVES, outcome)
+            let own = tolerance(&outcome.variant);
+            floats::compare(&values(got), &values(want), if own.0 > HALVES.0 { own } else { HALVES }, outcome)
         }
         DType::I8 | DType::I4 if output.rounded => {
             let codes = |words| unpack_codes(output.dtype.bits(), words, output.shape.cols());

@@ -2,7 +2,7 @@
 
 use super::bindings::chunk_scan::{Bindings, launch};
 use super::check::{Args, Entry, Fill, Setup, Work};
-use super::ssd::{SsdDims, decays, dims, expect_f32, row};
+use super::ssd::{SsdDims, decays, dims, dtype, expect_f32, expect_floats, row};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::chunk_scan::{Format, Params};
@@ -19,7 +19,8 @@ const BLOCK_STATE: usize = 128;
 ///
 /// `xbc`: `[tokens, conv_dim]`, columns x | B | C; `products`: `C[l]·B[s]` of [`super::chunk_products`],
 /// `[tokens, products_len]`; `dt`, `da_cumsum`: `[heads, tokens]`;
-/// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, d_inner]`; f32.
+/// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, d_inner]`; f32, or `xbc`, `products` (a 64th of
+/// each) and `entering` all f16.
 ///
 /// # Errors
 /// [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Argument`] naming the argument at fault.
@@ -37,14 +38,19 @@ pub fn chunk_scan(
 ) -> Result<()> {
     dims.check(NAME)?;
     let tokens = xbc.shape.rows();
-    expect_f32(
+    let dtype = expect_floats(
         NAME,
         &[
             ("xbc", xbc, [tokens, dims.conv_dim()]),
-            ("products", products, [tokens, dims.products_len()]),
+            ("products", products, [tokens, dims.products_len(xbc.dtype)]),
+            ("entering", entering, [dims.chunks(tokens), dims.state_len()]),
+        ],
+    )?;
+    expect_f32(
+        NAME,
+        &[
             ("dt", dt, [dims.heads, tokens]),
             ("da_cumsum", da_cumsum, [dims.heads, tokens]),
-            ("entering", entering, [dims.chunks(tokens), dims.state_len()]),
             ("d", d, row(dims.heads)),
             ("y", y, [tokens, dims.d_inner()]),
         ],
@@ -59,7 +65,13 @@ pub fn chunk_scan(
     };
     let tiles = dims.chunk.div_ceil(TILE) * dims.head_dim.div_ceil(TILE);
     let grid = Grid::linear(dims.chunks(tokens) * dims.heads * tiles);
-    let format = if dims.state <= BLOCK_STATE { Format::Blocks } else { Format::Any };
+    let blocks = dims.state <= BLOCK_STATE;
+    let format = match dtype {
+        DType::F16 if blocks && dims.state.is_multiple_of(8) && dims.head_dim.is_multiple_of(8) => Format::HalfBlocks,
+        DType::F16 => Format::Half,
+        _ if blocks => Format::Blocks,
+        _ => Format::Any,
+    };
     launch(plan, format, params, Bindings { xbc, products, dt, da_cumsum, entering, d, y }, grid)
 }
 
@@ -68,10 +80,10 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: super::ssd::CASES, se
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (dims, tokens) = (dims(a), a.usize("tokens"));
-    let xbc = s.input([tokens, dims.conv_dim()], Fill::Normal(1.0))?;
-    let products = s.input([tokens, dims.products_len()], Fill::Normal(1.0))?;
+    let xbc = s.input_as(dtype(a), [tokens, dims.conv_dim()], Fill::Normal(1.0))?;
+    let products = s.input_as(dtype(a), [tokens, dims.products_len(dtype(a))], Fill::Normal(1.0))?;
     let (dt, da_cumsum) = decays(s, a, dims)?;
-    let entering = s.input([dims.chunks(tokens), dims.state_len()], Fill::Normal(1.0))?;
+    let entering = s.input_as(dtype(a), [dims.chunks(tokens), dims.state_len()], Fill::Normal(1.0))?;
     let d = s.input([dims.heads], Fill::Normal(1.0))?;
     let y = s.output("y", DType::F32, [tokens, dims.d_inner()])?;
     chunk_scan(s.plan(), &xbc, &products, &dt, &da_cumsum, &entering, &d, &y, dims)
@@ -80,7 +92,8 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 fn work(a: &Args) -> Work {
     let (dims, tokens) = (dims(a), a.usize("tokens"));
     let before = dims.chunk.min(tokens).div_ceil(2); // tokens s a token reads, on average
-    let read = 2 * dims.d_inner() + dims.groups * dims.state + dims.products_len() + 2 * dims.heads;
+    let read = dims.d_inner() + dims.groups * dims.state + dims.products_len(dtype(a));
     let values = tokens * read + dims.chunks(tokens) * dims.state_len();
-    Work { bytes: 4 * values, ops: 2 * tokens * (dims.state_len() + dims.d_inner() * before) }
+    let bytes = dtype(a).bits() / 8 * values + 4 * tokens * (dims.d_inner() + 2 * dims.heads);
+    Work { bytes, ops: 2 * tokens * (dims.state_len() + dims.d_inner() * before) }
 }

@@ -18,6 +18,7 @@ mod causal_conv1d_state;
 mod causal_conv1d_update;
 mod channel_stats;
 mod chunk_cumsum;
+mod chunk_entering;
 mod chunk_products;
 mod chunk_scan;
 mod chunk_state;
@@ -90,6 +91,7 @@ pub use causal_conv1d_state::causal_conv1d_state;
 pub use causal_conv1d_update::causal_conv1d_update;
 pub use channel_stats::{ChannelSums, MAGNITUDE_BINS, Samples, channel_stats};
 pub use chunk_cumsum::chunk_cumsum;
+pub use chunk_entering::chunk_entering;
 pub use chunk_products::chunk_products;
 pub use chunk_scan::chunk_scan;
 pub use chunk_state::chunk_state;
@@ -168,6 +170,7 @@ pub const ENTRIES: &[check::Entry] = &[
     causal_conv1d_update::ENTRY,
     channel_stats::ENTRY,
     chunk_cumsum::ENTRY,
+    chunk_entering::ENTRY,
     chunk_products::ENTRY,
     chunk_scan::ENTRY,
     chunk_state::ENTRY,

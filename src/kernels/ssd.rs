@@ -1,9 +1,10 @@
 //! Sizes and checks the kernels of the Mamba-2 recurrence (state-space duality, arXiv:2405.21060) share.
 
 use super::check::{Args, Case, Fill, Setup};
-use super::{Columns, expect, f32_tensor};
+use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
+use crate::tensor::DType;
 
 /// Sizes of a Mamba-2 mixer. Head `h` reads B and C of group `h / (heads / groups)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +34,11 @@ impl SsdDims {
         self.d_inner() + 2 * self.groups * self.state
     }
 
-    /// Products `C[l]·B[s]` of a token with those of its chunk, for all groups: a chunk is rounded up to whole fours.
+    /// Products `C[l]·B[s]` of a token with those of its chunk, for all groups, as f32 or f16: a chunk is rounded up to whole
+    /// 16 bytes.
     #[must_use]
-    pub fn products_len(self) -> usize {
-        self.groups * self.chunk.next_multiple_of(4)
+    pub fn products_len(self, dtype: DType) -> usize {
+        self.groups * self.chunk.next_multiple_of(if dtype == DType::F16 { 8 } else { 4 })
     }
 
     /// Elements of the whole state.
@@ -75,6 +77,17 @@ pub(super) fn expect_f32(kernel: &'static str, args: &[(&'static str, &DeviceTen
         expect(kernel, name, tensor, *shape)?;
     }
     Ok(())
+}
+
+/// Checks the shape of arguments by name, and that they are all f32, or all f16; gives which.
+pub(super) fn expect_floats(kernel: &'static str, args: &[(&'static str, &DeviceTensor, [usize; 2])]) -> Result<DType> {
+    let halves = args.first().is_some_and(|(_, t, _)| t.dtype == DType::F16);
+    let (dtype, name_of) = if halves { (DType::F16, "f16") } else { (DType::F32, "f32") };
+    for (name, tensor, shape) in args {
+        expect_dtype(kernel, name, tensor, dtype, name_of)?;
+        expect(kernel, name, tensor, *shape)?;
+    }
+    Ok(dtype)
 }
 
 /// Refuses columns that are not `[rows, width]`.
@@ -147,8 +160,13 @@ pub(super) fn decays(s: &mut Setup, a: &Args, dims: SsdDims) -> Result<(DeviceTe
     Ok((s.device().upload_f32(shape, &dt)?, s.device().upload_f32(shape, &sums)?))
 }
 
+/// Type of a case's x, B and C, f32 unless given.
+pub(super) fn dtype(a: &Args) -> DType {
+    if a.get("bits") == Some(16.0) { DType::F16 } else { DType::F32 }
+}
+
 macro_rules! case {
-    ($name:expr, $tokens:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr, $chunk:expr], $dt:expr, $decay:expr) => {
+    ($name:expr, $tokens:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr, $chunk:expr], $dt:expr, $decay:expr $(, $bits:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -160,12 +178,13 @@ macro_rules! case {
                 ("chunk", $chunk),
                 ("dt", $dt),
                 ("decay", $decay),
+                $(("bits", $bits),)?
             ],
         }
     };
 }
 
-/// Cases of the kernels that work on chunks: `[heads, head_dim, groups, state, chunk]`, largest dt and decay rate.
+/// Cases of the kernels that work on chunks, in f32 and in f16: `[heads, head_dim, groups, state, chunk]`, largest dt and decay rate.
 pub(super) const CASES: &[Case] = &[
     case!("nano_partial_last_chunk", 150.0, [8.0, 32.0, 2.0, 32.0, 128.0], 0.1, 8.0),
     case!("small_head", 70.0, [2.0, 64.0, 1.0, 128.0, 128.0], 0.1, 8.0),
@@ -179,4 +198,22 @@ pub(super) const CASES: &[Case] = &[
     case!("state_of_256", 20.0, [2.0, 16.0, 1.0, 256.0, 16.0], 0.1, 8.0),
     case!("weak_decay", 100.0, [4.0, 16.0, 2.0, 16.0, 64.0], 0.1, 1e-4),
     case!("strong_decay_large_dt", 100.0, [4.0, 16.0, 2.0, 16.0, 64.0], 4.0, 16.0),
+    case!("f16_nano_partial_last_chunk", 150.0, [8.0, 32.0, 2.0, 32.0, 128.0], 0.1, 8.0, 16.0),
+    case!("f16_small_head", 270.0, [2.0, 64.0, 1.0, 128.0, 128.0], 0.1, 8.0, 16.0),
+    case!("f16_nemotron_nano_9b_head", 65.0, [2.0, 80.0, 1.0, 128.0, 64.0], 0.1, 8.0, 16.0),
+    case!("f16_one_token", 1.0, [4.0, 64.0, 2.0, 16.0, 128.0], 0.1, 8.0, 16.0),
+    case!("f16_chunk_of_one", 5.0, [2.0, 16.0, 2.0, 40.0, 1.0], 0.1, 8.0, 16.0),
+    case!("f16_odd_chunk", 23.0, [6.0, 48.0, 3.0, 80.0, 7.0], 0.1, 8.0, 16.0),
+    case!("f16_two_tiles_of_tokens", 310.0, [2.0, 32.0, 1.0, 32.0, 200.0], 0.1, 8.0, 16.0),
+    case!("f16_two_tiles_of_columns", 40.0, [2.0, 96.0, 1.0, 96.0, 33.0], 0.1, 8.0, 16.0),
+    case!("f16_narrowest", 9.0, [1.0, 4.0, 1.0, 4.0, 4.0], 0.1, 8.0, 16.0),
+    case!("f16_state_of_256", 20.0, [2.0, 16.0, 1.0, 256.0, 16.0], 0.1, 8.0, 16.0),
+    case!("f16_small_dt_weak_decay", 100.0, [4.0, 16.0, 2.0, 16.0, 64.0], 1e-6, 1e-4, 16.0),
+    case!("f16_strong_decay_large_dt", 100.0, [4.0, 16.0, 2.0, 16.0, 64.0], 4.0, 16.0, 16.0),
 ];
+
+/// Of those, the ones in f32.
+pub(super) const F32_CASES: &[Case] = CASES.split_at(12).0;
+
+/// And in f16.
+pub(super) const F16_CASES: &[Case] = CASES.split_at(12).1;

@@ -49,7 +49,7 @@ pub fn state_passing(
 }
 
 /// Cases, setup and cost.
-pub(super) const ENTRY: Entry = Entry { name: NAME, cases: super::ssd::CASES, setup, work };
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: super::ssd::F32_CASES, setup, work };
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (dims, tokens) = (dims(a), a.usize("tokens"));

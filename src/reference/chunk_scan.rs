@@ -3,16 +3,40 @@
 
 use rayon::prelude::*;
 
+use super::chunk_products::PART;
 use super::dot;
+use super::hadamard::floats;
 use crate::shaders::chunk_scan::{Format, Params};
 
 /// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: `C[l]·B[s]`, `[tokens, groups · chunk]`, each
-/// chunk in whole fours; `dt`, `da_cumsum`: `[heads, tokens]`;
-/// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, heads · head_dim]`.
+/// chunk in whole 16 bytes; `dt`, `da_cumsum`: `[heads, tokens]`;
+/// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, heads · head_dim]`. `xbc`, `products` (a 64th of
+/// each) and `entering` may be f16.
 #[allow(clippy::too_many_arguments, reason = "parameters, format and bindings")]
 pub fn chunk_scan(
     p: &Params,
-    _: Format,
+    format: Format,
+    xbc: &[u32],
+    products: &[u32],
+    dt: &[f32],
+    da_cumsum: &[f32],
+    entering: &[u32],
+    d: &[f32],
+    y: &mut [f32],
+) {
+    if matches!(format, Format::Half | Format::HalfBlocks) {
+        let products: Vec<f32> = floats(products).iter().map(|v| v * PART).collect();
+        return of_floats(p, 8, &floats(xbc), &products, dt, da_cumsum, &floats(entering), d, y);
+    }
+    let [xbc, products, entering] = [xbc, products, entering].map(bytemuck::cast_slice);
+    of_floats(p, 4, xbc, products, dt, da_cumsum, entering, d, y);
+}
+
+/// Of f32, products of a chunk in whole `unit`s.
+#[allow(clippy::too_many_arguments, reason = "parameters and bindings")]
+fn of_floats(
+    p: &Params,
+    unit: usize,
     xbc: &[f32],
     products: &[f32],
     dt: &[f32],
@@ -25,7 +49,7 @@ pub fn chunk_scan(
     let (groups, state) = (p.groups as usize, p.state as usize);
     let d_inner = heads * head_dim;
     let row = |t: usize| &xbc[t * (d_inner + 2 * groups * state)..][..d_inner + 2 * groups * state];
-    let width = (p.chunk as usize).next_multiple_of(4);
+    let width = (p.chunk as usize).next_multiple_of(unit);
     y.par_chunks_mut(d_inner).enumerate().for_each(|(l, y)| {
         let chunk = l / p.chunk as usize;
         let first = chunk * p.chunk as usize;

@@ -20,6 +20,13 @@ pub fn hadamard(p: &Params, format: Format, x: &[u32], out: &mut [u32]) {
     }
 }
 
+/// Values as words of two f16 each; those beyond the range become the last in it.
+pub(super) fn halves(values: impl Iterator<Item = f32>, words: &mut [u32]) {
+    for (out, v) in bytemuck::cast_slice_mut::<u32, f16>(words).iter_mut().zip(values) {
+        *out = f16::from_f32(v.clamp(-65504.0, 65504.0));
+    }
+}
+
 /// Words of two f16 each.
 pub(super) fn floats(words: &[u32]) -> Vec<f32> {
     bytemuck::cast_slice::<u32, f16>(words).iter().map(|h| h.to_f32()).collect()

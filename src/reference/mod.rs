@@ -27,6 +27,7 @@ pub mod causal_conv1d_state;
 pub mod causal_conv1d_update;
 pub mod channel_stats;
 pub mod chunk_cumsum;
+pub mod chunk_entering;
 pub mod chunk_products;
 pub mod chunk_scan;
 pub mod chunk_state;

@@ -38,6 +38,8 @@ pub struct BenchContext {
     pub type_k: String,
     /// Type of values.
     pub type_v: String,
+    /// Type of what the scan of prompts reads.
+    pub type_scan: String,
     /// Type of states of Mamba-2 blocks.
     pub type_state: String,
     /// Name of the adapter.

@@ -6,7 +6,7 @@ use super::Memory;
 use super::batch::Batch;
 use super::choose::Chooser;
 use super::forward::Forward;
-use super::scratch::Scratch;
+use super::scratch::{ScanFormat, Scratch};
 use super::state::{State, StateFormat, StateSizes};
 use super::taps::Taps;
 use super::weights::{Slot, Weights};
@@ -31,6 +31,8 @@ pub struct EngineOptions {
     pub state: StateFormat,
     /// What key/value caches hold. Keys and values are rounded as they are appended, also those of the same call.
     pub kv: KvFormat,
+    /// In what the scan of calls of several tokens reads x, B, C and states.
+    pub scan: ScanFormat,
 }
 
 impl Default for EngineOptions {
@@ -42,6 +44,7 @@ impl Default for EngineOptions {
             transformers_dt_clamp: false,
             state: StateFormat::F32,
             kv: KvFormat::F32,
+            scan: ScanFormat::F32,
         }
     }
 }
@@ -119,7 +122,7 @@ impl Engine {
         let state = State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?;
         let weights = Weights::upload(device, source)?;
         let groups = weights.activation_groups();
-        let scratch = Scratch::new(device, &config, source.rotation(), options.rows(), groups)
+        let scratch = Scratch::new(device, &config, source.rotation(), options.rows(), groups, options.scan)
             .map_err(|e| e.named(&format!("activations of passes of {} tokens", options.rows())))?;
         let last = scratch.logits.view(DType::F32, [1, config.vocab_size])?;
         let chooser = Chooser::new(device, last, scratch.rng.clone(), scratch.next.clone());

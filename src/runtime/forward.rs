@@ -1,6 +1,6 @@
 //! One pass over the blocks as plan launches. Written once: GPU and reference both run it.
 
-use super::scratch::Scratch;
+use super::scratch::{ScanFormat, Scratch};
 use super::state::{self, BlockState, MambaState, SsmState, State, ssd};
 use super::taps::Taps;
 use super::weights::{
@@ -229,6 +229,7 @@ impl Forward<'_> {
             taps.op(plan, "conv", &xbc)?;
             self.update(plan, m, &state.ssm, &raw_dt, &xbc, &y)?;
         } else {
+            let xbc = s.xbc.view(s.scan.dtype(), [self.tokens, conv_dim])?;
             kernels::causal_conv1d(plan, &raw_xbc, &state.conv, &m.conv_weight, &m.conv_bias, &xbc)?;
             kernels::causal_conv1d_state(plan, &raw_xbc, &state.conv)?;
             taps.op(plan, "conv", &xbc)?;
@@ -310,14 +311,12 @@ impl Forward<'_> {
         let heads_by_tokens = [dims.heads, self.tokens];
         let dt = s.dt.view(DType::F32, heads_by_tokens)?;
         let da_cumsum = s.da_cumsum.view(DType::F32, heads_by_tokens)?;
-        let states_shape = [self.tokens.div_ceil(dims.chunk), dims.d_inner() * dims.state];
-        let states = s.chunk_states.view(DType::F32, states_shape)?;
-        let entering = s.entering.view(DType::F32, states_shape)?;
+        let per_chunk = [dims.chunks(self.tokens), dims.state_len()];
+        let dtype = s.scan.dtype();
+        let entering = s.entering.view(dtype, per_chunk)?;
         kernels::chunk_cumsum(plan, raw_dt, &m.dt_bias, &m.a_log, &dt, &da_cumsum, dims, self.dt_limit)?;
         taps.op(plan, "dt", &dt)?;
         taps.op(plan, "da_cumsum", &da_cumsum)?;
-        kernels::chunk_state(plan, xbc, &dt, &da_cumsum, &states, dims)?;
-        taps.op(plan, "chunk_state", &states)?;
         // An int8 state is f32 within a call: only what is carried to the next one is rounded.
         let ssm = match &state.ssm {
             SsmState::F32(ssm) => ssm,
@@ -326,12 +325,19 @@ impl Forward<'_> {
                 work
             }
         };
-        kernels::state_passing(plan, &states, &da_cumsum, ssm, &entering, dims, self.tokens)?;
+        if s.scan == ScanFormat::F16 {
+            kernels::chunk_entering(plan, xbc, &dt, &da_cumsum, ssm, &entering, dims)?;
+        } else {
+            let states = s.chunk_states.view(DType::F32, per_chunk)?;
+            kernels::chunk_state(plan, xbc, &dt, &da_cumsum, &states, dims)?;
+            taps.op(plan, "chunk_state", &states)?;
+            kernels::state_passing(plan, &states, &da_cumsum, ssm, &entering, dims, self.tokens)?;
+        }
         if let SsmState::Int8 { stored, work, rounding } = &state.ssm {
             kernels::ssm_store(plan, work, &self.state.clock, stored, dims, *rounding)?;
         }
         taps.op(plan, "state_passing", &entering)?;
-        let products = s.products.view(DType::F32, [self.tokens, dims.products_len()])?;
+        let products = s.products.view(dtype, [self.tokens, dims.products_len(dtype)])?;
         kernels::chunk_products(plan, xbc, &products, dims)?;
         taps.op(plan, "chunk_products", &products)?;
         kernels::chunk_scan(plan, xbc, &products, &dt, &da_cumsum, &entering, &m.d, y, dims)

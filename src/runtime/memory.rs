@@ -51,7 +51,7 @@ impl Memory {
         let states = || std::iter::once(&one).chain(&several);
         let kv = states().map(State::kv_bytes).sum::<usize>();
         let beside = several.as_ref().map_or(0, |_| batch_bytes(config, sequences));
-        let scratch = Scratch::new(&Device::Nowhere, config, rotation, options.rows(), groups)?;
+        let scratch = Scratch::new(&Device::Nowhere, config, rotation, options.rows(), groups, options.scan)?;
         Ok(Self {
             weights: vectors(config) + forms().map(resident).sum::<u64>(),
             kv: kv as u64,

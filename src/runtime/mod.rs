@@ -25,6 +25,7 @@ pub use engine::{Engine, EngineOptions, Next};
 pub use memory::Memory;
 pub use observe::ObservedPass;
 pub use profile::ProfiledPass;
+pub use scratch::ScanFormat;
 pub use stage::{LoadedBlock, Stage, StagePass, Stream};
 pub use state::{State, StateFormat};
 pub use taps::Look;

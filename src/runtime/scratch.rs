@@ -7,8 +7,33 @@ use crate::kernels::HadamardBuffers;
 use crate::model::{Block, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
+/// In what a call of several tokens keeps x, B and C of the recurrence, the states that enter chunks, and products C·B. Sums and the
+/// state that is left are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScanFormat {
+    /// f32.
+    #[default]
+    F32,
+    /// f16, as mamba_ssm has them in f16 models: half of the memory, and a third of the products on matrix units. Numbers beyond
+    /// f16's range become the last in it.
+    F16,
+}
+
+impl ScanFormat {
+    /// The type of the tensors.
+    #[must_use]
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
 /// Flat buffers; plans take views of the length they need. No two of one dispatch's arguments share a buffer.
 pub(super) struct Scratch {
+    /// Type of what the scan of several tokens reads.
+    pub(super) scan: ScanFormat,
     /// Token ids of a call, `[tokens]`.
     pub(super) ids: DeviceTensor,
     /// Residual stream, `[tokens, hidden]`.
@@ -27,7 +52,7 @@ pub(super) struct Scratch {
     pub(super) da_cumsum: DeviceTensor,
     /// Products of C and B within chunks, `[tokens, groups * chunk]`.
     pub(super) products: DeviceTensor,
-    /// `[chunks, heads * head_dim * state]`.
+    /// `[chunks, heads * head_dim * state]`; of a scan in f16 nothing.
     pub(super) chunk_states: DeviceTensor,
     /// Likewise: the state that enters each chunk.
     pub(super) entering: DeviceTensor,
@@ -56,13 +81,15 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// For calls of up to `tokens`; `groups`: most scales that a token's activations have.
+    /// For calls of up to `tokens`; `groups`: most scales that a token's activations have; `scan`: type of what the scan of several
+    /// tokens reads.
     pub(super) fn new(
         device: &Device,
         c: &ModelConfig,
         rotation: OnlineRotation,
         tokens: usize,
         groups: usize,
+        scan: ScanFormat,
     ) -> Result<Self> {
         let f32s = |n: usize| device.alloc(DType::F32, [n.max(1)]);
         let query = c.attention_heads * c.head_dim;
@@ -71,14 +98,16 @@ impl Scratch {
         let inner = c.d_inner().max(c.intermediate_size).max(query).max(c.hidden_size);
         let (states, products) = if c.blocks.contains(&Block::Mamba2) {
             let dims = ssd(c);
-            (dims.chunks(tokens) * dims.state_len(), tokens * dims.products_len())
+            (dims.chunks(tokens) * dims.state_len(), tokens * dims.products_len(scan.dtype()))
         } else {
             (0, 0)
         };
         let rotate = |block: Option<usize>, cols: usize| {
             block.map(|block| HadamardBuffers::new(device, tokens, cols, block)).transpose()
         };
+        let scanned = |n: usize| device.alloc(scan.dtype(), [n.max(1)]);
         Ok(Self {
+            scan,
             rotate_out: rotate(rotation.out_proj, c.d_inner())?,
             rotate_down: rotate(rotation.down_proj, c.intermediate_size)?,
             ids: device.alloc(DType::U32, [tokens])?,
@@ -89,9 +118,9 @@ impl Scratch {
             value: f32s(tokens * kv)?,
             dt: f32s(tokens * c.mamba_heads)?,
             da_cumsum: f32s(tokens * c.mamba_heads)?,
-            products: f32s(products)?,
-            chunk_states: f32s(states)?,
-            entering: f32s(states)?,
+            products: scanned(products)?,
+            chunk_states: f32s(if scan == ScanFormat::F32 { states } else { 0 })?,
+            entering: scanned(states)?,
             y: f32s(tokens * c.d_inner().max(query))?,
             gated: f32s(tokens * c.d_inner())?,
             rotated: f32s(tokens * inner)?,

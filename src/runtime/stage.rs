@@ -1,7 +1,7 @@
 //! One block of a model on given streams: what calibration runs, block by block.
 
 use super::forward::Forward;
-use super::scratch::Scratch;
+use super::scratch::{ScanFormat, Scratch};
 use super::state::{State, StateFormat, StateSizes};
 use super::taps::{Look, Taps};
 use super::weights::DeviceLayer;
@@ -60,7 +60,7 @@ impl Stage {
         // Blocks come later, with groups of a word at the smallest.
         let widest = config.d_inner().max(config.intermediate_size).max(config.hidden_size);
         let groups = widest.max(config.attention_heads * config.head_dim).div_ceil(4);
-        let scratch = Scratch::new(device, config, rotation, pass_tokens, groups)?;
+        let scratch = Scratch::new(device, config, rotation, pass_tokens, groups, ScanFormat::F32)?;
         Ok(Self { device: device.clone(), config: config.clone(), scratch, pass_tokens, context })
     }
 

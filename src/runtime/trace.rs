@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::taps::Taps;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::tensor::{DType, Shape};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// What one op of a pass gave.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,13 +84,18 @@ fn upload(device: &Device, input: &Tap, like: &DeviceTensor) -> Result<DeviceTen
             let codes: Vec<i8> = input.values.iter().map(|v| *v as i8).collect();
             device.upload_codes(8, like.shape, &codes)
         }
-        _ => device.upload_f32(like.shape, &input.values),
+        _ => device.upload(&Tensor::from_f32_as(like.dtype, like.shape, &input.values)?),
     }
 }
 
 async fn values(device: &Device, tensor: &DeviceTensor) -> Result<Vec<f32>> {
     match tensor.dtype {
         DType::I8 => Ok(device.read_codes(tensor).await?.into_iter().map(f32::from).collect()),
+        DType::F16 => {
+            let words = device.read(tensor).await?;
+            let halves = bytemuck::cast_slice::<u32, half::f16>(&words).iter().map(|h| h.to_f32());
+            Ok(halves.take(tensor.shape.elements()).collect())
+        }
         _ => device.read_f32(tensor).await,
     }
 }

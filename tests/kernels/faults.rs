@@ -128,7 +128,7 @@ fn nan_of_a_later_b_stays_in_the_future() {
         let skip = weight(&d, [1, 2]);
         let y = d.alloc(DType::F32, [ROWS, 16]).unwrap();
         let mut plan = Plan::new(&d);
-        let products = d.alloc(DType::F32, [ROWS, dims.products_len()]).unwrap();
+        let products = d.alloc(DType::F32, [ROWS, dims.products_len(DType::F32)]).unwrap();
         kernels::chunk_products(&mut plan, &xbc, &products, dims).unwrap();
         kernels::chunk_scan(&mut plan, &xbc, &products, &dt, &decay, &entering, &skip, &y, dims).unwrap();
         plan.record().unwrap().run().unwrap();

@@ -127,7 +127,7 @@ impl Layer {
         kernels::chunk_cumsum(plan, &raw, &bias, &a_log, &dt, &sums, dims, ANY_DT).unwrap();
         kernels::chunk_state(plan, &xbc, &dt, &sums, &states, dims).unwrap();
         kernels::state_passing(plan, &states, &sums, state, &entering, dims, tokens).unwrap();
-        let products = alloc([tokens, dims.products_len()]);
+        let products = alloc([tokens, dims.products_len(DType::F32)]);
         kernels::chunk_products(plan, &xbc, &products, dims).unwrap();
         kernels::chunk_scan(plan, &xbc, &products, &dt, &sums, &entering, &d, &y, dims).unwrap();
         std::mem::replace(plan, Plan::new(device)).record().unwrap().run().unwrap();

@@ -239,6 +239,7 @@ impl Bench {
             sequences: self.sequences().max().unwrap_or(1),
             state: self.state.format(),
             kv: self.state.kv(),
+            scan: self.state.scan(),
             ..Default::default()
         };
         load::say_memory(device, model.source(), options)?;
@@ -277,6 +278,7 @@ impl Bench {
             n_threads: rayon::current_num_threads(),
             type_k: kv.to_owned(),
             type_v: kv.to_owned(),
+            type_scan: self.state.scan().dtype().to_string(),
             type_state: if self.state.format() == StateFormat::F32 { "f32" } else { "int8" }.to_owned(),
             devices: info.adapter,
             driver,
