@@ -55,6 +55,16 @@ fn stage_signs(thread: u32, half: u32) {
     }
 }
 
+// 16 rows of signs.
+struct Factors {
+    f0: Left,
+    f1: Left,
+    f2: Left,
+    f3: Left,
+    f4: Left,
+    f5: Left,
+}
+
 fn left(at: u32) -> Left {
     return coopLoadT<Left>(&tile[at], PITCH);
 }
@@ -68,14 +78,34 @@ fn put_sum(c: Sum, at: u32) {
     coopStoreT(c, &sums[at], SUMS);
 }
 
-// 16 rows of signs, in six factors, times 16 columns of the tile.
-fn add6(a0: Left, a1: Left, a2: Left, a3: Left, a4: Left, a5: Left, at: u32, c: Sum) -> Sum {
-    var sum = multiply_add(a0, right(at), c);
-    sum = multiply_add(a1, right(16u * PITCH + at), sum);
-    sum = multiply_add(a2, right(32u * PITCH + at), sum);
-    sum = multiply_add(a3, right(48u * PITCH + at), sum);
-    sum = multiply_add(a4, right(64u * PITCH + at), sum);
-    return multiply_add(a5, right(80u * PITCH + at), sum);
+// 32 rows of signs, in six factors of 16 each, times 16 columns of the tile, added to two matrices. A right factor is loaded once for both.
+struct Both {
+    upper: Sum,
+    lower: Sum,
+}
+
+fn add6(a: Factors, b: Factors, at: u32, before: Both) -> Both {
+    var upper = before.upper;
+    var lower = before.lower;
+    let r0 = right(at);
+    upper = multiply_add(a.f0, r0, upper);
+    lower = multiply_add(b.f0, r0, lower);
+    let r1 = right(16u * PITCH + at);
+    upper = multiply_add(a.f1, r1, upper);
+    lower = multiply_add(b.f1, r1, lower);
+    let r2 = right(32u * PITCH + at);
+    upper = multiply_add(a.f2, r2, upper);
+    lower = multiply_add(b.f2, r2, lower);
+    let r3 = right(48u * PITCH + at);
+    upper = multiply_add(a.f3, r3, upper);
+    lower = multiply_add(b.f3, r3, lower);
+    let r4 = right(64u * PITCH + at);
+    upper = multiply_add(a.f4, r4, upper);
+    lower = multiply_add(b.f4, r4, lower);
+    let r5 = right(80u * PITCH + at);
+    upper = multiply_add(a.f5, r5, upper);
+    lower = multiply_add(b.f5, r5, lower);
+    return Both(upper, lower);
 }
 
 fn inputs(at: u32) -> mat4x4<f32> {
@@ -190,6 +220,8 @@ fn main(
     let b4 = left(lower + 0u);
     let a5 = left(upper + 4u);
     let b5 = left(lower + 4u);
+    let a = Factors(a0, a1, a2, a3, a4, a5);
+    let b = Factors(b0, b1, b2, b3, b4, b5);
     for (var row = row0; row < min(row0 + each, params.rows); row++) {
         // Beyond the last run the last again, which has zeros for signs.
         let first = (row * params.order + min(thread / 4u, params.order - 1u)) * RUN + thread % 4u;
@@ -213,49 +245,49 @@ fn main(
         v0 *= factor;
         stage(thread, v0 - cut(v0));
         workgroupBarrier();
-        let c0 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
-        let d0 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        let low0 = add6(a, b, columns, Both());
         workgroupBarrier();
         stage(thread, cut(v0));
         workgroupBarrier();
-        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c0), region);
-        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d0), region + 16u * SUMS);
+        let all0 = add6(a, b, columns, low0);
+        put_sum(all0.upper, region);
+        put_sum(all0.lower, region + 16u * SUMS);
         workgroupBarrier();
         v0 = results(thread);
         v1 *= factor;
         stage(thread, v1 - cut(v1));
         workgroupBarrier();
-        let c1 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
-        let d1 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        let low1 = add6(a, b, columns, Both());
         workgroupBarrier();
         stage(thread, cut(v1));
         workgroupBarrier();
-        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c1), region);
-        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d1), region + 16u * SUMS);
+        let all1 = add6(a, b, columns, low1);
+        put_sum(all1.upper, region);
+        put_sum(all1.lower, region + 16u * SUMS);
         workgroupBarrier();
         v1 = results(thread);
         v2 *= factor;
         stage(thread, v2 - cut(v2));
         workgroupBarrier();
-        let c2 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
-        let d2 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        let low2 = add6(a, b, columns, Both());
         workgroupBarrier();
         stage(thread, cut(v2));
         workgroupBarrier();
-        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c2), region);
-        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d2), region + 16u * SUMS);
+        let all2 = add6(a, b, columns, low2);
+        put_sum(all2.upper, region);
+        put_sum(all2.lower, region + 16u * SUMS);
         workgroupBarrier();
         v2 = results(thread);
         v3 *= factor;
         stage(thread, v3 - cut(v3));
         workgroupBarrier();
-        let c3 = add6(a0, a1, a2, a3, a4, a5, columns, Sum());
-        let d3 = add6(b0, b1, b2, b3, b4, b5, columns, Sum());
+        let low3 = add6(a, b, columns, Both());
         workgroupBarrier();
         stage(thread, cut(v3));
         workgroupBarrier();
-        put_sum(add6(a0, a1, a2, a3, a4, a5, columns, c3), region);
-        put_sum(add6(b0, b1, b2, b3, b4, b5, columns, d3), region + 16u * SUMS);
+        let all3 = add6(a, b, columns, low3);
+        put_sum(all3.upper, region);
+        put_sum(all3.lower, region + 16u * SUMS);
         workgroupBarrier();
         v3 = results(thread);
         if params.group < 4u * RUN * params.order {

@@ -32,15 +32,13 @@ pub fn causal_conv1d(
     let taps = taps(NAME, weight)?;
     expect_f32(
         NAME,
-        &[
-            ("state", state, [channels, taps]),
-            ("weight", weight, [channels, taps]),
-            ("bias", bias, row(channels)),
-        ],
+        &[("state", state, [channels, taps]), ("weight", weight, [channels, taps]), ("bias", bias, row(channels))],
     )?;
     let format = match expect_floats(NAME, &[("out", out, [tokens, channels])])? {
         DType::F16 if channels.is_multiple_of(2) => Format::Half,
-        DType::F16 => return Err(Error::argument("causal_conv1d: `out`", format!("f16 of {channels} channels, an odd number"))),
+        DType::F16 => {
+            return Err(Error::argument("causal_conv1d: `out`", format!("f16 of {channels} channels, an odd number")));
+        }
         _ => Format::F32,
     };
     let params = Params {
@@ -90,7 +88,14 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "f16_prompt",
-        args: &[("tokens", 37.0), ("channels", 384.0), ("taps", 4.0), ("offset", 256.0), ("stride", 649.0), ("bits", 16.0)],
+        args: &[
+            ("tokens", 37.0),
+            ("channels", 384.0),
+            ("taps", 4.0),
+            ("offset", 256.0),
+            ("stride", 649.0),
+            ("bits", 16.0),
+        ],
     },
     Case {
         name: "f16_fewer_tokens_than_taps",
@@ -98,7 +103,15 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "f16_beyond_its_range",
-        args: &[("tokens", 9.0), ("channels", 34.0), ("taps", 4.0), ("offset", 1.0), ("stride", 35.0), ("size", 1e6), ("bits", 16.0)],
+        args: &[
+            ("tokens", 9.0),
+            ("channels", 34.0),
+            ("taps", 4.0),
+            ("offset", 1.0),
+            ("stride", 35.0),
+            ("size", 1e6),
+            ("bits", 16.0),
+        ],
     },
     // docs/driver-faults.md: exp under fast math (llama.cpp's unary.wgsl).
     Case {

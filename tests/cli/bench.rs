@@ -100,7 +100,17 @@ fn records_have_the_keys_of_llama_bench_and_ours() {
         for key in ["build_commit", "cpu_info", "gpu_info", "backends", "model_filename", "model_type", "devices"] {
             assert!(!record[key].as_str().unwrap().is_empty(), "{key}");
         }
-        for key in ["build_number", "type_k", "type_v", "stddev_ns", "stddev_ts", "driver", "driver_info"] {
+        for key in [
+            "build_number",
+            "type_k",
+            "type_v",
+            "type_scan",
+            "type_state",
+            "stddev_ns",
+            "stddev_ts",
+            "driver",
+            "driver_info",
+        ] {
             assert!(!record[key].is_null(), "{key}");
         }
         let time = record["test_time"].as_str().unwrap();

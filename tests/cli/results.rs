@@ -133,6 +133,9 @@ fn quantize_then_compare() {
     let int4 = run_json(&["perplexity", model, "-f", ids, "--base", model, "--kv", "int4", "--json"]);
     let kl = int4["mean_kl"].as_f64().unwrap();
     assert!(kl > 1e-6 && kl < 0.02, "int4 keys and values alone: {kl}");
+    let f16 = run_json(&["perplexity", model, "-f", ids, "--base", model, "--scan", "f16", "--json"]);
+    let kl = f16["mean_kl"].as_f64().unwrap();
+    assert!(kl > 1e-12 && kl < 1e-6, "a scan in f16 alone: {kl}");
 }
 
 /// The worst on the terminal and all with -v; all in the output, with a hash, the same bytes each time.

@@ -63,3 +63,32 @@ fn rejects_weight_without_taps() {
     let error = kernels::causal_conv1d(&mut Plan::new(&d), &input, &none, &none, &bias, &out).unwrap_err();
     assert!(matches!(error, Error::Argument { .. }), "{error}");
 }
+
+/// Numbers f16 can hold are rounded to it, and others are the last in it; channels go by pairs.
+#[test]
+fn f16_outputs() {
+    for d in [Device::Cpu, gpu()] {
+        let input = d.upload_f32([1, 4], &[1.0e6, -3.0, 20.0, 30.0]).unwrap();
+        let input = Columns::new("test", &input, 0, 4).unwrap();
+        let (state, weight) = (d.alloc(DType::F32, [4, 1]).unwrap(), d.upload_f32([4, 1], &[1.0; 4]).unwrap());
+        let bias = d.upload_f32([4], &[0.0, 0.0, 0.01, 0.0]).unwrap();
+        let out = d.alloc(DType::F16, [1, 4]).unwrap();
+        let mut plan = Plan::new(&d);
+        kernels::causal_conv1d(&mut plan, &input, &state, &weight, &bias, &out).unwrap();
+        plan.record().unwrap().run().unwrap();
+        let words = block_on(d.read(&out)).unwrap();
+        let got: Vec<f32> = bytemuck::cast_slice::<u32, half::f16>(&words).iter().map(|h| h.to_f32()).collect();
+        assert_eq!(got, [65504.0, half::f16::from_f32(-0.142_277_6).to_f32(), 20.015_625, 30.0]);
+    }
+}
+
+#[test]
+fn rejects_odd_channels_of_f16() {
+    let d = Device::Cpu;
+    let input = d.alloc(DType::F32, [3, 5]).unwrap();
+    let input = Columns::new("test", &input, 0, 5).unwrap();
+    let (state, weight) = (d.alloc(DType::F32, [5, 4]).unwrap(), d.alloc(DType::F32, [5, 4]).unwrap());
+    let (bias, out) = (d.alloc(DType::F32, [5]).unwrap(), d.alloc(DType::F16, [3, 5]).unwrap());
+    let error = kernels::causal_conv1d(&mut Plan::new(&d), &input, &state, &weight, &bias, &out).unwrap_err();
+    assert!(error.to_string().contains("5 channels"), "{error}");
+}

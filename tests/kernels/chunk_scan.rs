@@ -12,11 +12,18 @@ const DIMS: SsdDims = SsdDims { heads: 4, head_dim: 8, groups: 2, state: 12, chu
 
 /// The argument refused for these shapes of xbc, products, dt, da_cumsum, entering, d and y.
 fn refused(shapes: [[usize; 2]; 7], dims: SsdDims) -> String {
+    refused_of([DType::F32; 3], shapes, dims)
+}
+
+/// Likewise, xbc, products and entering of these types.
+fn refused_of([x, p, e]: [DType; 3], shapes: [[usize; 2]; 7], dims: SsdDims) -> String {
     let device = Device::Cpu;
-    let [xbc, products, dt, sums, entering, d, y] = shapes.map(|s| device.alloc(DType::F32, s).unwrap());
-    match kernels::chunk_scan(&mut Plan::new(&device), &xbc, &products, &dt, &sums, &entering, &d, &y, dims) {
+    let types = [x, p, DType::F32, DType::F32, e, DType::F32, DType::F32];
+    let tensors: Vec<_> = shapes.into_iter().zip(types).map(|(s, t)| device.alloc(t, s).unwrap()).collect();
+    let [xbc, products, dt, sums, entering, d, y] = &tensors[..] else { unreachable!("seven") };
+    match kernels::chunk_scan(&mut Plan::new(&device), xbc, products, dt, sums, entering, d, y, dims) {
         Ok(()) => "none".to_owned(),
-        Err(Error::Shape { arg, .. }) => arg.to_owned(),
+        Err(Error::Shape { arg, .. } | Error::DType { arg, .. }) => arg.to_owned(),
         Err(Error::Argument { what, .. }) => what,
         Err(e) => panic!("{e}"),
     }
@@ -34,4 +41,12 @@ fn rejects_wrong_arguments() {
     assert_eq!(refused([x, p, m, m, s, [1, 5], y], DIMS), "d");
     assert_eq!(refused([x, p, m, m, s, d, [5, 80]], DIMS), "y");
     assert_eq!(refused([x, p, m, m, s, d, y], SsdDims { head_dim: 6, ..DIMS }), "chunk_scan: `dims`");
+    let (f16, f32) = (DType::F16, DType::F32);
+    let halves = [x, [5, 16], m, m, s, d, y];
+    assert_eq!(refused_of([f16, f16, f16], halves, DIMS), "none");
+    assert_eq!(refused_of([f16, f16, f16], [x, p, m, m, s, d, y], DIMS), "products");
+    assert_eq!(refused_of([f16, f32, f16], halves, DIMS), "products");
+    assert_eq!(refused_of([f16, f16, f32], halves, DIMS), "entering");
+    assert_eq!(refused_of([f32, f32, f16], [x, p, m, m, s, d, y], DIMS), "entering");
+    assert_eq!(refused_of([DType::BF16, f32, f32], [x, p, m, m, s, d, y], DIMS), "xbc");
 }

@@ -15,6 +15,7 @@ mod causal_conv1d_state;
 mod causal_conv1d_update;
 mod channel_stats;
 mod chunk_cumsum;
+mod chunk_entering;
 mod chunk_products;
 mod chunk_scan;
 mod chunk_state;

@@ -17,6 +17,7 @@ mod parts;
 mod perplexity;
 mod quantize;
 mod runtime;
+mod scan_format;
 mod search;
 mod sequences;
 mod static_scales;
