@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod list;
+mod unwritten;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use list::{MUTANTS, Mutant, Shows};
 use pollster::block_on;
 use wgquant::gpu::{Device, DeviceChoice, Gpu};
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::{Case, check};
+use wgquant::kernels::check::{Case, check, variants};
 use wgquant::shaders::{KERNELS, Variant};
 
 /// A device of our own: mutants must not get into the pipelines of another test.
@@ -141,4 +142,37 @@ fn a_source_of_no_shader_is_refused() {
     let device = open();
     let error = device.gpu().expect("a GPU").override_source("rms_norm", "fast", None).unwrap_err();
     assert!(error.to_string().contains("no shader rms_norm.fast"), "{error}");
+}
+
+/// WGSL's workgroup memory begins as zeros, at a price that a driver may be told to save: no kernel needs them.
+#[test]
+fn no_kernel_reads_workgroup_memory_that_it_has_not_written() {
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).expect("a GPU driver");
+    let gpu = device.gpu().expect("a GPU");
+    let (mut run, mut failures) = (0, Vec::new());
+    // Probes count on zeros: they look at what a driver makes of WGSL.
+    for entry in ENTRIES.iter().filter(|e| !e.name.starts_with("probe_")) {
+        let kernel = KERNELS.iter().find(|k| k.name == entry.name).expect("the kernel exists");
+        let sources = kernel.variants.iter().filter_map(|v| Some((v.name, unwritten::filled(v.source)?)));
+        let replaced: Vec<_> = sources
+            .map(|(variant, source)| gpu.override_source(kernel.name, variant, Some(source)).map(|()| variant).unwrap())
+            .collect();
+        for case in entry.cases.iter().filter(|_| !replaced.is_empty()) {
+            for variant in variants(&device, entry, case) {
+                let outcome = block_on(check(&device, entry, case, variant, 1));
+                let outcome = outcome.unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+                run += usize::from(outcome.skipped.is_none());
+                if let Some(failure) = outcome.failure {
+                    failures.push(format!("{}/{}: {failure}", outcome.variant, case.name));
+                }
+            }
+        }
+        for variant in replaced {
+            gpu.override_source(kernel.name, variant, None).unwrap();
+        }
+    }
+    println!("{run} cases on {}", device.name());
+    assert!(run > 500, "{run} cases");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
