@@ -15,7 +15,7 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
     }
     if ["chunk_entering.coop", "chunk_scan.half_coop"].contains(&variant) {
         return (
-            3e-7,
+            1e-7,
             "x, C and products times their weights rounded to f16, 2^-12 relative each, and states that enter a chunk so a step off",
         );
     }
