@@ -134,9 +134,12 @@ impl Forward<'_> {
         Ok(Some(Input { x: None, int8: Some(int8), maxima: None }))
     }
 
-    /// Is there one token, whose codes the product of `consumer` makes itself, and nobody who looks at them?
-    fn alone(&self, consumer: &DeviceLinear, taps: &Taps<'_>) -> bool {
-        self.tokens == 1 && !taps.looking() && consumer.takes_floats()
+    /// Is there one token, whose codes the product of `consumer` makes itself, and nobody who looks at them? Each of its workgroups
+    /// makes all codes, in the time that memory takes for the weight; software drivers have no such time (two layers of 8B's shape
+    /// on llvmpipe: 2.0 to 1.6 tokens a second).
+    fn makes_codes(&self, plan: &Plan, consumer: &DeviceLinear, taps: &Taps<'_>) -> bool {
+        let software = plan.device().gpu().is_some_and(|g| g.adapter.is_software());
+        self.tokens == 1 && !taps.looking() && !software && consumer.takes_floats()
     }
 
     /// Where codes go.
@@ -382,7 +385,7 @@ impl Forward<'_> {
             None => kernels::attention(plan, q, cache, &self.state.cursor, &context, dims).map(|()| None)?,
         };
         taps.op(plan, "attention", &context)?;
-        if self.alone(&a.o_proj, taps) && maxima.is_some() {
+        if self.makes_codes(plan, &a.o_proj, taps) && maxima.is_some() {
             return self.write(plan, &a.o_proj, &Input { x: Some(context), int8: None, maxima }, hidden, taps);
         }
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
@@ -409,7 +412,7 @@ impl Forward<'_> {
     fn down(&self, plan: &mut Plan, m: &DeviceMlp, up: DeviceTensor, taps: &mut Taps<'_>) -> Result<Input> {
         let (rows, cols, consumers) = (self.tokens, up.shape.cols(), [&m.down_proj]);
         let rotation = self.scratch.rotate_down.as_ref();
-        if let Some(by) = rotation.filter(|_| self.alone(&m.down_proj, taps)) {
+        if let Some(by) = rotation.filter(|_| self.makes_codes(plan, &m.down_proj, taps)) {
             let between = self.f32(&self.scratch.rotated, cols)?;
             if let Some(maxima) = kernels::hadamard_maxima_with(plan, &up, &between, by)? {
                 return Ok(Input { x: Some(between), int8: None, maxima: Some(maxima) });
