@@ -131,7 +131,15 @@ impl Forward<'_> {
         };
         let int8 = self.int8(rows, cols, group)?;
         kernels::rms_norm_quantize(plan, x, weight, int8.scaled(), self.config.norm_eps)?;
-        Ok(Some(Input { x: None, int8: Some(int8) }))
+        Ok(Some(Input { x: None, int8: Some(int8), maxima: None }))
+    }
+
+    /// Is there one token, whose codes the product of `consumer` makes itself, and nobody who looks at them? Each of its workgroups
+    /// makes all codes, in the time that memory takes for the weight; software drivers have no such time (two layers of 8B's shape
+    /// on llvmpipe: 2.0 to 1.6 tokens a second).
+    fn makes_codes(&self, plan: &Plan, consumer: &DeviceLinear, taps: &Taps<'_>) -> bool {
+        let software = plan.device().gpu().is_some_and(|g| g.adapter.is_software());
+        self.tokens == 1 && !taps.looking() && !software && consumer.takes_floats()
     }
 
     /// Where codes go.
@@ -152,7 +160,7 @@ impl Forward<'_> {
     ) -> Result<Input> {
         let mut all = consumers.iter().filter_map(|l| l.rounding());
         let (rows, cols) = (x.shape.rows(), x.shape.cols());
-        let Some(rounding) = all.next() else { return Ok(Input { x: Some(x), int8: None }) };
+        let Some(rounding) = all.next() else { return Ok(Input { x: Some(x), int8: None, maxima: None }) };
         if let Some(other) = all.find(|r| !r.agrees(rounding)) {
             let reason = format!("layers of one input round it to int8 in {rounding} and in {other}");
             return Err(Error::argument(codes_name, reason));
@@ -165,7 +173,7 @@ impl Forward<'_> {
         }
         taps.op(plan, codes_name, codes)?;
         taps.op(plan, scales_name, scales)?;
-        Ok(Input { x: Some(x), int8: Some(int8) })
+        Ok(Input { x: Some(x), int8: Some(int8), maxima: None })
     }
 
     /// Adds the product of `writer` to the stream, where that is wanted.
@@ -257,7 +265,7 @@ impl Forward<'_> {
         if let Some(group) = codes_alone(&consumers, taps).filter(|g| norm.fits(z, *g)) {
             let int8 = self.int8(rows, cols, group)?;
             kernels::rms_norm_gated_quantize(plan, y, z, &m.norm, int8.scaled(), norm)?;
-            return Ok(Input { x: None, int8: Some(int8) });
+            return Ok(Input { x: None, int8: Some(int8), maxima: None });
         }
         let gated = self.f32(&s.gated, cols)?;
         kernels::rms_norm_gated(plan, y, z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
@@ -372,13 +380,14 @@ impl Forward<'_> {
         let dims = state::attention(c);
         kernels::kv_append(plan, k, v, &self.state.cursor, cache, dims)?;
         let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
-        match self.state.parts.as_ref().filter(|_| self.decode) {
-            Some(parts) => {
-                kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?;
-            }
-            None => kernels::attention(plan, q, cache, &self.state.cursor, &context, dims)?,
-        }
+        let maxima = match self.state.parts.as_ref().filter(|_| self.decode) {
+            Some(parts) => kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?,
+            None => kernels::attention(plan, q, cache, &self.state.cursor, &context, dims).map(|()| None)?,
+        };
         taps.op(plan, "attention", &context)?;
+        if self.makes_codes(plan, &a.o_proj, taps) && maxima.is_some() {
+            return self.write(plan, &a.o_proj, &Input { x: Some(context), int8: None, maxima }, hidden, taps);
+        }
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
         self.write(plan, &a.o_proj, &input, hidden, taps)
     }
@@ -403,12 +412,18 @@ impl Forward<'_> {
     fn down(&self, plan: &mut Plan, m: &DeviceMlp, up: DeviceTensor, taps: &mut Taps<'_>) -> Result<Input> {
         let (rows, cols, consumers) = (self.tokens, up.shape.cols(), [&m.down_proj]);
         let rotation = self.scratch.rotate_down.as_ref();
+        if let Some(by) = rotation.filter(|_| self.makes_codes(plan, &m.down_proj, taps)) {
+            let between = self.f32(&self.scratch.rotated, cols)?;
+            if let Some(maxima) = kernels::hadamard_maxima_with(plan, &up, &between, by)? {
+                return Ok(Input { x: Some(between), int8: None, maxima: Some(maxima) });
+            }
+        }
         if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps))
             && by.fits_codes(plan.device(), cols, group)
         {
             let (between, int8) = (self.f32(&self.scratch.rotated, cols)?, self.int8(rows, cols, group)?);
             kernels::hadamard_codes_with(plan, &up, &between, int8.scaled(), by)?;
-            return Ok(Input { x: None, int8: Some(int8) });
+            return Ok(Input { x: None, int8: Some(int8), maxima: None });
         }
         let rotated = self.rotated(plan, up, rotation, taps)?;
         self.input(plan, rotated, &consumers, taps, ["down_proj.codes", "down_proj.scales"])
