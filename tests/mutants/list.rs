@@ -715,7 +715,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "select(vec4<i32>(), dot_rows(x1, w1), at + WG < quads)",
         "select(vec4<i32>(), dot_rows(x1, w1), at + WG + 1u < quads)",
     ),
-    m("matvec_w8a8", "quads_second_steps_scales", "scales[next / x_group]", "scales[at / x_group]"),
+    m("matvec_w8a8", "quads_second_steps_scales", "x_scale(next / x_group)", "x_scale(at / x_group)"),
     m("matvec_w8a8", "quads_lost_row", "weight[i.z], weight[i.w])", "weight[i.z], weight[i.z])"),
     m("probe_barrier", "lost_element", "i + half < n", "i + half + 1u < n"),
     race("probe_barrier", "missing_barrier", "workgroupBarrier();\n        let half", "let half"),
