@@ -210,6 +210,12 @@ pub fn round_to(dtype: DType, value: f32) -> f32 {
     }
 }
 
+/// The values of words of two f16 each, the lower half first.
+#[must_use]
+pub fn unpack_halves(words: &[u32]) -> Vec<f32> {
+    bytemuck::cast_slice::<u32, f16>(words).iter().map(|h| h.to_f32()).collect()
+}
+
 /// `preferred` if it holds every value exactly, else f32.
 #[must_use]
 pub fn exact_dtype(preferred: DType, values: &[f32]) -> DType {

@@ -22,7 +22,7 @@ pub use variants::{available, choices, concerned, labels, lacking, variants};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, Recording, row_words};
 use crate::pack::{pack_codes, unpack_codes};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor, unpack_halves};
 
 /// A quiet NaN with a pattern no kernel produces.
 const POISON: u32 = 0x7fc0_dead;
@@ -423,10 +423,13 @@ fn compare(output: &Output, got: &[u32], want: &[u32], outcome: &mut Outcome) ->
             floats::compare(bytemuck::cast_slice(got), bytemuck::cast_slice(want), tolerance(&outcome.variant), outcome)
         }
         DType::F16 => {
-            let values =
-                |words| bytemuck::cast_slice::<u32, half::f16>(words).iter().map(|h| h.to_f32()).collect::<Vec<_>>();
             let own = tolerance(&outcome.variant);
-            floats::compare(&values(got), &values(want), if own.0 > HALVES.0 { own } else { HALVES }, outcome)
+            floats::compare(
+                &unpack_halves(got),
+                &unpack_halves(want),
+                if own.0 > HALVES.0 { own } else { HALVES },
+                outcome,
+            )
         }
         DType::I8 | DType::I4 if output.rounded => {
             let codes = |words| unpack_codes(output.dtype.bits(), words, output.shape.cols());

@@ -1,6 +1,6 @@
 //! `out[t, c] = silu(bias[c] + Σ_j weight[c, j] · in[t + j - (taps - 1), c])`. Gu & Dao 2023, arXiv:2312.00752.
 
-use super::hadamard::halves;
+use super::hadamard::finite_halves;
 use crate::shaders::causal_conv1d::{Format, Params};
 
 /// `input`: `[tokens, stride]` from column `offset`; `state`, `weight`: `[channels, taps]`; `bias`: `[channels]`;
@@ -19,7 +19,7 @@ pub fn causal_conv1d(
     }
     let mut y = vec![0.0; 2 * out.len()];
     of_floats(p, input, state, weight, bias, &mut y);
-    halves(y.into_iter(), out);
+    finite_halves(y.into_iter(), out);
 }
 
 /// Into f32.

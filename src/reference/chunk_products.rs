@@ -4,8 +4,9 @@
 use rayon::prelude::*;
 
 use super::dot;
-use super::hadamard::{floats, halves};
+use super::hadamard::finite_halves;
 use crate::shaders::chunk_products::{Format, Params};
+use crate::tensor::unpack_halves;
 
 /// What f16 products are a part of.
 pub(super) const PART: f32 = 64.0;
@@ -17,8 +18,8 @@ pub fn chunk_products(p: &Params, format: Format, xbc: &[u32], products: &mut [u
         return of_floats(p, 4, bytemuck::cast_slice(xbc), bytemuck::cast_slice_mut(products));
     }
     let mut values = vec![0.0; 2 * products.len()];
-    of_floats(p, 8, &floats(xbc), &mut values);
-    halves(values.iter().map(|v| v / PART), products);
+    of_floats(p, 8, &unpack_halves(xbc), &mut values);
+    finite_halves(values.iter().map(|v| v / PART), products);
 }
 
 /// Of f32, a chunk in whole `unit`s.

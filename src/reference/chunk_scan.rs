@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::chunk_products::PART;
 use super::dot;
-use super::hadamard::floats;
 use crate::shaders::chunk_scan::{Format, Params};
+use crate::tensor::unpack_halves;
 
 /// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: `C[l]·B[s]`, `[tokens, groups · chunk]`, each
 /// chunk in whole 16 bytes; `dt`, `da_cumsum`: `[heads, tokens]`;
@@ -25,8 +25,8 @@ pub fn chunk_scan(
     y: &mut [f32],
 ) {
     if matches!(format, Format::Half | Format::HalfBlocks) {
-        let products: Vec<f32> = floats(products).iter().map(|v| v * PART).collect();
-        return of_floats(p, 8, &floats(xbc), &products, dt, da_cumsum, &floats(entering), d, y);
+        let products: Vec<f32> = unpack_halves(products).iter().map(|v| v * PART).collect();
+        return of_floats(p, 8, &unpack_halves(xbc), &products, dt, da_cumsum, &unpack_halves(entering), d, y);
     }
     let [xbc, products, entering] = [xbc, products, entering].map(bytemuck::cast_slice);
     of_floats(p, 4, xbc, products, dt, da_cumsum, entering, d, y);

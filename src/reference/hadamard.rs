@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use half::f16;
 
 use crate::shaders::hadamard::{Format, Params};
+use crate::tensor::unpack_halves;
 
 /// `x`, `out`: `[count]` f32 or f16, a multiple of the run.
 pub fn hadamard(p: &Params, format: Format, x: &[u32], out: &mut [u32]) {
@@ -14,22 +15,20 @@ pub fn hadamard(p: &Params, format: Format, x: &[u32], out: &mut [u32]) {
     }
     let count = p.count as usize;
     let mut y = vec![0.0; count];
-    runs(p, &floats(x)[..count], &mut y);
-    for (out, y) in bytemuck::cast_slice_mut::<u32, f16>(out).iter_mut().zip(y) {
-        *out = f16::from_f32(y);
-    }
+    runs(p, &unpack_halves(x)[..count], &mut y);
+    pack_halves(y.into_iter(), out);
 }
 
-/// Values as words of two f16 each; those beyond the range become the last in it.
-pub(super) fn halves(values: impl Iterator<Item = f32>, words: &mut [u32]) {
+/// Values as words of two f16 each.
+fn pack_halves(values: impl Iterator<Item = f32>, words: &mut [u32]) {
     for (out, v) in bytemuck::cast_slice_mut::<u32, f16>(words).iter_mut().zip(values) {
-        *out = f16::from_f32(v.clamp(-65504.0, 65504.0));
+        *out = f16::from_f32(v);
     }
 }
 
-/// Words of two f16 each.
-pub(super) fn floats(words: &[u32]) -> Vec<f32> {
-    bytemuck::cast_slice::<u32, f16>(words).iter().map(|h| h.to_f32()).collect()
+/// Likewise; those beyond the range become the last in it.
+pub(super) fn finite_halves(values: impl Iterator<Item = f32>, words: &mut [u32]) {
+    pack_halves(values.map(|v| v.clamp(-65504.0, 65504.0)), words);
 }
 
 /// Of f32.

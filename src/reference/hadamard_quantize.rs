@@ -1,15 +1,16 @@
 //! Sylvester's transform over runs of columns and int8 codes of what it gives, in f32 in between. Ashkboos et al. 2024,
 //! arXiv:2404.00456; Yao et al. 2022, arXiv:2206.01861.
 
-use super::hadamard::{floats, runs};
+use super::hadamard::runs;
 use super::quantize_tokens::quantize_rows;
 use crate::shaders::hadamard;
 use crate::shaders::hadamard_quantize::{Format, Params};
+use crate::tensor::unpack_halves;
 
 /// `x`: `[rows, cols]` f32 or f16; `codes`: `[rows, cols]` int8; `scales`: `[rows]`.
 pub fn hadamard_quantize(p: &Params, format: Format, x: &[u32], codes: &mut [u32], scales: &mut [f32]) {
     let x = if matches!(format, Format::Halves | Format::Halves4096) {
-        floats(x)
+        unpack_halves(x)
     } else {
         bytemuck::cast_slice(x).to_vec()
     };

@@ -2,11 +2,11 @@
 //! int32, then the epilogue; a span is the smaller of the two groups. Lin et al. 2024, arXiv:2405.04532. One token.
 
 use super::matmul::{IntScales, Product, codes_of_row, token_codes};
-use super::quantize_tokens::quantize_rows;
+use super::quantize_tokens::quantized_token;
 use crate::shaders::matvec_w4a8::{Format, Params};
 
-/// `codes`: `[1, k]` int8, or of floats f32, which become codes of one scale; `scales`: `[1, x_groups]`; `weight`: `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`:
-/// `[1, n]`.
+/// `codes`: `[1, k]` int8, or of the formats of floats f32, which become codes of one scale; `scales`: `[1, x_groups]`; `weight`:
+/// `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`: `[1, n]`.
 pub fn matvec_w4a8(
     p: &Params,
     format: Format,
@@ -16,17 +16,13 @@ pub fn matvec_w4a8(
     weight_scales: &[f32],
     out: &mut [f32],
 ) {
+    if matches!(format, Format::Floats | Format::LongFloats) {
+        let (codes, scale) = quantized_token(bytemuck::cast_slice(codes));
+        return matvec_w4a8(&Params { x_group: p.k, ..*p }, Format::Any, &codes, &scale, weight, weight_scales, out);
+    }
     let k = p.k as usize;
     let product = Product { n: p.n, k: p.k, epilogue: p.epilogue, stride: p.n, first: 0 };
-    let of_floats = matches!(format, Format::Floats | Format::LongFloats);
-    let (mut made, mut scale) = (vec![0; k.div_ceil(4)], [0.0]);
-    let (codes, scales, x_group) = if of_floats {
-        quantize_rows(bytemuck::cast_slice(codes), k, k, &mut made, &mut scale);
-        (&made[..], &scale[..], k)
-    } else {
-        (codes, scales, p.x_group as usize)
-    };
-    let scales = IntScales { k, group: p.group as usize, x_group, scales, weight_scales };
+    let scales = IntScales { k, group: p.group as usize, x_group: p.x_group as usize, scales, weight_scales };
     let sum = |i: usize, j: usize, x: &[i16], w: &[i16]| scales.dot(i, j, x, w);
     product.run(&token_codes(codes, k), |j, row| codes_of_row(4, weight, j, row), sum, out);
 }

@@ -131,7 +131,7 @@ impl Forward<'_> {
         };
         let int8 = self.int8(rows, cols, group)?;
         kernels::rms_norm_quantize(plan, x, weight, int8.scaled(), self.config.norm_eps)?;
-        Ok(Some(Input { x: None, int8: Some(int8), maxima: None }))
+        Ok(Some(Input { int8: Some(int8), ..Input::default() }))
     }
 
     /// Is there one token, whose codes the product of `consumer` makes itself, and nobody who looks at them? Each of its workgroups
@@ -160,7 +160,7 @@ impl Forward<'_> {
     ) -> Result<Input> {
         let mut all = consumers.iter().filter_map(|l| l.rounding());
         let (rows, cols) = (x.shape.rows(), x.shape.cols());
-        let Some(rounding) = all.next() else { return Ok(Input { x: Some(x), int8: None, maxima: None }) };
+        let Some(rounding) = all.next() else { return Ok(Input { x: Some(x), ..Input::default() }) };
         if let Some(other) = all.find(|r| !r.agrees(rounding)) {
             let reason = format!("layers of one input round it to int8 in {rounding} and in {other}");
             return Err(Error::argument(codes_name, reason));
@@ -173,7 +173,7 @@ impl Forward<'_> {
         }
         taps.op(plan, codes_name, codes)?;
         taps.op(plan, scales_name, scales)?;
-        Ok(Input { x: Some(x), int8: Some(int8), maxima: None })
+        Ok(Input { x: Some(x), int8: Some(int8), ..Input::default() })
     }
 
     /// Adds the product of `writer` to the stream, where that is wanted.
@@ -265,7 +265,7 @@ impl Forward<'_> {
         if let Some(group) = codes_alone(&consumers, taps).filter(|g| norm.fits(z, *g)) {
             let int8 = self.int8(rows, cols, group)?;
             kernels::rms_norm_gated_quantize(plan, y, z, &m.norm, int8.scaled(), norm)?;
-            return Ok(Input { x: None, int8: Some(int8), maxima: None });
+            return Ok(Input { int8: Some(int8), ..Input::default() });
         }
         let gated = self.f32(&s.gated, cols)?;
         kernels::rms_norm_gated(plan, y, z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
@@ -386,7 +386,7 @@ impl Forward<'_> {
         };
         taps.op(plan, "attention", &context)?;
         if self.makes_codes(plan, &a.o_proj, taps) && maxima.is_some() {
-            return self.write(plan, &a.o_proj, &Input { x: Some(context), int8: None, maxima }, hidden, taps);
+            return self.write(plan, &a.o_proj, &Input { x: Some(context), maxima, ..Input::default() }, hidden, taps);
         }
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
         self.write(plan, &a.o_proj, &input, hidden, taps)
@@ -415,7 +415,7 @@ impl Forward<'_> {
         if let Some(by) = rotation.filter(|_| self.makes_codes(plan, &m.down_proj, taps)) {
             let between = self.f32(&self.scratch.rotated, cols)?;
             if let Some(maxima) = kernels::hadamard_maxima_with(plan, &up, &between, by)? {
-                return Ok(Input { x: Some(between), int8: None, maxima: Some(maxima) });
+                return Ok(Input { x: Some(between), maxima: Some(maxima), ..Input::default() });
             }
         }
         if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps))
@@ -423,7 +423,7 @@ impl Forward<'_> {
         {
             let (between, int8) = (self.f32(&self.scratch.rotated, cols)?, self.int8(rows, cols, group)?);
             kernels::hadamard_codes_with(plan, &up, &between, int8.scaled(), by)?;
-            return Ok(Input { x: None, int8: Some(int8), maxima: None });
+            return Ok(Input { int8: Some(int8), ..Input::default() });
         }
         let rotated = self.rotated(plan, up, rotation, taps)?;
         self.input(plan, rotated, &consumers, taps, ["down_proj.codes", "down_proj.scales"])

@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::taps::Taps;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor, unpack_halves};
 
 /// What one op of a pass gave.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,9 +92,9 @@ async fn values(device: &Device, tensor: &DeviceTensor) -> Result<Vec<f32>> {
     match tensor.dtype {
         DType::I8 => Ok(device.read_codes(tensor).await?.into_iter().map(f32::from).collect()),
         DType::F16 => {
-            let words = device.read(tensor).await?;
-            let halves = bytemuck::cast_slice::<u32, half::f16>(&words).iter().map(|h| h.to_f32());
-            Ok(halves.take(tensor.shape.elements()).collect())
+            let mut values = unpack_halves(&device.read(tensor).await?);
+            values.truncate(tensor.shape.elements());
+            Ok(values)
         }
         _ => device.read_f32(tensor).await,
     }

@@ -57,6 +57,7 @@ impl fmt::Display for Rounding {
 
 /// An activation, in f32 (not where all consumers want codes) and, where some consumer wants it, as int8
 /// codes.
+#[derive(Default)]
 pub(super) struct Input {
     pub(super) x: Option<DeviceTensor>,
     pub(super) int8: Option<Int8>,

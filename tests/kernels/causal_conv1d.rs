@@ -2,7 +2,7 @@ use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
 use wgquant::kernels::{self, Columns};
-use wgquant::tensor::DType;
+use wgquant::tensor::{DType, unpack_halves};
 
 use super::common::{assert_close, check_all, golden, gpu};
 
@@ -76,8 +76,7 @@ fn f16_outputs() {
         let mut plan = Plan::new(&d);
         kernels::causal_conv1d(&mut plan, &input, &state, &weight, &bias, &out).unwrap();
         plan.record().unwrap().run().unwrap();
-        let words = block_on(d.read(&out)).unwrap();
-        let got: Vec<f32> = bytemuck::cast_slice::<u32, half::f16>(&words).iter().map(|h| h.to_f32()).collect();
+        let got = unpack_halves(&block_on(d.read(&out)).unwrap());
         assert_eq!(got, [65504.0, half::f16::from_f32(-0.142_277_6).to_f32(), 20.015_625, 30.0]);
     }
 }

@@ -117,36 +117,3 @@ fn rejects_group_of_codes_across_words() {
     let error = rejected(1, DType::I4, 2, 16, 6);
     assert!(error.to_string().contains("x_group") && error.to_string().contains("6 is neither"), "{error}");
 }
-
-/// Products that make the codes give what products of codes made before give, and refuse what has no whole 16 bytes.
-#[test]
-fn of_floats_is_of_their_codes() {
-    for d in [Device::Cpu, gpu()] {
-        let run = |k: usize, group: usize, parts: usize| {
-            let x: Vec<f32> = (0..k).map(|i| ((i * 7919) % 211) as f32 * 0.1 - 10.0).collect();
-            let maxima: Vec<f32> = x.chunks(k / parts).map(|p| p.iter().fold(0.0, |m, v| v.abs().max(m))).collect();
-            let w: Vec<i8> = (0..3 * k).map(|i| ((i * 31) % 15) as i8 - 7).collect();
-            let weight_scales: Vec<f32> = (0..3 * k.div_ceil(group)).map(|i| 0.01 + i as f32 * 1e-4).collect();
-            let weight = d.upload_codes(4, [3, k], &w).unwrap();
-            let scales = d.upload_f32([3, k.div_ceil(group)], &weight_scales).unwrap();
-            let weight = Scaled { codes: &weight, scales: &scales, group };
-            let (x, maxima) = (d.upload_f32([1, k], &x).unwrap(), d.upload_f32([1, maxima.len()], &maxima).unwrap());
-            let (codes, scale) = (d.alloc(DType::I8, [1, k]).unwrap(), d.alloc(DType::F32, [1, 1]).unwrap());
-            let [one, two] = [(); 2].map(|()| d.alloc(DType::F32, [1, 3]).unwrap());
-            let mut plan = Plan::new(&d);
-            kernels::matvec_w4a8_of_floats(&mut plan, &x, &maxima, weight, &one, Epilogue::Store)?;
-            kernels::quantize_tokens(&mut plan, &x, &codes, &scale, k)?;
-            let x = Scaled { codes: &codes, scales: &scale, group: k };
-            kernels::matvec_w4a8(&mut plan, x, weight, &two, Epilogue::Store)?;
-            plan.record()?.run()?;
-            Ok::<_, Error>([one, two].map(|out| block_on(d.read_f32(&out)).unwrap()))
-        };
-        for (k, group, parts) in [(320, 320, 5), (384, 64, 1), (8320, 8320, 260)] {
-            let [one, two] = run(k, group, parts).unwrap();
-            assert!(one.iter().zip(&two).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0)), "{one:?} {two:?}");
-        }
-        let refused = |k, group| run(k, group, 1).unwrap_err().to_string();
-        assert!(refused(72, 72).contains("`x`"), "columns");
-        assert!(refused(128, 16).contains("`x`"), "groups");
-    }
-}
