@@ -28,11 +28,7 @@ fn put(l: u32, last: u32, group: u32, first: u32, s: u32, values: vec4<f32>) {
     if l <= last && quad < quads {
         let before = vec4(s, s + 1u, s + 2u, s + 3u) <= vec4(l);
         let product = select(vec4(0.0), values / PART, before);
-#ifdef half half_blocks
-        products[(l * params.groups + group) * quads + quad] = words_of(product);
-#else
-        products[(l * params.groups + group) * quads + quad] = bitcast<vec4<u32>>(product);
-#endif
+        products[(l * params.groups + group) * quads + quad] = four_of(product);
     }
 }
 

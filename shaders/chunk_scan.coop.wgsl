@@ -33,7 +33,7 @@ const APART = 64u; // rows from one of a thread to its next
 @group(0) @binding(3) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
 @group(0) @binding(4) var<storage, read> entering: array<vec4<u32>>; // [chunks, heads * head_dim * state]
 @group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
-@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<u32>>; // [tokens, heads * head_dim]
 @group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> lefts: array<vec4<f16>, ROWS * PITCH>; // [token, step's element]
@@ -212,10 +212,10 @@ fn store(sum: Sum, place: Place, row: u32, last: u32, column: u32, end: u32) {
     let pitch = params.heads * params.head_dim / 4u;
     let at = token * pitch + quad;
     if token <= last && quad < end {
-        y[at] = sums[region + place.lane];
+        y[at] = bitcast<vec4<u32>>(sums[region + place.lane]);
     }
     if token + 8u <= last && quad < end {
-        y[at + 8u * pitch] = sums[region + 32u + place.lane];
+        y[at + 8u * pitch] = bitcast<vec4<u32>>(sums[region + 32u + place.lane]);
     }
     workgroupBarrier();
 }

@@ -30,7 +30,7 @@ const PART = 64.0; // products are a 64th
 @group(0) @binding(3) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
 @group(0) @binding(4) var<storage, read> entering: array<vec4<u32>>; // [chunks, heads * head_dim * state] f16
 @group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
-@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<u32>>; // [tokens, heads * head_dim] f16
 @group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> lefts: array<vec4<f16>, ROWS * PITCH>; // [token, step's element]
@@ -199,20 +199,16 @@ fn add_tokens(a: u32, b: u32, c: ptr<function, Sums>) {
     add_step(a + 4u, right_by_rows(next), right_by_rows(next + 4u), c);
 }
 
-// Stores a matrix of the subgroup, by way of workgroup memory: whole vec4s, of tokens and columns that are there.
+// Stores a matrix of the subgroup, by way of workgroup memory: whole units, of tokens and columns that are there.
 fn store(sum: Sum, place: Place, row: u32, last: u32, column: u32, end: u32) {
     let region = warp_of(place) * 64u;
     put_sum(sum, region);
     workgroupBarrier();
-    let token = row + place.lane / 4u;
-    let quad = column + place.lane % 4u;
-    let pitch = params.heads * params.head_dim / 4u;
-    let at = token * pitch + quad;
-    if token <= last && quad < end {
-        y[at] = sums[region + place.lane];
-    }
-    if token + 8u <= last && quad < end {
-        y[at + 8u * pitch] = sums[region + 32u + place.lane];
+    let token = row + place.lane / 2u;
+    let unit = column + place.lane % 2u;
+    if token <= last && unit < end {
+        let at = region + 2u * place.lane;
+        y[token * (params.heads * params.head_dim / 8u) + unit] = vec4(words_of(sums[at]), words_of(sums[at + 1u]));
     }
     workgroupBarrier();
 }
@@ -291,9 +287,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
             add_tokens(a, bx, &c);
         }
     }
-    let column = 2u * spot.x_at + warp % 2u * 8u;
-    store(c.c00, place, top, spot.last, column, 2u * spot.x_end);
-    store(c.c01, place, top, spot.last, column + 4u, 2u * spot.x_end);
-    store(c.c10, place, top + 16u, spot.last, column, 2u * spot.x_end);
-    store(c.c11, place, top + 16u, spot.last, column + 4u, 2u * spot.x_end);
+    let column = spot.x_at + warp % 2u * 4u;
+    store(c.c00, place, top, spot.last, column, spot.x_end);
+    store(c.c01, place, top, spot.last, column + 2u, spot.x_end);
+    store(c.c10, place, top + 16u, spot.last, column, spot.x_end);
+    store(c.c11, place, top + 16u, spot.last, column + 2u, spot.x_end);
 }

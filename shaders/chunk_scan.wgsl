@@ -27,7 +27,7 @@ const PITCH = 9u; // SIDE, padded against bank conflicts
 @group(0) @binding(3) var<storage, read> da_cumsum: array<f32>; // [heads, tokens]
 @group(0) @binding(4) var<storage, read> entering: array<Four>; // [chunks, heads * head_dim * state] as xbc
 @group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
-@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [tokens, heads * head_dim]
+@group(0) @binding(6) var<storage, read_write> y: array<Four>; // [tokens, heads * head_dim] as xbc
 @group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> weights: array<vec4<f32>, ROWS * PITCH>; // of token s in token l: [l, s / 4]
@@ -79,7 +79,7 @@ fn get_weights(local: u32, key: u32) -> mat4x4<f32> {
 // One token's four columns from `at` on, with D x.
 fn put(row: u32, last: u32, head: u32, at: u32, sum: vec4<f32>, x: vec4<f32>) {
     if row <= last {
-        y[row * (params.heads * params.head_dim / 4u) + at] = sum + d[head] * x;
+        y[row * (params.heads * params.head_dim / 4u) + at] = four_of(sum + d[head] * x);
     }
 }
 

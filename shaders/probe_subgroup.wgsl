@@ -82,6 +82,12 @@ fn main(
     let value = x[item * WG + place.thread];
     let odd = (value & 1u) == 1u;
     lanes[place.thread] = vec2(place.subgroup, lane);
+    if place.thread == 0u {
+        atomicStore(&total, 0u);
+        atomicStore(&leaders, 0u);
+        atomicStore(&members, 0u);
+    }
+    workgroupBarrier();
 
     // All subgroup functions in uniform control flow, where WGSL defines them.
     let here = subgroupBallot(true);

@@ -16,11 +16,19 @@ struct Params {
 
 const WG = 128u;
 
-@group(0) @binding(0) var<storage, read> y: array<f32>; // [rows, groups * group_size]
+@group(0) @binding(0) var<storage, read> y: array<u32>; // [rows, groups * group_size] f32 or f16
 @group(0) @binding(1) var<storage, read> gate: array<f32>; // [rows, gate_stride]
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // [groups * group_size]
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, groups * group_size]
 @group(0) @binding(4) var<uniform> params: Params;
+
+fn value(i: u32) -> f32 {
+#ifdef half
+    return unpack2x16float(y[i / 2u])[i % 2u];
+#else
+    return bitcast<f32>(y[i]);
+#endif
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -38,11 +46,11 @@ fn main(
     let gate_start = (index / params.groups) * params.gate_stride + params.gate_offset + column;
     var squares = 0.0;
     for (var c = thread; c < params.group_size; c += WG) {
-        let v = y[start + c] * silu(gate[gate_start + c]);
+        let v = value(start + c) * silu(gate[gate_start + c]);
         squares += v * v;
     }
     let scale = inverseSqrt(workgroup_sum(squares, place) / f32(params.group_size) + params.eps);
     for (var c = thread; c < params.group_size; c += WG) {
-        out[start + c] = y[start + c] * silu(gate[gate_start + c]) * scale * weight[column + c];
+        out[start + c] = value(start + c) * silu(gate[gate_start + c]) * scale * weight[column + c];
     }
 }

@@ -2,13 +2,14 @@
 // takes one, of which a thread holds each 32nd quad. So nobody waits for others but for the largest value of a row.
 #import butterflies
 #import float
+#import four
 #import int8_codes
 #import index
 #import warps
 
 struct Params {
     rows: u32,
-    cols: u32, // a multiple of 4, up to two spans; with the word `long` three
+    cols: u32, // a multiple of 4, up to two spans; in the long formats three
     norm_group: u32, // columns of a norm; a multiple of 4
     group: u32, // columns a scale; a multiple of 4, or cols
     gate_stride: u32, // elements from a row of the gate's tensor to the next; a multiple of 4
@@ -20,7 +21,7 @@ struct Params {
 
 const WG = 256u;
 
-@group(0) @binding(0) var<storage, read> y: array<vec4<f32>>; // [rows, cols]
+@group(0) @binding(0) var<storage, read> y: array<Four>; // [rows, cols] f32 or f16
 @group(0) @binding(1) var<storage, read> gate: array<vec4<f32>>; // [rows, gate_stride]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>; // [cols]
 @group(0) @binding(3) var<storage, read_write> codes: array<u32>; // [rows, cols] int8
@@ -54,7 +55,7 @@ fn there(spot: Spot, i: u32) -> vec4<f32> {
 
 fn values(row: u32, at: vec4<u32>) -> mat4x4<f32> {
     let i = row * (params.cols / 4u) + at;
-    return mat4x4(y[i.x], y[i.y], y[i.z], y[i.w]);
+    return mat4x4(four(y[i.x]), four(y[i.y]), four(y[i.z]), four(y[i.w]));
 }
 
 fn gates(row: u32, at: vec4<u32>) -> mat4x4<f32> {

@@ -2,13 +2,14 @@
 // Hadamard transform of runs of columns (arXiv:2404.00456), int8 codes (shared/int8_codes.wgsl). Nothing else is kept.
 // z are columns gate_offset.. of a wider tensor. One workgroup a row, which it holds in registers.
 #import float
+#import four
 #import held_row
 #import index
 #import sylvester
 
 struct Params {
     rows: u32,
-    cols: u32, // a multiple of 4, up to two spans; with the word `long` three
+    cols: u32, // a multiple of 4, up to two spans; in the long formats three
     norm_group: u32, // columns of a norm; a multiple of 4
     group: u32, // columns a scale; a multiple of 4, or cols
     gate_stride: u32, // elements from a row of the gate's tensor to the next; a multiple of 4
@@ -20,7 +21,7 @@ struct Params {
 
 const WG = 256u;
 
-@group(0) @binding(0) var<storage, read> y: array<vec4<f32>>; // [rows, cols]
+@group(0) @binding(0) var<storage, read> y: array<Four>; // [rows, cols] f32 or f16
 @group(0) @binding(1) var<storage, read> gate: array<vec4<f32>>; // [rows, gate_stride]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>; // [cols]
 @group(0) @binding(3) var<storage, read_write> codes: array<u32>; // [rows, cols] int8
@@ -31,7 +32,7 @@ var<workgroup> reduce_scratch: array<f32, SPAN>;
 
 fn values(row: u32, spots: vec4<u32>) -> mat4x4<f32> {
     let at = row * row_quads() + clamped(spots);
-    return mat4x4(y[at.x], y[at.y], y[at.z], y[at.w]);
+    return mat4x4(four(y[at.x]), four(y[at.y]), four(y[at.z]), four(y[at.w]));
 }
 
 fn gates(row: u32, spots: vec4<u32>) -> mat4x4<f32> {
@@ -72,7 +73,7 @@ fn main(
     let b = spots(1u, t);
     let c = spots(2u, t);
     let two = row_quads() > 1024u;
-#ifdef long long_norms
+#ifdef long long_norms half_long half_long_norms
     let three = row_quads() > 2048u;
 #else
     let three = false; // no registers for a span that is never there

@@ -1,26 +1,16 @@
-// Tensors of the scan in f32, or in f16 with the words `half` and `half_blocks`: x, B and C, the states that enter chunks, and
-// products C·B, of which f16 holds a 64th, up to 4e6. The importing shader has `xbc` and `Params` with the sizes.
+// Tensors of the scan in f32, or in f16 with the words `half` and `half_blocks`: x, B and C, the states that enter chunks, outputs
+// and products C·B, of which f16 holds a 64th, up to 4e6. The importing shader has `xbc` and `Params` with the sizes.
+#import four
+
 #ifdef half half_blocks
-#import half_words
-
-alias Four = vec2<u32>;
 const PART = 64.0;
-
-fn four(values: Four) -> vec4<f32> {
-    return halves4(values);
-}
 
 // vec4s of a chunk's products.
 fn product_quads() -> u32 {
     return (params.chunk + 7u) / 8u * 2u;
 }
 #else
-alias Four = vec4<u32>;
 const PART = 1.0;
-
-fn four(values: Four) -> vec4<f32> {
-    return bitcast<vec4<f32>>(values);
-}
 
 // vec4s of a chunk's products.
 fn product_quads() -> u32 {

@@ -20,7 +20,7 @@ const BLOCK_STATE: usize = 128;
 /// `xbc`: `[tokens, conv_dim]`, columns x | B | C; `products`: `C[l]·B[s]` of [`super::chunk_products`],
 /// `[tokens, products_len]`; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, d_inner]`; f32, or `xbc`, `products` (a 64th of
-/// each) and `entering` all f16.
+/// each), `entering` and `y` all f16.
 ///
 /// # Errors
 /// [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Argument`] naming the argument at fault.
@@ -44,6 +44,7 @@ pub fn chunk_scan(
             ("xbc", xbc, [tokens, dims.conv_dim()]),
             ("products", products, [tokens, dims.products_len(xbc.dtype)]),
             ("entering", entering, [dims.chunks(tokens), dims.state_len()]),
+            ("y", y, [tokens, dims.d_inner()]),
         ],
     )?;
     expect_f32(
@@ -52,7 +53,6 @@ pub fn chunk_scan(
             ("dt", dt, [dims.heads, tokens]),
             ("da_cumsum", da_cumsum, [dims.heads, tokens]),
             ("d", d, row(dims.heads)),
-            ("y", y, [tokens, dims.d_inner()]),
         ],
     )?;
     let params = Params {
@@ -85,15 +85,15 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (dt, da_cumsum) = decays(s, a, dims)?;
     let entering = s.input_as(dtype(a), [dims.chunks(tokens), dims.state_len()], Fill::Normal(1.0))?;
     let d = s.input([dims.heads], Fill::Normal(1.0))?;
-    let y = s.output("y", DType::F32, [tokens, dims.d_inner()])?;
+    let y = s.output("y", dtype(a), [tokens, dims.d_inner()])?;
     chunk_scan(s.plan(), &xbc, &products, &dt, &da_cumsum, &entering, &d, &y, dims)
 }
 
 fn work(a: &Args) -> Work {
     let (dims, tokens) = (dims(a), a.usize("tokens"));
     let before = dims.chunk.min(tokens).div_ceil(2); // tokens s a token reads, on average
-    let read = dims.d_inner() + dims.groups * dims.state + dims.products_len(dtype(a));
-    let values = tokens * read + dims.chunks(tokens) * dims.state_len();
-    let bytes = dtype(a).bits() / 8 * values + 4 * tokens * (dims.d_inner() + 2 * dims.heads);
+    let of_token = 2 * dims.d_inner() + dims.groups * dims.state + dims.products_len(dtype(a));
+    let values = tokens * of_token + dims.chunks(tokens) * dims.state_len();
+    let bytes = dtype(a).bits() / 8 * values + 8 * tokens * dims.heads;
     Work { bytes, ops: 2 * tokens * (dims.state_len() + dims.d_inner() * before) }
 }

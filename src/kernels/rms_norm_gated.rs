@@ -2,10 +2,11 @@
 
 use super::bindings::rms_norm_gated::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::ssd::{dtype, expect_floats};
 use super::{Columns, expect, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::rms_norm_gated::Params;
+use crate::shaders::rms_norm_gated::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "rms_norm_gated";
@@ -13,7 +14,7 @@ const NAME: &str = "rms_norm_gated";
 /// `v = y * silu(z); out = v / sqrt(mean(v²) + eps) * weight`, the mean over each of `groups` runs of
 /// `d / groups` columns. Dao & Gu 2024, arXiv:2405.21060 (`norm_before_gate = False`).
 ///
-/// `y`, `out`: `[rows, d]` f32; `gate`: `d` columns z of a tensor of `rows` rows; `weight`: `[d]` f32.
+/// `y`: `[rows, d]` f32 or f16; `out`: `[rows, d]` f32; `gate`: `d` columns z of a tensor of `rows` rows; `weight`: `[d]` f32.
 ///
 /// # Errors
 /// [`Error::Shape`] or [`Error::DType`] naming the argument at fault; [`Error::Argument`] when `groups`
@@ -27,11 +28,14 @@ pub fn rms_norm_gated(
     groups: usize,
     eps: f32,
 ) -> Result<()> {
-    f32_tensor(NAME, "y", y)?;
+    let (rows, d) = (y.shape.rows(), y.shape.cols());
+    let format = match expect_floats(NAME, &[("y", y, [rows, d])])? {
+        DType::F16 => Format::Half,
+        _ => Format::F32,
+    };
     f32_tensor(NAME, "gate", gate.tensor)?;
     f32_tensor(NAME, "weight", weight)?;
     f32_tensor(NAME, "out", out)?;
-    let (rows, d) = (y.shape.rows(), y.shape.cols());
     expect(NAME, "gate", gate.tensor, [rows, gate.stride()])?;
     expect(NAME, "weight", weight, [d])?;
     expect(NAME, "out", out, [rows, d])?;
@@ -49,7 +53,7 @@ pub fn rms_norm_gated(
         gate_offset: gate.offset as u32,
         eps,
     };
-    launch(plan, params, Bindings { y, gate: gate.tensor, weight, out }, Grid::linear(rows * groups))
+    launch(plan, format, params, Bindings { y, gate: gate.tensor, weight, out }, Grid::linear(rows * groups))
 }
 
 /// Cases, setup and cost.
@@ -73,6 +77,10 @@ const CASES: &[Case] = &[
         name: "nemotron_8b_token",
         args: &[("rows", 1.0), ("d", 8192.0), ("groups", 8.0), ("offset", 0.0), ("stride", 18560.0)],
     },
+    Case {
+        name: "rows_of_odd_halves",
+        args: &[("rows", 3.0), ("d", 333.0), ("groups", 3.0), ("offset", 0.0), ("stride", 700.0), ("bits", 16.0)],
+    },
     // docs/driver-faults.md: exp under fast math (llama.cpp's unary.wgsl), MoltenVK #2711 (a reduction's barriers).
     Case {
         name: "fast_math_silu_1e4",
@@ -86,7 +94,7 @@ const CASES: &[Case] = &[
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, d) = (a.usize("rows"), a.usize("d"));
-    let y = s.input([rows, d], Fill::Outliers)?;
+    let y = s.input_as(dtype(a), [rows, d], Fill::Outliers)?;
     let projected = s.input([rows, a.usize("stride")], Fill::Normal(a.get("gate").unwrap_or(2.0) as f32))?;
     let weight = s.input([d], Fill::Normal(1.0))?;
     let out = s.output("out", DType::F32, [rows, d])?;
@@ -96,5 +104,5 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 
 fn work(a: &Args) -> Work {
     let n = a.usize("rows") * a.usize("d");
-    Work { bytes: 12 * n + 4 * a.usize("d"), ops: 10 * n }
+    Work { bytes: (8 + dtype(a).bits() / 8) * n + 4 * a.usize("d"), ops: 10 * n }
 }

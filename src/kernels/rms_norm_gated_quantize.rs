@@ -5,6 +5,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::quantize_tokens::{SPAN, held};
 use super::rms_norm_quantize::quantized;
 use super::scaled::Scaled;
+use super::ssd::{dtype, expect_floats};
 use super::{Columns, expect, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
@@ -61,7 +62,7 @@ impl GatedNorm {
 /// [`super::rms_norm_gated`] of `y`, [`super::hadamard`] of that, and [`super::quantize_tokens`] of that into `out`, of
 /// which only the last is kept. Dao & Gu 2024, arXiv:2405.21060; QuaRot, arXiv:2404.00456.
 ///
-/// `y`: `[rows, d]` f32; `gate`: `d` columns z of a tensor of `rows` rows; `weight`: `[d]` f32; `out`: codes `[rows, d]`
+/// `y`: `[rows, d]` f32 or f16; `gate`: `d` columns z of a tensor of `rows` rows; `weight`: `[d]` f32; `out`: codes `[rows, d]`
 /// int8 with scales `[rows, ceil(d / group)]`, written.
 ///
 /// # Errors
@@ -74,9 +75,9 @@ pub fn rms_norm_gated_quantize(
     out: Scaled<'_>,
     norm: GatedNorm,
 ) -> Result<()> {
-    f32_tensor(NAME, "y", y)?;
-    f32_tensor(NAME, "weight", weight)?;
     let (rows, d) = (y.shape.rows(), y.shape.cols());
+    let dtype = expect_floats(NAME, &[("y", y, [rows, d])])?;
+    f32_tensor(NAME, "weight", weight)?;
     expect(NAME, "gate", gate.tensor, [rows, gate.stride()])?;
     expect(NAME, "weight", weight, [d])?;
     if gate.width != d {
@@ -98,11 +99,15 @@ pub fn rms_norm_gated_quantize(
         unit: 1.0 / (norm.block as f32).sqrt(),
     };
     let bindings = Bindings { y, gate: gate.tensor, weight, codes: out.codes, scales: out.scales };
-    let format = match (d <= 2 * SPAN, norm.few(d, group)) {
-        (true, true) => Format::ShortNorms,
-        (false, true) => Format::LongNorms,
-        (true, false) => Format::Short,
-        (false, false) => Format::Long,
+    let format = match (dtype, d <= 2 * SPAN, norm.few(d, group)) {
+        (DType::F16, true, true) => Format::HalfShortNorms,
+        (DType::F16, false, true) => Format::HalfLongNorms,
+        (DType::F16, true, false) => Format::HalfShort,
+        (DType::F16, false, false) => Format::HalfLong,
+        (_, true, true) => Format::ShortNorms,
+        (_, false, true) => Format::LongNorms,
+        (_, true, false) => Format::Short,
+        (_, false, false) => Format::Long,
     };
     launch(plan, format, params, bindings, Grid::linear(rows))
 }
@@ -111,7 +116,7 @@ pub fn rms_norm_gated_quantize(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $rows:expr, $d:expr, $groups:expr, [$offset:expr, $stride:expr], $block:expr, $x_group:expr) => {
+    ($name:expr, $rows:expr, $d:expr, $groups:expr, [$offset:expr, $stride:expr], $block:expr, $x_group:expr $(, $bits:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -122,6 +127,7 @@ macro_rules! case {
                 ("stride", $stride),
                 ("block", $block),
                 ("group", $x_group),
+                $(("bits", $bits),)?
             ],
         }
     };
@@ -143,11 +149,25 @@ const CASES: &[Case] = &[
     case!("norms_of_1536_runs_of_512", 2.0, 12288.0, 8.0, [0.0, 12288.0], 512.0, 12288.0),
     case!("norms_of_256_runs_of_32", 2.0, 1024.0, 4.0, [0.0, 1024.0], 32.0, 1024.0),
     case!("widest_row_longest_run", 2.0, 12288.0, 3.0, [8.0, 12296.0], 4096.0, 64.0),
+    case!("nano_of_halves", 5.0, 256.0, 2.0, [0.0, 584.0], 128.0, 256.0, 16.0),
+    case!("heads_of_64_of_halves", 3.0, 768.0, 3.0, [4.0, 776.0], 64.0, 768.0, 16.0),
+    case!("nemotron_8b_tokens_of_halves", 2.0, 8192.0, 8.0, [0.0, 18560.0], 1024.0, 8192.0, 16.0),
+    case!("norms_of_640_groups_of_8_of_halves", 2.0, 1280.0, 2.0, [0.0, 1280.0], 128.0, 8.0, 16.0),
+    case!("norms_of_896_groups_of_32_of_halves", 2.0, 7168.0, 8.0, [0.0, 7168.0], 128.0, 32.0, 16.0),
+    case!("norms_of_256_runs_of_32_of_halves", 2.0, 1024.0, 4.0, [0.0, 1024.0], 32.0, 1024.0, 16.0),
+    case!("norms_of_100_of_halves", 3.0, 100.0, 5.0, [0.0, 100.0], 4.0, 100.0, 16.0),
+    case!("norms_of_1536_runs_of_512_of_halves", 2.0, 12288.0, 8.0, [0.0, 12288.0], 512.0, 12288.0, 16.0),
+    case!("norms_of_1280_of_halves", 3.0, 10240.0, 8.0, [0.0, 22656.0], 256.0, 10240.0, 16.0),
+    case!("norms_of_1408_groups_of_128_of_halves", 1.0, 11264.0, 8.0, [4.0, 11268.0], 128.0, 128.0, 16.0),
+    case!("norms_of_1152_groups_of_64_of_halves", 2.0, 9216.0, 8.0, [0.0, 9216.0], 1.0, 64.0, 16.0),
+    case!("norms_of_1280_groups_of_64_of_halves", 2.0, 8960.0, 7.0, [0.0, 8960.0], 128.0, 64.0, 16.0),
+    case!("norms_of_1536_no_transform_of_halves", 1.0, 9216.0, 6.0, [0.0, 9216.0], 1.0, 9216.0, 16.0),
+    case!("widest_row_longest_run_of_halves", 2.0, 12288.0, 3.0, [8.0, 12296.0], 4096.0, 64.0, 16.0),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, d, group) = (a.usize("rows"), a.usize("d"), a.usize("group"));
-    let y = s.input([rows, d], Fill::Outliers)?;
+    let y = s.input_as(dtype(a), [rows, d], Fill::Outliers)?;
     let projected = s.input([rows, a.usize("stride")], Fill::Normal(2.0))?;
     let weight = s.input([d], Fill::Normal(1.0))?;
     let codes = s.rounded_output("codes", DType::I8, [rows, d])?;
@@ -159,5 +179,5 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 
 fn work(a: &Args) -> Work {
     let n = a.usize("rows") * a.usize("d");
-    Work { bytes: 9 * n + 4 * a.usize("d"), ops: n * (15 + a.usize("block").ilog2() as usize) }
+    Work { bytes: (5 + dtype(a).bits() / 8) * n + 4 * a.usize("d"), ops: n * (15 + a.usize("block").ilog2() as usize) }
 }

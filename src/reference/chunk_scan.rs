@@ -5,13 +5,14 @@ use rayon::prelude::*;
 
 use super::chunk_products::PART;
 use super::dot;
+use super::hadamard::finite_halves;
 use crate::shaders::chunk_scan::{Format, Params};
 use crate::tensor::unpack_halves;
 
 /// `xbc`: `[tokens, heads · head_dim + 2 groups · state]`; `products`: `C[l]·B[s]`, `[tokens, groups · chunk]`, each
 /// chunk in whole 16 bytes; `dt`, `da_cumsum`: `[heads, tokens]`;
 /// `entering`: `[chunks, heads · head_dim · state]`; `d`: `[heads]`; `y`: `[tokens, heads · head_dim]`. `xbc`, `products` (a 64th of
-/// each) and `entering` may be f16.
+/// each), `entering` and `y` may be f16.
 #[allow(clippy::too_many_arguments, reason = "parameters, format and bindings")]
 pub fn chunk_scan(
     p: &Params,
@@ -22,14 +23,16 @@ pub fn chunk_scan(
     da_cumsum: &[f32],
     entering: &[u32],
     d: &[f32],
-    y: &mut [f32],
+    y: &mut [u32],
 ) {
     if matches!(format, Format::Half | Format::HalfBlocks) {
         let products: Vec<f32> = unpack_halves(products).iter().map(|v| v * PART).collect();
-        return of_floats(p, 8, &unpack_halves(xbc), &products, dt, da_cumsum, &unpack_halves(entering), d, y);
+        let mut values = vec![0.0; 2 * y.len()];
+        of_floats(p, 8, &unpack_halves(xbc), &products, dt, da_cumsum, &unpack_halves(entering), d, &mut values);
+        return finite_halves(values.into_iter(), y);
     }
     let [xbc, products, entering] = [xbc, products, entering].map(bytemuck::cast_slice);
-    of_floats(p, 4, xbc, products, dt, da_cumsum, entering, d, y);
+    of_floats(p, 4, xbc, products, dt, da_cumsum, entering, d, bytemuck::cast_slice_mut(y));
 }
 
 /// Of f32, products of a chunk in whole `unit`s.

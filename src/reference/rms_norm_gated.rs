@@ -3,10 +3,19 @@
 
 use rayon::prelude::*;
 
-use crate::shaders::rms_norm_gated::Params;
+use crate::shaders::rms_norm_gated::{Format, Params};
+use crate::tensor::unpack_halves;
 
-/// `y`, `out`: `[rows, groups * group_size]`; `gate`: `[rows, gate_stride]`; `weight`: `[groups * group_size]`.
-pub fn rms_norm_gated(p: &Params, y: &[f32], gate: &[f32], weight: &[f32], out: &mut [f32]) {
+/// `y`, f32 or f16, and `out`: `[rows, groups * group_size]`; `gate`: `[rows, gate_stride]`; `weight`: `[groups * group_size]`.
+pub fn rms_norm_gated(p: &Params, format: Format, y: &[u32], gate: &[f32], weight: &[f32], out: &mut [f32]) {
+    match format {
+        Format::Half => of_floats(p, &unpack_halves(y)[..out.len()], gate, weight, out),
+        Format::F32 => of_floats(p, bytemuck::cast_slice(y), gate, weight, out),
+    }
+}
+
+/// Of f32.
+pub(super) fn of_floats(p: &Params, y: &[f32], gate: &[f32], weight: &[f32], out: &mut [f32]) {
     let (size, groups) = (p.group_size as usize, p.groups as usize);
     out.par_chunks_mut(size).zip(y.par_chunks(size)).enumerate().for_each(|(i, (out, y))| {
         let (row, column) = (i / groups, i % groups * size);

@@ -3,18 +3,19 @@
 
 use super::hadamard::runs;
 use super::quantize_tokens::quantize_rows;
-use super::rms_norm_gated::rms_norm_gated;
+use super::rms_norm_gated::of_floats;
 use crate::shaders::{
     hadamard, rms_norm_gated,
     rms_norm_gated_quantize::{Format, Params},
 };
+use crate::tensor::unpack_halves;
 
-/// `y`: `[rows, cols]`; `gate`: `[rows, gate_stride]`; `weight`: `[cols]`; `codes`: `[rows, cols]` int8; `scales`:
+/// `y`: `[rows, cols]`, f32 or f16; `gate`: `[rows, gate_stride]`; `weight`: `[cols]`; `codes`: `[rows, cols]` int8; `scales`:
 /// `[rows, ceil(cols / group)]`.
 pub fn rms_norm_gated_quantize(
     p: &Params,
-    _: Format,
-    y: &[f32],
+    format: Format,
+    y: &[u32],
     gate: &[f32],
     weight: &[f32],
     codes: &mut [u32],
@@ -28,8 +29,10 @@ pub fn rms_norm_gated_quantize(
         gate_offset: p.gate_offset,
         eps: p.eps,
     };
+    let halves = matches!(format, Format::HalfShort | Format::HalfShortNorms | Format::HalfLong | Format::HalfLongNorms);
+    let y = if halves { unpack_halves(y) } else { bytemuck::cast_slice(y).to_vec() };
     let mut normed = vec![0.0; y.len()];
-    rms_norm_gated(&norm, y, gate, weight, &mut normed);
+    of_floats(&norm, &y, gate, weight, &mut normed);
     let mut rotated = vec![0.0; y.len()];
     let transform = hadamard::Params { count: p.rows * p.cols, log_run: p.log_run, scale: p.unit };
     runs(&transform, &normed, &mut rotated);

@@ -223,7 +223,7 @@ impl Forward<'_> {
         let (z, raw_xbc, raw_dt) =
             (columns(0, d_inner)?, columns(d_inner, conv_dim)?, columns(d_inner + conv_dim, c.mamba_heads)?);
         let xbc = self.f32(&s.xbc, conv_dim)?;
-        let y = self.f32(&s.y, d_inner)?;
+        let mut y = self.f32(&s.y, d_inner)?;
         let fused = self.decode && !taps.looking() && kernels::fuses(ssd(c), c.conv_kernel);
         if let (true, SsmState::F32(ssm)) = (fused, &state.ssm) {
             let raw = columns(d_inner, conv_dim + c.mamba_heads)?;
@@ -238,6 +238,7 @@ impl Forward<'_> {
             self.update(plan, m, &state.ssm, &raw_dt, &xbc, &y)?;
         } else {
             let xbc = s.xbc.view(s.scan.dtype(), [self.tokens, conv_dim])?;
+            y = s.y.view(s.scan.dtype(), [self.tokens, d_inner])?;
             kernels::causal_conv1d(plan, &raw_xbc, &state.conv, &m.conv_weight, &m.conv_bias, &xbc)?;
             kernels::causal_conv1d_state(plan, &raw_xbc, &state.conv)?;
             taps.op(plan, "conv", &xbc)?;

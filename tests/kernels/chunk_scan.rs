@@ -12,13 +12,13 @@ const DIMS: SsdDims = SsdDims { heads: 4, head_dim: 8, groups: 2, state: 12, chu
 
 /// The argument refused for these shapes of xbc, products, dt, da_cumsum, entering, d and y.
 fn refused(shapes: [[usize; 2]; 7], dims: SsdDims) -> String {
-    refused_of([DType::F32; 3], shapes, dims)
+    refused_of([DType::F32; 4], shapes, dims)
 }
 
-/// Likewise, xbc, products and entering of these types.
-fn refused_of([x, p, e]: [DType; 3], shapes: [[usize; 2]; 7], dims: SsdDims) -> String {
+/// Likewise, xbc, products, entering and y of these types.
+fn refused_of([x, p, e, y]: [DType; 4], shapes: [[usize; 2]; 7], dims: SsdDims) -> String {
     let device = Device::Cpu;
-    let types = [x, p, DType::F32, DType::F32, e, DType::F32, DType::F32];
+    let types = [x, p, DType::F32, DType::F32, e, DType::F32, y];
     let tensors: Vec<_> = shapes.into_iter().zip(types).map(|(s, t)| device.alloc(t, s).unwrap()).collect();
     let [xbc, products, dt, sums, entering, d, y] = &tensors[..] else { unreachable!("seven") };
     match kernels::chunk_scan(&mut Plan::new(&device), xbc, products, dt, sums, entering, d, y, dims) {
@@ -43,10 +43,13 @@ fn rejects_wrong_arguments() {
     assert_eq!(refused([x, p, m, m, s, d, y], SsdDims { head_dim: 6, ..DIMS }), "chunk_scan: `dims`");
     let (f16, f32) = (DType::F16, DType::F32);
     let halves = [x, [5, 16], m, m, s, d, y];
-    assert_eq!(refused_of([f16, f16, f16], halves, DIMS), "none");
-    assert_eq!(refused_of([f16, f16, f16], [x, p, m, m, s, d, y], DIMS), "products");
-    assert_eq!(refused_of([f16, f32, f16], halves, DIMS), "products");
-    assert_eq!(refused_of([f16, f16, f32], halves, DIMS), "entering");
-    assert_eq!(refused_of([f32, f32, f16], [x, p, m, m, s, d, y], DIMS), "entering");
-    assert_eq!(refused_of([DType::BF16, f32, f32], [x, p, m, m, s, d, y], DIMS), "xbc");
+    let of = |types: [DType; 4], shapes| refused_of(types, shapes, DIMS);
+    assert_eq!(of([f16; 4], halves), "none");
+    assert_eq!(of([f16; 4], [x, p, m, m, s, d, y]), "products");
+    assert_eq!(of([f16, f32, f16, f16], halves), "products");
+    assert_eq!(of([f16, f16, f32, f16], halves), "entering");
+    assert_eq!(of([f16, f16, f16, f32], halves), "y");
+    assert_eq!(of([f32, f32, f16, f32], [x, p, m, m, s, d, y]), "entering");
+    assert_eq!(of([f32, f32, f32, f16], [x, p, m, m, s, d, y]), "y");
+    assert_eq!(of([DType::BF16, f32, f32, f32], [x, p, m, m, s, d, y]), "xbc");
 }

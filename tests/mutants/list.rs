@@ -281,6 +281,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     of("chunk_scan", "half_coop", "half_coop_state_not_decayed", "spot.grown, within", "vec2(1.0), within"),
     of("chunk_scan", "half_coop", "half_coop_own_token_masked", "value, s <= l", "value, s < l"),
     of("chunk_scan", "half_coop", "half_coop_forgotten_skip", "vec4(spot.skip), s == l", "vec4(0.0), s == l"),
+    of("chunk_scan", "half_coop", "half_coop_half_a_unit", "words_of(sums[at + 1u])", "words_of(sums[at])"),
     of("chunk_scan", "half_coop", "half_coop_one_key", "put_key(spot.thread, step + 1u, key);", ""),
     // Not chunk_scan's: its 8 threads of a row are neighbours, in step on any driver with subgroups of 8 or more.
     m("chunk_state", "wrong_group", "head / (params.heads / params.groups)", "head % params.groups"),
@@ -894,9 +895,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m(
         "rms_norm_gated",
         "forgotten_gate",
-        "let v = y[start + c] * silu(gate[gate_start + c]);",
-        "let v = y[start + c];",
+        "let v = value(start + c) * silu(gate[gate_start + c]);",
+        "let v = value(start + c);",
     ),
+    of("rms_norm_gated", "half", "half_pair", "[i % 2u]", "[0]"),
     m("s_silu", "scale_outside", "-scale[i % params.cols] * v", "-v"),
     m("s_silu", "wrong_column", "scale[i % params.cols]", "scale[i / params.cols]"),
     m("sample", "top_k_ignored", "if params.top_k > 0u", "if params.top_k > 1000000u"),
