@@ -1,5 +1,5 @@
 // The results of attention_split.wgsl's workgroups put together: out = sum over splits of e^(peak - top) parts, divided by
-// the same sum of their sums, top the largest peak; and its largest magnitude. One workgroup a row (token, query head).
+// the same sum of their sums, top the largest peak. One workgroup a row (token, query head).
 #import index
 #import splits
 #import reduce
@@ -20,8 +20,7 @@ const LOWEST = -1e30; // below every score
 @group(0) @binding(1) var<storage, read> stats: array<vec2<f32>>; // [sequences * tokens * heads * splits, 2] peak and sum
 @group(0) @binding(2) var<storage, read> cursor: array<u32>; // [sequences]
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
-@group(0) @binding(4) var<storage, read_write> maxima: array<f32>; // [sequences * tokens, heads] largest magnitudes of out
-@group(0) @binding(5) var<uniform> params: Params;
+@group(0) @binding(4) var<uniform> params: Params;
 
 var<workgroup> weights: array<f32, WG>;
 var<workgroup> sums: array<vec4<f32>, WG>;
@@ -62,18 +61,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     }
     sums[place.thread] = sum;
     workgroupBarrier();
-    var largest = 0.0;
     if place.thread < quads {
         for (var t = 1u; t < teams; t++) {
             sum += sums[t * quads + column];
         }
-        let value = sum / total;
-        out[row * quads + column] = value;
-        let size = abs(value);
-        largest = max(max(size.x, size.y), max(size.z, size.w));
-    }
-    largest = workgroup_max(largest, place);
-    if place.thread == 0u {
-        maxima[row] = largest;
+        out[row * quads + column] = sum / total;
     }
 }

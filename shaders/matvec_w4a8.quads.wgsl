@@ -7,15 +7,15 @@ struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
     group: u32, // columns a weight scale; a multiple of 8, or k
-    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other. Of floats: how many maxima
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
 const QUAD = 32u;
 const SHIFT = 4u;
 
-@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8, or f32
-@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups], or largest magnitudes of parts of the f32
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
@@ -27,11 +27,7 @@ struct Token {
 }
 
 fn fetch_token(at: u32) -> Token {
-#ifdef floats long_floats
-    return Token(four_codes(8u * at), four_codes(8u * at + 4u));
-#else
     return Token(codes[2u * at], codes[2u * at + 1u]);
-#endif
 }
 
 // 16 times the products of the 8 codes of a word.

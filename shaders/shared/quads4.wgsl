@@ -4,56 +4,9 @@
 // that 3 TB/s at 0.7 us keep. The importing shader has the bindings `scales`, `weight` and `weight_scales`, `const QUAD`,
 // the codes of a vec4 of weight, `const SHIFT`, by which its products are too large, `fetch_token`, the token's codes of a
 // vec4 of weight, and `dot_quad`, their product.
-//
-// With the words `floats` and `long_floats` the token is still f32, in `codes`, and `scales` has the largest magnitudes of its parts:
-// each workgroup makes the codes it needs, by the one scale that all parts give.
 #import rows4
 
-#ifdef floats long_floats
-#import int8_codes
-#import reduce
-
-var<private> token_scale: f32;
-var<private> token_inverse: f32;
-
-fn start_token(place: Place) {
-    var mine = 0.0;
-    for (var part = place.thread; part < params.x_group; part += WG) {
-        mine = max(mine, scales[part]);
-    }
-    let largest = workgroup_max(mine, place);
-    token_scale = scale_of(largest);
-    token_inverse = inverse_of(largest);
-}
-
-// Codes of four elements from quad `at` on, of four quads.
-fn four_codes(at: u32) -> vec4<u32> {
-    return vec4(
-        codes_of(bitcast<vec4<f32>>(codes[at]), token_inverse),
-        codes_of(bitcast<vec4<f32>>(codes[at + 1u]), token_inverse),
-        codes_of(bitcast<vec4<f32>>(codes[at + 2u]), token_inverse),
-        codes_of(bitcast<vec4<f32>>(codes[at + 3u]), token_inverse),
-    );
-}
-
-fn x_span() -> u32 {
-    return params.k;
-}
-
-fn x_scale(group: u32) -> f32 {
-    return token_scale;
-}
-#else
-fn x_span() -> u32 {
-    return params.x_group;
-}
-
-fn x_scale(group: u32) -> f32 {
-    return scales[group];
-}
-#endif
-
-#ifdef long long_floats
+#ifdef long
 const WG = 128u; // a weight of few long rows has too few workgroups to keep memory busy with 64 threads each
 #else
 const WG = 64u;
@@ -84,7 +37,7 @@ fn dot_rows(x: Token, w: Quads) -> vec4<i32> {
 // Where each row has one scale: one int32 sum.
 fn whole_rows(row: u32, quads: u32, place: Place) -> f32 {
     let rows = rows4(row) * quads;
-    let factor = weight_scales[min(row + place.thread, params.n - 1u)] * x_scale(0u);
+    let factor = weight_scales[min(row + place.thread, params.n - 1u)] * scales[0];
     var sums = vec4<i32>();
     for (var at = place.thread; at < quads; at += 2u * WG) {
         let next = min(at + WG, quads - 1u);
@@ -102,7 +55,7 @@ fn spans(row: u32, quads: u32, place: Place) -> f32 {
     let rows = rows4(row) * quads;
     let scale_rows = rows4(row) * ((params.k + params.group - 1u) / params.group);
     let group = params.group / QUAD;
-    let x_group = x_span() / QUAD;
+    let x_group = params.x_group / QUAD;
     var sums = vec4<f32>();
     for (var at = place.thread; at < quads; at += 2u * WG) {
         let next = min(at + WG, quads - 1u);
@@ -110,8 +63,8 @@ fn spans(row: u32, quads: u32, place: Place) -> f32 {
         let w1 = fetch_rows(rows, next);
         let x0 = fetch_token(at);
         let x1 = fetch_token(next);
-        let factor0 = fetch_scales(scale_rows, at / group) * x_scale(at / x_group);
-        let factor1 = fetch_scales(scale_rows, next / group) * x_scale(next / x_group);
+        let factor0 = fetch_scales(scale_rows, at / group) * scales[at / x_group];
+        let factor1 = fetch_scales(scale_rows, next / group) * scales[next / x_group];
         let y1 = vec4<f32>(dot_rows(x1, w1) >> vec4(SHIFT)) * factor1;
         sums += vec4<f32>(dot_rows(x0, w0) >> vec4(SHIFT)) * factor0 + select(vec4<f32>(), y1, at + WG < quads);
     }
@@ -129,11 +82,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     if place.thread < 4u {
         before = addend(mine);
     }
-#ifdef floats long_floats
-    start_token(place);
-#endif
     var y = 0.0;
-    if min(params.group, x_span()) == params.k {
+    if min(params.group, params.x_group) == params.k {
         y = whole_rows(row, quads, place);
     } else {
         y = spans(row, quads, place);

@@ -19,8 +19,7 @@ const MOST_SPLITS: usize = 256;
 
 /// `out = Σ w sums / Σ w total` over the splits of [`super::attention_split`], `w = exp(peak - largest peak)`.
 ///
-/// `parts`: as that left them, whose largest magnitudes of a head's results this writes; `cache` and `cursor`: what they are of;
-/// `out`: `[sequences · tokens, heads · head_dim]` f32.
+/// `parts`: as that left them; `cache` and `cursor`: what they are of; `out`: `[sequences · tokens, heads · head_dim]` f32.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault; `head_dim` must be a multiple of 4.
@@ -42,7 +41,7 @@ pub fn attention_merge(
         let reason = format!("heads of whole 16 bytes, 1 to {MOST_SPLITS} splits, got {dims:?}, {}", parts.splits);
         return Err(Error::argument(format!("{NAME}: `parts`"), reason));
     }
-    let [sums, stats, maxima] = parts.of_tokens(all, dims)?;
+    let [sums, stats] = parts.of_tokens(all, dims)?;
     let params = Params {
         sequences: cache.sequences as u32,
         tokens: tokens as u32,
@@ -51,8 +50,7 @@ pub fn attention_merge(
         max: cache.max() as u32,
         splits: parts.splits as u32,
     };
-    let bindings = Bindings { parts: &sums, stats: &stats, cursor, out, maxima: &maxima };
-    launch(plan, params, bindings, Grid::linear(all * dims.heads))
+    launch(plan, params, Bindings { parts: &sums, stats: &stats, cursor, out }, Grid::linear(all * dims.heads))
 }
 
 /// Cases, setup and cost.
@@ -100,8 +98,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let cursor = s.device().upload_words(DType::U32, [cursors.len()], &cursors)?;
     let cache = KvCache::of_sequences(s.device(), dims, cursors.len(), a.usize("max"), KvFormat::F32)?;
     let out = s.output("out", DType::F32, [all, heads * dims.head_dim])?;
-    let maxima = s.output("maxima", DType::F32, [all, heads])?;
-    attention_merge(s.plan(), &AttentionParts { sums, stats, maxima, splits }, &cache, &cursor, &out, dims)
+    attention_merge(s.plan(), &AttentionParts { sums, stats, splits }, &cache, &cursor, &out, dims)
 }
 
 fn work(a: &Args) -> Work {

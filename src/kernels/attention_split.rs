@@ -26,8 +26,6 @@ pub struct AttentionParts {
     pub(super) sums: DeviceTensor,
     /// `[tokens · heads · splits, 2]`: largest score, sum of exponentials.
     pub(super) stats: DeviceTensor,
-    /// `[tokens, heads]`: largest magnitudes of results.
-    pub(super) maxima: DeviceTensor,
     /// Workgroups that share the keys of a sequence and kv head.
     pub(super) splits: usize,
 }
@@ -48,24 +46,19 @@ impl AttentionParts {
     fn of(device: &Device, dims: AttentionDims, tokens: usize, splits: usize) -> Result<Self> {
         let rows = tokens * dims.heads * splits;
         let sums = device.alloc(DType::F32, [rows, dims.head_dim])?;
-        let (stats, maxima) = (device.alloc(DType::F32, [rows, 2])?, device.alloc(DType::F32, [tokens, dims.heads])?);
-        Ok(Self { sums, stats, maxima, splits })
+        Ok(Self { sums, stats: device.alloc(DType::F32, [rows, 2])?, splits })
     }
 
     /// Bytes on the device.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.sums.bytes() + self.stats.bytes() + self.maxima.bytes()
+        self.sums.bytes() + self.stats.bytes()
     }
 
     /// Views for `tokens`, of all sequences.
-    pub(super) fn of_tokens(&self, tokens: usize, dims: AttentionDims) -> Result<[DeviceTensor; 3]> {
+    pub(super) fn of_tokens(&self, tokens: usize, dims: AttentionDims) -> Result<[DeviceTensor; 2]> {
         let rows = tokens * dims.heads * self.splits;
-        Ok([
-            self.sums.view(DType::F32, [rows, dims.head_dim])?,
-            self.stats.view(DType::F32, [rows, 2])?,
-            self.maxima.view(DType::F32, [tokens, dims.heads])?,
-        ])
+        Ok([self.sums.view(DType::F32, [rows, dims.head_dim])?, self.stats.view(DType::F32, [rows, 2])?])
     }
 }
 
@@ -82,8 +75,7 @@ fn format(dims: AttentionDims, cache: &KvCache, q: &Columns<'_>) -> Option<Forma
 
 /// [`attention`] in two launches, for few tokens over many keys: workgroups share the keys of a sequence, and a second
 /// kernel puts their results together. Dao et al. 2023, "Flash-Decoding for long-context inference". More tokens than
-/// `parts` has room for, and heads or caches whose rows are not whole 16 bytes, go through [`attention`] itself. Else gives the largest
-/// magnitudes of each token's heads, `[tokens, heads]`.
+/// `parts` has room for, and heads or caches whose rows are not whole 16 bytes, go through [`attention`] itself.
 ///
 /// # Errors
 /// As [`attention`].
@@ -95,15 +87,13 @@ pub fn attention_in_parts<'a>(
     out: &DeviceTensor,
     dims: AttentionDims,
     parts: &AttentionParts,
-) -> Result<Option<DeviceTensor>> {
+) -> Result<()> {
     let q = q.into();
-    let views = parts.of_tokens(q.tensor.shape.rows(), dims);
-    let (Some(_), Ok([_, _, maxima])) = (format(dims, cache, &q), views) else {
-        return attention(plan, q, cache, cursor, out, dims).map(|()| None);
-    };
+    if format(dims, cache, &q).is_none() || parts.of_tokens(q.tensor.shape.rows(), dims).is_err() {
+        return attention(plan, q, cache, cursor, out, dims);
+    }
     attention_split(plan, q, cache, cursor, parts, dims)?;
-    attention_merge(plan, parts, cache, cursor, out, dims)?;
-    Ok(Some(maxima))
+    attention_merge(plan, parts, cache, cursor, out, dims)
 }
 
 /// For each row (token, query head) and each of `parts`' splits of its sequence's keys: the largest score, the sum of
@@ -132,7 +122,7 @@ pub fn attention_split<'a>(
         let reason = format!("rows of {:?} {dims:?} are not whole 16 bytes", cache.format);
         return Err(Error::argument(format!("{NAME}: `cache`"), reason));
     };
-    let [sums, stats, _] = parts.of_tokens(rows, dims)?;
+    let [sums, stats] = parts.of_tokens(rows, dims)?;
     let params = Params {
         sequences: cache.sequences as u32,
         tokens: tokens as u32,
@@ -217,8 +207,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     // What splits without keys leave as it is.
     let sums = s.state("parts", [rows, dims.head_dim], Fill::Normal(1.0))?;
     let stats = s.state("stats", [rows, 2], Fill::Normal(1.0))?;
-    let maxima = s.device().alloc(DType::F32, [given.rows, dims.heads])?;
-    attention_split(s.plan(), given.q()?, cache, cursor, &AttentionParts { sums, stats, maxima, splits }, *dims)
+    attention_split(s.plan(), given.q()?, cache, cursor, &AttentionParts { sums, stats, splits }, *dims)
 }
 
 fn work(a: &Args) -> Work {

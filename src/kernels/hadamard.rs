@@ -146,9 +146,13 @@ pub fn hadamard_codes_with(
     f32_tensor("hadamard", "between", between)?;
     expect("hadamard", "between", between, x.shape)?;
     checked_factors("hadamard: `block`", buffers.block, x.shape.cols())?;
-    if out.group >= x.shape.cols()
-        && let Some(maxima) = hadamard_maxima_with(plan, x, between, buffers)?
+    let (rows, cols) = (x.shape.rows(), x.shape.cols());
+    if let (Some(maxima), [(_, _, signs)]) = (&buffers.maxima, &buffers.dense[..])
+        && rows <= maxima.shape.rows()
+        && out.group >= cols
     {
+        let maxima = maxima.view(DType::F32, [rows, cols / buffers.run])?;
+        hadamard_runs(plan, x, signs, between, &maxima, buffers.run, buffers.scale())?;
         return quantize_maxima(plan, between, &maxima, out);
     }
     if let Some(signs) = buffers.whole.as_ref().filter(|_| hadamard_mix_quantize::pays(plan.device())) {
@@ -156,27 +160,6 @@ pub fn hadamard_codes_with(
     }
     let from = dense_passes(plan, x, between, buffers)?;
     hadamard_quantize(plan, &from, out, buffers.run, buffers.scale())
-}
-
-/// As [`hadamard_with`] of few rows into `out`, with the largest magnitudes of parts of each row, `[rows, parts]`, in one dispatch; `None`,
-/// and nothing done, where there is no such.
-///
-/// # Errors
-/// As [`hadamard_with`].
-pub fn hadamard_maxima_with(
-    plan: &mut Plan,
-    x: &DeviceTensor,
-    out: &DeviceTensor,
-    buffers: &HadamardBuffers,
-) -> Result<Option<DeviceTensor>> {
-    let (rows, cols) = (x.shape.rows(), x.shape.cols());
-    let (Some(maxima), [(_, _, signs)]) = (&buffers.maxima, &buffers.dense[..]) else { return Ok(None) };
-    if rows > maxima.shape.rows() {
-        return Ok(None);
-    }
-    let maxima = maxima.view(DType::F32, [rows, cols / buffers.run])?;
-    hadamard_runs(plan, x, signs, out, &maxima, buffers.run, buffers.scale())?;
-    Ok(Some(maxima))
 }
 
 /// Adds the passes before the fast one, if there is one; gives the result of the last. They alternate between scratch and

@@ -78,8 +78,6 @@ pub(super) struct CaseOf {
     stride: usize,
     first: usize,
     corners: Corners,
-    /// Of floats.
-    size: f32,
 }
 
 /// Codes at the ends of their range, where an instruction for packed dot products could saturate or wrap. -128 and -8
@@ -127,7 +125,6 @@ impl CaseOf {
             stride: or("stride", n),
             first: or("first", 0),
             corners,
-            size: a.get("size").unwrap_or(1.0) as f32,
         }
     }
 
@@ -158,15 +155,6 @@ impl CaseOf {
         let short = |s: f32| f32::from_bits(s.to_bits() >> dropped << dropped);
         let scales: Vec<f32> = s.values(shape[0] * shape[1], fill).into_iter().map(short).collect();
         s.device().upload_f32(shape, &scales)
-    }
-
-    /// A token of floats (`size`, 1 unless given, times as large) and the largest magnitudes of `parts` of it.
-    pub(super) fn floats(&self, s: &mut Setup, parts: usize) -> Result<(DeviceTensor, DeviceTensor)> {
-        let k = self.sizes.k;
-        let x: Vec<f32> = s.values(k, Fill::Outliers).iter().map(|v| v * self.size).collect();
-        let largest = |part: &[f32]| part.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        let maxima: Vec<f32> = x.chunks(k.div_ceil(parts)).map(largest).collect();
-        Ok((s.device().upload_f32([1, k], &x)?, s.device().upload_f32([1, maxima.len()], &maxima)?))
     }
 
     /// The output: one to add to, or one to overwrite.

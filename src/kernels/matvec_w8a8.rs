@@ -3,7 +3,7 @@
 use super::bindings::matvec_w8a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::{IntProduct, LONG, Scaled, of_floats};
+use super::scaled::{IntProduct, LONG, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matvec_w8a8::{Format, Params};
@@ -45,33 +45,6 @@ pub fn matvec_w8a8(
     launch(plan, format, params, bindings, sizes.rows())
 }
 
-/// As [`matvec_w8a8`] of the codes that [`super::quantize_tokens`] makes of `x` with one scale, which the product makes itself: a launch less.
-///
-/// `x`: `[1, k]` f32; `maxima`: `[1, parts]` f32, largest magnitudes of parts of `x`, not negative.
-///
-/// # Errors
-/// As [`matvec_w8a8`]; [`crate::Error::Argument`] for rows or groups that are not whole 16 bytes ([`super::takes_floats`]).
-pub fn matvec_w8a8_of_floats(
-    plan: &mut Plan,
-    x: &DeviceTensor,
-    maxima: &DeviceTensor,
-    weight: Scaled<'_>,
-    out: &DeviceTensor,
-    epilogue: Epilogue,
-) -> Result<()> {
-    let (sizes, group) = of_floats("matvec_w8a8", [x, maxima], weight, 8, out)?;
-    let params = Params {
-        n: sizes.n as u32,
-        k: sizes.k as u32,
-        group: group as u32,
-        x_group: maxima.shape.cols() as u32,
-        epilogue: epilogue as u32,
-    };
-    let format = if sizes.k >= LONG { Format::LongFloats } else { Format::Floats };
-    let bindings = Bindings { codes: x, scales: maxima, weight: weight.codes, weight_scales: weight.scales, out };
-    launch(plan, format, params, bindings, sizes.rows())
-}
-
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: "matvec_w8a8", cases: CASES, setup, work };
 
@@ -108,29 +81,10 @@ const CASES: &[Case] = &[
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("n", 70.0), ("k", 256.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("n", 5.0), ("k", 131_068.0), ("corners", 2.0)] },
-    Case { name: "floats", args: &[("n", 6.0), ("k", 1040.0), ("parts", 5.0)] },
-    Case {
-        name: "floats_in_groups_add",
-        args: &[("n", 67.0), ("k", 2080.0), ("group", 96.0), ("epilogue", 2.0), ("parts", 65.0)],
-    },
-    Case { name: "long_floats_of_many_parts", args: &[("n", 7.0), ("k", 8320.0), ("parts", 260.0), ("epilogue", 1.0)] },
-    Case { name: "long_floats_in_groups", args: &[("n", 5.0), ("k", 8320.0), ("group", 64.0), ("parts", 1.0)] },
-    Case {
-        name: "floats_below_the_smallest_scale",
-        args: &[("n", 5.0), ("k", 320.0), ("parts", 2.0), ("size", 1e-37)],
-    },
-    Case { name: "floats_of_1e5", args: &[("n", 5.0), ("k", 320.0), ("parts", 2.0), ("size", 1e5)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
-    if let Some(parts) = a.get("parts") {
-        let (x, maxima) = case.floats(s, parts as usize)?;
-        let [_, _, weight, weight_scales] = case.quantized(s, 8)?;
-        let out = case.out(s)?;
-        let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
-        return matvec_w8a8_of_floats(s.plan(), &x, &maxima, weight, &out, case.epilogue);
-    }
     let [codes, scales, weight, weight_scales] = case.quantized(s, 8)?;
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };

@@ -199,33 +199,3 @@ pub(super) fn group_of(
     }
     Ok(group)
 }
-
-/// Can products of one token make codes of its floats themselves, with a weight of `bits` of `cols` columns in these groups?
-#[must_use]
-pub fn takes_floats(cols: usize, group: usize, bits: usize) -> bool {
-    [cols, group.min(cols)].iter().all(|columns| columns.is_multiple_of(128 / bits))
-}
-
-/// Checks a token of floats and its maxima against a weight of `bits` and `out`; gives the sizes and the columns a weight scale.
-pub(super) fn of_floats(
-    kernel: &'static str,
-    [x, maxima]: [&DeviceTensor; 2],
-    weight: Scaled<'_>,
-    bits: usize,
-    out: &DeviceTensor,
-) -> Result<(Sizes, usize)> {
-    f32_tensor(kernel, "x", x)?;
-    f32_tensor(kernel, "maxima", maxima)?;
-    let (dtype, name) = if bits == 4 { (DType::I4, "i4") } else { (DType::I8, "i8") };
-    expect_dtype(kernel, "weight", weight.codes, dtype, name)?;
-    let sizes = Sizes::of(kernel, "x", x, weight.codes, &out.into())?.one_row(kernel)?;
-    let names = ["group", "weight_scales"];
-    let group = group_of(kernel, names, weight.scales, [sizes.n, sizes.k], weight.group, 32 / bits)?;
-    let parts = maxima.shape.cols();
-    expect(kernel, "maxima", maxima, [1, parts])?;
-    if !takes_floats(sizes.k, group, bits) || parts == 0 || sizes.k > MAX_SPAN {
-        let reason = format!("{} columns in groups of {group} with {parts} maxima", sizes.k);
-        return Err(Error::argument(format!("{kernel}: `x`"), reason));
-    }
-    Ok((sizes, group))
-}

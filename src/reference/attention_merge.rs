@@ -5,10 +5,10 @@ use super::splits::ranges;
 use crate::shaders::attention_merge::Params;
 
 /// `parts`: `[sequences · tokens · heads · splits, head_dim]`; `stats`: `[.., 2]`, peak and total; `cursor`: `[sequences]`;
-/// `out`: `[sequences · tokens, heads · head_dim]`; `maxima`: `[sequences · tokens, heads]`, its largest magnitudes.
-pub fn attention_merge(p: &Params, parts: &[f32], stats: &[f32], cursor: &[u32], out: &mut [f32], maxima: &mut [f32]) {
+/// `out`: `[sequences · tokens, heads · head_dim]`.
+pub fn attention_merge(p: &Params, parts: &[f32], stats: &[f32], cursor: &[u32], out: &mut [f32]) {
     let (head_dim, splits) = (p.head_dim as usize, p.splits as usize);
-    for (row, (out, largest)) in out.chunks_mut(head_dim).zip(maxima).enumerate() {
+    for (row, out) in out.chunks_mut(head_dim).enumerate() {
         let sequence = row / (p.tokens * p.heads) as usize;
         let used = ranges((cursor[sequence] + p.tokens).min(p.max) as usize, splits).count();
         let stats = || stats[row * splits * 2..].chunks(2).take(used).map(|s| (f64::from(s[0]), f64::from(s[1])));
@@ -19,6 +19,5 @@ pub fn attention_merge(p: &Params, parts: &[f32], stats: &[f32], cursor: &[u32],
             let sum: f64 = stats().enumerate().map(|(s, (peak, _))| (peak - top).exp() * part(s)).sum();
             *out = (sum / total) as f32;
         }
-        *largest = out.iter().fold(0.0, |m, v| m.max(v.abs()));
     }
 }

@@ -2,14 +2,13 @@
 //! int32, then the epilogue; a span is the smaller of the two groups. Lin et al. 2024, arXiv:2405.04532. One token.
 
 use super::matmul::{IntScales, Product, codes_of_row, token_codes};
-use super::quantize_tokens::quantized_token;
 use crate::shaders::matvec_w4a8::{Format, Params};
 
-/// `codes`: `[1, k]` int8, or of the formats of floats f32, which become codes of one scale; `scales`: `[1, x_groups]`; `weight`:
-/// `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`: `[1, n]`.
+/// `codes`: `[1, k]` int8; `scales`: `[1, x_groups]`; `weight`: `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`:
+/// `[1, n]`.
 pub fn matvec_w4a8(
     p: &Params,
-    format: Format,
+    _format: Format,
     codes: &[u32],
     scales: &[f32],
     weight: &[u32],

@@ -134,14 +134,6 @@ impl Forward<'_> {
         Ok(Some(Input { int8: Some(int8), ..Input::default() }))
     }
 
-    /// Is there one token, whose codes the product of `consumer` makes itself, and nobody who looks at them? Each of its workgroups
-    /// makes all codes, in the time that memory takes for the weight; software drivers have no such time (two layers of 8B's shape
-    /// on llvmpipe: 2.0 to 1.6 tokens a second).
-    fn makes_codes(&self, plan: &Plan, consumer: &DeviceLinear, taps: &Taps<'_>) -> bool {
-        let software = plan.device().gpu().is_some_and(|g| g.adapter.is_software());
-        self.tokens == 1 && !taps.looking() && !software && consumer.takes_floats()
-    }
-
     /// Where codes go.
     fn int8(&self, rows: usize, cols: usize, group: usize) -> Result<Int8> {
         let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
@@ -381,14 +373,13 @@ impl Forward<'_> {
         let dims = state::attention(c);
         kernels::kv_append(plan, k, v, &self.state.cursor, cache, dims)?;
         let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
-        let maxima = match self.state.parts.as_ref().filter(|_| self.decode) {
-            Some(parts) => kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?,
-            None => kernels::attention(plan, q, cache, &self.state.cursor, &context, dims).map(|()| None)?,
-        };
-        taps.op(plan, "attention", &context)?;
-        if self.makes_codes(plan, &a.o_proj, taps) && maxima.is_some() {
-            return self.write(plan, &a.o_proj, &Input { x: Some(context), maxima, ..Input::default() }, hidden, taps);
+        match self.state.parts.as_ref().filter(|_| self.decode) {
+            Some(parts) => {
+                kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?;
+            }
+            None => kernels::attention(plan, q, cache, &self.state.cursor, &context, dims)?,
         }
+        taps.op(plan, "attention", &context)?;
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
         self.write(plan, &a.o_proj, &input, hidden, taps)
     }
@@ -413,12 +404,6 @@ impl Forward<'_> {
     fn down(&self, plan: &mut Plan, m: &DeviceMlp, up: DeviceTensor, taps: &mut Taps<'_>) -> Result<Input> {
         let (rows, cols, consumers) = (self.tokens, up.shape.cols(), [&m.down_proj]);
         let rotation = self.scratch.rotate_down.as_ref();
-        if let Some(by) = rotation.filter(|_| self.makes_codes(plan, &m.down_proj, taps)) {
-            let between = self.f32(&self.scratch.rotated, cols)?;
-            if let Some(maxima) = kernels::hadamard_maxima_with(plan, &up, &between, by)? {
-                return Ok(Input { x: Some(between), maxima: Some(maxima), ..Input::default() });
-            }
-        }
         if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps))
             && by.fits_codes(plan.device(), cols, group)
         {

@@ -61,8 +61,6 @@ impl fmt::Display for Rounding {
 pub(super) struct Input {
     pub(super) x: Option<DeviceTensor>,
     pub(super) int8: Option<Int8>,
-    /// Largest magnitudes of parts of one token `x`, `[1, parts]`, for a product that makes its codes itself.
-    pub(super) maxima: Option<DeviceTensor>,
 }
 
 impl Input {

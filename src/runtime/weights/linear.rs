@@ -155,17 +155,6 @@ impl DeviceLinear {
         self.rounding.as_ref()
     }
 
-    /// Does its product of one token make int8 codes of the floats itself?
-    pub(in super::super) fn takes_floats(&self) -> bool {
-        let (Some(Rounding { group: x_group, fixed: None }), [Part { held: Held::Int { codes, group, .. }, .. }]) =
-            (&self.rounding, &self.parts[..])
-        else {
-            return false;
-        };
-        let cols = codes.shape.cols();
-        *x_group >= cols && kernels::takes_floats(cols, *group, codes.dtype.bits())
-    }
-
     /// Scales that a token of its inputs has.
     pub(super) fn activation_groups(&self) -> usize {
         let cols = self.parts.first().map_or(0, |p| p.held.weight().shape.cols());
@@ -242,13 +231,6 @@ impl Held {
                 Some(out) => kernels::matvec_f32(plan, input.float()?, w, &out, e),
                 None => kernels::matmul_f32(plan, input.float()?, w, out, e),
             },
-            (Self::Int { codes, scales, group, .. }, None) if let (Some(out), Some(maxima)) = (&one, &input.maxima) => {
-                let weight = Scaled { codes, scales, group: *group };
-                match codes.dtype {
-                    DType::I4 => kernels::matvec_w4a8_of_floats(plan, input.float()?, maxima, weight, out, e),
-                    _ => kernels::matvec_w8a8_of_floats(plan, input.float()?, maxima, weight, out, e),
-                }
-            }
             (Self::Int { codes, scales, scale_bits, group }, Some(int8)) if rounded => {
                 let x = int8.scaled();
                 let weight = Scaled { codes, scales, group: *group };
