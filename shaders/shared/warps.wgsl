@@ -3,7 +3,32 @@
 // here together. The importing shader defines `const WG`.
 #import place
 
-#ifdef coop_emulated
+#ifdef warps
+fn warp_of(place: Place) -> u32 {
+    return place.subgroup;
+}
+
+fn lane_of(place: Place) -> u32 {
+    return place.lane;
+}
+
+// What the thread `by` (a power of two) beside this one has.
+fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
+    return subgroupShuffleXor(v, by);
+}
+
+fn across_words(v: vec4<u32>, by: u32, place: Place) -> vec4<u32> {
+    return subgroupShuffleXor(v, by);
+}
+
+fn warp_sum(v: f32, place: Place) -> f32 {
+    return subgroupAdd(v);
+}
+
+fn warp_max(v: f32, place: Place) -> f32 {
+    return subgroupMax(v);
+}
+#else
 var<workgroup> told: array<vec4<f32>, WG>;
 
 fn warp_of(place: Place) -> u32 {
@@ -40,31 +65,6 @@ fn warp_max(v: f32, place: Place) -> f32 {
         most = max(most, across(vec4(most), by, place).x);
     }
     return most;
-}
-#else
-fn warp_of(place: Place) -> u32 {
-    return place.subgroup;
-}
-
-fn lane_of(place: Place) -> u32 {
-    return place.lane;
-}
-
-// What the thread `by` (a power of two) beside this one has.
-fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
-    return subgroupShuffleXor(v, by);
-}
-
-fn across_words(v: vec4<u32>, by: u32, place: Place) -> vec4<u32> {
-    return subgroupShuffleXor(v, by);
-}
-
-fn warp_sum(v: f32, place: Place) -> f32 {
-    return subgroupAdd(v);
-}
-
-fn warp_max(v: f32, place: Place) -> f32 {
-    return subgroupMax(v);
 }
 #endif
 

@@ -49,11 +49,7 @@ pub fn chunk_scan(
     )?;
     expect_f32(
         NAME,
-        &[
-            ("dt", dt, [dims.heads, tokens]),
-            ("da_cumsum", da_cumsum, [dims.heads, tokens]),
-            ("d", d, row(dims.heads)),
-        ],
+        &[("dt", dt, [dims.heads, tokens]), ("da_cumsum", da_cumsum, [dims.heads, tokens]), ("d", d, row(dims.heads))],
     )?;
     let params = Params {
         tokens: tokens as u32,

@@ -36,13 +36,6 @@ pub(super) fn quantize_rows(x: &[f32], cols: usize, group: usize, codes: &mut [u
     });
 }
 
-/// The codes of one row with one scale.
-pub(super) fn quantized_token(x: &[f32]) -> (Vec<u32>, [f32; 1]) {
-    let (mut codes, mut scale) = (vec![0; words_per_row(8, x.len())], [0.0]);
-    quantize_rows(x, x.len(), x.len(), &mut codes, &mut scale);
-    (codes, scale)
-}
-
 /// Below, a scale or its inverse would leave the range of normal floats.
 const SMALLEST: f32 = 1e-35;
 

@@ -29,7 +29,8 @@ pub fn rms_norm_gated_quantize(
         gate_offset: p.gate_offset,
         eps: p.eps,
     };
-    let halves = matches!(format, Format::HalfShort | Format::HalfShortNorms | Format::HalfLong | Format::HalfLongNorms);
+    let halves =
+        matches!(format, Format::HalfShort | Format::HalfShortNorms | Format::HalfLong | Format::HalfLongNorms);
     let y = if halves { unpack_halves(y) } else { bytemuck::cast_slice(y).to_vec() };
     let mut normed = vec![0.0; y.len()];
     of_floats(&norm, &y, gate, weight, &mut normed);

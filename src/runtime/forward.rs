@@ -116,7 +116,8 @@ impl Forward<'_> {
         self.input(plan, normed, consumers, taps, names)
     }
 
-    /// The norm of `x` as codes alone, in one dispatch, where that is all anybody wants.
+    /// The norm of `x` as codes alone, in one dispatch, where that is all anybody wants; of one token for one consumer in none where
+    /// that pays: its product makes them.
     fn norm_codes(
         &self,
         plan: &mut Plan,
@@ -129,6 +130,12 @@ impl Forward<'_> {
         let Some(group) = codes_alone(consumers, taps).filter(|g| kernels::rms_norm_quantize_fits(cols, *g)) else {
             return Ok(None);
         };
+        if let (1, [consumer]) = (rows, consumers)
+            && consumer.takes_norm(plan.device())
+        {
+            let norm = Some((weight.view(DType::F32, [1, cols])?, self.config.norm_eps));
+            return Ok(Some(Input { x: Some(x.clone()), norm, ..Input::default() }));
+        }
         let int8 = self.int8(rows, cols, group)?;
         kernels::rms_norm_quantize(plan, x, weight, int8.scaled(), self.config.norm_eps)?;
         Ok(Some(Input { int8: Some(int8), ..Input::default() }))
@@ -354,12 +361,13 @@ impl Forward<'_> {
         taps: &mut Taps<'_>,
     ) -> Result<()> {
         let (c, s) = (self.config, self.scratch);
-        let consumers = [&a.q_proj, &a.k_proj, &a.v_proj];
+        let qkv = a.qkv.as_ref().filter(|_| !taps.looking());
+        let consumers = qkv.map_or(vec![&a.q_proj, &a.k_proj, &a.v_proj], |qkv| vec![qkv]);
         let input = self.normed(plan, hidden, norm, &consumers, taps, ["qkv.codes", "qkv.scales"])?;
         let (query, kv) = (c.attention_heads * c.head_dim, c.kv_heads * c.head_dim);
         let (all, q) = (self.f32(&s.wide, query + 2 * kv)?, self.f32(&s.wide, query)?);
         let (k, v) = (self.f32(&s.xbc, kv)?, self.f32(&s.value, kv)?);
-        let [q, k, v] = if let Some(qkv) = a.qkv.as_ref().filter(|_| !taps.looking()) {
+        let [q, k, v] = if let Some(qkv) = qkv {
             qkv.apply(plan, &input, &all, Epilogue::Store)?;
             let columns = |offset, width| Columns::new("attention", &all, offset, width);
             [columns(0, query)?, columns(query, kv)?, columns(query + kv, kv)?]

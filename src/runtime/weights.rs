@@ -61,6 +61,8 @@ impl fmt::Display for Rounding {
 pub(super) struct Input {
     pub(super) x: Option<DeviceTensor>,
     pub(super) int8: Option<Int8>,
+    /// `x` is one token before the norm of this weight `[1, cols]` and eps, which the product makes.
+    pub(super) norm: Option<(DeviceTensor, f32)>,
 }
 
 impl Input {

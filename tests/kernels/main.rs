@@ -72,4 +72,3 @@ mod ssm_load;
 mod ssm_round;
 mod ssm_store;
 mod state_passing;
-mod token_of_floats;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Input, Rounding};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
-use crate::kernels::{self, Columns, Epilogue, Halves, ScaleBits, Scaled};
+use crate::kernels::{self, Columns, Epilogue, Halves, ScaleBits, Scaled, TokenNorm};
 use crate::model::{Linear, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
@@ -155,6 +155,17 @@ impl DeviceLinear {
         self.rounding.as_ref()
     }
 
+    /// Does its product of one token make the norm before it, and the int8 codes, itself ([`kernels::TokenNorm::pays`])?
+    pub(in super::super) fn takes_norm(&self, device: &Device) -> bool {
+        let (Some(Rounding { group: x_group, fixed: None }), [Part { held: Held::Int { codes, group, .. }, .. }]) =
+            (&self.rounding, &self.parts[..])
+        else {
+            return false;
+        };
+        let cols = codes.shape.cols();
+        *x_group >= cols && kernels::TokenNorm::pays(device, cols, *group, codes.dtype.bits())
+    }
+
     /// Scales that a token of its inputs has.
     pub(super) fn activation_groups(&self) -> usize {
         let cols = self.parts.first().map_or(0, |p| p.held.weight().shape.cols());
@@ -231,6 +242,16 @@ impl Held {
                 Some(out) => kernels::matvec_f32(plan, input.float()?, w, &out, e),
                 None => kernels::matmul_f32(plan, input.float()?, w, out, e),
             },
+            (Self::Int { codes, scales, group, .. }, None)
+                if let (Some(out), Some((weight, eps))) = (&one, &input.norm) =>
+            {
+                let norm = TokenNorm { weight, eps: *eps };
+                let weight = Scaled { codes, scales, group: *group };
+                match codes.dtype {
+                    DType::I4 => kernels::matvec_w4a8_normed(plan, input.float()?, norm, weight, out, e),
+                    _ => kernels::matvec_w8a8_normed(plan, input.float()?, norm, weight, out, e),
+                }
+            }
             (Self::Int { codes, scales, scale_bits, group }, Some(int8)) if rounded => {
                 let x = int8.scaled();
                 let weight = Scaled { codes, scales, group: *group };
