@@ -1,29 +1,21 @@
-// matvec_w4a8 by 16-byte loads (shared/quads4.wgsl; of a stream to be normed shared/normed_token.wgsl): k and groups are multiples of 32, or a group is the row. Any n.
+// matvec_w4a8 by 16-byte loads (shared/quads4.wgsl): k and groups are multiples of 32, or a group is the row. Any n.
 #import dot
 #import pack
-#ifdef normed
-#import normed_token
-#else
 #import quads4
-#endif
 
 struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
     group: u32, // columns a weight scale; a multiple of 8, or k
-    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other. Of a norm: the bits of its eps
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
 const QUAD = 32u;
 const SHIFT = 4u;
 
-@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8, or f32 to be normed
-#ifdef normed
-@group(0) @binding(1) var<storage, read> scales: array<vec4<f32>>; // [1, x_groups], or a norm's weight [1, k]
-#else
-@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups], or a norm's weight [1, k]
-#endif
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
@@ -35,11 +27,7 @@ struct Token {
 }
 
 fn fetch_token(at: u32) -> Token {
-#ifdef normed
-    return Token(made[2u * at], made[2u * at + 1u]);
-#else
     return Token(codes[2u * at], codes[2u * at + 1u]);
-#endif
 }
 
 // 16 times the products of the 8 codes of a word.

@@ -1,28 +1,20 @@
-// matvec_w8a8 by 16-byte loads (shared/quads4.wgsl; of a stream to be normed shared/normed_token.wgsl): k and groups are multiples of 16, or a group is the row. Any n.
+// matvec_w8a8 by 16-byte loads (shared/quads4.wgsl): k and groups are multiples of 16, or a group is the row. Any n.
 #import dot
-#ifdef normed
-#import normed_token
-#else
 #import quads4
-#endif
 
 struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
     group: u32, // columns a weight scale; a multiple of 4, or k
-    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other. Of a norm: the bits of its eps
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
 const QUAD = 16u;
 const SHIFT = 0u;
 
-@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8, or f32 to be normed
-#ifdef normed
-@group(0) @binding(1) var<storage, read> scales: array<vec4<f32>>; // [1, x_groups], or a norm's weight [1, k]
-#else
-@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups], or a norm's weight [1, k]
-#endif
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int8
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
@@ -31,11 +23,7 @@ const SHIFT = 0u;
 alias Token = vec4<u32>;
 
 fn fetch_token(at: u32) -> Token {
-#ifdef normed
-    return made[at];
-#else
     return codes[at];
-#endif
 }
 
 fn dot_quad(x: Token, w: vec4<u32>) -> i32 {

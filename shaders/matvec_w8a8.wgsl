@@ -8,14 +8,14 @@ struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
     group: u32, // columns a weight scale; a multiple of 4, or k
-    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other. Of a norm: the bits of its eps
+    x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
 const WG = 32u;
 
-@group(0) @binding(0) var<storage, read> codes: array<u32>; // [1, k] int8, or f32 to be normed
-@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups], or a norm's weight [1, k]
+@group(0) @binding(0) var<storage, read> codes: array<u32>; // [1, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // [n, k] int8
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]

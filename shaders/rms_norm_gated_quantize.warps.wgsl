@@ -1,11 +1,8 @@
-// rms_norm_gated_quantize.wgsl, where norms are over whole 128 columns, up to 1536, and there are 8 of them at most: a subgroup of 32 threads
-// takes one, of which a thread holds each 32nd quad. So nobody waits for others but for the largest value of a row.
-#import butterflies
-#import float
-#import four
+// rms_norm_gated_quantize.wgsl of few norms of whole 128 columns (shared/gated_norm.wgsl): threads wait for each other but for the largest
+// value of a row.
+#import gated_norm
 #import int8_codes
 #import index
-#import warps
 
 struct Params {
     rows: u32,
@@ -30,76 +27,8 @@ const WG = 256u;
 
 var<workgroup> largests: array<f32, 8>; // of each subgroup
 
-// 12 quads of a thread, four a column: of its norm's columns the quads lane + 32 i.
-struct Values {
-    a: mat4x4<f32>,
-    b: mat4x4<f32>,
-    c: mat4x4<f32>,
-}
-
-// Where a thread's quads are: the first in a row, and how many there are.
-struct Spot {
-    quad: u32,
-    count: u32,
-}
-
-// Of quads from the thread's `i`th on; beyond its last the last again.
-fn spots(spot: Spot, i: u32) -> vec4<u32> {
-    return spot.quad + 32u * min(i + vec4(0u, 1u, 2u, 3u), vec4(spot.count - 1u));
-}
-
-// 1 for quads that are there, else 0.
-fn there(spot: Spot, i: u32) -> vec4<f32> {
-    return select(vec4(0.0), vec4(1.0), i + vec4(0u, 1u, 2u, 3u) < vec4(spot.count));
-}
-
-fn values(row: u32, at: vec4<u32>) -> mat4x4<f32> {
-    let i = row * (params.cols / 4u) + at;
-    return mat4x4(four(y[i.x]), four(y[i.y]), four(y[i.z]), four(y[i.w]));
-}
-
-fn gates(row: u32, at: vec4<u32>) -> mat4x4<f32> {
-    let i = (row * params.gate_stride + params.gate_offset) / 4u + at;
-    return mat4x4(gate[i.x], gate[i.y], gate[i.z], gate[i.w]);
-}
-
-fn weights(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(weight[at.x], weight[at.y], weight[at.z], weight[at.w]);
-}
-
-fn times(a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]);
-}
-
-fn silu4(z: vec4<f32>) -> vec4<f32> {
-    return vec4(silu(z.x), silu(z.y), silu(z.z), silu(z.w));
-}
-
-fn gated(v: mat4x4<f32>, z: mat4x4<f32>) -> mat4x4<f32> {
-    return times(v, mat4x4(silu4(z[0]), silu4(z[1]), silu4(z[2]), silu4(z[3])));
-}
-
-fn squares(m: mat4x4<f32>, is_there: vec4<f32>) -> f32 {
-    return dot(is_there, vec4(dot(m[0], m[0]), dot(m[1], m[1]), dot(m[2], m[2]), dot(m[3], m[3])));
-}
-
-fn top(v: vec4<f32>) -> f32 {
-    let pair = max(abs(v.xy), abs(v.zw));
-    return max(pair.x, pair.y);
-}
-
-// Largest magnitude of each quad, 0 of those that are not there.
-fn tops(m: mat4x4<f32>, is_there: vec4<f32>) -> vec4<f32> {
-    return is_there * vec4(top(m[0]), top(m[1]), top(m[2]), top(m[3]));
-}
-
-// Columns are 128 elements apart.
-fn transformed(m: mat4x4<f32>, place: Place) -> mat4x4<f32> {
-    var v = butterflies(m, vec4(0u, 1u, 7u, 8u), params.log_run);
-    for (var level = 2u; level < min(params.log_run, 7u); level++) {
-        v = crossed(v, 1u << (level - 2u), place);
-    }
-    return v * params.unit;
+fn norm_weight(at: u32) -> vec4<f32> {
+    return weight[at];
 }
 
 // Largest of each thread and those that share its scale, 2^k threads, for each of its quads.
@@ -159,51 +88,16 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let warp = warp_of(place);
-    let mine = warp * params.norm_group < params.cols;
-    // A subgroup without a norm takes the first one's, and keeps it to itself.
-    let spot = Spot(select(0u, warp * params.norm_group / 4u, mine) + lane_of(place), params.norm_group / 128u);
-    let a = spots(spot, 0u);
-    let b = spots(spot, 4u);
-    let c = spots(spot, 8u);
-    let two = params.norm_group > 512u;
-    let three = params.norm_group > 1024u;
-    var v = Values(values(row, a), mat4x4<f32>(), mat4x4<f32>());
-    var z = Values(gates(row, a), mat4x4<f32>(), mat4x4<f32>());
-    var w = Values(weights(a), mat4x4<f32>(), mat4x4<f32>());
-    if two {
-        v.b = values(row, b);
-        z.b = gates(row, b);
-        w.b = weights(b);
-    }
-    if three {
-        v.c = values(row, c);
-        z.c = gates(row, c);
-        w.c = weights(c);
-    }
-    v = Values(gated(v.a, z.a), gated(v.b, z.b), gated(v.c, z.c));
-    let sum = squares(v.a, there(spot, 0u)) + squares(v.b, there(spot, 4u)) + squares(v.c, there(spot, 8u));
-    let scale = inverseSqrt(warp_sum(sum, place) / f32(params.norm_group) + params.eps);
-    v.a = transformed(times(v.a * scale, w.a), place);
-    if two {
-        v.b = transformed(times(v.b * scale, w.b), place);
-    }
-    if three {
-        v.c = transformed(times(v.c * scale, w.c), place);
-    }
-    if params.log_run == 10u {
-        v = Values(v.a + v.b, v.a - v.b, v.c);
-    }
-    let count = select(0u, spot.count, mine);
-    let own = Spot(spot.quad, count);
+    let normed = gated_norm(row * params.cols / 4u, (row * params.gate_stride + params.gate_offset) / 4u, place);
+    let v = normed.v;
+    let own = normed.own;
     if params.group < params.cols {
         store_groups(row, own, 0u, v.a, there(own, 0u), place);
         store_groups(row, own, 4u, v.b, there(own, 4u), place);
         store_groups(row, own, 8u, v.c, there(own, 8u), place);
         return;
     }
-    let most = max(max(tops(v.a, there(own, 0u)), tops(v.b, there(own, 4u))), tops(v.c, there(own, 8u)));
-    largests[warp] = warp_max(max(max(most.x, most.y), max(most.z, most.w)), place);
+    largests[warp_of(place)] = warp_max(most(normed), place);
     workgroupBarrier();
     let low = max(max(largests[0], largests[1]), max(largests[2], largests[3]));
     let largest = max(low, max(max(largests[4], largests[5]), max(largests[6], largests[7])));

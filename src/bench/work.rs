@@ -74,7 +74,7 @@ impl Named<'_> {
                 (channels * taps.min(rows) * 4) as u64
             }
             ("argmax_merge", "logits") => columns(self.cols("candidates")),
-            ("rms_norm_gated" | "rms_norm_gated_quantize", "gate") => columns(self.cols("y")),
+            ("rms_norm_gated" | "rms_norm_gated_quantize" | "rms_norm_gated_matvec", "gate") => columns(self.cols("y")),
             _ => tensor.bytes() as u64,
         }
     }
@@ -100,7 +100,7 @@ impl Named<'_> {
     }
 
     fn multiplies(&self) -> bool {
-        self.0.kernel.name.starts_with("mat")
+        self.0.kernel.name.starts_with("mat") || self.0.kernel.name.ends_with("matvec")
     }
 
     fn ops(&self, seen: usize) -> u64 {

@@ -157,14 +157,13 @@ impl CaseOf {
         s.device().upload_f32(shape, &scales)
     }
 
-    /// A token and the weight of its norm, whose products are whole steps of int8, so that no code hangs on rounding; `step`: of the token.
-    pub(super) fn normed(&self, s: &mut Setup, step: f32) -> Result<(DeviceTensor, DeviceTensor)> {
+    /// Numbers about one, and whole steps of int8 with the largest among them, both `[k]`.
+    pub(super) fn steps(&self, s: &mut Setup, step: f32) -> [Vec<f32>; 2] {
         let k = self.sizes.k;
-        let weight = s.values(k, Fill::Uniform(0.5, 2.0));
-        let mut codes: Vec<f32> = s.values(k, Fill::Uniform(-127.0, 127.0)).iter().map(|v| v.round()).collect();
+        let near = s.values(k, Fill::Uniform(0.5, 2.0));
+        let mut codes = s.values(k, Fill::Uniform(-127.0, 127.0));
         codes[k / 2] = 127.0;
-        let x: Vec<f32> = codes.iter().zip(&weight).map(|(code, w)| code * step / w).collect();
-        Ok((s.device().upload_f32([1, k], &x)?, s.device().upload_f32([1, k], &weight)?))
+        [near, codes.iter().map(|v| v.round() * step).collect()]
     }
 
     /// The output: one to add to, or one to overwrite.

@@ -3,7 +3,7 @@
 use super::bindings::matvec_w4a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::{IntProduct, LONG, Scaled, TokenNorm};
+use super::scaled::{IntProduct, LONG, Scaled};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matvec_w4a8::{Format, Params};
@@ -45,32 +45,6 @@ pub fn matvec_w4a8(
     launch(plan, format, params, bindings, sizes.rows())
 }
 
-/// As [`matvec_w4a8`] of the codes that [`super::rms_norm_quantize`] makes of `x` with one scale, in one launch.
-///
-/// `x`: `[1, k]` f32.
-///
-/// # Errors
-/// As [`matvec_w4a8`]; [`crate::Error::Argument`] for more than 8192 columns, and for rows or groups that are not whole 16 bytes.
-pub fn matvec_w4a8_normed(
-    plan: &mut Plan,
-    x: &DeviceTensor,
-    norm: TokenNorm<'_>,
-    weight: Scaled<'_>,
-    out: &DeviceTensor,
-    epilogue: Epilogue,
-) -> Result<()> {
-    let (sizes, group, grid) = norm.check("matvec_w4a8", x, weight, 4, out)?;
-    let params = Params {
-        n: sizes.n as u32,
-        k: sizes.k as u32,
-        group: group as u32,
-        x_group: norm.eps.to_bits(),
-        epilogue: epilogue as u32,
-    };
-    let bindings = Bindings { codes: x, scales: norm.weight, weight: weight.codes, weight_scales: weight.scales, out };
-    launch(plan, Format::Normed, params, bindings, grid)
-}
-
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: "matvec_w4a8", cases: CASES, setup, work };
 
@@ -108,37 +82,10 @@ const CASES: &[Case] = &[
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("n", 70.0), ("k", 256.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("n", 5.0), ("k", 131_064.0), ("corners", 2.0)] },
-    Case { name: "normed", args: &[("n", 6.0), ("k", 2080.0), ("eps", 1e-05), ("size", 0.01)] },
-    Case {
-        name: "normed_in_groups_relu2",
-        args: &[("n", 67.0), ("k", 2080.0), ("group", 96.0), ("epilogue", 1.0), ("eps", 1e-05), ("size", 0.1)],
-    },
-    Case {
-        name: "normed_nemotron_8b",
-        args: &[("n", 40.0), ("k", 4096.0), ("group", 128.0), ("eps", 1e-05), ("size", 0.02)],
-    },
-    Case {
-        name: "normed_widest",
-        args: &[("n", 5.0), ("k", 8192.0), ("group", 64.0), ("epilogue", 2.0), ("eps", 1e-05), ("size", 1.0)],
-    },
-    Case { name: "normed_of_many_rows", args: &[("n", 16389.0), ("k", 32.0), ("eps", 1e-05), ("size", 0.01)] },
-    Case {
-        name: "normed_of_zeros_add",
-        args: &[("n", 9.0), ("k", 320.0), ("epilogue", 2.0), ("eps", 1e-05), ("size", 0.0)],
-    },
-    Case { name: "normed_large_eps", args: &[("n", 9.0), ("k", 320.0), ("eps", 4.0), ("size", 0.001)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
-    if let Some(eps) = a.get("eps") {
-        let (x, norm) = case.normed(s, a.f64("size") as f32)?;
-        let [_, _, weight, weight_scales] = case.quantized(s, 4)?;
-        let out = case.out(s)?;
-        let norm = TokenNorm { weight: &norm, eps: eps as f32 };
-        let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
-        return matvec_w4a8_normed(s.plan(), &x, norm, weight, &out, case.epilogue);
-    }
     let [codes, scales, weight, weight_scales] = case.quantized(s, 4)?;
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };

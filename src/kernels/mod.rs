@@ -42,6 +42,7 @@ mod hadamard_runs;
 mod kv_append;
 mod kv_cache;
 mod large;
+mod made_token;
 mod mamba2_update;
 mod matmul;
 mod matmul_f32;
@@ -64,7 +65,9 @@ mod rank_update;
 mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
+mod rms_norm_gated_matvec;
 mod rms_norm_gated_quantize;
+mod rms_norm_matvec;
 mod rms_norm_quantize;
 mod s_silu;
 mod sample;
@@ -123,9 +126,9 @@ pub use matmul_w4a8::matmul_w4a8;
 pub use matmul_w4a16::matmul_w4a16;
 pub use matmul_w8a8::matmul_w8a8;
 pub use matvec_f32::matvec_f32;
-pub use matvec_w4a8::{matvec_w4a8, matvec_w4a8_normed};
+pub use matvec_w4a8::matvec_w4a8;
 pub use matvec_w4a16::matvec_w4a16;
-pub use matvec_w8a8::{matvec_w8a8, matvec_w8a8_normed};
+pub use matvec_w8a8::matvec_w8a8;
 pub use probe_barrier::probe_barrier;
 pub use probe_float::{FloatOp, probe_float};
 pub use probe_subgroup::probe_subgroup;
@@ -137,12 +140,14 @@ pub use rank_update::{Part, Update, rank_update};
 pub use relu_squared::relu_squared;
 pub use rms_norm::rms_norm;
 pub use rms_norm_gated::rms_norm_gated;
+pub use rms_norm_gated_matvec::{rms_norm_gated_matvec, rms_norm_gated_matvec_pays};
 pub use rms_norm_gated_quantize::{GatedNorm, rms_norm_gated_quantize};
+pub use rms_norm_matvec::{rms_norm_matvec, rms_norm_matvec_pays};
 pub use rms_norm_quantize::{rms_norm_quantize, rms_norm_quantize_fits};
 pub use s_silu::s_silu;
 pub use sample::{Sampling, sample};
 pub use scale_channels::scale_channels;
-pub use scaled::{ScaleBits, Scaled, TokenNorm};
+pub use scaled::{ScaleBits, Scaled};
 pub use selective_state_update::selective_state_update;
 pub use selective_state_update_int8::selective_state_update_int8;
 pub use split_columns::{Halves, split_columns};
@@ -213,6 +218,8 @@ pub const ENTRIES: &[check::Entry] = &[
     rms_norm::ENTRY,
     rms_norm_gated::ENTRY,
     rms_norm_gated_quantize::ENTRY,
+    rms_norm_gated_matvec::ENTRY,
+    rms_norm_matvec::ENTRY,
     rms_norm_quantize::ENTRY,
     s_silu::ENTRY,
     sample::ENTRY,

@@ -34,7 +34,7 @@ impl GatedNorm {
     }
 
     /// Has a row of `cols` columns few norms of whole 128 of them, runs and groups of scales within (formats `.._norms`)?
-    fn few(self, cols: usize, group: usize) -> bool {
+    pub(super) fn few(self, cols: usize, group: usize) -> bool {
         let norm = cols / self.groups;
         let groups = group >= cols || (group.is_power_of_two() && (4..=128).contains(&group));
         self.groups <= 8 && norm.is_multiple_of(self.block.max(128)) && norm <= 1536 && self.block <= 1024 && groups

@@ -3,7 +3,7 @@
 use super::matmul::Sizes;
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Grid};
+use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
 
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
@@ -173,60 +173,6 @@ fn tile(m: usize, n: usize) -> Form {
         ..=32 => Form::Tile32x64,
         _ if slim(64) => Form::Tile64x32,
         _ => Form::Tile64x64,
-    }
-}
-
-/// The norm before a product, of its one token.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenNorm<'a> {
-    /// `[k]` f32.
-    pub weight: &'a DeviceTensor,
-    /// Added to the mean square.
-    pub eps: f32,
-}
-
-impl TokenNorm<'_> {
-    /// Most columns of a token, whose codes workgroup memory holds.
-    const MOST: usize = 8192;
-
-    /// Do products of weights of `bits` with a scale for each `group` of `cols` columns take it ([`super::matvec_w4a8_normed`],
-    /// [`super::matvec_w8a8_normed`]), and gain from it on `device`? Each workgroup makes the norm, in the time that a launch would take;
-    /// drivers without subgroups of 32 threads, those for CPUs among them, have no kernel for which that is so.
-    #[must_use]
-    pub fn pays(device: &Device, cols: usize, group: usize, bits: usize) -> bool {
-        let fast = device.gpu().is_none_or(|g| g.caps.has("warps") && g.caps.has("packed_dot"));
-        fast && Self::fits(cols, group, bits)
-    }
-
-    fn fits(cols: usize, group: usize, bits: usize) -> bool {
-        let whole = |columns: usize| columns.is_multiple_of(128 / bits);
-        cols <= Self::MOST && whole(cols) && (group >= cols || whole(group))
-    }
-
-    /// Checks it, the token `x`, a weight of `bits` and `out`; gives the sizes, the columns a weight scale and the grid.
-    pub(super) fn check(
-        self,
-        kernel: &'static str,
-        x: &DeviceTensor,
-        weight: Scaled<'_>,
-        bits: usize,
-        out: &DeviceTensor,
-    ) -> Result<(Sizes, usize, Grid)> {
-        f32_tensor(kernel, "x", x)?;
-        f32_tensor(kernel, "norm", self.weight)?;
-        let (dtype, name) = if bits == 4 { (DType::I4, "i4") } else { (DType::I8, "i8") };
-        expect_dtype(kernel, "weight", weight.codes, dtype, name)?;
-        let sizes = Sizes::of(kernel, "x", x, weight.codes, &out.into())?.one_row(kernel)?;
-        expect(kernel, "norm", self.weight, [1, sizes.k])?;
-        let names = ["group", "weight_scales"];
-        let group = group_of(kernel, names, weight.scales, [sizes.n, sizes.k], weight.group, 32 / bits)?;
-        if !Self::fits(sizes.k, group, bits) {
-            let reason = format!("{} columns in groups of {group}", sizes.k);
-            return Err(Error::argument(format!("{kernel}: `x`"), reason));
-        }
-        // As shaders/shared/normed_token.wgsl.
-        let rows = 16 * (sizes.n / 8192).clamp(1, 4);
-        Ok((sizes, group, Grid::linear(sizes.n.div_ceil(rows))))
     }
 }
 

@@ -2,24 +2,19 @@
 //! int32, then the epilogue; a span is the smaller of the two groups. Xiao et al. 2022, arXiv:2211.10438. One token.
 
 use super::matmul::{IntScales, Product, codes_of_row, token_codes};
-use super::rms_norm_quantize::normed_token;
 use crate::shaders::matvec_w8a8::{Format, Params};
 
 /// `codes`: `[1, k]` int8; `scales`: `[1, x_groups]`; `weight`: `[n, k]` int8; `weight_scales`: `[n, groups]`; `out`:
-/// `[1, n]`. Of the format `normed` `codes` are f32, `scales` the weight of their norm, `[1, k]`.
+/// `[1, n]`.
 pub fn matvec_w8a8(
     p: &Params,
-    format: Format,
+    _format: Format,
     codes: &[u32],
     scales: &[f32],
     weight: &[u32],
     weight_scales: &[f32],
     out: &mut [f32],
 ) {
-    if format == Format::Normed {
-        let (codes, scale) = normed_token(p.k, f32::from_bits(p.x_group), bytemuck::cast_slice(codes), scales);
-        return matvec_w8a8(&Params { x_group: p.k, ..*p }, Format::Any, &codes, &scale, weight, weight_scales, out);
-    }
     let k = p.k as usize;
     let product = Product { n: p.n, k: p.k, epilogue: p.epilogue, stride: p.n, first: 0 };
     let scales = IntScales { k, group: p.group as usize, x_group: p.x_group as usize, scales, weight_scales };

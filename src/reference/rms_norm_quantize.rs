@@ -14,11 +14,3 @@ pub fn rms_norm_quantize(p: &Params, _: Format, x: &[f32], weight: &[f32], codes
     rms_norm(&rms_norm::Params { rows: p.rows, cols: p.cols, eps: p.eps }, x, weight, &mut normed);
     quantize_rows(&normed, p.cols as usize, p.group as usize, codes, scales);
 }
-
-/// Codes and scale of the norm of one token, `x` and `weight` of `cols`.
-pub(super) fn normed_token(cols: u32, eps: f32, x: &[f32], weight: &[f32]) -> (Vec<u32>, [f32; 1]) {
-    let (mut codes, mut scale) = (vec![0; x.len().div_ceil(4)], [0.0]);
-    let params = Params { rows: 1, cols, group: cols, eps };
-    rms_norm_quantize(&params, Format::Whole, x, weight, &mut codes, &mut scale);
-    (codes, scale)
-}

@@ -4,7 +4,7 @@ use super::scratch::{ScanFormat, Scratch};
 use super::state::{self, BlockState, MambaState, SsmState, State, ssd};
 use super::taps::Taps;
 use super::weights::{
-    DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Int8, Weights,
+    DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Int8, Token, Weights,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
@@ -131,10 +131,11 @@ impl Forward<'_> {
             return Ok(None);
         };
         if let (1, [consumer]) = (rows, consumers)
-            && consumer.takes_norm(plan.device())
+            && let Some((group, bits)) = consumer.of_whole_tokens()
+            && kernels::rms_norm_matvec_pays(plan.device(), cols, group, bits)
         {
-            let norm = Some((weight.view(DType::F32, [1, cols])?, self.config.norm_eps));
-            return Ok(Some(Input { x: Some(x.clone()), norm, ..Input::default() }));
+            let token = Token::Normed { x: x.clone(), weight: weight.clone(), eps: self.config.norm_eps };
+            return Ok(Some(Input { token: Some(token), ..Input::default() }));
         }
         let int8 = self.int8(rows, cols, group)?;
         kernels::rms_norm_quantize(plan, x, weight, int8.scaled(), self.config.norm_eps)?;
@@ -249,7 +250,8 @@ impl Forward<'_> {
         self.write(plan, &m.out_proj, &input, hidden, taps)
     }
 
-    /// Gated norm and rotation of `y`, as out_proj wants it: codes in one dispatch where that is all anybody wants.
+    /// Gated norm and rotation of `y`, as out_proj wants it: codes in one dispatch where that is all anybody wants, in none of one token
+    /// where that pays: the product makes them.
     fn gated(
         &self,
         plan: &mut Plan,
@@ -263,6 +265,13 @@ impl Forward<'_> {
         let block = s.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
         let norm = GatedNorm { groups: c.n_groups, block, eps: c.norm_eps };
         if let Some(group) = codes_alone(&consumers, taps).filter(|g| norm.fits(z, *g)) {
+            if let (1, Some((group, bits))) = (rows, m.out_proj.of_whole_tokens())
+                && kernels::rms_norm_gated_matvec_pays(plan.device(), norm, z, group, bits)
+            {
+                let (gate, weight) = (z.tensor.clone(), m.norm.clone());
+                let token = Token::Gated { y: y.clone(), gate, offset: z.offset, weight, norm };
+                return Ok(Input { token: Some(token), ..Input::default() });
+            }
             let int8 = self.int8(rows, cols, group)?;
             kernels::rms_norm_gated_quantize(plan, y, z, &m.norm, int8.scaled(), norm)?;
             return Ok(Input { int8: Some(int8), ..Input::default() });

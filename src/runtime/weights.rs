@@ -12,7 +12,7 @@ pub(super) use linear::DeviceLinear;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
-use crate::kernels::Scaled;
+use crate::kernels::{GatedNorm, Scaled};
 use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
@@ -61,8 +61,16 @@ impl fmt::Display for Rounding {
 pub(super) struct Input {
     pub(super) x: Option<DeviceTensor>,
     pub(super) int8: Option<Int8>,
-    /// `x` is one token before the norm of this weight `[1, cols]` and eps, which the product makes.
-    pub(super) norm: Option<(DeviceTensor, f32)>,
+    /// What the product makes its one token of, itself.
+    pub(super) token: Option<Token>,
+}
+
+/// A token whose codes are not made yet.
+pub(super) enum Token {
+    /// The norm of `x` `[1, cols]`.
+    Normed { x: DeviceTensor, weight: DeviceTensor, eps: f32 },
+    /// The gated norm of `y` `[1, cols]`, and its transform; the gate is columns of `gate` from `offset` on.
+    Gated { y: DeviceTensor, gate: DeviceTensor, offset: usize, weight: DeviceTensor, norm: GatedNorm },
 }
 
 impl Input {

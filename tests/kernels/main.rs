@@ -59,6 +59,8 @@ mod relu_squared;
 mod rms_norm;
 mod rms_norm_gated;
 mod rms_norm_gated_quantize;
+mod rms_norm_gated_matvec;
+mod rms_norm_matvec;
 mod rms_norm_quantize;
 mod s_silu;
 mod sample;

@@ -13,10 +13,16 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
             "weights, and values of int8 codes, rounded to f16: 2^-12 relative each, the smallest ones to 2^-25",
         );
     }
-    if ["chunk_entering.coop", "chunk_scan.half_coop"].contains(&variant) {
+    if variant == "chunk_entering.coop" {
         return (
             1e-7,
-            "x, C and products times their weights rounded to f16, 2^-12 relative each, and states that enter a chunk so a step off",
+            "x times its weights rounded to f16, 2^-12 relative, and states that enter a chunk so a step off",
+        );
+    }
+    if variant == "chunk_scan.half_coop" {
+        return (
+            3e-7,
+            "C and products times their weights rounded to f16, 2^-12 relative each, 1e-7 of y, which then is a step of f16 off",
         );
     }
     match variant.split('.').next().unwrap_or_default() {
@@ -34,6 +40,10 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
         "causal_conv1d" | "rms_norm_gated" | "rms_norm_gated_quantize" | "chunk_cumsum" | "s_silu" => {
             (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
         }
+        "rms_norm_gated_matvec" => (
+            1e-6,
+            "of each thousand codes one or two beyond a tie, where an exp and a norm are 1e-6 off: a step of 127",
+        ),
         "argmax" | "argmax_merge" | "sample" => {
             // A draw could hang on rounding: `sample`'s setup refuses a case (asks for another seed) unless
             // `reference::sample::margin` puts it 1e-4 of the mass from any other outcome, thrice the worst error.

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Input, Rounding};
+use super::{Input, Rounding, Token};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
-use crate::kernels::{self, Columns, Epilogue, Halves, ScaleBits, Scaled, TokenNorm};
+use crate::kernels::{self, Columns, Epilogue, Halves, ScaleBits, Scaled};
 use crate::model::{Linear, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
@@ -155,15 +155,11 @@ impl DeviceLinear {
         self.rounding.as_ref()
     }
 
-    /// Does its product of one token make the norm before it, and the int8 codes, itself ([`kernels::TokenNorm::pays`])?
-    pub(in super::super) fn takes_norm(&self, device: &Device) -> bool {
-        let (Some(Rounding { group: x_group, fixed: None }), [Part { held: Held::Int { codes, group, .. }, .. }]) =
-            (&self.rounding, &self.parts[..])
-        else {
-            return false;
-        };
-        let cols = codes.shape.cols();
-        *x_group >= cols && kernels::TokenNorm::pays(device, cols, *group, codes.dtype.bits())
+    /// Of one integer weight whose tokens have one scale each, made from the token: columns a scale of the weight, and bits of a code.
+    pub(in super::super) fn of_whole_tokens(&self) -> Option<(usize, usize)> {
+        let Rounding { group: x_group, fixed: None } = self.rounding.as_ref()? else { return None };
+        let [Part { held: Held::Int { codes, group, .. }, .. }] = &self.parts[..] else { return None };
+        (*x_group >= codes.shape.cols()).then(|| (*group, codes.dtype.bits()))
     }
 
     /// Scales that a token of its inputs has.
@@ -242,14 +238,16 @@ impl Held {
                 Some(out) => kernels::matvec_f32(plan, input.float()?, w, &out, e),
                 None => kernels::matmul_f32(plan, input.float()?, w, out, e),
             },
-            (Self::Int { codes, scales, group, .. }, None)
-                if let (Some(out), Some((weight, eps))) = (&one, &input.norm) =>
-            {
-                let norm = TokenNorm { weight, eps: *eps };
-                let weight = Scaled { codes, scales, group: *group };
-                match codes.dtype {
-                    DType::I4 => kernels::matvec_w4a8_normed(plan, input.float()?, norm, weight, out, e),
-                    _ => kernels::matvec_w8a8_normed(plan, input.float()?, norm, weight, out, e),
+            (Self::Int { codes, scales, group, .. }, None) if let (Some(out), Some(token)) = (&one, &input.token) => {
+                let product = Scaled { codes, scales, group: *group };
+                match token {
+                    Token::Normed { x, weight, eps } => {
+                        kernels::rms_norm_matvec(plan, x, (weight, *eps), product, out, e)
+                    }
+                    Token::Gated { y, gate, offset, weight, norm } => {
+                        let gate = Columns::new("linear layer", gate, *offset, y.shape.cols())?;
+                        kernels::rms_norm_gated_matvec(plan, y, &gate, weight, *norm, product, out, e)
+                    }
                 }
             }
             (Self::Int { codes, scales, scale_bits, group }, Some(int8)) if rounded => {

@@ -1,0 +1,88 @@
+// Products of one token, whose int8 codes each workgroup makes itself, with a weight (int4 or int8, the format word): what a launch
+// before would make, in the time that it would take to start. A workgroup makes 16 outputs; its teams of 32 threads take two rows
+// each and wait for nobody once the codes are made. Loads of codes are 16 bytes, eight of them on the way. The importing shader has
+// `params` with n, cols, group and epilogue, the bindings `weight`, `weight_scales` and `out`, `const MOST` columns, and
+// fills `made`. cols and groups are multiples of QUAD, or a group is the row.
+#import dot
+#import epilogue
+#import int8_codes
+#import warps
+
+const WG = 256u;
+const TEAMS = WG / 32u;
+const ROWS = 2u * TEAMS;
+
+var<workgroup> made: array<vec4<u32>, MOST / 16u>; // the token's codes
+
+// Codes of a vec4 of the weight, and their product with the token's.
+#ifdef int4
+const QUAD = 32u;
+
+// 16 times the products of the 8 codes of a word.
+fn dot_word(low: u32, high: u32, word: u32) -> i32 {
+    return dot_codes(low, low4_times_16(word)) + dot_codes(high, high4_times_16(word));
+}
+
+fn dot_quad(at: u32, w: vec4<u32>) -> i32 {
+    let x = made[2u * at];
+    let y = made[2u * at + 1u];
+    let first = dot_word(x.x, x.y, w.x) + dot_word(x.z, x.w, w.y);
+    return (first + dot_word(y.x, y.y, w.z) + dot_word(y.z, y.w, w.w)) >> 4u;
+}
+#else
+const QUAD = 16u;
+
+fn dot_quad(at: u32, w: vec4<u32>) -> i32 {
+    let x = made[at];
+    return dot_codes(x.x, w.x) + dot_codes(x.y, w.y) + (dot_codes(x.z, w.z) + dot_codes(x.w, w.w));
+}
+#endif
+
+// Vec4s of one row of the weight, and their scales.
+struct Quads {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+    scales: vec4<f32>,
+}
+
+fn fetch_row(row: u32, at: vec4<u32>) -> Quads {
+    let i = row * (params.cols / QUAD) + at;
+    let s = row * ((params.cols + params.group - 1u) / params.group) + at * QUAD / params.group;
+    let scales = vec4(weight_scales[s.x], weight_scales[s.y], weight_scales[s.z], weight_scales[s.w]);
+    return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w], scales);
+}
+
+fn dot_row(at: vec4<u32>, w: Quads, is_there: vec4<f32>) -> f32 {
+    let low = vec2(dot_quad(at.x, w.a), dot_quad(at.y, w.b));
+    let sums = vec4(low, dot_quad(at.z, w.c), dot_quad(at.w, w.d));
+    return dot(is_there * w.scales, vec4<f32>(sums));
+}
+
+// Puts the codes of a quad.
+fn put(spot: u32, v: vec4<f32>, inverse: f32) {
+    made[spot / 4u][spot % 4u] = codes_of(v, inverse);
+}
+
+// Outputs from row `first` on, when the codes are made, of the token's `scale`.
+fn make_outputs(first: u32, scale: f32, place: Place) {
+    workgroupBarrier();
+    let lane = lane_of(place);
+    let row = first + 2u * warp_of(place);
+    let rows = min(vec2(row, row + 1u), vec2(params.n - 1u)); // beyond the end computed and not stored
+    let quads = params.cols / QUAD;
+    var sums = vec2(0.0);
+    for (var quad = lane; quad < quads; quad += 128u) {
+        let spots = quad + vec4(0u, 32u, 64u, 96u);
+        let at = min(spots, vec4(quads - 1u));
+        let w0 = fetch_row(rows.x, at);
+        let w1 = fetch_row(rows.y, at);
+        let is_there = select(vec4(0.0), vec4(1.0), spots < vec4(quads));
+        sums += vec2(dot_row(at, w0, is_there), dot_row(at, w1, is_there));
+    }
+    let both = scale * vec2(warp_sum(sums.x, place), warp_sum(sums.y, place));
+    if lane < 2u && row + lane < params.n {
+        store(row + lane, select(both.x, both.y, lane == 1u));
+    }
+}

@@ -1,0 +1,25 @@
+//! Products of one token whose codes the kernel makes: a weight's rows times those codes.
+
+use super::matmul::{IntScales, Product, codes_of_row, token_codes};
+
+/// The weight's side: `n` rows of `cols` codes of `bits`, a scale for each `group` of them.
+pub(super) struct Weight<'a> {
+    pub(super) n: u32,
+    pub(super) cols: u32,
+    pub(super) group: u32,
+    pub(super) epilogue: u32,
+    pub(super) bits: usize,
+    pub(super) codes: &'a [u32],
+    pub(super) scales: &'a [f32],
+}
+
+impl Weight<'_> {
+    /// `codes`: `[1, cols]` int8, `scale` theirs; `out`: `[1, n]`.
+    pub(super) fn times(&self, codes: &[u32], scale: &[f32], out: &mut [f32]) {
+        let k = self.cols as usize;
+        let product = Product { n: self.n, k: self.cols, epilogue: self.epilogue, stride: self.n, first: 0 };
+        let scales = IntScales { k, group: self.group as usize, x_group: k, scales: scale, weight_scales: self.scales };
+        let sum = |i: usize, j: usize, x: &[i16], w: &[i16]| scales.dot(i, j, x, w);
+        product.run(&token_codes(codes, k), |j, row| codes_of_row(self.bits, self.codes, j, row), sum, out);
+    }
+}

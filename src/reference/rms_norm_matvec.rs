@@ -1,0 +1,26 @@
+//! RMS norm of one token, int8 codes of it with one scale, and their product with a weight. Zhang & Sennrich 2019, arXiv:1910.07467.
+
+use super::made_token::Weight;
+use super::rms_norm_quantize::rms_norm_quantize;
+use crate::shaders::{
+    rms_norm_matvec::{Format, Params},
+    rms_norm_quantize,
+};
+
+/// `x`: `[1, cols]`; `norm`: `[cols]`; `weight`: `[n, cols]` int4 or int8; `weight_scales`: `[n, groups]`; `out`: `[1, n]`.
+pub fn rms_norm_matvec(
+    p: &Params,
+    format: Format,
+    x: &[f32],
+    norm: &[f32],
+    weight: &[u32],
+    weight_scales: &[f32],
+    out: &mut [f32],
+) {
+    let (mut codes, mut scale) = (vec![0; x.len().div_ceil(4)], [0.0]);
+    let of = rms_norm_quantize::Params { rows: 1, cols: p.cols, group: p.cols, eps: p.eps };
+    rms_norm_quantize(&of, rms_norm_quantize::Format::Whole, x, norm, &mut codes, &mut scale);
+    let bits = if format == Format::Int4 { 4 } else { 8 };
+    let Params { n, cols, group, epilogue, .. } = *p;
+    Weight { n, cols, group, epilogue, bits, codes: weight, scales: weight_scales }.times(&codes, &scale, out);
+}
