@@ -68,6 +68,9 @@ impl Named<'_> {
             ("attention", "q") => columns(self.cols("out")),
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
+            ("mamba2_update_int8", "input") => {
+                columns(self.rows("conv_state") / self.rows("y").max(1) + self.rows("y").min(1) * self.heads())
+            }
             ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),
             ("causal_conv1d_state", "input") => {
                 let (channels, taps) = (self.rows("state"), self.cols("state"));

@@ -44,6 +44,7 @@ mod kv_cache;
 mod large;
 mod made_token;
 mod mamba2_update;
+mod mamba2_update_int8;
 mod matmul;
 mod matmul_f32;
 mod matmul_halves;
@@ -119,6 +120,7 @@ pub use kv_append::kv_append;
 pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
 pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
+pub use mamba2_update_int8::{fuses_stored, mamba2_update_int8};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
 pub use matmul_halves::matmul_halves;
@@ -197,6 +199,7 @@ pub const ENTRIES: &[check::Entry] = &[
     hadamard_runs::ENTRY,
     kv_append::ENTRY,
     mamba2_update::ENTRY,
+    mamba2_update_int8::ENTRY,
     matmul_f32::ENTRY,
     matmul_halves::ENTRY,
     matmul_w4a16::ENTRY,

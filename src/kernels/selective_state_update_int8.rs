@@ -94,6 +94,11 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 }
 
 fn work(a: &Args) -> Work {
+    cost(a)
+}
+
+/// Cost of the recurrence of a case.
+pub(super) fn cost(a: &Args) -> Work {
     let (dims, sequences) = (dims(a), a.get("sequences").map_or(1, |n| n as usize));
     let recent = a.usize("recent") * (dims.heads + dims.d_inner() + dims.groups * dims.state);
     Work {

@@ -232,6 +232,10 @@ impl Forward<'_> {
             let vectors = MambaVectors { conv_weight, conv_bias, per_head };
             let (tickets, limit) = (&self.state.tickets, self.dt_limit);
             kernels::mamba2_update(plan, &raw, vectors, conv, ssm, tickets, &y, ssd(c), limit)?;
+        } else if let (true, SsmState::Int8 { stored, .. }) = (self.fuses_stored(&state.ssm, taps), &state.ssm) {
+            let raw = columns(d_inner, conv_dim + c.mamba_heads)?;
+            let (conv, clock, limit) = (&state.conv, &self.state.clock, self.dt_limit);
+            kernels::mamba2_update_int8(plan, &raw, &m.vectors, conv, stored, clock, &y, ssd(c), limit)?;
         } else if self.decode {
             kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
             taps.op(plan, "conv", &xbc)?;
@@ -248,6 +252,14 @@ impl Forward<'_> {
 
         let input = self.gated(plan, m, &y, &z, taps)?;
         self.write(plan, &m.out_proj, &input, hidden, taps)
+    }
+
+    /// Are convolution and update of this state one dispatch?
+    fn fuses_stored(&self, ssm: &SsmState, taps: &Taps<'_>) -> bool {
+        let (dims, conv_kernel) = (ssd(self.config), self.config.conv_kernel);
+        let stored =
+            matches!(ssm, SsmState::Int8 { stored, .. } if kernels::fuses_stored(dims, conv_kernel, stored.sequences));
+        self.decode && !taps.looking() && stored
     }
 
     /// Gated norm and rotation of `y`, as out_proj wants it: codes in one dispatch where that is all anybody wants, in none of one token

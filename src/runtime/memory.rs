@@ -105,12 +105,14 @@ fn state(config: &ModelConfig, sizes: StateSizes, options: EngineOptions) -> Res
     State::new(&Device::Nowhere, config, sizes, options.state, options.kv)
 }
 
-/// Bytes of norms, convolutions and what there is once a head; the latter twice, as `DeviceMamba2::per_head` is a copy.
+/// Bytes of norms, convolutions and what there is once a head; convolutions twice and the latter three times, as `DeviceMamba2::per_head`
+/// and `vectors` are copies.
 fn vectors(config: &ModelConfig) -> u64 {
     let all = Names::default().expected(config, true);
     let elements = all.iter().filter(|t| t.role == Role::Vector).map(|t| t.shape.iter().product::<usize>());
     let mamba = config.blocks.iter().filter(|b| **b == Block::Mamba2).count();
-    (elements.sum::<usize>() + mamba * 3 * config.mamba_heads) as u64 * 4
+    let copies = 6 * config.mamba_heads + config.conv_dim() * (config.conv_kernel + 1);
+    (elements.sum::<usize>() + mamba * copies) as u64 * 4
 }
 
 /// Bytes of a weight in the form that `super::weights` holds it in: codes padded to words, scales in f32.

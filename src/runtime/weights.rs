@@ -101,6 +101,8 @@ pub(super) struct DeviceMamba2 {
     pub(super) d: DeviceTensor,
     /// `[3, heads]`: dt_bias, a_log, d, for kernels that have no binding to spare.
     pub(super) per_head: DeviceTensor,
+    /// The convolution's weight and bias, dt_bias, a_log, d, likewise.
+    pub(super) vectors: DeviceTensor,
     pub(super) norm: DeviceTensor,
     pub(super) out_proj: DeviceLinear,
 }
@@ -177,6 +179,7 @@ impl DeviceLayer {
                     a_log: vector(&m.a_log)?,
                     d: vector(&m.d)?,
                     per_head: device.upload_f32([3, m.d.len()], &[&m.dt_bias[..], &m.a_log, &m.d].concat())?,
+                    vectors: vector(&[&m.conv_weight[..], &m.conv_bias, &m.dt_bias, &m.a_log, &m.d].concat())?,
                     norm: vector(&m.norm)?,
                     out_proj: linear("out_proj", &m.out_proj)?,
                 })
@@ -276,8 +279,9 @@ impl DeviceLayer {
     fn bytes(&self) -> usize {
         let mixer = match &self.mixer {
             DeviceMixer::Mamba2(m) => {
-                let vectors = [&m.conv_weight, &m.conv_bias, &m.dt_bias, &m.a_log, &m.d, &m.per_head, &m.norm];
-                m.in_proj.bytes() + m.out_proj.bytes() + vectors.map(DeviceTensor::bytes).iter().sum::<usize>()
+                let conv = [&m.conv_weight, &m.conv_bias, &m.vectors].map(DeviceTensor::bytes);
+                let vectors = [&m.dt_bias, &m.a_log, &m.d, &m.per_head, &m.norm].map(DeviceTensor::bytes);
+                m.in_proj.bytes() + m.out_proj.bytes() + conv.iter().chain(&vectors).sum::<usize>()
             }
             DeviceMixer::Attention(a) => {
                 [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj].map(DeviceLinear::bytes).iter().sum()
