@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::sequential::timed;
 use super::{Forms, Recipe, awq};
 use crate::calibrate::{InputStats, SiteStats, Stats, Windows};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Block, ModelConfig, ModelSource, Names};
+use crate::quantize::timed;
 use crate::transform::{self, Inputs, Known, Smooth, Transformed};
 
 /// `source` under the rewrites of `recipe`. Where those take statistics of activations, they are gathered on `calibration`:
