@@ -82,7 +82,8 @@ impl Quantized<'_> {
         }
     }
 
-    /// Runs `work` while the source's layer `index` is read and transformed, which takes the host seconds.
+    /// Runs `work` while the source's layer `index` is read, looked at by calibration and rewritten, which takes the host
+    /// seconds and the device little.
     fn reading<T>(&self, index: usize, work: impl FnOnce() -> T) -> T {
         if index >= self.config().blocks.len() {
             return work();
