@@ -125,7 +125,7 @@ impl fmt::Debug for Shape {
 }
 
 /// A contiguous tensor on the host, little-endian bytes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Tensor {
     /// Element type.
     pub dtype: DType,
@@ -157,7 +157,7 @@ impl Tensor {
     pub fn from_f32(shape: impl Into<Shape>, values: &[f32]) -> Self {
         let shape = shape.into();
         assert_eq!(shape.elements(), values.len(), "values for shape {shape}");
-        Self { dtype: DType::F32, shape, bytes: bytemuck::cast_slice(values).to_vec() }
+        Self { dtype: DType::F32, shape, bytes: copied(bytemuck::cast_slice(values)) }
     }
 
     /// The values as f32, converted from f16 or bf16 exactly.
@@ -183,9 +183,9 @@ impl Tensor {
     /// [`Error::DType`] for integer types, [`Error::Argument`] for a wrong count.
     pub fn from_f32_as(dtype: DType, shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
         let bytes = match dtype {
-            DType::F32 => bytemuck::cast_slice(values).to_vec(),
-            DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-            DType::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            DType::F32 => copied(bytemuck::cast_slice(values)),
+            DType::F16 => halves(values, |v| f16::from_f32(v).to_le_bytes()),
+            DType::BF16 => halves(values, |v| bf16::from_f32(v).to_le_bytes()),
             got => {
                 return Err(Error::DType { kernel: "from_f32_as", arg: "dtype", expected: "f32, f16 or bf16", got });
             }
@@ -198,6 +198,28 @@ impl Tensor {
     pub fn elements(&self) -> usize {
         self.shape.elements()
     }
+}
+
+impl Clone for Tensor {
+    fn clone(&self) -> Self {
+        Self { dtype: self.dtype, shape: self.shape, bytes: copied(&self.bytes) }
+    }
+}
+
+/// A copy. Memory that was never used before: the system makes it as it is written, on all cores.
+fn copied(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; bytes.len()];
+    out.par_chunks_mut(4 * TASK).zip(bytes.par_chunks(4 * TASK)).for_each(|(out, bytes)| out.copy_from_slice(bytes));
+    out
+}
+
+/// Two bytes of each value.
+fn halves(values: &[f32], of: impl Fn(f32) -> [u8; 2] + Sync) -> Vec<u8> {
+    let mut out = vec![0; 2 * values.len()];
+    out.par_chunks_mut(2 * TASK).zip(values.par_chunks(TASK)).for_each(|(out, values)| {
+        out.chunks_exact_mut(2).zip(values).for_each(|(out, value)| out.copy_from_slice(&of(*value)));
+    });
+    out
 }
 
 /// `value` rounded (half to even) to `dtype` and back; integer types leave it as it is.
@@ -219,6 +241,6 @@ pub fn unpack_halves(words: &[u32]) -> Vec<f32> {
 /// `preferred` if it holds every value exactly, else f32.
 #[must_use]
 pub fn exact_dtype(preferred: DType, values: &[f32]) -> DType {
-    let exact = values.iter().all(|v| round_to(preferred, *v).to_bits() == v.to_bits());
+    let exact = values.par_iter().with_min_len(TASK).all(|v| round_to(preferred, *v).to_bits() == v.to_bits());
     if exact { preferred } else { DType::F32 }
 }

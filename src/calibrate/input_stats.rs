@@ -14,59 +14,80 @@ use super::stats::Stats;
 use super::walk::{Watch, pass_tokens, through};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::model::ModelSource;
+use crate::model::{Layer, Linear, ModelConfig, OnlineRotation};
 use crate::runtime::{Stage, StagePass};
 
-/// Statistics of every linear layer's input over `sequences`, with products of channels where `covariance` is set.
-///
-/// # Errors
-/// As reading `source` and [`Stage::new`]; [`crate::Error::Argument`] for a token outside the vocabulary, or naming a site whose
-/// values are not finite.
-pub(crate) fn input_stats(
-    source: &dyn ModelSource,
-    device: &Device,
-    sequences: &[Vec<u32>],
-    covariance: bool,
-) -> Result<Stats> {
-    let (config, rotation) = (source.config(), source.rotation());
-    let mut streams = Spool::embed(device, sequences, &source.embedding()?)?;
-    let stage = Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config))?;
-    let inputs = Inputs {
-        sites: Sites::new(config, rotation),
-        device,
-        covariance,
-        probes: RefCell::default(),
-        tokens: Cell::default(),
-        stats: RefCell::new(Stats::of_one_text(covariance)),
-    };
-    for index in 0..config.blocks.len() {
-        through(&stage, &mut streams, index, &source.layer(index)?, &inputs)?;
-        inputs.finish()?;
+/// A walk through a model that gathers statistics of every linear layer's input. What fails half way is not gone on with.
+pub(crate) struct InputStats {
+    stage: Stage,
+    streams: Spool,
+    inputs: Inputs,
+}
+
+impl InputStats {
+    /// Embeds `sequences` with the model's `embedding`. `covariance`: with products of channels.
+    ///
+    /// # Errors
+    /// As [`Stage::new`]; [`crate::Error::Argument`] for a token outside the vocabulary.
+    pub(crate) fn new(
+        device: &Device,
+        config: &ModelConfig,
+        rotation: OnlineRotation,
+        embedding: &Linear,
+        sequences: &[Vec<u32>],
+        covariance: bool,
+    ) -> Result<Self> {
+        let streams = Spool::embed(device, sequences, embedding)?;
+        let stage = Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config))?;
+        let inputs = Inputs {
+            sites: Sites::new(config, rotation),
+            device: device.clone(),
+            covariance,
+            probes: RefCell::default(),
+            tokens: Cell::default(),
+            stats: RefCell::new(Stats::of_one_text(covariance)),
+        };
+        Ok(Self { stage, streams, inputs })
     }
-    let norm = source.norm_f()?;
-    let mut passes: HashMap<usize, StagePass> = HashMap::new();
-    for sequence in 0..streams.sequences() {
-        let stream = streams.read(sequence)?;
-        let length = streams.length(sequence);
-        for first in (0..length).step_by(stage.pass_tokens()) {
-            let n = stage.pass_tokens().min(length - first);
-            let look = &mut |plan: &mut Plan, name: String, x: &DeviceTensor| inputs.look(plan, &name, x);
-            let pass = match passes.entry(n) {
-                Entry::Occupied(pass) => pass.into_mut(),
-                Entry::Vacant(none) => none.insert(stage.record_norm(&norm, n, look)?),
-            };
-            stage.run(pass, None, &stream, first)?;
+
+    /// Passes all sequences through block `index`, the next one, and gives the statistics of its sites.
+    ///
+    /// # Errors
+    /// As [`Stage::load`] and running a plan; [`crate::Error::Argument`] naming a site whose values are not finite.
+    pub(crate) fn block(&mut self, index: usize, layer: &Layer) -> Result<Stats> {
+        through(&self.stage, &mut self.streams, index, layer, &self.inputs)?;
+        self.inputs.finish()
+    }
+
+    /// Those of the head's input, behind the final norm of this weight and all blocks.
+    ///
+    /// # Errors
+    /// As [`InputStats::block`].
+    pub(crate) fn head(mut self, norm: &[f32]) -> Result<Stats> {
+        let (stage, inputs) = (&self.stage, &self.inputs);
+        let mut passes: HashMap<usize, StagePass> = HashMap::new();
+        for sequence in 0..self.streams.sequences() {
+            let stream = self.streams.read(sequence)?;
+            let length = self.streams.length(sequence);
+            for first in (0..length).step_by(stage.pass_tokens()) {
+                let n = stage.pass_tokens().min(length - first);
+                let look = &mut |plan: &mut Plan, name: String, x: &DeviceTensor| inputs.look(plan, &name, x);
+                let pass = match passes.entry(n) {
+                    Entry::Occupied(pass) => pass.into_mut(),
+                    Entry::Vacant(none) => none.insert(stage.record_norm(norm, n, look)?),
+                };
+                stage.run(pass, None, &stream, first)?;
+            }
+            inputs.passed(length)?;
         }
-        inputs.passed(length)?;
+        inputs.finish()
     }
-    inputs.finish()?;
-    Ok(inputs.stats.into_inner())
 }
 
 /// What is gathered, and what of it is still on the device.
-struct Inputs<'a> {
+struct Inputs {
     sites: Sites,
-    device: &'a Device,
+    device: Device,
     covariance: bool,
     probes: RefCell<BTreeMap<String, Probe>>,
     /// Since sums moved to the host.
@@ -74,11 +95,11 @@ struct Inputs<'a> {
     stats: RefCell<Stats>,
 }
 
-impl Watch for Inputs<'_> {
+impl Watch for Inputs {
     fn look(&self, plan: &mut Plan, name: &str, x: &DeviceTensor) -> Result<()> {
         let mut probes = self.probes.borrow_mut();
         for site in self.sites.of(name, x).into_iter().filter(|site| site.linear) {
-            probe(&mut probes, self.device, &site, self.covariance)?.add(plan, x, &site)?;
+            probe(&mut probes, &self.device, &site, self.covariance)?.add(plan, x, &site)?;
         }
         Ok(())
     }
@@ -89,18 +110,18 @@ impl Watch for Inputs<'_> {
     }
 }
 
-impl Inputs<'_> {
+impl Inputs {
     /// Moves the sums to the host.
     fn collect(&self) -> Result<()> {
         self.tokens.set(0);
-        block_on(take_all(&self.probes.borrow(), self.device, &mut self.stats.borrow_mut()))
+        block_on(take_all(&self.probes.borrow(), &self.device, &mut self.stats.borrow_mut()))
     }
 
-    /// That, and the device forgets the sites.
-    fn finish(&self) -> Result<()> {
+    /// All of the sites, which are forgotten.
+    fn finish(&self) -> Result<Stats> {
         self.collect()?;
         self.probes.borrow_mut().clear();
-        Ok(())
+        Ok(self.stats.replace(Stats::of_one_text(self.covariance)))
     }
 }
 
@@ -109,7 +130,7 @@ impl Inputs<'_> {
 mod tests {
     use super::*;
     use crate::calibrate::Calibrator;
-    use crate::model::ModelFile;
+    use crate::model::{ModelFile, ModelSource, Names};
     use crate::runtime::{Engine, EngineOptions};
 
     /// As a calibrator that runs the whole model finds them; sums are rounded at other places.
@@ -117,13 +138,26 @@ mod tests {
     fn are_those_of_the_whole_model() {
         let file = ModelFile::open(std::path::Path::new("assets/nano")).unwrap();
         let sequences: Vec<Vec<u32>> = [70, 33].map(|n| (0..n).map(|i| 3 + i * 37 % 1900).collect()).to_vec();
-        let got = input_stats(&file, &Device::Cpu, &sequences, true).unwrap();
+        let (config, rotation, embedding) = (file.config(), file.rotation(), file.embedding().unwrap());
+        let mut walk = InputStats::new(&Device::Cpu, config, rotation, &embedding, &sequences, true).unwrap();
+        let mut got = BTreeMap::new();
+        for index in 0..config.blocks.len() {
+            let of_block = walk.block(index, &file.layer(index).unwrap()).unwrap().sites;
+            let name = Names::default().layer(index, "");
+            assert!(
+                !of_block.is_empty() && of_block.keys().all(|site| site.starts_with(&name)),
+                "{index}: {:?}",
+                of_block.keys()
+            );
+            got.extend(of_block);
+        }
+        got.extend(walk.head(&file.norm_f().unwrap()).unwrap().sites);
         let options = EngineOptions { context: 70, pass_tokens: 512, ..EngineOptions::default() };
         let engine = Engine::new(&Device::Cpu, &file, options).unwrap();
         let mut calibrator = Calibrator::new(engine, file.rotation(), Stats::of_one_text(true)).unwrap();
         sequences.iter().for_each(|ids| block_on(calibrator.sequence(ids)).unwrap());
-        assert!(got.sites.contains_key("lm_head") && got.sites.len() > 8, "{:?}", got.sites.keys());
-        for (name, site) in &got.sites {
+        assert!(got.contains_key("lm_head") && got.len() > 8, "{:?}", got.keys());
+        for (name, site) in &got {
             let want = &calibrator.stats().sites[name];
             assert_eq!((site.samples, site.absmax()), (want.samples, want.absmax()), "{name}");
             let close = |a: &[f64], b: &[f64]| {

@@ -44,7 +44,7 @@ pub use dataset::{Calibration, TextEncoder, Windows};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use input_stats::input_stats;
+pub(crate) use input_stats::InputStats;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use moments::Means;
 #[cfg(not(target_arch = "wasm32"))]

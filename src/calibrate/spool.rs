@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
 use crate::model::Linear;
@@ -41,14 +43,13 @@ impl Spool {
         };
         let mut spool = Self { kept, lengths: sequences.iter().map(Vec::len).collect(), width };
         for (i, sequence) in sequences.iter().enumerate() {
-            let mut stream = Vec::with_capacity(sequence.len() * width);
-            for id in sequence {
-                let row = table.chunks_exact(width).nth(*id as usize);
-                let row = row.ok_or_else(|| {
-                    Error::argument("calibration", format!("token id {id} in a vocabulary of {vocab}"))
-                })?;
-                stream.extend_from_slice(row);
-            }
+            let mut stream = vec![0f32; sequence.len() * width];
+            let rows = stream.par_chunks_exact_mut(width).zip(sequence);
+            rows.try_for_each(|(to, id)| {
+                let row = table.get(*id as usize * width..).and_then(|rest| rest.get(..width));
+                row.map(|row| to.copy_from_slice(row))
+                    .ok_or_else(|| Error::argument("calibration", format!("token id {id} in a vocabulary of {vocab}")))
+            })?;
             match &mut spool.kept {
                 Kept::File(_) => spool.write(i, &Stream::Host(stream))?,
                 Kept::Device(tensors) => tensors.push(device.upload_f32([sequence.len(), width], &stream)?),

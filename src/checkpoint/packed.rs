@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-/// Codes that a task unpacks, at least.
+/// Codes that a task packs or unpacks, at least.
 const TASK: usize = 1 << 16;
 
 /// Words a row of `cols` codes takes: `ceil(cols * bits / 32)`.
@@ -30,16 +30,21 @@ pub fn pack_bits(codes: &[i8], bits: usize, cols: usize) -> Vec<u32> {
     let per_row = packed_words(bits, cols);
     let (offset, mask) = (1i16 << (bits - 1), (1u64 << bits) - 1);
     let mut words = vec![0; codes.len().checked_div(cols).unwrap_or(0) * per_row];
-    for (row, out) in codes.chunks_exact(cols.max(1)).zip(words.chunks_exact_mut(per_row.max(1))) {
-        for (i, code) in row.iter().enumerate() {
-            let unsigned = u64::from((i16::from(*code) + offset).cast_unsigned()) & mask;
-            let spread = unsigned << (i * bits % 32);
-            out[i * bits / 32] |= spread as u32;
-            if spread >> 32 != 0 {
-                out[i * bits / 32 + 1] |= (spread >> 32) as u32;
+    // Tasks of whole rows.
+    let (cols, per_row) = (cols.max(1), per_row.max(1));
+    let rows = (TASK / cols).max(1);
+    words.par_chunks_mut(rows * per_row).zip(codes.par_chunks(rows * cols)).for_each(|(words, codes)| {
+        for (row, out) in codes.chunks_exact(cols).zip(words.chunks_exact_mut(per_row)) {
+            for (i, code) in row.iter().enumerate() {
+                let unsigned = u64::from((i16::from(*code) + offset).cast_unsigned()) & mask;
+                let spread = unsigned << (i * bits % 32);
+                out[i * bits / 32] |= spread as u32;
+                if spread >> 32 != 0 {
+                    out[i * bits / 32 + 1] |= (spread >> 32) as u32;
+                }
             }
         }
-    }
+    });
     words
 }
 

@@ -1,5 +1,6 @@
 //! Choosing an adapter, opening it, and moving tensors to and from it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -175,17 +176,16 @@ impl Device {
         self.upload_rows(dtype, shape, |first, count| {
             let first = rows.start + first;
             let bytes = &tensor.bytes[first * row_bytes..(first + count) * row_bytes];
-            let padded = |row: &[u8]| -> Vec<u32> {
-                row.chunks(4)
-                    .map(|b| {
-                        let mut word = [0u8; 4];
-                        word[..b.len()].copy_from_slice(b);
-                        u32::from_le_bytes(word)
-                    })
-                    .collect()
-            };
             // Whole words need no padding, and rows are one run of them.
-            if row_bytes % 4 == 0 { padded(bytes) } else { bytes.chunks(row_bytes).flat_map(padded).collect() }
+            if let (0, Ok(words)) = (row_bytes % 4, bytemuck::try_cast_slice(bytes)) {
+                return Cow::Borrowed(words);
+            }
+            let padded = |b: &[u8]| {
+                let mut word = [0u8; 4];
+                word[..b.len()].copy_from_slice(b);
+                u32::from_le_bytes(word)
+            };
+            bytes.chunks(row_bytes.max(1)).flat_map(|row| row.chunks(4).map(padded)).collect()
         })
     }
 
@@ -198,7 +198,7 @@ impl Device {
         let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
         let cols = shape.cols();
         self.upload_rows(dtype, shape, |first, count| {
-            pack_codes(bits, &codes[first * cols..(first + count) * cols], cols)
+            Cow::Owned(pack_codes(bits, &codes[first * cols..(first + count) * cols], cols))
         })
     }
 

@@ -1,6 +1,8 @@
 //! Words to a GPU through a ring of staging buffers of fixed size: the host holds no second copy of a model, and goes on
 //! to the next rows while those before are still being copied.
 
+use std::borrow::Cow;
+
 #[cfg(not(target_arch = "wasm32"))]
 use rayon::prelude::*;
 
@@ -22,12 +24,12 @@ const SLOTS: usize = 3;
 const SMALL: usize = 256 << 10;
 
 impl Device {
-    /// A tensor whose rows `first .. first + count` are `words(first, count)`, made piece by piece.
-    pub(super) fn upload_rows(
+    /// A tensor whose rows `first .. first + count` are `words(first, count)`, piece by piece.
+    pub(super) fn upload_rows<'a>(
         &self,
         dtype: DType,
         shape: Shape,
-        words: impl Fn(usize, usize) -> Vec<u32>,
+        words: impl Fn(usize, usize) -> Cow<'a, [u32]>,
     ) -> Result<DeviceTensor> {
         let Self::Gpu(gpu) = self else { return self.upload_words(dtype, shape, &words(0, shape.rows())) };
         let tensor = self.alloc(dtype, shape)?;

@@ -232,7 +232,7 @@ impl Output<'_> {
     fn packed(&mut self, name: &str, codes: &Tensor, bits: usize) -> Result<()> {
         let (rows, cols) = (codes.shape.rows(), codes.shape.cols());
         let words = pack_bits(bytemuck::cast_slice(&codes.bytes), bits, cols);
-        let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let bytes = bytemuck::cast_slice(&words).to_vec();
         self.writer.add(name, &Tensor::new(DType::U32, [rows, packed_words(bits, cols)], bytes)?)
     }
 }

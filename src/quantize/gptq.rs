@@ -11,6 +11,7 @@ use super::format::{Format, RowScales};
 use super::options::GptqOptions;
 use super::prepared::Prepared;
 use super::refine::refine;
+use super::timed::timed;
 use crate::error::{Error, Result};
 use crate::gpu::Plan;
 use crate::kernels::{GptqBlock, Part, Update, gptq_block, rank_update};
@@ -50,12 +51,15 @@ pub(super) fn gptq_in(
     let rows = weight.len() / n;
     let (mut codes, mut scales) = (Vec::with_capacity(weight.len()), Vec::with_capacity(rows));
     for weight in weight.chunks(prepared.rows_at_once() * n) {
-        let target = prepared.target(weight)?;
+        let target = timed(|| format!("{rows} x {n}: targets"), || prepared.target(weight))?;
         let search = |row: &[f32]| format.search(row, &prepared.diagonal, options.scale_steps);
-        let mut own: Vec<RowScales> = target.par_chunks_exact(n).map(search).collect();
-        let mut chosen = choose(&target, &own, prepared, format, block)?;
+        let found = || Ok(target.par_chunks_exact(n).map(search).collect());
+        let mut own: Vec<RowScales> = timed(|| format!("{rows} x {n}: scales"), found)?;
+        let codes_of = || choose(&target, &own, prepared, format, block);
+        let mut chosen = timed(|| format!("{rows} x {n}: codes"), codes_of)?;
         if options.sweeps > 0 {
-            refine(&target, &mut chosen, &mut own, prepared, format, options.sweeps)?;
+            let sweeps = || refine(&target, &mut chosen, &mut own, prepared, format, options.sweeps);
+            timed(|| format!("{rows} x {n}: sweeps"), sweeps)?;
         }
         codes.extend(chosen);
         scales.extend(own);

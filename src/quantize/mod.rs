@@ -19,6 +19,8 @@ mod rtn;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
 #[cfg(not(target_arch = "wasm32"))]
+mod timed;
+#[cfg(not(target_arch = "wasm32"))]
 mod turn;
 
 pub use format::{Format, ROW_SCALE, ScaleFormat};
@@ -31,3 +33,5 @@ pub use prepared::{Losses, Prepared};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use rtn::rounded;
 pub use rtn::{QUANTIZER, nearest, searched};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use timed::timed;

@@ -28,35 +28,47 @@ const ROWS: usize = 1024;
 /// Largest code of an activation.
 const TOP: f64 = 127.0;
 
-/// Puts the factors of every site whose exponent is to be searched into `inputs`, which has the statistics of `model`.
+/// The forms that `model`'s weights will have, for [`search`].
 ///
 /// # Errors
-/// [`Error::Argument`] when `recipe` quantizes nothing, or statistics are missing; as reading the model.
-pub(super) fn search(model: &Transformed<'_>, recipe: &Recipe, inputs: &mut Inputs) -> Result<()> {
-    let forms = Forms::new(recipe, model)?;
+/// [`Error::Argument`] when `recipe` quantizes nothing; as [`super::resolve`].
+pub(super) fn forms(model: &Transformed<'_>, recipe: &Recipe) -> Result<Forms> {
     if recipe.rules.iter().all(|r| r.weights.is_none()) {
         let what = "exponents are searched for the forms that weights will have, and the recipe quantizes none";
         return Err(Error::argument("smooth", what));
     }
-    for index in 0..model.config().blocks.len() {
-        let layer = model.layer_f64(index)?;
-        for site in sites(&layer, &recipe.transform.smooth) {
-            let tap = format!("layer.{index}.{}", site.op);
-            let stats = inputs.stats.get(&tap);
-            let stats = stats.ok_or_else(|| Error::argument("transform", format!("needs statistics of `{tap}`")))?;
-            let readers = site.readers.iter().map(|(part, weight)| Ok((forms.part(index, part)?, *weight)));
-            let readers: Vec<(&Module, &Matrix)> = readers.collect::<Result<_>>()?;
-            let share = |s: &[f64]| match site.op {
-                "attention" => scale::shared(model.config(), s),
-                _ => s.to_vec(),
-            };
-            let own = |x: &[f64]| match site.op {
-                "attention" => scale::of_kv(model.config(), x),
-                _ => x.to_vec(),
-            };
-            let found = best(&tap, &readers, stats, &own, &share);
-            inputs.factors.insert(tap, found);
-        }
+    Forms::new(recipe, model)
+}
+
+/// Puts the factors of every site of block `index` whose exponent is to be searched into `inputs`, which has the
+/// statistics of `model`.
+///
+/// # Errors
+/// [`Error::Argument`] when statistics are missing; as reading the model.
+pub(super) fn search(
+    model: &Transformed<'_>,
+    index: usize,
+    smooth: &Smooth,
+    forms: &Forms,
+    inputs: &mut Inputs,
+) -> Result<()> {
+    let layer = model.layer_f64(index)?;
+    for site in sites(&layer, smooth) {
+        let tap = format!("layer.{index}.{}", site.op);
+        let stats = inputs.stats.get(&tap);
+        let stats = stats.ok_or_else(|| Error::argument("transform", format!("needs statistics of `{tap}`")))?;
+        let readers = site.readers.iter().map(|(part, weight)| Ok((forms.part(index, part)?, *weight)));
+        let readers: Vec<(&Module, &Matrix)> = readers.collect::<Result<_>>()?;
+        let share = |s: &[f64]| match site.op {
+            "attention" => scale::shared(model.config(), s),
+            _ => s.to_vec(),
+        };
+        let own = |x: &[f64]| match site.op {
+            "attention" => scale::of_kv(model.config(), x),
+            _ => x.to_vec(),
+        };
+        let found = best(&tap, &readers, stats, &own, &share);
+        inputs.factors.insert(tap, found);
     }
     Ok(())
 }

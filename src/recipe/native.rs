@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::sequential::{Sequential, timed};
+use super::sequential::Sequential;
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe};
 use crate::calibrate::Windows;
@@ -12,7 +12,7 @@ use crate::gpu::Device;
 use crate::model::{
     Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model_with,
 };
-use crate::quantize::{LOSSES_FILE, ModuleLoss};
+use crate::quantize::{LOSSES_FILE, ModuleLoss, timed};
 use crate::transform::Transformed;
 
 /// A model quantized layer by layer as it is read. Blocks on the device; a browser must not, and has
@@ -82,14 +82,15 @@ impl Quantized<'_> {
         }
     }
 
-    /// Runs `work` while the source's layer `index` is read and transformed, which takes the host seconds.
+    /// Runs `work` while the source's layer `index` is read, looked at by calibration and rewritten, which takes the host
+    /// seconds and the device little.
     fn reading<T>(&self, index: usize, work: impl FnOnce() -> T) -> T {
         if index >= self.config().blocks.len() {
             return work();
         }
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let layer = self.source.layer(index);
+                let layer = timed(|| format!("layer {index}: read and rewritten"), || self.source.layer(index));
                 *lock(&self.ahead) = Some((index, layer));
             });
             work()

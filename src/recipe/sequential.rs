@@ -10,18 +10,10 @@ use crate::calibrate::{Means, Rounding, Walk, parts};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Activations, Group, Layer, Linear, ModelConfig, Names, OnlineRotation};
-use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched};
+use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched, timed};
 
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
 pub(crate) const EMBEDDING_STEPS: usize = 64;
-
-/// Says how long `work` took, to who wants to know.
-pub(super) fn timed<T>(what: impl Fn() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    let out = work()?;
-    log::debug!("{}: {:.1} s", what(), start.elapsed().as_secs_f64());
-    Ok(out)
-}
 
 /// Quantizes a model's parts in the order they run.
 pub(crate) struct Sequential {
@@ -222,7 +214,8 @@ impl Sequential {
         let start = Instant::now();
         let weight = weight.to_f32()?;
         let quantized = gptq(&weight, prepared, format, module.activations, options)?;
-        let losses = prepared.losses(&weight, &quantized.dequantize()?)?;
+        let lost = || prepared.losses(&weight, &quantized.dequantize()?);
+        let losses = timed(|| format!("{}: losses", module.name), lost)?;
         let mut first = 0;
         let segments = self.segments.iter().filter(|_| module.name.ends_with("in_proj")).map(|(name, rows)| {
             first += rows;

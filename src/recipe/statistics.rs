@@ -1,14 +1,18 @@
-//! What calibrated rewrites need to know of a model's activations.
+//! What calibrated rewrites need to know of a model's activations, found out block by block as they are done.
 
-use super::Recipe;
-use super::sequential::timed;
-use crate::calibrate::{SiteStats, Stats, Windows, input_stats};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::{Forms, Recipe, awq};
+use crate::calibrate::{InputStats, SiteStats, Stats, Windows};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Block, ModelConfig, ModelSource, Names};
-use crate::transform::{self, Inputs, Transformed};
+use crate::quantize::timed;
+use crate::transform::{self, Inputs, Known, Smooth, Transformed};
 
-/// `source` under the rewrites of `recipe`; where those take statistics of activations, they are gathered on `calibration` first.
+/// `source` under the rewrites of `recipe`. Where those take statistics of activations, they are gathered on `calibration`:
+/// a block's when it is read, on the way through it and any before it that were not read yet; all at once now for a KLT of
+/// the stream.
 ///
 /// # Errors
 /// As [`Transformed::with`] and running the model; [`Error::Argument`] when texts are needed and there are none.
@@ -24,39 +28,92 @@ pub fn transformed<'a>(
     }
     let missing = || Error::argument("transform", "KLT, smoothing and permutations need calibration text");
     let windows = calibration.ok_or_else(missing)?;
-    // Of the model under the rewrites that come before those that need them.
-    let base = Transformed::new(source, transform.base())?;
-    let stats = timed(
-        || "statistics for the transform".to_owned(),
-        || input_stats(&base, device, &windows.0, transform.needs_covariance()),
-    )?;
-    let mut inputs = inputs(source.config(), &stats);
-    if transform.smooth.searches() {
-        super::awq::search(&base, recipe, &mut inputs)?;
-    }
-    Transformed::owning(source, transform, inputs)
+    Transformed::with(source, transform, Gathered::new(source, recipe, device, windows)?)
 }
 
-/// The statistics by the names that transforms have for them: those of the runtime's taps.
-fn inputs(config: &ModelConfig, stats: &Stats) -> Inputs {
+/// Statistics of a model's blocks, each gathered when it is first asked for.
+struct Gathered<'a> {
+    base: Transformed<'a>,
+    smooth: Smooth,
+    /// Where factors are to be searched.
+    forms: Option<Forms>,
+    /// Before the first block of which nothing was found yet; nothing behind the head or after an error.
+    walk: Mutex<Option<InputStats>>,
+    /// Of each block, and of the head.
+    found: Vec<OnceLock<Inputs>>,
+}
+
+impl<'a> Gathered<'a> {
+    /// Embeds the sequences of `windows`.
+    fn new(source: &'a dyn ModelSource, recipe: &Recipe, device: &Device, windows: &Windows) -> Result<Self> {
+        let transform = recipe.transform;
+        // Of the model under the rewrites that come before those that need them.
+        let base = Transformed::new(source, transform.base())?;
+        let forms = transform.smooth.searches().then(|| awq::forms(&base, recipe)).transpose()?;
+        let (config, embedding) = (base.config(), base.embedding()?);
+        let covariance = transform.needs_covariance();
+        let walk = InputStats::new(device, config, base.rotation(), &embedding, &windows.0, covariance)?;
+        let found = (0..=config.blocks.len()).map(|_| OnceLock::new()).collect();
+        Ok(Self { base, smooth: transform.smooth, forms, walk: Mutex::new(Some(walk)), found })
+    }
+}
+
+impl Known for Gathered<'_> {
+    fn of(&self, index: usize) -> Result<&Inputs> {
+        let none = || Error::argument("transform", format!("there is no block {index}"));
+        let asked = self.found.get(index).ok_or_else(none)?;
+        let mut walk = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = self.found.len() - 1;
+        // With the last block's come the head's, so that the device need not keep the streams.
+        let last = if index + 1 == head { head } else { index };
+        for (at, place) in self.found.iter().enumerate().take(last + 1).filter(|(_, place)| place.get().is_none()) {
+            let name = if at == head { "head".to_owned() } else { format!("layer {at}") };
+            let found = timed(|| format!("{name}: statistics for the transform"), || self.next(&mut walk, at))?;
+            place.get_or_init(|| found);
+        }
+        asked.get().ok_or_else(none)
+    }
+}
+
+impl Gathered<'_> {
+    /// What there is to know of the block, or the head, that `walk` has come to.
+    fn next(&self, walk: &mut Option<InputStats>, at: usize) -> Result<Inputs> {
+        let broken = || Error::argument("calibration", "goes no further after an error");
+        let mut streams = walk.take().ok_or_else(broken)?;
+        let config = self.base.config();
+        if at == config.blocks.len() {
+            return Ok(inputs(config, at, &streams.head(&self.base.norm_f()?)?));
+        }
+        let mut inputs = inputs(config, at, &streams.block(at, &self.base.layer(at)?)?);
+        if let Some(forms) = &self.forms {
+            awq::search(&self.base, at, &self.smooth, forms, &mut inputs)?;
+        }
+        *walk = Some(streams);
+        Ok(inputs)
+    }
+}
+
+/// The statistics of block `index`, or of the head, by the names that transforms have for them: those of the runtime's taps.
+fn inputs(config: &ModelConfig, index: usize, stats: &Stats) -> Inputs {
     let names = Names::default();
     let mut inputs = Inputs::default();
-    let mut put = |site: String, tap: String| {
-        if let Some(s) = stats.sites.get(&site) {
+    let mut put = |site: &str, tap: String| {
+        if let Some(s) = stats.sites.get(site) {
             inputs.stats.insert(tap, plain(s));
         }
     };
-    for (i, block) in config.blocks.iter().enumerate() {
-        let (reader, writer, tap) = match block {
-            Block::Mamba2 => ("in_proj", "out_proj", "gated_norm"),
-            Block::Attention => ("q_proj", "o_proj", "attention"),
-            Block::Mlp => ("up_proj", "down_proj", "up_proj"),
-        };
-        let site = |part: &str| names.layer(i, &format!("mixer.{part}"));
-        put(site(reader), format!("layer.{i}.norm"));
-        put(site(writer), format!("layer.{i}.{tap}"));
-    }
-    put(names.head().to_owned(), "norm_f".to_owned());
+    let Some(block) = config.blocks.get(index) else {
+        put(names.head(), "norm_f".to_owned());
+        return inputs;
+    };
+    let (reader, writer, tap) = match block {
+        Block::Mamba2 => ("in_proj", "out_proj", "gated_norm"),
+        Block::Attention => ("q_proj", "o_proj", "attention"),
+        Block::Mlp => ("up_proj", "down_proj", "up_proj"),
+    };
+    let site = |part: &str| names.layer(index, &format!("mixer.{part}"));
+    put(&site(reader), format!("layer.{index}.norm"));
+    put(&site(writer), format!("layer.{index}.{tap}"));
     inputs
 }
 
@@ -67,5 +124,74 @@ fn plain(site: &SiteStats) -> transform::SiteStats {
         rms: site.moment(2).into_iter().map(f64::sqrt).collect(),
         covariance: site.products.iter().flatten().map(|sum| sum / tokens).collect(),
         ..transform::SiteStats::default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::model::{Model, ModelFile};
+    use crate::recipe::Preset;
+    use crate::transform::{Rotation, Transform};
+
+    fn nano() -> ModelFile {
+        ModelFile::open(std::path::Path::new("assets/nano")).unwrap()
+    }
+
+    fn recipe(file: &ModelFile) -> Recipe {
+        let transform = Transform::hadamard(file.config(), 0).unwrap();
+        Recipe::preset(Preset::W4A8, file.config(), file.float_dtype(), transform, true)
+    }
+
+    fn gathered<'a>(source: &'a dyn ModelSource, recipe: &Recipe) -> Gathered<'a> {
+        let texts = [70, 33].map(|n| (0..n).map(|i| 3 + i * 37 % 1900).collect());
+        Gathered::new(source, recipe, &Device::Cpu, &Windows(texts.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn blocks_may_be_asked_for_in_any_order_and_those_behind_wait() {
+        let file = nano();
+        let (recipe, head) = (recipe(&file), file.config().blocks.len());
+        let in_order = gathered(&file, &recipe);
+        for index in 0..head {
+            assert!(in_order.found[index].get().is_none(), "block {index} before it was asked for");
+            in_order.of(index).unwrap();
+        }
+        assert!(in_order.found[head].get().is_some() && in_order.walk.lock().unwrap().is_none());
+        let backwards = gathered(&file, &recipe);
+        for index in (0..=head).rev() {
+            let (got, want) = (backwards.of(index).unwrap(), in_order.of(index).unwrap());
+            assert!(!got.stats.is_empty() && got == want, "block {index}");
+        }
+        assert!(in_order.of(head + 1).is_err());
+    }
+
+    #[test]
+    fn only_a_rotation_of_the_stream_along_its_own_axes_asks_for_all_beforehand() {
+        let file = nano();
+        let mut recipe = recipe(&file);
+        for (residual, all) in [(Rotation::Hadamard, false), (Rotation::Klt, true), (Rotation::KltHadamard, true)] {
+            recipe.transform.residual = Some(residual);
+            let known = gathered(&file, &recipe);
+            let model = Transformed::with(&file, recipe.transform, &known).unwrap();
+            model.embedding().unwrap();
+            assert!(known.found.iter().all(|f| f.get().is_some() == all), "{residual:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_gathered_behind_an_error() {
+        let file = nano();
+        let mut model = Model::load(&file).unwrap();
+        let at = (1..model.layers.len()).find(|i| file.config().blocks[*i] == Block::Mamba2).unwrap();
+        model.layers[at].norm[0] = f32::NAN;
+        let known = gathered(&model, &recipe(&file));
+        known.of(0).unwrap();
+        for words in ["not finite", "no further after an error"] {
+            let line = known.of(at).err().unwrap().to_string();
+            assert!(line.contains(words), "{line}");
+        }
+        known.of(0).unwrap();
     }
 }

@@ -41,8 +41,26 @@ pub struct Inputs {
     pub factors: BTreeMap<String, Vec<f64>>,
 }
 
-/// For transforms without.
-pub(super) static NONE: Inputs = Inputs { stats: BTreeMap::new(), given: BTreeMap::new(), factors: BTreeMap::new() };
+/// What is known of a model: all of it beforehand, as [`Inputs`], or found out when a block is asked for.
+pub trait Known: Send + Sync {
+    /// At least what concerns block `index`; where there is no such block, the head.
+    ///
+    /// # Errors
+    /// Whatever finding it out may give.
+    fn of(&self, index: usize) -> Result<&Inputs>;
+}
+
+impl Known for Inputs {
+    fn of(&self, _: usize) -> Result<&Inputs> {
+        Ok(self)
+    }
+}
+
+impl<K: Known + ?Sized> Known for &K {
+    fn of(&self, index: usize) -> Result<&Inputs> {
+        (**self).of(index)
+    }
+}
 
 impl Inputs {
     /// The statistics at a site.

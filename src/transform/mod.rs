@@ -25,7 +25,7 @@ pub mod wide;
 use serde::{Deserialize, Serialize};
 
 pub use exponent::Exponent;
-pub use inputs::{Inputs, SiteStats};
+pub use inputs::{Inputs, Known, SiteStats};
 pub use klt::{klt, klt_blocks, mean_covariance};
 pub use matrix::Matrix;
 pub use order::Permutation;

@@ -1,8 +1,6 @@
 //! A model under exact rewrites, one block at a time.
 
-use std::borrow::Cow;
-
-use super::inputs::{self, Inputs, sized};
+use super::inputs::{Inputs, Known, sized};
 use super::klt::{diagonal_block, mean_covariance};
 use super::rotation::{Rotation, Rotor};
 use super::wide::{self, Attention, Layer, Mixer};
@@ -16,7 +14,7 @@ pub struct Transformed<'a> {
     source: &'a dyn ModelSource,
     config: ModelConfig,
     transform: Transform,
-    inputs: Cow<'a, Inputs>,
+    known: Box<dyn Known + 'a>,
     residual: Option<Rotor>,
 }
 
@@ -26,26 +24,15 @@ impl<'a> Transformed<'a> {
     /// # Errors
     /// As [`Transformed::with`].
     pub fn new(source: &'a dyn ModelSource, transform: Transform) -> Result<Self> {
-        Self::made(source, transform, Cow::Borrowed(&inputs::NONE))
+        Self::with(source, transform, Inputs::default())
     }
 
-    /// Prepares the rewrites.
+    /// Prepares the rewrites. Of `known`, those of a block ask when they are done, a KLT of the stream now.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the rewrites do not fit together or the model, or when `inputs` lacks what they need.
-    pub fn with(source: &'a dyn ModelSource, transform: Transform, inputs: &'a Inputs) -> Result<Self> {
-        Self::made(source, transform, Cow::Borrowed(inputs))
-    }
-
-    /// As [`Transformed::with`], keeping `inputs`.
-    ///
-    /// # Errors
-    /// As [`Transformed::with`].
-    pub fn owning(source: &'a dyn ModelSource, transform: Transform, inputs: Inputs) -> Result<Self> {
-        Self::made(source, transform, Cow::Owned(inputs))
-    }
-
-    fn made(source: &'a dyn ModelSource, transform: Transform, inputs: Cow<'a, Inputs>) -> Result<Self> {
+    /// [`Error::Argument`] when the rewrites do not fit together or the model, or when `known` lacks what they need;
+    /// whatever asking it gives.
+    pub fn with(source: &'a dyn ModelSource, transform: Transform, known: impl Known + 'a) -> Result<Self> {
         if source.rotation() != OnlineRotation::default() {
             return Err(Error::argument(
                 "transform",
@@ -57,10 +44,10 @@ impl<'a> Transformed<'a> {
         // The folded final norm belongs to the head alone.
         config.tied &= !transform.fold_norms;
         let n = config.hidden_size;
-        let covariance = || residual_covariance(&config, &inputs);
-        let given = || inputs.matrix("residual", n, n);
+        let covariance = || residual_covariance(&config, &known);
+        let given = || known.of(0)?.matrix("residual", n, n);
         let residual = transform.residual.map(|kind| Rotor::new(kind, n, covariance, given)).transpose()?;
-        Ok(Self { source, config, transform, inputs, residual })
+        Ok(Self { source, config, transform, known: Box::new(known), residual })
     }
 
     /// [`ModelSource::embedding`] before it is rounded to f32.
@@ -101,6 +88,8 @@ impl<'a> Transformed<'a> {
     /// All rewrites of a block, in their order: what shapes an activation comes before what rotates it.
     fn rewritten(&self, index: usize, source: &model::Layer) -> Result<Layer> {
         let (t, config) = (&self.transform, &self.config);
+        // First: finding it out may take memory, as the block in f64 does.
+        let inputs = self.known.of(index)?;
         let mut layer = Layer::widen(source)?;
         if t.fold_norms {
             scale::fold_norm(&mut layer);
@@ -109,7 +98,7 @@ impl<'a> Transformed<'a> {
             let rotations = self.head_rotations(index, "keys", kind, |head| self.key_covariance(index, a, head))?;
             heads::keys(a, config, &rotations)?;
         }
-        let smoothed = smooth::apply(&mut layer, config, t, index, &self.inputs)?;
+        let smoothed = smooth::apply(&mut layer, config, t, index, inputs)?;
         self.permute(index, &mut layer, smoothed.as_deref())?;
         if let (Mixer::Attention(a), Some(kind)) = (&mut layer.mixer, t.values) {
             let covariance = |head| self.value_covariance(index, smoothed.as_deref(), head);
@@ -129,11 +118,11 @@ impl<'a> Transformed<'a> {
         let online = self.transform.online;
         match &mut layer.mixer {
             Mixer::Mamba2(m) => {
-                let mass = self.mass(&format!("layer.{index}.gated_norm"), m.norm.len(), smoothed)?;
+                let mass = self.mass(index, &format!("layer.{index}.gated_norm"), m.norm.len(), smoothed)?;
                 permute::channels(m, config, &order::channels(kind, config, &mass, online.out_proj)?)
             }
             Mixer::Mlp(m) => {
-                let mass = self.mass(&format!("layer.{index}.up_proj"), m.up_proj.rows(), smoothed)?;
+                let mass = self.mass(index, &format!("layer.{index}.up_proj"), m.up_proj.rows(), smoothed)?;
                 permute::units(m, &order::units(kind, &mass, online.down_proj)?)
             }
             Mixer::Attention(_) => Ok(()),
@@ -141,8 +130,8 @@ impl<'a> Transformed<'a> {
     }
 
     /// Root mean square of each channel of a site after smoothing.
-    fn mass(&self, site: &str, n: usize, smoothed: Option<&[f64]>) -> Result<Vec<f64>> {
-        let mut mass = self.inputs.rms(site, n)?;
+    fn mass(&self, index: usize, site: &str, n: usize, smoothed: Option<&[f64]>) -> Result<Vec<f64>> {
+        let mut mass = self.known.of(index)?.rms(site, n)?;
         mass.iter_mut().zip(smoothed.into_iter().flatten()).for_each(|(m, s)| *m /= s);
         Ok(mass)
     }
@@ -158,7 +147,7 @@ impl<'a> Transformed<'a> {
         let (dim, heads) = (self.config.head_dim, self.config.kv_heads);
         if kind == Rotation::Given {
             // Any invertible matrix will do here.
-            let all = self.inputs.matrix(&format!("layer.{index}.{what}"), heads * dim, dim)?;
+            let all = self.known.of(index)?.matrix(&format!("layer.{index}.{what}"), heads * dim, dim)?;
             return all.values().chunks_exact(dim * dim).map(|t| Matrix::new(dim, dim, t.to_vec())).collect();
         }
         let rotation = |head| {
@@ -172,7 +161,7 @@ impl<'a> Transformed<'a> {
     fn key_covariance(&self, index: usize, a: &Attention, head: usize) -> Result<Vec<f64>> {
         let (n, dim) = (self.config.hidden_size, self.config.head_dim);
         let site = format!("layer.{index}.norm");
-        let c = sized(&site, "covariance", &self.inputs.site(&site)?.covariance, n * n)?;
+        let c = sized(&site, "covariance", &self.known.of(index)?.site(&site)?.covariance, n * n)?;
         let w = Matrix::new(dim, n, a.k_proj.values()[head * dim * n..][..dim * n].to_vec())?;
         Ok(w.times_transposed(&Matrix::new(n, n, c.to_vec())?).times_transposed(&w).values().to_vec())
     }
@@ -182,7 +171,7 @@ impl<'a> Transformed<'a> {
         let (dim, n) = (self.config.head_dim, self.config.attention_heads * self.config.head_dim);
         let repeats = self.config.attention_heads / self.config.kv_heads;
         let site = format!("layer.{index}.attention");
-        let c = sized(&site, "covariance", &self.inputs.site(&site)?.covariance, n * n)?;
+        let c = sized(&site, "covariance", &self.known.of(index)?.site(&site)?.covariance, n * n)?;
         let mut sum = vec![0.0; dim * dim];
         for head in kv * repeats..(kv + 1) * repeats {
             let block = diagonal_block(c, n, head * dim, dim);
@@ -211,10 +200,11 @@ impl<'a> Transformed<'a> {
 
 /// Of the stream's normed readings, over all blocks and the head that have one, by their sensitivity. MambaQuant takes
 /// the first block's alone.
-fn residual_covariance(config: &ModelConfig, inputs: &Inputs) -> Result<Vec<f64>> {
-    let blocks = (0..config.blocks.len()).map(|i| format!("layer.{i}.norm"));
-    let names = blocks.chain(["norm_f".to_owned()]);
-    let sites = names.filter_map(|name| inputs.stats.get(&name)).filter(|s| !s.covariance.is_empty());
+fn residual_covariance(config: &ModelConfig, known: &dyn Known) -> Result<Vec<f64>> {
+    let blocks = config.blocks.len();
+    let names = (0..blocks).map(|i| (i, format!("layer.{i}.norm"))).chain([(blocks, "norm_f".to_owned())]);
+    let sites = names.map(|(i, name)| Ok(known.of(i)?.stats.get(&name))).collect::<Result<Vec<_>>>()?;
+    let sites = sites.into_iter().flatten().filter(|s| !s.covariance.is_empty());
     mean_covariance(sites.map(|s| (s.sensitivity, s.covariance.as_slice())), config.hidden_size)
 }
 

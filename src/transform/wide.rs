@@ -1,9 +1,14 @@
 //! A block's weights in f64: read once, rewritten by any number of transforms, rounded once.
 
+use rayon::prelude::*;
+
 use super::Matrix;
 use crate::error::{Error, Result};
 use crate::model::{self, Linear};
 use crate::tensor::{DType, Tensor, exact_dtype};
+
+/// Numbers that a task converts, at least.
+const TASK: usize = 1 << 16;
 
 /// As [`model::Mamba2`].
 #[derive(Clone, Debug, PartialEq)]
@@ -164,9 +169,9 @@ pub(super) fn narrow(wide: &Matrix, linear: &mut Linear) {
 }
 
 pub(super) fn vector(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|v| f64::from(*v)).collect()
+    values.par_iter().with_min_len(TASK).map(|v| f64::from(*v)).collect()
 }
 
 pub(super) fn round(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|v| *v as f32).collect()
+    values.par_iter().with_min_len(TASK).map(|v| *v as f32).collect()
 }

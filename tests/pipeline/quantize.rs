@@ -6,9 +6,9 @@ use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::{Comparison, compare};
 use wgquant::gpu::{Device, DeviceChoice};
-use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource};
+use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource, OnlineRotation};
 use wgquant::quantize::GptqOptions;
-use wgquant::recipe::{Bits, Quantized, Recipe, quantize};
+use wgquant::recipe::{Bits, Preset, Quantized, Recipe, quantize, transformed};
 use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::tensor::DType;
 use wgquant::transform::Transform;
@@ -139,14 +139,16 @@ fn same_recipe_same_bytes() {
     assert_eq!(ModelFile::open(&a).unwrap().config().blocks.len(), 9);
 }
 
-/// GPTQ's streams stay on the device where they take a small part of its memory, else they go through a file. What comes out
+/// Calibration's streams stay on the device where they take a small part of its memory, else they go through a file. What comes out
 /// is the same, also of a sequence of several passes.
 #[test]
 fn streams_on_the_device_change_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let file = ModelFile::open(&common::nano()).unwrap();
     let gptq = GptqOptions { scale_steps: 4, sweeps: 0, asymmetric: false, ..Default::default() };
-    let recipe = Recipe { gptq: Some(gptq), ..recipe(&file, Bits::W8A8, Group::Channel, false) };
+    let mut recipe = Recipe { gptq: Some(gptq), ..recipe(&file, Bits::W8A8, Group::Channel, false) };
+    // Those of the statistics, too.
+    recipe.transform.smooth.relu2 = Some(0.5.into());
     let ids = |tokens: u32, step: u32| (0..tokens).map(|i| 3 + (i * step) % 2000).collect();
     let windows = Windows(vec![ids(530, 31), ids(40, 17)]);
     let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
@@ -161,4 +163,24 @@ fn streams_on_the_device_change_nothing() {
         std::fs::read(out.join("model.safetensors")).unwrap()
     });
     assert!(made[0] == made[1]);
+}
+
+/// What a block's rewrites need to know is gathered on the device while the block before is quantized there. Gathered and
+/// rewritten before anything is quantized, the model comes out the same.
+#[test]
+fn statistics_gathered_beside_change_nothing() {
+    let (file, device) = (ModelFile::open(&common::nano()).unwrap(), common::gpu());
+    let online = OnlineRotation::default();
+    let hadamard = Transform { online, ..Transform::hadamard(file.config(), 0).unwrap() };
+    let recipe = Recipe::preset(Preset::W4A8, file.config(), DType::BF16, hadamard, true);
+    assert!(recipe.transform.needs_stats() && recipe.gptq.is_some());
+    let ids = |tokens: u32, step: u32| (0..tokens).map(|i| 3 + (i * step) % 2000).collect();
+    let windows = Windows(vec![ids(530, 31), ids(40, 17)]);
+    let made = |source: &dyn ModelSource, recipe: &Recipe| {
+        Model::load(&Quantized::new(source, recipe, &device, Some(&windows), &|_| {}).unwrap()).unwrap()
+    };
+    let before = Model::load(&transformed(&file, &recipe, &device, Some(&windows)).unwrap()).unwrap();
+    let wanted = made(&before, &Recipe { transform: Transform::NONE, ..recipe.clone() });
+    assert!(made(&file, &recipe) == wanted);
+    assert!(made(&file, &Recipe { transform: hadamard, ..recipe }) != wanted, "statistics change nothing at all");
 }
