@@ -937,7 +937,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m(
         "selective_state_update_int8",
         "forgotten_skip",
-        "(step * dots[last] + per_head[2u * params.heads + head])",
+        "(step * dots[last] + head_vector(2u * params.heads + head))",
         "(step * dots[last])",
     ),
     m("split_rows", "rows_not_turned", "(k * params.rows + row0) / 2u + pair", "(row0 * params.k + k) / 2u + pair"),

@@ -34,8 +34,8 @@ fn logits(device: &Device, options: EngineOptions, parts: &[usize]) -> Vec<f32> 
     block_on(engine.logits()).unwrap()
 }
 
-/// KL of nano's first held-out tokens between nano and nano in f16: something, but a hundredth of what int8 keys and values give
-/// (6.8e-6).
+/// KL of nano's first held-out tokens between nano and nano in f16, outputs included: something, but a thirtieth of what int8 keys and
+/// values give (6.8e-6).
 #[test]
 fn f16_stays_near_f32() {
     let Windows(mut windows) = Windows::read(&common::nano().join("val_ids_u16.npy"), None, None, 0, Some(1)).unwrap();
@@ -45,7 +45,7 @@ fn f16_stays_near_f32() {
         let windows = Windows(windows.clone());
         let (mut base, mut halves) = (of(ScanFormat::F32), of(ScanFormat::F16));
         let kl = block_on(compare(&mut base, &mut halves, &windows, &mut |_, _| {})).unwrap().mean_kl;
-        assert!(kl > 1e-12 && kl < 1e-7, "{kl:.2e}");
+        assert!(kl > 1e-12 && kl < 2.2e-7, "{kl:.2e}");
     }
 }
 
