@@ -3,7 +3,7 @@
 use pollster::block_on;
 use wgquant::gpu::Device;
 use wgquant::kernels::{StateRounding, check::error};
-use wgquant::model::{Block, ModelFile};
+use wgquant::model::{Block, Model, ModelConfig, ModelFile};
 use wgquant::runtime::{Engine, EngineOptions, StateFormat};
 
 use crate::common;
@@ -124,4 +124,39 @@ fn a_window_out_of_range_is_refused() {
     let options = EngineOptions { state, ..Default::default() };
     let error = Engine::new(&Device::Cpu, &file, options).err().unwrap().to_string();
     assert!(error.contains("window") && error.contains("65"), "{error}");
+}
+
+/// Two Mamba-2 layers of 8 heads in so many groups.
+fn mamba(groups: usize) -> Model {
+    let json = serde_json::json!({
+        "model_type": "mamba2", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8,
+        "head_dim": 8, "expand": 2, "n_groups": groups, "state_size": 16, "conv_kernel": 4, "chunk_size": 16,
+        "rms_norm": true, "use_bias": false, "use_conv_bias": true, "hidden_act": "silu", "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": true, "time_step_limit": [0.0, 1e30], "time_step_min": 0.001, "residual_in_fp32": true,
+    });
+    Model::random(ModelConfig::from_json(std::path::Path::new("config.json"), &json).unwrap(), 5)
+}
+
+/// Where a workgroup has all heads of a group, convolution and update are one launch, of the same tokens.
+#[test]
+fn convolution_and_update_are_one_dispatch_of_whole_groups() {
+    let tokens: Vec<u32> = (0..13).map(|i| (i * i * 7 + i * 13) % 64).collect();
+    let engine = |device: &Device, groups, state| {
+        let options = EngineOptions { context: 16, pass_tokens: 16, state, ..Default::default() };
+        Engine::new(device, &mamba(groups), options).unwrap()
+    };
+    let run = |device: &Device, groups, state| {
+        let mut engine = engine(device, groups, state);
+        tokens.iter().for_each(|t| engine.feed(&[*t]).unwrap());
+        (block_on(engine.logits()).unwrap(), states(&engine))
+    };
+    let window = StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 16 };
+    for device in [Device::Cpu, common::gpu()] {
+        let dispatches = |groups| engine(&device, groups, window).decode_dispatches().unwrap();
+        assert_eq!(dispatches(8) + 2, dispatches(4), "one fewer in each of two layers");
+        let (got, want) = (run(&device, 8, window), run(&device, 8, StateFormat::F32));
+        // Nothing is rounded within a window.
+        assert!(error(&got.0, &want.0).0 < 1e-9, "{:.2e}", error(&got.0, &want.0).0);
+        assert!(error(&got.1, &want.1).0 < 1e-9, "{:.2e}", error(&got.1, &want.1).0);
+    }
 }
