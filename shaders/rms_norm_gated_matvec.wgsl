@@ -1,4 +1,4 @@
-// The end of a Mamba-2 mixer for one token: gate, norm, transform and codes (as rms_norm_gated_quantize, with one scale;
+// The end of a Mamba-2 mixer for one token: gate, norm, transform and codes (as rms_norm_gated_quantize;
 // shared/gated_norm.wgsl), and their product with a weight (shared/made_token.wgsl), in one launch.
 #import gated_norm
 #import index
@@ -8,6 +8,7 @@ struct Params {
     n: u32, // rows of weight
     cols: u32, // at most MOST
     group: u32, // columns a weight scale
+    x_group: u32, // columns a scale of the token
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     norm_group: u32, // columns of a norm
     gate_offset: u32, // first column of the gate in its tensor; a multiple of 4
@@ -32,20 +33,14 @@ fn norm_weight(at: u32) -> vec4<f32> {
     return norm[at];
 }
 
-// Quads 4 i.. of the thread.
-fn put_four(own: Spot, i: u32, m: mat4x4<f32>, inverse: f32) {
-    let at = own.quad + 32u * i;
-    if i < own.count {
-        put(at, m[0], inverse);
-    }
-    if i + 1u < own.count {
-        put(at + 32u, m[1], inverse);
-    }
-    if i + 2u < own.count {
-        put(at + 64u, m[2], inverse);
-    }
-    if i + 3u < own.count {
-        put(at + 96u, m[3], inverse);
+// Quads i.. of the thread, by the token's scale, or with groups by their own.
+fn put_four(own: Spot, i: u32, m: mat4x4<f32>, inverse: f32, place: Place) {
+    let j = i + vec4(0u, 1u, 2u, 3u);
+    let is_there = j < vec4(own.count);
+    if params.x_group < params.cols {
+        put_groups(own.quad + 32u * j, m, is_there, tops(m, there(own, i)), place);
+    } else {
+        put_whole(own.quad + 32u * j, m, is_there, inverse);
     }
 }
 
@@ -67,8 +62,11 @@ fn main(
         largest = max(largest, largests[i]);
     }
     let inverse = inverse_of(largest);
-    put_four(normed.own, 0u, normed.v.a, inverse);
-    put_four(normed.own, 4u, normed.v.b, inverse);
-    put_four(normed.own, 8u, normed.v.c, inverse);
-    make_outputs(first, scale_of(largest), place);
+    put_four(normed.own, 0u, normed.v.a, inverse, place);
+    put_four(normed.own, 4u, normed.v.b, inverse, place);
+    put_four(normed.own, 8u, normed.v.c, inverse, place);
+    if place.thread == 0u && params.x_group == params.cols {
+        token_scales[0] = scale_of(largest);
+    }
+    make_outputs(first, place);
 }

@@ -31,15 +31,6 @@ fn norm_weight(at: u32) -> vec4<f32> {
     return weight[at];
 }
 
-// Largest of each thread and those that share its scale, 2^k threads, for each of its quads.
-fn shared_tops(own: vec4<f32>, place: Place) -> vec4<f32> {
-    var most = own;
-    for (var by = 1u; by < params.group / 4u; by *= 2u) {
-        most = max(most, across(most, by, place));
-    }
-    return most;
-}
-
 fn inverses(largest: vec4<f32>) -> vec4<f32> {
     let low = vec2(group_inverse_of(largest.x), group_inverse_of(largest.y));
     return vec4(low, group_inverse_of(largest.z), group_inverse_of(largest.w));
@@ -73,7 +64,7 @@ fn store_scales(row: u32, spot: Spot, i: u32, largest: vec4<f32>) {
 }
 
 fn store_groups(row: u32, spot: Spot, i: u32, m: mat4x4<f32>, is_there: vec4<f32>, place: Place) {
-    let largest = shared_tops(tops(m, is_there), place);
+    let largest = run_max(tops(m, is_there), params.group / 4u, place);
     store(row, spot, i, m, inverses(largest));
     store_scales(row, spot, i, largest);
 }

@@ -1,4 +1,4 @@
-// RMS norm of one token (as rms_norm_quantize, with one scale), and the product of its codes with a weight (as matvec_w4a8 and
+// RMS norm of one token (as rms_norm_quantize), and the product of its codes with a weight (as matvec_w4a8 and
 // matvec_w8a8), in one launch (shared/made_token.wgsl).
 #import index
 #import made_token
@@ -7,6 +7,7 @@ struct Params {
     n: u32, // rows of weight
     cols: u32, // at most MOST
     group: u32, // columns a weight scale
+    x_group: u32, // columns a scale of the token
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     eps: f32,
 }
@@ -40,29 +41,22 @@ fn top(v: vec4<f32>) -> f32 {
     return max(pair.x, pair.y);
 }
 
+// Which of those are in the row.
+fn within(spots: vec4<u32>) -> vec4<bool> {
+    return spots < vec4(params.cols / 4u);
+}
+
+// Largest magnitudes of quads that are there, of their products with the norm's weight.
+fn tops(four: Four, spots: vec4<u32>) -> vec4<f32> {
+    let v = four.v;
+    return select(vec4(0.0), vec4(top(v[0]), top(v[1]), top(v[2]), top(v[3])), within(spots));
+}
+
 // Sum of squares, and largest product with the norm's weight, of quads that are there.
 fn seen(four: Four, spots: vec4<u32>) -> vec2<f32> {
     let q = four.x;
-    let v = four.v;
-    let is_there = select(vec4(0.0), vec4(1.0), spots < vec4(params.cols / 4u));
     let squares = vec4(dot(q[0], q[0]), dot(q[1], q[1]), dot(q[2], q[2]), dot(q[3], q[3]));
-    return vec2(dot(is_there, squares), top(is_there * vec4(top(v[0]), top(v[1]), top(v[2]), top(v[3]))));
-}
-
-fn put_four(spots: vec4<u32>, v: mat4x4<f32>, inverse: f32) {
-    let is_there = spots < vec4(params.cols / 4u);
-    if is_there.x {
-        put(spots.x, v[0], inverse);
-    }
-    if is_there.y {
-        put(spots.y, v[1], inverse);
-    }
-    if is_there.z {
-        put(spots.z, v[2], inverse);
-    }
-    if is_there.w {
-        put(spots.w, v[3], inverse);
-    }
+    return vec2(dot(select(vec4(0.0), vec4(1.0), within(spots)), squares), top(tops(four, spots)));
 }
 
 @compute @workgroup_size(WG)
@@ -91,13 +85,23 @@ fn main(
     for (var i = 1u; i < TEAMS; i++) {
         all = vec2(all.x + found[i].x, max(all.y, found[i].y));
     }
-    // The norm's factor is one for the row, so the codes are those of v.
     let factor = inverseSqrt(all.x / f32(params.cols) + params.eps);
-    let largest = all.y * factor;
-    let inverse = inverse_of(largest) * factor;
-    put_four(near, a.v, inverse);
-    if two {
-        put_four(far, b.v, inverse);
+    if params.x_group < params.cols {
+        put_groups(near, a.v * factor, within(near), tops(a, near) * factor, place);
+        if two {
+            put_groups(far, b.v * factor, within(far), tops(b, far) * factor, place);
+        }
+    } else {
+        // The norm's factor is one for the row, so the codes are those of v.
+        let largest = all.y * factor;
+        let inverse = inverse_of(largest) * factor;
+        put_whole(near, a.v, within(near), inverse);
+        if two {
+            put_whole(far, b.v, within(far), inverse);
+        }
+        if place.thread == 0u {
+            token_scales[0] = scale_of(largest);
+        }
     }
-    make_outputs(first, scale_of(largest), place);
+    make_outputs(first, place);
 }

@@ -1,8 +1,8 @@
 // Products of one token, whose int8 codes each workgroup makes itself, with a weight (int4 or int8, the format word): what a launch
 // before would make, in the time that it would take to start. A workgroup makes 16 outputs; its teams of 32 threads take two rows
 // each and wait for nobody once the codes are made. Loads of codes are 16 bytes, eight of them on the way. The importing shader has
-// `params` with n, cols, group and epilogue, the bindings `weight`, `weight_scales` and `out`, `const MOST` columns, and
-// fills `made`. cols and groups are multiples of QUAD, or a group is the row.
+// `params` with n, cols, group, x_group and epilogue, the bindings `weight`, `weight_scales` and `out`, `const MOST` columns, and
+// fills `made` and `token_scales`. cols and groups are multiples of QUAD, or a group is the row; x_group is 32, 64, 128 or the row.
 #import dot
 #import epilogue
 #import int8_codes
@@ -13,6 +13,7 @@ const TEAMS = WG / 32u;
 const ROWS = 2u * TEAMS;
 
 var<workgroup> made: array<vec4<u32>, MOST / 16u>; // the token's codes
+var<workgroup> token_scales: array<f32, MOST / 32u>; // and their scales
 
 // Codes of a vec4 of the weight, and their product with the token's.
 #ifdef int4
@@ -57,16 +58,44 @@ fn fetch_row(row: u32, at: vec4<u32>) -> Quads {
 fn dot_row(at: vec4<u32>, w: Quads, is_there: vec4<f32>) -> f32 {
     let low = vec2(dot_quad(at.x, w.a), dot_quad(at.y, w.b));
     let sums = vec4(low, dot_quad(at.z, w.c), dot_quad(at.w, w.d));
-    return dot(is_there * w.scales, vec4<f32>(sums));
+    let g = at * QUAD / params.x_group;
+    let scales = w.scales * vec4(token_scales[g.x], token_scales[g.y], token_scales[g.z], token_scales[g.w]);
+    return dot(is_there * scales, vec4<f32>(sums));
 }
 
-// Puts the codes of a quad.
-fn put(spot: u32, v: vec4<f32>, inverse: f32) {
-    made[spot / 4u][spot % 4u] = codes_of(v, inverse);
+fn put(spot: u32, v: vec4<f32>, is_there: bool, inverse: f32) {
+    if is_there {
+        made[spot / 4u][spot % 4u] = codes_of(v, inverse);
+    }
 }
 
-// Outputs from row `first` on, when the codes are made, of the token's `scale`.
-fn make_outputs(first: u32, scale: f32, place: Place) {
+// Codes of quads by the token's one scale.
+fn put_whole(spots: vec4<u32>, v: mat4x4<f32>, is_there: vec4<bool>, inverse: f32) {
+    put(spots.x, v[0], is_there.x, inverse);
+    put(spots.y, v[1], is_there.y, inverse);
+    put(spots.z, v[2], is_there.z, inverse);
+    put(spots.w, v[3], is_there.w, inverse);
+}
+
+// A quad's codes by its group's scale, which the group's first stores.
+fn put_grouped(spot: u32, v: vec4<f32>, is_there: bool, largest: f32) {
+    put(spot, v, is_there, group_inverse_of(largest));
+    if is_there && 4u * spot % params.x_group == 0u {
+        token_scales[4u * spot / params.x_group] = group_scale_of(largest);
+    }
+}
+
+// Of quads with these largest magnitudes, each next to that of the next thread.
+fn put_groups(spots: vec4<u32>, v: mat4x4<f32>, is_there: vec4<bool>, tops: vec4<f32>, place: Place) {
+    let largest = run_max(tops, params.x_group / 4u, place);
+    put_grouped(spots.x, v[0], is_there.x, largest.x);
+    put_grouped(spots.y, v[1], is_there.y, largest.y);
+    put_grouped(spots.z, v[2], is_there.z, largest.z);
+    put_grouped(spots.w, v[3], is_there.w, largest.w);
+}
+
+// Outputs from row `first` on, when the codes are made.
+fn make_outputs(first: u32, place: Place) {
     workgroupBarrier();
     let lane = lane_of(place);
     let row = first + 2u * warp_of(place);
@@ -81,7 +110,7 @@ fn make_outputs(first: u32, scale: f32, place: Place) {
         let is_there = select(vec4(0.0), vec4(1.0), spots < vec4(quads));
         sums += vec2(dot_row(at, w0, is_there), dot_row(at, w1, is_there));
     }
-    let both = scale * vec2(warp_sum(sums.x, place), warp_sum(sums.y, place));
+    let both = vec2(warp_sum(sums.x, place), warp_sum(sums.y, place));
     if lane < 2u && row + lane < params.n {
         store(row + lane, select(both.x, both.y, lane == 1u));
     }

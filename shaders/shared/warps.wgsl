@@ -68,6 +68,15 @@ fn warp_max(v: f32, place: Place) -> f32 {
 }
 #endif
 
+// Largest of each thread and those it shares a run of `threads` with, a power of two up to 32.
+fn run_max(own: vec4<f32>, threads: u32, place: Place) -> vec4<f32> {
+    var most = own;
+    for (var by = 1u; by < threads; by *= 2u) {
+        most = max(most, across(most, by, place));
+    }
+    return most;
+}
+
 // A level of butterflies (butterflies.wgsl) between threads `by` (a power of two) apart.
 fn crossed(m: mat4x4<f32>, by: u32, place: Place) -> mat4x4<f32> {
     let sign = select(1.0, -1.0, (lane_of(place) & by) != 0u);

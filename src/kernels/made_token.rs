@@ -16,18 +16,34 @@ pub(super) fn pays(device: &Device) -> bool {
     device.gpu().is_none_or(|g| g.caps.has("warps") && g.caps.has("packed_dot"))
 }
 
-/// Are up to `most` columns, and groups of a weight of `bits`, whole vec4s of words?
-pub(super) fn fits(most: usize, cols: usize, group: usize, bits: usize) -> bool {
-    let whole = |columns: usize| columns.is_multiple_of(128 / bits);
-    matches!(bits, 4 | 8) && cols <= most && whole(cols) && (group >= cols || whole(group))
+/// How codes of a token and of a weight share scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Bits of a code of the weight.
+    pub bits: usize,
+    /// Columns of the weight that share a scale.
+    pub weight: usize,
+    /// Columns of the token that do.
+    pub token: usize,
+}
+
+impl Groups {
+    /// Are up to `most` columns, and the weight's groups, whole vec4s of words, and the token's groups 32, 64 or 128 columns or all?
+    pub(super) fn fit(self, most: usize, cols: usize) -> bool {
+        let Self { bits, weight, token } = self;
+        let whole = |columns: usize| columns.is_multiple_of(128 / bits);
+        let of_token = token >= cols || (matches!(token, 32 | 64 | 128) && cols.is_multiple_of(token));
+        matches!(bits, 4 | 8) && cols <= most && whole(cols) && (weight >= cols || whole(weight)) && of_token
+    }
 }
 
 /// The weight's side of such a product.
 pub(super) struct Made {
     pub(super) n: u32,
     pub(super) cols: u32,
-    /// Columns a weight scale.
+    /// Columns a weight scale, and a scale of the token.
     pub(super) group: u32,
+    pub(super) x_group: u32,
     pub(super) epilogue: u32,
     /// Bits of a code.
     pub(super) bits: usize,
@@ -35,10 +51,10 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Checks the token `x` (named `arg`) of at most `most` columns, `weight` and `out`.
+    /// Checks the token `x` (named `arg`) of at most `most` columns, a scale for each `x_group` of which is made, `weight` and `out`.
     pub(super) fn of(
         kernel: &'static str,
-        (arg, x): (&'static str, &DeviceTensor),
+        (arg, x, x_group): (&'static str, &DeviceTensor, usize),
         most: usize,
         weight: Scaled<'_>,
         out: &DeviceTensor,
@@ -51,12 +67,13 @@ impl Made {
         expect(kernel, arg, x, [1, k])?;
         let names = ["group", "weight_scales"];
         let group = group_of(kernel, names, weight.scales, [n, k], weight.group, 32 / bits)?;
-        if !fits(most, k, group, bits) {
+        if !(Groups { bits, weight: group, token: x_group }).fit(most, k) {
             let reason =
-                format!("{k} columns in groups of {group}, not whole 16 bytes of int{bits} up to {most} columns");
+                format!("{k} columns in groups of {x_group}, of int{bits} in groups of {group}, up to {most} columns");
             return Err(Error::argument(format!("{kernel}: `{arg}`"), reason));
         }
         let grid = Grid::linear(n.div_ceil(ROWS));
-        Ok(Self { n: n as u32, cols: k as u32, group: group as u32, epilogue: epilogue as u32, bits, grid })
+        let x_group = x_group.min(k) as u32;
+        Ok(Self { n: n as u32, cols: k as u32, group: group as u32, x_group, epilogue: epilogue as u32, bits, grid })
     }
 }

@@ -119,6 +119,7 @@ pub use hadamard_runs::hadamard_runs;
 pub use kv_append::kv_append;
 pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
+pub use made_token::Groups;
 pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
 pub use mamba2_update_int8::{fuses_stored, mamba2_update_int8};
 pub use matmul::Epilogue;

@@ -2,7 +2,7 @@
 
 use super::bindings::rms_norm_matvec::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
-use super::made_token::{Made, fits, pays};
+use super::made_token::{Groups, Made, pays};
 use super::matmul::{CaseOf, Epilogue};
 use super::scaled::Scaled;
 use super::{expect, f32_tensor};
@@ -14,34 +14,35 @@ const NAME: &str = "rms_norm_matvec";
 /// Most columns, which registers and workgroup memory hold.
 const MOST: usize = 8192;
 
-/// Does [`rms_norm_matvec`] take tokens of `cols` columns and weights of `bits` with a scale for each `group` of them, and is it faster on
-/// `device` than [`super::rms_norm_quantize`] and a product?
+/// Does [`rms_norm_matvec`] take tokens of `cols` columns and such groups, and is it faster on `device` than
+/// [`super::rms_norm_quantize`] and a product?
 #[must_use]
-pub fn rms_norm_matvec_pays(device: &Device, cols: usize, group: usize, bits: usize) -> bool {
-    pays(device) && fits(MOST, cols, group, bits)
+pub fn rms_norm_matvec_pays(device: &Device, cols: usize, groups: Groups) -> bool {
+    pays(device) && groups.fit(MOST, cols)
 }
 
-/// [`super::rms_norm_quantize`] of one token with one scale, and [`super::matvec_w4a8`] or [`super::matvec_w8a8`] of its codes, which are
+/// [`super::rms_norm_quantize`] of one token with a scale for each `x_group` columns, and [`super::matvec_w4a8`] or [`super::matvec_w8a8`] of its codes, which are
 /// not kept. Zhang & Sennrich 2019, arXiv:1910.07467; QServe, Lin et al. 2024, arXiv:2405.04532.
 ///
 /// `x`: `[1, cols]` f32; `norm`: `[cols]` f32; `weight`: `[n, cols]` int4 or int8; `out`: `[1, n]` f32.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for several rows, more than
-/// 8192 columns, and rows or groups of the weight that are not whole 16 bytes.
+/// 8192 columns, rows or groups of the weight that are not whole 16 bytes, and other groups of the token than 32, 64, 128 and all of its columns.
 pub fn rms_norm_matvec(
     plan: &mut Plan,
     x: &DeviceTensor,
-    (norm, eps): (&DeviceTensor, f32),
+    (norm, eps, x_group): (&DeviceTensor, f32, usize),
     weight: Scaled<'_>,
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
     f32_tensor(NAME, "x", x)?;
     f32_tensor(NAME, "norm", norm)?;
-    let Made { n, cols, group, epilogue, bits, grid } = Made::of(NAME, ("x", x), MOST, weight, out, epilogue)?;
+    let Made { n, cols, group, x_group, epilogue, bits, grid } =
+        Made::of(NAME, ("x", x, x_group), MOST, weight, out, epilogue)?;
     expect(NAME, "norm", norm, [x.shape.cols()])?;
-    let params = Params { n, cols, group, epilogue, eps };
+    let params = Params { n, cols, group, x_group, epilogue, eps };
     let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
     let bindings = Bindings { x, norm, weight: weight.codes, weight_scales: weight.scales, out };
     launch(plan, format, params, bindings, grid)
@@ -51,7 +52,7 @@ pub fn rms_norm_matvec(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $epilogue:expr, $eps:expr, $step:expr) => {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $epilogue:expr, $eps:expr, $step:expr $(, $x_group:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -62,6 +63,7 @@ macro_rules! case {
                 ("epilogue", $epilogue),
                 ("eps", $eps),
                 ("step", $step),
+                $(("x_group", $x_group),)?
             ],
         }
     };
@@ -79,6 +81,9 @@ const CASES: &[Case] = &[
     case!("int8_nemotron_8b_rows", 8.0, [40.0, 4096.0, 4096.0], 0.0, 1e-5, 0.02),
     case!("int8_widest_add", 8.0, [5.0, 8192.0, 64.0], 2.0, 1e-5, 1.0),
     case!("int8_one_vec4", 8.0, [33.0, 16.0, 16.0], 0.0, 1e-5, 0.01),
+    case!("int4_token_in_groups_of_32", 4.0, [21.0, 2080.0, 2080.0], 1.0, 1e-5, 0.1, 32.0),
+    case!("int8_token_in_groups_of_32_wide", 8.0, [18.0, 4160.0, 4160.0], 0.0, 1e-5, 0.1, 32.0),
+    case!("int8_token_in_groups_of_128_add", 8.0, [18.0, 4096.0, 64.0], 2.0, 1e-5, 0.1, 128.0),
     case!("int8_large_eps", 8.0, [9.0, 320.0, 320.0], 0.0, 4.0, 1e-3),
 ];
 
@@ -92,7 +97,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let [_, _, weight, weight_scales] = case.quantized(s, a.usize("bits"))?;
     let out = case.out(s)?;
     let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
-    rms_norm_matvec(s.plan(), &x, (&norm, a.f64("eps") as f32), weight, &out, case.epilogue)
+    rms_norm_matvec(s.plan(), &x, (&norm, a.f64("eps") as f32, case.x_group), weight, &out, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -7,6 +7,8 @@ pub(super) struct Weight<'a> {
     pub(super) n: u32,
     pub(super) cols: u32,
     pub(super) group: u32,
+    /// Columns of the token that share a scale.
+    pub(super) x_group: u32,
     pub(super) epilogue: u32,
     pub(super) bits: usize,
     pub(super) codes: &'a [u32],
@@ -14,11 +16,17 @@ pub(super) struct Weight<'a> {
 }
 
 impl Weight<'_> {
-    /// `codes`: `[1, cols]` int8, `scale` theirs; `out`: `[1, n]`.
-    pub(super) fn times(&self, codes: &[u32], scale: &[f32], out: &mut [f32]) {
+    /// `codes`: `[1, cols]` int8, `token_scales` theirs; `out`: `[1, n]`.
+    pub(super) fn times(&self, codes: &[u32], token_scales: &[f32], out: &mut [f32]) {
         let k = self.cols as usize;
         let product = Product { n: self.n, k: self.cols, epilogue: self.epilogue, stride: self.n, first: 0 };
-        let scales = IntScales { k, group: self.group as usize, x_group: k, scales: scale, weight_scales: self.scales };
+        let scales = IntScales {
+            k,
+            group: self.group as usize,
+            x_group: self.x_group as usize,
+            scales: token_scales,
+            weight_scales: self.scales,
+        };
         let sum = |i: usize, j: usize, x: &[i16], w: &[i16]| scales.dot(i, j, x, w);
         product.run(&token_codes(codes, k), |j, row| codes_of_row(self.bits, self.codes, j, row), sum, out);
     }

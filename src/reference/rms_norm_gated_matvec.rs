@@ -1,4 +1,4 @@
-//! Gated norm of one token, Hadamard transform of runs of columns, int8 codes with one scale, and their product with a weight. Dao & Gu
+//! Gated norm of one token, Hadamard transform of runs of columns, int8 codes, and their product with a weight. Dao & Gu
 //! 2024, arXiv:2405.21060; Ashkboos et al. 2024, arXiv:2404.00456.
 
 use super::made_token::Weight;
@@ -21,20 +21,21 @@ pub fn rms_norm_gated_matvec(
     weight_scales: &[f32],
     out: &mut [f32],
 ) {
-    let (mut codes, mut scale) = (vec![0; y.len().div_ceil(4)], [0.0]);
+    let (mut codes, mut scales) = (vec![0; y.len().div_ceil(4)], vec![0.0; p.cols.div_ceil(p.x_group) as usize]);
     let of = rms_norm_gated_quantize::Params {
         rows: 1,
         cols: p.cols,
         norm_group: p.norm_group,
-        group: p.cols,
+        group: p.x_group,
         gate_stride: gate.len() as u32,
         gate_offset: p.gate_offset,
         eps: p.eps,
         log_run: p.log_run,
         unit: p.unit,
     };
-    rms_norm_gated_quantize(&of, rms_norm_gated_quantize::Format::Short, y, gate, norm, &mut codes, &mut scale);
+    rms_norm_gated_quantize(&of, rms_norm_gated_quantize::Format::Short, y, gate, norm, &mut codes, &mut scales);
     let bits = if format == Format::Int4 { 4 } else { 8 };
-    let Params { n, cols, group, epilogue, .. } = *p;
-    Weight { n, cols, group, epilogue, bits, codes: weight, scales: weight_scales }.times(&codes, &scale, out);
+    let Params { n, cols, group, x_group, epilogue, .. } = *p;
+    Weight { n, cols, group, x_group, epilogue, bits, codes: weight, scales: weight_scales }
+        .times(&codes, &scales, out);
 }

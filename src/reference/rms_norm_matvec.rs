@@ -1,4 +1,4 @@
-//! RMS norm of one token, int8 codes of it with one scale, and their product with a weight. Zhang & Sennrich 2019, arXiv:1910.07467.
+//! RMS norm of one token, int8 codes of it, and their product with a weight. Zhang & Sennrich 2019, arXiv:1910.07467.
 
 use super::made_token::Weight;
 use super::rms_norm_quantize::rms_norm_quantize;
@@ -17,10 +17,11 @@ pub fn rms_norm_matvec(
     weight_scales: &[f32],
     out: &mut [f32],
 ) {
-    let (mut codes, mut scale) = (vec![0; x.len().div_ceil(4)], [0.0]);
-    let of = rms_norm_quantize::Params { rows: 1, cols: p.cols, group: p.cols, eps: p.eps };
-    rms_norm_quantize(&of, rms_norm_quantize::Format::Whole, x, norm, &mut codes, &mut scale);
+    let (mut codes, mut scales) = (vec![0; x.len().div_ceil(4)], vec![0.0; p.cols.div_ceil(p.x_group) as usize]);
+    let of = rms_norm_quantize::Params { rows: 1, cols: p.cols, group: p.x_group, eps: p.eps };
+    rms_norm_quantize(&of, rms_norm_quantize::Format::Whole, x, norm, &mut codes, &mut scales);
     let bits = if format == Format::Int4 { 4 } else { 8 };
-    let Params { n, cols, group, epilogue, .. } = *p;
-    Weight { n, cols, group, epilogue, bits, codes: weight, scales: weight_scales }.times(&codes, &scale, out);
+    let Params { n, cols, group, x_group, epilogue, .. } = *p;
+    Weight { n, cols, group, x_group, epilogue, bits, codes: weight, scales: weight_scales }
+        .times(&codes, &scales, out);
 }

@@ -131,10 +131,10 @@ impl Forward<'_> {
             return Ok(None);
         };
         if let (1, [consumer]) = (rows, consumers)
-            && let Some((group, bits)) = consumer.of_whole_tokens()
-            && kernels::rms_norm_matvec_pays(plan.device(), cols, group, bits)
+            && let Some(groups) = consumer.groups()
+            && kernels::rms_norm_matvec_pays(plan.device(), cols, groups)
         {
-            let token = Token::Normed { x: x.clone(), weight: weight.clone(), eps: self.config.norm_eps };
+            let token = Token::Normed { x: x.clone(), weight: weight.clone(), eps: self.config.norm_eps, group };
             return Ok(Some(Input { token: Some(token), ..Input::default() }));
         }
         let int8 = self.int8(rows, cols, group)?;
@@ -277,11 +277,11 @@ impl Forward<'_> {
         let block = s.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
         let norm = GatedNorm { groups: c.n_groups, block, eps: c.norm_eps };
         if let Some(group) = codes_alone(&consumers, taps).filter(|g| norm.fits(z, *g)) {
-            if let (1, Some((group, bits))) = (rows, m.out_proj.of_whole_tokens())
-                && kernels::rms_norm_gated_matvec_pays(plan.device(), norm, z, group, bits)
+            if let (1, Some(groups)) = (rows, m.out_proj.groups())
+                && kernels::rms_norm_gated_matvec_pays(plan.device(), norm, z, groups)
             {
                 let (gate, weight) = (z.tensor.clone(), m.norm.clone());
-                let token = Token::Gated { y: y.clone(), gate, offset: z.offset, weight, norm };
+                let token = Token::Gated { y: y.clone(), gate, offset: z.offset, weight, norm, group };
                 return Ok(Input { token: Some(token), ..Input::default() });
             }
             let int8 = self.int8(rows, cols, group)?;

@@ -65,12 +65,12 @@ pub(super) struct Input {
     pub(super) token: Option<Token>,
 }
 
-/// A token whose codes are not made yet.
+/// A token whose codes, with a scale for each `group` columns, are not made yet.
 pub(super) enum Token {
     /// The norm of `x` `[1, cols]`.
-    Normed { x: DeviceTensor, weight: DeviceTensor, eps: f32 },
+    Normed { x: DeviceTensor, weight: DeviceTensor, eps: f32, group: usize },
     /// The gated norm of `y` `[1, cols]`, and its transform; the gate is columns of `gate` from `offset` on.
-    Gated { y: DeviceTensor, gate: DeviceTensor, offset: usize, weight: DeviceTensor, norm: GatedNorm },
+    Gated { y: DeviceTensor, gate: DeviceTensor, offset: usize, weight: DeviceTensor, norm: GatedNorm, group: usize },
 }
 
 impl Input {

@@ -18,7 +18,16 @@ fn run([rows, offset, width, norm]: [usize; 4], [groups, block, group]: [usize; 
     let (weight, out) = (Scaled { codes: &codes, scales: &scales, group }, alloc([rows, 3])?);
     let gate = Columns::new("test", &gate, offset, width)?;
     let norm = GatedNorm { groups, block, eps: 1e-5 };
-    kernels::rms_norm_gated_matvec(&mut Plan::new(&d), &y, &gate, &norm_weight, norm, weight, &out, Epilogue::Store)
+    kernels::rms_norm_gated_matvec(
+        &mut Plan::new(&d),
+        &y,
+        &gate,
+        &norm_weight,
+        (norm, 256),
+        weight,
+        &out,
+        Epilogue::Store,
+    )
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
         "causal_conv1d" | "rms_norm_gated" | "rms_norm_gated_quantize" | "chunk_cumsum" | "s_silu" => {
             (1e-10, "one exp or log within a few ulp an element: 1e-6 relative, squared 1e-12, outliers allowed for")
         }
-        "rms_norm_gated_matvec" => (
+        "rms_norm_matvec" | "rms_norm_gated_matvec" => (
             1e-6,
             "of each thousand codes one or two beyond a tie, where an exp and a norm are 1e-6 off: a step of 127",
         ),

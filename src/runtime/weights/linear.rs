@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Input, Rounding, Token};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
-use crate::kernels::{self, Columns, Epilogue, Halves, ScaleBits, Scaled};
+use crate::kernels::{self, Columns, Epilogue, Groups, Halves, ScaleBits, Scaled};
 use crate::model::{Linear, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
@@ -155,11 +155,11 @@ impl DeviceLinear {
         self.rounding.as_ref()
     }
 
-    /// Of one integer weight whose tokens have one scale each, made from the token: columns a scale of the weight, and bits of a code.
-    pub(in super::super) fn of_whole_tokens(&self) -> Option<(usize, usize)> {
-        let Rounding { group: x_group, fixed: None } = self.rounding.as_ref()? else { return None };
+    /// Of one integer weight whose inputs' scales are made from each token: how both share scales.
+    pub(in super::super) fn groups(&self) -> Option<Groups> {
+        let Rounding { group: token, fixed: None } = self.rounding.as_ref()? else { return None };
         let [Part { held: Held::Int { codes, group, .. }, .. }] = &self.parts[..] else { return None };
-        (*x_group >= codes.shape.cols()).then(|| (*group, codes.dtype.bits()))
+        Some(Groups { bits: codes.dtype.bits(), weight: *group, token: *token })
     }
 
     /// Scales that a token of its inputs has.
@@ -239,14 +239,14 @@ impl Held {
                 None => kernels::matmul_f32(plan, input.float()?, w, out, e),
             },
             (Self::Int { codes, scales, group, .. }, None) if let (Some(out), Some(token)) = (&one, &input.token) => {
-                let product = Scaled { codes, scales, group: *group };
+                let of_weight = Scaled { codes, scales, group: *group };
                 match token {
-                    Token::Normed { x, weight, eps } => {
-                        kernels::rms_norm_matvec(plan, x, (weight, *eps), product, out, e)
+                    Token::Normed { x, weight, eps, group } => {
+                        kernels::rms_norm_matvec(plan, x, (weight, *eps, *group), of_weight, out, e)
                     }
-                    Token::Gated { y, gate, offset, weight, norm } => {
+                    Token::Gated { y, gate, offset, weight, norm, group } => {
                         let gate = Columns::new("linear layer", gate, *offset, y.shape.cols())?;
-                        kernels::rms_norm_gated_matvec(plan, y, &gate, weight, *norm, product, out, e)
+                        kernels::rms_norm_gated_matvec(plan, y, &gate, weight, (*norm, *group), of_weight, out, e)
                     }
                 }
             }
