@@ -9,7 +9,7 @@ use pollster::block_on;
 
 use super::calibrator::{FLUSH, Probe, probe, take_all};
 use super::sites::Sites;
-use super::spool::Spool;
+use super::spool::{PART_BESIDE, Spool};
 use super::stats::Stats;
 use super::walk::{Watch, pass_tokens, through};
 use crate::error::Result;
@@ -37,7 +37,7 @@ impl InputStats {
         sequences: &[Vec<u32>],
         covariance: bool,
     ) -> Result<Self> {
-        let streams = Spool::embed(device, sequences, embedding)?;
+        let streams = Spool::embed(device, sequences, embedding, PART_BESIDE)?;
         let stage = Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config))?;
         let inputs = Inputs {
             sites: Sites::new(config, rotation),

@@ -12,8 +12,10 @@ use crate::gpu::{Device, DeviceTensor};
 use crate::model::Linear;
 use crate::runtime::Stream;
 
-/// Of the device's free memory, the part that streams may take: one in so many.
-const PART: u64 = 4;
+/// Of the device's free memory, the part that streams may take, one in so many: those of a quantizer, and those of statistics that are
+/// gathered beside one. Its moments, which come later, take more than all streams (8B's shape: 27 GB with these on the device, too).
+pub(super) const PART: u64 = 4;
+pub(super) const PART_BESIDE: u64 = 64;
 
 /// `[tokens, width]` f32 for each sequence.
 pub(crate) struct Spool {
@@ -28,8 +30,8 @@ enum Kept {
 }
 
 impl Spool {
-    /// The embedded tokens of every sequence.
-    pub(crate) fn embed(device: &Device, sequences: &[Vec<u32>], embedding: &Linear) -> Result<Self> {
+    /// The embedded tokens of every sequence. `part`: one in so many of free memory that they may take.
+    pub(crate) fn embed(device: &Device, sequences: &[Vec<u32>], embedding: &Linear, part: u64) -> Result<Self> {
         let (vocab, width) = embedding.dims();
         let table = match embedding {
             Linear::Float(t) => t.to_f32()?,
@@ -37,7 +39,7 @@ impl Spool {
         };
         let bytes = 4 * width as u64 * sequences.iter().map(|s| s.len() as u64).sum::<u64>();
         let room = device.gpu().and_then(|gpu| gpu.room());
-        let kept = match room.is_some_and(|room| bytes <= room.free / PART) {
+        let kept = match room.is_some_and(|room| bytes <= room.free / part) {
             true => Kept::Device(Vec::new()),
             false => Kept::File(tempfile::tempfile().map_err(|e| failed(&e))?),
         };

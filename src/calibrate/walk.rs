@@ -8,7 +8,7 @@ use pollster::block_on;
 
 use super::extents::{Extents, Rounding};
 use super::moments::{Means, Moments};
-use super::spool::Spool;
+use super::spool::{PART, Spool};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::Halves;
@@ -105,9 +105,9 @@ impl Walk {
         original: Option<&Linear>,
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
-        let streams = Spool::embed(device, sequences, embedding)?;
+        let streams = Spool::embed(device, sequences, embedding, PART)?;
         let stage = || Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config));
-        let originals = original.map(|e| Ok((stage()?, Spool::embed(device, sequences, e)?))).transpose()?;
+        let originals = original.map(|e| Ok((stage()?, Spool::embed(device, sequences, e, PART)?))).transpose()?;
         let (device, config) = (device.clone(), config.clone());
         Ok(Self { stage: stage()?, device, config, rotation, streams, originals, ahead: None })
     }
