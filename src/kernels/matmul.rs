@@ -157,12 +157,12 @@ impl CaseOf {
         s.device().upload_f32(shape, &scales)
     }
 
-    /// Numbers about one, and whole steps of int8 with the largest among them, both `[k]`.
+    /// Numbers about one, and whole steps of int8, the largest at the end, both `[k]`.
     pub(super) fn steps(&self, s: &mut Setup, step: f32) -> [Vec<f32>; 2] {
         let k = self.sizes.k;
         let near = s.values(k, Fill::Uniform(0.5, 2.0));
-        let mut codes = s.values(k, Fill::Uniform(-127.0, 127.0));
-        codes[k / 2] = 127.0;
+        let mut codes = s.values(k, Fill::Uniform(-100.0, 100.0));
+        codes[k - 1] = 127.0;
         [near, codes.iter().map(|v| v.round() * step).collect()]
     }
 
