@@ -69,7 +69,8 @@ impl Named<'_> {
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
             ("mamba2_update_int8", "input") => {
-                columns(self.rows("conv_state") / self.rows("y").max(1) + self.rows("y").min(1) * self.heads())
+                let channels = self.rows("conv_state") / rows.max(1);
+                columns(channels + (self.cols("vectors") - 5 * channels) / 3)
             }
             ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),
             ("causal_conv1d_state", "input") => {
@@ -131,7 +132,9 @@ impl Named<'_> {
 mod tests {
     use super::*;
     use crate::gpu::{Device, Plan};
-    use crate::kernels::{self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, Scaled, SsdDims};
+    use crate::kernels::{
+        self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, Scaled, SsdDims, StoredState,
+    };
     use crate::tensor::DType;
 
     fn of(add: impl FnOnce(&mut Plan, &dyn Fn(DType, [usize; 2]) -> DeviceTensor), seen: usize) -> Cost {
@@ -179,6 +182,27 @@ mod tests {
         let (vectors, states) = (80 * 4 + 80 + 12, 80 * 4 + 4 * 96);
         assert_eq!(got.bytes, 4 * (84 + vectors + 2 * states + 2 + 32));
         assert_eq!(got.sizes, "1 x 32");
+    }
+
+    #[test]
+    fn a_fused_token_on_a_stored_state_reads_its_columns() {
+        let dims = SsdDims { heads: 2, head_dim: 4, groups: 2, state: 16, chunk: 1 };
+        let channels = dims.conv_dim();
+        let stored = StoredState::new(&Device::Cpu, dims, 4, true).unwrap();
+        let state = stored.bytes() as u64;
+        let got = of(
+            |plan, t| {
+                let f32s = |shape| t(DType::F32, shape);
+                let (input, clock) = (f32s([1, 8 + channels + 2]), t(DType::U32, [1, 2]));
+                let (vectors, conv, y) = (f32s([1, 5 * channels + 6]), f32s([channels, 4]), f32s([1, 8]));
+                let raw = Columns::new("test", &input, 8, channels + 2).unwrap();
+                let any_dt = (0.0, f32::INFINITY);
+                kernels::mamba2_update_int8(plan, &raw, &vectors, &conv, &stored, &clock, &y, dims, any_dt).unwrap();
+            },
+            1,
+        );
+        let own = (channels + 2) + (5 * channels + 6) + 2 * 4 * channels + 2 + 8;
+        assert_eq!(got.bytes, 4 * own as u64 + state);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What products have in common that make the codes of their one token themselves.
 
+use super::expect_dtype;
 use super::matmul::{Epilogue, Sizes};
 use super::scaled::{Scaled, group_of};
-use super::{expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid};
 use crate::tensor::DType;
@@ -64,7 +64,6 @@ impl Made {
         let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
         expect_dtype(kernel, "weight", weight.codes, dtype, "i4 or i8")?;
         let Sizes { n, k, .. } = Sizes::of(kernel, arg, x, weight.codes, &out.into())?.one_row(kernel)?;
-        expect(kernel, arg, x, [1, k])?;
         let names = ["group", "weight_scales"];
         let group = group_of(kernel, names, weight.scales, [n, k], weight.group, 32 / bits)?;
         if !(Groups { bits, weight: group, token: x_group }).fit(most, k) {
