@@ -20,7 +20,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> input: array<f32>; // [sequences, stride] x | B | C | dt from column offset
-@group(0) @binding(1) var<storage, read> vectors: array<vec4<f32>>; // convolution's weight [channels, 4] and bias [channels]; dt_bias, a_log, d [3, heads]
+@group(0) @binding(1) var<storage, read> vectors: array<vec4<f32>>; // convolution's weight [channels, 4] and bias [channels]; dt_bias, a_log, d [3, heads]; whole vec4s
 #ifdef quads
 @group(0) @binding(2) var<storage, read> codes: array<vec4<u32>>; // [sequences * heads * head_dim, state] int8
 #else

@@ -194,14 +194,14 @@ mod tests {
             |plan, t| {
                 let f32s = |shape| t(DType::F32, shape);
                 let (input, clock) = (f32s([1, 8 + channels + 2]), t(DType::U32, [1, 2]));
-                let (vectors, conv, y) = (f32s([1, 5 * channels + 6]), f32s([channels, 4]), f32s([1, 8]));
+                let (vectors, conv, y) = (f32s([1, 5 * channels + 8]), f32s([channels, 4]), f32s([1, 8]));
                 let raw = Columns::new("test", &input, 8, channels + 2).unwrap();
                 let any_dt = (0.0, f32::INFINITY);
                 kernels::mamba2_update_int8(plan, &raw, &vectors, &conv, &stored, &clock, &y, dims, any_dt).unwrap();
             },
             1,
         );
-        let own = (channels + 2) + (5 * channels + 6) + 2 * 4 * channels + 2 + 8;
+        let own = (channels + 2) + (5 * channels + 8) + 2 * 4 * channels + 2 + 8;
         assert_eq!(got.bytes, 4 * own as u64 + state);
     }
 

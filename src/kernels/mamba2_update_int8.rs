@@ -23,11 +23,19 @@ pub fn fuses_stored(dims: SsdDims, taps: usize, sequences: usize) -> bool {
     taps == TAPS && each as usize == dims.heads / dims.groups
 }
 
+/// The vectors of a mixer as [`mamba2_update_int8`] takes them: the convolution's weight `[conv_dim, taps]` and bias, then dt_bias, a_log and
+/// d, and zeros up to whole 16 bytes.
+#[must_use]
+pub fn stored_vectors(conv_weight: &[f32], conv_bias: &[f32], per_head: [&[f32]; 3]) -> Vec<f32> {
+    let mut all = [conv_weight, conv_bias, &per_head.concat()].concat();
+    all.resize(all.len().next_multiple_of(4), 0.0);
+    all
+}
+
 /// [`super::causal_conv1d_update`] of x | B | C with four taps, then [`super::selective_state_update_int8`] of the result.
 /// Dao & Gu 2024, arXiv:2405.21060.
 ///
-/// `raw`: `[sequences, conv_dim + heads]` columns, x | B | C | dt; `vectors`: `[5 conv_dim + 3 heads]`, the convolution's weight
-/// `[conv_dim, 4]` and bias, then dt_bias, a_log and d; `conv_state`: `[sequences · conv_dim, 4]`, updated; `clock`: `[2]` u32, tokens so far
+/// `raw`: `[sequences, conv_dim + heads]` columns, x | B | C | dt; `vectors`: of [`stored_vectors`]; `conv_state`: `[sequences · conv_dim, 4]`, updated; `clock`: `[2]` u32, tokens so far
 /// and recent tokens; `y`: `[sequences, d_inner]`. `dims.chunk` plays no part.
 ///
 /// # Errors
@@ -57,7 +65,7 @@ pub fn mamba2_update_int8(
         NAME,
         &[("conv_state", conv_state, [sequences * channels, TAPS]), ("y", y, [sequences, dims.d_inner()])],
     )?;
-    expect(NAME, "vectors", vectors, [(TAPS + 1) * channels + 3 * dims.heads])?;
+    expect(NAME, "vectors", vectors, [((TAPS + 1) * channels + 3 * dims.heads).next_multiple_of(4)])?;
     let StoredState { codes, scales, recent, block, .. } = stored;
     let (each, grid) = heads_each(dims, sequences);
     let format = if dims.state.is_multiple_of(16) { Format::Quads } else { Format::Any };
@@ -99,7 +107,10 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let conv = s.values(5 * channels, Fill::Normal(0.5));
     let mut per_head = s.values(3 * heads, Fill::Normal(0.3));
     per_head[..heads].iter_mut().for_each(|bias| *bias -= 2.0);
-    let vectors = [conv, per_head].concat();
+    let (weight, bias) = conv.split_at(TAPS * channels);
+    let (dt_bias, rest) = per_head.split_at(heads);
+    let (a_log, d) = rest.split_at(heads);
+    let vectors = stored_vectors(weight, bias, [dt_bias, a_log, d]);
     let vectors = s.device().upload_f32([vectors.len()], &vectors)?;
     let conv_state = s.state("conv_state", [sequences * channels, TAPS], Fill::Normal(1.0))?;
     let (stored, drawn, clock) = ssm_load::stored(s, a, dims)?;

@@ -121,7 +121,7 @@ pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
 pub use made_token::Groups;
 pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
-pub use mamba2_update_int8::{fuses_stored, mamba2_update_int8};
+pub use mamba2_update_int8::{fuses_stored, mamba2_update_int8, stored_vectors};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
 pub use matmul_halves::matmul_halves;

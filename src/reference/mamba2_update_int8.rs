@@ -7,7 +7,7 @@ use crate::shaders::mamba2_update_int8::{Format, Params};
 use crate::shaders::{causal_conv1d_update as conv, selective_state_update_int8 as update};
 
 /// `input`: `[sequences, stride]`, x | B | C | dt from column `offset`; `vectors`: the convolution's weight `[channels, 4]` and bias
-/// `[channels]`, then dt_bias, a_log and d, `[3, heads]`; `conv_state`: `[sequences · channels, 4]`; the others as of
+/// `[channels]`, then dt_bias, a_log and d, `[3, heads]`, and zeros up to whole 16 bytes; `conv_state`: `[sequences · channels, 4]`; the others as of
 /// [`selective_state_update_int8`].
 #[expect(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn mamba2_update_int8(
@@ -24,7 +24,8 @@ pub fn mamba2_update_int8(
 ) {
     let channels = p.heads * p.head_dim + 2 * p.groups * p.state;
     let (weight, rest) = vectors.split_at(4 * channels as usize);
-    let (bias, per_head) = rest.split_at(channels as usize);
+    let (bias, rest) = rest.split_at(channels as usize);
+    let per_head = &rest[..3 * p.heads as usize];
     let mut xbc = vec![0.0; (p.sequences * channels) as usize];
     let of_conv = conv::Params { channels, taps: 4, offset: p.offset, stride: p.stride, sequences: p.sequences };
     causal_conv1d_update(&of_conv, conv::Format::Four, input, weight, bias, conv_state, &mut xbc);

@@ -111,7 +111,8 @@ fn vectors(config: &ModelConfig) -> u64 {
     let all = Names::default().expected(config, true);
     let elements = all.iter().filter(|t| t.role == Role::Vector).map(|t| t.shape.iter().product::<usize>());
     let mamba = config.blocks.iter().filter(|b| **b == Block::Mamba2).count();
-    let copies = 6 * config.mamba_heads + config.conv_dim() * (config.conv_kernel + 1);
+    let per_head = 3 * config.mamba_heads;
+    let copies = per_head + (per_head + config.conv_dim() * (config.conv_kernel + 1)).next_multiple_of(4);
     (elements.sum::<usize>() + mamba * copies) as u64 * 4
 }
 

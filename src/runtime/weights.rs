@@ -12,7 +12,7 @@ pub(super) use linear::DeviceLinear;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
-use crate::kernels::{GatedNorm, Scaled};
+use crate::kernels::{self, GatedNorm, Scaled};
 use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
@@ -101,7 +101,7 @@ pub(super) struct DeviceMamba2 {
     pub(super) d: DeviceTensor,
     /// `[3, heads]`: dt_bias, a_log, d, for kernels that have no binding to spare.
     pub(super) per_head: DeviceTensor,
-    /// The convolution's weight and bias, dt_bias, a_log, d, likewise.
+    /// Of [`kernels::stored_vectors`], likewise.
     pub(super) vectors: DeviceTensor,
     pub(super) norm: DeviceTensor,
     pub(super) out_proj: DeviceLinear,
@@ -179,7 +179,11 @@ impl DeviceLayer {
                     a_log: vector(&m.a_log)?,
                     d: vector(&m.d)?,
                     per_head: device.upload_f32([3, m.d.len()], &[&m.dt_bias[..], &m.a_log, &m.d].concat())?,
-                    vectors: vector(&[&m.conv_weight[..], &m.conv_bias, &m.dt_bias, &m.a_log, &m.d].concat())?,
+                    vectors: vector(&kernels::stored_vectors(
+                        &m.conv_weight,
+                        &m.conv_bias,
+                        [&m.dt_bias, &m.a_log, &m.d],
+                    ))?,
                     norm: vector(&m.norm)?,
                     out_proj: linear("out_proj", &m.out_proj)?,
                 })
