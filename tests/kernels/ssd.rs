@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use wgquant::gpu::{Device, DeviceTensor, Plan};
 use wgquant::kernels::{self, Columns, SsdDims};
 use wgquant::reference::scan::{Scan, selective_scan};
-use wgquant::tensor::{DType, Tensor};
+use wgquant::tensor::{DType, Tensor, unpack_halves};
 
 use super::common::{assert_close, golden, gpu};
 
@@ -112,7 +112,7 @@ impl Layer {
         (round(y), round(s))
     }
 
-    /// The four chunked kernels of f16 likewise: what they read of `xbc` is rounded to f16.
+    /// The four chunked kernels of f16 likewise: what they read of `xbc`, and the outputs, are rounded to f16.
     fn chunked_in_f16(&self, device: &Device, range: std::ops::Range<usize>, state: &DeviceTensor) -> Vec<f32> {
         let (dims, tokens) = (self.dims, range.len());
         let alloc = |dtype, shape: [usize; 2]| device.alloc(dtype, shape).unwrap();
@@ -125,14 +125,14 @@ impl Layer {
         let (dt, sums) = (alloc(DType::F32, [dims.heads, tokens]), alloc(DType::F32, [dims.heads, tokens]));
         let entering = alloc(DType::F16, [dims.chunks(tokens), dims.state_len()]);
         let products = alloc(DType::F16, [tokens, dims.products_len(DType::F16)]);
-        let y = alloc(DType::F32, [tokens, dims.d_inner()]);
+        let y = alloc(DType::F16, [tokens, dims.d_inner()]);
         let plan = &mut Plan::new(device);
         kernels::chunk_cumsum(plan, &raw, &bias, &a_log, &dt, &sums, dims, ANY_DT).unwrap();
         kernels::chunk_entering(plan, &xbc, &dt, &sums, state, &entering, dims).unwrap();
         kernels::chunk_products(plan, &xbc, &products, dims).unwrap();
         kernels::chunk_scan(plan, &xbc, &products, &dt, &sums, &entering, &d, &y, dims).unwrap();
         std::mem::replace(plan, Plan::new(device)).record().unwrap().run().unwrap();
-        block_on(device.read_f32(&y)).unwrap()
+        unpack_halves(&block_on(device.read(&y)).unwrap())[..tokens * dims.d_inner()].to_vec()
     }
 
     /// The five chunked kernels on tokens `range`, from `state`, which they update; gives the outputs.
