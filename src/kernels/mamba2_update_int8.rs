@@ -2,7 +2,7 @@
 
 use super::bindings::mamba2_update_int8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::selective_state_update_int8::cost;
+use super::selective_state_update_int8 as recurrence;
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
 use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case};
 use super::{Columns, expect};
@@ -124,6 +124,6 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 
 fn work(a: &Args) -> Work {
     let conv = a.usize("sequences") * dims(a).conv_dim();
-    let update = cost(a);
+    let update = recurrence::work(a);
     Work { bytes: update.bytes + 8 * TAPS * conv, ops: update.ops + conv * (2 * TAPS + 4) }
 }

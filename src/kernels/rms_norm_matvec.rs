@@ -21,14 +21,15 @@ pub fn rms_norm_matvec_pays(device: &Device, cols: usize, groups: Groups) -> boo
     pays(device) && groups.fit(MOST, cols)
 }
 
-/// [`super::rms_norm_quantize`] of one token with a scale for each `x_group` columns, and [`super::matvec_w4a8`] or [`super::matvec_w8a8`] of its codes, which are
-/// not kept. Zhang & Sennrich 2019, arXiv:1910.07467; QServe, Lin et al. 2024, arXiv:2405.04532.
+/// [`super::rms_norm_quantize`] of one token with a scale for each `x_group` columns, and [`super::matvec_w4a8`] or
+/// [`super::matvec_w8a8`] of its codes, which are not kept. Zhang & Sennrich 2019, arXiv:1910.07467; QServe, Lin et al. 2024, arXiv:2405.04532.
 ///
 /// `x`: `[1, cols]` f32; `norm`: `[cols]` f32; `weight`: `[n, cols]` int4 or int8; `out`: `[1, n]` f32.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for several rows, more than
-/// 8192 columns, rows or groups of the weight that are not whole 16 bytes, and other groups of the token than 32, 64, 128 and all of its columns.
+/// 8192 columns, rows or groups of the weight that are not whole 16 bytes, and other groups of the token than 32, 64, 128 and all
+/// of its columns.
 pub fn rms_norm_matvec(
     plan: &mut Plan,
     x: &DeviceTensor,

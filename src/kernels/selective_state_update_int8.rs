@@ -93,12 +93,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     selective_state_update_int8(s.plan(), &xbc, &raw, &per_head, &stored, &clock, &y, dims, limit)
 }
 
-fn work(a: &Args) -> Work {
-    cost(a)
-}
-
-/// Cost of the recurrence of a case.
-pub(super) fn cost(a: &Args) -> Work {
+pub(super) fn work(a: &Args) -> Work {
     let (dims, sequences) = (dims(a), a.get("sequences").map_or(1, |n| n as usize));
     let recent = a.usize("recent") * (dims.heads + dims.d_inner() + dims.groups * dims.state);
     Work {
