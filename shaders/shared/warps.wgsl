@@ -1,5 +1,5 @@
-// Subgroups of 32 threads, as an adapter with the capability `warps` always has. Without that word they are every 32 threads, and
-// what they tell each other goes through workgroup memory, on other adapters: then all of a workgroup must call what is
+// Subgroups of 32 threads, as an adapter with the capability `warps` always has. With the word `coop_emulated` they are every 32 threads, and
+// what they tell each other goes through workgroup memory, for tests on other adapters: then all of a workgroup must call what is
 // here together. The importing shader defines `const WG`.
 #import place
 
