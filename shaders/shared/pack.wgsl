@@ -36,6 +36,10 @@ fn pack_nibbles(low: u32, high: u32) -> u32 {
 // time as it adds, and 1.5 * 2^23 + v has the integer in its last bits. The other way round it is no use: of (2^23 + n) - 2^23 times a
 // constant NVIDIA's compiler makes a product and a sum that are rounded.
 fn rounded8(v: vec4<f32>) -> u32 {
-    let bits = bitcast<vec4<u32>>(v + vec4(12582912.0)) & vec4(0xffu);
-    return bits.x | (bits.y << 8u) | (bits.z << 16u) | (bits.w << 24u);
+    return last_bytes(bitcast<vec4<u32>>(v + vec4(12582912.0)));
+}
+
+fn last_bytes(words: vec4<u32>) -> u32 {
+    let bytes = words & vec4(0xffu);
+    return bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
 }

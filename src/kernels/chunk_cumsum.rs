@@ -10,6 +10,8 @@ use crate::shaders::chunk_cumsum::Params;
 use crate::tensor::DType;
 
 const NAME: &str = "chunk_cumsum";
+/// Heads of a workgroup.
+const HEADS: usize = 8;
 
 /// `dt = clamp(softplus(raw + dt_bias), dt_limit)`; `da_cumsum` = inclusive sum of `dt · -exp(a_log)` within each
 /// chunk. Dao & Gu 2024, arXiv:2405.21060.
@@ -53,7 +55,7 @@ pub fn chunk_cumsum(
         dt_max,
     };
     let bindings = Bindings { dt_raw: dt_raw.tensor, dt_bias, a_log, dt, da_cumsum };
-    launch(plan, params, bindings, Grid::linear(dims.chunks(tokens) * heads))
+    launch(plan, params, bindings, Grid::linear(dims.chunks(tokens) * heads.div_ceil(HEADS)))
 }
 
 /// Cases, setup and cost.
