@@ -16,6 +16,18 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> lost: array<f32>; // [n, m]: what rounding the totals lost
 @group(0) @binding(4) var<uniform> params: Params;
 
+fn rows() -> u32 {
+    return params.n;
+}
+
+fn columns() -> u32 {
+    return params.m;
+}
+
+fn left_out(row: u32, column: u32) -> bool {
+    return params.upper == 1u && column < row;
+}
+
 // Beyond the last token or row any; beyond the last token b is 0, and rows and columns beyond the end are not stored.
 fn a_at(token: u32, row: u32) -> f32 {
     return a[min(token, params.tokens - 1u) * params.n + min(row, params.n - 1u)];

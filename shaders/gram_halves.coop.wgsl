@@ -5,19 +5,16 @@
 
 struct Params {
     tokens: u32,
-    n: u32, // columns of a, a multiple of 8
-    m: u32, // columns of b, likewise
-    upper: u32, // 1: b is a, and tiles of 128 x 128 wholly below the diagonal stay as they are
+    n: u32, // columns of x, a multiple of 8; tiles of 128 x 128 wholly below the diagonal stay as they are
     zero: u32, // always 0, which no compiler knows
 }
 
-@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>; // [2, tokens, n] f16: first bits, then the rest
-@group(0) @binding(1) var<storage, read> a_scales: array<f32>; // [n], powers of two
-@group(0) @binding(2) var<storage, read> b: array<vec2<u32>>; // [2, tokens, m] f16, likewise
-@group(0) @binding(3) var<storage, read> b_scales: array<vec4<f32>>; // [m]
-@group(0) @binding(4) var<storage, read_write> totals: array<vec4<f32>>; // [n, m]
-@group(0) @binding(5) var<storage, read_write> lost: array<vec4<f32>>; // [n, m]: what rounding the totals lost
-@group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>; // x: [tokens, n] f16
+@group(0) @binding(1) var<storage, read> b: array<vec2<u32>>; // x again
+@group(0) @binding(2) var<storage, read> scales: array<vec4<f32>>; // [n], powers of two
+@group(0) @binding(3) var<storage, read_write> totals: array<vec4<f32>>; // [n, n]
+@group(0) @binding(4) var<storage, read_write> lost: array<vec4<f32>>; // [n, n]: what rounding the totals lost
+@group(0) @binding(5) var<uniform> params: Params;
 
 fn depth() -> u32 {
     return params.tokens;
@@ -28,11 +25,11 @@ fn rows() -> u32 {
 }
 
 fn columns() -> u32 {
-    return params.m;
+    return params.n;
 }
 
 fn left_out(row: u32, column: u32) -> bool {
-    return params.upper == 1u && column < row;
+    return column < row;
 }
 
 // Adds four sums of a row to the totals.
@@ -40,8 +37,8 @@ fn finish(row: u32, column: u32, sums: vec4<f32>) {
     if left_out(row / 128u * 128u, column) {
         return;
     }
-    let at = row * (params.m / 4u) + column / 4u;
-    let sum = sums * (a_scales[row] * b_scales[column / 4u]);
+    let at = row * (params.n / 4u) + column / 4u;
+    let sum = sums * (scales[row / 4u][row % 4u] * scales[column / 4u]);
     let before = totals[at];
     let x = two_sum(before.x, sum.x, params.zero);
     let y = two_sum(before.y, sum.y, params.zero);

@@ -13,9 +13,9 @@ struct Params {
 const RELU_SQUARED = 1u;
 const ADD = 2u;
 
-@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>; // [2, k, m] f16: first bits of x, then the rest
+@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>; // [2, k, m] f16: first bits of x, then the rest; single: [1, k, m]
 @group(0) @binding(1) var<storage, read> a_scales: array<f32>; // [m], powers of two
-@group(0) @binding(2) var<storage, read> b: array<vec2<u32>>; // [2, k, n] f16 of the weight, likewise; exact: [1, k, n]
+@group(0) @binding(2) var<storage, read> b: array<vec2<u32>>; // [2, k, n] f16 of the weight, likewise; exact and single: [1, k, n]
 @group(0) @binding(3) var<storage, read> b_scales: array<vec4<f32>>; // [n]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;

@@ -1,7 +1,7 @@
 // totals += transpose(a) * b over the tokens of a launch, 128 rows by 128 columns a workgroup, from tiles of 16 tokens. A
 // thread: 4 rows from 4 y and from 64 + 4 y, by columns likewise. Totals are compensated, as a calibration adds up thousands
-// of launches. The importing shader has `params`, `totals` and `lost`, and `a_at`, `b_at` and `factor`, with which the sum of a
-// row and a column is multiplied.
+// of launches. The importing shader has `params`, `totals` and `lost`; `rows` and `columns`, their sizes; `left_out`, of tiles by
+// their first row and column; and `a_at`, `b_at` and `factor`, with which the sum of a row and a column is multiplied.
 #import compensated
 #import index
 
@@ -22,8 +22,8 @@ fn add(row: u32, column: u32, sum: mat4x4<f32>) {
         for (var j = 0u; j < 4u; j++) {
             let r = row + i;
             let c = column + j;
-            if r < params.n && c < params.m {
-                let at = r * params.m + c;
+            if r < rows() && c < columns() {
+                let at = r * columns() + c;
                 let added = two_sum(totals[at], sum[i][j] * factor(r, c), params.zero);
                 totals[at] = added.x;
                 lost[at] += added.y;
@@ -33,11 +33,11 @@ fn add(row: u32, column: u32, sum: mat4x4<f32>) {
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
-    let across = (params.m + TILE - 1u) / TILE;
+    let across = (columns() + TILE - 1u) / TILE;
     let item = linear_workgroup(workgroup, grid);
     let row0 = item / across * TILE;
     let column0 = item % across * TILE;
-    if row0 >= params.n || (params.upper == 1u && column0 < row0) {
+    if row0 >= rows() || left_out(row0, column0) {
         return;
     }
     let own = (thread.y * SIDE + thread.x) % TILE; // the row and the column that it loads, of every second token

@@ -83,6 +83,7 @@ mod ssm_load;
 mod ssm_round;
 mod ssm_store;
 mod state_passing;
+mod subtract;
 
 pub use absmax::absmax;
 pub use argmax::argmax;
@@ -110,7 +111,7 @@ pub use gather_moments::gather_moments;
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::{GramSums, cross_gram, gram};
-pub use gram_halves::{cross_gram_halves, gram_halves};
+pub use gram_halves::gram_halves;
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_mix_quantize::hadamard_mix_quantize;
@@ -160,6 +161,7 @@ pub use ssm_load::{StoredState, ssm_load};
 pub use ssm_round::ssm_round;
 pub use ssm_store::{StateRounding, ssm_store};
 pub use state_passing::state_passing;
+pub use subtract::subtract;
 
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
@@ -236,6 +238,7 @@ pub const ENTRIES: &[check::Entry] = &[
     ssm_round::ENTRY,
     ssm_store::ENTRY,
     state_passing::ENTRY,
+    subtract::ENTRY,
 ];
 
 /// Refuses a tensor that is not of `shape` (rank matters only through rows and columns).

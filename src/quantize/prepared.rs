@@ -9,7 +9,8 @@ use super::options::GptqOptions;
 use super::turn::{column_products, lines_of, rows_of, turned};
 use crate::calibrate::Means;
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor};
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::kernels::{TablePart, embed};
 use crate::tensor::DType;
 
 /// Largest damping tried.
@@ -31,9 +32,9 @@ pub struct Prepared {
     pub(super) moments: DeviceTensor,
     /// `[n]` their diagonal.
     pub(super) diagonal: Vec<f32>,
-    /// `[n, n]` in the order of steps: `cross - moments`. Of it and the factor, what corrects a weight, from the right,
-    /// for inputs that are not the original model's: `(cross - moments) (moments + damping)⁻¹`.
-    shift: Option<DeviceTensor>,
+    /// `[n, n]` in the order of columns, times the number beside it: `(x₀ - x) xᵀ`. Of it and the factor, what corrects a weight,
+    /// from the right, for inputs that are not the original model's: `shift (moments + damping)⁻¹`.
+    shift: Option<(DeviceTensor, f32)>,
     /// The damping it took.
     pub damping: f64,
 }
@@ -61,12 +62,12 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Prepared::on`].
-    pub fn new(site: &str, moments: &[f64], cross: Option<&[f64]>, options: &GptqOptions) -> Result<Self> {
-        Self::on(&Device::Cpu, site, moments, cross, options)
+    pub fn new(site: &str, moments: &[f64], shift: Option<&[f64]>, options: &GptqOptions) -> Result<Self> {
+        Self::on(&Device::Cpu, site, moments, shift, options)
     }
 
-    /// `moments`: `[n, n]`, mean of `x xᵀ` over the inputs of the quantized model; `cross`: `[n, n]`, mean of
-    /// `x₀ xᵀ` with `x₀` the original model's. Where `device` cannot bind so large a matrix, the CPU takes its place.
+    /// `moments`: `[n, n]`, mean of `x xᵀ` over the inputs of the quantized model; `shift`: `[n, n]`, mean of
+    /// `(x₀ - x) xᵀ` with `x₀` the original model's. Where `device` cannot bind so large a matrix, the CPU takes its place.
     ///
     /// # Errors
     /// [`Error::Argument`] naming `site` when no damping up to 1 makes the moments positive definite; GPU errors.
@@ -74,7 +75,7 @@ impl Prepared {
         device: &Device,
         site: &str,
         moments: &[f64],
-        cross: Option<&[f64]>,
+        shift: Option<&[f64]>,
         options: &GptqOptions,
     ) -> Result<Self> {
         let n = moments.len().isqrt();
@@ -83,8 +84,8 @@ impl Prepared {
             log::warn!("{site}: {n} x {n} second moments are too large for {}; the CPU takes over", device.name());
         }
         let device = if fits { device.clone() } else { Device::Cpu };
-        let cross = cross.filter(|_| options.asymmetric);
-        Self::from_given(device, site, &mut OnHost { n, moments, cross, factors: HOST_FACTORS }, options)
+        let shift = shift.filter(|_| options.asymmetric);
+        Self::from_given(device, site, &mut OnHost { n, moments, shift, factors: HOST_FACTORS }, options)
     }
 
     /// As [`Prepared::on`], from sums; where they are on `device` and wide, they stay there.
@@ -92,13 +93,12 @@ impl Prepared {
     /// # Errors
     /// As [`Prepared::on`].
     pub(crate) fn of(device: &Device, site: &str, mut means: Means, options: &GptqOptions) -> Result<Self> {
-        means.cross = means.cross.filter(|_| options.asymmetric);
+        means.shift = means.shift.filter(|_| options.asymmetric);
         if means.own.width() > HOST_FACTORS && matches!((device, &means.device), (Device::Gpu(_), Device::Gpu(_))) {
             return Self::from_given(device.clone(), site, &mut means, options);
         }
-        let own = means.on_host(&means.own)?;
-        let cross = means.cross.as_ref().map(|sums| means.on_host(sums)).transpose()?;
-        Self::on(device, site, &own, cross.as_deref(), options)
+        let (own, shift) = means.on_host()?;
+        Self::on(device, site, &own, shift.as_deref(), options)
     }
 
     fn from_given(device: Device, site: &str, given: &mut dyn Given, options: &GptqOptions) -> Result<Self> {
@@ -113,7 +113,7 @@ impl Prepared {
         if options.act_order {
             order.sort_by(|a, b| squares[*b].total_cmp(&squares[*a]));
         }
-        let shift = given.shift(&device, &order)?;
+        let shift = given.shift(&device)?;
         let mut damping = options.damping.max(1e-9);
         let factor = loop {
             if let Some(factor) = given.factor(&device, &order, damping * mean)? {
@@ -179,10 +179,18 @@ impl Prepared {
 
     /// The rows of `weight` as they should be for the quantized model's inputs.
     pub(super) fn target(&self, weight: &[f32]) -> Result<Vec<f32>> {
-        let (Some(shift), n) = (&self.shift, self.n) else { return Ok(weight.to_vec()) };
-        let rows = weight.len() / n;
-        let x = self.device.upload_f32([n, rows], &self.in_steps(weight))?;
-        let x = product(&self.device, shift, &x)?;
+        let (Some((shift, scale)), n) = (&self.shift, self.n) else { return Ok(weight.to_vec()) };
+        let (rows, columns) = (weight.len() / n, (0..n).collect::<Vec<_>>());
+        let lines = lines_of(rows, &columns, |r, columns, part| {
+            part.iter_mut().zip(&weight[r * n..][columns]).for_each(|(value, weight)| *value = weight * scale);
+        });
+        let off = product(&self.device, shift, &self.device.upload_f32([n, rows], &lines)?)?;
+        let x = self.lines(DType::F32, rows)?;
+        let steps: Vec<u32> = self.order.iter().map(|column| *column as u32).collect();
+        let steps = self.device.upload_words(DType::U32, [1, n], &steps)?;
+        let mut plan = Plan::new(&self.device);
+        embed(&mut plan, &steps, &off, TablePart::whole(n), &x)?;
+        plan.record()?.run()?;
         self.factor.solve(&self.device, &x)?;
         let mut out = self.in_rows(&block_on(self.device.read_f32(&x))?);
         out.par_iter_mut().zip(weight).for_each(|(out, weight)| *out += weight);

@@ -1,13 +1,11 @@
 //! `out = x · weightᵀ`, then the epilogue, of numbers cut into f16.
 
-use half::f16;
-
 use super::dot;
 use super::gram_halves::numbers;
 use super::matmul::{Product, widened};
 use crate::shaders::matmul_halves::{Format, Params};
 
-/// `a`: `[2, k, m]` f16 with scales `[m]`; `b`: `[2, k, n]`, exact `[1, k, n]`, with scales `[n]`; `out`: `[m, stride]`.
+/// `a`: `[2, k, m]` f16, single `[1, k, m]`, with scales `[m]`; `b`: `[2, k, n]`, exact and single `[1, k, n]`, with scales `[n]`; `out`: `[m, stride]`.
 pub fn matmul_halves(
     p: &Params,
     format: Format,
@@ -21,12 +19,12 @@ pub fn matmul_halves(
     let turned = |columns: Vec<f32>, rows: usize| -> Vec<f32> {
         (0..columns.len()).map(|e| columns[e % k * rows + e / k]).collect()
     };
-    let one = |e: usize| f16::from_bits((b[e / 2] >> (16 * (e % 2))) as u16).to_f32() * b_scales[e % b_scales.len()];
-    let weight = match format {
-        Format::Both => numbers(b, b_scales),
-        Format::Exact => (0..2 * b.len()).map(one).collect(),
+    let (of_x, of_weight) = match format {
+        Format::Both => (2, 2),
+        Format::Exact => (2, 1),
+        Format::Single => (1, 1),
     };
-    let (x, weight) = (turned(numbers(a, a_scales), m), turned(weight, p.n as usize));
+    let (x, weight) = (turned(numbers(of_x, a, a_scales), m), turned(numbers(of_weight, b, b_scales), p.n as usize));
     let product = Product { n: p.n, k: p.k, epilogue: p.epilogue, stride: p.out_stride, first: p.out_first };
     let row = |j: usize, row: &mut [f64]| row.copy_from_slice(&widened(&weight[j * k..][..k]));
     product.run(&widened(&x), row, |_, _, x, w| dot(x, w), out);

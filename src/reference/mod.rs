@@ -92,3 +92,4 @@ pub mod ssm_load;
 pub mod ssm_round;
 pub mod ssm_store;
 pub mod state_passing;
+pub mod subtract;

@@ -75,3 +75,4 @@ mod ssm_load;
 mod ssm_round;
 mod ssm_store;
 mod state_passing;
+mod subtract;

@@ -11,8 +11,8 @@ fn matches_reference() {
 #[test]
 fn rejects_wrong_arguments() {
     let d = Device::Cpu;
-    let refused = |k: usize, width: usize, first: usize| {
-        let (x, weight) = (Halves::of_rows(&d, 16, 5, 2).unwrap(), Halves::of_rows(&d, 8, k, 1).unwrap());
+    let of = |[x_parts, parts]: [usize; 2], k: usize, width: usize, first: usize| {
+        let (x, weight) = (Halves::new(&d, 5, 16, x_parts).unwrap(), Halves::new(&d, k, 8, parts).unwrap());
         let out = d.alloc(DType::F32, [16, width]).unwrap();
         let columns = Columns::new("test", &out, first, 8).unwrap();
         match kernels::matmul_halves(&mut Plan::new(&d), &x, &weight, columns, Epilogue::Store) {
@@ -21,6 +21,10 @@ fn rejects_wrong_arguments() {
             Err(e) => e.to_string(),
         }
     };
+    let refused = |k, width, first| of([2, 1], k, width, first);
+    assert_eq!(of([2, 2], 5, 8, 0), "none");
+    assert_eq!(of([1, 1], 5, 8, 0), "none");
+    assert!(of([1, 2], 5, 8, 0).contains("one f16 a number"), "{}", of([1, 2], 5, 8, 0));
     assert_eq!(refused(5, 8, 0), "none");
     assert_eq!(refused(5, 20, 12), "none");
     assert_eq!(refused(6, 8, 0), "weight");
