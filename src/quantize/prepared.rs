@@ -19,6 +19,8 @@ const MOST_DAMPING: f64 = 1.0;
 const HOST_FACTORS: usize = 1024;
 /// Most bytes, as f32, of the rows of a weight that are quantized together.
 const ROWS_BYTES: u64 = 512 << 20;
+/// The same of those that are weighed together, beside other work that takes memory.
+const WEIGHED_BYTES: u64 = 128 << 20;
 
 /// Second moments of a layer's inputs, made ready for [`super::gptq`]. Shared by layers with the same input.
 pub struct Prepared {
@@ -37,6 +39,13 @@ pub struct Prepared {
     shift: Option<(DeviceTensor, f32)>,
     /// The damping it took.
     pub damping: f64,
+}
+
+/// The damped second moments alone, which are all that losses need.
+pub(crate) struct Weigher {
+    device: Device,
+    n: usize,
+    moments: DeviceTensor,
 }
 
 /// Energy of a weight's outputs, row by row, and what replacing it loses of that.
@@ -151,30 +160,17 @@ impl Prepared {
     /// # Errors
     /// GPU errors.
     pub fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
-        let lost = self.energies(weight, |e| weight[e] - other[e])?;
-        Ok(Losses { lost, all: self.energies(weight, |e| weight[e])? })
+        self.weigher().losses(weight, other)
     }
 
-    /// `x H xᵀ` of each row of a matrix of these elements, as large as `weight`.
-    fn energies(&self, weight: &[f32], element: impl Fn(usize) -> f32 + Sync) -> Result<Vec<f64>> {
-        let (n, columns) = (self.n, (0..self.n).collect::<Vec<_>>());
-        let mut out = Vec::with_capacity(weight.len() / n);
-        for part in weight.chunks(self.rows_at_once() * n) {
-            let (first, rows) = (out.len(), part.len() / n);
-            let lines = lines_of(rows, &columns, |r, columns, part| {
-                part.iter_mut().zip(columns).for_each(|(value, c)| *value = element((first + r) * n + c));
-            });
-            let tensor = self.device.upload_f32([n, rows], &lines)?;
-            let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
-            out.extend(column_products(&lines, &bent, rows));
-        }
-        Ok(out)
+    /// What is needed for [`Prepared::losses`], without the rest.
+    pub(crate) fn weigher(&self) -> Weigher {
+        Weigher { device: self.device.clone(), n: self.n, moments: self.moments.clone() }
     }
 
     /// Rows of a weight that the device takes at a time, whole words of codes: a head's would take the host 20 GB.
     pub(super) fn rows_at_once(&self) -> usize {
-        let most = self.device.max_binding_bytes().min(ROWS_BYTES) / (4 * self.n.max(1)) as u64;
-        usize::try_from(most).unwrap_or(1 << 20).clamp(4, 1 << 20) / 4 * 4
+        rows_of_bytes(&self.device, self.n, ROWS_BYTES)
     }
 
     /// The rows of `weight` as they should be for the quantized model's inputs.
@@ -211,4 +207,34 @@ impl Prepared {
     pub(super) fn lines(&self, dtype: DType, rows: usize) -> Result<DeviceTensor> {
         self.device.alloc(dtype, [self.n, rows])
     }
+}
+
+impl Weigher {
+    /// As [`Prepared::losses`].
+    pub(crate) fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
+        let lost = self.energies(weight, |e| weight[e] - other[e])?;
+        Ok(Losses { lost, all: self.energies(weight, |e| weight[e])? })
+    }
+
+    /// `x H xᵀ` of each row of a matrix of these elements, as large as `weight`.
+    fn energies(&self, weight: &[f32], element: impl Fn(usize) -> f32 + Sync) -> Result<Vec<f64>> {
+        let (n, columns) = (self.n, (0..self.n).collect::<Vec<_>>());
+        let mut out = Vec::with_capacity(weight.len() / n);
+        for part in weight.chunks(rows_of_bytes(&self.device, n, WEIGHED_BYTES) * n) {
+            let (first, rows) = (out.len(), part.len() / n);
+            let lines = lines_of(rows, &columns, |r, columns, part| {
+                part.iter_mut().zip(columns).for_each(|(value, c)| *value = element((first + r) * n + c));
+            });
+            let tensor = self.device.upload_f32([n, rows], &lines)?;
+            let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
+            out.extend(column_products(&lines, &bent, rows));
+        }
+        Ok(out)
+    }
+}
+
+/// Rows of `n` f32 in so many bytes, whole words of codes, that the device can bind.
+fn rows_of_bytes(device: &Device, n: usize, bytes: u64) -> usize {
+    let most = device.max_binding_bytes().min(bytes) / (4 * n.max(1)) as u64;
+    usize::try_from(most).unwrap_or(1 << 20).clamp(4, 1 << 20) / 4 * 4
 }
