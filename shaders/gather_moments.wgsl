@@ -1,5 +1,5 @@
-// Means of second moments in a given order of their columns, out of sums that gram.wgsl made, of which only the upper half is
-// there; or the diagonal alone. One thread: an element.
+// Means of second moments in a given order of their columns, out of totals of which only the upper half is there; or the diagonal
+// alone. One thread: an element.
 #import index
 
 struct Params {
@@ -12,10 +12,9 @@ struct Params {
 const WG = 256u;
 
 @group(0) @binding(0) var<storage, read> totals: array<f32>; // [n, n]
-@group(0) @binding(1) var<storage, read> lost: array<f32>; // [n, n]: what rounding them lost
-@group(0) @binding(2) var<storage, read> order: array<u32>; // [n]
-@group(0) @binding(3) var<storage, read_write> out: array<f32>; // [n, n], or [n]
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> order: array<u32>; // [n]
+@group(0) @binding(2) var<storage, read_write> out: array<f32>; // [n, n], or [n]
+@group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -34,6 +33,5 @@ fn main(
     let i = order[place];
     let j = order[column];
     let at = min(i, j) * params.n + max(i, j);
-    out[line * params.n + column] =
-        (totals[at] + lost[at]) * params.scale + select(0.0, params.added, place == column);
+    out[line * params.n + column] = totals[at] * params.scale + select(0.0, params.added, place == column);
 }

@@ -9,6 +9,7 @@ struct Params {
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     out_stride: u32, // columns of a whole row of out, of which these are n
     out_first: u32, // the first of them
+    upper: u32, // 1: outputs in tiles of 128 x 128 wholly below the diagonal stay as they are
 }
 
 const SIDE = 16u;
@@ -34,7 +35,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var e = 0u; e < (TILE / SIDE) * (TILE / SIDE); e++) {
         let row = workgroup.y * TILE + e / (TILE / SIDE) * SIDE + thread.y;
         let col = workgroup.x * TILE + e % (TILE / SIDE) * SIDE + thread.x;
-        if row < params.m && col < params.n {
+        let below = params.upper == 1u && col < row / 128u * 128u;
+        if row < params.m && col < params.n && !below {
             var sum = 0.0;
             for (var k = 0u; k < params.k; k++) {
 #ifdef single

@@ -27,11 +27,12 @@ pub(crate) struct Moments {
 }
 
 /// How products are summed, and with the original model the sums of `(x₀ - x) xᵀ`.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Products {
     /// Of floats.
     Floats(Option<GramSums>),
     /// On matrix units, of one f16 a number, which is as much as most models' activations have, and less of an error than that of
-    /// their int8 codes by far: room for a pass. Differences are small, so nothing shows of what their totals lose.
+    /// their int8 codes by far: room for a pass, and totals alone.
     Halves(Halves, Option<(Halves, DeviceTensor)>),
 }
 
@@ -87,7 +88,10 @@ impl Moments {
                 scales => Some(device.upload_f32([scales.len()], scales)?),
             },
             rounding: rounding.clone(),
-            own: GramSums::of_one(device, width)?,
+            own: match products {
+                Products::Floats(_) => GramSums::of_one(device, width)?,
+                Products::Halves(..) => GramSums::of_halves(device, width)?,
+            },
             products,
             kept: with_original.then(|| device.alloc(DType::F32, [tokens, width])).transpose()?,
             codes: device.alloc(DType::I8, [tokens, width])?,

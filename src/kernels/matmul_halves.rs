@@ -3,7 +3,7 @@
 use super::bindings::matmul_halves::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::matmul::{CaseOf, Epilogue, Sizes, weight_dtype};
-use super::{Columns, Halves, split_columns, split_rows};
+use super::{Columns, GramSums, Halves, split_columns, split_rows};
 use crate::error::{Error, Result};
 use crate::gpu::Plan;
 use crate::shaders::matmul_halves::{Format, Params};
@@ -25,7 +25,23 @@ pub fn matmul_halves<'a>(
     out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
-    let (out, k) = (out.into(), x.tokens());
+    into(plan, x, weight, out.into(), epilogue, false)
+}
+
+/// `sums += xᵀ x`, as [`super::gram`], of what [`super::split_columns`] made of `x` in one part. What f32 totals lose is below what
+/// rounding `x` does, and not kept.
+///
+/// # Errors
+/// As [`matmul_halves`]; [`Error::Argument`] for sums of two matrices.
+pub fn gram_halves(plan: &mut Plan, x: &Halves, sums: &GramSums) -> Result<()> {
+    if !sums.symmetric {
+        return Err(Error::argument("gram_halves: sums", "of two matrices"));
+    }
+    into(plan, x, x, (&sums.totals).into(), Epilogue::Add, true)
+}
+
+fn into(plan: &mut Plan, x: &Halves, weight: &Halves, out: Columns<'_>, epilogue: Epilogue, upper: bool) -> Result<()> {
+    let k = x.tokens();
     let sizes = Sizes { m: x.columns(), n: weight.columns(), k };
     let format = match (x.parts, weight.parts) {
         (2, 2) => Format::Both,
@@ -46,6 +62,7 @@ pub fn matmul_halves<'a>(
         epilogue: epilogue as u32,
         out_stride: out.stride() as u32,
         out_first: out.offset as u32,
+        upper: upper.into(),
     };
     let bindings =
         Bindings { a: &x.numbers, a_scales: &x.scales, b: &weight.numbers, b_scales: &weight.scales, out: out.tensor };
@@ -75,6 +92,11 @@ const CASES: &[Case] = &[
         name: "past_tiles_in_one_part_added",
         args: &[("m", 264.0), ("n", 136.0), ("k", 49.0), ("parts", 1.0), ("epilogue", 2.0)],
     },
+    Case {
+        name: "above_the_diagonal",
+        args: &[("m", 776.0), ("n", 776.0), ("k", 47.0), ("parts", 1.0), ("epilogue", 2.0), ("upper", 1.0)],
+    },
+    Case { name: "strips_of_tiles", args: &[("m", 2312.0), ("n", 264.0), ("k", 3.0), ("parts", 1.0)] },
     Case { name: "activations_1e-9", args: &[("m", 16.0), ("n", 64.0), ("k", 40.0), ("size", 1e-9)] },
 ];
 
@@ -98,7 +120,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
         split_rows(s.plan(), &weight, &weight_halves)?;
     }
     let out = case.out(s)?;
-    matmul_halves(s.plan(), &x_halves, &weight_halves, case.columns(&out)?, case.epilogue)
+    into(s.plan(), &x_halves, &weight_halves, case.columns(&out)?, case.epilogue, a.get("upper") == Some(1.0))
 }
 
 fn work(a: &Args) -> Work {

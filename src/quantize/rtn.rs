@@ -10,9 +10,8 @@ use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
-pub const QUANTIZER: [Need; 16] = [
+pub const QUANTIZER: [Need; 15] = [
     Need { kernel: "gram", format: None },
-    Need { kernel: "gram_halves", format: Some("single") },
     Need { kernel: "matmul_halves", format: Some("single") },
     Need { kernel: "matmul_halves", format: Some("both") },
     Need { kernel: "subtract", format: None },

@@ -41,7 +41,6 @@ pub mod gather_moments;
 pub mod gptq_block;
 pub mod gptq_refine;
 pub mod gram;
-pub mod gram_halves;
 pub mod hadamard;
 pub mod hadamard_mix;
 pub mod hadamard_mix_quantize;

@@ -30,7 +30,6 @@ mod gather_moments;
 mod gptq_block;
 mod gptq_refine;
 mod gram;
-mod gram_halves;
 mod hadamard;
 mod hadamard_mix;
 mod hadamard_mix_quantize;
