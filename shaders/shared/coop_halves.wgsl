@@ -1,11 +1,11 @@
 // Products of numbers that are two f16 each, on cooperative matrices: out[row, column] = sum over k of a[k, row] b[k, column]; of the
-// four products of halves the three that are not below the last bits of f32, and with the word `exact`, where b is one f16
-// each, the two there are. A workgroup of 8 subgroups makes 256 x 128 sums, a subgroup 64 x 64 as 4 x 4 matrices, 16 steps of k
+// four products of halves the three that are not below the last bits of f32, with the word `exact`, where b is one f16
+// each, the two there are, and with `single`, where a is too, the one. A workgroup of 8 subgroups makes 256 x 128 sums, a subgroup 64 x 64 as 4 x 4 matrices, 16 steps of k
 // at a time: first the products of first bits, while the rest is staged, then those of the rest, while the next first
-// bits are. Words are loaded 16 steps ahead. What an H100 shows: it spends 70 % of the time of 2048 steps of k on products,
+// bits are. Words are loaded 16 steps ahead. What an H100 shows of three products: it spends 70 % of the time of 2048 steps of k on products,
 // a fifth on waiting for loads.
 //
-// The importing shader has `a` of vec4<u32> and `b` of vec2<u32>, [2, depth(), ..] f16, rows of whole 16 bytes; `depth`, `rows`
+// The importing shader has `a` of vec4<u32> and `b` of vec2<u32>, [2, depth(), ..] f16 or [1, depth(), ..], rows of whole 16 bytes; `depth`, `rows`
 // and `columns`, their sizes; `left_out`, of tiles by their first row and column; and `finish`, which takes four sums.
 #import index
 #import matrices
@@ -23,8 +23,10 @@ const APART = 8u; // steps of k from one of a thread to its next
 
 var<workgroup> near_a: array<vec4<f16>, 2u * TILE_A>; // two tiles [k, row] in turn
 var<workgroup> near_b: array<vec4<f16>, 2u * TILE_B>; // [k, column]
+#ifndef single
 var<workgroup> rest_a: array<vec4<f16>, TILE_A>;
-#ifndef exact
+#endif
+#ifndef exact single
 var<workgroup> rest_b: array<vec4<f16>, TILE_B>;
 #endif
 var<workgroup> sums: array<vec4<f32>, 8u * 64u>; // a matrix of each subgroup
@@ -78,6 +80,7 @@ fn fetch(origin: Origin, k: u32) -> Words {
     return Words(a[in_a.x], a[in_a.y], b[in_b.x], b[in_b.y]);
 }
 
+#ifndef single
 fn fetch_rest(origin: Origin, k: u32) -> Words {
     let steps = depth() + min(vec2(origin.k, origin.k + APART) + k, vec2(depth() - 1u));
     let in_a = steps * (rows() / 8u) + origin.a;
@@ -88,6 +91,7 @@ fn fetch_rest(origin: Origin, k: u32) -> Words {
     return Words(a[in_a.x], a[in_a.y], b[in_b.x], b[in_b.y]);
 #endif
 }
+#endif
 
 fn halves(words: vec2<u32>) -> vec4<f16> {
     return vec4<f16>(vec4(unpack2x16float(words.x), unpack2x16float(words.y)));
@@ -110,6 +114,7 @@ fn stage_near(thread: u32, tile: u32, words: Words, k: u32) {
     near_b[at_b + APART * PITCH_B] = within(words.b1, k + APART);
 }
 
+#ifndef single
 fn stage_rest(thread: u32, words: Words, k: u32) {
     let at_a = thread / 32u * PITCH_A + thread % 32u;
     rest_a[at_a] = halves(words.a0.xy);
@@ -122,15 +127,18 @@ fn stage_rest(thread: u32, words: Words, k: u32) {
     rest_b[at_b + APART * PITCH_B] = within(words.b1, k + APART);
 #endif
 }
+#endif
 
 // The tile's rows are the matrix's columns.
 fn left(at: u32) -> Left {
     return coopLoad<Left>(&near_a[at], PITCH_A);
 }
 
+#ifndef single
 fn left_rest(at: u32) -> Left {
     return coopLoad<Left>(&rest_a[at], PITCH_A);
 }
+#endif
 
 fn rights(at: u32) -> Rights {
     return Rights(
@@ -141,7 +149,7 @@ fn rights(at: u32) -> Rights {
     );
 }
 
-#ifndef exact
+#ifndef exact single
 fn rights_rest(at: u32) -> Rights {
     return Rights(
         coopLoadT<Right>(&rest_b[at], PITCH_B),
@@ -220,7 +228,9 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var c = Sums();
     var near = fetch(origin, 0u);
     stage_near(thread, 0u, near, origin.k);
+#ifndef single
     var rest = fetch_rest(origin, 0u);
+#endif
     near = fetch(origin, STEPS);
     var tile = 0u;
     for (var k = 0u; k < depth(); k += STEPS) {
@@ -228,6 +238,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         workgroupBarrier();
         let b = rights(tile * TILE_B + w);
         upper(left(at), left(at + 4u), b, &c);
+#ifndef single
         stage_rest(thread, rest, origin.k + k);
         rest = fetch_rest(origin, k + STEPS);
         lower(left(at + 8u), left(at + 12u), b, &c);
@@ -237,13 +248,18 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         upper(left(at), left(at + 4u), d, &c);
 #endif
         upper(left_rest(x), left_rest(x + 4u), b, &c);
+#endif
         tile = 1u - tile;
         stage_near(thread, tile, near, origin.k + k + STEPS);
         near = fetch(origin, k + 2u * STEPS);
+#ifdef single
+        lower(left(at + 8u), left(at + 12u), b, &c);
+#else
 #ifndef exact
         lower(left(at + 8u), left(at + 12u), d, &c);
 #endif
         lower(left_rest(x + 8u), left_rest(x + 12u), b, &c);
+#endif
     }
     let row = warp / 2u * 64u;
     let column = column0 + warp % 2u * 64u;

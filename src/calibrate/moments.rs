@@ -7,7 +7,7 @@ use super::extents::Rounding;
 use super::walk::Collect;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, GramSums, Halves};
+use crate::kernels::{self, Epilogue, GramSums, Halves};
 use crate::tensor::DType;
 
 /// Sums over the inputs of one linear layer, on the device.
@@ -17,21 +17,23 @@ pub(crate) struct Moments {
     rounding: Rounding,
     /// Scales of the rounding, where they are fixed.
     fixed: Option<DeviceTensor>,
-    sums: GramSums,
-    own: Numbers,
-    /// Inputs in the original model, and the sums of their products with the quantized model's.
-    original: Option<(Numbers, GramSums)>,
+    own: GramSums,
+    products: Products,
+    /// The original model's inputs of a pass, then what the quantized model's are off.
+    kept: Option<DeviceTensor>,
     codes: DeviceTensor,
     scales: DeviceTensor,
     rounded: DeviceTensor,
 }
 
-/// Inputs of a pass as products take them.
-enum Numbers {
-    /// As they are; a copy where they are kept.
-    Floats(Option<DeviceTensor>),
-    /// Cut for matrix units.
-    Halves(Halves),
+/// How products are summed, and with the original model the sums of `(x₀ - x) xᵀ`.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Products {
+    /// Of floats.
+    Floats(Option<GramSums>),
+    /// On matrix units, of one f16 a number, which is as much as most models' activations have, and less of an error than that of
+    /// their int8 codes by far: room for a pass, and totals alone.
+    Halves(Halves, Option<(Halves, DeviceTensor)>),
 }
 
 /// Sums over tokens `[n, n]`, where they were added up.
@@ -39,20 +41,26 @@ pub(crate) struct Means {
     pub(crate) device: Device,
     /// Of `x xᵀ`.
     pub(crate) own: GramSums,
-    /// Of `x₀ xᵀ`, with the original model's `x₀`.
-    pub(crate) cross: Option<GramSums>,
+    /// Of `(x₀ - x) xᵀ`, with the original model's `x₀`.
+    pub(crate) shift: Option<DeviceTensor>,
     pub(crate) tokens: usize,
 }
 
 impl Means {
-    /// One of the sums divided by the tokens, on the host.
+    /// What sums are multiplied with.
+    pub(crate) fn scale(&self) -> f32 {
+        1.0 / self.tokens.max(1) as f32
+    }
+
+    /// The sums divided by the tokens, on the host: of `x xᵀ`, and of `(x₀ - x) xᵀ`.
     ///
     /// # Errors
     /// As [`Device::read_f32`].
-    pub(crate) fn on_host(&self, sums: &GramSums) -> Result<Vec<f64>> {
-        let mut values = block_on(sums.read(&self.device))?;
-        values.par_iter_mut().for_each(|sum| *sum /= self.tokens.max(1) as f64);
-        Ok(values)
+    pub(crate) fn on_host(&self) -> Result<(Vec<f64>, Option<Vec<f64>>)> {
+        let mean = |sum: f64| sum / self.tokens.max(1) as f64;
+        let own = block_on(self.own.read(&self.device))?.into_par_iter().map(mean).collect();
+        let shift = self.shift.as_ref().map(|shift| block_on(self.device.read_f32(shift))).transpose()?;
+        Ok((own, shift.map(|sums| sums.into_par_iter().map(|sum| mean(f64::from(sum))).collect())))
     }
 }
 
@@ -65,6 +73,12 @@ impl Moments {
         tokens: usize,
         with_original: bool,
     ) -> Result<Self> {
+        let room = || Halves::new(device, tokens, width, 1);
+        let products = match (Halves::suit(device, width), with_original) {
+            (false, _) => Products::Floats(with_original.then(|| GramSums::of_two(device, width, width)).transpose()?),
+            (true, false) => Products::Halves(room()?, None),
+            (true, true) => Products::Halves(room()?, Some((room()?, device.alloc(DType::F32, [width, width])?))),
+        };
         let groups = rounding.activations.group().map_or(1, |group| group.count(width));
         Ok(Self {
             device: device.clone(),
@@ -74,12 +88,12 @@ impl Moments {
                 scales => Some(device.upload_f32([scales.len()], scales)?),
             },
             rounding: rounding.clone(),
-            sums: GramSums::of_one(device, width)?,
-            own: Numbers::new(device, tokens, width, false)?,
-            original: match with_original {
-                true => Some((Numbers::new(device, tokens, width, true)?, GramSums::of_two(device, width, width)?)),
-                false => None,
+            own: match products {
+                Products::Floats(_) => GramSums::of_one(device, width)?,
+                Products::Halves(..) => GramSums::of_halves(device, width)?,
             },
+            products,
+            kept: with_original.then(|| device.alloc(DType::F32, [tokens, width])).transpose()?,
             codes: device.alloc(DType::I8, [tokens, width])?,
             scales: device.alloc(DType::F32, [tokens * groups])?,
             rounded: device.alloc(DType::F32, [tokens, width])?,
@@ -103,54 +117,48 @@ impl Moments {
 
     /// The sums, over `tokens` in all.
     pub(crate) fn means(self, tokens: usize) -> Means {
-        let cross = self.original.map(|(_, sums)| sums);
-        Means { device: self.device, own: self.sums, cross, tokens }
+        let shift = match self.products {
+            Products::Floats(shift) => shift.map(|sums| sums.totals().clone()),
+            Products::Halves(_, shift) => shift.map(|(_, totals)| totals),
+        };
+        Means { device: self.device, own: self.own, shift, tokens }
     }
 }
 
 impl Collect for Moments {
     fn with_original(&self) -> bool {
-        self.original.is_some()
+        self.kept.is_some()
     }
 
     fn keep(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
-        match &self.original {
-            Some((Numbers::Floats(Some(kept)), _)) => plan.copy(x, &kept.view(DType::F32, x.shape)?),
-            Some((Numbers::Halves(kept), _)) => kernels::split_columns(plan, x, &kept.of(x.shape.rows())?),
-            _ => Ok(()),
-        }
+        self.kept.as_ref().map_or(Ok(()), |kept| plan.copy(x, &kept.view(DType::F32, x.shape)?))
     }
 
     fn add(&self, plan: &mut Plan, x: &DeviceTensor) -> Result<()> {
         let x = self.rounded(plan, x)?;
-        match &self.own {
-            Numbers::Floats(_) => kernels::gram(plan, &x, &self.sums)?,
-            Numbers::Halves(own) => {
-                let own = own.of(x.shape.rows())?;
-                kernels::split_columns(plan, &x, &own)?;
-                kernels::gram_halves(plan, &own, &self.sums)?;
+        let off = self.kept.as_ref().map(|kept| kept.view(DType::F32, x.shape)).transpose()?;
+        if let Some(off) = &off {
+            kernels::subtract(plan, &x, off)?;
+        }
+        match &self.products {
+            Products::Floats(shift) => {
+                kernels::gram(plan, &x, &self.own)?;
+                if let (Some(off), Some(shift)) = (&off, shift) {
+                    kernels::cross_gram(plan, off, &x, shift)?;
+                }
+            }
+            Products::Halves(room, shift) => {
+                let halves = room.of(x.shape.rows())?;
+                kernels::split_columns(plan, &x, &halves)?;
+                kernels::gram_halves(plan, &halves, &self.own)?;
+                if let (Some(off), Some((room, shift))) = (&off, shift) {
+                    let off_halves = room.of(x.shape.rows())?;
+                    kernels::split_columns(plan, off, &off_halves)?;
+                    kernels::matmul_halves(plan, &off_halves, &halves, shift, Epilogue::Add)?;
+                }
             }
         }
-        match (&self.own, &self.original) {
-            (_, Some((Numbers::Floats(Some(kept)), sums))) => {
-                kernels::cross_gram(plan, &kept.view(DType::F32, x.shape)?, &x, sums)
-            }
-            (Numbers::Halves(own), Some((Numbers::Halves(kept), sums))) => {
-                let rows = x.shape.rows();
-                kernels::cross_gram_halves(plan, &kept.of(rows)?, &own.of(rows)?, sums)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Numbers {
-    /// Room for `tokens` rows of `width`, where there must be any.
-    fn new(device: &Device, tokens: usize, width: usize, kept: bool) -> Result<Self> {
-        if Halves::suit(device, width) {
-            return Ok(Self::Halves(Halves::new(device, tokens, width)?));
-        }
-        Ok(Self::Floats(kept.then(|| device.alloc(DType::F32, [tokens, width])).transpose()?))
+        Ok(())
     }
 }
 
@@ -171,8 +179,7 @@ mod tests {
         let mut plan = Plan::new(&device);
         moments.add(&mut plan, &x).unwrap();
         plan.record().unwrap().run().unwrap();
-        let means = moments.means(2);
-        let found = means.on_host(&means.own).unwrap();
+        let (found, _) = moments.means(2).on_host().unwrap();
         let seen = [[0.5, -3.0, 63.5, 0.0, 0.5], [0.0, 1.0, 1.0, -63.5, -1.27]];
         for (i, mean) in found.iter().enumerate() {
             let want = seen.iter().map(|x| x[i / 5] * x[i % 5]).sum::<f64>() / 2.0;

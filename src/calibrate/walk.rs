@@ -25,11 +25,12 @@ pub(crate) struct Walk {
     device: Device,
     config: ModelConfig,
     rotation: OnlineRotation,
+    /// For passes of both models, one after the other.
     stage: Stage,
     /// Streams of the model as it is so far.
     streams: Spool,
     /// The original model's beside them, where both are wanted.
-    originals: Option<(Stage, Spool)>,
+    originals: Option<Spool>,
     /// The block that the original model's streams have passed already.
     ahead: Option<usize>,
 }
@@ -106,10 +107,10 @@ impl Walk {
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
         let streams = Spool::embed(device, sequences, embedding, PART)?;
-        let stage = || Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config));
-        let originals = original.map(|e| Ok((stage()?, Spool::embed(device, sequences, e, PART)?))).transpose()?;
+        let stage = Stage::new(device, config, rotation, streams.longest(), pass_tokens(device, config))?;
+        let originals = original.map(|e| Spool::embed(device, sequences, e, PART)).transpose()?;
         let (device, config) = (device.clone(), config.clone());
-        Ok(Self { stage: stage()?, device, config, rotation, streams, originals, ahead: None })
+        Ok(Self { stage, device, config, rotation, streams, originals, ahead: None })
     }
 
     /// Means of the inputs of the layers behind a norm of this weight.
@@ -145,7 +146,7 @@ impl Walk {
     ) -> Result<Means> {
         let tap = self.writers_tap(layer);
         let mut block = self.stage.load(index, layer)?;
-        let mut before = self.originals.as_ref().map(|(s, _)| s.load(index, original)).transpose()?;
+        let mut before = self.originals.as_ref().map(|_| self.stage.load(index, original)).transpose()?;
         if let Some(passed) = self.ahead.filter(|_| before.is_some()) {
             return Err(Error::argument("calibration", format!("block {index} after the original passed {passed}")));
         }
@@ -191,7 +192,7 @@ impl Walk {
         through(&self.stage, &mut self.streams, index, layer, &())?;
         let passed = self.ahead.take() == Some(index);
         match &mut self.originals {
-            Some((stage, streams)) if !passed => through(stage, streams, index, original, &()),
+            Some(streams) if !passed => through(&self.stage, streams, index, original, &()),
             _ => Ok(()),
         }
     }
@@ -212,7 +213,7 @@ impl Walk {
         for sequence in 0..self.streams.sequences() {
             let stream = self.streams.read(sequence)?;
             let originals = self.originals.as_mut().filter(|_| with_original);
-            let mut original = originals.map(|(_, s)| s.read(sequence)).transpose()?;
+            let mut original = originals.map(|streams| streams.read(sequence)).transpose()?;
             if let Source::Block(block, before, _) = &mut source {
                 self.stage.reset(block)?;
                 before.as_mut().map_or(Ok(()), |b| self.stage.reset(b))?;
@@ -229,16 +230,16 @@ impl Walk {
                     Source::Block(block, before, _) => (Some(&mut **block), before.as_deref_mut()),
                 };
                 // The original's first: its activations are kept for the other's.
-                if let (Some((stage, _)), Some(first), Some(original)) = (&self.originals, first, &mut original) {
+                if let (Some(first), Some(original)) = (first, &mut original) {
                     let passes = before.is_some();
-                    stage.run(first, before, original, first_token)?;
+                    self.stage.run(first, before, original, first_token)?;
                     if passes {
-                        block_on(stage.take(first, original, first_token))?;
+                        block_on(self.stage.take(first, original, first_token))?;
                     }
                 }
                 self.stage.run(own, block, &stream, first_token)?;
             }
-            if let (Some((_, streams)), Some(original)) = (&mut self.originals, &original) {
+            if let (Some(streams), Some(original)) = (&mut self.originals, &original) {
                 streams.write(sequence, original)?;
             }
         }
@@ -247,14 +248,14 @@ impl Walk {
 
     /// The passes of both models over `n` tokens.
     fn record(&self, source: &Source<'_>, n: usize, collect: &dyn Collect) -> Result<(StagePass, Option<StagePass>)> {
-        let originals = self.originals.as_ref().filter(|_| collect.with_original());
+        let both = self.originals.is_some() && collect.with_original();
         let at = |name: &str, tap: &str| name.rsplit('.').next() == Some(tap);
         match source {
             Source::Norm(weight) => {
                 let mut add = |plan: &mut Plan, _: String, x: &DeviceTensor| collect.add(plan, x);
                 let mut keep = |plan: &mut Plan, _: String, x: &DeviceTensor| collect.keep(plan, x);
                 let own = self.stage.record_norm(weight, n, &mut add)?;
-                let first = originals.map(|(s, _)| s.record_norm(weight, n, &mut keep)).transpose()?;
+                let first = both.then(|| self.stage.record_norm(weight, n, &mut keep)).transpose()?;
                 Ok((own, first))
             }
             Source::Block(block, before, tap) => {
@@ -267,10 +268,8 @@ impl Walk {
                     false => Ok(()),
                 };
                 let own = self.stage.record_inputs(block, n, &mut add)?;
-                let first = match (originals, before) {
-                    (Some((stage, _)), Some(before)) => Some(stage.record(before, n, &mut keep)?),
-                    _ => None,
-                };
+                let before = before.as_ref().filter(|_| both);
+                let first = before.map(|before| self.stage.record(before, n, &mut keep)).transpose()?;
                 Ok((own, first))
             }
         }

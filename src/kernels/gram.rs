@@ -11,10 +11,10 @@ use crate::reference::gram::TILE;
 use crate::shaders::gram::Params;
 use crate::tensor::DType;
 
-/// Sums of products `aᵀ b` on a device, f32 totals with what their rounding lost.
+/// Sums of products `aᵀ b` on a device, f32 totals, and what their rounding lost where that is kept.
 pub struct GramSums {
     pub(super) totals: DeviceTensor,
-    pub(super) lost: DeviceTensor,
+    lost: Option<DeviceTensor>,
     /// Of one matrix with itself: only what is on and above the diagonal is added up.
     pub(super) symmetric: bool,
 }
@@ -26,7 +26,7 @@ impl GramSums {
     /// As [`Device::alloc`].
     pub fn of_two(device: &Device, n: usize, m: usize) -> Result<Self> {
         let zeros = || device.alloc(DType::F32, [n, m]);
-        Ok(Self { totals: zeros()?, lost: zeros()?, symmetric: false })
+        Ok(Self { totals: zeros()?, lost: Some(zeros()?), symmetric: false })
     }
 
     /// Zeros `[n, n]`, for products of one matrix with itself.
@@ -37,25 +37,32 @@ impl GramSums {
         Ok(Self { symmetric: true, ..Self::of_two(device, n, n)? })
     }
 
+    /// Zeros `[n, n]`, for [`super::gram_halves`]: totals alone.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn of_halves(device: &Device, n: usize) -> Result<Self> {
+        Ok(Self { totals: device.alloc(DType::F32, [n, n])?, lost: None, symmetric: true })
+    }
+
     /// The sums so far, `[n, m]`.
     ///
     /// # Errors
     /// As [`Device::read_f32`].
     pub async fn read(&self, device: &Device) -> Result<Vec<f64>> {
         let (m, symmetric) = (self.totals.shape.cols(), self.symmetric);
-        let lost = device.read_f32(&self.lost).await?;
+        let lost = match &self.lost {
+            Some(lost) => device.read_f32(lost).await?,
+            None => Vec::new(),
+        };
         let totals = device.read_f32(&self.totals).await?;
         let upper = |i: usize, j: usize| if symmetric && j < i { j * m + i } else { i * m + j };
-        let sum = |e: usize| f64::from(totals[e]) + f64::from(lost[e]);
+        let sum = |e: usize| f64::from(totals[e]) + lost.get(e).map_or(0.0, |lost| f64::from(*lost));
         Ok((0..totals.len()).into_par_iter().map(|e| sum(upper(e / m, e % m))).collect())
     }
 
-    /// Refuses sums of one matrix, of which only the upper half is read, for products of two.
-    pub(super) fn two(&self, kernel: &'static str) -> Result<()> {
-        match self.symmetric {
-            true => Err(Error::argument(format!("{kernel}: sums"), "of one matrix, for products of two")),
-            false => Ok(()),
-        }
+    fn lost(&self) -> Result<&DeviceTensor> {
+        self.lost.as_ref().ok_or_else(|| Error::argument("gram: sums", "totals alone"))
     }
 
     /// Columns of the second matrix.
@@ -75,7 +82,10 @@ impl GramSums {
     /// # Errors
     /// As [`Device::write`].
     pub fn reset(&self, device: &Device) -> Result<()> {
-        [&self.totals, &self.lost].into_iter().try_for_each(|t| device.write(t, &vec![0; t.words()]))
+        [Some(&self.totals), self.lost.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|t| device.write(t, &vec![0; t.words()]))
     }
 }
 
@@ -86,7 +96,7 @@ impl GramSums {
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault.
 pub fn gram(plan: &mut Plan, x: &DeviceTensor, sums: &GramSums) -> Result<()> {
-    into(plan, x, x, &sums.totals, &sums.lost, sums.symmetric)
+    into(plan, x, x, &sums.totals, sums.lost()?, sums.symmetric)
 }
 
 /// `sums += aᵀ b`, likewise.
@@ -96,8 +106,10 @@ pub fn gram(plan: &mut Plan, x: &DeviceTensor, sums: &GramSums) -> Result<()> {
 /// # Errors
 /// As [`gram`]; [`crate::Error::Argument`] for sums of one matrix.
 pub fn cross_gram(plan: &mut Plan, a: &DeviceTensor, b: &DeviceTensor, sums: &GramSums) -> Result<()> {
-    sums.two("gram")?;
-    into(plan, a, b, &sums.totals, &sums.lost, false)
+    if sums.symmetric {
+        return Err(Error::argument("gram: sums", "of one matrix, for products of two"));
+    }
+    into(plan, a, b, &sums.totals, sums.lost()?, false)
 }
 
 fn into(

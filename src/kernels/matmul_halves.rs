@@ -3,7 +3,7 @@
 use super::bindings::matmul_halves::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::matmul::{CaseOf, Epilogue, Sizes, weight_dtype};
-use super::{Columns, Halves, split_rows};
+use super::{Columns, GramSums, Halves, split_columns, split_rows};
 use crate::error::{Error, Result};
 use crate::gpu::Plan;
 use crate::shaders::matmul_halves::{Format, Params};
@@ -11,12 +11,13 @@ use crate::tensor::DType;
 
 const NAME: &str = "matmul_halves";
 
-/// As [`super::matmul_f32`], of what [`super::split_rows`] made of `x` and of `weight`, which may be its first bits alone.
+/// As [`super::matmul_f32`], of what [`super::split_rows`] made of `x` and of `weight`, or [`super::split_columns`] of both
+/// transposed. The weight, or both, may be of one part.
 ///
 /// `out`'s rows and its first column are multiples of 4.
 ///
 /// # Errors
-/// [`Error::Shape`] naming the argument at fault; [`Error::Argument`] for other columns.
+/// [`Error::Shape`] naming the argument at fault; [`Error::Argument`] for other columns, and for `x` of fewer parts than `weight`.
 pub fn matmul_halves<'a>(
     plan: &mut Plan,
     x: &Halves,
@@ -24,10 +25,31 @@ pub fn matmul_halves<'a>(
     out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
-    let (out, k) = (out.into(), x.tokens());
+    into(plan, x, weight, out.into(), epilogue, false)
+}
+
+/// `sums += xᵀ x`, as [`super::gram`], of what [`super::split_columns`] made of `x` in one part. What f32 totals lose is below what
+/// rounding `x` does, and not kept.
+///
+/// # Errors
+/// As [`matmul_halves`]; [`Error::Argument`] for sums of two matrices.
+pub fn gram_halves(plan: &mut Plan, x: &Halves, sums: &GramSums) -> Result<()> {
+    if !sums.symmetric {
+        return Err(Error::argument("gram_halves: sums", "of two matrices"));
+    }
+    into(plan, x, x, (&sums.totals).into(), Epilogue::Add, true)
+}
+
+fn into(plan: &mut Plan, x: &Halves, weight: &Halves, out: Columns<'_>, epilogue: Epilogue, upper: bool) -> Result<()> {
+    let k = x.tokens();
     let sizes = Sizes { m: x.columns(), n: weight.columns(), k };
-    let exact = weight.numbers.shape.rows() == k;
-    super::expect(NAME, "weight", &weight.numbers, [if exact { k } else { 2 * k }, sizes.n])?;
+    let format = match (x.parts, weight.parts) {
+        (2, 2) => Format::Both,
+        (2, 1) => Format::Exact,
+        (1, 1) => Format::Single,
+        _ => return Err(Error::argument(format!("{NAME}: `x`"), "one f16 a number, for weights of two")),
+    };
+    super::expect(NAME, "weight", &weight.numbers, [weight.parts * k, sizes.n])?;
     out.expect(NAME, "out", [sizes.m, sizes.n])?;
     if !out.in_quads() {
         let reason = format!("column {} of rows of {}: not of whole 16 bytes", out.offset, out.stride());
@@ -40,10 +62,11 @@ pub fn matmul_halves<'a>(
         epilogue: epilogue as u32,
         out_stride: out.stride() as u32,
         out_first: out.offset as u32,
+        upper: upper.into(),
     };
     let bindings =
         Bindings { a: &x.numbers, a_scales: &x.scales, b: &weight.numbers, b_scales: &weight.scales, out: out.tensor };
-    launch(plan, if exact { Format::Exact } else { Format::Both }, params, bindings, sizes.tiles())
+    launch(plan, format, params, bindings, sizes.tiles())
 }
 
 /// Cases, setup and cost.
@@ -65,6 +88,15 @@ const CASES: &[Case] = &[
         args: &[("m", 16.0), ("n", 64.0), ("k", 40.0), ("dtype", 2.0), ("epilogue", 2.0)],
     },
     Case { name: "activations_1e5", args: &[("m", 16.0), ("n", 64.0), ("k", 260.0), ("dtype", 2.0), ("size", 1e5)] },
+    Case {
+        name: "past_tiles_in_one_part_added",
+        args: &[("m", 264.0), ("n", 136.0), ("k", 49.0), ("parts", 1.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "above_the_diagonal",
+        args: &[("m", 776.0), ("n", 776.0), ("k", 47.0), ("parts", 1.0), ("epilogue", 2.0), ("upper", 1.0)],
+    },
+    Case { name: "strips_of_tiles", args: &[("m", 2312.0), ("n", 264.0), ("k", 3.0), ("parts", 1.0)] },
     Case { name: "activations_1e-9", args: &[("m", 16.0), ("n", 64.0), ("k", 40.0), ("size", 1e-9)] },
 ];
 
@@ -75,12 +107,20 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let values: Vec<f32> = s.values(m * k, Fill::Outliers).iter().map(|v| v * size).collect();
     let x = s.device().upload_f32([m, k], &values)?;
     let weight = s.input_as(dtype, [n, k], Fill::Normal(0.05))?;
-    let parts = if dtype == DType::F32 { 2 } else { 1 };
-    let (x_halves, weight_halves) = (Halves::of_rows(s.device(), m, k, 2)?, Halves::of_rows(s.device(), n, k, parts)?);
-    split_rows(s.plan(), &x, &x_halves)?;
-    split_rows(s.plan(), &weight, &weight_halves)?;
+    let single = a.get("parts") == Some(1.0);
+    let parts = if single || dtype != DType::F32 { 1 } else { 2 };
+    let x_halves = Halves::new(s.device(), k, m, if single { 1 } else { 2 })?;
+    let weight_halves = Halves::new(s.device(), k, n, parts)?;
+    if single {
+        // Numbers that are there as columns.
+        split_columns(s.plan(), &x.view(DType::F32, [k, m])?, &x_halves)?;
+        split_columns(s.plan(), &weight.view(DType::F32, [k, n])?, &weight_halves)?;
+    } else {
+        split_rows(s.plan(), &x, &x_halves)?;
+        split_rows(s.plan(), &weight, &weight_halves)?;
+    }
     let out = case.out(s)?;
-    matmul_halves(s.plan(), &x_halves, &weight_halves, case.columns(&out)?, case.epilogue)
+    into(s.plan(), &x_halves, &weight_halves, case.columns(&out)?, case.epilogue, a.get("upper") == Some(1.0))
 }
 
 fn work(a: &Args) -> Work {

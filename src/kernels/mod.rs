@@ -33,7 +33,6 @@ mod gather_moments;
 mod gptq_block;
 mod gptq_refine;
 mod gram;
-mod gram_halves;
 mod hadamard;
 mod hadamard_mix;
 mod hadamard_mix_quantize;
@@ -83,6 +82,7 @@ mod ssm_load;
 mod ssm_round;
 mod ssm_store;
 mod state_passing;
+mod subtract;
 
 pub use absmax::absmax;
 pub use argmax::argmax;
@@ -110,7 +110,6 @@ pub use gather_moments::gather_moments;
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::{GramSums, cross_gram, gram};
-pub use gram_halves::{cross_gram_halves, gram_halves};
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_mix_quantize::hadamard_mix_quantize;
@@ -124,7 +123,7 @@ pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
 pub use mamba2_update_int8::{fuses_stored, mamba2_update_int8, stored_vectors};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
-pub use matmul_halves::matmul_halves;
+pub use matmul_halves::{gram_halves, matmul_halves};
 pub use matmul_w4a8::matmul_w4a8;
 pub use matmul_w4a16::matmul_w4a16;
 pub use matmul_w8a8::matmul_w8a8;
@@ -160,6 +159,7 @@ pub use ssm_load::{StoredState, ssm_load};
 pub use ssm_round::ssm_round;
 pub use ssm_store::{StateRounding, ssm_store};
 pub use state_passing::state_passing;
+pub use subtract::subtract;
 
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
@@ -192,7 +192,6 @@ pub const ENTRIES: &[check::Entry] = &[
     gptq_block::ENTRY,
     gptq_refine::ENTRY,
     gram::ENTRY,
-    gram_halves::ENTRY,
     hadamard::ENTRY,
     hadamard_mix::ENTRY,
     hadamard_mix_quantize::ENTRY,
@@ -236,6 +235,7 @@ pub const ENTRIES: &[check::Entry] = &[
     ssm_round::ENTRY,
     ssm_store::ENTRY,
     state_passing::ENTRY,
+    subtract::ENTRY,
 ];
 
 /// Refuses a tensor that is not of `shape` (rank matters only through rows and columns).

@@ -28,7 +28,7 @@ pub fn split_rows(plan: &mut Plan, x: &DeviceTensor, out: &Halves) -> Result<()>
         DType::BF16 => Format::WBf16,
         got => return Err(Error::DType { kernel: NAME, arg: "x", expected: "f32, f16 or bf16", got }),
     };
-    let parts = if out.numbers.shape.rows() == k && x.dtype != DType::F32 { 1 } else { 2 };
+    let parts = if x.dtype == DType::F32 { 2 } else { out.parts };
     expect(NAME, "halves", &out.numbers, [parts * k, rows])?;
     let params = Params { rows: rows as u32, k: k as u32, parts: parts as u32 };
     let bindings = Bindings { x, halves: &out.numbers, scales: &out.scales };
@@ -50,7 +50,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let x = s.input_as(weight_dtype(a), [rows, k], Fill::Outliers)?;
     let numbers = s.output("halves", DType::F16, [parts * k, rows])?;
     let scales = s.output("scales", DType::F32, [1, rows])?;
-    split_rows(s.plan(), &x, &Halves { numbers, scales })
+    split_rows(s.plan(), &x, &Halves { numbers, parts, scales })
 }
 
 fn work(a: &Args) -> Work {

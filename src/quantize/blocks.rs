@@ -5,14 +5,14 @@ use pollster::block_on;
 use super::linalg::{cholesky, invert_lower};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{GPTQ_BLOCK, GramSums, Halves, Part, Update, cross_gram_halves, rank_update, split_columns};
+use crate::kernels::{Epilogue, GPTQ_BLOCK, Halves, Part, Update, matmul_halves, rank_update, split_columns};
 use crate::tensor::DType;
 
 /// Rows of a block.
 pub(super) const BLOCK: usize = GPTQ_BLOCK;
 /// Depth of a product's launch, so that none takes long.
 const DEPTH: usize = 1024;
-/// The same on matrix units, where totals are read and written once a launch.
+/// The same on matrix units, where sums are read and written once a launch.
 const HALVES_DEPTH: usize = 2048;
 
 /// `h = mᵀ m`, `m` lower triangular, on a device.
@@ -140,18 +140,19 @@ pub(super) fn product(device: &Device, a: &DeviceTensor, x: &DeviceTensor) -> Re
 fn product_of_halves(device: &Device, a: &DeviceTensor, x: &DeviceTensor) -> Result<DeviceTensor> {
     let (n, cols) = (x.shape.rows(), x.shape.cols());
     let depth = HALVES_DEPTH.min(n);
-    let (left, right) = (Halves::new(device, depth, n)?, Halves::new(device, depth, cols)?);
-    let sums = GramSums::of_two(device, n, cols)?;
+    let (left, right) = (Halves::new(device, depth, n, 2)?, Halves::new(device, depth, cols, 2)?);
+    let out = device.alloc(DType::F32, [n, cols])?;
     let mut plan = Plan::new(device);
     for first in (0..n).step_by(depth) {
         let depth = depth.min(n - first);
         let (left, right) = (left.of(depth)?, right.of(depth)?);
         split_columns(&mut plan, &a.rows(first, depth)?, &left)?;
         split_columns(&mut plan, &x.rows(first, depth)?, &right)?;
-        cross_gram_halves(&mut plan, &left, &right, &sums)?;
+        let epilogue = if first == 0 { Epilogue::Store } else { Epilogue::Add };
+        matmul_halves(&mut plan, &left, &right, &out, epilogue)?;
     }
     plan.record()?.run()?;
-    Ok(sums.totals().clone())
+    Ok(out)
 }
 
 /// Inverses of the blocks on the diagonal.

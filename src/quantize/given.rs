@@ -7,7 +7,7 @@ use super::blocks::Factor;
 use crate::calibrate::Means;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{GramSums, gather_moments};
+use crate::kernels::gather_moments;
 use crate::tensor::DType;
 
 /// What [`super::Prepared`] is made from. Orders are of columns; `added` is added to the diagonal.
@@ -15,8 +15,8 @@ pub(super) trait Given {
     /// Mean squares of the inputs, `[n]`.
     fn diagonal(&self) -> Result<Vec<f64>>;
 
-    /// `cross - moments`, `[n, n]` in this order, where there is a cross: asked for once.
-    fn shift(&mut self, device: &Device, order: &[usize]) -> Result<Option<DeviceTensor>>;
+    /// `(x₀ - x) xᵀ`, `[n, n]`, and what makes means of it: asked for once.
+    fn shift(&mut self, device: &Device) -> Result<Option<(DeviceTensor, f32)>>;
 
     /// The moments' factor in this order; `None` when they are not positive definite.
     fn factor(&self, device: &Device, order: &[usize], added: f64) -> Result<Option<Factor>>;
@@ -29,7 +29,7 @@ pub(super) trait Given {
 pub(super) struct OnHost<'a> {
     pub(super) n: usize,
     pub(super) moments: &'a [f64],
-    pub(super) cross: Option<&'a [f64]>,
+    pub(super) shift: Option<&'a [f64]>,
     /// Widest inputs whose moments a GPU leaves to the host to factor, in f64.
     pub(super) factors: usize,
 }
@@ -51,10 +51,10 @@ impl Given for OnHost<'_> {
         Ok((0..self.n).map(|i| self.at(i, i, 0.0)).collect())
     }
 
-    fn shift(&mut self, device: &Device, order: &[usize]) -> Result<Option<DeviceTensor>> {
-        let Some(cross) = self.cross else { return Ok(None) };
-        let entry = |i: usize, j: usize| cross[order[i] * self.n + order[j]] - self.at(order[i], order[j], 0.0);
-        self.upload(device, entry).map(Some)
+    fn shift(&mut self, device: &Device) -> Result<Option<(DeviceTensor, f32)>> {
+        let Some(shift) = self.shift else { return Ok(None) };
+        let means = self.upload(device, |i, j| shift[i * self.n + j])?;
+        Ok(Some((means, 1.0)))
     }
 
     fn factor(&self, device: &Device, order: &[usize], added: f64) -> Result<Option<Factor>> {
@@ -76,37 +76,32 @@ impl Given for Means {
         let n = self.own.width();
         let order: Vec<usize> = (0..n).collect();
         let out = self.device.alloc(DType::F32, [1, n])?;
-        gather(self, None, &order, 0.0, &out)?;
+        gather(self, &order, 0.0, &out)?;
         Ok(block_on(self.device.read_f32(&out))?.into_iter().map(f64::from).collect())
     }
 
-    fn shift(&mut self, device: &Device, order: &[usize]) -> Result<Option<DeviceTensor>> {
-        // Not needed again, and large.
-        let Some(cross) = self.cross.take() else { return Ok(None) };
-        let out = device.alloc(DType::F32, [order.len(), order.len()])?;
-        gather(self, Some(&cross), order, 0.0, &out)?;
-        Ok(Some(out))
+    fn shift(&mut self, _: &Device) -> Result<Option<(DeviceTensor, f32)>> {
+        Ok(self.shift.take().map(|sums| (sums, self.scale())))
     }
 
     fn factor(&self, device: &Device, order: &[usize], added: f64) -> Result<Option<Factor>> {
         let out = device.alloc(DType::F32, [order.len(), order.len()])?;
-        gather(self, None, order, added, &out)?;
+        gather(self, order, added, &out)?;
         Factor::in_place(device, out)
     }
 
     fn damped(&self, device: &Device, added: f64) -> Result<DeviceTensor> {
         let order: Vec<usize> = (0..self.own.width()).collect();
         let out = device.alloc(DType::F32, [order.len(), order.len()])?;
-        gather(self, None, &order, added, &out)?;
+        gather(self, &order, added, &out)?;
         Ok(out)
     }
 }
 
-fn gather(means: &Means, cross: Option<&GramSums>, order: &[usize], added: f64, out: &DeviceTensor) -> Result<()> {
+fn gather(means: &Means, order: &[usize], added: f64, out: &DeviceTensor) -> Result<()> {
     let places: Vec<u32> = order.iter().map(|column| *column as u32).collect();
     let places = means.device.upload_words(DType::U32, [1, order.len()], &places)?;
-    let scale = 1.0 / means.tokens.max(1) as f32;
     let mut plan = Plan::new(&means.device);
-    gather_moments(&mut plan, &means.own, cross, &places, [scale, added as f32], out)?;
+    gather_moments(&mut plan, &means.own, &places, [means.scale(), added as f32], out)?;
     plan.record()?.run()
 }

@@ -9,7 +9,8 @@ use super::options::GptqOptions;
 use super::turn::{column_products, lines_of, rows_of, turned};
 use crate::calibrate::Means;
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor};
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::kernels::{TablePart, embed};
 use crate::tensor::DType;
 
 /// Largest damping tried.
@@ -18,6 +19,8 @@ const MOST_DAMPING: f64 = 1.0;
 const HOST_FACTORS: usize = 1024;
 /// Most bytes, as f32, of the rows of a weight that are quantized together.
 const ROWS_BYTES: u64 = 512 << 20;
+/// The same of those that are weighed together, beside other work that takes memory.
+const WEIGHED_BYTES: u64 = 128 << 20;
 
 /// Second moments of a layer's inputs, made ready for [`super::gptq`]. Shared by layers with the same input.
 pub struct Prepared {
@@ -31,11 +34,18 @@ pub struct Prepared {
     pub(super) moments: DeviceTensor,
     /// `[n]` their diagonal.
     pub(super) diagonal: Vec<f32>,
-    /// `[n, n]` in the order of steps: `cross - moments`. Of it and the factor, what corrects a weight, from the right,
-    /// for inputs that are not the original model's: `(cross - moments) (moments + damping)⁻¹`.
-    shift: Option<DeviceTensor>,
+    /// `[n, n]` in the order of columns, times the number beside it: `(x₀ - x) xᵀ`. Of it and the factor, what corrects a weight,
+    /// from the right, for inputs that are not the original model's: `shift (moments + damping)⁻¹`.
+    shift: Option<(DeviceTensor, f32)>,
     /// The damping it took.
     pub damping: f64,
+}
+
+/// The damped second moments alone, which are all that losses need.
+pub(crate) struct Weigher {
+    device: Device,
+    n: usize,
+    moments: DeviceTensor,
 }
 
 /// Energy of a weight's outputs, row by row, and what replacing it loses of that.
@@ -61,12 +71,12 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Prepared::on`].
-    pub fn new(site: &str, moments: &[f64], cross: Option<&[f64]>, options: &GptqOptions) -> Result<Self> {
-        Self::on(&Device::Cpu, site, moments, cross, options)
+    pub fn new(site: &str, moments: &[f64], shift: Option<&[f64]>, options: &GptqOptions) -> Result<Self> {
+        Self::on(&Device::Cpu, site, moments, shift, options)
     }
 
-    /// `moments`: `[n, n]`, mean of `x xᵀ` over the inputs of the quantized model; `cross`: `[n, n]`, mean of
-    /// `x₀ xᵀ` with `x₀` the original model's. Where `device` cannot bind so large a matrix, the CPU takes its place.
+    /// `moments`: `[n, n]`, mean of `x xᵀ` over the inputs of the quantized model; `shift`: `[n, n]`, mean of
+    /// `(x₀ - x) xᵀ` with `x₀` the original model's. Where `device` cannot bind so large a matrix, the CPU takes its place.
     ///
     /// # Errors
     /// [`Error::Argument`] naming `site` when no damping up to 1 makes the moments positive definite; GPU errors.
@@ -74,7 +84,7 @@ impl Prepared {
         device: &Device,
         site: &str,
         moments: &[f64],
-        cross: Option<&[f64]>,
+        shift: Option<&[f64]>,
         options: &GptqOptions,
     ) -> Result<Self> {
         let n = moments.len().isqrt();
@@ -83,8 +93,8 @@ impl Prepared {
             log::warn!("{site}: {n} x {n} second moments are too large for {}; the CPU takes over", device.name());
         }
         let device = if fits { device.clone() } else { Device::Cpu };
-        let cross = cross.filter(|_| options.asymmetric);
-        Self::from_given(device, site, &mut OnHost { n, moments, cross, factors: HOST_FACTORS }, options)
+        let shift = shift.filter(|_| options.asymmetric);
+        Self::from_given(device, site, &mut OnHost { n, moments, shift, factors: HOST_FACTORS }, options)
     }
 
     /// As [`Prepared::on`], from sums; where they are on `device` and wide, they stay there.
@@ -92,13 +102,12 @@ impl Prepared {
     /// # Errors
     /// As [`Prepared::on`].
     pub(crate) fn of(device: &Device, site: &str, mut means: Means, options: &GptqOptions) -> Result<Self> {
-        means.cross = means.cross.filter(|_| options.asymmetric);
+        means.shift = means.shift.filter(|_| options.asymmetric);
         if means.own.width() > HOST_FACTORS && matches!((device, &means.device), (Device::Gpu(_), Device::Gpu(_))) {
             return Self::from_given(device.clone(), site, &mut means, options);
         }
-        let own = means.on_host(&means.own)?;
-        let cross = means.cross.as_ref().map(|sums| means.on_host(sums)).transpose()?;
-        Self::on(device, site, &own, cross.as_deref(), options)
+        let (own, shift) = means.on_host()?;
+        Self::on(device, site, &own, shift.as_deref(), options)
     }
 
     fn from_given(device: Device, site: &str, given: &mut dyn Given, options: &GptqOptions) -> Result<Self> {
@@ -113,7 +122,7 @@ impl Prepared {
         if options.act_order {
             order.sort_by(|a, b| squares[*b].total_cmp(&squares[*a]));
         }
-        let shift = given.shift(&device, &order)?;
+        let shift = given.shift(&device)?;
         let mut damping = options.damping.max(1e-9);
         let factor = loop {
             if let Some(factor) = given.factor(&device, &order, damping * mean)? {
@@ -151,38 +160,33 @@ impl Prepared {
     /// # Errors
     /// GPU errors.
     pub fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
-        let lost = self.energies(weight, |e| weight[e] - other[e])?;
-        Ok(Losses { lost, all: self.energies(weight, |e| weight[e])? })
+        self.weigher().losses(weight, other)
     }
 
-    /// `x H xᵀ` of each row of a matrix of these elements, as large as `weight`.
-    fn energies(&self, weight: &[f32], element: impl Fn(usize) -> f32 + Sync) -> Result<Vec<f64>> {
-        let (n, columns) = (self.n, (0..self.n).collect::<Vec<_>>());
-        let mut out = Vec::with_capacity(weight.len() / n);
-        for part in weight.chunks(self.rows_at_once() * n) {
-            let (first, rows) = (out.len(), part.len() / n);
-            let lines = lines_of(rows, &columns, |r, columns, part| {
-                part.iter_mut().zip(columns).for_each(|(value, c)| *value = element((first + r) * n + c));
-            });
-            let tensor = self.device.upload_f32([n, rows], &lines)?;
-            let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
-            out.extend(column_products(&lines, &bent, rows));
-        }
-        Ok(out)
+    /// What is needed for [`Prepared::losses`], without the rest.
+    pub(crate) fn weigher(&self) -> Weigher {
+        Weigher { device: self.device.clone(), n: self.n, moments: self.moments.clone() }
     }
 
     /// Rows of a weight that the device takes at a time, whole words of codes: a head's would take the host 20 GB.
     pub(super) fn rows_at_once(&self) -> usize {
-        let most = self.device.max_binding_bytes().min(ROWS_BYTES) / (4 * self.n.max(1)) as u64;
-        usize::try_from(most).unwrap_or(1 << 20).clamp(4, 1 << 20) / 4 * 4
+        rows_of_bytes(&self.device, self.n, ROWS_BYTES)
     }
 
     /// The rows of `weight` as they should be for the quantized model's inputs.
     pub(super) fn target(&self, weight: &[f32]) -> Result<Vec<f32>> {
-        let (Some(shift), n) = (&self.shift, self.n) else { return Ok(weight.to_vec()) };
-        let rows = weight.len() / n;
-        let x = self.device.upload_f32([n, rows], &self.in_steps(weight))?;
-        let x = product(&self.device, shift, &x)?;
+        let (Some((shift, scale)), n) = (&self.shift, self.n) else { return Ok(weight.to_vec()) };
+        let (rows, columns) = (weight.len() / n, (0..n).collect::<Vec<_>>());
+        let lines = lines_of(rows, &columns, |r, columns, part| {
+            part.iter_mut().zip(&weight[r * n..][columns]).for_each(|(value, weight)| *value = weight * scale);
+        });
+        let off = product(&self.device, shift, &self.device.upload_f32([n, rows], &lines)?)?;
+        let x = self.lines(DType::F32, rows)?;
+        let steps: Vec<u32> = self.order.iter().map(|column| *column as u32).collect();
+        let steps = self.device.upload_words(DType::U32, [1, n], &steps)?;
+        let mut plan = Plan::new(&self.device);
+        embed(&mut plan, &steps, &off, TablePart::whole(n), &x)?;
+        plan.record()?.run()?;
         self.factor.solve(&self.device, &x)?;
         let mut out = self.in_rows(&block_on(self.device.read_f32(&x))?);
         out.par_iter_mut().zip(weight).for_each(|(out, weight)| *out += weight);
@@ -203,4 +207,34 @@ impl Prepared {
     pub(super) fn lines(&self, dtype: DType, rows: usize) -> Result<DeviceTensor> {
         self.device.alloc(dtype, [self.n, rows])
     }
+}
+
+impl Weigher {
+    /// As [`Prepared::losses`].
+    pub(crate) fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
+        let lost = self.energies(weight, |e| weight[e] - other[e])?;
+        Ok(Losses { lost, all: self.energies(weight, |e| weight[e])? })
+    }
+
+    /// `x H xᵀ` of each row of a matrix of these elements, as large as `weight`.
+    fn energies(&self, weight: &[f32], element: impl Fn(usize) -> f32 + Sync) -> Result<Vec<f64>> {
+        let (n, columns) = (self.n, (0..self.n).collect::<Vec<_>>());
+        let mut out = Vec::with_capacity(weight.len() / n);
+        for part in weight.chunks(rows_of_bytes(&self.device, n, WEIGHED_BYTES) * n) {
+            let (first, rows) = (out.len(), part.len() / n);
+            let lines = lines_of(rows, &columns, |r, columns, part| {
+                part.iter_mut().zip(columns).for_each(|(value, c)| *value = element((first + r) * n + c));
+            });
+            let tensor = self.device.upload_f32([n, rows], &lines)?;
+            let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
+            out.extend(column_products(&lines, &bent, rows));
+        }
+        Ok(out)
+    }
+}
+
+/// Rows of `n` f32 in so many bytes, whole words of codes, that the device can bind.
+fn rows_of_bytes(device: &Device, n: usize, bytes: u64) -> usize {
+    let most = device.max_binding_bytes().min(bytes) / (4 * n.max(1)) as u64;
+    usize::try_from(most).unwrap_or(1 << 20).clamp(4, 1 << 20) / 4 * 4
 }

@@ -10,9 +10,12 @@ use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
-pub const QUANTIZER: [Need; 12] = [
+pub const QUANTIZER: [Need; 15] = [
     Need { kernel: "gram", format: None },
-    Need { kernel: "gram_halves", format: None },
+    Need { kernel: "matmul_halves", format: Some("single") },
+    Need { kernel: "matmul_halves", format: Some("both") },
+    Need { kernel: "subtract", format: None },
+    Need { kernel: "embed", format: Some("w_f32") },
     Need { kernel: "split_columns", format: None },
     Need { kernel: "gather_moments", format: None },
     Need { kernel: "channel_stats", format: None },

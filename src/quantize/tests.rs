@@ -166,12 +166,12 @@ fn order_of_columns_does_not_matter_with_act_order() {
 fn threads_change_nothing() {
     let (rows, n) = (21, 200);
     let (w, h) = (weight(rows, n, 10), moments(n, 11));
-    let cross: Vec<f64> = h.iter().zip(random(n * n, 12)).map(|(h, r)| h + 0.01 * r).collect();
+    let shift: Vec<f64> = random(n * n, 12).iter().map(|r| 0.01 * r).collect();
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let options = GptqOptions::default();
-            let prepared = Prepared::new("test", &h, Some(&cross), &options).unwrap();
+            let prepared = Prepared::new("test", &h, Some(&shift), &options).unwrap();
             gptq(&w, &prepared, &plain(4, Group::Size(40)), Activations::Float, &options).unwrap()
         })
     };
@@ -198,10 +198,10 @@ fn gpu_and_cpu_choose_the_same_codes() {
     ] {
         let (rows, n) = (37, 288);
         let (w, h) = (weight(rows, n, 13), moments(n, 14));
-        let cross: Vec<f64> = h.iter().zip(random(n * n, 15)).map(|(h, r)| h + 0.01 * r).collect();
+        let shift: Vec<f64> = random(n * n, 15).iter().map(|r| 0.01 * r).collect();
         let options = GptqOptions { sweeps, ..GptqOptions::default() };
         let run = |device: &Device| {
-            let prepared = Prepared::on(device, "test", &h, Some(&cross), &options).unwrap();
+            let prepared = Prepared::on(device, "test", &h, Some(&shift), &options).unwrap();
             gptq(&w, &prepared, &format(4, group, scales), Activations::Float, &options).unwrap()
         };
         let (a, b) = (run(&gpu()), run(&Device::Cpu));
@@ -262,22 +262,22 @@ fn factor_on_the_device() {
 fn wide_moments_stay_on_the_device() {
     let (device, tokens, n, rows) = (gpu(), 300, 1032, 8);
     let x = weight(tokens, n, 19);
-    let before: Vec<f32> = x.iter().zip(weight(tokens, n, 20)).map(|(x, r)| x + 0.05 * r).collect();
-    let [x, before] = [x, before].map(|values| device.upload_f32([tokens, n], &values).unwrap());
+    let off: Vec<f32> = weight(tokens, n, 20).iter().map(|r| 0.05 * r).collect();
+    let [x, off] = [x, off].map(|values| device.upload_f32([tokens, n], &values).unwrap());
     let sums = || {
-        let (own, cross) = (GramSums::of_one(&device, n).unwrap(), GramSums::of_two(&device, n, n).unwrap());
+        let (own, shift) = (GramSums::of_one(&device, n).unwrap(), GramSums::of_two(&device, n, n).unwrap());
         let mut plan = Plan::new(&device);
         kernels::gram(&mut plan, &x, &own).unwrap();
-        kernels::cross_gram(&mut plan, &before, &x, &cross).unwrap();
+        kernels::cross_gram(&mut plan, &off, &x, &shift).unwrap();
         plan.record().unwrap().run().unwrap();
-        Means { device: device.clone(), own, cross: Some(cross), tokens }
+        Means { device: device.clone(), own, shift: Some(shift.totals().clone()), tokens }
     };
     let (w, format, options) = (weight(rows, n, 21), plain(4, Group::Size(24)), GptqOptions::default());
-    let (means, site) = (sums(), "test");
-    let (own, cross) = (means.on_host(&means.own).unwrap(), means.on_host(means.cross.as_ref().unwrap()).unwrap());
+    let site = "test";
+    let (own, shift) = sums().on_host().unwrap();
     let [here, there] = [
         Prepared::of(&device, site, sums(), &options).unwrap(),
-        Prepared::on(&device, site, &own, Some(&cross), &options).unwrap(),
+        Prepared::on(&device, site, &own, shift.as_deref(), &options).unwrap(),
     ];
     assert_eq!(here.order, there.order);
     let codes = |prepared: &Prepared| {

@@ -1,6 +1,7 @@
 //! Block by block: each block is calibrated on what the quantized blocks before it put out, for GPTQ, for the fixed
 //! scales of static activations, or for both.
 
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use pollster::block_on;
@@ -28,6 +29,8 @@ pub(crate) struct Sequential {
     /// Rows of in_proj by what they make.
     segments: [(&'static str, usize); 5],
     losses: Vec<ModuleLoss>,
+    /// What the module quantized last lost, which is only told, and so found while the next one's moments are gathered.
+    pending: Option<JoinHandle<Result<ModuleLoss>>>,
 }
 
 impl Sequential {
@@ -59,7 +62,18 @@ impl Sequential {
         let (inner, states) = (config.d_inner(), config.n_groups * config.state_size);
         let segments = [("z", inner), ("x", inner), ("B", states), ("C", states), ("dt", config.mamba_heads)];
         let (device, losses) = (device.clone(), Vec::new());
-        Ok(Self { device, blocks, forms, options, walk, embedding: quantized, next: 0, segments, losses })
+        Ok(Self {
+            device,
+            blocks,
+            forms,
+            options,
+            walk,
+            embedding: quantized,
+            next: 0,
+            segments,
+            losses,
+            pending: None,
+        })
     }
 
     /// What each module quantized so far lost.
@@ -99,6 +113,7 @@ impl Sequential {
             self.fill(index, &mut layer, &[writer], means, &rounding)?;
         }
         timed(|| format!("layer {index}: all sequences through it"), || self.walk.advance(index, &layer, &original))?;
+        self.settle()?;
         self.next += 1;
         Ok(layer)
     }
@@ -120,7 +135,9 @@ impl Sequential {
         let rounding = self.rounding(&module, |walk, group, p| walk.scales_after_norm(norm, group, p))?;
         let means = self.options.map(|_| self.walk.after_norm(norm, rounding.clone())).transpose()?;
         let prepared = self.prepared(name, means)?;
-        self.one(&module, head, prepared.as_ref(), &rounding)
+        let head = self.one(&module, head, prepared.as_ref(), &rounding)?;
+        self.settle()?;
+        Ok(head)
     }
 
     /// Of parts that share an input, the module that says how it is rounded: the first to be quantized with int8
@@ -214,24 +231,38 @@ impl Sequential {
         let start = Instant::now();
         let weight = weight.to_f32()?;
         let quantized = gptq(&weight, prepared, format, module.activations, options)?;
-        let lost = || prepared.losses(&weight, &quantized.dequantize()?);
-        let losses = timed(|| format!("{}: losses", module.name), lost)?;
-        let mut first = 0;
-        let segments = self.segments.iter().filter(|_| module.name.ends_with("in_proj")).map(|(name, rows)| {
-            first += rows;
-            ((*name).to_owned(), losses.relative(first - rows..first))
-        });
-        let line = ModuleLoss {
+        let mut line = ModuleLoss {
             module: module.name.clone(),
             bits: format.bits,
             group: format.group.len(module.cols),
-            loss: losses.relative(0..module.rows),
+            loss: 0.0,
             damping: prepared.damping,
-            segments: segments.collect(),
+            segments: Vec::new(),
             seconds: start.elapsed().as_secs_f64(),
         };
+        // One at a time, in their order.
+        self.settle()?;
+        let (weigher, rows, coded, segments) = (prepared.weigher(), module.rows, quantized.clone(), self.segments);
+        self.pending = Some(std::thread::spawn(move || {
+            let lost = || weigher.losses(&weight, &coded.dequantize()?);
+            let losses = timed(|| format!("{}: losses", line.module), lost)?;
+            line.loss = losses.relative(0..rows);
+            let mut first = 0;
+            for (name, rows) in segments.into_iter().filter(|_| line.module.ends_with("in_proj")) {
+                line.segments.push((name.to_owned(), losses.relative(first..first + rows)));
+                first += rows;
+            }
+            Ok(line)
+        }));
+        Ok(Linear::Quantized(quantized))
+    }
+
+    /// Waits for what the last module lost.
+    fn settle(&mut self) -> Result<()> {
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let line = pending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         log::debug!("{line}");
         self.losses.push(line);
-        Ok(Linear::Quantized(quantized))
+        Ok(())
     }
 }

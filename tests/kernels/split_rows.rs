@@ -18,8 +18,8 @@ fn bf16_needs_no_rest() {
     let one: Vec<f32> = (0..24 * k).map(|e| if e % k == e / k { 1.0 } else { 0.0 }).collect();
     for d in [Device::Cpu, super::common::gpu()] {
         let (w, x) = (d.upload(&weight).unwrap(), d.upload_f32([24, k], &one).unwrap());
-        let halves = Halves::of_rows(&d, rows, k, 1).unwrap();
-        let ones = Halves::of_rows(&d, 32, k, 2).unwrap().rows(24).unwrap();
+        let halves = Halves::new(&d, k, rows, 1).unwrap();
+        let ones = Halves::new(&d, k, 32, 2).unwrap().rows(24).unwrap();
         let out = d.alloc(DType::F32, [24, rows]).unwrap();
         let mut plan = Plan::new(&d);
         kernels::split_rows(&mut plan, &w, &halves).unwrap();
@@ -36,7 +36,7 @@ fn bf16_needs_no_rest() {
 fn rejects_wrong_arguments() {
     let d = Device::Cpu;
     let refused = |x: [usize; 2], dtype, parts| {
-        let (x, halves) = (d.alloc(dtype, x).unwrap(), Halves::of_rows(&d, 16, 5, parts).unwrap());
+        let (x, halves) = (d.alloc(dtype, x).unwrap(), Halves::new(&d, 5, 16, parts).unwrap());
         match kernels::split_rows(&mut Plan::new(&d), &x, &halves) {
             Ok(()) => "none",
             Err(Error::Shape { arg, .. } | Error::DType { arg, .. }) => arg,
@@ -48,6 +48,6 @@ fn rejects_wrong_arguments() {
     assert_eq!(refused([16, 5], DType::F32, 1), "halves", "the rest of f32 has no room");
     assert_eq!(refused([8, 5], DType::F32, 2), "halves");
     assert_eq!(refused([16, 5], DType::I8, 2), "x");
-    let error = Halves::of_rows(&d, 16, 5, 2).unwrap().rows(12).err().unwrap().to_string();
+    let error = Halves::new(&d, 5, 16, 2).unwrap().rows(12).err().unwrap().to_string();
     assert!(error.contains("12 rows"), "{error}");
 }

@@ -141,8 +141,7 @@ impl DeviceLinear {
             if Halves::suit(device, rows) && tokens >= FEWEST && largest <= device.max_binding_bytes() {
                 let parts = if weight.dtype == DType::F32 { 2 } else { 1 };
                 let tokens = tokens.next_multiple_of(8);
-                let made =
-                    Cut { weight: Halves::of_rows(device, rows, k, parts)?, x: Halves::of_rows(device, tokens, k, 2)? };
+                let made = Cut { weight: Halves::new(device, k, rows, parts)?, x: Halves::new(device, k, tokens, 2)? };
                 kernels::split_rows(&mut plan, weight, &made.weight)?;
                 *cut = Some(made);
             }
