@@ -1,6 +1,6 @@
-// Subgroups of 32 threads, as an adapter with the capability `warps` always has. With the word `coop_emulated` they are every 32 threads, and
-// what they tell each other goes through workgroup memory, for tests on other adapters: then all of a workgroup must call what is
-// here together. The importing shader defines `const WG`.
+// Subgroups of 32 threads: with the word `warps` those of an adapter that always has such. Without it they are every 32 threads, and what
+// they tell each other goes through workgroup memory, on any adapter: then all of a workgroup must call what is here together. The
+// importing shader defines `const WG`.
 #import place
 
 #ifdef warps
