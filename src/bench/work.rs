@@ -69,8 +69,10 @@ impl Named<'_> {
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
             ("mamba2_update_int8", "input") => {
-                let channels = self.rows("conv_state") / rows.max(1);
-                columns(channels + (self.cols("vectors") - 5 * channels) / 3)
+                let (channels, inner) = (self.rows("conv_state") / rows.max(1), self.cols("y"));
+                // `recent` has a number a head, x and B; `vectors` are rounded up to whole vec4s.
+                let heads = self.cols("recent") - inner - (channels - inner) / 2;
+                columns(channels + heads)
             }
             ("causal_conv1d" | "causal_conv1d_update", "input") => columns(self.cols("out")),
             ("causal_conv1d_state", "input") => {
@@ -186,22 +188,23 @@ mod tests {
 
     #[test]
     fn a_fused_token_on_a_stored_state_reads_its_columns() {
-        let dims = SsdDims { heads: 2, head_dim: 4, groups: 2, state: 16, chunk: 1 };
+        let dims = SsdDims { heads: 3, head_dim: 4, groups: 3, state: 16, chunk: 1 };
         let channels = dims.conv_dim();
+        let padded = (5 * channels + 9).next_multiple_of(4);
         let stored = StoredState::new(&Device::Cpu, dims, 4, true).unwrap();
         let state = stored.bytes() as u64;
         let got = of(
             |plan, t| {
                 let f32s = |shape| t(DType::F32, shape);
-                let (input, clock) = (f32s([1, 8 + channels + 2]), t(DType::U32, [1, 2]));
-                let (vectors, conv, y) = (f32s([1, 5 * channels + 8]), f32s([channels, 4]), f32s([1, 8]));
-                let raw = Columns::new("test", &input, 8, channels + 2).unwrap();
+                let (input, clock) = (f32s([1, 8 + channels + 3]), t(DType::U32, [1, 2]));
+                let (vectors, conv, y) = (f32s([1, padded]), f32s([channels, 4]), f32s([1, 12]));
+                let raw = Columns::new("test", &input, 8, channels + 3).unwrap();
                 let any_dt = (0.0, f32::INFINITY);
                 kernels::mamba2_update_int8(plan, &raw, &vectors, &conv, &stored, &clock, &y, dims, any_dt).unwrap();
             },
             1,
         );
-        let own = (channels + 2) + (5 * channels + 8) + 2 * 4 * channels + 2 + 8;
+        let own = (channels + 3) + padded + 2 * 4 * channels + 2 + 12;
         assert_eq!(got.bytes, 4 * own as u64 + state);
     }
 
