@@ -234,7 +234,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     m("chunk_cumsum", "missing_clamp", "clamp(softplus(raw), params.dt_min, params.dt_max)", "softplus(raw)"),
     m("chunk_cumsum", "tiles_not_carried", "before += totals[", "before = totals["),
-    m("chunk_cumsum", "own_tokens_alone", "before + select(0.0, totals[from_half + max(thread, 1u) - 1u], lane > 0u)", "before"),
+    m(
+        "chunk_cumsum",
+        "own_tokens_alone",
+        "before + select(0.0, totals[from_half + max(thread, 1u) - 1u], lane > 0u)",
+        "before",
+    ),
     m("chunk_cumsum", "heads_before_are_counted", "if lane >= distance", "if thread >= distance"),
     m("chunk_cumsum", "softplus_without_threshold", "select(log1p_exp(x), x, x > 20.0)", "log1p_exp(x)"),
     m("chunk_entering", "state_not_decayed", "s *= exp(decay_last);", ""),
