@@ -51,6 +51,8 @@ pub struct Gpu {
     pub adapter: AdapterReport,
     /// Its capabilities after masking.
     pub caps: Caps,
+    /// Which plans have their parameters compiled in.
+    pub(super) specialising: super::specialise::Specialising,
     /// Which variants to use.
     pub(super) trust: super::trust::Trust,
     /// Which of them were found fastest.
@@ -341,8 +343,9 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         .await
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
     let (late, lost) = (Late::listen(&device), Lost::listen(&device));
-    let (pipelines, trust) = (Pipelines::new(HashMap::new()), super::trust::Trust::default());
+    let (pipelines, trust) = (Pipelines::new(), super::trust::Trust::default());
     let (limit, binding_limit, ring, choices) = Default::default();
+    let specialising = super::specialise::Specialising::new(report.is_software());
     #[cfg(not(target_arch = "wasm32"))]
     let flights = super::pace::Flights::new(report.is_software());
     Ok(Gpu {
@@ -353,6 +356,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         lost,
         adapter: report,
         caps,
+        specialising,
         trust,
         choices,
         limit,

@@ -1,8 +1,9 @@
-//! Pipelines, compiled on first use and cached by kernel and variant.
+//! Pipelines, compiled on first use and cached by kernel, variant and the parameters that are compiled in.
 
 use std::collections::HashMap;
 
 use super::device::{Cache, Gpu};
+use super::specialise::specialised;
 use crate::error::{Error, Result};
 use crate::shaders::{KERNELS, Kernel, Variant};
 
@@ -15,16 +16,17 @@ pub(crate) struct Pipeline {
 
 type Key = (&'static str, &'static str);
 
-/// Cache of [`Pipeline`]s, and sources that replace the built-in ones, by kernel and variant name.
+/// Cache of [`Pipeline`]s by kernel and variant name and compiled parameters (none: those of a uniform buffer), and sources
+/// that replace the built-in ones, by kernel and variant name.
 #[derive(Debug)]
 pub(crate) struct Pipelines {
-    compiled: Cache<Key, Pipeline>,
+    compiled: Cache<(Key, Vec<u8>), Pipeline>,
     replaced: Cache<Key, String>,
 }
 
 impl Pipelines {
-    pub(crate) fn new(empty: HashMap<Key, Pipeline>) -> Self {
-        Self { compiled: Cache::new(empty), replaced: Cache::new(HashMap::new()) }
+    pub(crate) fn new() -> Self {
+        Self { compiled: Cache::new(HashMap::new()), replaced: Cache::new(HashMap::new()) }
     }
 }
 
@@ -50,45 +52,61 @@ impl Gpu {
             Some(source) => lock(&self.pipelines.replaced).insert(key, source),
             None => lock(&self.pipelines.replaced).remove(&key),
         };
-        lock(&self.pipelines.compiled).remove(&key);
+        lock(&self.pipelines.compiled).retain(|(compiled, _), _| *compiled != key);
         Ok(())
     }
 
-    /// The pipeline of a variant.
+    /// The pipeline of a variant; of these bytes of `Params` where there are any, of those of a uniform buffer else.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] with the compiler's message.
-    pub(crate) fn pipeline(&self, kernel: &'static Kernel, variant: &'static Variant) -> Result<Pipeline> {
+    pub(crate) fn pipeline(
+        &self,
+        kernel: &'static Kernel,
+        variant: &'static Variant,
+        params: &[u8],
+    ) -> Result<Pipeline> {
         let mut cache = lock(&self.pipelines.compiled);
-        if let Some(found) = cache.get(&(kernel.name, variant.name)) {
+        let key = ((kernel.name, variant.name), params.to_vec());
+        if let Some(found) = cache.get(&key) {
             return Ok(found.clone());
         }
         let label = format!("{}.{}", kernel.name, variant.name);
-        let pipeline = match self.alike(&cache, kernel, variant) {
+        let pipeline = match self.alike(&cache, kernel, variant, params) {
             Some(found) => found,
-            None => self.checked(&label, || self.compile(&label, kernel, variant))?,
+            None => self.checked(&label, || self.compile(&label, kernel, variant, params))?,
         };
-        cache.insert((kernel.name, variant.name), pipeline.clone());
+        cache.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
     /// What is compiled of another variant with the same source: formats may differ for some capabilities only, and some
     /// drivers take half a minute for one shader.
-    fn alike(&self, compiled: &HashMap<Key, Pipeline>, kernel: &Kernel, variant: &Variant) -> Option<Pipeline> {
+    fn alike(
+        &self,
+        compiled: &HashMap<(Key, Vec<u8>), Pipeline>,
+        kernel: &Kernel,
+        variant: &Variant,
+        params: &[u8],
+    ) -> Option<Pipeline> {
         let replaced = lock(&self.pipelines.replaced);
         let own = |v: &&Variant| !replaced.contains_key(&(kernel.name, v.name));
         let mut alike = kernel.variants.iter().filter(own).filter(|v| v.same_shader(variant));
-        own(&variant).then(|| alike.find_map(|v| compiled.get(&(kernel.name, v.name)).cloned())).flatten()
+        own(&variant)
+            .then(|| alike.find_map(|v| compiled.get(&((kernel.name, v.name), params.to_vec())).cloned()))
+            .flatten()
     }
 
-    fn compile(&self, label: &str, kernel: &Kernel, variant: &Variant) -> Pipeline {
+    fn compile(&self, label: &str, kernel: &Kernel, variant: &Variant, params: &[u8]) -> Pipeline {
         let mut source = String::new();
         // naga 30 takes subgroups without a line.
         let enables = [("f16", "enable f16;\n"), ("coop_matrix", "enable wgpu_cooperative_matrix;\n")];
         source.extend(enables.iter().filter(|(word, _)| variant.needs.contains(word)).map(|(_, line)| *line));
         let replacement = lock(&self.pipelines.replaced).get(&(kernel.name, variant.name)).cloned();
         let replaced = replacement.is_some();
-        source += replacement.as_deref().unwrap_or(variant.source);
+        let text = replacement.as_deref().unwrap_or(variant.source);
+        let constant = (!params.is_empty()).then(|| specialised(text, kernel, params)).flatten();
+        source += constant.as_deref().unwrap_or(text);
         let module = self.module(label, source, !replaced);
         let layout = self.bind_group_layout(label, kernel);
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

@@ -134,13 +134,14 @@ pub struct Plan {
     device: Device,
     pub(super) steps: Vec<Step>,
     variant: Option<&'static str>,
+    often: bool,
 }
 
 impl Plan {
     /// An empty plan.
     #[must_use]
     pub fn new(device: &Device) -> Self {
-        Self { device: device.clone(), steps: Vec::new(), variant: None }
+        Self { device: device.clone(), steps: Vec::new(), variant: None, often: false }
     }
 
     /// The device it is for.
@@ -152,6 +153,13 @@ impl Plan {
     /// Uses the variant of this name where a kernel has it, instead of the best one. For tests.
     pub fn force_variant(&mut self, name: &'static str) {
         self.variant = Some(name);
+    }
+
+    /// It will run often: recording may compile its parameters in, where that pays ([`super::Specialise`]).
+    #[must_use]
+    pub fn specialised(mut self) -> Self {
+        self.often = true;
+        self
     }
 
     /// Adds a dispatch.
@@ -276,7 +284,7 @@ impl Plan {
     pub fn record(self) -> Result<Recording> {
         let commands = match &self.device {
             Device::Cpu | Device::Nowhere => Vec::new(),
-            Device::Gpu(gpu) => gpu.commands(&self.steps)?,
+            Device::Gpu(gpu) => gpu.commands(&self.steps, self.often)?,
         };
         Ok(Recording {
             device: self.device,
@@ -297,7 +305,7 @@ pub(super) enum Command {
 }
 
 impl Gpu {
-    fn commands(&self, steps: &[Step]) -> Result<Vec<Command>> {
+    fn commands(&self, steps: &[Step], often: bool) -> Result<Vec<Command>> {
         let align = self.device.limits().min_uniform_buffer_offset_alignment as usize;
         let mut data = Vec::new();
         let mut offsets = Vec::new();
@@ -317,10 +325,11 @@ impl Gpu {
             })
         })?;
         self.queue.write_buffer(&uniforms, 0, &data);
-        steps.iter().zip(offsets).map(|(step, offset)| self.command(step, &uniforms, offset)).collect()
+        let constant = self.specialising.applies(often);
+        steps.iter().zip(offsets).map(|(step, offset)| self.command(step, (&uniforms, offset), constant)).collect()
     }
 
-    fn command(&self, step: &Step, uniforms: &wgpu::Buffer, offset: usize) -> Result<Command> {
+    fn command(&self, step: &Step, (uniforms, offset): (&wgpu::Buffer, usize), constant: bool) -> Result<Command> {
         let elsewhere = || Error::argument("plan", "a tensor is on another device");
         let d = match step {
             Step::Dispatch(d) => d,
@@ -335,7 +344,7 @@ impl Gpu {
                 });
             }
         };
-        let pipeline = self.pipeline(d.kernel, d.variant)?;
+        let pipeline = self.pipeline(d.kernel, d.variant, if constant { &d.params } else { &[] })?;
         let mut entries = Vec::with_capacity(d.bindings.len() + 1);
         for tensor in &d.bindings {
             let Storage::Gpu(buffer) = &tensor.storage else { return Err(elsewhere()) };

@@ -357,7 +357,7 @@ pub fn build(
 ) -> Result<Recording> {
     let mut setup = Setup::new(device, variant, seed);
     (entry.setup)(&mut setup, &case.args())?;
-    setup.plan.record()
+    setup.plan.specialised().record()
 }
 
 /// Runs `case` of `entry` on `device` and on the reference and compares. What the adapter has not got the means for is

@@ -245,7 +245,7 @@ impl Engine {
             return Ok(());
         }
         if batch.rounding.is_none() {
-            let mut plan = Plan::new(&device);
+            let mut plan = Plan::new(&device).specialised();
             batch.state.round(&mut plan)?;
             batch.rounding = Some(plan.record()?);
         }
@@ -310,7 +310,7 @@ impl Engine {
     }
 
     pub(super) fn plan_each(&self, batch: &Batch) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
+        let mut plan = Plan::new(&self.device).specialised();
         let forward = Forward {
             config: &self.config,
             state: &batch.state,

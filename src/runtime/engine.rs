@@ -332,7 +332,7 @@ impl Engine {
     }
 
     fn round(&self) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device);
+        let mut plan = Plan::new(&self.device).specialised();
         self.state.round(&mut plan)?;
         Ok(plan)
     }
@@ -373,6 +373,9 @@ impl Engine {
     /// The pass over the tokens that `ids` will hold.
     pub(super) fn plan_of(&self, ids: &DeviceTensor, logits: Logits) -> Result<Plan> {
         let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
+        if tokens == 1 {
+            plan = plan.specialised();
+        }
         let forward = self.forward(tokens);
         let hidden = forward.blocks(&mut plan, &self.weights, ids, &mut Taps::none())?;
         let vocab = self.config.vocab_size;

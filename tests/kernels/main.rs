@@ -67,6 +67,7 @@ mod sample;
 mod scale_channels;
 mod selective_state_update;
 mod selective_state_update_int8;
+mod specialised;
 mod split_columns;
 mod split_rows;
 mod ssd;

@@ -1,0 +1,72 @@
+//! Parameters compiled in instead of read from a uniform buffer (`gpu::Specialise`): every kernel gives what its reference does.
+
+use std::collections::HashMap;
+
+use pollster::block_on;
+use wgquant::gpu::{Device, DeviceChoice, DeviceTensor, Plan, Specialise};
+use wgquant::kernels::{self, ENTRIES, check};
+use wgquant::tensor::DType;
+
+/// Cases of each variant, since each is compiled by itself.
+const CASES: usize = 2;
+
+/// A device of its own: what it compiles is nobody else's.
+fn device(specialise: Specialise) -> Device {
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    let caps = std::env::var("WGQUANT_CAPS").ok();
+    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), caps.as_deref())).unwrap();
+    device.gpu().unwrap().set_specialise(specialise);
+    device
+}
+
+#[test]
+fn every_variant_gives_what_its_reference_does() {
+    let device = device(Specialise::Always);
+    let (mut failures, mut checked) = (Vec::new(), 0);
+    for entry in ENTRIES {
+        let mut seen: HashMap<Option<&str>, usize> = HashMap::new();
+        for case in entry.cases {
+            for variant in check::variants(&device, entry, case) {
+                let times = seen.entry(variant).or_default();
+                *times += 1;
+                if *times > CASES {
+                    continue;
+                }
+                checked += 1;
+                match block_on(check::check(&device, entry, case, variant, 1)) {
+                    Ok(outcome) => failures.extend(outcome.failure),
+                    Err(e) => failures.push(format!("{}/{}: {e}", entry.name, case.name)),
+                }
+            }
+        }
+        assert!(!seen.is_empty(), "{} has cases", entry.name);
+    }
+    println!("{checked} checked on {}", device.name());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What a plan of its `eps` computes of the same `x`.
+fn norm(device: &Device, x: &DeviceTensor, eps: f32) -> Vec<u32> {
+    let weight = device.upload_f32([4], &[1.0; 4]).unwrap();
+    let out = device.alloc(DType::F32, [1, 4]).unwrap();
+    let mut plan = Plan::new(device).specialised();
+    kernels::rms_norm(&mut plan, x, &weight, &out, eps).unwrap();
+    plan.record().unwrap().run().unwrap();
+    block_on(device.read(&out)).unwrap()
+}
+
+/// Pipelines of other parameters are other pipelines.
+#[test]
+fn plans_of_different_parameters_do_not_share_a_pipeline() {
+    let by = [Specialise::Never, Specialise::Often].map(|specialise| {
+        let device = device(specialise);
+        let x = device.upload_f32([1, 4], &[0.5, -1.0, 2.0, 0.25]).unwrap();
+        [1e-5, 4.0, f32::MAX, 1e-5].map(|eps| norm(&device, &x, eps))
+    });
+    assert_eq!(by[0][0], by[0][3]);
+    assert_ne!(by[0][0], by[0][1]);
+    for (constant, uniform) in by[1].iter().zip(&by[0]) {
+        let [constant, uniform] = [constant, uniform].map(|words| bytemuck::cast_slice::<u32, f32>(words));
+        super::common::assert_close(constant, uniform, 1e-12);
+    }
+}
