@@ -46,7 +46,7 @@ pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use input_stats::InputStats;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use moments::Means;
+pub(crate) use moments::{Means, Shift};
 #[cfg(not(target_arch = "wasm32"))]
 pub use sequences::{Sequences, chain, sample};
 pub use stats::{SiteStats, Stats, StatsMeta, StatsPart, kurtosis, max_over_median};

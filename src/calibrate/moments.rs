@@ -5,9 +5,11 @@ use rayon::prelude::*;
 
 use super::extents::Rounding;
 use super::walk::Collect;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, Epilogue, GramSums, Halves};
+use crate::model::Linear;
+use crate::runtime::Product;
 use crate::tensor::DType;
 
 /// Sums over the inputs of one linear layer, on the device.
@@ -26,14 +28,31 @@ pub(crate) struct Moments {
     rounded: DeviceTensor,
 }
 
-/// How products are summed, and with the original model the sums of `(x₀ - x) xᵀ`.
+/// How products are summed, and with the original model what tells of `x₀ - x`.
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Products {
     /// Of floats.
     Floats(Option<GramSums>),
     /// On matrix units, of one f16 a number, which is as much as most models' activations have, and less of an error than that of
     /// their int8 codes by far: room for a pass, and totals alone.
-    Halves(Halves, Option<(Halves, DeviceTensor)>),
+    Halves(Halves, Option<Off>),
+}
+
+/// What the quantized model's inputs are off, as it is summed on matrix units: room for a pass, and totals.
+struct Off {
+    /// The weight that reads the inputs, and its outputs of a pass, where those are summed.
+    outputs: Option<(Product, DeviceTensor)>,
+    room: Halves,
+    totals: DeviceTensor,
+}
+
+/// What the quantized model's inputs are off, summed with them over tokens.
+pub(crate) enum Shift {
+    /// `(x₀ - x) xᵀ`, `[n, n]`.
+    Inputs(DeviceTensor),
+    /// `x (W (x₀ - x))ᵀ`, `[n, rows]`, of the one weight `W` `[rows, n]` that reads them: all that GPTQ takes from the former, and
+    /// less to add up where `n` is large beside `rows`.
+    Outputs(DeviceTensor),
 }
 
 /// Sums over tokens `[n, n]`, where they were added up.
@@ -41,8 +60,8 @@ pub(crate) struct Means {
     pub(crate) device: Device,
     /// Of `x xᵀ`.
     pub(crate) own: GramSums,
-    /// Of `(x₀ - x) xᵀ`, with the original model's `x₀`.
-    pub(crate) shift: Option<DeviceTensor>,
+    /// With the original model's `x₀`.
+    pub(crate) shift: Option<Shift>,
     pub(crate) tokens: usize,
 }
 
@@ -55,30 +74,48 @@ impl Means {
     /// The sums divided by the tokens, on the host: of `x xᵀ`, and of `(x₀ - x) xᵀ`.
     ///
     /// # Errors
-    /// As [`Device::read_f32`].
+    /// As [`Device::read_f32`]; [`Error::Argument`] for [`Shift::Outputs`].
     pub(crate) fn on_host(&self) -> Result<(Vec<f64>, Option<Vec<f64>>)> {
         let mean = |sum: f64| sum / self.tokens.max(1) as f64;
         let own = block_on(self.own.read(&self.device))?.into_par_iter().map(mean).collect();
-        let shift = self.shift.as_ref().map(|shift| block_on(self.device.read_f32(shift))).transpose()?;
+        let shift = match &self.shift {
+            Some(Shift::Outputs(_)) => return Err(Error::argument("moments", "sums of outputs stay on the device")),
+            Some(Shift::Inputs(sums)) => Some(block_on(self.device.read_f32(sums))?),
+            None => None,
+        };
         Ok((own, shift.map(|sums| sums.into_par_iter().map(|sum| mean(f64::from(sum))).collect())))
     }
 }
 
 impl Moments {
-    /// For inputs of `width` in passes of up to `tokens`, which are rounded as `rounding` says.
+    /// For inputs of `width` in passes of up to `tokens`, which are rounded as `rounding` says. `writer`: the weight that
+    /// alone reads them, where there is but one and sums of its outputs will do.
     pub(crate) fn new(
         device: &Device,
         width: usize,
         rounding: &Rounding,
         tokens: usize,
         with_original: bool,
+        writer: Option<&Linear>,
     ) -> Result<Self> {
-        let room = || Halves::new(device, tokens, width, 1);
         let products = match (Halves::suit(device, width), with_original) {
             (false, _) => Products::Floats(with_original.then(|| GramSums::of_two(device, width, width)).transpose()?),
-            (true, false) => Products::Halves(room()?, None),
-            (true, true) => Products::Halves(room()?, Some((room()?, device.alloc(DType::F32, [width, width])?))),
+            (true, with) => Products::Halves(
+                Halves::new(device, tokens, width, 1)?,
+                with.then(|| Off::new(device, width, tokens, writer)).transpose()?,
+            ),
         };
+        Self::of(device, width, rounding, tokens, with_original, products)
+    }
+
+    fn of(
+        device: &Device,
+        width: usize,
+        rounding: &Rounding,
+        tokens: usize,
+        with_original: bool,
+        products: Products,
+    ) -> Result<Self> {
         let groups = rounding.activations.group().map_or(1, |group| group.count(width));
         Ok(Self {
             device: device.clone(),
@@ -118,11 +155,58 @@ impl Moments {
     /// The sums, over `tokens` in all.
     pub(crate) fn means(self, tokens: usize) -> Means {
         let shift = match self.products {
-            Products::Floats(shift) => shift.map(|sums| sums.totals().clone()),
-            Products::Halves(_, shift) => shift.map(|(_, totals)| totals),
+            Products::Floats(shift) => shift.map(|sums| Shift::Inputs(sums.totals().clone())),
+            Products::Halves(_, Some(Off { outputs: Some(_), totals, .. })) => Some(Shift::Outputs(totals)),
+            Products::Halves(_, off) => off.map(|off| Shift::Inputs(off.totals)),
         };
         Means { device: self.device, own: self.own, shift, tokens }
     }
+}
+
+impl Off {
+    fn new(device: &Device, width: usize, tokens: usize, writer: Option<&Linear>) -> Result<Self> {
+        match writer.filter(|w| matches!(w, Linear::Float(_)) && outputs_pay(w.dims())) {
+            Some(writer) => Self::of_outputs(device, width, tokens, writer),
+            None => Ok(Self {
+                outputs: None,
+                room: Halves::new(device, tokens, width, 1)?,
+                totals: device.alloc(DType::F32, [width, width])?,
+            }),
+        }
+    }
+
+    fn of_outputs(device: &Device, width: usize, tokens: usize, writer: &Linear) -> Result<Self> {
+        let (rows, _) = writer.dims();
+        Ok(Self {
+            outputs: Some((Product::new(device, writer, tokens)?, device.alloc(DType::F32, [tokens, rows])?)),
+            room: Halves::new(device, tokens, rows, 1)?,
+            totals: device.alloc(DType::F32, [width, rows])?,
+        })
+    }
+
+    /// `off`: x₀ - x of a pass; `x`: its inputs.
+    fn add(&self, plan: &mut Plan, off: &DeviceTensor, x: &Halves) -> Result<()> {
+        let tokens = off.shape.rows();
+        let halves = self.room.of(tokens)?;
+        match &self.outputs {
+            None => {
+                kernels::split_columns(plan, off, &halves)?;
+                kernels::matmul_halves(plan, &halves, x, &self.totals, Epilogue::Add)
+            }
+            Some((weight, outputs)) => {
+                let outputs = outputs.view(DType::F32, [tokens, outputs.shape.cols()])?;
+                weight.apply(plan, off, &outputs)?;
+                kernels::split_columns(plan, &outputs, &halves)?;
+                kernels::matmul_halves(plan, x, &halves, &self.totals, Epilogue::Add)
+            }
+        }
+    }
+}
+
+/// Is it less work to add up what a weight of `(rows, width)` makes of inputs that are off, two products of them by all inputs,
+/// than one of the inputs by themselves?
+fn outputs_pay((rows, width): (usize, usize)) -> bool {
+    rows.is_multiple_of(8) && 2 * rows < width
 }
 
 impl Collect for Moments {
@@ -151,10 +235,8 @@ impl Collect for Moments {
                 let halves = room.of(x.shape.rows())?;
                 kernels::split_columns(plan, &x, &halves)?;
                 kernels::gram_halves(plan, &halves, &self.own)?;
-                if let (Some(off), Some((room, shift))) = (&off, shift) {
-                    let off_halves = room.of(x.shape.rows())?;
-                    kernels::split_columns(plan, off, &off_halves)?;
-                    kernels::matmul_halves(plan, &off_halves, &halves, shift, Epilogue::Add)?;
+                if let (Some(off), Some(shift)) = (&off, shift) {
+                    shift.add(plan, off, &halves)?;
                 }
             }
         }
@@ -168,13 +250,53 @@ mod tests {
     use super::*;
     use crate::model::{Activations, Group};
 
+    /// Sums of what a weight makes of inputs that are off are those of the inputs, times the weight.
+    #[test]
+    fn outputs_tell_what_inputs_tell() {
+        let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+        let device = block_on(Device::open(&crate::gpu::DeviceChoice::from(choice.as_str()), None)).unwrap();
+        let (width, rows, passes) = (40, 8, [24, 13]);
+        let values = |n: usize, seed: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+        };
+        let weight = values(rows * width, 1);
+        let linear = Linear::Float(crate::tensor::Tensor::from_f32([rows, width], &weight));
+        let of = |off: Off| {
+            let products = Products::Halves(Halves::new(&device, 24, width, 1).unwrap(), Some(off));
+            let rounding = Rounding::from(Activations::Float);
+            let moments = Moments::of(&device, width, &rounding, 24, true, products).unwrap();
+            for (tokens, seed) in passes.into_iter().zip(2..) {
+                let [first, own] = [seed, seed + 10]
+                    .map(|seed| device.upload_f32([tokens, width], &values(tokens * width, seed)).unwrap());
+                let mut plan = Plan::new(&device);
+                moments.keep(&mut plan, &first).unwrap();
+                moments.add(&mut plan, &own).unwrap();
+                plan.record().unwrap().run().unwrap();
+            }
+            moments.means(passes.iter().sum()).shift.unwrap()
+        };
+        let inputs = of(Off {
+            outputs: None,
+            room: Halves::new(&device, 24, width, 1).unwrap(),
+            totals: device.alloc(DType::F32, [width, width]).unwrap(),
+        });
+        let outputs = of(Off::of_outputs(&device, width, 24, &linear).unwrap());
+        let (Shift::Inputs(inputs), Shift::Outputs(outputs)) = (inputs, outputs) else { panic!("each as it was made") };
+        let [inputs, outputs] = [inputs, outputs].map(|t| block_on(device.read_f32(&t)).unwrap());
+        let want: Vec<f32> = (0..width * rows)
+            .map(|e| (0..width).map(|i| inputs[i * width + e / rows] * weight[e % rows * width + i]).sum())
+            .collect();
+        let (nmse, _) = crate::kernels::check::error(&outputs, &want);
+        assert!(nmse < 1e-6, "NMSE {nmse:.1e}");
+    }
+
     /// What GPTQ sees of inputs under fixed scales is what the product sees: rounded, and cut at 127 steps.
     #[test]
     fn fixed_scales_round_and_saturate() {
         let device = Device::Cpu;
         let activations = Activations::Static(Group::Size(4));
         let rounding = Rounding { activations, scales: vec![0.5, 0.01] };
-        let moments = Moments::new(&device, 5, &rounding, 2, false).unwrap();
+        let moments = Moments::new(&device, 5, &rounding, 2, false, None).unwrap();
         let x = device.upload_f32([2, 5], &[0.6, -3.2, 100.0, 0.0, 0.5, 0.2, 0.9, 1.0, -80.0, -9.0]).unwrap();
         let mut plan = Plan::new(&device);
         moments.add(&mut plan, &x).unwrap();

@@ -118,7 +118,7 @@ impl Walk {
     /// # Errors
     /// As running a plan.
     pub(crate) fn after_norm(&mut self, norm: &[f32], rounding: impl Into<Rounding>) -> Result<Means> {
-        self.means(&rounding.into(), self.config.hidden_size, Source::Norm(norm))
+        self.means(&rounding.into(), self.config.hidden_size, None, Source::Norm(norm))
     }
 
     /// Fixed scales for those inputs: what `percentile` percent of each group do not exceed has code 127.
@@ -132,7 +132,8 @@ impl Walk {
     }
 
     /// Means of the inputs, `width` wide, of the layer of block `index` that writes to the stream; `layer` is the
-    /// block as it is, `original` as it was. The original model's streams pass the block on the way: once a block.
+    /// block as it is, `original` as it was. The original model's streams pass the block on the way: once a block. `outputs`: sums
+    /// of what that layer makes of inputs that are off will do ([`super::Shift`]).
     ///
     /// # Errors
     /// As running a plan; [`crate::Error::Argument`] when they have passed it.
@@ -143,6 +144,7 @@ impl Walk {
         original: &Layer,
         width: usize,
         rounding: impl Into<Rounding>,
+        outputs: bool,
     ) -> Result<Means> {
         let tap = self.writers_tap(layer);
         let mut block = self.stage.load(index, layer)?;
@@ -151,7 +153,9 @@ impl Walk {
             return Err(Error::argument("calibration", format!("block {index} after the original passed {passed}")));
         }
         self.ahead = before.as_ref().map(|_| index);
-        self.means(&rounding.into(), width, Source::Block(&mut block, before.as_mut(), tap))
+        let (linears, (_, name)) = (original.linears(), parts(&original.mixer));
+        let writer = linears.into_iter().find(|(part, _)| outputs && *part == name).map(|(_, linear)| linear);
+        self.means(&rounding.into(), width, writer, Source::Block(&mut block, before.as_mut(), tap))
     }
 
     /// Fixed scales for those inputs, as [`Walk::scales_after_norm`]: behind the online rotation, where there is one.
@@ -198,9 +202,15 @@ impl Walk {
     }
 
     /// The means of one site over all sequences.
-    fn means(&mut self, rounding: &Rounding, width: usize, source: Source<'_>) -> Result<Means> {
+    fn means(
+        &mut self,
+        rounding: &Rounding,
+        width: usize,
+        writer: Option<&Linear>,
+        source: Source<'_>,
+    ) -> Result<Means> {
         let tokens = self.stage.pass_tokens();
-        let moments = Moments::new(&self.device, width, rounding, tokens, self.originals.is_some())?;
+        let moments = Moments::new(&self.device, width, rounding, tokens, self.originals.is_some(), writer)?;
         self.gather(&moments, source)?;
         Ok(moments.means(self.streams.tokens()))
     }

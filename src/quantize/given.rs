@@ -4,7 +4,7 @@ use pollster::block_on;
 use rayon::prelude::*;
 
 use super::blocks::Factor;
-use crate::calibrate::Means;
+use crate::calibrate::{Means, Shift};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::gather_moments;
@@ -15,8 +15,8 @@ pub(super) trait Given {
     /// Mean squares of the inputs, `[n]`.
     fn diagonal(&self) -> Result<Vec<f64>>;
 
-    /// `(x₀ - x) xᵀ`, `[n, n]`, and what makes means of it: asked for once.
-    fn shift(&mut self, device: &Device) -> Result<Option<(DeviceTensor, f32)>>;
+    /// What the inputs are off, and what makes means of it: asked for once.
+    fn shift(&mut self, device: &Device) -> Result<Option<(Shift, f32)>>;
 
     /// The moments' factor in this order; `None` when they are not positive definite.
     fn factor(&self, device: &Device, order: &[usize], added: f64) -> Result<Option<Factor>>;
@@ -51,10 +51,10 @@ impl Given for OnHost<'_> {
         Ok((0..self.n).map(|i| self.at(i, i, 0.0)).collect())
     }
 
-    fn shift(&mut self, device: &Device) -> Result<Option<(DeviceTensor, f32)>> {
+    fn shift(&mut self, device: &Device) -> Result<Option<(Shift, f32)>> {
         let Some(shift) = self.shift else { return Ok(None) };
         let means = self.upload(device, |i, j| shift[i * self.n + j])?;
-        Ok(Some((means, 1.0)))
+        Ok(Some((Shift::Inputs(means), 1.0)))
     }
 
     fn factor(&self, device: &Device, order: &[usize], added: f64) -> Result<Option<Factor>> {
@@ -80,7 +80,7 @@ impl Given for Means {
         Ok(block_on(self.device.read_f32(&out))?.into_iter().map(f64::from).collect())
     }
 
-    fn shift(&mut self, _: &Device) -> Result<Option<(DeviceTensor, f32)>> {
+    fn shift(&mut self, _: &Device) -> Result<Option<(Shift, f32)>> {
         Ok(self.shift.take().map(|sums| (sums, self.scale())))
     }
 

@@ -29,6 +29,8 @@ pub use gptq::gptq;
 pub use loss::{LOSSES_FILE, ModuleLoss};
 pub use options::GptqOptions;
 #[cfg(not(target_arch = "wasm32"))]
+pub(crate) use prepared::whole_on_device;
+#[cfg(not(target_arch = "wasm32"))]
 pub use prepared::{Losses, Prepared};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use rtn::rounded;

@@ -7,7 +7,7 @@ use super::blocks::{Factor, product};
 use super::given::{Given, OnHost};
 use super::options::GptqOptions;
 use super::turn::{column_products, lines_of, rows_of, turned};
-use crate::calibrate::Means;
+use crate::calibrate::{Means, Shift};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{TablePart, embed};
@@ -34,9 +34,9 @@ pub struct Prepared {
     pub(super) moments: DeviceTensor,
     /// `[n]` their diagonal.
     pub(super) diagonal: Vec<f32>,
-    /// `[n, n]` in the order of columns, times the number beside it: `(x₀ - x) xᵀ`. Of it and the factor, what corrects a weight,
-    /// from the right, for inputs that are not the original model's: `shift (moments + damping)⁻¹`.
-    shift: Option<(DeviceTensor, f32)>,
+    /// In the order of columns, times the number beside it. Of it and the factor, what corrects a weight, from the right, for
+    /// inputs that are not the original model's: `(x₀ - x) xᵀ (moments + damping)⁻¹`.
+    shift: Option<(Shift, f32)>,
     /// The damping it took.
     pub damping: f64,
 }
@@ -177,10 +177,20 @@ impl Prepared {
     pub(super) fn target(&self, weight: &[f32]) -> Result<Vec<f32>> {
         let (Some((shift, scale)), n) = (&self.shift, self.n) else { return Ok(weight.to_vec()) };
         let (rows, columns) = (weight.len() / n, (0..n).collect::<Vec<_>>());
-        let lines = lines_of(rows, &columns, |r, columns, part| {
-            part.iter_mut().zip(&weight[r * n..][columns]).for_each(|(value, weight)| *value = weight * scale);
-        });
-        let off = product(&self.device, shift, &self.device.upload_f32([n, rows], &lines)?)?;
+        // `[n, rows]`: x (W (x₀ - x))ᵀ.
+        let (off, scale) = match shift {
+            Shift::Inputs(shift) => {
+                let lines = lines_of(rows, &columns, |r, columns, part| {
+                    part.iter_mut().zip(&weight[r * n..][columns]).for_each(|(value, weight)| *value = weight * scale);
+                });
+                (product(&self.device, shift, &self.device.upload_f32([n, rows], &lines)?)?, 1.0)
+            }
+            Shift::Outputs(off) => (off.clone(), *scale),
+        };
+        if off.shape.cols() != rows {
+            let what = format!("{rows} rows, with sums of the outputs of {}", off.shape.cols());
+            return Err(Error::argument("gptq", what));
+        }
         let x = self.lines(DType::F32, rows)?;
         let steps: Vec<u32> = self.order.iter().map(|column| *column as u32).collect();
         let steps = self.device.upload_words(DType::U32, [1, n], &steps)?;
@@ -189,7 +199,7 @@ impl Prepared {
         plan.record()?.run()?;
         self.factor.solve(&self.device, &x)?;
         let mut out = self.in_rows(&block_on(self.device.read_f32(&x))?);
-        out.par_iter_mut().zip(weight).for_each(|(out, weight)| *out += weight);
+        out.par_iter_mut().zip(weight).for_each(|(out, weight)| *out = scale * *out + weight);
         Ok(out)
     }
 
@@ -231,6 +241,11 @@ impl Weigher {
         }
         Ok(out)
     }
+}
+
+/// Is a weight `[rows, n]` quantized in one piece, with sums that stay on the device?
+pub(crate) fn whole_on_device(device: &Device, rows: usize, n: usize) -> bool {
+    n > HOST_FACTORS && rows <= rows_of_bytes(device, n, ROWS_BYTES)
 }
 
 /// Rows of `n` f32 in so many bytes, whole words of codes, that the device can bind.

@@ -7,9 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use super::blocks::{BLOCK, Factor};
 use super::gptq::gptq_in;
 use super::*;
-use crate::calibrate::Means;
+use crate::calibrate::{Means, Shift};
 use crate::gpu::{Device, DeviceChoice, Plan};
-use crate::kernels::{self, GramSums};
+use crate::kernels::{self, Epilogue, GramSums};
 use crate::model::{Activations, Group, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor};
 
@@ -270,7 +270,7 @@ fn wide_moments_stay_on_the_device() {
         kernels::gram(&mut plan, &x, &own).unwrap();
         kernels::cross_gram(&mut plan, &off, &x, &shift).unwrap();
         plan.record().unwrap().run().unwrap();
-        Means { device: device.clone(), own, shift: Some(shift.totals().clone()), tokens }
+        Means { device: device.clone(), own, shift: Some(Shift::Inputs(shift.totals().clone())), tokens }
     };
     let (w, format, options) = (weight(rows, n, 21), plain(4, Group::Size(24)), GptqOptions::default());
     let site = "test";
@@ -288,6 +288,27 @@ fn wide_moments_stay_on_the_device() {
     let different = ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
     eprintln!("loss {a:.5e} for {b:.5e}, {different} of {} codes differ", rows * n);
     assert!((a / b - 1.0).abs() < 1e-3 && different <= (rows * n).div_ceil(200));
+    // The same of the weight's outputs.
+    let outputs = |mut means: Means| {
+        let (weight, made) =
+            (device.upload_f32([rows, n], &w).unwrap(), device.alloc(DType::F32, [tokens, rows]).unwrap());
+        let shift = GramSums::of_two(&device, n, rows).unwrap();
+        let mut plan = Plan::new(&device);
+        kernels::matmul_f32(&mut plan, &off, &weight, &made, Epilogue::Store).unwrap();
+        kernels::cross_gram(&mut plan, &x, &made, &shift).unwrap();
+        plan.record().unwrap().run().unwrap();
+        means.shift = Some(Shift::Outputs(shift.totals().clone()));
+        Prepared::of(&device, site, means, &options).unwrap()
+    };
+    let by_outputs = outputs(sums());
+    let (c, by_them) = codes(&by_outputs);
+    let different = ours.iter().zip(&by_them).filter(|(a, b)| a != b).count();
+    assert!(
+        (c / a - 1.0).abs() < 1e-3 && different <= (rows * n).div_ceil(200),
+        "loss {c:.5e} for {a:.5e}, {different} codes"
+    );
+    let error = gptq(&w[n..], &by_outputs, &format, Activations::Float, &options).err().unwrap().to_string();
+    assert!(error.contains("7 rows, with sums of the outputs of 8"), "{error}");
     let own_alone = Prepared::of(&Device::Cpu, site, sums(), &GptqOptions { asymmetric: false, ..options }).unwrap();
     assert!(matches!(own_alone.device, Device::Cpu) && own_alone.order == there.order, "the host reads them");
 }

@@ -11,7 +11,7 @@ use crate::calibrate::{Means, Rounding, Walk, parts};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Activations, Group, Layer, Linear, ModelConfig, Names, OnlineRotation};
-use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched, timed};
+use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched, timed, whole_on_device};
 
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
 pub(crate) const EMBEDDING_STEPS: usize = 64;
@@ -107,7 +107,8 @@ impl Sequential {
             let cols = form.cols;
             let rounding =
                 self.rounding(&form, |walk, group, p| walk.scales_before_writer(index, &layer, cols, group, p))?;
-            let mut before = || self.walk.before_writer(index, &layer, &original, cols, rounding.clone());
+            let whole = whole_on_device(&self.device, form.rows, cols);
+            let mut before = || self.walk.before_writer(index, &layer, &original, cols, rounding.clone(), whole);
             let means = || self.options.map(|_| before()).transpose();
             let means = timed(|| format!("layer {index}: moments before {writer}"), means)?;
             self.fill(index, &mut layer, &[writer], means, &rounding)?;

@@ -30,6 +30,8 @@ pub use stage::{LoadedBlock, Stage, StagePass, Stream};
 pub use state::{State, StateFormat};
 pub use taps::Look;
 pub use trace::Tap;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use weights::Product;
 pub use weights::Slot;
 
 pub use crate::kernels::KvFormat;

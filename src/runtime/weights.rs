@@ -3,12 +3,16 @@
 mod embedding;
 mod join;
 mod linear;
+#[cfg(not(target_arch = "wasm32"))]
+mod product;
 
 use std::fmt;
 
 pub(super) use embedding::DeviceEmbedding;
 use join::joined;
 pub(super) use linear::DeviceLinear;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use product::Product;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};

@@ -154,7 +154,7 @@ impl<'a> Surveyor<'a> {
             }
             let width = linears.iter().find(|(n, _)| *n == names[0]).map_or(0, |(_, l)| l.dims().1);
             let means = match names.len() == 1 && names[0] == writer {
-                true => self.walk.before_writer(index, layer, layer, width, Activations::Float)?,
+                true => self.walk.before_writer(index, layer, layer, width, Activations::Float, false)?,
                 false => self.walk.after_norm(&layer.norm, Activations::Float)?,
             };
             let prepared = self.prepare(&format!("input of {} in layer {index}", names.join(", ")), means)?;
