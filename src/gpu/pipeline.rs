@@ -74,7 +74,14 @@ impl Gpu {
         let label = format!("{}.{}", kernel.name, variant.name);
         let pipeline = match self.alike(&cache, kernel, variant, params) {
             Some(found) => found,
-            None => self.checked(&label, || self.compile(&label, kernel, variant, params))?,
+            // A compiler may refuse in constants what it never comes to as numbers, such as a division by none of a part left out.
+            None => match self.checked(&label, || self.compile(&label, kernel, variant, params)) {
+                Err(e) if !params.is_empty() => {
+                    log::warn!("{label} with its parameters compiled in: {e}; they stay in a uniform buffer");
+                    self.checked(&label, || self.compile(&label, kernel, variant, &[]))?
+                }
+                compiled => compiled?,
+            },
         };
         cache.insert(key, pipeline.clone());
         Ok(pipeline)

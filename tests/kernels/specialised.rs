@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use pollster::block_on;
 use wgquant::gpu::{Device, DeviceChoice, DeviceTensor, Plan, Specialise};
 use wgquant::kernels::{self, ENTRIES, check};
+use wgquant::shaders::KERNELS;
 use wgquant::tensor::DType;
 
 /// Cases of each variant, since each is compiled by itself.
@@ -53,6 +54,23 @@ fn norm(device: &Device, x: &DeviceTensor, eps: f32) -> Vec<u32> {
     kernels::rms_norm(&mut plan, x, &weight, &out, eps).unwrap();
     plan.record().unwrap().run().unwrap();
     block_on(device.read(&out)).unwrap()
+}
+
+/// What does not compile with constants runs without them.
+#[test]
+fn a_shader_that_constants_break_keeps_its_uniform() {
+    let device = device(Specialise::Often);
+    let x = device.upload_f32([1, 4], &[0.5, -1.0, 2.0, 0.25]).unwrap();
+    let want = norm(&device, &x, 1e-5);
+    let kernel = KERNELS.iter().find(|k| k.name == "rms_norm").unwrap();
+    for variant in kernel.variants {
+        let entry = variant.source.find("@compute").unwrap();
+        let begin = entry + variant.source[entry..].find("{\n").unwrap() + 2;
+        let (head, body) = variant.source.split_at(begin);
+        let broken = format!("{head}    if params.cols > 4u && 1u / (params.cols - 4u) > 9u {{ return; }}\n{body}");
+        device.gpu().unwrap().override_source("rms_norm", variant.name, Some(broken)).unwrap();
+    }
+    assert_eq!(norm(&device, &x, 1e-5), want);
 }
 
 /// Pipelines of other parameters are other pipelines.
