@@ -11,13 +11,14 @@ use wgquant::kernels::{ENTRIES, check};
 /// The GPU under test: the best there is, or the one `WGQUANT_DEVICE` names. No GPU is a failure, not a skip.
 pub(crate) fn gpu() -> Device {
     static GPU: OnceLock<Device> = OnceLock::new();
-    GPU.get_or_init(|| {
-        let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-        let caps = std::env::var("WGQUANT_CAPS").ok();
-        block_on(Device::open(&DeviceChoice::from(choice.as_str()), caps.as_deref()))
-            .expect("tests need a GPU driver; `make test` installs Mesa's software one")
-    })
-    .clone()
+    GPU.get_or_init(|| open(std::env::var("WGQUANT_CAPS").ok().as_deref())).clone()
+}
+
+/// The same opened anew, with these capabilities: for tests that change what a device does, which no other may see.
+pub(crate) fn open(caps: Option<&str>) -> Device {
+    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    let opened = block_on(Device::open(&DeviceChoice::from(choice.as_str()), caps));
+    opened.expect("tests need a GPU driver; `make test` installs Mesa's software one")
 }
 
 /// Runs every case of a kernel in every variant this adapter has, and fails with all failures listed. Only probes may

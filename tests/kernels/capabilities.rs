@@ -1,7 +1,7 @@
 //! What is left of each kernel when capabilities are missing or masked.
 
 use pollster::block_on;
-use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::gpu::Device;
 use wgquant::kernels::{ENTRIES, check};
 use wgquant::shaders::KERNELS;
 
@@ -10,8 +10,7 @@ const MASKS: [&str; 6] =
     ["baseline", "f16", "subgroups", "packed_dot", "coop_matrix", "f16,subgroups,packed_dot,coop_matrix"];
 
 fn masked(mask: &str) -> Device {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some(mask))).unwrap()
+    super::common::open(Some(mask))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use pollster::block_on;
 use wgquant::Error;
-use wgquant::gpu::{Device, DeviceChoice, Plan};
+use wgquant::gpu::{Device, Plan};
 use wgquant::kernels::check::check;
 use wgquant::kernels::{self, ENTRIES};
 use wgquant::tensor::DType;
@@ -23,8 +23,7 @@ fn reference_by_hand() {
 /// Without subgroups each case is skipped, by name and with the reason; with them each says the size it found.
 #[test]
 fn is_skipped_where_there_are_no_subgroups() {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let masked = block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some("baseline"))).unwrap();
+    let masked = super::common::open(Some("baseline"));
     let gpu = super::common::gpu();
     let entry = ENTRIES.iter().find(|e| e.name == "probe_subgroup").unwrap();
     for case in entry.cases {

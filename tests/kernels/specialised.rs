@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pollster::block_on;
-use wgquant::gpu::{Device, DeviceChoice, DeviceTensor, Plan, Specialise};
+use wgquant::gpu::{Device, DeviceTensor, Plan, Specialise};
 use wgquant::kernels::{self, ENTRIES, check};
 use wgquant::shaders::KERNELS;
 use wgquant::tensor::DType;
@@ -13,9 +13,7 @@ const CASES: usize = 2;
 
 /// A device of its own: what it compiles is nobody else's.
 fn device(specialise: Specialise) -> Device {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let caps = std::env::var("WGQUANT_CAPS").ok();
-    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), caps.as_deref())).unwrap();
+    let device = super::common::open(std::env::var("WGQUANT_CAPS").ok().as_deref());
     device.gpu().unwrap().set_specialise(specialise);
     device
 }

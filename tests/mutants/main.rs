@@ -11,16 +11,14 @@ use std::time::Instant;
 
 use list::{MUTANTS, Mutant, Shows};
 use pollster::block_on;
-use wgquant::gpu::{Device, DeviceChoice, Gpu};
+use wgquant::gpu::{Device, Gpu};
 use wgquant::kernels::ENTRIES;
 use wgquant::kernels::check::{Case, check, variants};
 use wgquant::shaders::{KERNELS, Variant};
 
 /// A device of our own: mutants must not get into the pipelines of another test.
 fn open_with(caps: &str) -> Device {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let opened = block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some(caps)));
-    opened.expect("tests need a GPU driver; `make test` installs Mesa's software one")
+    common::open(Some(caps))
 }
 
 /// The plain variants run on it: the mutations are written against them.
@@ -147,8 +145,7 @@ fn a_source_of_no_shader_is_refused() {
 /// WGSL's workgroup memory begins as zeros, at a price that a driver may be told to save: no kernel needs them.
 #[test]
 fn no_kernel_reads_workgroup_memory_that_it_has_not_written() {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).expect("a GPU driver");
+    let device = common::open(None);
     let gpu = device.gpu().expect("a GPU");
     let (mut run, mut failures) = (0, Vec::new());
     for entry in ENTRIES {

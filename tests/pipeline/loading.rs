@@ -3,7 +3,7 @@
 
 use pollster::block_on;
 use wgquant::Error;
-use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::gpu::Device;
 use wgquant::model::{Model, ModelFile, ModelSource};
 use wgquant::runtime::{Engine, EngineOptions, Memory};
 use wgquant::tensor::{DType, Shape, Tensor};
@@ -13,8 +13,7 @@ use crate::common;
 
 /// A device of its own: a limit is for all that a device holds.
 fn limited(bytes: u64) -> Device {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).unwrap();
+    let device = common::open(None);
     device.gpu().expect("a GPU").set_memory_limit(bytes);
     device
 }

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use pollster::block_on;
-use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, EngineOptions};
 
 use crate::common;
 
 fn logits(budget: Option<Duration>, pass_tokens: usize) -> (Vec<Vec<f32>>, f64) {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).unwrap();
+    let device = common::open(None);
     let gpu = device.gpu().expect("a GPU");
     gpu.set_submit_budget(budget);
     let file = ModelFile::open(&common::nano()).unwrap();

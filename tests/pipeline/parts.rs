@@ -2,7 +2,7 @@
 
 use pollster::block_on;
 use wgquant::Error;
-use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::gpu::Device;
 use wgquant::kernels::check::error;
 use wgquant::model::{Group, Linear, Model, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe};
@@ -24,9 +24,7 @@ fn options() -> EngineOptions {
 
 /// A device of its own: the limit is for all that is allocated.
 fn limited(bytes: u64) -> Device {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let caps = std::env::var("WGQUANT_CAPS").ok();
-    let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), caps.as_deref())).unwrap();
+    let device = common::open(std::env::var("WGQUANT_CAPS").ok().as_deref());
     device.gpu().expect("a GPU").set_binding_limit(bytes);
     device
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::{Comparison, compare};
-use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::gpu::Device;
 use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource, OnlineRotation};
 use wgquant::quantize::GptqOptions;
 use wgquant::recipe::{Bits, Preset, Quantized, Recipe, quantize, transformed};
@@ -151,10 +151,9 @@ fn streams_on_the_device_change_nothing() {
     recipe.transform.smooth.relu2 = Some(0.5.into());
     let ids = |tokens: u32, step: u32| (0..tokens).map(|i| 3 + (i * step) % 2000).collect();
     let windows = Windows(vec![ids(530, 31), ids(40, 17)]);
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
     // A software driver says nothing of its memory, so streams go through a file there, unless a limit says what there is.
     let made = [("file", None), ("device", Some(4 << 30))].map(|(name, limit)| {
-        let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).unwrap();
+        let device = common::open(None);
         if let Some(limit) = limit {
             device.gpu().unwrap().set_memory_limit(limit);
         }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use pollster::block_on;
 use wgquant::calibrate::Windows;
-use wgquant::gpu::{Device, DeviceChoice, Need, Place, Plan, SizeClass};
+use wgquant::gpu::{Device, Need, Place, Plan, SizeClass};
 use wgquant::kernels::trust::{Cache, Trusted, ensure, self_test, telling};
 use wgquant::kernels::{ENTRIES, rms_norm};
 use wgquant::model::{Group, ModelFile, ModelSource};
@@ -21,8 +20,7 @@ use crate::common;
 
 /// A device of its own: what is distrusted must not show in other tests.
 fn gpu() -> Device {
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    block_on(Device::open(&DeviceChoice::from(choice.as_str()), None)).unwrap()
+    common::open(None)
 }
 
 const NEEDS: [Need; 2] =
@@ -100,9 +98,8 @@ fn passes_are_kept_and_failures_are_not() {
 #[test]
 fn capabilities_have_a_file_each() {
     let cache = Cache::at("unused");
-    let choice = std::env::var("WGQUANT_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
     let of = |caps| {
-        let device = block_on(Device::open(&DeviceChoice::from(choice.as_str()), Some(caps))).unwrap();
+        let device = common::open(Some(caps));
         cache.file(device.gpu().unwrap()).unwrap()
     };
     assert_ne!(of("baseline"), of("packed_dot"));
