@@ -105,17 +105,11 @@ impl Moments {
                 with.then(|| Off::new(device, width, tokens, writer)).transpose()?,
             ),
         };
-        Self::of(device, width, rounding, tokens, with_original, products)
+        Self::of(device, width, rounding, tokens, products)
     }
 
-    fn of(
-        device: &Device,
-        width: usize,
-        rounding: &Rounding,
-        tokens: usize,
-        with_original: bool,
-        products: Products,
-    ) -> Result<Self> {
+    fn of(device: &Device, width: usize, rounding: &Rounding, tokens: usize, products: Products) -> Result<Self> {
+        let with_original = matches!(products, Products::Floats(Some(_)) | Products::Halves(_, Some(_)));
         let groups = rounding.activations.group().map_or(1, |group| group.count(width));
         Ok(Self {
             device: device.clone(),
@@ -167,12 +161,16 @@ impl Off {
     fn new(device: &Device, width: usize, tokens: usize, writer: Option<&Linear>) -> Result<Self> {
         match writer.filter(|w| matches!(w, Linear::Float(_)) && outputs_pay(w.dims())) {
             Some(writer) => Self::of_outputs(device, width, tokens, writer),
-            None => Ok(Self {
-                outputs: None,
-                room: Halves::new(device, tokens, width, 1)?,
-                totals: device.alloc(DType::F32, [width, width])?,
-            }),
+            None => Self::of_inputs(device, width, tokens),
         }
+    }
+
+    fn of_inputs(device: &Device, width: usize, tokens: usize) -> Result<Self> {
+        Ok(Self {
+            outputs: None,
+            room: Halves::new(device, tokens, width, 1)?,
+            totals: device.alloc(DType::F32, [width, width])?,
+        })
     }
 
     fn of_outputs(device: &Device, width: usize, tokens: usize, writer: &Linear) -> Result<Self> {
@@ -264,7 +262,7 @@ mod tests {
         let of = |off: Off| {
             let products = Products::Halves(Halves::new(&device, 24, width, 1).unwrap(), Some(off));
             let rounding = Rounding::from(Activations::Float);
-            let moments = Moments::of(&device, width, &rounding, 24, true, products).unwrap();
+            let moments = Moments::of(&device, width, &rounding, 24, products).unwrap();
             for (tokens, seed) in passes.into_iter().zip(2..) {
                 let [first, own] = [seed, seed + 10]
                     .map(|seed| device.upload_f32([tokens, width], &values(tokens * width, seed)).unwrap());
@@ -275,11 +273,7 @@ mod tests {
             }
             moments.means(passes.iter().sum()).shift.unwrap()
         };
-        let inputs = of(Off {
-            outputs: None,
-            room: Halves::new(&device, 24, width, 1).unwrap(),
-            totals: device.alloc(DType::F32, [width, width]).unwrap(),
-        });
+        let inputs = of(Off::of_inputs(&device, width, 24).unwrap());
         let outputs = of(Off::of_outputs(&device, width, 24, &linear).unwrap());
         let (Shift::Inputs(inputs), Shift::Outputs(outputs)) = (inputs, outputs) else { panic!("each as it was made") };
         let [inputs, outputs] = [inputs, outputs].map(|t| block_on(device.read_f32(&t)).unwrap());
