@@ -25,6 +25,10 @@ fn warp_sum(v: f32, place: Place) -> f32 {
     return subgroupAdd(v);
 }
 
+fn warp_sums(v: vec4<f32>, place: Place) -> vec4<f32> {
+    return subgroupAdd(v);
+}
+
 fn warp_max(v: f32, place: Place) -> f32 {
     return subgroupMax(v);
 }
@@ -52,9 +56,13 @@ fn across_words(v: vec4<u32>, by: u32, place: Place) -> vec4<u32> {
 }
 
 fn warp_sum(v: f32, place: Place) -> f32 {
+    return warp_sums(vec4(v), place).x;
+}
+
+fn warp_sums(v: vec4<f32>, place: Place) -> vec4<f32> {
     var sum = v;
     for (var by = 1u; by < 32u; by *= 2u) {
-        sum += across(vec4(sum), by, place).x;
+        sum += across(sum, by, place);
     }
     return sum;
 }

@@ -33,6 +33,7 @@ mod gather_moments;
 mod gptq_block;
 mod gptq_refine;
 mod gram;
+mod grouped_rows;
 mod hadamard;
 mod hadamard_mix;
 mod hadamard_mix_quantize;
@@ -51,6 +52,9 @@ mod matmul_w4a16;
 mod matmul_w4a8;
 mod matmul_w8a8;
 mod matvec_f32;
+mod matvec_grouped;
+mod matvec_grouped_add;
+mod matvec_grouped_relu2;
 mod matvec_w4a16;
 mod matvec_w4a8;
 mod matvec_w8a8;
@@ -110,6 +114,7 @@ pub use gather_moments::gather_moments;
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::{GramSums, cross_gram, gram};
+pub use grouped_rows::{GroupedToken, NormFactors, TOKEN_GROUP, grouped_pays};
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_mix_quantize::hadamard_mix_quantize;
@@ -128,6 +133,9 @@ pub use matmul_w4a8::matmul_w4a8;
 pub use matmul_w4a16::matmul_w4a16;
 pub use matmul_w8a8::matmul_w8a8;
 pub use matvec_f32::matvec_f32;
+pub use matvec_grouped::matvec_grouped;
+pub use matvec_grouped_add::matvec_grouped_add;
+pub use matvec_grouped_relu2::matvec_grouped_relu2;
 pub use matvec_w4a8::matvec_w4a8;
 pub use matvec_w4a16::matvec_w4a16;
 pub use matvec_w8a8::matvec_w8a8;
@@ -206,6 +214,9 @@ pub const ENTRIES: &[check::Entry] = &[
     matmul_w4a8::ENTRY,
     matmul_w8a8::ENTRY,
     matvec_f32::ENTRY,
+    matvec_grouped::ENTRY,
+    matvec_grouped_add::ENTRY,
+    matvec_grouped_relu2::ENTRY,
     matvec_w4a16::ENTRY,
     matvec_w4a8::ENTRY,
     matvec_w8a8::ENTRY,

@@ -376,9 +376,13 @@ impl Engine {
         if tokens == 1 {
             plan = plan.specialised();
         }
-        let forward = self.forward(tokens);
+        let (forward, vocab) = (self.forward(tokens), self.config.vocab_size);
+        if logits != Logits::All && forward.chains(&self.device, &self.weights) {
+            let last = self.scratch.logits.view(DType::F32, [1, vocab])?;
+            forward.chain(&mut plan, &self.weights, ids, (logits == Logits::Last).then_some(&last))?;
+            return Ok(plan);
+        }
         let hidden = forward.blocks(&mut plan, &self.weights, ids, &mut Taps::none())?;
-        let vocab = self.config.vocab_size;
         match logits {
             Logits::None => {}
             Logits::Last => {

@@ -7,6 +7,7 @@
 //! The same code runs on a GPU and on the CPU reference: both execute the plan's launches.
 
 mod batch;
+mod chain;
 mod choose;
 mod decode;
 mod engine;

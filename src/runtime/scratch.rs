@@ -3,7 +3,7 @@
 use super::state::ssd;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor};
-use crate::kernels::HadamardBuffers;
+use crate::kernels::{HadamardBuffers, TOKEN_GROUP};
 use crate::model::{Block, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
@@ -27,6 +27,32 @@ impl ScanFormat {
             Self::F32 => DType::F32,
             Self::F16 => DType::F16,
         }
+    }
+}
+
+/// Codes of one token and, for each [`TOKEN_GROUP`] of them, a scale and a sum of squares ([`crate::kernels::GroupedToken`]).
+pub(super) struct Link {
+    /// `[1, columns]` int8.
+    pub(super) codes: DeviceTensor,
+    /// `[2, columns / 32]` f32.
+    pub(super) scales: DeviceTensor,
+}
+
+impl Link {
+    /// For up to so many columns.
+    fn new(device: &Device, columns: usize) -> Result<Self> {
+        Ok(Self {
+            codes: device.alloc(DType::I8, [1, columns])?,
+            scales: device.alloc(DType::F32, [2, columns.div_ceil(TOKEN_GROUP)])?,
+        })
+    }
+
+    /// Views for `columns`, whole groups.
+    pub(super) fn of(&self, columns: usize) -> Result<Self> {
+        Ok(Self {
+            codes: self.codes.view(DType::I8, [1, columns])?,
+            scales: self.scales.view(DType::F32, [2, columns / TOKEN_GROUP])?,
+        })
     }
 }
 
@@ -70,6 +96,8 @@ pub(super) struct Scratch {
     pub(super) codes: DeviceTensor,
     /// Their scales, `[tokens, groups]`.
     pub(super) scales: DeviceTensor,
+    /// What a token's products leave for the next one: of the stream, and within a block.
+    pub(super) links: [Link; 2],
     /// The stream of the last token, `[1, hidden]`.
     pub(super) last: DeviceTensor,
     /// Logits of the last token, `[1, vocab]`.
@@ -126,6 +154,7 @@ impl Scratch {
             rotated: f32s(tokens * inner)?,
             codes: device.alloc(DType::I8, [tokens, inner])?,
             scales: f32s(tokens * groups)?,
+            links: [Link::new(device, inner)?, Link::new(device, inner)?],
             last: f32s(c.hidden_size)?,
             logits: f32s(c.vocab_size)?,
             next: device.alloc(DType::U32, [1])?,
@@ -142,7 +171,7 @@ impl Scratch {
     pub(super) fn bytes(&self) -> usize {
         let Self { ids, hidden, normed, wide, xbc, value, dt, da_cumsum, products, chunk_states, entering, y, .. } =
             self;
-        let Self { gated, rotated, codes, scales, last, logits, next, rng, rotate_out, rotate_down, .. } = self;
+        let Self { gated, rotated, codes, scales, links, last, logits, next, rng, rotate_out, rotate_down, .. } = self;
         let tensors = [
             ids,
             hidden,
@@ -166,6 +195,7 @@ impl Scratch {
             rng,
         ];
         let rotations = [rotate_out, rotate_down].into_iter().flatten().map(HadamardBuffers::bytes).sum::<usize>();
-        tensors.iter().map(|t| t.bytes()).sum::<usize>() + rotations
+        let links = links.iter().map(|l| l.codes.bytes() + l.scales.bytes()).sum::<usize>();
+        tensors.iter().map(|t| t.bytes()).sum::<usize>() + rotations + links
     }
 }

@@ -1,7 +1,7 @@
 //! A word for the forms of all weights.
 
 use crate::error::{Error, Result};
-use crate::model::{Group, ModelConfig};
+use crate::model::{Activations, Group, ModelConfig};
 use crate::recipe::{Bits, Preset, Recipe};
 use crate::tensor::DType;
 use crate::transform::Transform;
@@ -13,7 +13,8 @@ const GROUP: usize = 128;
 ///
 /// - `f32`, `f16`, `bf16`: floats, not rotated;
 /// - `w8a8`, `w4a8`, `w4a16`, each also `-gN`: the same form everywhere, N inputs a scale (8 bits: one scale a row
-///   unless given, 4 bits: 128), the embedding in int8;
+///   unless given, 4 bits: 128), the embedding in int8; the int8 ones also `-aN`: N inputs of a token share a scale, and online rotations
+///   are in blocks of N;
 /// - `preset-w8a8`, `preset-w4a8`, `preset-mixed`: the recipes that come with the program.
 ///
 /// # Errors
@@ -29,22 +30,33 @@ pub fn recipe(word: &str, config: &ModelConfig) -> Result<Recipe> {
     if let Some(preset) = lower.strip_prefix("preset-").and_then(Preset::named) {
         return Ok(Recipe::preset(preset, config, DType::BF16, transform, false));
     }
-    let (bits, group) = match lower.split_once("-g") {
-        Some((bits, size)) => (bits, Some(size.parse().ok().filter(|n| *n > 0).ok_or_else(|| unknown(word))?)),
-        None => (lower.as_str(), None),
-    };
-    let bits: Bits = bits.parse().map_err(|_| unknown(word))?;
+    let mut words = lower.split('-');
+    let bits: Bits = words.next().unwrap_or_default().parse().map_err(|_| unknown(word))?;
+    let (mut group, mut token) = (None, None);
+    for part in words {
+        let size = |digits: &str| digits.parse().ok().filter(|n| *n > 0).ok_or_else(|| unknown(word));
+        match (part.split_at_checked(1), bits) {
+            (Some(("g", size_of)), _) if group.is_none() => group = Some(size(size_of)?),
+            (Some(("a", size_of)), Bits::W8A8 | Bits::W4A8) if token.is_none() => token = Some(size(size_of)?),
+            _ => return Err(unknown(word)),
+        }
+    }
+    let transform = token.map_or(transform, |block| transform.in_blocks(config, block));
     let mut recipe = Recipe::uniform(config, bits, Group::Size(group.unwrap_or(GROUP)), true, DType::BF16, transform);
-    if let (Bits::W8A8, Some(size), Some(rule)) = (bits, group, recipe.rules.first_mut())
-        && let Some(format) = &mut rule.weights
-    {
-        format.group = Group::Size(size);
+    if let Some(rule) = recipe.rules.first_mut() {
+        if let (Bits::W8A8, Some(size), Some(format)) = (bits, group, &mut rule.weights) {
+            format.group = Group::Size(size);
+        }
+        if let Some(size) = token {
+            rule.activations = Activations::Int8(Group::Size(size));
+        }
     }
     Ok(recipe)
 }
 
 fn unknown(word: &str) -> Error {
-    let known = "f32, f16, bf16, w8a8, w4a8 and w4a16 (each also with -g and a group size, as w4a8-g32), preset-w8a8, \
+    let known = "f32, f16, bf16, w8a8, w4a8 and w4a16 (each also with -g and a group size, and of int8 activations -a \
+                 and theirs, as w4a8-g32-a32), preset-w8a8, \
                  preset-w4a8, preset-mixed, and the path of a recipe (.toml)";
     Error::argument("--scheme", format!("`{word}` is not one of {known}"))
 }

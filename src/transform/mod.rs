@@ -107,6 +107,17 @@ impl Transform {
         })
     }
 
+    /// The same with online rotations in blocks of `block`, where that divides a width and has a Hadamard matrix: a kernel that makes
+    /// int8 codes of groups of as many channels then rotates them itself. Others stay.
+    #[must_use]
+    pub fn in_blocks(self, config: &ModelConfig, block: usize) -> Self {
+        let fits = |width: usize| block > 0 && width.is_multiple_of(block) && hadamard::factor(block).is_some();
+        let of = |own: Option<usize>, width: usize| own.map(|own| if fits(width) { block } else { own });
+        let OnlineRotation { out_proj, down_proj } = self.online;
+        let widths = [config.d_inner() / config.n_groups.max(1), config.intermediate_size];
+        Self { online: OnlineRotation { out_proj: of(out_proj, widths[0]), down_proj: of(down_proj, widths[1]) }, ..self }
+    }
+
     /// The rewrite that the model must be under when statistics for this one are taken.
     #[must_use]
     pub fn base(&self) -> Self {

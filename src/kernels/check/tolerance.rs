@@ -51,7 +51,13 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
             (0.0, "integers, compared exactly")
         }
         "copy_peak" | "dot_peak" => (0.0, "integers, compared exactly"),
-        "matmul_w8a8" | "matmul_w4a8" | "matvec_w8a8" | "matvec_w4a8" => {
+        "matmul_w8a8"
+        | "matmul_w4a8"
+        | "matvec_w8a8"
+        | "matvec_w4a8"
+        | "matvec_grouped"
+        | "matvec_grouped_add"
+        | "matvec_grouped_relu2" => {
             (1e-12, "exact int32 sums, then f32 products and a sum over at most a few hundred groups")
         }
         _ => (1e-11, "f32 products and sums: 6e-8 relative a step, over at most a few thousand terms"),

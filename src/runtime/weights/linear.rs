@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Input, Rounding, Token};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
 use crate::kernels::{self, Columns, Epilogue, Groups, Halves, ScaleBits, Scaled};
 use crate::model::{Linear, QuantizedLinear};
@@ -159,6 +159,20 @@ impl DeviceLinear {
         let Rounding { group: token, fixed: None } = self.rounding.as_ref()? else { return None };
         let [Part { held: Held::Int { codes, group, .. }, .. }] = &self.parts[..] else { return None };
         Some(Groups { bits: codes.dtype.bits(), weight: *group, token: *token })
+    }
+
+    /// The one integer weight that it is.
+    pub(in super::super) fn whole(&self) -> Result<Scaled<'_>> {
+        match &self.parts[..] {
+            [Part { held: Held::Int { codes, scales, group, .. }, .. }] => Ok(Scaled { codes, scales, group: *group }),
+            _ => Err(Error::argument("linear layer", "it is not one weight of integers")),
+        }
+    }
+
+    /// That, where products of tokens in groups take it and are fast on `device` ([`kernels::grouped_pays`]).
+    pub(in super::super) fn grouped(&self, device: &Device) -> Option<Scaled<'_>> {
+        let weight = self.whole().ok()?;
+        kernels::grouped_pays(device, weight.codes.shape.cols(), self.groups()?).then_some(weight)
     }
 
     /// Scales that a token of its inputs has.

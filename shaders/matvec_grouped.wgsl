@@ -1,0 +1,36 @@
+// A product of one token in groups of 32 columns (shared/grouped_rows.wgsl).
+#import grouped_rows
+#import index
+
+struct Params {
+    n: u32, // rows of weight
+    k: u32, // columns of weight
+    group: u32, // columns a weight scale
+    norm_group: u32, // columns of a norm of the token; 0: it has none
+    eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4 or int8
+@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
+@group(0) @binding(5) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    place: Place,
+) {
+    let first = ROWS * linear_workgroup(workgroup, grid);
+    if first >= params.n {
+        return;
+    }
+    let row = first + 4u * warp_of(place);
+    let y = outputs_of(row, place);
+    let lane = lane_of(place);
+    if lane < 4u && row + lane < params.n {
+        out[row + lane] = y[lane];
+    }
+}

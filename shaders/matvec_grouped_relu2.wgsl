@@ -1,0 +1,45 @@
+// A product of one token in groups of 32 columns (shared/grouped_rows.wgsl), squared ReLU, a transform of runs of up to 32 outputs, and
+// codes of those for the next product (shared/group_codes.wgsl).
+#import group_codes
+#import grouped_rows
+#import index
+
+struct Params {
+    n: u32, // rows of weight; a multiple of 32
+    k: u32, // columns of weight
+    group: u32, // columns a weight scale
+    norm_group: u32, // columns of a norm of the token; 0: it has none
+    eps: f32,
+    log_run: u32, // a run of the transform is 2^log_run outputs, at most 32; 0: no transform
+    unit: f32, // scale of the transform
+}
+
+@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
+@group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4 or int8
+@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(4) var<storage, read_write> out_codes: array<u32>; // [1, n] int8
+@group(0) @binding(5) var<storage, read_write> out_scales: array<f32>; // [2, n / 32] scales, sums of squares
+@group(0) @binding(6) var<uniform> params: Params;
+
+var<workgroup> finished: array<vec4<f32>, TEAMS>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    place: Place,
+) {
+    let first = ROWS * linear_workgroup(workgroup, grid);
+    if first >= params.n {
+        return;
+    }
+    let y = outputs_of(first + 4u * warp_of(place), place);
+    if lane_of(place) == 0u {
+        finished[warp_of(place)] = y;
+    }
+    workgroupBarrier();
+    let positive = max(finished[place.thread % TEAMS], vec4(0.0));
+    let v = positive * positive;
+    put_codes(first / ROWS, params.n / ROWS, transformed(v, params.log_run, params.unit, place), dot(v, v), place);
+}

@@ -1,0 +1,38 @@
+// int8 codes of 32 columns with a scale of their own, as a product of one token makes them for the next (grouped_rows.wgsl): the
+// first 8 threads hold 4 columns each. The importing shader has the bindings `out_codes`, [1, columns] int8, and `out_scales`,
+// [2, columns / 32]: scales, and sums of squares. All of a workgroup call together.
+#import int8_codes
+#import warps
+
+// Across 4 columns, then across threads: runs of 2^log_run columns, times unit.
+fn transformed(own: vec4<f32>, log_run: u32, unit: f32, place: Place) -> vec4<f32> {
+    var v = own;
+    if log_run > 0u {
+        v = vec4(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
+    }
+    if log_run > 1u {
+        v = vec4(v.xy + v.zw, v.xy - v.zw);
+    }
+    for (var level = 2u; level < log_run; level++) {
+        let by = 1u << (level - 2u);
+        v = across(v, by, place) + v * select(1.0, -1.0, (lane_of(place) & by) != 0u);
+    }
+    return v * unit;
+}
+
+// Codes of group `group` of `groups`, of columns `v`; squares: the sum of squares of what they stand for, of this thread's columns.
+fn put_codes(group: u32, groups: u32, v: vec4<f32>, squares: f32, place: Place) {
+    let pairs = max(abs(v.xy), abs(v.zw));
+    var both = vec2(max(pairs.x, pairs.y), squares);
+    for (var by = 1u; by < 8u; by *= 2u) {
+        let other = across(vec4(both, both), by, place);
+        both = vec2(max(both.x, other.x), both.y + other.y);
+    }
+    if place.thread < 8u {
+        out_codes[8u * group + place.thread] = codes_of(v, group_inverse_of(both.x));
+    }
+    if place.thread == 0u {
+        out_scales[group] = group_scale_of(both.x);
+        out_scales[groups + group] = both.y;
+    }
+}

@@ -1,0 +1,158 @@
+//! What products of one token have in common whose codes have a scale for each 32 columns, and which the kernel before has made
+//! (`shaders/shared/grouped_rows.wgsl`).
+
+use super::check::{Args, Fill, Setup, Work};
+use super::made_token::{Groups, pays};
+use super::matmul::{CaseOf, Sizes};
+use super::scaled::{Scaled, group_of};
+use super::{Columns, expect, expect_dtype, f32_tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Grid};
+use crate::tensor::DType;
+
+/// Columns of such a token that share a scale, and outputs of a workgroup: so it can make the next token's codes.
+pub const TOKEN_GROUP: usize = 32;
+/// Most norms of a token, whose factors are in workgroup memory.
+const MOST_NORMS: usize = 64;
+
+/// One token, int8 codes with a scale for each [`TOKEN_GROUP`] columns.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupedToken<'a> {
+    /// `[1, k]` int8.
+    pub codes: &'a DeviceTensor,
+    /// `[2, k / 32]` f32: the scales, and for each the sum of squares of what the codes stand for, before a norm's weight and a
+    /// transform. Where no norm follows only the scales are read.
+    pub scales: &'a DeviceTensor,
+}
+
+impl GroupedToken<'_> {
+    /// Checks a token of `cols` columns that the kernel writes.
+    pub(super) fn expect(self, kernel: &'static str, cols: usize) -> Result<()> {
+        expect_dtype(kernel, "out_codes", self.codes, DType::I8, "i8")?;
+        f32_tensor(kernel, "out_scales", self.scales)?;
+        expect(kernel, "out_codes", self.codes, [1, cols])?;
+        expect(kernel, "out_scales", self.scales, [2, cols / TOKEN_GROUP])
+    }
+}
+
+/// The factors of RMS norms, which a token's codes are without.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormFactors {
+    /// Columns of a norm.
+    pub group: usize,
+    /// Added to the mean of squares.
+    pub eps: f32,
+}
+
+/// Do the products of grouped tokens take weights of `cols` columns in such groups, and are they fast on `device`?
+#[must_use]
+pub fn grouped_pays(device: &Device, cols: usize, groups: Groups) -> bool {
+    pays(device) && fits(cols, groups)
+}
+
+fn fits(cols: usize, groups: Groups) -> bool {
+    groups.token == TOKEN_GROUP && cols.is_multiple_of(TOKEN_GROUP) && groups.fit(cols, cols)
+}
+
+/// A checked product.
+pub(super) struct GroupedRows {
+    pub(super) n: u32,
+    pub(super) k: u32,
+    /// Columns a weight scale.
+    pub(super) group: u32,
+    /// Columns of a norm, or 0.
+    pub(super) norm_group: u32,
+    pub(super) eps: f32,
+    /// Bits of a code of the weight.
+    pub(super) bits: usize,
+    pub(super) grid: Grid,
+}
+
+impl GroupedRows {
+    /// Checks the token `x` with the norms that it still needs, `weight`, and `outputs` of its rows; `whole`: those must be whole
+    /// groups.
+    pub(super) fn of(
+        kernel: &'static str,
+        x: GroupedToken<'_>,
+        norm: Option<NormFactors>,
+        weight: Scaled<'_>,
+        outputs: Option<&Columns<'_>>,
+    ) -> Result<Self> {
+        let bits = if weight.codes.dtype == DType::I4 { 4 } else { 8 };
+        let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
+        expect_dtype(kernel, "codes", x.codes, DType::I8, "i8")?;
+        expect_dtype(kernel, "weight", weight.codes, dtype, "i4 or i8")?;
+        f32_tensor(kernel, "scales", x.scales)?;
+        let (n, k) = (weight.codes.shape.rows(), x.codes.shape.cols());
+        match outputs {
+            Some(out) => drop(Sizes::of(kernel, "codes", x.codes, weight.codes, out)?.one_row(kernel)?),
+            None => {
+                expect(kernel, "codes", x.codes, [1, k])?;
+                expect(kernel, "weight", weight.codes, [n, k])?;
+                if !n.is_multiple_of(TOKEN_GROUP) {
+                    let reason = format!("{n} rows, of which the outputs are not whole groups of {TOKEN_GROUP}");
+                    return Err(Error::argument(format!("{kernel}: `weight`"), reason));
+                }
+            }
+        }
+        let group = group_of(kernel, ["group", "weight_scales"], weight.scales, [n, k], weight.group, 32 / bits)?;
+        if !fits(k, Groups { bits, weight: group, token: TOKEN_GROUP }) {
+            let reason = format!("{k} columns in groups of {TOKEN_GROUP}, of int{bits} in groups of {group}");
+            return Err(Error::argument(format!("{kernel}: `codes`"), reason));
+        }
+        expect(kernel, "scales", x.scales, [2, k / TOKEN_GROUP])?;
+        if let Some(NormFactors { group, .. }) = norm
+            && (group == 0 || !group.is_multiple_of(TOKEN_GROUP) || !k.is_multiple_of(group) || k / group > MOST_NORMS)
+        {
+            let reason = format!("norms of {group} columns of {k}: whole groups of {TOKEN_GROUP}, at most {MOST_NORMS} norms");
+            return Err(Error::argument(format!("{kernel}: `norm`"), reason));
+        }
+        let norm = norm.unwrap_or(NormFactors { group: 0, eps: 0.0 });
+        Ok(Self {
+            n: n as u32,
+            k: k as u32,
+            group: group as u32,
+            norm_group: norm.group as u32,
+            eps: norm.eps,
+            bits,
+            grid: Grid::linear(n.div_ceil(TOKEN_GROUP)),
+        })
+    }
+}
+
+/// The inputs of a case.
+pub(super) struct GroupedCase {
+    codes: DeviceTensor,
+    scales: DeviceTensor,
+    weight: DeviceTensor,
+    weight_scales: DeviceTensor,
+    group: usize,
+    pub(super) norm: Option<NormFactors>,
+}
+
+impl GroupedCase {
+    /// Reads `bits`, `n`, `k`, `group`, and `norm_group`, 0 for no norm.
+    pub(super) fn new(s: &mut Setup, a: &Args) -> Result<(CaseOf, Self)> {
+        let case = CaseOf::new(a);
+        let [codes, token_scales, weight, weight_scales] = case.quantized(s, a.usize("bits"))?;
+        let groups = case.sizes.k / TOKEN_GROUP;
+        drop(token_scales);
+        // One range for both rows: sums of squares of 32 columns that are about as large as the scales.
+        let scales = s.input([2, groups], Fill::Uniform(0.005, 0.1))?;
+        let norm = Some(NormFactors { group: a.usize("norm_group"), eps: 1e-5 }).filter(|n| n.group > 0);
+        let group = case.group;
+        Ok((case, Self { codes, scales, weight, weight_scales, group, norm }))
+    }
+
+    pub(super) fn token(&self) -> GroupedToken<'_> {
+        GroupedToken { codes: &self.codes, scales: &self.scales }
+    }
+
+    pub(super) fn weight(&self) -> Scaled<'_> {
+        Scaled { codes: &self.weight, scales: &self.weight_scales, group: self.group }
+    }
+
+    pub(super) fn work(a: &Args) -> Work {
+        CaseOf::new(a).work(8, a.usize("bits"))
+    }
+}

@@ -1,0 +1,78 @@
+//! A product of one token in groups of 32 columns.
+
+use super::bindings::matvec_grouped::{Bindings, launch};
+use super::check::{Args, Case, Entry, Setup, Work};
+use super::f32_tensor;
+use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors};
+use super::scaled::Scaled;
+use crate::error::Result;
+use crate::gpu::{DeviceTensor, Plan};
+use crate::shaders::matvec_grouped::{Format, Params};
+use crate::tensor::DType;
+
+const NAME: &str = "matvec_grouped";
+
+/// [`super::matvec_w4a8`] or [`super::matvec_w8a8`] of a token in groups, times the factors of the norms that it lacks.
+///
+/// `weight`: `[n, k]` int4 or int8; `out`: `[1, n]` f32.
+///
+/// # Errors
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for columns that are not whole
+/// groups of 32, groups of the weight that are not whole 16 bytes, and norms that are not whole groups.
+pub fn matvec_grouped(
+    plan: &mut Plan,
+    x: GroupedToken<'_>,
+    norm: Option<NormFactors>,
+    weight: Scaled<'_>,
+    out: &DeviceTensor,
+) -> Result<()> {
+    f32_tensor(NAME, "out", out)?;
+    let GroupedRows { n, k, group, norm_group, eps, bits, grid } =
+        GroupedRows::of(NAME, x, norm, weight, Some(&out.into()))?;
+    let params = Params { n, k, group, norm_group, eps };
+    let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
+    let bindings =
+        Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
+    launch(plan, format, params, bindings, grid)
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+macro_rules! case {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("bits", $bits),
+                ("n", $n),
+                ("k", $k),
+                ("group", $group),
+                ("x_group", 32.0),
+                ("norm_group", $norm_group),
+            ],
+        }
+    };
+}
+
+const CASES: &[Case] = &[
+    case!("int4", 4.0, [6.0, 2080.0, 2080.0], 0.0),
+    case!("int4_in_groups_normed", 4.0, [67.0, 2112.0, 96.0], 2112.0),
+    case!("int4_nemotron_8b_rows", 4.0, [40.0, 4096.0, 128.0], 4096.0),
+    case!("int4_one_vec4", 4.0, [33.0, 32.0, 32.0], 32.0),
+    case!("int4_norms_of_96", 4.0, [70.0, 1440.0, 32.0], 96.0),
+    case!("int8", 8.0, [6.0, 1056.0, 1056.0], 0.0),
+    case!("int8_in_groups_normed", 8.0, [67.0, 2080.0, 16.0], 2080.0),
+    case!("int8_one_group", 8.0, [3.0, 32.0, 32.0], 0.0),
+    case!("int8_norms_of_1024", 8.0, [40.0, 9216.0, 9216.0], 1024.0),
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (case, input) = GroupedCase::new(s, a)?;
+    let out = s.output("out", DType::F32, [1, case.sizes.n])?;
+    matvec_grouped(s.plan(), input.token(), input.norm, input.weight(), &out)
+}
+
+fn work(a: &Args) -> Work {
+    GroupedCase::work(a)
+}

@@ -1,0 +1,94 @@
+//! A product of one token in groups of 32 columns, squared ReLU, and codes of that.
+
+use super::bindings::matvec_grouped_relu2::{Bindings, launch};
+use super::check::{Args, Case, Entry, Setup, Work};
+use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP};
+use super::scaled::Scaled;
+use crate::error::{Error, Result};
+use crate::gpu::Plan;
+use crate::shaders::matvec_grouped_relu2::{Format, Params};
+use crate::tensor::DType;
+
+const NAME: &str = "matvec_grouped_relu2";
+
+/// [`super::matvec_grouped`], `max(y, 0)²` of that, a Hadamard transform of blocks of `block` (a power of two up to 32; 1: none), and
+/// codes of those. QuaRot, arXiv:2404.00456.
+///
+/// `weight`: `[n, k]` int4 or int8; `out`: of `n` columns, written.
+///
+/// # Errors
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for columns that are not whole
+/// groups of 32, groups of the weight that are not whole 16 bytes, and norms that are not whole groups; for outputs
+/// that are not, and other blocks.
+pub fn matvec_grouped_relu2(
+    plan: &mut Plan,
+    x: GroupedToken<'_>,
+    norm: Option<NormFactors>,
+    weight: Scaled<'_>,
+    block: usize,
+    out: GroupedToken<'_>,
+) -> Result<()> {
+    let GroupedRows { n, k, group, norm_group, eps, bits, grid } = GroupedRows::of(NAME, x, norm, weight, None)?;
+    out.expect(NAME, n as usize)?;
+    if !block.is_power_of_two() || block > TOKEN_GROUP {
+        let reason = format!("{block} is not a power of two up to {TOKEN_GROUP}");
+        return Err(Error::argument(format!("{NAME}: `block`"), reason));
+    }
+    let unit = 1.0 / (block as f32).sqrt();
+    let params = Params { n, k, group, norm_group, eps, log_run: block.ilog2(), unit };
+    let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
+    let bindings = Bindings {
+        codes: x.codes,
+        scales: x.scales,
+        weight: weight.codes,
+        weight_scales: weight.scales,
+        out_codes: out.codes,
+        out_scales: out.scales,
+    };
+    launch(plan, format, params, bindings, grid)
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+macro_rules! case {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr, $block:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("bits", $bits),
+                ("n", $n),
+                ("k", $k),
+                ("group", $group),
+                ("x_group", 32.0),
+                ("norm_group", $norm_group),
+                ("block", $block),
+            ],
+        }
+    };
+}
+
+const CASES: &[Case] = &[
+    case!("int4", 4.0, [64.0, 2080.0, 2080.0], 0.0, 32.0),
+    case!("int4_in_groups_normed", 4.0, [96.0, 2112.0, 96.0], 2112.0, 1.0),
+    case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0, 16.0),
+    case!("int4_one_vec4", 4.0, [32.0, 32.0, 32.0], 32.0, 4.0),
+    case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0, 2.0),
+    case!("int8", 8.0, [96.0, 1056.0, 1056.0], 0.0, 8.0),
+    case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0, 32.0),
+    case!("int8_one_group", 8.0, [32.0, 32.0, 32.0], 0.0, 1.0),
+    case!("int8_norms_of_1024", 8.0, [64.0, 9216.0, 9216.0], 1024.0, 4.0),
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (case, input) = GroupedCase::new(s, a)?;
+    let n = case.sizes.n;
+    let codes = s.rounded_output("out_codes", DType::I8, [1, n])?;
+    let scales = s.output("out_scales", DType::F32, [2, n / TOKEN_GROUP])?;
+    let out = GroupedToken { codes: &codes, scales: &scales };
+    matvec_grouped_relu2(s.plan(), input.token(), input.norm, input.weight(), a.usize("block"), out)
+}
+
+fn work(a: &Args) -> Work {
+    GroupedCase::work(a)
+}

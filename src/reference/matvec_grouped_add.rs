@@ -1,0 +1,32 @@
+//! A product of one token in groups of 32 columns added to the residual stream, and codes of that for the next norm.
+
+use super::grouped_rows::put_codes;
+use super::matvec_grouped::matvec_grouped;
+use crate::shaders::matvec_grouped as product;
+use crate::shaders::matvec_grouped_add::{Format, Params};
+
+/// Inputs as of [`matvec_grouped`]; `norm`: `[n]`; `stream`: `[1, n]`, added to; `out_codes`: `[1, n]` int8; `out_scales`:
+/// `[2, n / 32]`.
+#[expect(clippy::too_many_arguments, reason = "one argument a binding")]
+pub fn matvec_grouped_add(
+    p: &Params,
+    format: Format,
+    codes: &[u32],
+    scales: &[f32],
+    weight: &[u32],
+    weight_scales: &[f32],
+    norm: &[f32],
+    stream: &mut [f32],
+    out_codes: &mut [u32],
+    out_scales: &mut [f32],
+) {
+    let of = product::Params { n: p.n, k: p.k, group: p.group, norm_group: p.norm_group, eps: p.eps };
+    let bits = if format == Format::Int4 { product::Format::Int4 } else { product::Format::Int8 };
+    let mut y = vec![0.0; p.n as usize];
+    matvec_grouped(&of, bits, codes, scales, weight, weight_scales, &mut y);
+    for (sum, y) in stream.iter_mut().zip(&y) {
+        *sum += y;
+    }
+    let weighted: Vec<f32> = stream.iter().zip(norm).map(|(v, w)| v * w).collect();
+    put_codes(&weighted, stream, out_codes, out_scales);
+}

@@ -1,0 +1,169 @@
+//! One token through all blocks where every product makes the codes of the next one's token: five launches for a Mamba block and its
+//! MLP. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
+
+use super::forward::Forward;
+use super::scratch::Link;
+use super::state::{self, BlockState, MambaState, SsmState, ssd};
+use super::taps::Taps;
+use super::weights::{DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Weights};
+use crate::error::{Error, Result};
+use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::kernels::{self, Columns, GroupedToken, HadamardBuffers, KvCache, NormFactors, TOKEN_GROUP};
+use crate::tensor::DType;
+
+/// What a block reads and writes.
+struct Stream<'a> {
+    /// `[1, hidden]` f32.
+    hidden: &'a DeviceTensor,
+    /// Its codes times the weight of the next norm.
+    token: GroupedToken<'a>,
+    /// The factor that they lack.
+    norm: Option<NormFactors>,
+    /// The weight of the norm behind this block.
+    next: &'a DeviceTensor,
+}
+
+impl Forward<'_> {
+    /// Does [`Forward::chain`] take these weights, and is it faster on `device`?
+    pub(super) fn chains(&self, device: &Device, weights: &Weights) -> bool {
+        let mut blocks = weights.layers.iter().zip(&self.state.blocks);
+        self.decode && self.tokens == 1 && blocks.all(|(layer, state)| self.links(device, layer, state))
+    }
+
+    fn links(&self, device: &Device, layer: &DeviceLayer, state: &BlockState) -> bool {
+        let (c, s) = (self.config, self.scratch);
+        let short = |by: &Option<HadamardBuffers>| by.as_ref().is_none_or(|by| in_group(by.block()));
+        let reads = |linear: &DeviceLinear| linear.grouped(device).is_some();
+        // What makes codes makes whole groups.
+        let writes = |linear: &DeviceLinear| linear.grouped(device).is_some_and(|w| whole(w.codes.shape.rows()));
+        match (&layer.mixer, state) {
+            (DeviceMixer::Mamba2(m), BlockState::Mamba2(MambaState { ssm: SsmState::F32(_), .. })) => {
+                let gates = kernels::gates(ssd(c), c.conv_kernel) && whole(c.d_inner() / c.n_groups);
+                gates && short(&s.rotate_out) && reads(&m.in_proj) && writes(&m.out_proj)
+            }
+            (DeviceMixer::Mlp(m), BlockState::Mlp) => {
+                short(&s.rotate_down) && writes(&m.up_proj) && writes(&m.down_proj)
+            }
+            (DeviceMixer::Attention(a), BlockState::Attention(_)) => {
+                let inputs = [&a.q_proj, &a.k_proj, &a.v_proj];
+                self.state.parts.is_some() && inputs.into_iter().all(reads) && writes(&a.o_proj)
+            }
+            _ => false,
+        }
+    }
+
+    /// The token of `ids` `[1]` through all blocks, and where they are wanted its `logits` `[1, vocab]`.
+    pub(super) fn chain(
+        &self,
+        plan: &mut Plan,
+        weights: &Weights,
+        ids: &DeviceTensor,
+        logits: Option<&DeviceTensor>,
+    ) -> Result<()> {
+        let (c, hidden) = (self.config, self.stream()?);
+        weights.embedding.apply(plan, ids, &hidden)?;
+        let norms = weights.layers.iter().map(|layer| &layer.norm).chain([&weights.norm_f]);
+        let Link { codes, scales } = self.scratch.links[0].of(c.hidden_size)?;
+        for first in norms.clone().take(1) {
+            let out = kernels::Scaled { codes: &codes, scales: &scales.row(0)?, group: TOKEN_GROUP };
+            kernels::rms_norm_quantize(plan, &hidden, first, out, c.norm_eps)?;
+        }
+        let token = GroupedToken { codes: &codes, scales: &scales };
+        let mut norm = None;
+        for ((layer, state), next) in weights.layers.iter().zip(&self.state.blocks).zip(norms.skip(1)) {
+            let stream = Stream { hidden: &hidden, token, norm, next };
+            match (&layer.mixer, state) {
+                (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2_link(plan, m, s, &stream)?,
+                (DeviceMixer::Attention(a), BlockState::Attention(s)) => self.attention_link(plan, a, s, &stream)?,
+                (DeviceMixer::Mlp(m), _) => self.mlp_link(plan, m, &stream)?,
+                _ => return Err(Error::argument("chain", "a block and its state are of different kinds")),
+            }
+            norm = Some(NormFactors { group: c.hidden_size, eps: c.norm_eps });
+        }
+        match (logits, weights.head.grouped(plan.device())) {
+            (None, _) => Ok(()),
+            (Some(logits), Some(head)) => kernels::matvec_grouped(plan, token, norm, head, logits),
+            (Some(logits), None) => self.head(plan, weights, &hidden, logits, &mut Taps::none()),
+        }
+    }
+
+    fn mamba2_link(&self, plan: &mut Plan, m: &DeviceMamba2, state: &MambaState, stream: &Stream<'_>) -> Result<()> {
+        let (c, dims) = (self.config, ssd(self.config));
+        let SsmState::F32(ssm) = &state.ssm else {
+            return Err(Error::argument("chain", "its states must be f32"));
+        };
+        let projected = self.projected(plan, &m.in_proj, stream)?;
+        let Link { codes, scales } = self.scratch.links[1].of(c.d_inner())?;
+        let inner = GroupedToken { codes: &codes, scales: &scales };
+        let block = self.scratch.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
+        let (conv, tickets, limit) = (&state.conv, &self.state.tickets, self.dt_limit);
+        kernels::mamba2_update_gated(plan, &projected, &m.gated, conv, ssm, tickets, block, inner, dims, limit)?;
+        let norm = NormFactors { group: c.d_inner() / c.n_groups, eps: c.norm_eps };
+        self.written(plan, inner, Some(norm), &m.out_proj, stream)
+    }
+
+    fn mlp_link(&self, plan: &mut Plan, m: &DeviceMlp, stream: &Stream<'_>) -> Result<()> {
+        let Link { codes, scales } = self.scratch.links[1].of(self.config.intermediate_size)?;
+        let inner = GroupedToken { codes: &codes, scales: &scales };
+        let block = self.scratch.rotate_down.as_ref().map_or(1, HadamardBuffers::block);
+        let up = m.up_proj.whole()?;
+        kernels::matvec_grouped_relu2(plan, stream.token, stream.norm, up, block, inner)?;
+        self.written(plan, inner, None, &m.down_proj, stream)
+    }
+
+    fn attention_link(&self, plan: &mut Plan, a: &DeviceAttention, cache: &KvCache, stream: &Stream<'_>) -> Result<()> {
+        let (c, s) = (self.config, self.scratch);
+        let (query, kv) = (c.attention_heads * c.head_dim, c.kv_heads * c.head_dim);
+        let (all, q, k, v);
+        let [q, k, v] = if let Some(qkv) = &a.qkv {
+            all = self.projected(plan, qkv, stream)?;
+            let columns = |offset, width| Columns::new("attention", &all, offset, width);
+            [columns(0, query)?, columns(query, kv)?, columns(query + kv, kv)?]
+        } else {
+            q = self.projected(plan, &a.q_proj, stream)?;
+            (k, v) = (s.xbc.view(DType::F32, [1, kv])?, s.value.view(DType::F32, [1, kv])?);
+            for (proj, out) in [(&a.k_proj, &k), (&a.v_proj, &v)] {
+                kernels::matvec_grouped(plan, stream.token, stream.norm, proj.whole()?, out)?;
+            }
+            [&q, &k, &v].map(Columns::from)
+        };
+        let dims = state::attention(c);
+        kernels::kv_append(plan, k, v, &self.state.cursor, cache, dims)?;
+        let context = s.y.view(DType::F32, [1, query])?;
+        let parts = self.state.parts.as_ref().ok_or_else(|| Error::argument("chain", "no room for parts of attention"))?;
+        kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?;
+        let Link { codes, scales } = s.links[1].of(query)?;
+        kernels::quantize_tokens(plan, &context, &codes, &scales.row(0)?, TOKEN_GROUP)?;
+        self.written(plan, GroupedToken { codes: &codes, scales: &scales }, None, &a.o_proj, stream)
+    }
+
+    /// The product of `linear` with the stream's token, `[1, rows]` f32.
+    fn projected(&self, plan: &mut Plan, linear: &DeviceLinear, stream: &Stream<'_>) -> Result<DeviceTensor> {
+        let weight = linear.whole()?;
+        let out = self.scratch.wide.view(DType::F32, [1, weight.codes.shape.rows()])?;
+        kernels::matvec_grouped(plan, stream.token, stream.norm, weight, &out)?;
+        Ok(out)
+    }
+
+    /// The product of `linear` with `token`, added to the stream, and the stream's codes for the next block.
+    fn written(
+        &self,
+        plan: &mut Plan,
+        token: GroupedToken<'_>,
+        norm: Option<NormFactors>,
+        linear: &DeviceLinear,
+        stream: &Stream<'_>,
+    ) -> Result<()> {
+        kernels::matvec_grouped_add(plan, token, norm, linear.whole()?, stream.next, stream.hidden, stream.token)
+    }
+}
+
+/// Whole groups of a token?
+fn whole(columns: usize) -> bool {
+    columns.is_multiple_of(TOKEN_GROUP)
+}
+
+/// Can a kernel transform blocks of so many columns while it makes a group's codes?
+fn in_group(block: usize) -> bool {
+    block.is_power_of_two() && block <= TOKEN_GROUP
+}

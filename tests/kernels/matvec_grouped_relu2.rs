@@ -1,0 +1,4 @@
+#[test]
+fn matches_reference() {
+    super::common::check_all("matvec_grouped_relu2");
+}
