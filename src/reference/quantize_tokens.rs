@@ -36,6 +36,12 @@ pub(super) fn quantize_rows(x: &[f32], cols: usize, group: usize, codes: &mut [u
     });
 }
 
+/// One row's codes of groups, be it a single one.
+pub(super) fn group_codes(x: &[f32], group: usize, codes: &mut [u32], scales: &mut [f32]) {
+    let groups = x.chunks(group).zip(scales).flat_map(|(x, scale)| in_groups(x, scale));
+    codes.copy_from_slice(&pack_codes(8, &groups.collect::<Vec<i8>>(), x.len()));
+}
+
 /// Below, a scale or its inverse would leave the range of normal floats.
 const SMALLEST: f32 = 1e-35;
 
