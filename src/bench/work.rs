@@ -45,7 +45,8 @@ impl Named<'_> {
     /// The result: by its usual name, else the largest tensor written.
     fn out(&self) -> Option<&DeviceTensor> {
         let written = || self.0.kernel.bindings.iter().zip(self.0.bindings).filter(|(b, _)| b.writable);
-        let usual = written().find(|(b, _)| matches!(b.name, "out" | "y"));
+        let gated = self.0.kernel.name == "mamba2_update_gated"; // whose states are larger than what comes of them
+        let usual = written().find(|(b, _)| matches!(b.name, "out" | "y") || (gated && b.name == "codes"));
         usual.or_else(|| written().max_by_key(|(_, t)| t.shape.elements())).map(|(_, t)| t)
     }
 
@@ -68,6 +69,9 @@ impl Named<'_> {
             ("attention", "q") => columns(self.cols("out")),
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
+            ("mamba2_update_gated", "input") => {
+                columns(self.cols("codes") + self.rows("conv_state") + self.rows("ssm_state"))
+            }
             ("mamba2_update_int8", "input") => {
                 let (channels, inner) = (self.rows("conv_state") / rows.max(1), self.cols("y"));
                 // `recent` has a number a head, x and B; `vectors` are rounded up to whole vec4s.
@@ -184,6 +188,31 @@ mod tests {
         let (vectors, states) = (80 * 4 + 80 + 12, 80 * 4 + 4 * 96);
         assert_eq!(got.bytes, 4 * (84 + vectors + 2 * states + 2 + 32));
         assert_eq!(got.sizes, "1 x 32");
+    }
+
+    #[test]
+    fn a_gated_token_reads_its_gate_and_writes_codes() {
+        let dims = SsdDims { heads: 2, head_dim: 32, groups: 1, state: 12, chunk: 1 };
+        let (inner, channels) = (dims.d_inner(), dims.conv_dim());
+        let all = 5 * channels + 6 + inner;
+        let got = of(
+            |plan, t| {
+                let f32s = |shape| t(DType::F32, shape);
+                let (input, tickets) = (f32s([1, 8 + inner + channels + 2]), t(DType::U32, [1, 1]));
+                let (vectors, conv, ssm) = (f32s([1, all]), f32s([channels, 4]), f32s([2, 32 * 12]));
+                let (codes, scales) = (t(DType::I8, [1, inner]), f32s([2, 2]));
+                let zxbcdt = Columns::new("test", &input, 8, inner + channels + 2).unwrap();
+                let any_dt = (0.0, f32::INFINITY);
+                kernels::mamba2_update_gated(
+                    plan, &zxbcdt, &vectors, &conv, &ssm, &tickets, &codes, &scales, dims, any_dt, 32,
+                )
+                .unwrap();
+            },
+            1,
+        );
+        let states = 4 * channels + 2 * 32 * 12;
+        assert_eq!(got.bytes, (4 * (inner + channels + 2 + all + 2 * states + 1 + 4) + inner) as u64);
+        assert_eq!(got.sizes, "1 x 64");
     }
 
     #[test]

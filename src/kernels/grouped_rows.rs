@@ -104,7 +104,8 @@ impl GroupedRows {
         if let Some(NormFactors { group, .. }) = norm
             && (group == 0 || !group.is_multiple_of(TOKEN_GROUP) || !k.is_multiple_of(group) || k / group > MOST_NORMS)
         {
-            let reason = format!("norms of {group} columns of {k}: whole groups of {TOKEN_GROUP}, at most {MOST_NORMS} norms");
+            let reason =
+                format!("norms of {group} columns of {k}: whole groups of {TOKEN_GROUP}, at most {MOST_NORMS} norms");
             return Err(Error::argument(format!("{kernel}: `norm`"), reason));
         }
         let norm = norm.unwrap_or(NormFactors { group: 0, eps: 0.0 });

@@ -77,6 +77,7 @@ pub const LARGE: &[(&str, Case)] = &[
     ("mamba2_update", mamba!("8b_two_tokens", 1.0)),
     ("mamba2_update", mamba!("8b_two_tokens_of_8", 8.0)),
     ("mamba2_update", mamba!("8b_two_tokens_of_64", 64.0)),
+    ("mamba2_update_gated", mamba!("8b_two_tokens", 1.0)),
     ("selective_state_update", mamba!("8b_token", 1.0)),
     (
         "quantize_static",

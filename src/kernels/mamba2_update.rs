@@ -171,7 +171,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     Ok(())
 }
 
-fn work(a: &Args) -> Work {
+pub(super) fn work(a: &Args) -> Work {
     let (dims, taps) = (dims(a), a.usize("taps"));
     let conv = dims.conv_dim() * (3 * taps + 2);
     let token = Work {

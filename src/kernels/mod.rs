@@ -44,6 +44,7 @@ mod kv_cache;
 mod large;
 mod made_token;
 mod mamba2_update;
+mod mamba2_update_gated;
 mod mamba2_update_int8;
 mod matmul;
 mod matmul_f32;
@@ -125,6 +126,7 @@ pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
 pub use made_token::Groups;
 pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
+pub use mamba2_update_gated::{gated_vectors, gates, mamba2_update_gated};
 pub use mamba2_update_int8::{fuses_stored, mamba2_update_int8, stored_vectors};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
@@ -207,6 +209,7 @@ pub const ENTRIES: &[check::Entry] = &[
     hadamard_runs::ENTRY,
     kv_append::ENTRY,
     mamba2_update::ENTRY,
+    mamba2_update_gated::ENTRY,
     mamba2_update_int8::ENTRY,
     matmul_f32::ENTRY,
     matmul_halves::ENTRY,

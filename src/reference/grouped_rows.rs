@@ -2,7 +2,7 @@
 //! such tokens. Zhang & Sennrich 2019, arXiv:1910.07467; Zhao et al. 2023, arXiv:2310.19102.
 
 use super::made_token::Weight;
-use super::quantize_tokens::quantize_groups;
+use super::quantize_tokens::group_codes;
 
 /// Columns that share a scale.
 const GROUP: usize = 32;
@@ -38,7 +38,7 @@ impl Grouped<'_> {
 /// Codes of `values`, their scales and the sums of squares of `before`, which has as many.
 pub(super) fn put_codes(values: &[f32], before: &[f32], codes: &mut [u32], out_scales: &mut [f32]) {
     let (scales, squares) = out_scales.split_at_mut(values.len() / GROUP);
-    quantize_groups(values, GROUP, codes, scales);
+    group_codes(values, GROUP, codes, scales);
     for (sum, v) in squares.iter_mut().zip(before.chunks(GROUP)) {
         *sum = v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() as f32;
     }

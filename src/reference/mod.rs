@@ -53,6 +53,7 @@ pub mod kv_append;
 mod lines;
 mod made_token;
 pub mod mamba2_update;
+pub mod mamba2_update_gated;
 pub mod mamba2_update_int8;
 mod matmul;
 pub mod matmul_f32;

@@ -36,8 +36,8 @@ pub(super) fn quantize_rows(x: &[f32], cols: usize, group: usize, codes: &mut [u
     });
 }
 
-/// The same of one row, with scales of groups even where it is one group.
-pub(super) fn quantize_groups(x: &[f32], group: usize, codes: &mut [u32], scales: &mut [f32]) {
+/// One row's codes of groups, be it a single one.
+pub(super) fn group_codes(x: &[f32], group: usize, codes: &mut [u32], scales: &mut [f32]) {
     let groups = x.chunks(group).zip(scales).flat_map(|(x, scale)| in_groups(x, scale));
     codes.copy_from_slice(&pack_codes(8, &groups.collect::<Vec<i8>>(), x.len()));
 }

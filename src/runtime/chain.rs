@@ -96,8 +96,8 @@ impl Forward<'_> {
         let Link { codes, scales } = self.scratch.links[1].of(c.d_inner())?;
         let inner = GroupedToken { codes: &codes, scales: &scales };
         let block = self.scratch.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
-        let (conv, tickets, limit) = (&state.conv, &self.state.tickets, self.dt_limit);
-        kernels::mamba2_update_gated(plan, &projected, &m.gated, conv, ssm, tickets, block, inner, dims, limit)?;
+        let (all, conv, tickets, limit) = (Columns::from(&projected), &state.conv, &self.state.tickets, self.dt_limit);
+        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, &codes, &scales, dims, limit, block)?;
         let norm = NormFactors { group: c.d_inner() / c.n_groups, eps: c.norm_eps };
         self.written(plan, inner, Some(norm), &m.out_proj, stream)
     }
@@ -130,7 +130,8 @@ impl Forward<'_> {
         let dims = state::attention(c);
         kernels::kv_append(plan, k, v, &self.state.cursor, cache, dims)?;
         let context = s.y.view(DType::F32, [1, query])?;
-        let parts = self.state.parts.as_ref().ok_or_else(|| Error::argument("chain", "no room for parts of attention"))?;
+        let parts =
+            self.state.parts.as_ref().ok_or_else(|| Error::argument("chain", "no room for parts of attention"))?;
         kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?;
         let Link { codes, scales } = s.links[1].of(query)?;
         kernels::quantize_tokens(plan, &context, &codes, &scales.row(0)?, TOKEN_GROUP)?;

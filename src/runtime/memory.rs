@@ -105,14 +105,15 @@ fn state(config: &ModelConfig, sizes: StateSizes, options: EngineOptions) -> Res
     State::new(&Device::Nowhere, config, sizes, options.state, options.kv)
 }
 
-/// Bytes of norms, convolutions and what there is once a head; convolutions twice and the latter three times, as `DeviceMamba2::per_head`
-/// and `vectors` are copies.
+/// Bytes of norms, convolutions and what there is once a head; convolutions three times, gated norms twice and the latter four times, as
+/// `DeviceMamba2::per_head`, `vectors` and `gated` are copies.
 fn vectors(config: &ModelConfig) -> u64 {
     let all = Names::default().expected(config, true);
     let elements = all.iter().filter(|t| t.role == Role::Vector).map(|t| t.shape.iter().product::<usize>());
     let mamba = config.blocks.iter().filter(|b| **b == Block::Mamba2).count();
     let per_head = 3 * config.mamba_heads;
-    let copies = per_head + (per_head + config.conv_dim() * (config.conv_kernel + 1)).next_multiple_of(4);
+    let vectors = per_head + config.conv_dim() * (config.conv_kernel + 1);
+    let copies = per_head + vectors.next_multiple_of(4) + vectors + config.d_inner();
     (elements.sum::<usize>() + mamba * copies) as u64 * 4
 }
 

@@ -107,6 +107,8 @@ pub(super) struct DeviceMamba2 {
     pub(super) per_head: DeviceTensor,
     /// Of [`kernels::stored_vectors`], likewise.
     pub(super) vectors: DeviceTensor,
+    /// Of [`kernels::gated_vectors`], likewise.
+    pub(super) gated: DeviceTensor,
     pub(super) norm: DeviceTensor,
     pub(super) out_proj: DeviceLinear,
 }
@@ -187,6 +189,12 @@ impl DeviceLayer {
                         &m.conv_weight,
                         &m.conv_bias,
                         [&m.dt_bias, &m.a_log, &m.d],
+                    ))?,
+                    gated: vector(&kernels::gated_vectors(
+                        &m.conv_weight,
+                        &m.conv_bias,
+                        [&m.dt_bias, &m.a_log, &m.d],
+                        &m.norm,
                     ))?,
                     norm: vector(&m.norm)?,
                     out_proj: linear("out_proj", &m.out_proj)?,
@@ -287,7 +295,7 @@ impl DeviceLayer {
     fn bytes(&self) -> usize {
         let mixer = match &self.mixer {
             DeviceMixer::Mamba2(m) => {
-                let conv = [&m.conv_weight, &m.conv_bias, &m.vectors].map(DeviceTensor::bytes);
+                let conv = [&m.conv_weight, &m.conv_bias, &m.vectors, &m.gated].map(DeviceTensor::bytes);
                 let vectors = [&m.dt_bias, &m.a_log, &m.d, &m.per_head, &m.norm].map(DeviceTensor::bytes);
                 m.in_proj.bytes() + m.out_proj.bytes() + conv.iter().chain(&vectors).sum::<usize>()
             }

@@ -115,7 +115,10 @@ impl Transform {
         let of = |own: Option<usize>, width: usize| own.map(|own| if fits(width) { block } else { own });
         let OnlineRotation { out_proj, down_proj } = self.online;
         let widths = [config.d_inner() / config.n_groups.max(1), config.intermediate_size];
-        Self { online: OnlineRotation { out_proj: of(out_proj, widths[0]), down_proj: of(down_proj, widths[1]) }, ..self }
+        Self {
+            online: OnlineRotation { out_proj: of(out_proj, widths[0]), down_proj: of(down_proj, widths[1]) },
+            ..self
+        }
     }
 
     /// The rewrite that the model must be under when statistics for this one are taken.

@@ -37,6 +37,7 @@ mod hadamard_quantize;
 mod hadamard_runs;
 mod kv_append;
 mod mamba2_update;
+mod mamba2_update_gated;
 mod mamba2_update_int8;
 mod matmul_f32;
 mod matmul_halves;

@@ -31,6 +31,7 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
         | "chunk_entering"
         | "chunk_scan"
         | "mamba2_update"
+        | "mamba2_update_gated"
         | "mamba2_update_int8"
         | "selective_state_update"
         | "attention"

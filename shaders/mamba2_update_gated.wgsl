@@ -1,0 +1,78 @@
+// One token in a Mamba-2 mixer from its first projection into its norm: the token of mamba2_update.wgsl (shared/token_update.wgsl), gate
+// v = y * silu(z), the norm's weight, Hadamard transform of runs of rows (arXiv:2404.00456) and int8 codes of groups
+// (shared/group_codes.wgsl). The norm's factor is left to whoever reads the codes, who finds the sums of v^2 here. A workgroup's rows are a group.
+#import group_codes
+#import index
+#import token_update
+
+struct Params {
+    heads: u32,
+    head_dim: u32, // a multiple of ROWS
+    groups: u32,
+    state: u32, // a multiple of 4, at most MAX_STATE
+    taps: u32, // at most 4
+    offset: u32, // first input column of x, B, C and dt
+    gate_offset: u32, // first input column of z
+    dt_min: f32,
+    dt_max: f32,
+    log_run: u32, // a run is 2^log_run rows, at most ROWS; 0: no transform
+    unit: f32, // scale of the transform
+}
+
+@group(0) @binding(0) var<storage, read> input: array<f32>; // [1, stride] z from gate_offset, x | B | C | dt from offset
+@group(0) @binding(1) var<storage, read> vectors: array<f32>; // [channels, taps] and [channels] of the convolution, [3, heads] dt_bias, a_log, d, [heads * head_dim] of the norm
+@group(0) @binding(2) var<storage, read_write> conv_state: array<f32>; // [channels, taps]
+@group(0) @binding(3) var<storage, read_write> ssm_state: array<vec4<f32>>; // [heads, head_dim * state]
+@group(0) @binding(4) var<storage, read_write> tickets: array<atomic<u32>>; // [groups]
+@group(0) @binding(5) var<storage, read_write> out_codes: array<u32>; // [1, heads * head_dim] int8
+@group(0) @binding(6) var<storage, read_write> out_scales: array<f32>; // [2, heads * head_dim / ROWS] scales, then sums of squares
+@group(0) @binding(7) var<uniform> params: Params;
+
+var<workgroup> gated: array<vec2<f32>, ROWS>; // v, and v times its weight
+
+fn conv_weight(i: u32) -> f32 {
+    return vectors[i];
+}
+
+fn conv_bias(channel: u32) -> f32 {
+    return vectors[channels() * params.taps + channel];
+}
+
+fn head_vector(i: u32) -> f32 {
+    return vectors[channels() * (params.taps + 1u) + i];
+}
+
+fn norm_weight(row: u32) -> f32 {
+    return head_vector(3u * params.heads + row);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    place: Place,
+) {
+    let thread = place.thread;
+    let item = linear_workgroup(workgroup, grid);
+    if item >= params.heads * tiles() {
+        return;
+    }
+    input_at = params.offset;
+    let at = spot_of(item, thread);
+    // On the way during the whole update, as the state is.
+    let z = input[params.gate_offset + at.row];
+    let weight = norm_weight(at.row);
+    let done = update(at);
+    if thread % LANES == 0u {
+        let v = done.y * silu(z);
+        gated[thread / LANES] = vec2(v, v * weight);
+    }
+    workgroupBarrier();
+    let i = 4u * (thread % 8u);
+    let quad = array(gated[i], gated[i + 1u], gated[i + 2u], gated[i + 3u]);
+    let v = vec4(quad[0].x, quad[1].x, quad[2].x, quad[3].x);
+    let weighted = vec4(quad[0].y, quad[1].y, quad[2].y, quad[3].y);
+    let w = transformed(weighted, params.log_run, params.unit, place);
+    put_codes(item, params.heads * tiles(), w, dot(v, v), place);
+    move_shared(at, done);
+}

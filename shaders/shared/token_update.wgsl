@@ -1,0 +1,191 @@
+// One token of a sequence in a Mamba-2 mixer: causal_conv1d_update, then selective_state_update. One workgroup: 32 rows (head, p) of one
+// head by 8 threads, which share the row's state elements. It makes B and C of its group itself. The windows of its x channels are
+// its own; those of B and C are shared, so the last workgroup of the group to have read them moves them on: tickets count the
+// workgroups, and are 0 between dispatches. That is safe though WGSL's atomics order nothing else: what was read went into
+// workgroup memory before the barrier before the ticket. All loads of the state start before the convolution, whose latency they hide in.
+// The importing shader has `params` with heads, head_dim, groups, state, taps, dt_min and dt_max, the bindings `input`, `conv_state`,
+// `ssm_state` and `tickets`, and what reads a mixer's vectors: `conv_weight`, `conv_bias` and `head_vector` (dt_bias, a_log and d).
+#import float
+#import state_row
+
+const WG = 256u;
+const LANES = 8u;
+const ROWS = 32u;
+const MAX_STATE = 256u;
+
+var<workgroup> b: array<f32, MAX_STATE>;
+var<workgroup> c: array<f32, MAX_STATE>;
+var<workgroup> sums: array<f32, WG>;
+var<workgroup> is_last: u32;
+// The sequence, and where its input and window of a channel start.
+var<private> sequence: u32;
+var<private> input_at: u32;
+var<private> conv_at: u32;
+
+// Where a thread stands.
+struct Spot {
+    thread: u32,
+    head: u32,
+    row: u32, // of the rows of all heads
+    inside: bool, // other threads read the head's last row and write nothing
+}
+
+// A channel's window without its oldest column, as far as there is one, its input, and what comes of them.
+struct Conv {
+    older: vec3<f32>,
+    newest: f32,
+    out: f32,
+}
+
+// What a token leaves to do: y of the row, in the first of its threads, and a channel of B or C whose window stays yet.
+struct Updated {
+    y: f32,
+    channel: u32,
+    window: Conv,
+}
+
+fn channels() -> u32 {
+    return params.heads * params.head_dim + 2u * params.groups * params.state;
+}
+
+// Workgroups of a head.
+fn tiles() -> u32 {
+    return (params.head_dim + ROWS - 1u) / ROWS;
+}
+
+// Of the `item`th workgroup, all sequences' counted.
+fn spot_of(item: u32, thread: u32) -> Spot {
+    let head = item / tiles() % params.heads;
+    let p = item % tiles() * ROWS + thread / LANES;
+    return Spot(thread, head, head * params.head_dim + min(p, params.head_dim - 1u), p < params.head_dim);
+}
+
+fn conv(channel: u32) -> Conv {
+    let row = channel * params.taps;
+    let last = params.taps - 1u;
+    let j = vec3(0u, 1u, 2u);
+    let w = row + min(j, vec3(last));
+    let v = conv_at + row + min(j + 1u, vec3(last));
+    let weights = vec3(conv_weight(w.x), conv_weight(w.y), conv_weight(w.z));
+    let older = vec3(conv_state[v.x], conv_state[v.y], conv_state[v.z]);
+    let newest = input[input_at + channel];
+    let products = select(vec3(0.0), weights * older, j < vec3(last));
+    let sum = conv_bias(channel) + products.x + products.y + products.z + conv_weight(row + last) * newest;
+    return Conv(older, newest, silu(sum));
+}
+
+// The window one token on.
+fn move_on(channel: u32, done: Conv) {
+    let row = conv_at + channel * params.taps;
+    let last = params.taps - 1u;
+    if last > 0u {
+        conv_state[row] = done.older.x;
+    }
+    if last > 1u {
+        conv_state[row + 1u] = done.older.y;
+    }
+    if last > 2u {
+        conv_state[row + 2u] = done.older.z;
+    }
+    conv_state[row + last] = done.newest;
+}
+
+// Channel of element i of B, or of C behind it.
+fn shared_channel(group: u32, i: u32) -> u32 {
+    let at = params.heads * params.head_dim + group * params.state;
+    return at + select(i, params.groups * params.state + i - params.state, i >= params.state);
+}
+
+fn share(i: u32, value: f32) {
+    if i < params.state {
+        b[i] = value;
+    } else {
+        c[i - params.state] = value;
+    }
+}
+
+// Vec4 n of a row after this token, stored; gives its part of y.
+fn advance(row: u32, n: u32, before: vec4<f32>, decay: f32, x: f32) -> f32 {
+    if n >= params.state / 4u {
+        return 0.0;
+    }
+    let i = 4u * n;
+    let value = decay * before + x * vec4(b[i], b[i + 1u], b[i + 2u], b[i + 3u]);
+    ssm_state[row * (params.state / 4u) + n] = value;
+    return dot(value, vec4(c[i], c[i + 1u], c[i + 2u], c[i + 3u]));
+}
+
+// Both states of the workgroup's rows, but for the windows that `move_shared` moves. All of a workgroup call it together.
+fn update(at: Spot) -> Updated {
+    let thread = at.thread;
+    let lane = thread % LANES;
+    let d_inner = params.heads * params.head_dim;
+    let repeats = params.heads / params.groups;
+    let group = at.head / repeats;
+    let state_row = sequence * d_inner + at.row;
+
+    var before = fetch_state(state_row, lane);
+    let own = conv(at.row);
+    let both = 2u * params.state;
+    let mine = shared_channel(group, min(thread, both - 1u));
+    let first = conv(mine);
+    let dt = input[input_at + channels() + at.head];
+    let step = clamp(softplus(dt + head_vector(at.head)), params.dt_min, params.dt_max);
+    let decay = exp(-exp(head_vector(params.heads + at.head)) * step);
+    let skip = head_vector(2u * params.heads + at.head);
+    if thread < both {
+        share(thread, first.out);
+    }
+    for (var i = thread + WG; i < both; i += WG) {
+        share(i, conv(shared_channel(group, i)).out);
+    }
+    workgroupBarrier();
+
+    var ticket = 0u;
+    if thread == 0u {
+        ticket = atomicAdd(&tickets[sequence * params.groups + group], 1u);
+    }
+    var sum = 0.0;
+    if at.inside {
+        if lane == 0u {
+            move_on(at.row, own);
+        }
+        let x = step * own.out;
+        for (var n = lane; n < params.state / 4u; n += 4u * LANES) {
+            if n != lane {
+                before = fetch_state(state_row, n);
+            }
+            sum += advance_state(state_row, n, before, decay, x);
+        }
+    }
+    sums[thread] = sum;
+    if thread == 0u {
+        is_last = select(0u, 1u, ticket + 1u == repeats * tiles());
+    }
+    workgroupBarrier();
+    if lane == 0u {
+        for (var i = 1u; i < LANES; i++) {
+            sum += sums[thread + i];
+        }
+    }
+    return Updated(sum + skip * own.out, mine, first);
+}
+
+// The windows of B and C, where all of the group's workgroups have read them.
+fn move_shared(at: Spot, done: Updated) {
+    if is_last == 0u {
+        return;
+    }
+    let both = 2u * params.state;
+    let group = at.head / (params.heads / params.groups);
+    if at.thread == 0u {
+        atomicStore(&tickets[sequence * params.groups + group], 0u);
+    }
+    if at.thread < both {
+        move_on(done.channel, done.window);
+    }
+    for (var i = at.thread + WG; i < both; i += WG) {
+        let channel = shared_channel(group, i);
+        move_on(channel, conv(channel));
+    }
+}

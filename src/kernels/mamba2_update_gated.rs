@@ -1,0 +1,202 @@
+//! One token in a Mamba-2 mixer, from its first projection to the codes of its last, but for the norm's factor.
+
+use super::bindings::mamba2_update_gated::{Bindings, launch};
+use super::causal_conv1d::taps;
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::mamba2_update::{fuses, work as token};
+use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
+use super::{Columns, expect, expect_dtype};
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::mamba2_update_gated::Params;
+use crate::tensor::{DType, Shape};
+
+const NAME: &str = "mamba2_update_gated";
+/// Rows of one workgroup (`shaders/shared/token_update.wgsl`), which share a scale.
+const ROWS: usize = 32;
+
+/// Does [`mamba2_update_gated`] take mixers of these sizes? Groups of 32 rows must not reach over heads.
+#[must_use]
+pub fn gates(dims: SsdDims, taps: usize) -> bool {
+    fuses(dims, taps) && dims.head_dim.is_multiple_of(ROWS)
+}
+
+/// The vectors of a mixer as [`mamba2_update_gated`] takes them: the convolution's weight `[conv_dim, taps]` and bias, then dt_bias, a_log and
+/// d, then the norm's weight `[d_inner]`.
+#[must_use]
+pub fn gated_vectors(conv_weight: &[f32], conv_bias: &[f32], per_head: [&[f32]; 3], norm: &[f32]) -> Vec<f32> {
+    [conv_weight, conv_bias, &per_head.concat(), norm].concat()
+}
+
+/// [`super::mamba2_update`] of one sequence, then of `v = y · silu(z)` the sums of squares of each 32 columns, and of `v` times the norm's weight
+/// [`super::hadamard`] in blocks of `block` columns (1: none) and int8 codes, a scale for each 32 columns, as of [`super::quantize_tokens`].
+/// Whoever reads them multiplies by `1 / sqrt(mean of v² + eps)` of the norm's groups, which is what is missing to
+/// [`super::rms_norm_gated_quantize`]. Dao & Gu 2024, arXiv:2405.21060; QuaRot, arXiv:2404.00456.
+///
+/// `projected`: `[1, d_inner + conv_dim + heads]` columns, z | x | B | C | dt; `vectors`: of [`gated_vectors`]; `conv_state`: `[conv_dim, taps]`
+/// and `ssm_state`: `[heads, head_dim · state]`, both updated; `tickets`: `[groups]` u32, zeros, and zeros again afterwards; `codes`:
+/// `[1, d_inner]` int8 and `scales`: `[2, d_inner / 32]` f32, scales and below them sums of squares, both written. `dims.chunk` plays no part.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault, sizes that [`gates`] denies and blocks that are
+/// no power of two up to 32 included.
+#[expect(clippy::too_many_arguments, reason = "one argument a tensor of the formula")]
+pub fn mamba2_update_gated(
+    plan: &mut Plan,
+    projected: &Columns<'_>,
+    vectors: &DeviceTensor,
+    conv_state: &DeviceTensor,
+    ssm_state: &DeviceTensor,
+    tickets: &DeviceTensor,
+    codes: &DeviceTensor,
+    scales: &DeviceTensor,
+    dims: SsdDims,
+    dt_limit: (f32, f32),
+    block: usize,
+) -> Result<()> {
+    dims.check(NAME)?;
+    let (taps, channels, d_inner) = (taps(NAME, conv_state)?, dims.conv_dim(), dims.d_inner());
+    if !gates(dims, taps) {
+        let SsdDims { head_dim, state, .. } = dims;
+        let reason = format!("heads of {head_dim} channels in groups of {ROWS}, {state} state elements, {taps} taps");
+        return Err(Error::argument(format!("{NAME}: `dims`"), reason));
+    }
+    if !block.is_power_of_two() || block > ROWS {
+        let reason = format!("a transform of {block} columns, which is no power of two up to {ROWS}");
+        return Err(Error::argument(format!("{NAME}: `block`"), reason));
+    }
+    let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
+    expect_columns(NAME, "projected", projected, 1, d_inner + channels + dims.heads)?;
+    expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
+    expect(NAME, "tickets", tickets, row(dims.groups))?;
+    expect_dtype(NAME, "codes", codes, DType::I8, "i8")?;
+    expect(NAME, "codes", codes, row(d_inner))?;
+    expect_f32(
+        NAME,
+        &[
+            ("vectors", vectors, row(channels * (taps + 1) + 3 * dims.heads + d_inner)),
+            ("conv_state", conv_state, [channels, taps]),
+            ("ssm_state", ssm_state, [dims.heads, dims.head_dim * dims.state]),
+            ("scales", scales, [2, d_inner / ROWS]),
+        ],
+    )?;
+    let params = Params {
+        heads: dims.heads as u32,
+        head_dim: dims.head_dim as u32,
+        groups: dims.groups as u32,
+        state: dims.state as u32,
+        taps: taps as u32,
+        offset: (projected.offset + d_inner) as u32,
+        gate_offset: projected.offset as u32,
+        dt_min,
+        dt_max,
+        log_run: block.ilog2(),
+        unit: 1.0 / (block as f32).sqrt(),
+    };
+    let bindings = Bindings {
+        input: projected.tensor,
+        vectors,
+        conv_state,
+        ssm_state,
+        tickets,
+        out_codes: codes,
+        out_scales: scales,
+    };
+    launch(plan, params, bindings, Grid::linear(d_inner / ROWS))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
+
+macro_rules! case {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $block:expr) => {
+        Case {
+            name: $name,
+            args: &[
+                ("heads", $heads),
+                ("head_dim", $head_dim),
+                ("groups", $groups),
+                ("state", $state),
+                ("taps", $taps),
+                ("bias", $bias),
+                ("a_log", $a_log),
+                ("chunk", 1.0),
+                ("block", $block),
+            ],
+        }
+    };
+}
+
+const CASES: &[Case] = &[
+    case!("nano", [8.0, 32.0, 2.0, 32.0], 4.0, -4.0, 1.5, 32.0),
+    case!("small", [16.0, 64.0, 2.0, 128.0], 4.0, -4.0, 1.5, 32.0),
+    case!("heads_of_96_three_taps", [6.0, 96.0, 3.0, 64.0], 3.0, -4.0, 1.5, 8.0),
+    case!("one_group_one_tap_no_transform", [1.0, 32.0, 1.0, 12.0], 1.0, -4.0, 1.5, 1.0),
+    case!("wide_state_two_taps_pairs", [4.0, 64.0, 2.0, 256.0], 2.0, -4.0, 1.5, 2.0),
+    case!("odd_state_runs_of_16", [4.0, 32.0, 4.0, 140.0], 3.0, -2.0, -9.2, 16.0),
+    case!("strong_decay_large_dt", [4.0, 32.0, 2.0, 96.0], 4.0, 8.0, 2.77, 4.0),
+    // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
+    case!("mamba_923_decay_near_zero", [4.0, 32.0, 2.0, 16.0], 4.0, -2.0, -20.0, 32.0),
+    case!("fast_math_exp_minus_1e5", [4.0, 32.0, 2.0, 16.0], 4.0, 1e4, 2.77, 32.0),
+];
+
+/// Launches of a case: the second sees the windows and the tickets that the first left.
+const TOKENS: usize = 2;
+
+/// Columns of a case's transform, 32 unless given.
+fn block(a: &Args) -> usize {
+    a.get("block").map_or(ROWS, |block| block as usize)
+}
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (dims, taps) = (dims(a), a.usize("taps"));
+    let (heads, channels, d_inner) = (dims.heads, dims.conv_dim(), dims.d_inner());
+    let input = s.input([1, 5 + d_inner + channels + heads], Fill::Normal(1.0))?;
+    let conv_weight = s.values(channels * taps, Fill::Normal(0.5));
+    let conv_bias = s.values(channels, Fill::Normal(0.2));
+    let shift = |v: Vec<f32>, by: &str| v.into_iter().map(|v| v + a.f64(by) as f32).collect::<Vec<_>>();
+    let dt_bias = shift(s.values(heads, Fill::Normal(1.0)), "bias");
+    let a_log = shift(s.values(heads, Fill::Normal(0.3)), "a_log");
+    let d = s.values(heads, Fill::Normal(1.0));
+    let norm = s.values(d_inner, Fill::Normal(1.0));
+    let vectors = gated_vectors(&conv_weight, &conv_bias, [&dt_bias, &a_log, &d], &norm);
+    let vectors = s.device().upload_f32([vectors.len()], &vectors)?;
+    let conv_state = s.state("conv_state", [channels, taps], Fill::Normal(1.0))?;
+    let ssm_state = s.state("ssm_state", [heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
+    let tickets = s.state_words("tickets", [dims.groups], &vec![0; dims.groups])?;
+    let codes = s.rounded_output("codes", DType::I8, [1, d_inner])?;
+    // Each row by itself: beside sums of squares an error of the scales would not count.
+    let groups = d_inner / ROWS;
+    let rows = [(DType::F32, Shape::from([1, groups])); 2];
+    let unwritten = vec![f32::NAN.to_bits(); 2 * groups];
+    let scales = s.state_parts("scales", DType::F32, [2, groups], &rows, &unwritten)?;
+    let projected = Columns::new(NAME, &input, 5, d_inner + channels + heads)?;
+    let limit = (0.0, f32::INFINITY);
+    let (plan, block) = (s.plan(), block(a));
+    for _ in 0..TOKENS {
+        mamba2_update_gated(
+            plan,
+            &projected,
+            &vectors,
+            &conv_state,
+            &ssm_state,
+            &tickets,
+            &codes,
+            &scales,
+            dims,
+            limit,
+            block,
+        )?;
+    }
+    Ok(())
+}
+
+/// z and the weight come in, codes and scales go out in place of y.
+fn work(a: &Args) -> Work {
+    let (d_inner, Work { bytes, ops }) = (dims(a).d_inner(), token(a));
+    let gate = (4 + 4 + 1) * d_inner + 8 * d_inner / ROWS;
+    Work {
+        bytes: bytes + TOKENS * gate - TOKENS * 4 * d_inner,
+        ops: ops + TOKENS * d_inner * (10 + block(a).ilog2() as usize),
+    }
+}
