@@ -11,6 +11,8 @@ const MAX_WORKGROUP_BYTES: u32 = 16 * 1024;
 /// What `Caps::coop_matrix` asks of an adapter besides the matrices; every driver has as much.
 const MAX_COOP_WORKGROUP_BYTES: u32 = 48 * 1024;
 const MAX_COOP_INVOCATIONS: u32 = 384;
+/// What `Caps::subgroups` promises where all of them have 32 threads.
+const MAX_WARPS_INVOCATIONS: u32 = 1024;
 const MAX_INVOCATIONS: u32 = 256;
 
 pub(crate) struct Kernel {
@@ -159,7 +161,11 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
     }
     let invocations: u32 = resolved.entry_points[0].workgroup_size.iter().product();
     let coop = has("coop_matrix") || has("coop_emulated");
-    let most = if coop { MAX_COOP_INVOCATIONS } else { MAX_INVOCATIONS };
+    let most = match (has("warps"), coop) {
+        (true, _) => MAX_WARPS_INVOCATIONS,
+        (_, true) => MAX_COOP_INVOCATIONS,
+        _ => MAX_INVOCATIONS,
+    };
     if invocations > most {
         return Err(format!("{invocations} invocations a workgroup, at most {most} are portable"));
     }

@@ -10,6 +10,9 @@ struct Params {
     eps: f32,
 }
 
+const SLICES = 1u;
+const STEPS = 2u;
+
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4 or int8
@@ -27,8 +30,8 @@ fn main(
     if first >= params.n {
         return;
     }
+    let y = outputs_of(first, place);
     let row = first + 4u * warp_of(place);
-    let y = outputs_of(row, place);
     let lane = lane_of(place);
     if lane < 4u && row + lane < params.n {
         out[row + lane] = y[lane];

@@ -1,7 +1,6 @@
 // A product of one token in groups of 32 columns (shared/grouped_rows.wgsl) added to the residual stream, and codes of that times the
 // next norm's weight, but for the norm's factor (shared/group_codes.wgsl).
-#import group_codes
-#import grouped_rows
+#import grouped_outputs
 #import index
 
 struct Params {
@@ -11,6 +10,13 @@ struct Params {
     norm_group: u32, // columns of a norm of the token; 0: it has none
     eps: f32,
 }
+
+#ifdef warps
+const SLICES = 4u;
+#else
+const SLICES = 1u; // 256 threads, as any adapter has
+#endif
+const STEPS = 2u;
 
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares
@@ -22,8 +28,6 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> out_scales: array<f32>; // [2, n / 32] scales, sums of squares
 @group(0) @binding(8) var<uniform> params: Params;
 
-var<workgroup> finished: array<vec4<f32>, TEAMS>;
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -34,16 +38,12 @@ fn main(
     if first >= params.n {
         return;
     }
-    let quad = first / 4u + place.thread % TEAMS;
+    let quad = first / 4u + place.thread % 8u;
     let before = stream[quad]; // asked for before the product, which takes long
     let factor = norm[quad];
-    let y = outputs_of(first + 4u * warp_of(place), place);
-    if lane_of(place) == 0u {
-        finished[warp_of(place)] = y;
-    }
-    workgroupBarrier();
-    let sum = before + finished[place.thread % TEAMS];
-    if place.thread < TEAMS {
+    let y = gathered(outputs_of(first, place), place);
+    let sum = before + y;
+    if place.thread < 8u {
         stream[quad] = sum;
     }
     put_codes(first / ROWS, params.n / ROWS, sum * factor, dot(sum, sum), place);

@@ -1,7 +1,6 @@
 // A product of one token in groups of 32 columns (shared/grouped_rows.wgsl), squared ReLU, a transform of runs of up to 32 outputs, and
 // codes of those for the next product (shared/group_codes.wgsl).
-#import group_codes
-#import grouped_rows
+#import grouped_outputs
 #import index
 
 struct Params {
@@ -14,6 +13,9 @@ struct Params {
     unit: f32, // scale of the transform
 }
 
+const SLICES = 1u;
+const STEPS = 1u;
+
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4 or int8
@@ -21,8 +23,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out_codes: array<u32>; // [1, n] int8
 @group(0) @binding(5) var<storage, read_write> out_scales: array<f32>; // [2, n / 32] scales, sums of squares
 @group(0) @binding(6) var<uniform> params: Params;
-
-var<workgroup> finished: array<vec4<f32>, TEAMS>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -34,12 +34,8 @@ fn main(
     if first >= params.n {
         return;
     }
-    let y = outputs_of(first + 4u * warp_of(place), place);
-    if lane_of(place) == 0u {
-        finished[warp_of(place)] = y;
-    }
-    workgroupBarrier();
-    let positive = max(finished[place.thread % TEAMS], vec4(0.0));
+    let y = gathered(outputs_of(first, place), place);
+    let positive = max(y, vec4(0.0));
     let v = positive * positive;
     put_codes(first / ROWS, params.n / ROWS, transformed(v, params.log_run, params.unit, place), dot(v, v), place);
 }

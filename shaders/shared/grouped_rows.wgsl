@@ -1,18 +1,19 @@
 // Products of one token, int8 codes with a scale for each 32 columns, with a weight (int4 or int8, the format word), where the kernel
 // before has made the codes: its workgroup had 32 outputs, whose scale needs no other's. A norm's factor is one for many columns, so
-// it comes to the scales, or to what the product gives, from sums of squares that came with them. A workgroup makes 32 outputs, its
-// teams of 32 threads four each; loads of codes are 16 bytes, eight of the weight on the way. The importing shader has `params` with
-// n, k, group, norm_group and eps, and the bindings `codes`, `scales`, `weight` and `weight_scales`. k and norm_group are multiples
-// of 32, groups of a QUAD, or a group is the row.
+// it comes to the scales, or to what the product gives, from sums of squares that came with them. A workgroup makes 32 outputs, four
+// for each `const SLICES` warps: of few long rows a core would otherwise have too few loads on the way. Loads of codes are 16 bytes, four
+// of the weight for each of `const STEPS` on the way, one or two: one needs fewer registers, so that more workgroups share a core. The
+// importing shader has `params` with n, k, group, norm_group and eps, and the bindings `codes`, `scales`, `weight` and `weight_scales`.
+// k and norm_group are multiples of 32, groups of a QUAD, or a group is the row.
 #import dot
 #import warps
 
-const WG = 256u;
-const TEAMS = WG / 32u;
-const ROWS = 4u * TEAMS;
-const MOST_NORMS = 64u; // of a token with several
+const ROWS = 32u;
+const WARPS = ROWS / 4u * SLICES;
+const WG = 32u * WARPS;
+const MOST_NORMS = 64u; // of a token
 
-var<workgroup> factors: array<f32, MOST_NORMS>; // of a token with several norms
+var<workgroup> factors: array<f32, MOST_NORMS>;
 
 #ifdef int4
 #import pack
@@ -63,48 +64,54 @@ fn fetch_rows(rows: vec4<u32>, at: u32) -> Quads {
     return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
 }
 
-// Their scales, times the token's.
+// Their scales.
 fn fetch_scales(rows: vec4<u32>, at: u32) -> vec4<f32> {
     let i = rows * ((params.k + params.group - 1u) / params.group) + at * QUAD / params.group;
-    let factor = token_scale(at * QUAD / 32u);
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]) * factor;
+    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
 }
 
 fn dot_rows(x: Token, w: Quads) -> vec4<f32> {
     return vec4<f32>(vec4(dot_quad(x, w.a), dot_quad(x, w.b), dot_quad(x, w.c), dot_quad(x, w.d)));
 }
 
-fn has_norms() -> bool {
-    return params.norm_group > 0u && params.norm_group < params.k;
+// Has the row one norm, whose factor is one for all outputs? Slices do not see all of it.
+fn has_norm() -> bool {
+    return SLICES == 1u && params.norm_group == params.k;
 }
 
-fn token_scale(group: u32) -> f32 {
-    if has_norms() {
-        return scales[group] * factors[32u * group / params.norm_group];
-    }
-    return scales[group];
+// Have scales factors of their own?
+fn has_factors() -> bool {
+    return params.norm_group > 0u && !has_norm();
 }
 
-// This lane's part of the sum of squares of `count` groups from `first` on.
-fn squares(first: u32, count: u32, place: Place) -> f32 {
-    var sum = 0.0;
-    for (var g = lane_of(place); g < count; g += 32u) {
-        sum += scales[params.k / 32u + first + g];
+// The token's scale of a vec4 of the weight, and its share of a sum of squares.
+fn fetch_token_scale(at: u32) -> vec2<f32> {
+    let group = at * QUAD / 32u;
+    if has_norm() {
+        return vec2(scales[group], f32(QUAD) / 32.0 * scales[params.k / 32u + group]);
     }
-    return sum;
+    if has_factors() {
+        return vec2(scales[group] * factors[32u * group / max(params.norm_group, 1u)], 0.0);
+    }
+    return vec2(scales[group], 0.0);
 }
 
 fn factor_of(sum: f32) -> f32 {
-    return inverseSqrt(sum / f32(params.norm_group) + params.eps);
+    return inverseSqrt(sum / f32(max(params.norm_group, 1u)) + params.eps);
 }
 
-// The factors of several norms, a team a norm.
+// The factors of norms, a warp a norm.
 fn find_factors(place: Place) {
     let groups = params.norm_group / 32u;
-    let norms = params.k / params.norm_group;
-    for (var base = 0u; base < norms; base += TEAMS) {
+    let norms = params.k / max(params.norm_group, 1u); // no division by zero where parameters are constants
+    for (var base = 0u; base < norms; base += WARPS) {
         let norm = base + warp_of(place);
-        let sum = warp_sum(squares(min(norm, norms - 1u) * groups, groups, place), place);
+        let first = params.k / 32u + min(norm, norms - 1u) * groups;
+        var sum = 0.0;
+        for (var g = lane_of(place); g < groups; g += 32u) {
+            sum += scales[first + g];
+        }
+        sum = warp_sum(sum, place);
         if lane_of(place) == 0u && norm < norms {
             factors[norm] = factor_of(sum);
         }
@@ -112,30 +119,40 @@ fn find_factors(place: Place) {
     workgroupBarrier();
 }
 
-// Outputs of four rows from `row` on; of those beyond the end the last again.
-fn outputs_of(row: u32, place: Place) -> vec4<f32> {
-    var own = 0.0;
-    if params.norm_group == params.k {
-        own = squares(0u, params.k / 32u, place);
-    }
-    if has_norms() {
+// The warp's slice of four rows of the workgroup's, which begin at `first`; of those beyond the end the last again.
+fn outputs_of(first: u32, place: Place) -> vec4<f32> {
+    if has_factors() {
         find_factors(place);
     }
-    let rows = min(row + vec4(0u, 1u, 2u, 3u), vec4(params.n - 1u));
+    var rows = first + 4u * (warp_of(place) / SLICES) + vec4(0u, 1u, 2u, 3u);
+    if params.n % ROWS > 0u {
+        rows = min(rows, vec4(params.n - 1u));
+    }
     let quads = params.k / QUAD;
+    let step = 32u * SLICES;
     var sums = vec4<f32>();
-    for (var at = lane_of(place); at < quads; at += 64u) {
-        let next = min(at + 32u, quads - 1u);
+    var squares = 0.0;
+    for (var at = 32u * (warp_of(place) % SLICES) + lane_of(place); at < quads; at += STEPS * step) {
         let w0 = fetch_rows(rows, at);
-        let w1 = fetch_rows(rows, next);
         let x0 = fetch_token(at);
+        let s0 = fetch_token_scale(at);
+        if STEPS == 1u {
+            sums += dot_rows(x0, w0) * (fetch_scales(rows, at) * s0.x);
+            squares += s0.y;
+            continue;
+        }
+        let next = min(at + step, quads - 1u);
+        let is_there = select(0.0, 1.0, at + step < quads);
+        let w1 = fetch_rows(rows, next);
         let x1 = fetch_token(next);
-        let y1 = dot_rows(x1, w1) * fetch_scales(rows, next);
-        sums += dot_rows(x0, w0) * fetch_scales(rows, at) + select(vec4<f32>(), y1, at + 32u < quads);
+        let s1 = is_there * fetch_token_scale(next);
+        let y0 = dot_rows(x0, w0) * (fetch_scales(rows, at) * s0.x);
+        sums += y0 + dot_rows(x1, w1) * (fetch_scales(rows, next) * s1.x);
+        squares += s0.y + s1.y;
     }
     let all = warp_sums(sums, place);
-    if params.norm_group == params.k {
-        return all * factor_of(warp_sum(own, place));
+    if has_norm() {
+        return all * factor_of(warp_sum(squares, place));
     }
     return all;
 }

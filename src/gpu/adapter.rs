@@ -108,11 +108,12 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
         && adapter.limits().max_compute_workgroup_storage_size >= 48 * 1024
         && adapter.limits().max_compute_invocations_per_workgroup >= 384
         && adapter.cooperative_matrix_properties().iter().any(sixteen);
+    let sizes = (info.subgroup_min_size, info.subgroup_max_size);
+    // Variants for subgroups of 32 threads have up to 1024 a workgroup. No adapter is known that has the former without the latter.
+    let fits = sizes != (32, 32) || adapter.limits().max_compute_invocations_per_workgroup >= 1024;
     Caps {
         f16: features.contains(wgpu::Features::SHADER_F16),
-        subgroups: features
-            .contains(wgpu::Features::SUBGROUP)
-            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        subgroups: (fits && features.contains(wgpu::Features::SUBGROUP)).then_some(sizes),
         packed_dot: info.backend != wgpu::Backend::Gl,
         coop_matrix: coop,
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 pub struct Caps {
     /// 16-bit floats in shaders (`enable f16`).
     pub f16: bool,
-    /// Subgroup operations; smallest and largest subgroup size.
+    /// Subgroup operations; smallest and largest subgroup size. Where both are 32, a workgroup may have 1024 threads.
     pub subgroups: Option<(u32, u32)>,
     /// Packed int8 dot products (a language feature: always there, maybe emulated by the driver).
     pub packed_dot: bool,

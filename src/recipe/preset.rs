@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Recipe, Rule};
 use crate::calibrate::Calibration;
 use crate::error::{Error, Result};
+use crate::kernels::TOKEN_GROUP;
 use crate::model::{Activations, Block, Group, ModelConfig};
 use crate::quantize::{Format, GptqOptions, ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
@@ -61,10 +62,14 @@ impl FromStr for Bits {
     }
 }
 
-/// A recipe that comes with the program, by the name of its measurements in docs/quality.md.
+/// Inputs of a token that share a scale in the presets, and a block of their online rotations: a product of one token then makes the
+/// codes of the next one's ([`TOKEN_GROUP`]), and scales are closer to the numbers.
+const GROUPS: Activations = Activations::Int8(Group::Size(TOKEN_GROUP));
+
+/// A recipe that comes with the program, by the name of its measurements in docs/quality.md. Activations are int8 by groups of 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// 8 bits everywhere, int8 activations by groups of 32.
+    /// 8 bits everywhere.
     W8A8,
     /// 4-bit linear layers by groups of 32, 5 bits where most is lost (out_proj, head): about 4.5 in all.
     W4A8,
@@ -92,22 +97,19 @@ impl Preset {
             activations,
             activation_percentile: None,
         };
-        let linear = |format, activations| rule("Linear", format, activations);
+        let linear = |format| rule("Linear", format, GROUPS);
         let embedding = |format| rule("Embedding", format, Activations::Float);
         let mamba = config.blocks.contains(&Block::Mamba2);
         let mut rules = match self {
-            Self::W8A8 => {
-                vec![linear(channel(8), Activations::Int8(Group::Size(32))), embedding(channel(8))]
-            }
-            Self::W4A8 => vec![linear(nested(4, 32), Activations::TOKEN), embedding(nested(4, 32))],
-            Self::Mixed => vec![linear(channel(8), Activations::TOKEN), embedding(channel(8))],
+            Self::W4A8 => vec![linear(nested(4, 32)), embedding(nested(4, 32))],
+            Self::W8A8 | Self::Mixed => vec![linear(channel(8)), embedding(channel(8))],
         };
         match self {
             Self::W4A8 => {
                 let most = [mamba.then_some(r"re:.*\.out_proj$"), (!tied).then_some("lm_head")];
-                rules.extend(most.into_iter().flatten().map(|m| rule(m, nested(5, 32), Activations::TOKEN)));
+                rules.extend(most.into_iter().flatten().map(|m| rule(m, nested(5, 32), GROUPS)));
             }
-            Self::Mixed if mamba => rules.push(rule(r"re:.*\.(in|out)_proj$", nested(4, 32), Activations::TOKEN)),
+            Self::Mixed if mamba => rules.push(rule(r"re:.*\.(in|out)_proj$", nested(4, 32), GROUPS)),
             _ => {}
         }
         rules
@@ -115,8 +117,8 @@ impl Preset {
 }
 
 impl Recipe {
-    /// A preset for a model of this shape: GPTQ under `transform`, which is smoothed too; or nearest rounding without
-    /// `calibrated`.
+    /// A preset for a model of this shape: GPTQ under `transform`, its online rotations in blocks of 32 and smoothed too; or nearest
+    /// rounding without `calibrated`.
     #[must_use]
     pub fn preset(preset: Preset, config: &ModelConfig, float: DType, transform: Transform, calibrated: bool) -> Self {
         // Rotations spread an outlier over its block, smoothing takes it away: with both, a model whose channels were
@@ -124,6 +126,7 @@ impl Recipe {
         let at = Some(Exponent::Fixed(0.5));
         let norms = at.filter(|_| !transform.fold_norms);
         let smooth = Smooth { norms, gated_norm: at, relu2: at, values: at, conv: None };
+        let transform = transform.in_blocks(config, TOKEN_GROUP);
         let transform = if calibrated { Transform { smooth, ..transform } } else { transform };
         Self {
             float,
