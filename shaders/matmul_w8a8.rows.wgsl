@@ -61,7 +61,10 @@ fn weights_of(weights: Weights, step: u32) -> vec4<f16> {
 }
 #else
 // 32 codes of a row.
-alias Line = Codes;
+struct Line {
+    first: vec4<u32>,
+    second: vec4<u32>,
+}
 
 fn fetch_line(row: u32, col: u32) -> Line {
     let at = min(row, params.n - 1u) * (params.k / 16u);

@@ -1,5 +1,5 @@
-// Integer products on the f16 matrix units of up to 127 rows of codes with one scale each: sums as in coop_rows.wgsl, but
-// with few outputs to share out, subgroups share out the columns of the operands too. So there are as many workgroups as
+// Integer products on the f16 matrix units of up to 127 rows of codes with one scale each, or short ones for multiples of 32
+// columns: sums as in coop_rows.wgsl, but with few outputs to share out, subgroups share out the columns of the operands too. So there are as many workgroups as
 // rows of weight can keep busy, and up to 64 rows of codes read the weight once.
 //
 // A workgroup of 8 subgroups makes the outputs that its format names, rows of codes x rows of weight: 64 of the weight from
@@ -40,17 +40,20 @@ const X_TILE = ROWS * PITCH;
 const W_TILE = COLS * PITCH;
 const PARTS = ROUND / 32u; // threads that load a row
 const APART = WG / PARTS; // rows from one of a thread to its next
-const SHARERS = WG / COLS; // threads that look for the largest scale of a row
+const SHARERS = WG / COLS; // threads that look for the largest scale of a row of the weight
+const ROW_SHARERS = WG / ROWS; // and of a row of codes
 
 var<workgroup> tile_x: array<vec4<f16>, TILES * X_TILE>;
 var<workgroup> tile_w: array<vec4<f16>, TILES * W_TILE>;
 var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup; before, scales
 var<workgroup> col_factors: array<f32, COLS>;
+var<workgroup> row_factors: array<f32, ROWS>;
 
-// 32 codes of a row.
+// 32 codes of a row, and where it has several scales theirs.
 struct Codes {
     first: vec4<u32>,
     second: vec4<u32>,
+    scale: f32,
 }
 
 // What a thread loads for a round.
@@ -83,16 +86,45 @@ struct Sums {
 #endif
 }
 
-// Of every row of the weight in the tile, its factor.
-fn find_factors(thread: u32, col0: u32) {
+// Have rows of codes several scales?
+fn in_groups() -> bool {
+    return params.x_group < params.k;
+}
+
+fn token_scale(row: u32, which: u32) -> f32 {
+    let groups = (params.k + params.x_group - 1u) / params.x_group;
+    return scales[min(row, params.m - 1u) * groups + min(which, groups - 1u)];
+}
+
+// As largest_scale, of a row of codes.
+fn largest_token_scale(row: u32, first: u32, step: u32) -> f32 {
+    var most = 0.0;
+    for (var g = first; g < (params.k + params.x_group - 1u) / params.x_group; g += 4u * step) {
+        let near = max(token_scale(row, g), token_scale(row, g + step));
+        most = max(most, max(near, max(token_scale(row, g + 2u * step), token_scale(row, g + 3u * step))));
+    }
+    return most;
+}
+
+// The largest of `count` sums from `first` on.
+fn most_of(first: u32, count: u32) -> f32 {
+    var most = sums[first];
+    for (var i = 1u; i < count; i++) {
+        most = max(most, sums[first + i]);
+    }
+    return most;
+}
+
+// Of every row of both operands in the tile, its factor.
+fn find_factors(thread: u32, row0: u32, col0: u32) {
     sums[thread] = largest_scale(col0 + thread / SHARERS, thread % SHARERS, SHARERS);
+    sums[WG + thread] = largest_token_scale(row0 + thread / ROW_SHARERS, thread % ROW_SHARERS, ROW_SHARERS);
     workgroupBarrier();
     if thread < COLS {
-        var most = sums[thread * SHARERS];
-        for (var i = 1u; i < SHARERS; i++) {
-            most = max(most, sums[thread * SHARERS + i]);
-        }
-        col_factors[thread] = factor_of(most, params.group < params.k);
+        col_factors[thread] = factor_of(most_of(thread * SHARERS, SHARERS), params.group < params.k);
+    }
+    if thread < ROWS {
+        row_factors[thread] = factor_of(most_of(WG + thread * ROW_SHARERS, ROW_SHARERS), in_groups());
     }
     workgroupBarrier();
 }
@@ -101,7 +133,11 @@ fn find_factors(thread: u32, col0: u32) {
 fn fetch_row(row: u32, col: u32) -> Codes {
     let at = min(row, params.m - 1u) * (params.k / 16u);
     let last = params.k / 16u - 1u;
-    return Codes(codes[at + min(col / 16u, last)], codes[at + min(col / 16u + 1u, last)]);
+    var scale = 1.0;
+    if in_groups() {
+        scale = token_scale(row, col / params.x_group);
+    }
+    return Codes(codes[at + min(col / 16u, last)], codes[at + min(col / 16u + 1u, last)], scale);
 }
 
 fn fetch(row: u32, line: u32, col: u32) -> Batch {
@@ -131,7 +167,14 @@ fn looked_at(batch: Batch) -> u32 {
     all ^= batch.x2.first ^ batch.x2.second ^ batch.x3.first ^ batch.x3.second;
 #endif
     all ^= line_bits(batch.w0) ^ line_bits(batch.w1);
-    return all.x ^ all.y ^ all.z ^ all.w ^ bitcast<u32>(batch.scale0) ^ bitcast<u32>(batch.scale1);
+    var scale = bitcast<u32>(batch.scale0) ^ bitcast<u32>(batch.scale1) ^ bitcast<u32>(batch.x0.scale);
+#ifndef tile_32x64
+    scale ^= bitcast<u32>(batch.x1.scale);
+#endif
+#ifdef tile_64x32
+    scale ^= bitcast<u32>(batch.x2.scale) ^ bitcast<u32>(batch.x3.scale);
+#endif
+    return all.x ^ all.y ^ all.z ^ all.w ^ scale;
 }
 
 // All bits before the last column, none beyond. A comparison would become a branch.
@@ -145,8 +188,19 @@ fn word_of(words: vec4<u32>, i: u32) -> u32 {
 }
 
 fn stage_row(at: u32, row: Codes, step: u32) {
-    tile_x[at] = halves8(word_of(row.first, step));
-    tile_x[at + 1u] = halves8(word_of(row.second, step));
+    var first = halves8(word_of(row.first, step));
+    var second = halves8(word_of(row.second, step));
+    if in_groups() {
+        first *= vec4(f16(row.scale));
+        second *= vec4(f16(row.scale));
+    }
+    tile_x[at] = first;
+    tile_x[at + 1u] = second;
+}
+
+// Over the factor of the tile's row `row`.
+fn scaled(codes: Codes, row: u32) -> Codes {
+    return Codes(codes.first, codes.second, codes.scale * inverse_of(row_factors[row], in_groups()));
 }
 
 // A quarter of a round.
@@ -191,10 +245,9 @@ fn multiply(x: u32, w: u32, step: u32, c: ptr<function, Sums>) {
 #endif
 }
 
-// One matrix of all subgroups, added up over the slices and stored: at (row0, col0 + col) of the output, and where the tile
+// One matrix of all subgroups, added up over the slices and stored: at (row0 + row, col0 + col) of the output, and where the tile
 // has 64 columns, 32 on.
-fn finish(sum: Sum, warp: u32, thread: u32, row0: u32, col0: u32, col: u32) {
-    let x_groups = (params.k + params.x_group - 1u) / params.x_group; // 1
+fn finish(sum: Sum, warp: u32, thread: u32, row0: u32, row: u32, col0: u32, col: u32) {
     put_sum(sum, warp * 256u);
     workgroupBarrier();
     for (var half = 0u; half < COLS / 32u; half++) {
@@ -203,10 +256,10 @@ fn finish(sum: Sum, warp: u32, thread: u32, row0: u32, col0: u32, col: u32) {
 #ifdef tile_64x32 tile_32x32
         y += (sums[at + 1024u] + sums[at + 1280u]) + (sums[at + 1536u] + sums[at + 1792u]);
 #endif
-        let row = row0 + thread / 16u;
+        let local_row = row + thread / 16u;
         let local_col = col + 32u * half + thread % 16u;
-        if row < params.m && col0 + local_col < params.n {
-            store_at(row, col0 + local_col, y * (scales[row * x_groups] * col_factors[local_col]));
+        if row0 + local_row < params.m && col0 + local_col < params.n {
+            store_at(row0 + local_row, col0 + local_col, y * (row_factors[local_row] * col_factors[local_col]));
         }
     }
     workgroupBarrier();
@@ -226,7 +279,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let part = thread % PARTS;
     var col = 32u * part;
     var batch = fetch(row0 + line, col0 + line, col);
-    find_factors(thread, col0);
+    find_factors(thread, row0, col0);
     let inverse0 = inverse_of(col_factors[line], params.group < params.k);
     let inverse1 = inverse_of(col_factors[line + APART], params.group < params.k);
 
@@ -238,6 +291,16 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         var now = batch;
         now.w0 = inside(now.w0, col);
         now.w1 = inside(now.w1, col);
+        if in_groups() {
+            now.x0 = scaled(now.x0, line);
+#ifndef tile_32x64
+            now.x1 = scaled(now.x1, line + APART);
+#endif
+#ifdef tile_64x32
+            now.x2 = scaled(now.x2, line + 2u * APART);
+            now.x3 = scaled(now.x3, line + 3u * APART);
+#endif
+        }
         now.scale0 *= inverse0;
         now.scale1 *= inverse1;
         col += ROUND;
@@ -254,14 +317,14 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     if params.m == 0u { // never
         sums[thread] = f32(looked_at(batch));
     }
-    finish(c.c00, warp, thread, row0, col0, 0u);
-    finish(c.c01, warp, thread, row0, col0, 16u);
-    finish(c.c10, warp, thread, row0 + 16u, col0, 0u);
-    finish(c.c11, warp, thread, row0 + 16u, col0, 16u);
+    finish(c.c00, warp, thread, row0, 0u, col0, 0u);
+    finish(c.c01, warp, thread, row0, 0u, col0, 16u);
+    finish(c.c10, warp, thread, row0, 16u, col0, 0u);
+    finish(c.c11, warp, thread, row0, 16u, col0, 16u);
 #ifdef tile_64x64 tile_64x32
-    finish(c.c20, warp, thread, row0 + 32u, col0, 0u);
-    finish(c.c21, warp, thread, row0 + 32u, col0, 16u);
-    finish(c.c30, warp, thread, row0 + 48u, col0, 0u);
-    finish(c.c31, warp, thread, row0 + 48u, col0, 16u);
+    finish(c.c20, warp, thread, row0, 32u, col0, 0u);
+    finish(c.c21, warp, thread, row0, 32u, col0, 16u);
+    finish(c.c30, warp, thread, row0, 48u, col0, 0u);
+    finish(c.c31, warp, thread, row0, 48u, col0, 16u);
 #endif
 }

@@ -49,8 +49,8 @@ pub(super) enum Form {
     Few,
     /// Whole vec4s of words, and more tokens than few.
     Batch,
-    /// Whole vec4s of words, blocks, one factor a row, and tokens between few and many: on matrix units tiles of as many
-    /// rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
+    /// Whole vec4s of words, blocks, one factor a row or short scales of groups of 32 columns, and tokens between few and many: on
+    /// matrix units tiles of as many rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
     Tile64x64,
     /// Likewise.
     Tile64x32,
@@ -136,14 +136,17 @@ impl IntProduct {
         let Sizes { m, n, k } = self.sizes;
         let short = scale_bits == ScaleBits::Short;
         // Kernels of whole rows take an int4 weight's groups, too, at no cost.
-        let by_rows = self.x_group == k && (self.group == k || (bits == 4 && short));
+        let whole = self.group == k || (bits == 4 && short);
+        let by_rows = self.x_group == k && whole;
+        // Smaller ones take groups of tokens, too.
+        let by_few_rows = by_rows || (whole && short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
         match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
             true if short && m >= MANY => (Form::Groups, self.sizes.tiles()),
             // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
-            true if by_rows && self.in_quads(bits) => (tile(m, n), by_tiles(16)),
+            true if by_few_rows && self.in_quads(bits) => (tile(m, n), by_tiles(16)),
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
