@@ -2,23 +2,7 @@
 // first 8 threads hold 4 columns each. The importing shader has the bindings `out_codes`, [1, columns] int8, and `out_scales`,
 // [2, columns / 32]: scales, and sums of squares. All of a workgroup call together.
 #import int8_codes
-#import warps
-
-// Across 4 columns, then across threads: runs of 2^log_run columns, times unit.
-fn transformed(own: vec4<f32>, log_run: u32, unit: f32, place: Place) -> vec4<f32> {
-    var v = own;
-    if log_run > 0u {
-        v = vec4(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
-    }
-    if log_run > 1u {
-        v = vec4(v.xy + v.zw, v.xy - v.zw);
-    }
-    for (var level = 2u; level < log_run; level++) {
-        let by = 1u << (level - 2u);
-        v = across(v, by, place) + v * select(1.0, -1.0, (lane_of(place) & by) != 0u);
-    }
-    return v * unit;
-}
+#import runs4
 
 // Codes of group `group` of `groups`, of columns `v`; squares: the sum of squares of what they stand for, of this thread's columns.
 fn put_codes(group: u32, groups: u32, v: vec4<f32>, squares: f32, place: Place) {

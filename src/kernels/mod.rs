@@ -35,6 +35,7 @@ mod gptq_refine;
 mod gram;
 mod grouped_rows;
 mod hadamard;
+mod hadamard_groups;
 mod hadamard_mix;
 mod hadamard_mix_quantize;
 mod hadamard_quantize;
@@ -117,6 +118,7 @@ pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::{GramSums, cross_gram, gram};
 pub use grouped_rows::{GroupedToken, NormFactors, TOKEN_GROUP, grouped_pays};
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
+pub use hadamard_groups::{hadamard_groups, hadamard_groups_fits};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_mix_quantize::hadamard_mix_quantize;
 pub use hadamard_quantize::hadamard_quantize;
@@ -203,6 +205,7 @@ pub const ENTRIES: &[check::Entry] = &[
     gptq_refine::ENTRY,
     gram::ENTRY,
     hadamard::ENTRY,
+    hadamard_groups::ENTRY,
     hadamard_mix::ENTRY,
     hadamard_mix_quantize::ENTRY,
     hadamard_quantize::ENTRY,

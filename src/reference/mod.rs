@@ -43,6 +43,7 @@ pub mod gptq_refine;
 pub mod gram;
 mod grouped_rows;
 pub mod hadamard;
+pub mod hadamard_groups;
 pub mod hadamard_mix;
 pub mod hadamard_mix_quantize;
 pub mod hadamard_quantize;

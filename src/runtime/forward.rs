@@ -433,6 +433,12 @@ impl Forward<'_> {
     fn down(&self, plan: &mut Plan, m: &DeviceMlp, up: DeviceTensor, taps: &mut Taps<'_>) -> Result<Input> {
         let (rows, cols, consumers) = (self.tokens, up.shape.cols(), [&m.down_proj]);
         let rotation = self.scratch.rotate_down.as_ref();
+        let block = rotation.map_or(1, HadamardBuffers::block);
+        if let Some(group) = codes_alone(&consumers, taps).filter(|g| kernels::hadamard_groups_fits(block, cols, *g)) {
+            let int8 = self.int8(rows, cols, group)?;
+            kernels::hadamard_groups(plan, &up, int8.scaled(), block)?;
+            return Ok(Input { int8: Some(int8), ..Input::default() });
+        }
         if let (Some(by), Some(group)) = (rotation, codes_alone(&consumers, taps))
             && by.fits_codes(plan.device(), cols, group)
         {

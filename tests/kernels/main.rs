@@ -31,6 +31,7 @@ mod gptq_block;
 mod gptq_refine;
 mod gram;
 mod hadamard;
+mod hadamard_groups;
 mod hadamard_mix;
 mod hadamard_mix_quantize;
 mod hadamard_quantize;
