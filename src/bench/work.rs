@@ -45,14 +45,13 @@ impl Named<'_> {
     /// The result: by its usual name, else the largest tensor written.
     fn out(&self) -> Option<&DeviceTensor> {
         let written = || self.0.kernel.bindings.iter().zip(self.0.bindings).filter(|(b, _)| b.writable);
-        let gated = self.0.kernel.name == "mamba2_update_gated"; // whose states are larger than what comes of them
-        let usual = written().find(|(b, _)| matches!(b.name, "out" | "y") || (gated && b.name == "codes"));
+        let usual = written().find(|(b, _)| matches!(b.name, "out" | "y" | "out_codes"));
         usual.or_else(|| written().max_by_key(|(_, t)| t.shape.elements())).map(|(_, t)| t)
     }
 
     /// Is what this kernel writes there read first? States are; products add to the stream.
     fn updates(&self, binding: &str) -> bool {
-        matches!(binding, "ssm_state" | "state" | "conv_state")
+        matches!(binding, "ssm_state" | "state" | "conv_state" | "stream")
     }
 
     /// Bytes of a binding that the launch needs. Of a wide tensor that several kernels share, each reads its columns.
@@ -70,7 +69,7 @@ impl Named<'_> {
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
             ("mamba2_update_gated", "input") => {
-                columns(self.cols("codes") + self.rows("conv_state") + self.rows("ssm_state"))
+                columns(self.cols("out_codes") + self.rows("conv_state") + self.rows("ssm_state"))
             }
             ("mamba2_update_int8", "input") => {
                 let (channels, inner) = (self.rows("conv_state") / rows.max(1), self.cols("y"));

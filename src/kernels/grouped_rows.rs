@@ -8,7 +8,7 @@ use super::scaled::{Scaled, group_of};
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid};
-use crate::tensor::DType;
+use crate::tensor::{DType, Shape};
 
 /// Columns of such a token that share a scale, and outputs of a workgroup: so it can make the next token's codes.
 pub const TOKEN_GROUP: usize = 32;
@@ -119,6 +119,12 @@ impl GroupedRows {
             grid: Grid::linear(n.div_ceil(TOKEN_GROUP)),
         })
     }
+}
+
+/// The output `out_scales` of a case. Each row by itself: beside sums of squares an error of the scales would not count.
+pub(super) fn out_scales(s: &mut Setup, groups: usize) -> Result<DeviceTensor> {
+    let rows = [(DType::F32, Shape::from([1, groups])); 2];
+    s.state_parts("out_scales", DType::F32, [2, groups], &rows, &vec![f32::NAN.to_bits(); 2 * groups])
 }
 
 /// The inputs of a case.

@@ -3,17 +3,18 @@
 use super::bindings::mamba2_update_gated::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::grouped_rows::{TOKEN_GROUP, out_scales};
 use super::mamba2_update::{fuses, work as token};
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
 use super::{Columns, expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::mamba2_update_gated::Params;
-use crate::tensor::{DType, Shape};
+use crate::tensor::DType;
 
 const NAME: &str = "mamba2_update_gated";
 /// Rows of one workgroup (`shaders/shared/token_update.wgsl`), which share a scale.
-const ROWS: usize = 32;
+const ROWS: usize = TOKEN_GROUP;
 
 /// Does [`mamba2_update_gated`] take mixers of these sizes? Groups of 32 rows must not reach over heads.
 #[must_use]
@@ -165,11 +166,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let ssm_state = s.state("ssm_state", [heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
     let tickets = s.state_words("tickets", [dims.groups], &vec![0; dims.groups])?;
     let codes = s.rounded_output("codes", DType::I8, [1, d_inner])?;
-    // Each row by itself: beside sums of squares an error of the scales would not count.
-    let groups = d_inner / ROWS;
-    let rows = [(DType::F32, Shape::from([1, groups])); 2];
-    let unwritten = vec![f32::NAN.to_bits(); 2 * groups];
-    let scales = s.state_parts("scales", DType::F32, [2, groups], &rows, &unwritten)?;
+    let scales = out_scales(s, d_inner / ROWS)?;
     let projected = Columns::new(NAME, &input, 5, d_inner + channels + heads)?;
     let limit = (0.0, f32::INFINITY);
     let (plan, block) = (s.plan(), block(a));

@@ -2,7 +2,7 @@
 
 use super::bindings::matvec_grouped_add::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP};
+use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, out_scales};
 use super::scaled::Scaled;
 use super::{expect, f32_tensor};
 use crate::error::Result;
@@ -88,7 +88,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let norm = s.input([n], Fill::Normal(1.0))?;
     let stream = s.state("stream", [1, n], Fill::Normal(1.0))?;
     let codes = s.rounded_output("out_codes", DType::I8, [1, n])?;
-    let scales = s.output("out_scales", DType::F32, [2, n / TOKEN_GROUP])?;
+    let scales = out_scales(s, n / TOKEN_GROUP)?;
     let out = GroupedToken { codes: &codes, scales: &scales };
     matvec_grouped_add(s.plan(), input.token(), input.norm, input.weight(), &norm, &stream, out)
 }

@@ -2,7 +2,7 @@
 
 use super::bindings::matvec_grouped_relu2::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
-use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP};
+use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, out_scales};
 use super::scaled::Scaled;
 use crate::error::{Error, Result};
 use crate::gpu::Plan;
@@ -84,7 +84,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (case, input) = GroupedCase::new(s, a)?;
     let n = case.sizes.n;
     let codes = s.rounded_output("out_codes", DType::I8, [1, n])?;
-    let scales = s.output("out_scales", DType::F32, [2, n / TOKEN_GROUP])?;
+    let scales = out_scales(s, n / TOKEN_GROUP)?;
     let out = GroupedToken { codes: &codes, scales: &scales };
     matvec_grouped_relu2(s.plan(), input.token(), input.norm, input.weight(), a.usize("block"), out)
 }

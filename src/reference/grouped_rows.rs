@@ -5,7 +5,7 @@ use super::made_token::Weight;
 use super::quantize_tokens::group_codes;
 
 /// Columns that share a scale.
-const GROUP: usize = 32;
+pub(super) const GROUP: usize = 32;
 
 /// The token's side of a product.
 pub(super) struct Grouped<'a> {

@@ -1,8 +1,7 @@
 //! A product of one token in groups of 32 columns.
 
-use super::grouped_rows::Grouped;
+use super::grouped_rows::{GROUP, Grouped};
 use super::made_token::Weight;
-use crate::kernels::{Epilogue, TOKEN_GROUP};
 use crate::shaders::matvec_grouped::{Format, Params};
 
 /// `codes`: `[1, k]` int8; `scales`: `[2, k / 32]`; `weight`: `[n, k]` int4 or int8; `weight_scales`: `[n, groups]`; `out`: `[1, n]`.
@@ -16,8 +15,7 @@ pub fn matvec_grouped(
     out: &mut [f32],
 ) {
     let Params { n, k: cols, group, norm_group, eps } = *p;
-    let (bits, epilogue) = (if format == Format::Int4 { 4 } else { 8 }, Epilogue::Store as u32);
-    let x_group = TOKEN_GROUP as u32;
+    let (bits, epilogue, x_group) = (if format == Format::Int4 { 4 } else { 8 }, 0, GROUP as u32);
     let weight = Weight { n, cols, group, x_group, epilogue, bits, codes: weight, scales: weight_scales };
     Grouped { codes, scales, norm_group, eps }.times(&weight, out);
 }
