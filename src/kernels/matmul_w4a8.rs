@@ -290,6 +290,10 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "tiles_of_two_groups_of_tokens",
+        args: &[("m", 64.0), ("n", 37.0), ("k", 64.0), ("group", 32.0), ("x_group", 32.0), ("short_scales", 1.0)],
+    },
+    Case {
         name: "wide_tiles_of_groups_of_20_tokens",
         args: &[("m", 20.0), ("n", 4260.0), ("k", 288.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },

@@ -237,6 +237,10 @@ const CASES: &[Case] = &[
         args: &[("m", 30.0), ("n", 70.0), ("k", 320.0), ("x_group", 128.0), ("short_scales", 1.0), ("corners", 1.0)],
     },
     Case {
+        name: "tiles_of_two_groups_of_tokens",
+        args: &[("m", 64.0), ("n", 37.0), ("k", 64.0), ("x_group", 32.0), ("short_scales", 1.0)],
+    },
+    Case {
         name: "wide_tiles_of_groups_of_20_tokens",
         args: &[("m", 20.0), ("n", 4260.0), ("k", 288.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
