@@ -44,6 +44,15 @@ pub struct NormFactors {
     pub eps: f32,
 }
 
+impl NormFactors {
+    /// Can products apply these to a token of `cols` columns? Norms must be of whole groups, and not too many.
+    #[must_use]
+    pub fn fit(self, cols: usize) -> bool {
+        let whole = self.group > 0 && self.group.is_multiple_of(TOKEN_GROUP) && cols.is_multiple_of(self.group);
+        whole && cols / self.group <= MOST_NORMS
+    }
+}
+
 /// Do the products of grouped tokens take weights of `cols` columns in such groups, and are they fast on `device`?
 #[must_use]
 pub fn grouped_pays(device: &Device, cols: usize, groups: Groups) -> bool {
@@ -69,8 +78,8 @@ pub(super) struct GroupedRows {
 }
 
 impl GroupedRows {
-    /// Checks the token `x` with the norms that it still needs, `weight`, and `outputs` of its rows; `whole`: those must be whole
-    /// groups.
+    /// Checks the token `x` with the norms that it still needs, `weight` and, where they are stored as they are, `outputs`. Else codes are
+    /// made of them, so they must be whole groups.
     pub(super) fn of(
         kernel: &'static str,
         x: GroupedToken<'_>,

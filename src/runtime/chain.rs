@@ -62,15 +62,15 @@ impl Forward<'_> {
     ) -> Result<()> {
         let (c, hidden) = (self.config, self.stream()?);
         weights.embedding.apply(plan, ids, &hidden)?;
-        let norms = weights.layers.iter().map(|layer| &layer.norm).chain([&weights.norm_f]);
+        let mut norms = weights.layers.iter().map(|layer| &layer.norm).chain([&weights.norm_f]);
         let Link { codes, scales } = self.scratch.links[0].of(c.hidden_size)?;
-        for first in norms.clone().take(1) {
+        if let Some(first) = norms.next() {
             let out = kernels::Scaled { codes: &codes, scales: &scales.row(0)?, group: TOKEN_GROUP };
             kernels::rms_norm_quantize(plan, &hidden, first, out, c.norm_eps)?;
         }
         let token = GroupedToken { codes: &codes, scales: &scales };
         let mut norm = None;
-        for ((layer, state), next) in weights.layers.iter().zip(&self.state.blocks).zip(norms.skip(1)) {
+        for ((layer, state), next) in weights.layers.iter().zip(&self.state.blocks).zip(norms) {
             let stream = Stream { hidden: &hidden, token, norm, next };
             match (&layer.mixer, state) {
                 (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2_link(plan, m, s, &stream)?,
