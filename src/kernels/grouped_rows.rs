@@ -110,9 +110,7 @@ impl GroupedRows {
             return Err(Error::argument(format!("{kernel}: `codes`"), reason));
         }
         expect(kernel, "scales", x.scales, [2, k / TOKEN_GROUP])?;
-        if let Some(NormFactors { group, .. }) = norm
-            && (group == 0 || !group.is_multiple_of(TOKEN_GROUP) || !k.is_multiple_of(group) || k / group > MOST_NORMS)
-        {
+        if let Some(NormFactors { group, .. }) = norm.filter(|norm| !norm.fit(k)) {
             let reason =
                 format!("norms of {group} columns of {k}: whole groups of {TOKEN_GROUP}, at most {MOST_NORMS} norms");
             return Err(Error::argument(format!("{kernel}: `norm`"), reason));

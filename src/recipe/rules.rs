@@ -133,7 +133,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
             None => None,
         };
         let activations = match (tensor.role, weights, rule) {
-            (Role::Linear, Some(format), Some(i)) => beside(rules[i].activations, format.group, cols),
+            (Role::Linear, Some(format), Some(i)) => beside(rules[i].activations, format, cols),
             _ => Activations::Float,
         };
         let activation_percentile = match (activations, rule) {
@@ -151,11 +151,12 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
 }
 
 /// Kernels sum integers over the smaller of a weight's and its input's groups, so one must divide the other: where it
-/// does not, the largest smaller group of activations that does is taken.
-fn beside(activations: Activations, weights: Group, cols: usize) -> Activations {
+/// does not, the largest smaller group of activations that does is taken. A group is whole words of the weight's codes.
+fn beside(activations: Activations, weights: Format, cols: usize) -> Activations {
     let Some(Group::Size(asked)) = activations.group() else { return activations };
-    let own = weights.len(cols);
-    let fits = |g: &usize| g.is_multiple_of(4) && (own.is_multiple_of(*g) || g.is_multiple_of(own));
+    let own = weights.group.len(cols);
+    let word = if weights.bits > 4 { 4 } else { 8 };
+    let fits = |g: &usize| g.is_multiple_of(word) && (own.is_multiple_of(*g) || g.is_multiple_of(own));
     let group = (4..=asked.min(cols)).rev().find(fits).map_or(Group::Channel, Group::Size);
     match activations {
         Activations::Static(_) if group.len(cols) == cols => Activations::Static(Group::Channel),

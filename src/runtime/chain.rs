@@ -27,7 +27,9 @@ impl Forward<'_> {
     /// Does [`Forward::chain`] take these weights, and is it faster on `device`?
     pub(super) fn chains(&self, device: &Device, weights: &Weights) -> bool {
         let mut blocks = weights.layers.iter().zip(&self.state.blocks);
-        self.decode && self.tokens == 1 && blocks.all(|(layer, state)| self.links(device, layer, state))
+        let (one, hidden) = (self.decode && self.tokens == 1, self.config.hidden_size);
+        let norms = kernels::rms_norm_quantize_fits(hidden, TOKEN_GROUP) && self.stream_norm().fit(hidden);
+        one && norms && blocks.all(|(layer, state)| self.links(device, layer, state))
     }
 
     fn links(&self, device: &Device, layer: &DeviceLayer, state: &BlockState) -> bool {
@@ -38,7 +40,7 @@ impl Forward<'_> {
         let writes = |linear: &DeviceLinear| linear.grouped(device).is_some_and(|w| whole(w.codes.shape.rows()));
         match (&layer.mixer, state) {
             (DeviceMixer::Mamba2(m), BlockState::Mamba2(MambaState { ssm: SsmState::F32(_), .. })) => {
-                let gates = kernels::gates(ssd(c), c.conv_kernel) && whole(c.d_inner() / c.n_groups);
+                let gates = kernels::gates(ssd(c), c.conv_kernel) && self.gated_norm().fit(c.d_inner());
                 gates && short(&s.rotate_out) && reads(&m.in_proj) && writes(&m.out_proj)
             }
             (DeviceMixer::Mlp(m), BlockState::Mlp) => {
@@ -78,7 +80,7 @@ impl Forward<'_> {
                 (DeviceMixer::Mlp(m), _) => self.mlp_link(plan, m, &stream)?,
                 _ => return Err(Error::argument("chain", "a block and its state are of different kinds")),
             }
-            norm = Some(NormFactors { group: c.hidden_size, eps: c.norm_eps });
+            norm = Some(self.stream_norm());
         }
         match (logits, weights.head.grouped(plan.device())) {
             (None, _) => Ok(()),
@@ -98,8 +100,7 @@ impl Forward<'_> {
         let block = self.scratch.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
         let (all, conv, tickets, limit) = (Columns::from(&projected), &state.conv, &self.state.tickets, self.dt_limit);
         kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, &codes, &scales, dims, limit, block)?;
-        let norm = NormFactors { group: c.d_inner() / c.n_groups, eps: c.norm_eps };
-        self.written(plan, inner, Some(norm), &m.out_proj, stream)
+        self.written(plan, inner, Some(self.gated_norm()), &m.out_proj, stream)
     }
 
     fn mlp_link(&self, plan: &mut Plan, m: &DeviceMlp, stream: &Stream<'_>) -> Result<()> {
@@ -136,6 +137,16 @@ impl Forward<'_> {
         let Link { codes, scales } = s.links[1].of(query)?;
         kernels::quantize_tokens(plan, &context, &codes, &scales.row(0)?, TOKEN_GROUP)?;
         self.written(plan, GroupedToken { codes: &codes, scales: &scales }, None, &a.o_proj, stream)
+    }
+
+    /// The factor of a block's first norm.
+    fn stream_norm(&self) -> NormFactors {
+        NormFactors { group: self.config.hidden_size, eps: self.config.norm_eps }
+    }
+
+    /// Those of a Mamba-2 mixer's last norms.
+    fn gated_norm(&self) -> NormFactors {
+        NormFactors { group: self.config.d_inner() / self.config.n_groups.max(1), eps: self.config.norm_eps }
     }
 
     /// The product of `linear` with the stream's token, `[1, rows]` f32.

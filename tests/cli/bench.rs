@@ -27,7 +27,9 @@ fn a_model_made_up_runs_and_is_the_same_again() {
     let temp = tempfile::tempdir().unwrap();
     let ids = temp.path().join("ids.npy");
     short_windows(&ids, 1, 20);
-    for (i, scheme) in ["bf16", "w8a8", "w4a8-g32", "preset-w4a8", "preset-mixed"].into_iter().enumerate() {
+    for (i, scheme) in
+        ["bf16", "w8a8", "w4a8-g32", "w4a8-g64-a32", "preset-w4a8", "preset-mixed"].into_iter().enumerate()
+    {
         let dir = |name: &str| temp.path().join(format!("{i}-{name}")).display().to_string();
         let make = |out: &str, seed: &str| {
             let args = ["synth", "--like", "nano", "--layers", "4", "--scheme", scheme, "--seed", seed, "-o", out];
@@ -203,7 +205,10 @@ fn wrong_use_is_told() {
     let out = ["-o", "/nonexistent/out"];
     let synth = |args: &[&'static str]| [&["synth"], args, &out].concat();
     says_of(&synth(&["--like", "gpt2"]), &["`gpt2`", "nemotron-h-8b", "mamba2-2.7b"]);
-    says_of(&synth(&["--like", "nano", "--scheme", "w3a3"]), &["`w3a3`", "w4a8-g32", "preset-mixed"]);
+    says_of(&synth(&["--like", "nano", "--scheme", "w3a3"]), &["`w3a3`", "w4a8-g32-a32", "preset-mixed"]);
+    for word in ["w4a8-a0", "w4a16-a32", "w4a8-x32", "w4a8-a32-a32", "w4a8-", "w4a8-aé"] {
+        says_of(&synth(&["--like", "nano", "--scheme", word]), &[&format!("`{word}`")]);
+    }
     says_of(&synth(&["--like", "nano", "--layers", "10"]), &["10", "1 to 9"]);
     says_of(&["bench", "--synth", "nano", "-p", "0", "-n", "0"], &["nothing to measure"]);
     says_of(&["bench", "-m", "/nonexistent"], &["/nonexistent", "does not exist"]);

@@ -168,6 +168,26 @@ fn a_rotation_that_is_not_undone_shows() {
 }
 
 #[test]
+fn online_rotations_in_blocks_where_they_fit() {
+    for config in configs() {
+        let whole = Transform::hadamard(&config, 0).unwrap();
+        let norm = config.d_inner() / config.n_groups;
+        for block in [1, 4, 12, 32] {
+            let OnlineRotation { out_proj, down_proj } = whole.in_blocks(&config, block).online;
+            let want = |own: Option<usize>, width: usize| own.map(|own| if width % block == 0 { block } else { own });
+            assert_eq!(out_proj, want(whole.online.out_proj, norm), "{block} of {norm}");
+            assert_eq!(down_proj, want(whole.online.down_proj, config.intermediate_size));
+        }
+        assert_eq!(whole.in_blocks(&config, 0), whole);
+    }
+    assert_eq!(Transform::NONE.in_blocks(&configs()[0], 32), Transform::NONE);
+    let model = Model::random(configs().remove(0), 1);
+    let in_blocks = Transform::hadamard(model.config(), 1).unwrap().in_blocks(model.config(), 4);
+    let nmse = error(&logits(&Transformed::new(&model, in_blocks).unwrap()), &logits(&model)).0;
+    assert!(nmse < 1e-9, "{nmse:.3e}");
+}
+
+#[test]
 fn rejects_rewrites_that_do_not_fit() {
     let model = Model::random(configs().remove(0), 1);
     let fails = |t: Transform| Transformed::new(&model, t).err().unwrap().to_string();
