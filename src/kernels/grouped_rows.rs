@@ -128,6 +128,26 @@ impl GroupedRows {
     }
 }
 
+/// A case of such a product: bits of the weight, its rows, columns and columns a scale, columns of a norm (0: none), and of kernels that
+/// transform their outputs those of a block.
+macro_rules! grouped_case {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr $(, $block:expr)?) => {
+        Case {
+            name: $name,
+            args: &[
+                ("bits", $bits),
+                ("n", $n),
+                ("k", $k),
+                ("group", $group),
+                ("x_group", 32.0),
+                ("norm_group", $norm_group),
+                $(("block", $block),)?
+            ],
+        }
+    };
+}
+pub(super) use grouped_case;
+
 /// The output `out_scales` of a case. Each row by itself: beside sums of squares an error of the scales would not count.
 pub(super) fn out_scales(s: &mut Setup, groups: usize) -> Result<DeviceTensor> {
     let rows = [(DType::F32, Shape::from([1, groups])); 2];

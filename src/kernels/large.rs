@@ -3,25 +3,9 @@
 use super::attention::case as attention;
 use super::attention_split::case as attention_split;
 use super::check::Case;
+use super::grouped_rows::grouped_case;
 
 /// A mixer of Nemotron-H-8B, of several sequences.
-macro_rules! grouped {
-    ($name:expr, $bits:expr, $n:expr, $k:expr, $norm:expr) => {
-        Case {
-            name: $name,
-            args: &[
-                ("bits", $bits),
-                ("n", $n),
-                ("k", $k),
-                ("group", 128.0),
-                ("x_group", 32.0),
-                ("norm_group", $norm),
-                ("block", 32.0),
-            ],
-        }
-    };
-}
-
 macro_rules! mamba {
     ($name:expr, $sequences:expr) => {
         Case {
@@ -95,10 +79,10 @@ pub const LARGE: &[(&str, Case)] = &[
     ("mamba2_update", mamba!("8b_two_tokens_of_8", 8.0)),
     ("mamba2_update", mamba!("8b_two_tokens_of_64", 64.0)),
     ("mamba2_update_gated", mamba!("8b_two_tokens", 1.0)),
-    ("matvec_grouped", grouped!("8b_in_proj_g128", 4.0, 18560.0, 4096.0, 4096.0)),
-    ("matvec_grouped_relu2", grouped!("8b_up_proj_g128", 4.0, 21504.0, 4096.0, 4096.0)),
-    ("matvec_grouped_add", grouped!("8b_down_proj_g128", 4.0, 4096.0, 21504.0, 0.0)),
-    ("matvec_grouped_add", grouped!("8b_out_proj_g128", 4.0, 4096.0, 8192.0, 1024.0)),
+    ("matvec_grouped", grouped_case!("8b_in_proj_g128", 4.0, [18560.0, 4096.0, 128.0], 4096.0)),
+    ("matvec_grouped_relu2", grouped_case!("8b_up_proj_g128", 4.0, [21504.0, 4096.0, 128.0], 4096.0, 32.0)),
+    ("matvec_grouped_add", grouped_case!("8b_down_proj_g128", 4.0, [4096.0, 21504.0, 128.0], 0.0)),
+    ("matvec_grouped_add", grouped_case!("8b_out_proj_g128", 4.0, [4096.0, 8192.0, 128.0], 1024.0)),
     ("hadamard_groups", Case { name: "2048x21504", args: &[("rows", 2048.0), ("cols", 21504.0), ("block", 32.0)] }),
     ("selective_state_update", mamba!("8b_token", 1.0)),
     (

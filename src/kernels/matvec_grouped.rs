@@ -3,7 +3,7 @@
 use super::bindings::matvec_grouped::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::f32_tensor;
-use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors};
+use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, grouped_case};
 use super::scaled::Scaled;
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
@@ -39,32 +39,16 @@ pub fn matvec_grouped(
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
-macro_rules! case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr) => {
-        Case {
-            name: $name,
-            args: &[
-                ("bits", $bits),
-                ("n", $n),
-                ("k", $k),
-                ("group", $group),
-                ("x_group", 32.0),
-                ("norm_group", $norm_group),
-            ],
-        }
-    };
-}
-
 const CASES: &[Case] = &[
-    case!("int4", 4.0, [6.0, 2080.0, 2080.0], 0.0),
-    case!("int4_in_groups_normed", 4.0, [67.0, 2112.0, 96.0], 2112.0),
-    case!("int4_nemotron_8b_rows", 4.0, [40.0, 4096.0, 128.0], 4096.0),
-    case!("int4_one_vec4", 4.0, [33.0, 32.0, 32.0], 32.0),
-    case!("int4_norms_of_96", 4.0, [70.0, 1440.0, 32.0], 96.0),
-    case!("int8", 8.0, [6.0, 1056.0, 1056.0], 0.0),
-    case!("int8_in_groups_normed", 8.0, [67.0, 2080.0, 16.0], 2080.0),
-    case!("int8_one_group", 8.0, [3.0, 32.0, 32.0], 0.0),
-    case!("int8_norms_of_1024", 8.0, [40.0, 9216.0, 9216.0], 1024.0),
+    grouped_case!("int4", 4.0, [6.0, 2080.0, 2080.0], 0.0),
+    grouped_case!("int4_in_groups_normed", 4.0, [67.0, 2112.0, 96.0], 2112.0),
+    grouped_case!("int4_nemotron_8b_rows", 4.0, [40.0, 4096.0, 128.0], 4096.0),
+    grouped_case!("int4_one_vec4", 4.0, [33.0, 32.0, 32.0], 32.0),
+    grouped_case!("int4_norms_of_96", 4.0, [70.0, 1440.0, 32.0], 96.0),
+    grouped_case!("int8", 8.0, [6.0, 1056.0, 1056.0], 0.0),
+    grouped_case!("int8_in_groups_normed", 8.0, [67.0, 2080.0, 16.0], 2080.0),
+    grouped_case!("int8_one_group", 8.0, [3.0, 32.0, 32.0], 0.0),
+    grouped_case!("int8_norms_of_1024", 8.0, [40.0, 9216.0, 9216.0], 1024.0),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::bindings::matvec_grouped_relu2::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
-use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, out_scales};
+use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, grouped_case, out_scales};
 use super::scaled::Scaled;
 use crate::error::{Error, Result};
 use crate::gpu::Plan;
@@ -51,33 +51,16 @@ pub fn matvec_grouped_relu2(
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
-macro_rules! case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr, $block:expr) => {
-        Case {
-            name: $name,
-            args: &[
-                ("bits", $bits),
-                ("n", $n),
-                ("k", $k),
-                ("group", $group),
-                ("x_group", 32.0),
-                ("norm_group", $norm_group),
-                ("block", $block),
-            ],
-        }
-    };
-}
-
 const CASES: &[Case] = &[
-    case!("int4", 4.0, [64.0, 2080.0, 2080.0], 0.0, 32.0),
-    case!("int4_in_groups_normed", 4.0, [96.0, 2112.0, 96.0], 2112.0, 1.0),
-    case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0, 16.0),
-    case!("int4_one_vec4", 4.0, [32.0, 32.0, 32.0], 32.0, 4.0),
-    case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0, 2.0),
-    case!("int8", 8.0, [96.0, 1056.0, 1056.0], 0.0, 8.0),
-    case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0, 32.0),
-    case!("int8_one_group", 8.0, [32.0, 32.0, 32.0], 0.0, 1.0),
-    case!("int8_norms_of_1024", 8.0, [64.0, 9216.0, 9216.0], 1024.0, 4.0),
+    grouped_case!("int4", 4.0, [64.0, 2080.0, 2080.0], 0.0, 32.0),
+    grouped_case!("int4_in_groups_normed", 4.0, [96.0, 2112.0, 96.0], 2112.0, 1.0),
+    grouped_case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0, 16.0),
+    grouped_case!("int4_one_vec4", 4.0, [32.0, 32.0, 32.0], 32.0, 4.0),
+    grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0, 2.0),
+    grouped_case!("int8", 8.0, [96.0, 1056.0, 1056.0], 0.0, 8.0),
+    grouped_case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0, 32.0),
+    grouped_case!("int8_one_group", 8.0, [32.0, 32.0, 32.0], 0.0, 1.0),
+    grouped_case!("int8_norms_of_1024", 8.0, [64.0, 9216.0, 9216.0], 1024.0, 4.0),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
