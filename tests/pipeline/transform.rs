@@ -174,7 +174,8 @@ fn online_rotations_in_blocks_where_they_fit() {
         let norm = config.d_inner() / config.n_groups;
         for block in [1, 4, 12, 32] {
             let OnlineRotation { out_proj, down_proj } = whole.in_blocks(&config, block).online;
-            let want = |own: Option<usize>, width: usize| own.map(|own| if width.is_multiple_of(block) { block } else { own });
+            let want =
+                |own: Option<usize>, width: usize| own.map(|own| if width.is_multiple_of(block) { block } else { own });
             assert_eq!(out_proj, want(whole.online.out_proj, norm), "{block} of {norm}");
             assert_eq!(down_proj, want(whole.online.down_proj, config.intermediate_size));
         }
