@@ -19,8 +19,8 @@ const NAME: &str = "matvec_grouped_add";
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for columns that are not whole
-/// groups of 32, groups of the weight that are not whole 16 bytes, and norms that are not whole groups; for outputs
-/// that are not.
+/// groups of 32, groups of the weight that are not whole 16 bytes, and norms or outputs that are not whole
+/// groups.
 pub fn matvec_grouped_add(
     plan: &mut Plan,
     x: GroupedToken<'_>,

@@ -18,8 +18,8 @@ const NAME: &str = "matvec_grouped_relu2";
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for columns that are not whole
-/// groups of 32, groups of the weight that are not whole 16 bytes, and norms that are not whole groups; for outputs
-/// that are not, and other blocks.
+/// groups of 32, groups of the weight that are not whole 16 bytes, and norms or outputs that are not whole
+/// groups, and other blocks.
 pub fn matvec_grouped_relu2(
     plan: &mut Plan,
     x: GroupedToken<'_>,
