@@ -52,7 +52,7 @@ pub(super) struct Quantize {
     #[arg(long, ignore_case = true, required_unless_present = "recipe", value_parser = PossibleValuesParser::new(["w8a8", "w4a8", "w4a16"]).try_map(|s| s.parse::<Bits>()))]
     scheme: Option<Bits>,
     /// A recipe: w8a8, w4a8, mixed, or a TOML file such as `wgquant search` or another quantized model has
-    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["scheme", "rotate", "rotate_sites", "group_size", "fold_norms", "embedding", "seed"])]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["scheme", "rotate", "rotate_sites", "rotate_block", "group_size", "fold_norms", "embedding", "seed"])]
     recipe: Option<PathBuf>,
     /// Calibration text: .txt, .jsonl or .parquet with `text` or `messages`, or token ids (.npy)
     #[arg(short, long, value_name = "FILE")]

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::hadamard;
-use wgquant::model::{Group, ModelFile, ModelSource};
+use wgquant::model::{Group, ModelFile, ModelSource, OnlineRotation};
 use wgquant::recipe::{Bits, Recipe};
 use wgquant::transform::{Rotation, Transform};
 
@@ -52,6 +52,10 @@ pub(super) struct RecipeArgs {
     /// Where to rotate
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "residual,out_proj,down_proj")]
     pub(super) rotate_sites: Vec<Site>,
+    /// Channels of a block of the rotations at run time; with `--activations dynamic --activation-group 32` those of 32 make
+    /// decoding fastest [default: a norm group, the whole width]
+    #[arg(long, value_name = "N")]
+    pub(super) rotate_block: Option<usize>,
     /// Inputs that share a scale in 4-bit weights: a number, or `channel` for whole rows
     #[arg(long, value_name = "N|channel", default_value = "128", value_parser = group)]
     pub(super) group_size: Group,
@@ -72,6 +76,7 @@ impl Default for RecipeArgs {
         Self {
             rotate: Rotate::Hadamard,
             rotate_sites: Site::DEFAULT.to_vec(),
+            rotate_block: None,
             group_size: Group::Size(128),
             fold_norms: None,
             embedding: true,
@@ -114,6 +119,11 @@ impl RecipeArgs {
         });
         transform.online.out_proj = transform.online.out_proj.filter(|_| on(Site::OutProj));
         transform.online.down_proj = transform.online.down_proj.filter(|_| on(Site::DownProj));
+        if let Some(block) = self.rotate_block {
+            let OnlineRotation { out_proj, down_proj } = transform.online;
+            transform.online =
+                OnlineRotation { out_proj: out_proj.map(|_| block), down_proj: down_proj.map(|_| block) };
+        }
         let head = file.config().head_dim;
         if (on(Site::Values) || on(Site::Keys)) && hadamard::factor(head).is_none() {
             bail!("--rotate-sites values,keys: head_dim {head} has no Hadamard matrix");

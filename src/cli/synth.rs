@@ -18,8 +18,8 @@ use super::{Verdict, out};
 /// Which model to make.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Shape {
-    /// Forms of the weights: f32, f16, bf16; w8a8, w4a8, w4a16, with -gN for groups of N; preset-w8a8, preset-w4a8,
-    /// preset-mixed; or a recipe (.toml)
+    /// Forms of the weights: f32, f16, bf16; w8a8, w4a8, w4a16, with -gN for groups of N and -aN for activations by groups
+    /// of N rotated in blocks of N; preset-w8a8, preset-w4a8, preset-mixed; or a recipe (.toml)
     #[arg(long, value_name = "SCHEME|FILE", default_value = "w8a8")]
     pub(super) scheme: String,
     /// The first N blocks only

@@ -54,6 +54,16 @@ fn residual_rotation_needs_folding() {
 }
 
 #[test]
+fn rotations_in_blocks_that_do_not_fit() {
+    for (block, width) in [("64", "672"), ("0", "256"), ("28", "256")] {
+        let mut command = wgquant();
+        command.arg("quantize").arg(nano()).args(["-o", "no", "--scheme", "w8a8", "--rotate-block", block]);
+        command.args(["--device", "cpu"]);
+        says(&refusal(&mut command), &[&format!("block {block} over width {width}")]);
+    }
+}
+
+#[test]
 fn no_such_adapter() {
     let line = refusal(wgquant().args(["doctor", "--device", "nosuchgpu"]));
     says(&line, &["no GPU adapter named `nosuchgpu`", "found: ", "--device cpu"]);

@@ -97,6 +97,20 @@ fn devices_agree_on_text_documents_and_tokens() {
     assert_eq!(measure("a.txt", "cpu"), measure("a.jsonl", "cpu"));
 }
 
+/// The flags that make what the presets have: activations in groups, rotated in blocks as large.
+#[test]
+fn quantize_in_groups_and_blocks_of_32() {
+    let temp = tempfile::tempdir().unwrap();
+    let (model, out) = (nano(), temp.path().join("a32"));
+    let (model, out) = (model.to_str().unwrap(), out.to_str().unwrap());
+    let groups = ["--activations", "dynamic", "--activation-group", "32", "--rotate-block", "32"];
+    run(&[&["quantize", model, "-o", out, "--scheme", "w4a8", "--group-size", "32"][..], &groups].concat());
+    let recipe = fs::read_to_string(format!("{out}/wgquant_recipe.toml")).unwrap();
+    for line in ["out_proj = 32", "down_proj = 32", "[rule.activations.int8]\nsize = 32"] {
+        assert!(recipe.contains(line), "no `{line}` in {recipe}");
+    }
+}
+
 #[test]
 fn quantize_then_compare() {
     let temp = tempfile::tempdir().unwrap();
