@@ -103,12 +103,12 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
             && p.ab_type == wgpu::CooperativeScalarType::F16
             && p.cr_type == wgpu::CooperativeScalarType::F32
     };
+    let sizes = (info.subgroup_min_size, info.subgroup_max_size);
     let coop = features.contains(COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
-        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && sizes == (32, 32)
         && adapter.limits().max_compute_workgroup_storage_size >= 48 * 1024
         && adapter.limits().max_compute_invocations_per_workgroup >= 384
         && adapter.cooperative_matrix_properties().iter().any(sixteen);
-    let sizes = (info.subgroup_min_size, info.subgroup_max_size);
     // Variants for subgroups of 32 threads have up to 1024 a workgroup. No adapter is known that has the former without the latter.
     let fits = sizes != (32, 32) || adapter.limits().max_compute_invocations_per_workgroup >= 1024;
     Caps {

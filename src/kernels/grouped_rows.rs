@@ -53,6 +53,21 @@ impl NormFactors {
     }
 }
 
+/// Can kernels that make the codes of groups transform blocks of `block` columns (1: none) as they do? A block is a power of two within a group.
+#[must_use]
+pub fn turns_in_groups(block: usize) -> bool {
+    block.is_power_of_two() && block <= TOKEN_GROUP
+}
+
+/// The logarithm of such a block and what its transform multiplies by.
+pub(super) fn turn(kernel: &'static str, block: usize) -> Result<(u32, f32)> {
+    if !turns_in_groups(block) {
+        let reason = format!("a transform of {block} columns, which is no power of two up to {TOKEN_GROUP}");
+        return Err(Error::argument(format!("{kernel}: `block`"), reason));
+    }
+    Ok((block.ilog2(), 1.0 / (block as f32).sqrt()))
+}
+
 /// Do the products of grouped tokens take weights of `cols` columns in such groups, and are they fast on `device`?
 #[must_use]
 pub fn grouped_pays(device: &Device, cols: usize, groups: Groups) -> bool {

@@ -2,7 +2,7 @@
 
 use super::bindings::hadamard_groups::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::grouped_rows::TOKEN_GROUP;
+use super::grouped_rows::{TOKEN_GROUP, turn, turns_in_groups};
 use super::scaled::{Scaled, group_of};
 use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ const GROUPS: usize = 128;
 #[must_use]
 pub fn hadamard_groups_fits(block: usize, cols: usize, group: usize) -> bool {
     let whole = group == TOKEN_GROUP && cols > group && cols.is_multiple_of(group);
-    whole && block.is_power_of_two() && block <= TOKEN_GROUP
+    whole && turns_in_groups(block)
 }
 
 /// [`super::hadamard`] of `x` in blocks of `block` columns (1: none), then [`super::quantize_tokens`] of that into `out`. QuaRot,
@@ -38,8 +38,8 @@ pub fn hadamard_groups(plan: &mut Plan, x: &DeviceTensor, out: Scaled<'_>, block
         let reason = format!("blocks of {block} of {cols} columns in groups of {group}");
         return Err(Error::argument(format!("{NAME}: `block`"), reason));
     }
-    let groups = rows * cols / group;
-    let params = Params { groups: groups as u32, log_run: block.ilog2(), unit: 1.0 / (block as f32).sqrt() };
+    let (groups, (log_run, unit)) = (rows * cols / group, turn(NAME, block)?);
+    let params = Params { groups: groups as u32, log_run, unit };
     let bindings = Bindings { x, codes: out.codes, scales: out.scales };
     launch(plan, params, bindings, Grid::linear(groups.div_ceil(GROUPS)))
 }

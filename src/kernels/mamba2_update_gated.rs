@@ -3,7 +3,7 @@
 use super::bindings::mamba2_update_gated::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::grouped_rows::{TOKEN_GROUP, out_scales};
+use super::grouped_rows::{TOKEN_GROUP, out_scales, turn};
 use super::mamba2_update::{fuses, work as token};
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
 use super::{Columns, expect, expect_dtype};
@@ -62,10 +62,7 @@ pub fn mamba2_update_gated(
         let reason = format!("heads of {head_dim} channels in groups of {ROWS}, {state} state elements, {taps} taps");
         return Err(Error::argument(format!("{NAME}: `dims`"), reason));
     }
-    if !block.is_power_of_two() || block > ROWS {
-        let reason = format!("a transform of {block} columns, which is no power of two up to {ROWS}");
-        return Err(Error::argument(format!("{NAME}: `block`"), reason));
-    }
+    let (log_run, unit) = turn(NAME, block)?;
     let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
     expect_columns(NAME, "projected", projected, 1, d_inner + channels + dims.heads)?;
     expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
@@ -91,8 +88,8 @@ pub fn mamba2_update_gated(
         gate_offset: projected.offset as u32,
         dt_min,
         dt_max,
-        log_run: block.ilog2(),
-        unit: 1.0 / (block as f32).sqrt(),
+        log_run,
+        unit,
     };
     let bindings = Bindings {
         input: projected.tensor,

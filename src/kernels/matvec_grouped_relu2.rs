@@ -2,9 +2,11 @@
 
 use super::bindings::matvec_grouped_relu2::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
-use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, grouped_case, out_scales};
+use super::grouped_rows::{
+    GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, grouped_case, out_scales, turn,
+};
 use super::scaled::Scaled;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Plan;
 use crate::shaders::matvec_grouped_relu2::{Format, Params};
 use crate::tensor::DType;
@@ -30,12 +32,8 @@ pub fn matvec_grouped_relu2(
 ) -> Result<()> {
     let GroupedRows { n, k, group, norm_group, eps, bits, grid } = GroupedRows::of(NAME, x, norm, weight, None)?;
     out.expect(NAME, n as usize)?;
-    if !block.is_power_of_two() || block > TOKEN_GROUP {
-        let reason = format!("{block} is not a power of two up to {TOKEN_GROUP}");
-        return Err(Error::argument(format!("{NAME}: `block`"), reason));
-    }
-    let unit = 1.0 / (block as f32).sqrt();
-    let params = Params { n, k, group, norm_group, eps, log_run: block.ilog2(), unit };
+    let (log_run, unit) = turn(NAME, block)?;
+    let params = Params { n, k, group, norm_group, eps, log_run, unit };
     let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
     let bindings = Bindings {
         codes: x.codes,

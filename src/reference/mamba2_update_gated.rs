@@ -2,14 +2,11 @@
 //! transform and codes. Dao & Gu 2024, arXiv:2405.21060; Ashkboos et al. 2024, arXiv:2404.00456; Zhao et al. 2023, arXiv:2310.19102.
 
 use super::causal_conv1d::silu;
+use super::grouped_rows::put_codes;
 use super::hadamard::runs;
 use super::mamba2_update::mamba2_update;
-use super::quantize_tokens::group_codes;
 use crate::shaders::mamba2_update_gated::Params;
 use crate::shaders::{hadamard, mamba2_update as update};
-
-/// Rows that share a scale and a sum.
-const GROUP: usize = 32;
 
 /// `input`: `[1, stride]`, z from column `gate_offset`, x | B | C | dt from column `offset`; `vectors`: the convolution's weight
 /// `[channels, taps]` and bias `[channels]`, dt_bias, a_log and d, `[3, heads]`, and the norm's weight `[d_inner]`; both states as of
@@ -45,13 +42,10 @@ pub fn mamba2_update_gated(
     mamba2_update(&of_update, input, weight, bias, per_head, conv_state, ssm_state, tickets, &mut y);
     let z = &input[p.gate_offset as usize..];
     let v: Vec<f64> = y.iter().zip(z).map(|(y, z)| f64::from(*y) * silu(f64::from(*z))).collect();
-    let (scales, squares) = scales.split_at_mut(d_inner / GROUP);
-    for (sum, v) in squares.iter_mut().zip(v.chunks_exact(GROUP)) {
-        *sum = v.iter().map(|v| v * v).sum::<f64>() as f32;
-    }
     let weighted: Vec<f32> = v.iter().zip(norm).map(|(v, w)| (v * f64::from(*w)) as f32).collect();
     let mut turned = vec![0.0; d_inner];
     let transform = hadamard::Params { count: d_inner as u32, log_run: p.log_run, scale: p.unit };
     runs(&transform, &weighted, &mut turned);
-    group_codes(&turned, GROUP, codes, scales);
+    let gated: Vec<f32> = v.iter().map(|v| *v as f32).collect();
+    put_codes(&turned, &gated, codes, scales);
 }

@@ -3,7 +3,7 @@
 
 use super::forward::Forward;
 use super::scratch::Link;
-use super::state::{self, BlockState, MambaState, SsmState, ssd};
+use super::state::{BlockState, MambaState, SsmState, ssd};
 use super::taps::Taps;
 use super::weights::{DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Weights};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ impl Forward<'_> {
 
     fn links(&self, device: &Device, layer: &DeviceLayer, state: &BlockState) -> bool {
         let (c, s) = (self.config, self.scratch);
-        let short = |by: &Option<HadamardBuffers>| by.as_ref().is_none_or(|by| in_group(by.block()));
+        let short = |by: &Option<HadamardBuffers>| by.as_ref().is_none_or(|by| kernels::turns_in_groups(by.block()));
         let reads = |linear: &DeviceLinear| linear.grouped(device).is_some();
         // What makes codes makes whole groups.
         let writes = |linear: &DeviceLinear| linear.grouped(device).is_some_and(|w| whole(w.codes.shape.rows()));
@@ -48,7 +48,7 @@ impl Forward<'_> {
             }
             (DeviceMixer::Attention(a), BlockState::Attention(_)) => {
                 let inputs = [&a.q_proj, &a.k_proj, &a.v_proj];
-                self.state.parts.is_some() && inputs.into_iter().all(reads) && writes(&a.o_proj)
+                inputs.into_iter().all(reads) && writes(&a.o_proj)
             }
             _ => false,
         }
@@ -65,13 +65,12 @@ impl Forward<'_> {
         let (c, hidden) = (self.config, self.stream()?);
         weights.embedding.apply(plan, ids, &hidden)?;
         let mut norms = weights.layers.iter().map(|layer| &layer.norm).chain([&weights.norm_f]);
-        let Link { codes, scales } = self.scratch.links[0].of(c.hidden_size)?;
+        let link = self.scratch.links[0].of(c.hidden_size)?;
         if let Some(first) = norms.next() {
-            let out = kernels::Scaled { codes: &codes, scales: &scales.row(0)?, group: TOKEN_GROUP };
+            let out = kernels::Scaled { codes: &link.codes, scales: &link.scales.row(0)?, group: TOKEN_GROUP };
             kernels::rms_norm_quantize(plan, &hidden, first, out, c.norm_eps)?;
         }
-        let token = GroupedToken { codes: &codes, scales: &scales };
-        let mut norm = None;
+        let (token, mut norm) = (link.token(), None);
         for ((layer, state), next) in weights.layers.iter().zip(&self.state.blocks).zip(norms) {
             let stream = Stream { hidden: &hidden, token, norm, next };
             match (&layer.mixer, state) {
@@ -95,21 +94,20 @@ impl Forward<'_> {
             return Err(Error::argument("chain", "its states must be f32"));
         };
         let projected = self.projected(plan, &m.in_proj, stream)?;
-        let Link { codes, scales } = self.scratch.links[1].of(c.d_inner())?;
-        let inner = GroupedToken { codes: &codes, scales: &scales };
+        let inner = self.scratch.links[1].of(c.d_inner())?;
+        let Link { codes, scales } = &inner;
         let block = self.scratch.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
         let (all, conv, tickets, limit) = (Columns::from(&projected), &state.conv, &self.state.tickets, self.dt_limit);
-        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, &codes, &scales, dims, limit, block)?;
-        self.written(plan, inner, Some(self.gated_norm()), &m.out_proj, stream)
+        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, codes, scales, dims, limit, block)?;
+        self.written(plan, inner.token(), Some(self.gated_norm()), &m.out_proj, stream)
     }
 
     fn mlp_link(&self, plan: &mut Plan, m: &DeviceMlp, stream: &Stream<'_>) -> Result<()> {
-        let Link { codes, scales } = self.scratch.links[1].of(self.config.intermediate_size)?;
-        let inner = GroupedToken { codes: &codes, scales: &scales };
+        let inner = self.scratch.links[1].of(self.config.intermediate_size)?;
         let block = self.scratch.rotate_down.as_ref().map_or(1, HadamardBuffers::block);
         let up = m.up_proj.whole()?;
-        kernels::matvec_grouped_relu2(plan, stream.token, stream.norm, up, block, inner)?;
-        self.written(plan, inner, None, &m.down_proj, stream)
+        kernels::matvec_grouped_relu2(plan, stream.token, stream.norm, up, block, inner.token())?;
+        self.written(plan, inner.token(), None, &m.down_proj, stream)
     }
 
     fn attention_link(&self, plan: &mut Plan, a: &DeviceAttention, cache: &KvCache, stream: &Stream<'_>) -> Result<()> {
@@ -128,15 +126,10 @@ impl Forward<'_> {
             }
             [&q, &k, &v].map(Columns::from)
         };
-        let dims = state::attention(c);
-        kernels::kv_append(plan, k, v, &self.state.cursor, cache, dims)?;
-        let context = s.y.view(DType::F32, [1, query])?;
-        let parts =
-            self.state.parts.as_ref().ok_or_else(|| Error::argument("chain", "no room for parts of attention"))?;
-        kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?;
-        let Link { codes, scales } = s.links[1].of(query)?;
-        kernels::quantize_tokens(plan, &context, &codes, &scales.row(0)?, TOKEN_GROUP)?;
-        self.written(plan, GroupedToken { codes: &codes, scales: &scales }, None, &a.o_proj, stream)
+        let context = self.attend(plan, [q, k, v], cache)?;
+        let inner = s.links[1].of(query)?;
+        kernels::quantize_tokens(plan, &context, &inner.codes, &inner.scales.row(0)?, TOKEN_GROUP)?;
+        self.written(plan, inner.token(), None, &a.o_proj, stream)
     }
 
     /// The factor of a block's first norm.
@@ -173,9 +166,4 @@ impl Forward<'_> {
 /// Whole groups of a token?
 fn whole(columns: usize) -> bool {
     columns.is_multiple_of(TOKEN_GROUP)
-}
-
-/// Can a kernel transform blocks of so many columns while it makes a group's codes?
-fn in_group(block: usize) -> bool {
-    block.is_power_of_two() && block <= TOKEN_GROUP
 }

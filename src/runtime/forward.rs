@@ -399,18 +399,22 @@ impl Forward<'_> {
             }
             [&q, &k, &v].map(Columns::from)
         };
-        let dims = state::attention(c);
-        kernels::kv_append(plan, k, v, &self.state.cursor, cache, dims)?;
-        let context = self.f32(&s.y, c.attention_heads * c.head_dim)?;
-        match self.state.parts.as_ref().filter(|_| self.decode) {
-            Some(parts) => {
-                kernels::attention_in_parts(plan, q, cache, &self.state.cursor, &context, dims, parts)?;
-            }
-            None => kernels::attention(plan, q, cache, &self.state.cursor, &context, dims)?,
-        }
+        let context = self.attend(plan, [q, k, v], cache)?;
         taps.op(plan, "attention", &context)?;
         let input = self.input(plan, context, &[&a.o_proj], taps, ["o_proj.codes", "o_proj.scales"])?;
         self.write(plan, &a.o_proj, &input, hidden, taps)
+    }
+
+    /// What queries find among keys and values when those of these tokens are there, too: `[tokens, heads · head_dim]`.
+    pub(super) fn attend(&self, plan: &mut Plan, [q, k, v]: [Columns<'_>; 3], cache: &KvCache) -> Result<DeviceTensor> {
+        let (dims, cursor) = (state::attention(self.config), &self.state.cursor);
+        kernels::kv_append(plan, k, v, cursor, cache, dims)?;
+        let context = self.f32(&self.scratch.y, self.config.attention_heads * self.config.head_dim)?;
+        match self.state.parts.as_ref().filter(|_| self.decode) {
+            Some(parts) => kernels::attention_in_parts(plan, q, cache, cursor, &context, dims, parts)?,
+            None => kernels::attention(plan, q, cache, cursor, &context, dims)?,
+        }
+        Ok(context)
     }
 
     fn mlp(

@@ -3,7 +3,7 @@
 use super::state::ssd;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor};
-use crate::kernels::{HadamardBuffers, TOKEN_GROUP};
+use crate::kernels::{GroupedToken, HadamardBuffers, TOKEN_GROUP};
 use crate::model::{Block, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
@@ -30,7 +30,7 @@ impl ScanFormat {
     }
 }
 
-/// Codes of one token and, for each [`TOKEN_GROUP`] of them, a scale and a sum of squares ([`crate::kernels::GroupedToken`]).
+/// Codes of one token and, for each [`TOKEN_GROUP`] of them, a scale and a sum of squares ([`GroupedToken`]).
 pub(super) struct Link {
     /// `[1, columns]` int8.
     pub(super) codes: DeviceTensor,
@@ -45,6 +45,11 @@ impl Link {
             codes: device.alloc(DType::I8, [1, columns])?,
             scales: device.alloc(DType::F32, [2, columns.div_ceil(TOKEN_GROUP)])?,
         })
+    }
+
+    /// What kernels read and write there.
+    pub(super) fn token(&self) -> GroupedToken<'_> {
+        GroupedToken { codes: &self.codes, scales: &self.scales }
     }
 
     /// Views for `columns`, whole groups.

@@ -157,8 +157,8 @@ impl DeviceLinear {
     /// Of one integer weight whose inputs' scales are made from each token: how both share scales.
     pub(in super::super) fn groups(&self) -> Option<Groups> {
         let Rounding { group: token, fixed: None } = self.rounding.as_ref()? else { return None };
-        let [Part { held: Held::Int { codes, group, .. }, .. }] = &self.parts[..] else { return None };
-        Some(Groups { bits: codes.dtype.bits(), weight: *group, token: *token })
+        let Scaled { codes, group, .. } = self.whole().ok()?;
+        Some(Groups { bits: codes.dtype.bits(), weight: group, token: *token })
     }
 
     /// The one integer weight that it is.
