@@ -3,7 +3,15 @@
 #import dot_product
 #import pack
 
-const ONE_SPAN = false; // the format `rows` has groups, too
+#ifdef rows
+const ONE_SCALE = true;
+const SLIM = true;
+#else
+const ONE_SCALE = false;
+const SLIM = false;
+#endif
+const ONE_SPAN = false; // the format `rows` has groups of the weight, too
+const UNIT = 0.0625;
 
 struct Params {
     m: u32, // rows of codes
@@ -18,13 +26,13 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
-@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
+@group(0) @binding(2) var<storage, read> weight: array<vec2<u32>>; // [n, k] int4
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
 fn fetch_weight(row: u32, col: u32) -> vec2<u32> {
-    return fetch_weight4(row, col);
+    return weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
 }
 
 // As int8 codes 16 times too large.
@@ -35,10 +43,6 @@ fn stage_weight(words: vec2<u32>) -> vec4<u32> {
         low4_times_16(words.y),
         high4_times_16(words.y),
     );
-}
-
-fn finished(sums: vec4<i32>) -> vec4<i32> {
-    return sums >> vec4(4u);
 }
 
 @compute @workgroup_size(ACROSS, DOWN)

@@ -20,8 +20,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
+// Two threads read the same vector: it is their row's 32 codes.
 fn fetch_weight(row: u32, col: u32) -> vec2<u32> {
-    return fetch_weight4(row, col);
+    let words = weight[min(row, params.n - 1u) * (params.k / 32u) + min(col, params.k - 32u) / 32u];
+    return select(words.xy, words.zw, col % 32u >= 16u);
 }
 
 fn stage_weight(row: u32, half: u32, words: vec2<u32>) {

@@ -3,10 +3,14 @@
 #import dot_product
 
 #ifdef rows
+const ONE_SCALE = true;
 const ONE_SPAN = true;
 #else
+const ONE_SCALE = false;
 const ONE_SPAN = false;
 #endif
+const SLIM = false;
+const UNIT = 1.0;
 
 struct Params {
     m: u32, // rows of codes
@@ -27,15 +31,11 @@ struct Params {
 @group(0) @binding(5) var<uniform> params: Params;
 
 fn fetch_weight(row: u32, col: u32) -> vec4<u32> {
-    return raw_weight8(row, col);
+    return weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
 }
 
 fn stage_weight(words: vec4<u32>) -> vec4<u32> {
     return words;
-}
-
-fn finished(sums: vec4<i32>) -> vec4<i32> {
-    return sums;
 }
 
 @compute @workgroup_size(ACROSS, DOWN)

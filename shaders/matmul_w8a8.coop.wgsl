@@ -22,7 +22,8 @@ struct Params {
 @group(0) @binding(5) var<uniform> params: Params;
 
 fn fetch_weight(row: u32, col: u32) -> vec4<u32> {
-    return fetch_weight8(row, col);
+    let words = weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
+    return select(vec4(0u), words, col < params.k);
 }
 
 @compute @workgroup_size(WG)

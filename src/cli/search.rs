@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use wgquant::calibrate::{self, Calibration, Windows};
 use wgquant::files::replace;
 use wgquant::gpu::Device;
+use wgquant::kernels::TOKEN_GROUP;
 use wgquant::model::{Activations, Group, ModelFile, ModelSource};
 use wgquant::quantize::{Format, GptqOptions, QUANTIZER};
 use wgquant::recipe::{Module, Recipe, transformed};
@@ -51,7 +52,7 @@ pub(super) struct Search {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "32")]
     groups: Vec<usize>,
     /// Inputs that share an int8 activation scale: a number, or `channel` for one a token
-    #[arg(long, value_name = "N|channel", default_value = "channel", value_parser = group)]
+    #[arg(long, value_name = "N|channel", default_value = "32", value_parser = group)]
     activation_group: Group,
     /// File that keeps what was measured [default: the output's name with .sensitivity.json]
     #[arg(long, value_name = "FILE.json")]
@@ -129,8 +130,13 @@ impl Search {
         Ok(budget)
     }
 
-    /// The recipe but for its rules.
+    /// The recipe but for its rules: transformed as the presets are, unless flags say otherwise.
     fn base(&self, file: &ModelFile) -> Result<Recipe> {
+        let flags = self.flags.transform(file)?;
+        let transform = match self.flags.rotate_block {
+            None => flags.in_blocks(file.config(), TOKEN_GROUP),
+            Some(_) => flags,
+        };
         let calibration = Calibration {
             sequences: self.sequences,
             length: self.sequence_length,
@@ -141,7 +147,7 @@ impl Search {
             float: file.float_dtype(),
             calibration,
             gptq: Some(GptqOptions::default()),
-            transform: self.flags.transform(file)?,
+            transform: transform.smoothed(),
             rules: Vec::new(),
         })
     }

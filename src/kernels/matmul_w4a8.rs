@@ -114,6 +114,14 @@ const CASES: &[Case] = &[
     Case { name: "x_groups_of_one_word", args: &[("m", 3.0), ("n", 5.0), ("k", 40.0), ("x_group", 8.0)] },
     Case { name: "blocks_past_tiles", args: &[("m", 130.0), ("n", 67.0), ("k", 2080.0), ("epilogue", 2.0)] },
     Case {
+        name: "blocks_group_288",
+        args: &[("m", 70.0), ("n", 35.0), ("k", 864.0), ("group", 288.0), ("epilogue", 1.0)],
+    },
+    Case {
+        name: "rows_group_288",
+        args: &[("m", 130.0), ("n", 35.0), ("k", 864.0), ("group", 288.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+    },
+    Case {
         name: "blocks_group_96",
         args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
     },

@@ -111,6 +111,10 @@ const CASES: &[Case] = &[
     Case { name: "blocks_past_tiles", args: &[("m", 130.0), ("n", 67.0), ("k", 2080.0), ("epilogue", 2.0)] },
     Case { name: "blocks_and_half_a_step", args: &[("m", 5.0), ("n", 66.0), ("k", 1040.0)] },
     Case {
+        name: "blocks_group_288",
+        args: &[("m", 70.0), ("n", 35.0), ("k", 864.0), ("group", 288.0), ("epilogue", 1.0)],
+    },
+    Case {
         name: "blocks_group_96",
         args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
     },

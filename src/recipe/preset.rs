@@ -12,7 +12,7 @@ use crate::kernels::TOKEN_GROUP;
 use crate::model::{Activations, Block, Group, ModelConfig};
 use crate::quantize::{Format, GptqOptions, ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
-use crate::transform::{Exponent, Smooth, Transform};
+use crate::transform::Transform;
 
 /// Weight and activation bits of the linear layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,13 +121,8 @@ impl Recipe {
     /// rounding without `calibrated`.
     #[must_use]
     pub fn preset(preset: Preset, config: &ModelConfig, float: DType, transform: Transform, calibrated: bool) -> Self {
-        // Rotations spread an outlier over its block, smoothing takes it away: with both, a model whose channels were
-        // scaled comes out the same. The exponent is SmoothQuant's.
-        let at = Some(Exponent::Fixed(0.5));
-        let norms = at.filter(|_| !transform.fold_norms);
-        let smooth = Smooth { norms, gated_norm: at, relu2: at, values: at, conv: None };
         let transform = transform.in_blocks(config, TOKEN_GROUP);
-        let transform = if calibrated { Transform { smooth, ..transform } } else { transform };
+        let transform = if calibrated { transform.smoothed() } else { transform };
         Self {
             float,
             calibration: Calibration::default(),

@@ -121,6 +121,15 @@ impl Transform {
         }
     }
 
+    /// The same, and smoothed where that costs nothing at run time. Rotations spread an outlier over its block, smoothing takes it away:
+    /// with both, a model whose channels were scaled comes out the same. The exponent is SmoothQuant's (arXiv:2211.10438).
+    #[must_use]
+    pub fn smoothed(self) -> Self {
+        let at = Some(Exponent::Fixed(0.5));
+        let norms = at.filter(|_| !self.fold_norms);
+        Self { smooth: Smooth { norms, gated_norm: at, relu2: at, values: at, conv: None }, ..self }
+    }
+
     /// The rewrite that the model must be under when statistics for this one are taken.
     #[must_use]
     pub fn base(&self) -> Self {
