@@ -1,5 +1,5 @@
 // matvec_w8a8 by 16-byte loads (shared/quads4.wgsl): k and groups are multiples of 16, or a group is the row. Any n.
-#import dot
+#import quad_int8
 #import quads4
 
 struct Params {
@@ -10,25 +10,12 @@ struct Params {
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
-const QUAD = 16u;
-const SHIFT = 0u;
-
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int8
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
 @group(0) @binding(5) var<uniform> params: Params;
-
-alias Token = vec4<u32>;
-
-fn fetch_token(at: u32) -> Token {
-    return codes[at];
-}
-
-fn dot_quad(x: Token, w: vec4<u32>) -> i32 {
-    return dot_codes(x.x, w.x) + dot_codes(x.y, w.y) + (dot_codes(x.z, w.z) + dot_codes(x.w, w.w));
-}
 
 @compute @workgroup_size(WG)
 fn main(

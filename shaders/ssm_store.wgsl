@@ -5,9 +5,8 @@
 // for ssm_load to add before the next rounding: what decays slowly would else lose all that comes in less than half
 // steps. A row below 1e-35 has scale 1 and codes 0. One workgroup a row.
 #import fwht
-#import hash
 #import index
-#import pack
+#import rounded
 
 struct Params {
     rows: u32, // heads * head_dim
@@ -19,7 +18,6 @@ struct Params {
 
 const WG = 64u;
 const LINES = 1u;
-const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [heads, head_dim * state]
 @group(0) @binding(1) var<storage, read> clock: array<u32>; // [2] tokens so far, recent tokens
@@ -34,15 +32,9 @@ var<workgroup> largest: array<f32, WG>;
 fn put(row: u32, word: u32, inverse: f32, key: u32) -> u32 {
     let at = 4u * word;
     let v = vec4(line[at], line[at + 1u], line[at + 2u], line[at + 3u]) * inverse;
-#ifdef stochastic
-    let i = row * params.state + at + key;
-    let bits = vec4(hash(i), hash(i + 1u), hash(i + 2u), hash(i + 3u)) >> vec4(8u);
-    let rounded = floor(v + vec4<f32>(bits) / 16777216.0);
-#else
-    let rounded = round(v);
-#endif
-    codes[row * (params.state / 4u) + word] = pack4xI8(vec4<i32>(clamp(rounded, vec4(-127.0), vec4(127.0))));
-    return pack4xI8(vec4<i32>(round((v - rounded) * 14.0)));
+    let code = rounded(v, row * params.state + at + key);
+    codes[row * (params.state / 4u) + word] = word_of(code);
+    return lost_of(v, code);
 }
 
 @compute @workgroup_size(WG)

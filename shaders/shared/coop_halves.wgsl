@@ -9,6 +9,7 @@
 // and `columns`, their sizes; `left_out`, of tiles by their first row and column; and `finish`, which takes four sums.
 #import index
 #import matrices
+#import sixteen
 
 const ROWS = 256u; // of the workgroup's tile
 const COLS = 128u;
@@ -44,32 +45,6 @@ struct Origin {
     k: u32,
     a: u32,
     b: u32,
-}
-
-struct Sums {
-    c00: Sum,
-    c01: Sum,
-    c02: Sum,
-    c03: Sum,
-    c10: Sum,
-    c11: Sum,
-    c12: Sum,
-    c13: Sum,
-    c20: Sum,
-    c21: Sum,
-    c22: Sum,
-    c23: Sum,
-    c30: Sum,
-    c31: Sum,
-    c32: Sum,
-    c33: Sum,
-}
-
-struct Rights {
-    b0: Right,
-    b1: Right,
-    b2: Right,
-    b3: Right,
 }
 
 // Beyond the last step of k any words.
@@ -159,30 +134,6 @@ fn rights_rest(at: u32) -> Rights {
     );
 }
 #endif
-
-// Adds the products of a subgroup's first 32 rows.
-fn upper(a0: Left, a1: Left, b: Rights, c: ptr<function, Sums>) {
-    (*c).c00 = multiply_add(a0, b.b0, (*c).c00);
-    (*c).c01 = multiply_add(a0, b.b1, (*c).c01);
-    (*c).c02 = multiply_add(a0, b.b2, (*c).c02);
-    (*c).c03 = multiply_add(a0, b.b3, (*c).c03);
-    (*c).c10 = multiply_add(a1, b.b0, (*c).c10);
-    (*c).c11 = multiply_add(a1, b.b1, (*c).c11);
-    (*c).c12 = multiply_add(a1, b.b2, (*c).c12);
-    (*c).c13 = multiply_add(a1, b.b3, (*c).c13);
-}
-
-// And of the others.
-fn lower(a2: Left, a3: Left, b: Rights, c: ptr<function, Sums>) {
-    (*c).c20 = multiply_add(a2, b.b0, (*c).c20);
-    (*c).c21 = multiply_add(a2, b.b1, (*c).c21);
-    (*c).c22 = multiply_add(a2, b.b2, (*c).c22);
-    (*c).c23 = multiply_add(a2, b.b3, (*c).c23);
-    (*c).c30 = multiply_add(a3, b.b0, (*c).c30);
-    (*c).c31 = multiply_add(a3, b.b1, (*c).c31);
-    (*c).c32 = multiply_add(a3, b.b2, (*c).c32);
-    (*c).c33 = multiply_add(a3, b.b3, (*c).c33);
-}
 
 // Finishes a matrix of the subgroup, a thread two quads of it; `tile_row`: where the tile has its first row.
 fn finish_matrix(sum: Sum, place: Place, tile_row: u32, row0: u32, column: u32) {

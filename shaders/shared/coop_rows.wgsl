@@ -13,6 +13,7 @@
 #import coop
 #import halves
 #import index
+#import sixteen
 #import store_columns
 
 const ROWS = 256u; // of the workgroup's tile
@@ -51,34 +52,6 @@ struct Step {
     w1: Weights,
 }
 
-// Sums of a subgroup: 16 x 16 of its rows and columns each.
-struct Sums {
-    c00: Sum,
-    c01: Sum,
-    c02: Sum,
-    c03: Sum,
-    c10: Sum,
-    c11: Sum,
-    c12: Sum,
-    c13: Sum,
-    c20: Sum,
-    c21: Sum,
-    c22: Sum,
-    c23: Sum,
-    c30: Sum,
-    c31: Sum,
-    c32: Sum,
-    c33: Sum,
-}
-
-// The right factors of a step.
-struct Rights {
-    b0: Right,
-    b1: Right,
-    b2: Right,
-    b3: Right,
-}
-
 // All bits before the last column, none beyond. A comparison would become a branch.
 fn mask_of(col: u32) -> u32 {
     return bitcast<u32>((bitcast<i32>(col) - bitcast<i32>(params.k)) >> 31u);
@@ -90,11 +63,6 @@ fn fetch_codes(row: u32, col: u32) -> vec4<u32> {
 }
 
 #ifdef groups
-fn token_scale(row: u32, which: u32) -> f32 {
-    let groups = (params.k + params.x_group - 1u) / params.x_group;
-    return scales[min(row, params.m - 1u) * groups + min(which, groups - 1u)];
-}
-
 // Of a row and every `APART`-th from there on.
 fn scales_of(row: u32, which: u32) -> vec4<f32> {
     let low = vec2(token_scale(row, which), token_scale(row + APART, which));
@@ -198,34 +166,6 @@ fn rights(at: u32) -> Rights {
     return Rights(right(at), right(at + 16u * PITCH), right(at + 32u * PITCH), right(at + 48u * PITCH));
 }
 
-// Adds a step's products of the first 32 rows of a subgroup.
-fn upper(at: u32, b: Rights, c: ptr<function, Sums>) {
-    let a0 = left(at);
-    (*c).c00 = multiply_add(a0, b.b0, (*c).c00);
-    (*c).c01 = multiply_add(a0, b.b1, (*c).c01);
-    (*c).c02 = multiply_add(a0, b.b2, (*c).c02);
-    (*c).c03 = multiply_add(a0, b.b3, (*c).c03);
-    let a1 = left(at + 16u * PITCH);
-    (*c).c10 = multiply_add(a1, b.b0, (*c).c10);
-    (*c).c11 = multiply_add(a1, b.b1, (*c).c11);
-    (*c).c12 = multiply_add(a1, b.b2, (*c).c12);
-    (*c).c13 = multiply_add(a1, b.b3, (*c).c13);
-}
-
-// And of the others.
-fn lower(at: u32, b: Rights, c: ptr<function, Sums>) {
-    let a2 = left(at + 32u * PITCH);
-    (*c).c20 = multiply_add(a2, b.b0, (*c).c20);
-    (*c).c21 = multiply_add(a2, b.b1, (*c).c21);
-    (*c).c22 = multiply_add(a2, b.b2, (*c).c22);
-    (*c).c23 = multiply_add(a2, b.b3, (*c).c23);
-    let a3 = left(at + 48u * PITCH);
-    (*c).c30 = multiply_add(a3, b.b0, (*c).c30);
-    (*c).c31 = multiply_add(a3, b.b1, (*c).c31);
-    (*c).c32 = multiply_add(a3, b.b2, (*c).c32);
-    (*c).c33 = multiply_add(a3, b.b3, (*c).c33);
-}
-
 fn row_factor(row: u32) -> f32 {
 #ifdef groups
     return row_factors[row % ROWS];
@@ -283,30 +223,30 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     for (var k = 0u; k < params.k; k += ROUND) {
         workgroupBarrier();
         let b0 = rights(w);
-        upper(x, b0, &c);
+        upper(left(x), left(x + 16u * PITCH), b0, &c);
         stage(to, 1u, 1u, Step(vec4(batch.x0.y, batch.x1.y, batch.x2.y, batch.x3.y), scale, w0, w1));
-        lower(x, b0, &c);
+        lower(left(x + 32u * PITCH), left(x + 48u * PITCH), b0, &c);
         workgroupBarrier();
         let b1 = rights(w + W_TILE);
-        upper(x + X_TILE, b1, &c);
+        upper(left(x + X_TILE), left(x + X_TILE + 16u * PITCH), b1, &c);
         stage(to, 0u, 2u, Step(vec4(batch.x0.z, batch.x1.z, batch.x2.z, batch.x3.z), scale, w0, w1));
         let last = Step(vec4(batch.x0.w, batch.x1.w, batch.x2.w, batch.x3.w), scale, w0, w1);
         next += ROUND;
         batch = fetch(row0 + line, col0 + line, next);
-        lower(x + X_TILE, b1, &c);
+        lower(left(x + X_TILE + 32u * PITCH), left(x + X_TILE + 48u * PITCH), b1, &c);
         workgroupBarrier();
         let b2 = rights(w);
-        upper(x, b2, &c);
+        upper(left(x), left(x + 16u * PITCH), b2, &c);
         stage(to, 1u, 3u, last);
-        lower(x, b2, &c);
+        lower(left(x + 32u * PITCH), left(x + 48u * PITCH), b2, &c);
         workgroupBarrier();
         let b3 = rights(w + W_TILE);
-        upper(x + X_TILE, b3, &c);
+        upper(left(x + X_TILE), left(x + X_TILE + 16u * PITCH), b3, &c);
         w0 = ready(batch.w0, next, inverse0);
         w1 = ready(batch.w1, next, inverse1);
         scale = ready_scale(batch, inverses);
         stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), scale, w0, w1));
-        lower(x + X_TILE, b3, &c);
+        lower(left(x + X_TILE + 32u * PITCH), left(x + X_TILE + 48u * PITCH), b3, &c);
     }
     workgroupBarrier();
     if params.m == 0u { // never

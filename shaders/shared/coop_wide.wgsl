@@ -91,11 +91,6 @@ fn in_groups() -> bool {
     return params.x_group < params.k;
 }
 
-fn token_scale(row: u32, which: u32) -> f32 {
-    let groups = (params.k + params.x_group - 1u) / params.x_group;
-    return scales[min(row, params.m - 1u) * groups + min(which, groups - 1u)];
-}
-
 // As largest_scale, of a row of codes.
 fn largest_token_scale(row: u32, first: u32, step: u32) -> f32 {
     var most = 0.0;

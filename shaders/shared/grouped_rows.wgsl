@@ -5,7 +5,12 @@
 // of the weight for each of `const STEPS` on the way, one or two: one needs fewer registers, so that more workgroups share a core. The
 // importing shader has `params` with n, k, group, norm_group and eps, and the bindings `codes`, `scales`, `weight` and `weight_scales`.
 // k and norm_group are multiples of 32, groups of a QUAD, or a group is the row.
-#import dot
+#ifdef int4
+#import quad_int4
+#else
+#import quad_int8
+#endif
+#import quad_rows
 #import warps
 
 const ROWS = 32u;
@@ -14,65 +19,6 @@ const WG = 32u * WARPS;
 const MOST_NORMS = 64u; // of a token
 
 var<workgroup> factors: array<f32, MOST_NORMS>;
-
-#ifdef int4
-#import pack
-
-const QUAD = 32u;
-
-struct Token {
-    first: vec4<u32>,
-    second: vec4<u32>,
-}
-
-fn fetch_token(at: u32) -> Token {
-    return Token(codes[2u * at], codes[2u * at + 1u]);
-}
-
-// 16 times the products of the 8 codes of a word.
-fn dot_word(low: u32, high: u32, word: u32) -> i32 {
-    return dot_codes(low, low4_times_16(word)) + dot_codes(high, high4_times_16(word));
-}
-
-fn dot_quad(x: Token, w: vec4<u32>) -> i32 {
-    let first = dot_word(x.first.x, x.first.y, w.x) + dot_word(x.first.z, x.first.w, w.y);
-    return (first + dot_word(x.second.x, x.second.y, w.z) + dot_word(x.second.z, x.second.w, w.w)) >> 4u;
-}
-#else
-const QUAD = 16u;
-alias Token = vec4<u32>;
-
-fn fetch_token(at: u32) -> Token {
-    return codes[at];
-}
-
-fn dot_quad(x: Token, w: vec4<u32>) -> i32 {
-    return dot_codes(x.x, w.x) + dot_codes(x.y, w.y) + (dot_codes(x.z, w.z) + dot_codes(x.w, w.w));
-}
-#endif
-
-// A vec4 of each of four rows.
-struct Quads {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
-}
-
-fn fetch_rows(rows: vec4<u32>, at: u32) -> Quads {
-    let i = rows * (params.k / QUAD) + at;
-    return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
-}
-
-// Their scales.
-fn fetch_scales(rows: vec4<u32>, at: u32) -> vec4<f32> {
-    let i = rows * ((params.k + params.group - 1u) / params.group) + at * QUAD / params.group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
-}
-
-fn dot_rows(x: Token, w: Quads) -> vec4<f32> {
-    return vec4<f32>(vec4(dot_quad(x, w.a), dot_quad(x, w.b), dot_quad(x, w.c), dot_quad(x, w.d)));
-}
 
 // Has the row one norm, whose factor is one for all outputs? Slices do not see all of it.
 fn has_norm() -> bool {
@@ -119,6 +65,10 @@ fn find_factors(place: Place) {
     workgroupBarrier();
 }
 
+fn products(x: Token, w: Quads) -> vec4<f32> {
+    return vec4<f32>(dot_rows(x, w) >> vec4(SHIFT));
+}
+
 // The warp's slice of four rows of the workgroup's, which begin at `first`; of those beyond the end the last again.
 fn outputs_of(first: u32, place: Place) -> vec4<f32> {
     if has_factors() {
@@ -129,6 +79,8 @@ fn outputs_of(first: u32, place: Place) -> vec4<f32> {
         rows = min(rows, vec4(params.n - 1u));
     }
     let quads = params.k / QUAD;
+    let scale_rows = rows * ((params.k + params.group - 1u) / params.group);
+    rows *= quads;
     let step = 32u * SLICES;
     var sums = vec4<f32>();
     var squares = 0.0;
@@ -137,7 +89,7 @@ fn outputs_of(first: u32, place: Place) -> vec4<f32> {
         let x0 = fetch_token(at);
         let s0 = fetch_token_scale(at);
         if STEPS == 1u {
-            sums += dot_rows(x0, w0) * (fetch_scales(rows, at) * s0.x);
+            sums += products(x0, w0) * (fetch_scales(scale_rows, at * QUAD / params.group) * s0.x);
             squares += s0.y;
             continue;
         }
@@ -146,8 +98,8 @@ fn outputs_of(first: u32, place: Place) -> vec4<f32> {
         let w1 = fetch_rows(rows, next);
         let x1 = fetch_token(next);
         let s1 = is_there * fetch_token_scale(next);
-        let y0 = dot_rows(x0, w0) * (fetch_scales(rows, at) * s0.x);
-        sums += y0 + dot_rows(x1, w1) * (fetch_scales(rows, next) * s1.x);
+        let y0 = products(x0, w0) * (fetch_scales(scale_rows, at * QUAD / params.group) * s0.x);
+        sums += y0 + products(x1, w1) * (fetch_scales(scale_rows, next * QUAD / params.group) * s1.x);
         squares += s0.y + s1.y;
     }
     let all = warp_sums(sums, place);

@@ -2,42 +2,22 @@
 // before would make, in the time that it would take to start. A workgroup makes 16 outputs; its teams of 32 threads take two rows
 // each and wait for nobody once the codes are made. Loads of codes are 16 bytes, eight of them on the way. The importing shader has
 // `params` with n, cols, group, x_group and epilogue, the bindings `weight`, `weight_scales` and `out`, `const MOST` columns, and
-// fills `made` and `token_scales`. cols and groups are multiples of QUAD, or a group is the row; x_group is 32, 64, 128 or the row.
-#import dot
+// fills `codes` and `token_scales`. cols and groups are multiples of QUAD, or a group is the row; x_group is 32, 64, 128 or the row.
 #import epilogue
 #import int8_codes
+#ifdef int4
+#import quad_int4
+#else
+#import quad_int8
+#endif
 #import warps
 
 const WG = 256u;
 const TEAMS = WG / 32u;
 const ROWS = 2u * TEAMS;
 
-var<workgroup> made: array<vec4<u32>, MOST / 16u>; // the token's codes
+var<workgroup> codes: array<vec4<u32>, MOST / 16u>; // the token's codes
 var<workgroup> token_scales: array<f32, MOST / 32u>; // and their scales
-
-// Codes of a vec4 of the weight, and their product with the token's.
-#ifdef int4
-const QUAD = 32u;
-
-// 16 times the products of the 8 codes of a word.
-fn dot_word(low: u32, high: u32, word: u32) -> i32 {
-    return dot_codes(low, low4_times_16(word)) + dot_codes(high, high4_times_16(word));
-}
-
-fn dot_quad(at: u32, w: vec4<u32>) -> i32 {
-    let x = made[2u * at];
-    let y = made[2u * at + 1u];
-    let first = dot_word(x.x, x.y, w.x) + dot_word(x.z, x.w, w.y);
-    return (first + dot_word(y.x, y.y, w.z) + dot_word(y.z, y.w, w.w)) >> 4u;
-}
-#else
-const QUAD = 16u;
-
-fn dot_quad(at: u32, w: vec4<u32>) -> i32 {
-    let x = made[at];
-    return dot_codes(x.x, w.x) + dot_codes(x.y, w.y) + (dot_codes(x.z, w.z) + dot_codes(x.w, w.w));
-}
-#endif
 
 // Vec4s of one row of the weight, and their scales.
 struct Quads {
@@ -56,8 +36,8 @@ fn fetch_row(row: u32, at: vec4<u32>) -> Quads {
 }
 
 fn dot_row(at: vec4<u32>, w: Quads, is_there: vec4<f32>) -> f32 {
-    let low = vec2(dot_quad(at.x, w.a), dot_quad(at.y, w.b));
-    let sums = vec4(low, dot_quad(at.z, w.c), dot_quad(at.w, w.d));
+    let low = vec2(dot_quad(fetch_token(at.x), w.a), dot_quad(fetch_token(at.y), w.b));
+    let sums = vec4(low, dot_quad(fetch_token(at.z), w.c), dot_quad(fetch_token(at.w), w.d)) >> vec4(SHIFT);
     let g = at * QUAD / params.x_group;
     let scales = w.scales * vec4(token_scales[g.x], token_scales[g.y], token_scales[g.z], token_scales[g.w]);
     return dot(is_there * scales, vec4<f32>(sums));
@@ -65,7 +45,7 @@ fn dot_row(at: vec4<u32>, w: Quads, is_there: vec4<f32>) -> f32 {
 
 fn put(spot: u32, v: vec4<f32>, is_there: bool, inverse: f32) {
     if is_there {
-        made[spot / 4u][spot % 4u] = codes_of(v, inverse);
+        codes[spot / 4u][spot % 4u] = codes_of(v, inverse);
     }
 }
 

@@ -1,9 +1,9 @@
 // Products of one token's codes with a weight whose rows, and whose groups, are whole vec4s of words (the format `quads`):
 // every load of codes is 16 bytes, and eight of them, two of each of four rows, start before the first is needed.
 // Memory then decides the speed: 64 threads have 8 KiB on the way, and eight such workgroups an SM more than the 16 KiB
-// that 3 TB/s at 0.7 us keep. The importing shader has the bindings `scales`, `weight` and `weight_scales`, `const QUAD`,
-// the codes of a vec4 of weight, `const SHIFT`, by which its products are too large, `fetch_token`, the token's codes of a
-// vec4 of weight, and `dot_quad`, their product.
+// that 3 TB/s at 0.7 us keep. The importing shader has the bindings `codes`, `scales`, `weight` and `weight_scales` and imports
+// quad_int4 or quad_int8.
+#import quad_rows
 #import rows4
 
 #ifdef long
@@ -11,28 +11,6 @@ const WG = 128u; // a weight of few long rows has too few workgroups to keep mem
 #else
 const WG = 64u;
 #endif
-
-struct Quads {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
-}
-
-// One vec4 of each row; `rows`: where they start.
-fn fetch_rows(rows: vec4<u32>, at: u32) -> Quads {
-    let i = rows + at;
-    return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
-}
-
-fn fetch_scales(rows: vec4<u32>, at: u32) -> vec4<f32> {
-    let i = rows + at;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
-}
-
-fn dot_rows(x: Token, w: Quads) -> vec4<i32> {
-    return vec4(dot_quad(x, w.a), dot_quad(x, w.b), dot_quad(x, w.c), dot_quad(x, w.d));
-}
 
 // Where each row has one scale: one int32 sum.
 fn whole_rows(row: u32, quads: u32, place: Place) -> f32 {

@@ -8,6 +8,12 @@ fn group_scale(row: u32, which: u32) -> f32 {
     return weight_scales[min(row, params.n - 1u) * groups + min(which, groups - 1u)];
 }
 
+// Likewise of a row of codes.
+fn token_scale(row: u32, which: u32) -> f32 {
+    let groups = (params.k + params.x_group - 1u) / params.x_group;
+    return scales[min(row, params.m - 1u) * groups + min(which, groups - 1u)];
+}
+
 // The largest of groups first, first + step, ..; four at a time, since each load takes long.
 fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
     var most = 0.0;
