@@ -65,6 +65,11 @@ fn find_factors(place: Place) {
     workgroupBarrier();
 }
 
+// The scales of a vec4 of each row, whose first ones are at `scale_rows`.
+fn group_scales(scale_rows: vec4<u32>, at: u32) -> vec4<f32> {
+    return fetch_scales(scale_rows, at * QUAD / params.group);
+}
+
 fn products(x: Token, w: Quads) -> vec4<f32> {
     return vec4<f32>(dot_rows(x, w) >> vec4(SHIFT));
 }
@@ -89,7 +94,7 @@ fn outputs_of(first: u32, place: Place) -> vec4<f32> {
         let x0 = fetch_token(at);
         let s0 = fetch_token_scale(at);
         if STEPS == 1u {
-            sums += products(x0, w0) * (fetch_scales(scale_rows, at * QUAD / params.group) * s0.x);
+            sums += products(x0, w0) * (group_scales(scale_rows, at) * s0.x);
             squares += s0.y;
             continue;
         }
@@ -98,8 +103,8 @@ fn outputs_of(first: u32, place: Place) -> vec4<f32> {
         let w1 = fetch_rows(rows, next);
         let x1 = fetch_token(next);
         let s1 = is_there * fetch_token_scale(next);
-        let y0 = products(x0, w0) * (fetch_scales(scale_rows, at * QUAD / params.group) * s0.x);
-        sums += y0 + products(x1, w1) * (fetch_scales(scale_rows, next * QUAD / params.group) * s1.x);
+        let y0 = products(x0, w0) * (group_scales(scale_rows, at) * s0.x);
+        sums += y0 + products(x1, w1) * (group_scales(scale_rows, next) * s1.x);
         squares += s0.y + s1.y;
     }
     let all = warp_sums(sums, place);
