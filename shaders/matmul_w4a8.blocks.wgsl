@@ -3,14 +3,7 @@
 #import dot_product
 #import pack
 
-#ifdef rows
-const ONE_SCALE = true;
-const SLIM = true;
-#else
-const ONE_SCALE = false;
-const SLIM = false;
-#endif
-const ONE_SPAN = false; // the format `rows` has groups of the weight, too
+const ONE_SPAN = false; // the format `rows` has groups, too
 const UNIT = 0.0625;
 
 struct Params {

@@ -3,13 +3,10 @@
 #import dot_product
 
 #ifdef rows
-const ONE_SCALE = true;
 const ONE_SPAN = true;
 #else
-const ONE_SCALE = false;
 const ONE_SPAN = false;
 #endif
-const SLIM = false;
 const UNIT = 1.0;
 
 struct Params {

@@ -1,30 +1,27 @@
 // Integer products from tiles in workgroup memory, for shapes in blocks: 64 x 128 outputs a workgroup, 4 x 16 a thread, 64
-// columns of the operands at a time, of which four threads load a row; half as many columns where `const SLIM`, so that twice as many
-// workgroups share a core. A thread takes 16 codes of its rows and columns at
+// columns of the operands at a time, of which four threads load a row. A thread takes 16 codes of its rows and columns at
 // once from the tiles. Its columns are 8 apart, so that neighbouring threads store neighbouring outputs.
 //
 // The importing shader has the bindings, `fetch_weight`, 16 codes of a row, and `stage_weight`, which makes them int8,
-// `const UNIT`, what one of these stands for, `const ONE_SCALE`: has a row of the tokens one scale? and `const ONE_SPAN`: have the
-// weight's rows, too? Else there are f32 sums beside those of a span, for which a thread has fewer registers. A span's sums are then
-// the last bits of f32 numbers near 1.5 * 2^23, of which a difference makes f32: an H100 converts a quarter as many integers as it
-// adds numbers. So sums end after 256 columns.
+// `const UNIT`, what one of these stands for, and `const ONE_SPAN`: is a row one span of the scales? Else there
+// are f32 sums beside those of the span, for which a thread has fewer registers: then it makes 4 x 8 outputs and a workgroup 64 x 64,
+// so that as many threads share a core.
 //
 // What makes it fast on NVIDIA's compiler: loads without a choice behind them, which would be waited for at once (zeros beyond the
-// last column come when codes are staged); the four steps of a tile written out; and sums word by word over all rows.
+// last column come when codes are staged); the four steps of a tile written out; sums word by word over all rows; and a row's only
+// scale left to the end.
 #import blocks
 #import dot
 #import index
 #import store_columns
 
 const ROWS = 64u; // of the workgroup's tile
-const COLS = select(128u, 64u, SLIM);
+const COLS = select(64u, 128u, ONE_SPAN);
 const ACROSS = 8u; // threads along the columns
 const DOWN = 16u; // and along the rows
 const DEPTH = 64u; // columns of the operands at a time
 const PITCH = 5u; // vec4s from a row of a tile to the next: 4, padded against bank conflicts
 const APART = 32u; // rows from one that a thread loads to its next
-const MOST = 256u; // columns of a sum: 128 * 128 * 256 = 2^22
-const START = select(0x4b400000, 0, ONE_SPAN); // the bits of 1.5 * 2^23
 
 var<workgroup> tile_x: array<vec4<u32>, ROWS * PITCH>;
 var<workgroup> tile_w: array<vec4<u32>, COLS * PITCH>;
@@ -99,44 +96,40 @@ fn column_scale(col: u32, first: u32) -> f32 {
     return weight_scales[min(col, params.n - 1u) * groups + first / params.group];
 }
 
-fn numbers(sums: vec4<i32>) -> vec4<f32> {
-    if ONE_SPAN {
-        return vec4<f32>(sums);
-    }
-    return bitcast<vec4<f32>>(sums) - vec4(12582912.0);
+fn column_scales(col: u32, first: u32) -> vec4<f32> {
+    let low = vec2(column_scale(col, first), column_scale(col + ACROSS, first));
+    return vec4(low, column_scale(col + 2u * ACROSS, first), column_scale(col + 3u * ACROSS, first));
 }
 
-fn scaled(sums: vec4<i32>, rows: vec4<f32>, col: u32, first: u32) -> vec4<f32> {
-    return numbers(sums) * (rows * column_scale(col, first));
-}
-
-fn no_sums() -> Sums {
-    let v = vec4(START);
-    return Sums(v, v, v, v, v, v, v, v);
-}
-
-// With the sums of a span in the groups of column `first`, but for a scale that is the row's only one.
-fn add_scaled(total: Total, sums: Sums, row: u32, col: u32, first: u32) -> Total {
-    var rows = vec4(UNIT);
-    if !ONE_SCALE {
-        rows *= row_scales(row, first);
-    }
+// Adds sums times scales of four rows and 8 columns, of which `low` are the first four.
+fn add_times(total: Total, sums: Sums, rows: vec4<f32>, low: vec4<f32>, high: vec4<f32>) -> Total {
     return Total(
-        total.c0 + scaled(sums.c0, rows, col, first),
-        total.c1 + scaled(sums.c1, rows, col + ACROSS, first),
-        total.c2 + scaled(sums.c2, rows, col + 2u * ACROSS, first),
-        total.c3 + scaled(sums.c3, rows, col + 3u * ACROSS, first),
-        total.c4 + scaled(sums.c4, rows, col + 4u * ACROSS, first),
-        total.c5 + scaled(sums.c5, rows, col + 5u * ACROSS, first),
-        total.c6 + scaled(sums.c6, rows, col + 6u * ACROSS, first),
-        total.c7 + scaled(sums.c7, rows, col + 7u * ACROSS, first),
+        total.c0 + vec4<f32>(sums.c0) * (rows * low.x),
+        total.c1 + vec4<f32>(sums.c1) * (rows * low.y),
+        total.c2 + vec4<f32>(sums.c2) * (rows * low.z),
+        total.c3 + vec4<f32>(sums.c3) * (rows * low.w),
+        total.c4 + vec4<f32>(sums.c4) * (rows * high.x),
+        total.c5 + vec4<f32>(sums.c5) * (rows * high.y),
+        total.c6 + vec4<f32>(sums.c6) * (rows * high.z),
+        total.c7 + vec4<f32>(sums.c7) * (rows * high.w),
     );
 }
 
-// Columns from `first` on whose sums are one.
-fn columns_from(first: u32) -> u32 {
-    let span = min(params.group, params.x_group);
-    return min(MOST, span - first % span);
+// With the sums of the span that begins at `first`, but for the scale that is the row's only one: of the tokens where that has one.
+fn add_scaled(total: Total, sums: Sums, row: u32, col: u32, first: u32) -> Total {
+    let one = vec4(1.0);
+    if params.x_group == params.k {
+        return add_times(total, sums, one, column_scales(col, first), column_scales(col + 4u * ACROSS, first));
+    }
+    let rows = row_scales(row, first);
+    if params.group == params.k {
+        return add_times(total, sums, rows, one, one);
+    }
+    return add_times(total, sums, rows, column_scales(col, first), column_scales(col + 4u * ACROSS, first));
+}
+
+fn next_span(first: u32, span: u32) -> u32 {
+    return min(first + span, params.k - 1u);
 }
 
 fn store_column(column: vec4<f32>, row: u32, col: u32) {
@@ -149,20 +142,25 @@ fn store_column(column: vec4<f32>, row: u32, col: u32) {
     store_if(column.w, row + 3u, col);
 }
 
-// 8 columns of four rows.
+// 8 columns of four rows, times what is left of the scales.
 fn store8(total: Total, row: u32, col: u32) {
-    var rows = vec4(1.0);
-    if ONE_SCALE {
-        rows = row_scales(row, 0u);
+    var rows = vec4(UNIT);
+    var low = vec4(1.0);
+    var high = vec4(1.0);
+    if params.x_group == params.k {
+        rows *= row_scales(row, 0u);
+    } else if params.group == params.k {
+        low = column_scales(col, 0u);
+        high = column_scales(col + 4u * ACROSS, 0u);
     }
-    store_column(rows * total.c0, row, col);
-    store_column(rows * total.c1, row, col + ACROSS);
-    store_column(rows * total.c2, row, col + 2u * ACROSS);
-    store_column(rows * total.c3, row, col + 3u * ACROSS);
-    store_column(rows * total.c4, row, col + 4u * ACROSS);
-    store_column(rows * total.c5, row, col + 5u * ACROSS);
-    store_column(rows * total.c6, row, col + 6u * ACROSS);
-    store_column(rows * total.c7, row, col + 7u * ACROSS);
+    store_column(total.c0 * (rows * low.x), row, col);
+    store_column(total.c1 * (rows * low.y), row, col + ACROSS);
+    store_column(total.c2 * (rows * low.z), row, col + 2u * ACROSS);
+    store_column(total.c3 * (rows * low.w), row, col + 3u * ACROSS);
+    store_column(total.c4 * (rows * high.x), row, col + 4u * ACROSS);
+    store_column(total.c5 * (rows * high.y), row, col + 5u * ACROSS);
+    store_column(total.c6 * (rows * high.z), row, col + 6u * ACROSS);
+    store_column(total.c7 * (rows * high.w), row, col + 7u * ACROSS);
 }
 
 fn store_if(value: f32, row: u32, col: u32) {
@@ -171,10 +169,10 @@ fn store_if(value: f32, row: u32, col: u32) {
     }
 }
 
-// All sums of a thread.
+// All sums of a thread; the high ones only where a row is one span.
 struct All {
     low: Sums,
-    high: Sums, // not where SLIM
+    high: Sums,
 }
 
 struct Totals {
@@ -188,7 +186,7 @@ fn multiply(sums: All, thread: vec3<u32>, i: u32) -> All {
     let x = Rows(tile_x[at], tile_x[at + PITCH], tile_x[at + 2u * PITCH], tile_x[at + 3u * PITCH]);
     let w = thread.x * PITCH + i;
     let low = add8(sums.low, x, w);
-    if SLIM {
+    if !ONE_SPAN {
         return All(low, sums.high);
     }
     return All(low, add8(sums.high, x, w + 8u * ACROSS * PITCH));
@@ -196,7 +194,7 @@ fn multiply(sums: All, thread: vec3<u32>, i: u32) -> All {
 
 fn add_spans(total: Totals, sums: All, row: u32, col: u32, first: u32) -> Totals {
     let low = add_scaled(total.low, sums.low, row, col, first);
-    if SLIM {
+    if !ONE_SPAN {
         return Totals(low, total.high);
     }
     return Totals(low, add_scaled(total.high, sums.high, row, col + 8u * ACROSS, first));
@@ -218,9 +216,10 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
     let to = line * PITCH + part;
     let row = row0 + 4u * thread.y;
     let col = col0 + thread.x;
-    var first = 0u; // of the sums' columns
-    var left = columns_from(first); // of them to come
-    var sums = All(no_sums(), no_sums());
+    let span = min(params.group, params.x_group);
+    var left = span; // columns of the span to come
+    var first = 0u; // of the span
+    var sums = All();
     var total = Totals();
     var next_x0 = raw_codes(row0 + line, 16u * part);
     var next_x1 = raw_codes(row0 + line + APART, 16u * part);
@@ -234,7 +233,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
         tile_x[to + APART * PITCH] = next_x1 & inside;
         tile_w[to] = stage_weight(next_w0);
         tile_w[to + APART * PITCH] = stage_weight(next_w1);
-        if !SLIM {
+        if ONE_SPAN {
             tile_w[to + 2u * APART * PITCH] = stage_weight(next_w2);
             tile_w[to + 3u * APART * PITCH] = stage_weight(next_w3);
         }
@@ -245,7 +244,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
         next_x1 = raw_codes(row0 + line + APART, ahead);
         next_w0 = fetch_weight(col0 + line, ahead);
         next_w1 = fetch_weight(col0 + line + APART, ahead);
-        if !SLIM {
+        if ONE_SPAN {
             next_w2 = fetch_weight(col0 + line + 2u * APART, ahead);
             next_w3 = fetch_weight(col0 + line + 3u * APART, ahead);
         }
@@ -255,25 +254,25 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
         left -= 32u;
         if !ONE_SPAN && left == 0u {
             total = add_spans(total, sums, row, col, first);
-            sums = All(no_sums(), no_sums());
-            first = min(first + columns_from(first), params.k - 1u);
-            left = columns_from(first);
+            sums = All();
+            first = next_span(first, span);
+            left = span;
         }
         sums = multiply(sums, thread, 2u);
         sums = multiply(sums, thread, 3u);
         left -= 32u;
         if !ONE_SPAN && left == 0u {
             total = add_spans(total, sums, row, col, first);
-            sums = All(no_sums(), no_sums());
-            first = min(first + columns_from(first), params.k - 1u);
-            left = columns_from(first);
+            sums = All();
+            first = next_span(first, span);
+            left = span;
         }
         workgroupBarrier();
     }
-    // What is left, or zeros.
+    // What is left of the last span, or zeros.
     total = add_spans(total, sums, row, col, first);
     store8(total.low, row, col);
-    if !SLIM {
+    if ONE_SPAN {
         store8(total.high, row, col + 8u * ACROSS);
     }
 }
