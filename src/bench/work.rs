@@ -202,10 +202,9 @@ mod tests {
                 let (codes, scales) = (t(DType::I8, [1, inner]), f32s([2, 2]));
                 let zxbcdt = Columns::new("test", &input, 8, inner + channels + 2).unwrap();
                 let any_dt = (0.0, f32::INFINITY);
-                kernels::mamba2_update_gated(
-                    plan, &zxbcdt, &vectors, &conv, &ssm, &tickets, &codes, &scales, dims, any_dt, 32,
-                )
-                .unwrap();
+                let out = kernels::GroupedToken { codes: &codes, scales: &scales };
+                kernels::mamba2_update_gated(plan, &zxbcdt, &vectors, &conv, &ssm, &tickets, out, dims, any_dt, 32)
+                    .unwrap();
             },
             1,
         );

@@ -3,7 +3,7 @@
 use super::bindings::mamba2_update_gated::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::grouped_rows::{TOKEN_GROUP, out_scales, turn};
+use super::grouped_rows::{GroupedToken, TOKEN_GROUP, out_scales, turn};
 use super::mamba2_update::{fuses, work as token};
 use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
 use super::{Columns, expect, expect_dtype};
@@ -35,8 +35,8 @@ pub fn gated_vectors(conv_weight: &[f32], conv_bias: &[f32], per_head: [&[f32]; 
 /// [`super::rms_norm_gated_quantize`]. Dao & Gu 2024, arXiv:2405.21060; QuaRot, arXiv:2404.00456.
 ///
 /// `projected`: `[1, d_inner + conv_dim + heads]` columns, z | x | B | C | dt; `vectors`: of [`gated_vectors`]; `conv_state`: `[conv_dim, taps]`
-/// and `ssm_state`: `[heads, head_dim · state]`, both updated; `tickets`: `[groups]` u32, zeros, and zeros again afterwards; `codes`:
-/// `[1, d_inner]` int8 and `scales`: `[2, d_inner / 32]` f32, scales and below them sums of squares, both written. `dims.chunk` plays no part.
+/// and `ssm_state`: `[heads, head_dim · state]`, both updated; `tickets`: `[groups]` u32, zeros, and zeros again afterwards; `out`:
+/// `d_inner` columns, written. `dims.chunk` plays no part.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault, sizes that [`gates`] denies and blocks that are
@@ -49,8 +49,7 @@ pub fn mamba2_update_gated(
     conv_state: &DeviceTensor,
     ssm_state: &DeviceTensor,
     tickets: &DeviceTensor,
-    codes: &DeviceTensor,
-    scales: &DeviceTensor,
+    out: GroupedToken<'_>,
     dims: SsdDims,
     dt_limit: (f32, f32),
     block: usize,
@@ -67,15 +66,13 @@ pub fn mamba2_update_gated(
     expect_columns(NAME, "projected", projected, 1, d_inner + channels + dims.heads)?;
     expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
     expect(NAME, "tickets", tickets, row(dims.groups))?;
-    expect_dtype(NAME, "codes", codes, DType::I8, "i8")?;
-    expect(NAME, "codes", codes, row(d_inner))?;
+    out.expect(NAME, d_inner)?;
     expect_f32(
         NAME,
         &[
             ("vectors", vectors, row(channels * (taps + 1) + 3 * dims.heads + d_inner)),
             ("conv_state", conv_state, [channels, taps]),
             ("ssm_state", ssm_state, [dims.heads, dims.head_dim * dims.state]),
-            ("scales", scales, [2, d_inner / ROWS]),
         ],
     )?;
     let params = Params {
@@ -97,8 +94,8 @@ pub fn mamba2_update_gated(
         conv_state,
         ssm_state,
         tickets,
-        out_codes: codes,
-        out_scales: scales,
+        out_codes: out.codes,
+        out_scales: out.scales,
     };
     launch(plan, params, bindings, Grid::linear(d_inner / ROWS))
 }
@@ -162,25 +159,13 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let conv_state = s.state("conv_state", [channels, taps], Fill::Normal(1.0))?;
     let ssm_state = s.state("ssm_state", [heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
     let tickets = s.state_words("tickets", [dims.groups], &vec![0; dims.groups])?;
-    let codes = s.rounded_output("codes", DType::I8, [1, d_inner])?;
+    let codes = s.rounded_output("out_codes", DType::I8, [1, d_inner])?;
     let scales = out_scales(s, d_inner / ROWS)?;
     let projected = Columns::new(NAME, &input, 5, d_inner + channels + heads)?;
     let limit = (0.0, f32::INFINITY);
-    let (plan, block) = (s.plan(), block(a));
+    let (plan, block, out) = (s.plan(), block(a), GroupedToken { codes: &codes, scales: &scales });
     for _ in 0..TOKENS {
-        mamba2_update_gated(
-            plan,
-            &projected,
-            &vectors,
-            &conv_state,
-            &ssm_state,
-            &tickets,
-            &codes,
-            &scales,
-            dims,
-            limit,
-            block,
-        )?;
+        mamba2_update_gated(plan, &projected, &vectors, &conv_state, &ssm_state, &tickets, out, dims, limit, block)?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 //! MLP. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
 
 use super::forward::Forward;
-use super::scratch::Link;
 use super::state::{BlockState, MambaState, SsmState, ssd};
 use super::taps::Taps;
 use super::weights::{DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Weights};
@@ -95,11 +94,11 @@ impl Forward<'_> {
         };
         let projected = self.projected(plan, &m.in_proj, stream)?;
         let inner = self.scratch.links[1].of(c.d_inner())?;
-        let Link { codes, scales } = &inner;
         let block = self.scratch.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
         let (all, conv, tickets, limit) = (Columns::from(&projected), &state.conv, &self.state.tickets, self.dt_limit);
-        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, codes, scales, dims, limit, block)?;
-        self.written(plan, inner.token(), Some(self.gated_norm()), &m.out_proj, stream)
+        let token = inner.token();
+        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, token, dims, limit, block)?;
+        self.written(plan, token, Some(self.gated_norm()), &m.out_proj, stream)
     }
 
     fn mlp_link(&self, plan: &mut Plan, m: &DeviceMlp, stream: &Stream<'_>) -> Result<()> {

@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, DeviceTensor, Plan};
-use wgquant::kernels::{self, Columns, MambaVectors, SsdDims, gated_vectors};
+use wgquant::kernels::{self, Columns, GroupedToken, MambaVectors, SsdDims, gated_vectors};
 use wgquant::pack::unpack_codes;
 use wgquant::tensor::DType;
 
@@ -39,10 +39,8 @@ fn is_update_gated_norm_and_transform() {
     let (conv, ssm, tickets) = states();
     let all = columns(8, D + CHANNELS + 4);
     let mut plan = Plan::new(&d);
-    kernels::mamba2_update_gated(
-        &mut plan, &all, &vectors, &conv, &ssm, &tickets, &codes, &scales, DIMS, ANY_DT, BLOCK,
-    )
-    .unwrap();
+    let out = GroupedToken { codes: &codes, scales: &scales };
+    kernels::mamba2_update_gated(&mut plan, &all, &vectors, &conv, &ssm, &tickets, out, DIMS, ANY_DT, BLOCK).unwrap();
 
     let upload = |values: &[f32], shape: [usize; 2]| d.upload_f32(shape, values).unwrap();
     let (weight, bias) = (upload(&weight, [CHANNELS, TAPS]), upload(&bias, [1, CHANNELS]));
@@ -90,8 +88,7 @@ fn launched(width: usize, shapes: Shapes, dims: SsdDims, limit: (f32, f32), bloc
         &conv,
         &ssm,
         &tickets,
-        &codes,
-        &scales,
+        GroupedToken { codes: &codes, scales: &scales },
         dims,
         limit,
         block,
@@ -113,7 +110,7 @@ fn rejects_wrong_arguments() {
     let sizes = D + CHANNELS + 4;
     assert_eq!(refused(sizes, RIGHT, DIMS, ANY_DT, BLOCK), "none");
     assert_eq!(refused(sizes - D, RIGHT, DIMS, ANY_DT, BLOCK), "projected");
-    let names = ["vectors", "conv_state", "ssm_state", "scales", "tickets", "codes"];
+    let names = ["vectors", "conv_state", "ssm_state", "out_scales", "tickets", "out_codes"];
     for (i, name) in names.iter().enumerate() {
         let mut shapes = RIGHT;
         shapes[i][0] += 1;
