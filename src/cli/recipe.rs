@@ -53,7 +53,7 @@ pub(super) struct RecipeArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "residual,out_proj,down_proj")]
     pub(super) rotate_sites: Vec<Site>,
     /// Channels of a block of the rotations at run time; with `--activations dynamic --activation-group 32` those of 32 make
-    /// decoding fastest [default: a norm group, the whole width; `search`: 32]
+    /// decoding fastest [default: a norm group, the whole width; `search`: its --activation-group]
     #[arg(long, value_name = "N")]
     pub(super) rotate_block: Option<usize>,
     /// Inputs that share a scale in 4-bit weights: a number, or `channel` for whole rows

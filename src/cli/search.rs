@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use wgquant::calibrate::{self, Calibration, Windows};
 use wgquant::files::replace;
 use wgquant::gpu::Device;
-use wgquant::kernels::TOKEN_GROUP;
 use wgquant::model::{Activations, Group, ModelFile, ModelSource};
 use wgquant::quantize::{Format, GptqOptions, QUANTIZER};
 use wgquant::recipe::{Module, Recipe, transformed};
@@ -51,7 +50,8 @@ pub(super) struct Search {
     /// Groups to choose from below 8 bits
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "32")]
     groups: Vec<usize>,
-    /// Inputs that share an int8 activation scale: a number, or `channel` for one a token
+    /// Inputs that share an int8 activation scale, and channels of a block of the rotations at run time: a number, or `channel`
+    /// for a whole token (as --rotate-block says)
     #[arg(long, value_name = "N|channel", default_value = "32", value_parser = group)]
     activation_group: Group,
     /// File that keeps what was measured [default: the output's name with .sensitivity.json]
@@ -130,12 +130,12 @@ impl Search {
         Ok(budget)
     }
 
-    /// The recipe but for its rules: transformed as the presets are, unless flags say otherwise.
+    /// The recipe but for its rules: rotated in blocks as large as the activations' groups, and smoothed, as the presets are.
     fn base(&self, file: &ModelFile) -> Result<Recipe> {
         let flags = self.flags.transform(file)?;
-        let transform = match self.flags.rotate_block {
-            None => flags.in_blocks(file.config(), TOKEN_GROUP),
-            Some(_) => flags,
+        let transform = match (self.flags.rotate_block, self.activation_group) {
+            (None, Group::Size(block)) => flags.in_blocks(file.config(), block),
+            _ => flags,
         };
         let calibration = Calibration {
             sequences: self.sequences,

@@ -30,6 +30,9 @@ fn search_writes_a_recipe_that_quantize_follows() {
     let args: Vec<String> = search(&["-o", &recipe, "--target-bpw", "2.5", "--bits", "3,4,5", "--probes", "1"]);
     says(&refusal(wgquant().args(&args)), &["cannot be met", "smallest"]);
 
+    // Transformed as the presets are.
+    says(&std::fs::read_to_string(&recipe).unwrap(), &["out_proj = 32", "down_proj = 32", "relu2 = 0.5", "size = 32"]);
+
     let explained = run(&["quantize", &model, "--recipe", &recipe, "--explain"]);
     says(&explained, &["lm_head", "6 bits × f16"]);
     let made = run_json(&[
@@ -49,6 +52,28 @@ fn search_writes_a_recipe_that_quantize_follows() {
         "--json",
     ]);
     assert!(made["output"]["bytes"].as_u64().unwrap() <= 950 * 1024);
+}
+
+/// Blocks of the rotations are as large as the activations' groups, unless they are told.
+#[test]
+fn search_rotates_whole_tokens_where_they_have_one_scale() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let (model, text) = (nano().display().to_string(), at("text.npy"));
+    short_windows(text.as_ref(), 1, 16);
+    for (i, (flags, lines)) in [
+        (&["--activation-group", "channel"][..], ["out_proj = 128", "down_proj = 672"]),
+        (&["--activation-group", "channel", "--rotate-block", "16"], ["out_proj = 16", "down_proj = 16"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let recipe = at(&format!("{i}.toml"));
+        let fixed = ["search", &model, "-f", &text, "-o", &recipe, "--target-bpw", "5", "--bits", "4"];
+        let short = ["--sequences", "1", "--sequence-length", "16", "--probes", "1", "--device", "cpu"];
+        run(&[&fixed[..], &short, flags].concat());
+        says(&std::fs::read_to_string(recipe).unwrap(), &[lines[0], lines[1], "int8 = \"channel\""]);
+    }
 }
 
 #[test]
