@@ -161,7 +161,8 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
     }
     let invocations: u32 = resolved.entry_points[0].workgroup_size.iter().product();
     let coop = has("coop_matrix") || has("coop_emulated");
-    let most = match (has("warps"), coop) {
+    // Emulated forms are for tests, which choose the drivers they run on.
+    let most = match (has("warps") || has("coop_emulated"), coop) {
         (true, _) => MAX_WARPS_INVOCATIONS,
         (_, true) => MAX_COOP_INVOCATIONS,
         _ => MAX_INVOCATIONS,

@@ -302,8 +302,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     let thread = place.thread;
     let rows = params.tokens * (params.heads / params.kv_heads);
     let row_tiles = (rows + ROWS - 1u) / ROWS;
-    // The host covers columns by 64, as for attention.wgsl: the first workgroups do all of them. Rows that see most keys go
-    // first.
+    // Rows that see most keys go first.
     let item = linear_workgroup(workgroup, grid);
     let kv = item % params.kv_heads;
     let sequence = item / params.kv_heads / row_tiles;

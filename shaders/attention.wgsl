@@ -5,10 +5,10 @@
 // One workgroup: 64 rows by 64 columns of one kv head. A thread: rows 4i..4i+4 and 32 further, columns likewise.
 #import index
 #import attention_rows
-#ifdef half_scalars int8 int8_blocks int8_scalars int4 int4_scalars
+#ifdef half_scalars int8 int8_scalars int4 int4_scalars
 #import kv_codes
 #endif
-#ifdef int8 int8_blocks int8_scalars int4 int4_scalars
+#ifdef int8 int8_scalars int4 int4_scalars
 #import pack
 #endif
 #import kv_values
@@ -33,27 +33,26 @@ const KEYS = 32u; // of one step; also half the rows
 const SIDE = 8u; // threads along rows and along columns or keys
 
 // Formats: caches of f32 (`quads`, `scalars`), of f16 (`half`, `half_scalars`) or of codes (`int8`, `int4`, `*_scalars`;
-// shared/kv_codes.wgsl); `scalars` for a head_dim that is no multiple of 4, `blocks` as `quads`, `half_blocks` as `half`
-// and `int8_blocks` as `int8`, for what attention.coop.wgsl can do.
-#ifdef quads blocks half half_blocks int8 int8_blocks int4
+// shared/kv_codes.wgsl); `scalars` for a head_dim that is no multiple of 4.
+#ifdef quads half int8 int4
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>; // [sequences * tokens, q_stride]
 #else
 @group(0) @binding(0) var<storage, read> q: array<f32>; // [sequences * tokens, q_stride]
 #endif
-#ifdef quads blocks
+#ifdef quads
 @group(0) @binding(1) var<storage, read> k_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(2) var<storage, read> v_cache: array<vec4<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #endif
-#ifdef half half_blocks
+#ifdef half
 @group(0) @binding(1) var<storage, read> k_cache: array<vec2<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(2) var<storage, read> v_cache: array<vec2<u32>>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #endif
-#ifdef scalars half_scalars int8 int8_blocks int8_scalars int4 int4_scalars
+#ifdef scalars half_scalars int8 int8_scalars int4 int4_scalars
 @group(0) @binding(1) var<storage, read> k_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 @group(0) @binding(2) var<storage, read> v_cache: array<u32>; // [sequences * max, kv_heads * head_dim] f32, or codes and scales
 #endif
 @group(0) @binding(3) var<storage, read> cursor: array<u32>; // [sequences]
-#ifdef quads blocks half half_blocks int8 int8_blocks int4
+#ifdef quads half int8 int4
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [sequences * tokens, heads * head_dim]
 
 // Elements 4i..4i+4 of the head that begins at element `at`.
@@ -92,7 +91,7 @@ fn put(row: u32, i: u32, value: vec4<f32>) {
 #endif
 
 // Elements 4i..4i+4 of a row of keys; beyond its end anything. Values: shared/kv_values.wgsl.
-#ifdef quads blocks
+#ifdef quads
 fn k4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(k_cache[row * (params.head_dim / 4u) + i]);
 }
@@ -107,7 +106,7 @@ fn v4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4(v_cache[at.x], v_cache[at.y], v_cache[at.z], v_cache[at.w]));
 }
 #endif
-#ifdef half half_blocks
+#ifdef half
 fn k4(row: u32, i: u32) -> vec4<f32> {
     let words = k_cache[row * (params.head_dim / 4u) + i];
     return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
@@ -120,7 +119,7 @@ fn k4(row: u32, i: u32) -> vec4<f32> {
     return vec4(unpack2x16float(k_cache[at]), unpack2x16float(k_cache[min(at + 1u, last)]));
 }
 #endif
-#ifdef int8 int8_blocks int8_scalars
+#ifdef int8 int8_scalars
 fn k4(row: u32, i: u32) -> vec4<f32> {
     return bitcast<f32>(k_cache[scale_at(row, i)]) * vec4<f32>(codes8(k_cache[code_at(row, i)]));
 }

@@ -26,7 +26,7 @@ fn inputs(row: u32, spots: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(quad_of(x[at.x]), quad_of(x[at.y]), quad_of(x[at.z]), quad_of(x[at.w]));
 }
 
-#ifdef any
+#ifdef any runs_of_256
 fn span_of(v: Long, span: u32) -> mat4x4<f32> {
     switch span {
         case 0u: { return v.a; }

@@ -4,6 +4,11 @@
 #import pack
 
 const ONE_SPAN = false; // the format `rows` has groups, too
+#ifdef rows
+const HALF_TILES = false;
+#else
+const HALF_TILES = true;
+#endif
 const UNIT = 0.0625;
 
 struct Params {

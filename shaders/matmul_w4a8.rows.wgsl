@@ -2,7 +2,7 @@
 // `groups` several of at most 4 significant bits, too), and each row of the weight one, or several of at most 8 significant
 // bits, as bf16 has: k and groups multiples of 32, any m and n. A weight's code has 3 bits beside its sign, so code times
 // such a scale has 11, as f16 has; a code of 8 bits has 7.
-#ifdef rows groups
+#ifdef rows half_tiles groups
 #import coop_rows
 #else
 #import coop_wide
@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
-#ifdef rows groups
+#ifdef rows half_tiles groups
 // 32 codes of a row, and their scale. Two threads load the same ones.
 struct Line {
     words: vec4<u32>,

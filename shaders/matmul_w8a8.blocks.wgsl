@@ -7,6 +7,7 @@ const ONE_SPAN = true;
 #else
 const ONE_SPAN = false;
 #endif
+const HALF_TILES = !ONE_SPAN;
 const UNIT = 1.0;
 
 struct Params {

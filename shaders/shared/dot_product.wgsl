@@ -3,13 +3,14 @@
 // once from the tiles. Its columns are 8 apart, so that neighbouring threads store neighbouring outputs.
 //
 // The importing shader has the bindings, `fetch_weight`, 16 codes of a row, and `stage_weight`, which makes them int8,
-// `const UNIT`, what one of these stands for, and `const ONE_SPAN`: is a row one span of the scales? Else there
+// `const UNIT`, what one of these stands for, `const HALF_TILES`: may a span of the scales end after half of a tile's columns (or do all end
+// with a tile), and `const ONE_SPAN`: is a row one span? Else there
 // are f32 sums beside those of the span, for which a thread has fewer registers: then it makes 4 x 8 outputs and a workgroup 64 x 64,
 // so that as many threads share a core.
 //
 // What makes it fast on NVIDIA's compiler: loads without a choice behind them, which would be waited for at once (zeros beyond the
-// last column come when codes are staged); the four steps of a tile written out; sums word by word over all rows; and a row's only
-// scale left to the end.
+// last column come when codes are staged); the four steps of a tile written out, without a question between them where none is needed; sums
+// word by word over all rows; and a row's only scale left to the end.
 #import blocks
 #import dot
 #import index
@@ -252,7 +253,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
         sums = multiply(sums, thread, 0u);
         sums = multiply(sums, thread, 1u);
         left -= 32u;
-        if !ONE_SPAN && left == 0u {
+        if HALF_TILES && left == 0u {
             total = add_spans(total, sums, row, col, first);
             sums = All();
             first = next_span(first, span);

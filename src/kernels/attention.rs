@@ -12,9 +12,9 @@ use crate::shaders::attention::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "attention";
-/// Rows (token and query head), and columns of a head, of one workgroup.
+/// Rows (token and query head), and columns of a head, of one workgroup; of blocks it has all columns.
 const TILE: usize = 64;
-/// Rows from which matrix units pay, and the widest head they take.
+/// Rows from which tiles in workgroup memory and matrix units pay, and the widest head they take.
 const BLOCK_ROWS: usize = 32;
 const BLOCK_HEAD: usize = 128;
 
@@ -97,8 +97,9 @@ pub fn attention<'a>(
         (KvFormat::Int4, true) => Format::Int4,
         (KvFormat::Int4, false) => Format::Int4Scalars,
     };
-    let tiles = rows.div_ceil(TILE) * dims.kv_heads * dims.head_dim.div_ceil(TILE);
-    let grid = Grid::linear(cache.sequences * tiles);
+    let whole_heads = matches!(format, Format::Blocks | Format::HalfBlocks | Format::Int8Blocks);
+    let column_tiles = if whole_heads { 1 } else { dims.head_dim.div_ceil(TILE) };
+    let grid = Grid::linear(cache.sequences * rows.div_ceil(TILE) * dims.kv_heads * column_tiles);
     let KvCache { key: k_cache, value: v_cache, .. } = cache;
     launch(plan, format, params, Bindings { q: q.tensor, k_cache, v_cache, cursor, out }, grid)
 }

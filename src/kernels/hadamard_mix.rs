@@ -6,13 +6,16 @@ use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::hadamard::order_matrix;
-use crate::shaders::hadamard_mix::Params;
+use crate::shaders::hadamard_mix::{Format, Params};
 use crate::tensor::DType;
 
 const NAME: &str = "hadamard_mix";
 
 /// Rows and vectors of a workgroup (`shaders/hadamard_mix.wgsl`).
 const TILE: (usize, usize) = (128, 32);
+/// Vectors of a workgroup that makes all rows (`shaders/hadamard_mix.quads.wgsl`), and how many keep a GPU busy so.
+const QUADS_TILE: usize = 64;
+const MANY: usize = 4096;
 
 /// The signs of the matrix of an order, as [`hadamard_mix`] reads them: `[order, order / 32]` words, each 32 columns of a
 /// row (bits, from the low end), 1 for -1.
@@ -59,8 +62,13 @@ pub fn hadamard_mix(
     }
     let count = x.shape.elements();
     let params = Params { count: count as u32, order: order as u32, stride: stride as u32, scale };
-    let grid = Grid::linear((count / order).div_ceil(TILE.1) * order.div_ceil(TILE.0));
-    launch(plan, params, Bindings { x, signs, out }, grid)
+    let vectors = count / order;
+    let (format, workgroups) = if stride.is_multiple_of(4) && vectors >= MANY {
+        (Format::Quads, vectors.div_ceil(QUADS_TILE))
+    } else {
+        (Format::Any, vectors.div_ceil(TILE.1) * order.div_ceil(TILE.0))
+    };
+    launch(plan, format, params, Bindings { x, signs, out }, Grid::linear(workgroups))
 }
 
 /// Cases, setup and cost.
@@ -81,6 +89,12 @@ const CASES: &[Case] = &[
         name: "nemotron_8b_mlp_tokens",
         args: &[("rows", 8.0), ("cols", 21504.0), ("order", 84.0), ("stride", 256.0)],
     },
+    Case {
+        name: "nemotron_8b_mlp_17_tokens",
+        args: &[("rows", 17.0), ("cols", 21504.0), ("order", 84.0), ("stride", 256.0)],
+    },
+    Case { name: "order_20_last_quads", args: &[("rows", 205.0), ("cols", 400.0), ("order", 20.0), ("stride", 20.0)] },
+    Case { name: "order_104_many", args: &[("rows", 1025.0), ("cols", 416.0), ("order", 104.0), ("stride", 4.0)] },
     Case { name: "order_464", args: &[("rows", 2.0), ("cols", 1856.0), ("order", 464.0), ("stride", 4.0)] },
 ];
 

@@ -12,6 +12,8 @@ use crate::shaders::hadamard_quantize::{Format, Params};
 use crate::tensor::{DType, Tensor};
 
 const NAME: &str = "hadamard_quantize";
+/// Columns of the longest run that subgroups transform in rows of more than a span.
+const LONG_RUN: usize = 256;
 
 /// Does [`hadamard_quantize`] take rows of `cols` columns in runs of `run`, with a scale for each `group` of them? Rows are
 /// held in registers: whole quads, at most 24576 columns, one scale; runs are powers of two from 2 to 4096.
@@ -44,6 +46,7 @@ pub fn hadamard_quantize(plan: &mut Plan, x: &DeviceTensor, out: Scaled<'_>, run
         _ if halves && run == SPAN => Format::Halves4096,
         _ if halves => Format::Halves,
         true => Format::Short,
+        false if run <= LONG_RUN => Format::RunsOf256,
         false => Format::Any,
     };
     launch(plan, format, params, Bindings { x, codes: out.codes, scales: out.scales }, Grid::linear(rows))
@@ -89,6 +92,9 @@ const CASES: &[Case] = &[
     Case { name: "f16_norm_groups", args: &[("rows", 2.0), ("cols", 3072.0), ("run", 1024.0), ("bits", 16.0)] },
     Case { name: "f16_runs_of_256", args: &[("rows", 2.0), ("cols", 768.0), ("run", 256.0), ("bits", 16.0)] },
     Case { name: "f16_runs_of_2048", args: &[("rows", 2.0), ("cols", 2048.0), ("run", 2048.0), ("bits", 16.0)] },
+    Case { name: "long_runs_of_2", args: &[("rows", 2.0), ("cols", 4108.0), ("run", 2.0)] },
+    Case { name: "long_runs_of_16", args: &[("rows", 3.0), ("cols", 8208.0), ("run", 16.0)] },
+    Case { name: "widest_row_runs_of_128", args: &[("rows", 2.0), ("cols", 24576.0), ("run", 128.0)] },
     Case { name: "three_spans", args: &[("rows", 2.0), ("cols", 12288.0), ("run", 1024.0)] },
     Case { name: "widest_row_longest_run", args: &[("rows", 2.0), ("cols", 24576.0), ("run", 4096.0)] },
 ];

@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::gpu::Plan;
 use crate::shaders::matmul_w4a8::{Format, Params};
 
+/// Columns of a tile of the kernels without matrices (`shaders/shared/dot_product.wgsl`).
+const TILE_COLUMNS: usize = 64;
+
 /// `out[i, j] = Σ_s scales[i, s] * weight_scales[j, s] * Σ_{c in span s} codes[i, c] * weight[j, c]`, then the epilogue.
 /// Spans are the smaller of the groups of `x` and `weight`; the sums over them are exact int32.
 /// QServe, Lin et al. 2024, arXiv:2405.04532.
@@ -33,7 +36,8 @@ pub fn matmul_w4a8<'a>(
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,
-        Form::Rows => Format::Rows,
+        Form::Rows if product.group == product.sizes.k || product.group.is_multiple_of(TILE_COLUMNS) => Format::Rows,
+        Form::Rows => Format::HalfTiles,
         Form::Groups => Format::Groups,
         Form::Few => Format::Few,
         Form::Batch => Format::Batch,

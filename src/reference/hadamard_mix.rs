@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use crate::shaders::hadamard_mix::Params;
+use crate::shaders::hadamard_mix::{Format, Params};
 
 /// `x`, `out`: `[outer, order, stride]`; `signs`: `[order, order / 32]` words of 32 columns of a row (bits), 1
 /// for -1.
-pub fn hadamard_mix(p: &Params, x: &[f32], signs: &[u32], out: &mut [f32]) {
+pub fn hadamard_mix(p: &Params, _format: Format, x: &[f32], signs: &[u32], out: &mut [f32]) {
     let (order, stride) = (p.order as usize, p.stride as usize);
     let words = order.div_ceil(32);
     let negative = |row: usize, col: usize| signs[row * words + col / 32] >> (col % 32) & 1 == 1;

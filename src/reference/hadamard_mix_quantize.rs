@@ -11,7 +11,7 @@ use crate::shaders::{hadamard, hadamard_mix, hadamard_mix_quantize::Params};
 pub fn hadamard_mix_quantize(p: &Params, x: &[f32], signs: &[u32], codes: &mut [u32], scales: &mut [f32]) {
     let mix = hadamard_mix::Params { count: x.len() as u32, order: p.order, stride: 256, scale: 1.0 };
     let mut mixed = vec![0.0; x.len()];
-    hadamard_mix(&mix, x, signs, &mut mixed);
+    hadamard_mix(&mix, hadamard_mix::Format::Any, x, signs, &mut mixed);
     let mut rotated = vec![0.0; x.len()];
     runs(&hadamard::Params { count: x.len() as u32, log_run: 8, scale: p.unit }, &mixed, &mut rotated);
     quantize_rows(&rotated, 256 * p.order as usize, p.group as usize, codes, scales);

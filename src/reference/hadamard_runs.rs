@@ -13,7 +13,8 @@ use crate::shaders::{
 pub fn hadamard_runs(p: &Params, _: Format, x: &[f32], signs: &[u32], out: &mut [f32], maxima: &mut [f32]) {
     let (count, run) = (p.rows * p.cols, 1u32 << p.log_run);
     let mut mixed = vec![0.0; x.len()];
-    hadamard_mix(&hadamard_mix::Params { count, order: p.order, stride: run, scale: 1.0 }, x, signs, &mut mixed);
+    let mix = hadamard_mix::Params { count, order: p.order, stride: run, scale: 1.0 };
+    hadamard_mix(&mix, hadamard_mix::Format::Any, x, signs, &mut mixed);
     runs(&hadamard::Params { count, log_run: p.log_run, scale: p.unit }, &mixed, out);
     for (run, largest) in out.chunks_exact(run as usize).zip(maxima) {
         *largest = run.iter().fold(0.0, |m, v| m.max(v.abs()));

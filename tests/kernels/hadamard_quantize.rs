@@ -13,6 +13,7 @@ fn matches_reference() {
 #[test]
 fn emulated_warps_match_reference() {
     super::common::check_variant("hadamard_quantize", "warps_emulated");
+    super::common::check_variant("hadamard_quantize", "long_warps_emulated");
     super::common::check_variant("hadamard_quantize", "warps_of_halves_emulated");
     super::common::check_variant("hadamard_quantize", "whole_halves_emulated");
 }
