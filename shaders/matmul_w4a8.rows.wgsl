@@ -34,7 +34,7 @@ struct Line {
     scale: f32,
 }
 
-// 16 codes, and their scale over the row's factor.
+// 16 codes, and their scale over the row's factor (shared/row_factors.wgsl).
 struct Weights {
     words: vec2<u32>,
     scale: f32,
@@ -50,9 +50,9 @@ fn line_bits(line: Line) -> vec4<u32> {
 }
 
 // Zeros beyond the last column.
-fn ready(line: Line, col: u32, inverse: f32) -> Weights {
+fn ready(line: Line, col: u32) -> Weights {
     let words = select(line.words.xy, line.words.zw, col % 32u >= 16u) & vec2(mask_of(col));
-    return Weights(words, select(line.scale * inverse, 1.0, params.group == params.k));
+    return Weights(words, scale_left(line.scale));
 }
 
 fn weights_of(weights: Weights, step: u32) -> vec4<f16> {
@@ -76,10 +76,7 @@ fn line_bits(line: Line) -> vec4<u32> {
 }
 
 fn line_scale(row: u32, col: u32) -> f32 {
-    if params.group == params.k {
-        return 1.0;
-    }
-    return group_scale(row, col / params.group);
+    return scale_left(group_scale(row, col / params.group));
 }
 
 // Codes 4 step.. of each 16, four of either.

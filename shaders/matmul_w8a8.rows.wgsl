@@ -48,8 +48,8 @@ fn line_bits(line: Line) -> vec4<u32> {
 }
 
 // Zeros beyond the last column.
-fn ready(line: Line, col: u32, inverse: f32) -> Weights {
-    return Weights(line.words & vec4(mask_of(col)), select(line.scale * inverse, 1.0, params.group == params.k));
+fn ready(line: Line, col: u32) -> Weights {
+    return Weights(line.words & vec4(mask_of(col)), scale_left(line.scale));
 }
 
 fn weights_of(weights: Weights, step: u32) -> vec4<f16> {

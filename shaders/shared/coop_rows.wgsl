@@ -80,28 +80,21 @@ fn largest_scales(row: u32, first: u32) -> vec4<f32> {
 }
 
 #endif
-// The largest of what four threads found of a row.
-fn most_of(row: u32) -> f32 {
-    return max(max(sums[4u * row], sums[4u * row + 1u]), max(sums[4u * row + 2u], sums[4u * row + 3u]));
-}
-
-// Of every row of the tile; a thread looks at a quarter of the groups of the rows that it loads.
+// Of every row of the tile; a thread looks at a quarter of the groups of the rows of codes that it loads.
 fn find_factors(row0: u32, col0: u32, line: u32, part: u32, thread: u32) {
-    sums[4u * line + part] = largest_scale(col0 + line, part, 4u);
-    sums[4u * (line + APART) + part] = largest_scale(col0 + line + APART, part, 4u);
-#ifdef groups
-    let most = largest_scales(row0 + line, part);
-    sums[4u * (COLS + line) + part] = most.x;
-    sums[4u * (COLS + line + APART) + part] = most.y;
-    sums[4u * (COLS + line + 2u * APART) + part] = most.z;
-    sums[4u * (COLS + line + 3u * APART) + part] = most.w;
-#endif
-    workgroupBarrier();
     if thread < COLS {
-        col_factors[thread] = factor_of(most_of(thread), params.group < params.k);
+        col_factors[thread] = weight_factor(col0 + thread);
     }
 #ifdef groups
-    row_factors[thread] = factor_of(most_of(COLS + thread), params.x_group < params.k);
+    let most = largest_scales(row0 + line, part);
+    sums[4u * line + part] = most.x;
+    sums[4u * (line + APART) + part] = most.y;
+    sums[4u * (line + 2u * APART) + part] = most.z;
+    sums[4u * (line + 3u * APART) + part] = most.w;
+    workgroupBarrier();
+    let four = 4u * thread;
+    let largest = max(max(sums[four], sums[four + 1u]), max(sums[four + 2u], sums[four + 3u]));
+    row_factors[thread] = factor_of(largest, params.x_group < params.k);
 #endif
     workgroupBarrier();
 }
@@ -174,15 +167,25 @@ fn row_factor(row: u32) -> f32 {
 #endif
 }
 
+// What outputs of four rows, every second one, are added to.
+fn addends(row: u32, col: u32) -> vec4<f32> {
+    let rows = min(row + vec4(0u, 2u, 4u, 6u), vec4(params.m - 1u));
+    let at = rows * params.out_stride + params.out_first + min(col, params.n - 1u);
+    return vec4(addend(at.x), addend(at.y), addend(at.z), addend(at.w));
+}
+
 // Stores a matrix of the subgroup, a thread its rows from `row` on, every second one, and column `col`, which has `factor`.
 fn finish(sum: Sum, place: Place, row: u32, col: u32, factor: f32) {
     let region = warp_of(place) * 256u;
+    let low = addends(row, col); // all on their way before one is stored; an array of eight cost 3 %
+    let high = addends(row + 8u, col);
     put_sum(sum, region);
     workgroupBarrier();
     for (var e = 0u; e < 8u; e++) {
         let r = row + 2u * e;
         if r < params.m && col < params.n {
-            store_at(r, col, sums[region + lane_of(place) + 32u * e] * (row_factor(r) * factor));
+            let y = sums[region + lane_of(place) + 32u * e] * (row_factor(r) * factor);
+            store_onto(place_at(r, col), y, select(low[e % 4u], high[e % 4u], e >= 4u));
         }
     }
     workgroupBarrier();
@@ -207,8 +210,6 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let line = (quad & ~7u) | ((quad & 1u) << 2u) | ((quad >> 1u) & 3u);
     let part = place.thread % 4u;
     find_factors(row0, col0, line, part, place.thread);
-    let inverse0 = inverse_of(col_factors[line], params.group < params.k);
-    let inverse1 = inverse_of(col_factors[line + APART], params.group < params.k);
     let inverses = inverses_of(line);
     let x = local_row * PITCH;
     let w = local_col * PITCH;
@@ -216,8 +217,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var c = Sums();
     var next = 16u * part;
     var batch = fetch(row0 + line, col0 + line, next);
-    var w0 = ready(batch.w0, next, inverse0);
-    var w1 = ready(batch.w1, next, inverse1);
+    var w0 = ready(batch.w0, next);
+    var w1 = ready(batch.w1, next);
     var scale = ready_scale(batch, inverses);
     stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), scale, w0, w1));
     for (var k = 0u; k < params.k; k += ROUND) {
@@ -242,8 +243,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         workgroupBarrier();
         let b3 = rights(w + W_TILE);
         upper(left(x + X_TILE), left(x + X_TILE + 16u * PITCH), b3, &c);
-        w0 = ready(batch.w0, next, inverse0);
-        w1 = ready(batch.w1, next, inverse1);
+        w0 = ready(batch.w0, next);
+        w1 = ready(batch.w1, next);
         scale = ready_scale(batch, inverses);
         stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), scale, w0, w1));
         lower(left(x + X_TILE + 32u * PITCH), left(x + X_TILE + 48u * PITCH), b3, &c);

@@ -40,8 +40,7 @@ const X_TILE = ROWS * PITCH;
 const W_TILE = COLS * PITCH;
 const PARTS = ROUND / 32u; // threads that load a row
 const APART = WG / PARTS; // rows from one of a thread to its next
-const SHARERS = WG / COLS; // threads that look for the largest scale of a row of the weight
-const ROW_SHARERS = WG / ROWS; // and of a row of codes
+const SHARERS = WG / ROWS; // threads that look for the largest scale of a row of codes
 
 var<workgroup> tile_x: array<vec4<f16>, TILES * X_TILE>;
 var<workgroup> tile_w: array<vec4<f16>, TILES * W_TILE>;
@@ -91,7 +90,7 @@ fn in_groups() -> bool {
     return params.x_group < params.k;
 }
 
-// As largest_scale, of a row of codes.
+// The largest of groups first, first + step, ..; four at a time, since each load takes long.
 fn largest_token_scale(row: u32, first: u32, step: u32) -> f32 {
     var most = 0.0;
     for (var g = first; g < (params.k + params.x_group - 1u) / params.x_group; g += 4u * step) {
@@ -112,14 +111,13 @@ fn most_of(first: u32, count: u32) -> f32 {
 
 // Of every row of both operands in the tile, its factor.
 fn find_factors(thread: u32, row0: u32, col0: u32) {
-    sums[thread] = largest_scale(col0 + thread / SHARERS, thread % SHARERS, SHARERS);
-    sums[WG + thread] = largest_token_scale(row0 + thread / ROW_SHARERS, thread % ROW_SHARERS, ROW_SHARERS);
-    workgroupBarrier();
     if thread < COLS {
-        col_factors[thread] = factor_of(most_of(thread * SHARERS, SHARERS), params.group < params.k);
+        col_factors[thread] = weight_factor(col0 + thread);
     }
+    sums[thread] = largest_token_scale(row0 + thread / SHARERS, thread % SHARERS, SHARERS);
+    workgroupBarrier();
     if thread < ROWS {
-        row_factors[thread] = factor_of(most_of(WG + thread * ROW_SHARERS, ROW_SHARERS), in_groups());
+        row_factors[thread] = factor_of(most_of(thread * SHARERS, SHARERS), in_groups());
     }
     workgroupBarrier();
 }
@@ -240,9 +238,21 @@ fn multiply(x: u32, w: u32, step: u32, c: ptr<function, Sums>) {
 #endif
 }
 
+// What a thread's outputs of a matrix at (row, col) of the output are added to, and where the tile has 64 columns, of the one 32 on. Asked for
+// before any matrix is stored, so that all are on their way at once.
+fn addends(thread: u32, row: u32, col: u32) -> vec2<f32> {
+    let y = min(row + thread / 16u, params.m - 1u);
+    let x = col + thread % 16u;
+    var found = vec2(addend(place_at(y, min(x, params.n - 1u))), 0.0);
+    if COLS > 32u {
+        found.y = addend(place_at(y, min(x + 32u, params.n - 1u)));
+    }
+    return found;
+}
+
 // One matrix of all subgroups, added up over the slices and stored: at (row0 + row, col0 + col) of the output, and where the tile
 // has 64 columns, 32 on.
-fn finish(sum: Sum, warp: u32, thread: u32, row0: u32, row: u32, col0: u32, col: u32) {
+fn finish(sum: Sum, warp: u32, thread: u32, row0: u32, row: u32, col0: u32, col: u32, onto: vec2<f32>) {
     put_sum(sum, warp * 256u);
     workgroupBarrier();
     for (var half = 0u; half < COLS / 32u; half++) {
@@ -254,7 +264,8 @@ fn finish(sum: Sum, warp: u32, thread: u32, row0: u32, row: u32, col0: u32, col:
         let local_row = row + thread / 16u;
         let local_col = col + 32u * half + thread % 16u;
         if row0 + local_row < params.m && col0 + local_col < params.n {
-            store_at(row0 + local_row, col0 + local_col, y * (row_factors[local_row] * col_factors[local_col]));
+            let scale = row_factors[local_row] * col_factors[local_col];
+            store_onto(place_at(row0 + local_row, col0 + local_col), y * scale, onto[half]);
         }
     }
     workgroupBarrier();
@@ -275,9 +286,6 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var col = 32u * part;
     var batch = fetch(row0 + line, col0 + line, col);
     find_factors(thread, row0, col0);
-    let inverse0 = inverse_of(col_factors[line], params.group < params.k);
-    let inverse1 = inverse_of(col_factors[line + APART], params.group < params.k);
-
     var c = Sums();
     let x = 4u * (warp % SLICES);
     let w = x + warp / SLICES * 32u * PITCH;
@@ -296,8 +304,6 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
             now.x3 = scaled(now.x3, line + 3u * APART);
 #endif
         }
-        now.scale0 *= inverse0;
-        now.scale1 *= inverse1;
         col += ROUND;
         stage(to, now, 0u);
         batch = fetch(row0 + line, col0 + line, col);
@@ -312,14 +318,24 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     if params.m == 0u { // never
         sums[thread] = f32(looked_at(batch));
     }
-    finish(c.c00, warp, thread, row0, 0u, col0, 0u);
-    finish(c.c01, warp, thread, row0, 0u, col0, 16u);
-    finish(c.c10, warp, thread, row0, 16u, col0, 0u);
-    finish(c.c11, warp, thread, row0, 16u, col0, 16u);
+    let onto00 = addends(thread, row0, col0);
+    let onto01 = addends(thread, row0, col0 + 16u);
+    let onto10 = addends(thread, row0 + 16u, col0);
+    let onto11 = addends(thread, row0 + 16u, col0 + 16u);
 #ifdef tile_64x64 tile_64x32
-    finish(c.c20, warp, thread, row0, 32u, col0, 0u);
-    finish(c.c21, warp, thread, row0, 32u, col0, 16u);
-    finish(c.c30, warp, thread, row0, 48u, col0, 0u);
-    finish(c.c31, warp, thread, row0, 48u, col0, 16u);
+    let onto20 = addends(thread, row0 + 32u, col0);
+    let onto21 = addends(thread, row0 + 32u, col0 + 16u);
+    let onto30 = addends(thread, row0 + 48u, col0);
+    let onto31 = addends(thread, row0 + 48u, col0 + 16u);
+#endif
+    finish(c.c00, warp, thread, row0, 0u, col0, 0u, onto00);
+    finish(c.c01, warp, thread, row0, 0u, col0, 16u, onto01);
+    finish(c.c10, warp, thread, row0, 16u, col0, 0u, onto10);
+    finish(c.c11, warp, thread, row0, 16u, col0, 16u, onto11);
+#ifdef tile_64x64 tile_64x32
+    finish(c.c20, warp, thread, row0, 32u, col0, 0u, onto20);
+    finish(c.c21, warp, thread, row0, 32u, col0, 16u, onto21);
+    finish(c.c30, warp, thread, row0, 48u, col0, 0u, onto30);
+    finish(c.c31, warp, thread, row0, 48u, col0, 16u, onto31);
 #endif
 }

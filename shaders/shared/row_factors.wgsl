@@ -1,6 +1,9 @@
 // Factors of rows, such that codes times scales over them fit f16: a row's sums are multiplied by its factor at their end.
-// Where a row has several scales they are short (kernels::ScaleBits), so that what is left of them is exact there.
+// Where a row has several scales they are short (kernels::ScaleBits), so that what is left of them is exact there. Those of a weight also
+// lie where one factor does for all; a token's may be anywhere, so its factor follows its largest.
 // The importing shader has the bindings of a product.
+
+const GROUPS_FACTOR = 0.015625; // of rows of the weight that have several scales: 2^-6
 
 // Of a row of the weight; beyond the last row or group the last.
 fn group_scale(row: u32, which: u32) -> f32 {
@@ -14,17 +17,20 @@ fn token_scale(row: u32, which: u32) -> f32 {
     return scales[min(row, params.m - 1u) * groups + min(which, groups - 1u)];
 }
 
-// The largest of groups first, first + step, ..; four at a time, since each load takes long.
-fn largest_scale(row: u32, first: u32, step: u32) -> f32 {
-    var most = 0.0;
-    for (var g = first; g < (params.k + params.group - 1u) / params.group; g += 4u * step) {
-        let near = max(group_scale(row, g), group_scale(row, g + step));
-        most = max(most, max(near, max(group_scale(row, g + 2u * step), group_scale(row, g + 3u * step))));
+// A row's only scale, or what serves several.
+fn weight_factor(row: u32) -> f32 {
+    if params.group < params.k {
+        return GROUPS_FACTOR;
     }
-    return most;
+    return group_scale(row, 0u);
 }
 
-// A row's only scale, or of `several` the power of two at or below the largest: others are then below twice it.
+// A group's scale over its row's factor.
+fn scale_left(scale: f32) -> f32 {
+    return select(1.0, scale / GROUPS_FACTOR, params.group < params.k);
+}
+
+// Of a row of codes, its only scale, or of `several` the power of two at or below the largest: others are then below twice it.
 fn factor_of(most: f32, several: bool) -> f32 {
     return select(most, bitcast<f32>(clamp(bitcast<u32>(most), 0x01000000u, 0x7e000000u) & 0x7f800000u), several);
 }

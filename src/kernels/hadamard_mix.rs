@@ -94,6 +94,7 @@ const CASES: &[Case] = &[
         args: &[("rows", 17.0), ("cols", 21504.0), ("order", 84.0), ("stride", 256.0)],
     },
     Case { name: "order_20_last_quads", args: &[("rows", 205.0), ("cols", 400.0), ("order", 20.0), ("stride", 20.0)] },
+    Case { name: "order_2_many", args: &[("rows", 1025.0), ("cols", 8.0), ("order", 2.0), ("stride", 4.0)] },
     Case { name: "order_104_many", args: &[("rows", 1025.0), ("cols", 416.0), ("order", 104.0), ("stride", 4.0)] },
     Case { name: "order_464", args: &[("rows", 2.0), ("cols", 1856.0), ("order", 464.0), ("stride", 4.0)] },
 ];

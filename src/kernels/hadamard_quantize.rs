@@ -93,6 +93,8 @@ const CASES: &[Case] = &[
     Case { name: "f16_runs_of_256", args: &[("rows", 2.0), ("cols", 768.0), ("run", 256.0), ("bits", 16.0)] },
     Case { name: "f16_runs_of_2048", args: &[("rows", 2.0), ("cols", 2048.0), ("run", 2048.0), ("bits", 16.0)] },
     Case { name: "long_runs_of_2", args: &[("rows", 2.0), ("cols", 4108.0), ("run", 2.0)] },
+    // An outlier in the last quad, which is read again beyond the end.
+    Case { name: "long_last_run_alone", args: &[("rows", 1.0), ("cols", 8000.0), ("run", 64.0)] },
     Case { name: "long_runs_of_16", args: &[("rows", 3.0), ("cols", 8208.0), ("run", 16.0)] },
     Case { name: "widest_row_runs_of_128", args: &[("rows", 2.0), ("cols", 24576.0), ("run", 128.0)] },
     Case { name: "three_spans", args: &[("rows", 2.0), ("cols", 12288.0), ("run", 1024.0)] },

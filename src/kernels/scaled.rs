@@ -60,28 +60,31 @@ pub(super) enum Form {
     Tile32x32,
 }
 
+/// Short scales of a weight ([`ScaleBits::Short`]), 2^-23 to 8: 64 times the least, of 8 significant bits, has steps of f16's
+/// smallest, and 64 times 127 times the largest is below f16's end (`shaders/shared/row_factors.wgsl`).
+const SHORT: std::ops::RangeInclusive<f32> = 1.0 / 8_388_608.0..=8.0;
+
 /// Significant bits of the scales of both operands, where rows have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScaleBits {
     /// Any f32.
     Any,
     /// So few that a code times a scale has the 11 of an f16: 4 beside codes of 8 bits, which have 7 and a sign, 8 beside
-    /// int4. Over a power of two near the row's largest, an f16 holds such products down to its smallest step of 2^-24;
-    /// what lies below, of scales that are less than 2^-20 of the largest, is lost.
+    /// int4; and a weight's lie within [`SHORT`], so that an f16 holds 64 times such products. Tokens' are taken over a power
+    /// of two near the row's largest; what lies below f16's smallest step of 2^-24 then, of scales that are less than 2^-20 of the
+    /// largest, is lost.
     Short,
 }
 
 impl ScaleBits {
-    /// Of these scales of codes of `bits`, which are within 2^16 of each other or not short. Scales that
-    /// [`crate::kernels::quantize_tokens`] makes are short.
+    /// Of these scales of a weight's codes of `bits`. Scales that [`crate::kernels::quantize_tokens`] makes of tokens are short.
     #[must_use]
     pub fn of(scales: &[f32], bits: usize) -> Self {
         // Trailing zeros of a significand of 24 bits; one bit is none, since it only shifts the code.
         let significant = |s: &f32| f32::MANTISSA_DIGITS - s.to_bits().trailing_zeros().min(f32::MANTISSA_DIGITS - 1);
         let room = 12usize.saturating_sub(bits) as u32;
         let short = scales.iter().map(significant).all(|n| n <= room.max(1));
-        let (least, most) = scales.iter().fold((f32::MAX, 0f32), |(a, b), s| (a.min(*s), b.max(*s)));
-        if short && most <= 65536.0 * least { Self::Short } else { Self::Any }
+        if short && scales.iter().all(|s| SHORT.contains(s)) { Self::Short } else { Self::Any }
     }
 }
 

@@ -46,16 +46,18 @@ fn product(
     block_on(d.read_f32(&out)).unwrap()
 }
 
-/// f16 holds code times scale over a power of two only if scales are short and near each other.
+/// f16 holds 64 times code times scale only if scales are short and neither tiny nor huge.
 #[test]
 fn short_scales() {
     let bit = |n: i32| 1.0 + 2f32.powi(1 - n); // a number of n significant bits
-    let least = 1.0 / 65536.0;
+    let least = 2f32.powi(-23);
     for (scales, code_bits, bits) in [
         ([1.0, 2.0, bit(8)], 4, ScaleBits::Short),
         ([1.0, 1.0, bit(9)], 4, ScaleBits::Any),
         ([1.0, least, bit(8) / 2.0], 4, ScaleBits::Short),
         ([1.0, least * (1.0 - 1.0 / 256.0), bit(8) / 2.0], 4, ScaleBits::Any),
+        ([8.0, 0.0625, bit(8)], 4, ScaleBits::Short),
+        ([8.0 * bit(7), 0.0625, bit(8)], 4, ScaleBits::Any),
         ([1.0, 0.75, bit(7)], 5, ScaleBits::Short),
         ([1.0, 0.75, bit(8)], 5, ScaleBits::Any),
         ([1.0, 0.75, bit(4)], 8, ScaleBits::Short),
