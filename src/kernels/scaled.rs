@@ -70,7 +70,7 @@ pub enum ScaleBits {
     /// Any f32.
     Any,
     /// So few that a code times a scale has the 11 of an f16: 4 beside codes of 8 bits, which have 7 and a sign, 8 beside
-    /// int4; and a weight's lie within [`SHORT`], so that an f16 holds 64 times such products. Tokens' are taken over a power
+    /// int4; and a weight's lie between 2^-23 and 8, so that an f16 holds 64 times such products. Tokens' are taken over a power
     /// of two near the row's largest; what lies below f16's smallest step of 2^-24 then, of scales that are less than 2^-20 of the
     /// largest, is lost.
     Short,
