@@ -109,7 +109,8 @@ fn main(
     let c_at = params.heads * p_end + (params.groups + group) * n_end;
     let state_at = ((chunk * params.heads + head) * p_end + column) * 4u * n_end;
     var sums = Sums();
-    for (var n = staged.part; n < n_end + staged.part; n += STEP / 4u) {
+    for (var step = 0u; step < n_end; step += STEP / 4u) {
+        let n = step + staged.part;
         let near = min(n, n_end - 1u);
         var terms: mat4x4<f32>;
         if staged.left {
