@@ -60,9 +60,11 @@ pub(super) enum Form {
     Tile32x32,
 }
 
-/// Short scales of a weight ([`ScaleBits::Short`]), 2^-23 to 8: 64 times the least, of 8 significant bits, has steps of f16's
-/// smallest, and 64 times 127 times the largest is below f16's end (`shaders/shared/row_factors.wgsl`).
-const SHORT: std::ops::RangeInclusive<f32> = 1.0 / 8_388_608.0..=8.0;
+/// The least short scale of a weight ([`ScaleBits::Short`]), 2^-23: 64 times it, of 8 significant bits, has steps of f16's smallest
+/// (`shaders/shared/row_factors.wgsl`).
+const LEAST: f32 = 1.0 / 8_388_608.0;
+/// What the largest times the largest code and one more may be: 64 times the product is below f16's end.
+const MOST: f32 = 1024.0;
 
 /// Significant bits of the scales of both operands, where rows have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ pub enum ScaleBits {
     /// Any f32.
     Any,
     /// So few that a code times a scale has the 11 of an f16: 4 beside codes of 8 bits, which have 7 and a sign, 8 beside
-    /// int4; and a weight's lie between 2^-23 and 8, so that an f16 holds 64 times such products. Tokens' are taken over a power
+    /// int4; and a weight's lie between 2^-23 and 8 (of int4 128), so that an f16 holds 64 times such products. Tokens' are taken over a power
     /// of two near the row's largest; what lies below f16's smallest step of 2^-24 then, of scales that are less than 2^-20 of the
     /// largest, is lost.
     Short,
@@ -84,7 +86,8 @@ impl ScaleBits {
         let significant = |s: &f32| f32::MANTISSA_DIGITS - s.to_bits().trailing_zeros().min(f32::MANTISSA_DIGITS - 1);
         let room = 12usize.saturating_sub(bits) as u32;
         let short = scales.iter().map(significant).all(|n| n <= room.max(1));
-        if short && scales.iter().all(|s| SHORT.contains(s)) { Self::Short } else { Self::Any }
+        let held = LEAST..=MOST / f32::from(1u16 << (bits.clamp(1, 16) - 1));
+        if short && scales.iter().all(|s| held.contains(s)) { Self::Short } else { Self::Any }
     }
 }
 
