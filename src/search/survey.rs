@@ -70,7 +70,7 @@ const PASS: usize = 256;
 /// Asks `question`, going on where `survey` ended; `done` sees the survey after each module.
 ///
 /// # Errors
-/// As [`gptq`], [`Prepared::of`] and running plans, and whatever `done` gives.
+/// As [`gptq`], `Prepared::of` and running plans, and whatever `done` gives.
 pub fn survey(
     device: &Device,
     question: &Question<'_>,

@@ -43,17 +43,25 @@ pub(crate) fn check_all(kernel: &str) {
 
 /// Runs a variant that no adapter is given by itself on every case that is of its format.
 pub(crate) fn check_variant(kernel: &str, variant: &'static str) {
+    check_variants(kernel, &[variant]);
+}
+
+/// Likewise variants that are one shader, for formats that only other variants tell apart.
+pub(crate) fn check_variants(kernel: &str, variants: &[&'static str]) {
     let device = gpu();
     if !device.gpu().is_some_and(|g| g.adapter.caps.f16) {
-        println!("{} has no f16, which {kernel}.{variant} takes", device.name());
+        println!("{} has no f16, which {kernel}.{} takes", device.name(), variants.join(", "));
         return;
     }
     let entry = ENTRIES.iter().find(|e| e.name == kernel).expect("the kernel is registered");
-    let label = format!("{kernel}.{variant}");
-    let dispatches = |case: &&check::Case| check::labels(entry, case, variant).is_ok_and(|l| l.contains(&label));
-    let cases: Vec<_> = entry.cases.iter().filter(dispatches).collect();
-    assert!(cases.len() > 1, "{} cases dispatch {label}", cases.len());
-    let outcomes = cases.into_iter().map(|case| block_on(check::check(&device, entry, case, Some(variant), 1)));
+    let mut cases = Vec::new();
+    for variant in variants {
+        let label = format!("{kernel}.{variant}");
+        let dispatches = |case: &&check::Case| check::labels(entry, case, variant).is_ok_and(|l| l.contains(&label));
+        cases.extend(entry.cases.iter().filter(dispatches).map(|case| (case, *variant)));
+    }
+    assert!(cases.len() > 5, "{} cases dispatch {kernel}.{}", cases.len(), variants.join(", "));
+    let outcomes = cases.into_iter().map(|(case, v)| block_on(check::check(&device, entry, case, Some(v), 1)));
     let failed = |o: check::Outcome| o.failure.or(o.skipped);
     let failures: Vec<_> = outcomes.filter_map(|o| o.map_or_else(|e| Some(e.to_string()), failed)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
