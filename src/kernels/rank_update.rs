@@ -5,7 +5,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::f32_tensor;
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
-use crate::shaders::rank_update::Params;
+use crate::shaders::rank_update::{Format, Params};
 
 /// Side of a workgroup's tile.
 const TILE: usize = 64;
@@ -38,6 +38,11 @@ impl<'a> Part<'a> {
             return Err(Error::argument(format!("rank_update: `{name}`"), what));
         }
         Ok(())
+    }
+
+    /// Do its rows begin with whole vec4s?
+    fn in_quads(&self) -> bool {
+        self.tensor.shape.cols().is_multiple_of(4) && self.col.is_multiple_of(4)
     }
 
     fn first(&self) -> u32 {
@@ -92,7 +97,15 @@ pub fn rank_update(plan: &mut Plan, a: Part<'_>, b: Part<'_>, c: Part<'_>, how: 
         lower: how.lower.into(),
     };
     let grid = Grid::linear(how.rows.div_ceil(TILE) * how.cols.div_ceil(TILE));
-    launch(plan, params, Bindings { a: a.tensor, b: b.tensor, c: c.tensor }, grid)
+    let quads =
+        [&a, &b, &c].iter().all(|part| part.in_quads()) && how.rows.is_multiple_of(4) && how.cols.is_multiple_of(4);
+    launch(
+        plan,
+        if quads { Format::Quads } else { Format::Any },
+        params,
+        Bindings { a: a.tensor, b: b.tensor, c: c.tensor },
+        grid,
+    )
 }
 
 /// Cases, setup and cost.
@@ -113,6 +126,43 @@ const CASES: &[Case] = &[
         name: "lower_of_a_cholesky_step",
         args: &[("rows", 200.0), ("cols", 200.0), ("depth", 128.0), ("minus", 1.0), ("lower", 1.0)],
     },
+    Case { name: "one_quad", args: &[("rows", 4.0), ("cols", 4.0), ("depth", 1.0), ("pad", 4.0)] },
+    Case {
+        name: "quads_past_a_tile",
+        args: &[
+            ("rows", 68.0),
+            ("cols", 72.0),
+            ("depth", 33.0),
+            ("row", 3.0),
+            ("col", 8.0),
+            ("pad", 4.0),
+            ("minus", 1.0),
+        ],
+    },
+    Case {
+        name: "quads_by_rows",
+        args: &[
+            ("rows", 72.0),
+            ("cols", 36.0),
+            ("depth", 20.0),
+            ("row", 2.0),
+            ("col", 4.0),
+            ("pad", 4.0),
+            ("by_rows", 1.0),
+        ],
+    },
+    Case {
+        name: "quads_fresh",
+        args: &[("rows", 40.0), ("cols", 132.0), ("depth", 48.0), ("pad", 4.0), ("fresh", 1.0)],
+    },
+    Case {
+        name: "quads_lower",
+        args: &[("rows", 200.0), ("cols", 200.0), ("depth", 128.0), ("pad", 4.0), ("minus", 1.0), ("lower", 1.0)],
+    },
+    Case {
+        name: "quads_upper_by_rows",
+        args: &[("rows", 132.0), ("cols", 200.0), ("depth", 31.0), ("pad", 8.0), ("by_rows", 1.0)],
+    },
 ];
 
 fn setup(s: &mut Setup, args: &Args) -> Result<()> {
@@ -128,9 +178,12 @@ fn setup(s: &mut Setup, args: &Args) -> Result<()> {
         lower: flag("lower"),
     };
     let (a_rows, a_cols) = if how.by_rows { (how.rows, how.depth) } else { (how.depth, how.rows) };
-    let a = s.input([row + a_rows, col + a_cols + 1], Fill::Outliers)?;
-    let b = s.input([row + how.depth, col + how.cols + 2], Fill::Normal(1.0))?;
-    let c = s.state("c", [row + how.rows, col + how.cols + 3], Fill::Normal(1.0))?;
+    // Columns beyond the parts, other ones for each matrix; with `pad` such that rows are of whole vec4s.
+    let pad = args.get("pad").map(|pad| pad as usize);
+    let width = |cols: usize, n: usize| pad.map_or(col + cols + n, |pad| (col + cols).next_multiple_of(4) + n * pad);
+    let a = s.input([row + a_rows, width(a_cols, 1)], Fill::Outliers)?;
+    let b = s.input([row + how.depth, width(how.cols, 2)], Fill::Normal(1.0))?;
+    let c = s.state("c", [row + how.rows, width(how.cols, 3)], Fill::Normal(1.0))?;
     let part = |tensor| Part::new(tensor, row, col);
     rank_update(s.plan(), part(&a), part(&b), part(&c), &how)
 }

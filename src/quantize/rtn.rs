@@ -10,7 +10,7 @@ use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
 /// What quantizing dispatches, to be checked before it is trusted.
-pub const QUANTIZER: [Need; 15] = [
+pub const QUANTIZER: [Need; 16] = [
     Need { kernel: "gram", format: None },
     Need { kernel: "matmul_halves", format: Some("single") },
     Need { kernel: "matmul_halves", format: Some("both") },
@@ -20,7 +20,8 @@ pub const QUANTIZER: [Need; 15] = [
     Need { kernel: "gather_moments", format: None },
     Need { kernel: "channel_stats", format: None },
     Need { kernel: "quantize_static", format: None },
-    Need { kernel: "rank_update", format: None },
+    Need { kernel: "rank_update", format: Some("any") },
+    Need { kernel: "rank_update", format: Some("quads") },
     Need { kernel: "gptq_block", format: None },
     Need { kernel: "gptq_refine", format: None },
     Need { kernel: "absmax", format: None },

@@ -11,6 +11,6 @@ use crate::error::Result;
 pub(crate) fn timed<T>(what: impl Fn() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let out = work()?;
-    log::debug!("{}: {:.1} s", what(), start.elapsed().as_secs_f64());
+    log::debug!("{}: {:.2} s", what(), start.elapsed().as_secs_f64());
     Ok(out)
 }

@@ -3,10 +3,10 @@
 
 use rayon::prelude::*;
 
-use crate::shaders::rank_update::Params;
+use crate::shaders::rank_update::{Format, Params};
 
 /// Parts as `Params` says: `a` `[depth, rows]` or `[rows, depth]`, `b` `[depth, cols]`, `c` `[rows, cols]`.
-pub fn rank_update(p: &Params, a: &[f32], b: &[f32], c: &mut [f32]) {
+pub fn rank_update(p: &Params, _: Format, a: &[f32], b: &[f32], c: &mut [f32]) {
     const TILE: usize = 64;
     let [depth, cols, first] = [p.depth, p.cols, p.c_first].map(|v| v as usize);
     let a_at = |k: usize, row: usize| {

@@ -973,6 +973,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("rank_update", "upper_tiles_too", "params.lower == 1u && ", "params.lower == 2u && "),
     m("rank_update", "never_transposed", ", params.a_by_rows == 1u)", ", params.a_by_rows == 2u)"),
     race("rank_update", "missing_barrier", "}\n        workgroupBarrier();\n    }\n    store", "}\n    }\n    store"),
+    m("rank_update", "quads_sign_of_both", "select(1.0, params.sign, source.left)", "params.sign"),
+    m("rank_update", "quads_beyond_the_depth", "m[1], inside.y)", "m[1], true)"),
+    m("rank_update", "quads_not_turned", "m = transpose(m);", "m = m;"),
+    m("rank_update", "quads_rows_of_the_next_part", "params.a_first + row)", "params.a_first + col)"),
+    m("rank_update", "quads_another_tile", "let far = col + TILE / 2u;", "let far = col;"),
+    race("rank_update", "quads_missing_barrier", "k));\n        workgroupBarrier();", "k));"),
     m("relu_squared", "forgotten_relu", "max(x[i], 0.0)", "x[i]"),
     m("rms_norm", "dropped_epsilon", " + params.eps", ""),
     m(
