@@ -5,7 +5,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::scaled::Scaled;
 use super::{
     expect, expect_dtype, f32_tensor, hadamard_mix, hadamard_mix_quantize, hadamard_quantize, hadamard_runs,
-    hadamard_signs, quantize_maxima,
+    hadamard_signs, hadamard_whole, quantize_maxima,
 };
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
@@ -28,7 +28,7 @@ pub struct HadamardBuffers {
     scratch: Option<DeviceTensor>,
     /// `[rows, cols / run]`, of few rows: where one dispatch does both passes ([`hadamard_runs`]).
     maxima: Option<DeviceTensor>,
-    /// Signs of what is left of the block beyond runs of 256, where one dispatch makes codes ([`hadamard_mix_quantize`]).
+    /// Signs of what is left of the block beyond runs of 256, where one dispatch does all ([`hadamard_whole`], [`hadamard_mix_quantize`]).
     whole: Option<DeviceTensor>,
 }
 
@@ -74,7 +74,7 @@ impl HadamardBuffers {
         let scratch = several.then(|| device.alloc(DType::F32, [rows, cols])).transpose()?;
         let few = hadamard_runs::most(rows, run).filter(|_| dense.len() == 1);
         let maxima = few.map(|rows| device.alloc(DType::F32, [rows, cols / run])).transpose()?;
-        let whole = hadamard_mix_quantize::order(cols, block).filter(|_| several);
+        let whole = hadamard_whole::order(cols, block).filter(|_| several);
         let whole = whole.map(|order| hadamard_signs(device, order)).transpose()?;
         Ok(Self { block, dense, run, scratch, maxima, whole })
     }
@@ -115,6 +115,9 @@ pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buff
     if halves && (!buffers.dense.is_empty() || !cols.is_multiple_of(4)) {
         let reason = format!("a transform of f16 in blocks of {} of {cols} columns", buffers.block);
         return Err(Error::argument("hadamard: `x`", reason));
+    }
+    if let Some(signs) = buffers.whole.as_ref().filter(|_| rows > 1 && hadamard_whole::pays(plan.device())) {
+        return hadamard_whole(plan, x, signs, out, buffers.scale());
     }
     let from = dense_passes(plan, x, out, buffers)?;
     if buffers.run == 1 {

@@ -127,6 +127,7 @@ pub const LARGE: &[(&str, Case)] = &[
             args: &[("rows", 16384.0), ("cols", 4096.0), ("run", 4096.0), ("bits", 16.0)],
         },
     ),
+    ("hadamard_whole", Case { name: "8b_mlp", args: &[("rows", 2048.0), ("order", 84.0), ("size", 1.0)] }),
     ("hadamard_mix_quantize", Case { name: "8b_mlp", args: &[("rows", 2048.0), ("order", 84.0), ("size", 1.0)] }),
     ("hadamard_quantize", Case { name: "8b_mlp", args: &[("rows", 2048.0), ("cols", 21504.0), ("run", 256.0)] }),
     (

@@ -40,6 +40,7 @@ mod hadamard_mix;
 mod hadamard_mix_quantize;
 mod hadamard_quantize;
 mod hadamard_runs;
+mod hadamard_whole;
 mod kv_append;
 mod kv_cache;
 mod large;
@@ -123,6 +124,7 @@ pub use hadamard_mix::{hadamard_mix, hadamard_signs};
 pub use hadamard_mix_quantize::hadamard_mix_quantize;
 pub use hadamard_quantize::hadamard_quantize;
 pub use hadamard_runs::hadamard_runs;
+pub use hadamard_whole::hadamard_whole;
 pub use kv_append::kv_append;
 pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
@@ -210,6 +212,7 @@ pub const ENTRIES: &[check::Entry] = &[
     hadamard_mix_quantize::ENTRY,
     hadamard_quantize::ENTRY,
     hadamard_runs::ENTRY,
+    hadamard_whole::ENTRY,
     kv_append::ENTRY,
     mamba2_update::ENTRY,
     mamba2_update_gated::ENTRY,

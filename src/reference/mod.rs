@@ -48,6 +48,7 @@ pub mod hadamard_mix;
 pub mod hadamard_mix_quantize;
 pub mod hadamard_quantize;
 pub mod hadamard_runs;
+pub mod hadamard_whole;
 mod hash;
 pub mod kv;
 pub mod kv_append;

@@ -36,6 +36,7 @@ mod hadamard_mix;
 mod hadamard_mix_quantize;
 mod hadamard_quantize;
 mod hadamard_runs;
+mod hadamard_whole;
 mod kv_append;
 mod mamba2_update;
 mod mamba2_update_gated;
