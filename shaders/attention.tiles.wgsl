@@ -8,6 +8,7 @@
 #import kv_codes
 #import pack
 #endif
+#import kv_keys
 #import kv_values
 #import matrix
 #import online_softmax
@@ -50,24 +51,6 @@ const QUADS = 32u; // of a row of values
 @group(0) @binding(5) var<uniform> params: Params;
 
 var<workgroup> values: array<vec4<f32>, 2u * 4u * QUADS>; // of 4 keys, by turns
-
-// Elements 4i..4i+4 of a row of keys. Values: shared/kv_values.wgsl.
-#ifdef blocks
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(k_cache[row * (params.head_dim / 4u) + i]);
-}
-#endif
-#ifdef half_blocks
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    let words = k_cache[row * (params.head_dim / 4u) + i];
-    return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
-}
-#endif
-#ifdef int8_blocks
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<f32>(k_cache[scale_at(row, i)]) * vec4<f32>(codes8(k_cache[code_at(row, i)]));
-}
-#endif
 
 // Rows of queries and keys in workgroup memory are in an order in which those that threads next to each other read are next to
 // each other: the thread's four are `side` apart. They lie where scores come later.

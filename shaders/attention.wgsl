@@ -11,6 +11,7 @@
 #ifdef int8 int8_scalars int4 int4_scalars
 #import pack
 #endif
+#import kv_keys
 #import kv_values
 #import matrix
 #import online_softmax
@@ -90,45 +91,19 @@ fn put(row: u32, i: u32, value: vec4<f32>) {
 }
 #endif
 
-// Elements 4i..4i+4 of a row of keys; beyond its end anything. Values: shared/kv_values.wgsl.
-#ifdef quads
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(k_cache[row * (params.head_dim / 4u) + i]);
-}
-#endif
+// Elements 4i..4i+4 of a row of the caches; beyond its end anything. All others: shared/kv_keys.wgsl, shared/kv_values.wgsl.
 #ifdef scalars
 fn k4(row: u32, i: u32) -> vec4<f32> {
     let at = spread(row, i);
     return bitcast<vec4<f32>>(vec4(k_cache[at.x], k_cache[at.y], k_cache[at.z], k_cache[at.w]));
 }
+
 fn v4(row: u32, i: u32) -> vec4<f32> {
     let at = spread(row, i);
     return bitcast<vec4<f32>>(vec4(v_cache[at.x], v_cache[at.y], v_cache[at.z], v_cache[at.w]));
 }
 #endif
-#ifdef half
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    let words = k_cache[row * (params.head_dim / 4u) + i];
-    return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
-}
-#endif
-#ifdef half_scalars
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    let last = code_at(row, row_words() - 1u);
-    let at = code_at(row, 2u * i);
-    return vec4(unpack2x16float(k_cache[at]), unpack2x16float(k_cache[min(at + 1u, last)]));
-}
-#endif
-#ifdef int8 int8_scalars
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<f32>(k_cache[scale_at(row, i)]) * vec4<f32>(codes8(k_cache[code_at(row, i)]));
-}
-#endif
-#ifdef int4 int4_scalars
-fn k4(row: u32, i: u32) -> vec4<f32> {
-    return bitcast<f32>(k_cache[scale_at(row, i / 2u)]) * 0.0625 * half_word(k_cache[code_at(row, i / 2u)], i);
-}
-#endif
+
 @group(0) @binding(5) var<uniform> params: Params;
 
 fn k_rows4(key: u32, end: u32, kv: u32, i: u32) -> mat4x4<f32> {

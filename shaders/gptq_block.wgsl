@@ -6,6 +6,7 @@
 // on every device.
 #import index
 #import exact
+#import line_rows
 
 struct Params {
     n: u32, // steps
@@ -31,21 +32,12 @@ const ROWS = 8u;
 // Errors of the step at hand; of even and odd steps apart, so that one barrier a step will do.
 var<workgroup> fed: array<vec4<f32>, 4>;
 
-// Indices of four rows of a line, those beyond the end clamped.
-fn four(line: u32, row: u32) -> vec4<u32> {
-    return line * params.rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(params.rows - 1u));
-}
-
 fn wanted4(i: vec4<u32>) -> vec4<f32> {
     return vec4(wanted[i.x], wanted[i.y], wanted[i.z], wanted[i.w]);
 }
 
 fn adjusted4(i: vec4<u32>) -> vec4<f32> {
     return vec4(adjusted[i.x], adjusted[i.y], adjusted[i.z], adjusted[i.w]);
-}
-
-fn scales4(i: vec4<u32>) -> vec4<f32> {
-    return vec4(scales[i.x], scales[i.y], scales[i.z], scales[i.w]);
 }
 
 fn rounded(wish: vec4<f32>, inverse: vec4<f32>) -> vec4<f32> {

@@ -4,6 +4,7 @@
 // One workgroup: 8 rows. A thread: one column of them. Sums are exact and in order, as the reference's.
 #import index
 #import exact
+#import line_rows
 
 struct Params {
     n: u32, // columns
@@ -36,16 +37,8 @@ var<workgroup> bends: array<vec4<f32>, 2u * WIDTH>; // what they add to the curv
 var<workgroup> moved: array<vec4<f32>, 4>; // the group's scale, then its change
 var<workgroup> fed: array<vec4<f32>, 4>; // change of a column; even and odd ones apart
 
-fn four(line: u32, row: u32) -> vec4<u32> {
-    return line * params.rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(params.rows - 1u));
-}
-
 fn gradient4(i: vec4<u32>) -> vec4<f32> {
     return vec4(gradient[i.x], gradient[i.y], gradient[i.z], gradient[i.w]);
-}
-
-fn scales4(i: vec4<u32>) -> vec4<f32> {
-    return vec4(scales[i.x], scales[i.y], scales[i.z], scales[i.w]);
 }
 
 fn word(column: u32, row: u32) -> u32 {

@@ -83,7 +83,7 @@ fn main(
         let v3 = mixed(thread, warp, v.p3 * factor, factors);
         if params.group < 4u * RUN * params.order {
             let by = unit * params.unit;
-            let most = group_tops(vec4(top(v0), top(v1), top(v2), top(v3)), thread) * params.unit * unit;
+            let most = group_tops(vec4(top16(v0), top16(v1), top16(v2), top16(v3)), thread) * params.unit * unit;
             if thread / 4u < params.order {
                 let at = 4u * ((row * params.order + thread / 4u) * RUN) + thread % 4u * 16u;
                 store_group(at, v0, most.x, by);

@@ -4,6 +4,7 @@
 #import int8_codes
 #import mixed_runs
 #import reduce_in
+#import top
 
 struct Params {
     rows: u32,
@@ -17,11 +18,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> codes: array<vec4<u32>>; // [rows, 256 order] int8
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>; // [rows, groups]
 @group(0) @binding(4) var<uniform> params: Params;
-
-fn top(m: mat4x4<f32>) -> f32 {
-    let quads = max(max(abs(m[0]), abs(m[1])), max(abs(m[2]), abs(m[3])));
-    return max(max(quads.x, quads.y), max(quads.z, quads.w));
-}
 
 // Codes of sixteen elements.
 fn words_of(m: mat4x4<f32>, inverse: f32) -> vec4<u32> {
@@ -59,14 +55,14 @@ fn main(
     let parts = (params.order + 15u) / 16u;
     for (var part = 0u; part < parts; part++) {
         held[part] = transformed(part, thread) * params.unit;
-        largest = max(largest, top(held[part]));
+        largest = max(largest, top16(held[part]));
     }
     let whole = params.group == RUN * params.order;
     largest = workgroup_max(largest, place);
     for (var part = 0u; part < parts; part++) {
         var of_group = largest;
         if !whole {
-            of_group = group_top(top(held[part]), thread);
+            of_group = group_top(top16(held[part]), thread);
         }
         let run = 16u * part + thread / 16u;
         if run < params.order {

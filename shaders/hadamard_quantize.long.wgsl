@@ -5,6 +5,7 @@
 #import index
 #import int8_codes
 #import quad_words
+#import top
 #import warps
 
 struct Params {
@@ -60,11 +61,6 @@ fn transformed(run: mat2x4<f32>, place: Place) -> mat2x4<f32> {
         m = crossed2(m, 1u << (level - 2u), place);
     }
     return m * params.unit;
-}
-
-fn top(v: vec4<f32>) -> f32 {
-    let pair = max(abs(v.xy), abs(v.zw));
-    return max(pair.x, pair.y);
 }
 
 // Largest magnitude of the quads that are in the row.

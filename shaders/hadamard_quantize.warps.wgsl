@@ -2,6 +2,7 @@
 #import index
 #import int8_codes
 #import quad_words
+#import top
 #import warp_span
 
 struct Params {
@@ -26,11 +27,6 @@ fn input(row: u32, quad: u32) -> vec4<f32> {
 
 fn inputs(row: u32, quad: u32) -> mat4x4<f32> {
     return mat4x4(input(row, quad), input(row, quad + 128u), input(row, quad + 256u), input(row, quad + 384u));
-}
-
-fn top(v: vec4<f32>) -> f32 {
-    let pair = max(abs(v.xy), abs(v.zw));
-    return max(pair.x, pair.y);
 }
 
 // Largest magnitude of the quads that are in the row.

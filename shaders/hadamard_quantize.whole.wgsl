@@ -5,6 +5,7 @@
 #import butterflies
 #import index
 #import int8_codes
+#import top
 #import warps
 
 struct Params {
@@ -78,11 +79,6 @@ fn got(row: u32) -> Elements {
     return Elements(got4(at), got4(at + 4u), got4(at + 8u), got4(at + 12u));
 }
 
-fn top(m: mat4x4<f32>) -> f32 {
-    let quads = max(max(abs(m[0]), abs(m[1])), max(abs(m[2]), abs(m[3])));
-    return max(max(quads.x, quads.y), max(quads.z, quads.w));
-}
-
 // Four words of a thread's codes, a byte of four numbers each, as four words of four threads' codes of one number.
 fn together(words: vec4<u32>, place: Place) -> vec4<u32> {
     let lane = lane_of(place);
@@ -149,7 +145,7 @@ fn main(
         v = got(thread % 16u);
     }
     v = levels(v);
-    let largest_of_own = max(max(top(v.a), top(v.b)), max(top(v.c), top(v.d)));
+    let largest_of_own = max(max(top16(v.a), top16(v.b)), max(top16(v.c), top16(v.d)));
     largests[warp_of(place)] = warp_max(largest_of_own, place);
     workgroupBarrier();
     let largest = max(largests[0], largests[1]) * params.unit;

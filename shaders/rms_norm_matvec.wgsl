@@ -2,6 +2,7 @@
 // matvec_w8a8), in one launch (shared/made_token.wgsl).
 #import index
 #import made_token
+#import top
 
 struct Params {
     n: u32, // rows of weight
@@ -34,11 +35,6 @@ fn fetch(spots: vec4<u32>) -> Four {
     let at = min(spots, vec4(params.cols / 4u - 1u));
     let quads = mat4x4(x[at.x], x[at.y], x[at.z], x[at.w]);
     return Four(quads, mat4x4(quads[0] * norm[at.x], quads[1] * norm[at.y], quads[2] * norm[at.z], quads[3] * norm[at.w]));
-}
-
-fn top(v: vec4<f32>) -> f32 {
-    let pair = max(abs(v.xy), abs(v.zw));
-    return max(pair.x, pair.y);
 }
 
 // Which of those are in the row.

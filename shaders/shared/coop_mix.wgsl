@@ -8,6 +8,7 @@
 #import first_bits
 #import matrices
 #import reduce_in
+#import top
 
 const WG = 384u;
 const RUN = 64u; // quads
@@ -184,13 +185,8 @@ fn mixed(thread: u32, warp: u32, part: mat4x4<f32>, factors: Factors) -> mat4x4<
     return results(thread);
 }
 
-fn top(m: mat4x4<f32>) -> f32 {
-    let quads = max(max(abs(m[0]), abs(m[1])), max(abs(m[2]), abs(m[3])));
-    return max(max(quads.x, quads.y), max(quads.z, quads.w));
-}
-
 fn tops(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32>) -> f32 {
-    return max(max(top(a), top(b)), max(top(c), top(d)));
+    return max(max(top16(a), top16(b)), max(top16(c), top16(d)));
 }
 
 // Four quads of each part.

@@ -13,6 +13,7 @@
 #import coop
 #import halves
 #import index
+#import mask
 #import sixteen
 #import store_columns
 
@@ -50,11 +51,6 @@ struct Step {
     scale: vec4<f32>, // over the rows' factors
     w0: Weights,
     w1: Weights,
-}
-
-// All bits before the last column, none beyond. A comparison would become a branch.
-fn mask_of(col: u32) -> u32 {
-    return bitcast<u32>((bitcast<i32>(col) - bitcast<i32>(params.k)) >> 31u);
 }
 
 // Beyond the last column any codes: there the weights are 0.

@@ -18,6 +18,7 @@
 #import coop
 #import halves
 #import index
+#import mask
 #import store_columns
 
 #ifdef tile_64x64 tile_64x32
@@ -168,11 +169,6 @@ fn looked_at(batch: Batch) -> u32 {
     scale ^= bitcast<u32>(batch.x2.scale) ^ bitcast<u32>(batch.x3.scale);
 #endif
     return all.x ^ all.y ^ all.z ^ all.w ^ scale;
-}
-
-// All bits before the last column, none beyond. A comparison would become a branch.
-fn mask_of(col: u32) -> u32 {
-    return bitcast<u32>((bitcast<i32>(col) - bitcast<i32>(params.k)) >> 31u);
 }
 
 fn word_of(words: vec4<u32>, i: u32) -> u32 {

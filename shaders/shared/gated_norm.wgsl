@@ -5,6 +5,7 @@
 #import butterflies
 #import float
 #import four
+#import top
 #import warps
 
 // 12 quads of a thread, four a column: of its norm's columns the quads lane + 32 i.
@@ -62,11 +63,6 @@ fn gated(v: mat4x4<f32>, z: mat4x4<f32>) -> mat4x4<f32> {
 
 fn squares(m: mat4x4<f32>, is_there: vec4<f32>) -> f32 {
     return dot(is_there, vec4(dot(m[0], m[0]), dot(m[1], m[1]), dot(m[2], m[2]), dot(m[3], m[3])));
-}
-
-fn top(v: vec4<f32>) -> f32 {
-    let pair = max(abs(v.xy), abs(v.zw));
-    return max(pair.x, pair.y);
 }
 
 // Largest magnitude of each quad, 0 of those that are not there.

@@ -2,6 +2,7 @@
 // is column j of a mat4x4. So a thread's loads are all under way before it waits for the first; a loop waits in each
 // step. The importing shader has `const WG = 256u`, `params.cols`, a multiple of 4, and the binding `codes`.
 #import int8_codes
+#import top
 
 const SPAN = 4096u;
 
@@ -26,11 +27,6 @@ fn within(spots: vec4<u32>) -> vec4<bool> {
 fn squares(m: mat4x4<f32>, spots: vec4<u32>) -> vec4<f32> {
     let sums = vec4(dot(m[0], m[0]), dot(m[1], m[1]), dot(m[2], m[2]), dot(m[3], m[3]));
     return select(vec4(0.0), sums, within(spots));
-}
-
-fn top(v: vec4<f32>) -> f32 {
-    let pair = max(abs(v.xy), abs(v.zw));
-    return max(pair.x, pair.y);
 }
 
 // Largest magnitude of each quad, 0 beyond the row.
