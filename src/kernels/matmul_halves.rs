@@ -97,6 +97,8 @@ const CASES: &[Case] = &[
         args: &[("m", 776.0), ("n", 776.0), ("k", 47.0), ("parts", 1.0), ("epilogue", 2.0), ("upper", 1.0)],
     },
     Case { name: "strips_of_tiles", args: &[("m", 2312.0), ("n", 264.0), ("k", 3.0), ("parts", 1.0)] },
+    // Fewer workgroups than eight tiles of rows would take.
+    Case { name: "a_strip_of_one_tile", args: &[("m", 40.0), ("n", 392.0), ("k", 5.0), ("parts", 1.0)] },
     Case { name: "activations_1e-9", args: &[("m", 16.0), ("n", 64.0), ("k", 40.0), ("size", 1e-9)] },
 ];
 
