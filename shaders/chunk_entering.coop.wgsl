@@ -4,6 +4,7 @@
 // with them: a small dt would be lost to f16.
 #import half_words
 #import index
+#import lanes
 #import matrices
 
 struct Params {
@@ -74,10 +75,26 @@ fn stage(spot: Spot, batch: Batch, weight: f32) {
 }
 
 fn scaled(state: ptr<function, State>, factor: f32) {
-    (*state).upper = (*state).upper * factor;
-    (*state).lower = (*state).lower * factor;
+    (*state).upper = times((*state).upper, factor);
+    (*state).lower = times((*state).lower, factor);
 }
 
+#ifdef coop_emulated
+fn tile_at(tile: u32, at: u32) -> vec4<f16> {
+    if tile == 0u {
+        return tile_x[at];
+    }
+    return tile_b[at];
+}
+
+fn left(at: u32) -> Left {
+    return Factor(0u, at, PITCH, true);
+}
+
+fn right(at: u32) -> Right {
+    return Factor(1u, at, PITCH, false);
+}
+#else
 // The tile's rows are the matrix's columns.
 fn left(at: u32) -> Left {
     return coopLoad<Left>(&tile_x[at], PITCH);
@@ -86,16 +103,13 @@ fn left(at: u32) -> Left {
 fn right(at: u32) -> Right {
     return coopLoadT<Right>(&tile_b[at], PITCH);
 }
+#endif
 
 // Products of 16 tokens.
 fn add(x: u32, b: u32, state: ptr<function, State>) {
     let n = right(b);
     (*state).upper = multiply_add(left(x), n, (*state).upper);
     (*state).lower = multiply_add(left(x + 4u), n, (*state).lower);
-}
-
-fn put(c: Sum, at: u32) {
-    coopStoreT(c, &sums[at], PITCH_SUMS);
 }
 
 // A matrix of the subgroup from the state; zeros where it has none.
@@ -106,12 +120,12 @@ fn take(region: u32, lane: u32, at: u32, width: u32, there: bool) -> Sum {
     sums[near] = select(vec4(0.0), ssm_state[start], there);
     sums[near + 8u * PITCH_SUMS] = select(vec4(0.0), ssm_state[start + select(0u, 8u * width, there)], there);
     workgroupBarrier();
-    return coopLoadT<Sum>(&sums[region], PITCH_SUMS);
+    return get_matrix(region, PITCH_SUMS);
 }
 
 // A matrix as f16, a unit a lane.
 fn enter(c: Sum, region: u32, lane: u32, at: u32, there: bool) {
-    put(c, region);
+    put_matrix(c, region, PITCH_SUMS);
     workgroupBarrier();
     let near = region + lane / 2u * PITCH_SUMS + 2u * (lane % 2u);
     if there {
@@ -121,7 +135,7 @@ fn enter(c: Sum, region: u32, lane: u32, at: u32, there: bool) {
 }
 
 fn leave(c: Sum, region: u32, lane: u32, at: u32, width: u32, there: bool) {
-    put(c, region);
+    put_matrix(c, region, PITCH_SUMS);
     workgroupBarrier();
     let near = region + lane / 4u * PITCH_SUMS + lane % 4u;
     let to = at + lane / 4u * width + lane % 4u;
@@ -147,7 +161,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         return;
     }
     // Rows and columns beyond the end are the last again; what they give is not stored.
-    let lane = place.lane;
+    let lane = lane_of(place);
     var spot: Spot;
     spot.thread = place.thread;
     spot.lane = lane;
@@ -186,13 +200,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         scaled(&state, exp(decay_last));
         for (var l = first; l < end; l += STEP) {
             // dt of the step is at most 2^(exponent - 127).
-            let exponent = clamp((bitcast<u32>(subgroupMax(batch.dt)) >> 23u) + 1u, 64u, 190u);
+            let exponent = clamp((bitcast<u32>(warp_max(batch.dt, place)) >> 23u) + 1u, 64u, 190u);
             scaled(&state, bitcast<f32>((UNSCALED + state.exponent - exponent) << 23u));
             state.exponent = exponent;
             let weight = exp(min(decay_last - batch.decay, 0.0)) * (batch.dt * bitcast<f32>((254u - exponent) << 23u));
             let within = select(0.0, weight, l + lane < end);
             workgroupBarrier();
-            stage(spot, batch, subgroupShuffle(within, place.thread / SIDE));
+            stage(spot, batch, from_lane(within, place.thread / SIDE, place));
             batch = fetch(spot, min(l + STEP, end));
             workgroupBarrier();
             add(x, b, &state);

@@ -100,17 +100,17 @@ fn add_tokens(a: u32, b: u32, c: ptr<function, Sums>) {
 // Stores a matrix of the subgroup, by way of workgroup memory: whole vec4s, of tokens and columns that are there.
 fn store(sum: Sum, place: Place, row: u32, last: u32, column: u32, end: u32) {
     let region = warp_of(place) * 64u;
-    put_sum(sum, region);
+    put_matrix(sum, region, 4u);
     workgroupBarrier();
-    let token = row + place.lane / 4u;
-    let quad = column + place.lane % 4u;
+    let token = row + lane_of(place) / 4u;
+    let quad = column + lane_of(place) % 4u;
     let pitch = params.heads * params.head_dim / 4u;
     let at = token * pitch + quad;
     if token <= last && quad < end {
-        y[at] = bitcast<vec4<u32>>(sums[region + place.lane]);
+        y[at] = bitcast<vec4<u32>>(sums[region + lane_of(place)]);
     }
     if token + 8u <= last && quad < end {
-        y[at + 8u * pitch] = bitcast<vec4<u32>>(sums[region + 32u + place.lane]);
+        y[at + 8u * pitch] = bitcast<vec4<u32>>(sums[region + 32u + lane_of(place)]);
     }
     workgroupBarrier();
 }

@@ -92,12 +92,12 @@ fn add_tokens(a: u32, b: u32, c: ptr<function, Sums>) {
 // Stores a matrix of the subgroup, by way of workgroup memory: whole units, of tokens and columns that are there.
 fn store(sum: Sum, place: Place, row: u32, last: u32, column: u32, end: u32) {
     let region = warp_of(place) * 64u;
-    put_sum(sum, region);
+    put_matrix(sum, region, 4u);
     workgroupBarrier();
-    let token = row + place.lane / 2u;
-    let unit = column + place.lane % 2u;
+    let token = row + lane_of(place) / 2u;
+    let unit = column + lane_of(place) % 2u;
     if token <= last && unit < end {
-        let at = region + 2u * place.lane;
+        let at = region + 2u * lane_of(place);
         y[token * (params.heads * params.head_dim / 8u) + unit] = vec4(words_of(sums[at]), words_of(sums[at + 1u]));
     }
     workgroupBarrier();

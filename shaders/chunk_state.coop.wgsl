@@ -5,6 +5,7 @@
 // (docs/performance.md).
 #import first_bits
 #import index
+#import lanes
 #import matrices
 
 struct Params {
@@ -55,12 +56,12 @@ struct Sums {
 }
 
 // Exponent of the largest dt of a head's tokens from l0 up to `end`, for all threads of a subgroup.
-fn exponent_of(l0: u32, end: u32, lane: u32) -> u32 {
+fn exponent_of(l0: u32, end: u32, place: Place) -> u32 {
     var top = 0.0;
-    for (var l = l0 + lane; l < end; l += 32u) {
+    for (var l = l0 + lane_of(place); l < end; l += 32u) {
         top = max(top, dt[l]);
     }
-    return clamp(bitcast<u32>(subgroupMax(top)) >> 23u, 1u, 253u);
+    return clamp(bitcast<u32>(warp_max(top, place)) >> 23u, 1u, 253u);
 }
 
 // Of 16 tokens from `token` on; beyond the last, the last again. `base`: the head's dt.
@@ -90,6 +91,22 @@ fn stage(thread: u32, decay_last: f32, scale: f32, batch: Batch) {
     put_b(at + 8u * PITCH_B, batch.b1);
 }
 
+#ifdef coop_emulated
+fn tile_at(tile: u32, at: u32) -> vec4<f16> {
+    if tile == 0u {
+        return tile_x[at];
+    }
+    return tile_b[at];
+}
+
+fn left(at: u32) -> Left {
+    return Factor(0u, at, PITCH_X, true);
+}
+
+fn right(at: u32) -> Right {
+    return Factor(1u, at, PITCH_B, false);
+}
+#else
 // The tile's rows are the matrix's columns.
 fn left(at: u32) -> Left {
     return coopLoad<Left>(&tile_x[at], PITCH_X);
@@ -98,6 +115,7 @@ fn left(at: u32) -> Left {
 fn right(at: u32) -> Right {
     return coopLoadT<Right>(&tile_b[at], PITCH_B);
 }
+#endif
 
 fn add(near: Left, low: Left, b: Right, b_low: Right, c: Sum) -> Sum {
     return multiply_add(near, b, multiply_add(low, b, multiply_add(near, b_low, c)));
@@ -119,19 +137,15 @@ fn add_step(x: u32, b: u32, c: ptr<function, Sums>) {
     (*c).c11 = add(near1, low1, b1, rest1, (*c).c11);
 }
 
-fn put(c: Sum, at: u32) {
-    coopStoreT(c, &sums[at], PITCH_SUMS);
-}
-
 // Stores sixteen rows of sixteen of each subgroup, by way of workgroup memory: whole vec4s.
 fn store(place: Place, c: Sum, row: u32, column: u32, within: bool) {
     let n_end = params.state / 4u;
     let region = warp_of(place) * 16u * PITCH_SUMS;
-    put(c, region);
+    put_matrix(c, region, PITCH_SUMS);
     workgroupBarrier();
-    let near = region + place.lane / 4u * PITCH_SUMS + place.lane % 4u;
-    let quad = column + place.lane % 4u;
-    let at = (row + place.lane / 4u) * n_end + quad;
+    let near = region + lane_of(place) / 4u * PITCH_SUMS + lane_of(place) % 4u;
+    let quad = column + lane_of(place) % 4u;
+    let at = (row + lane_of(place) / 4u) * n_end + quad;
     if within && quad < n_end {
         states[at] = sums[near];
         states[at + 8u * n_end] = sums[near + 8u * PITCH_SUMS];
@@ -168,8 +182,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     var batch = fetch(thread, first, last, x_at, b_at, base);
     let warp = warp_of(place);
     let block_base = (group * rows_end + min(row0 + 4u * (warp % BLOCKS), rows_end - 1u)) / head_quads * params.tokens;
-    let exponent = exponent_of(block_base + first, block_base + end, place.lane);
-    if leads(place) && warp < BLOCKS {
+    let exponent = exponent_of(block_base + first, block_base + end, place);
+    if lane_of(place) == 0u && warp < BLOCKS {
         exponents[warp] = exponent;
     }
     workgroupBarrier();
@@ -188,9 +202,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     let row = row0 + x;
     let at = chunk * params.heads * params.head_dim + 4u * (group * rows_end + row);
     let unscale0 = bitcast<f32>(exponents[2u * (warp / 4u)] << 23u);
-    store(place, c.c00 * unscale0, at, n0 + b, row < rows_end);
-    store(place, c.c01 * unscale0, at, n0 + b + 4u, row < rows_end);
+    store(place, times(c.c00, unscale0), at, n0 + b, row < rows_end);
+    store(place, times(c.c01, unscale0), at, n0 + b + 4u, row < rows_end);
     let unscale1 = bitcast<f32>(exponents[2u * (warp / 4u) + 1u] << 23u);
-    store(place, c.c10 * unscale1, at + 16u, n0 + b, row + 4u < rows_end);
-    store(place, c.c11 * unscale1, at + 16u, n0 + b + 4u, row + 4u < rows_end);
+    store(place, times(c.c10, unscale1), at + 16u, n0 + b, row + 4u < rows_end);
+    store(place, times(c.c11, unscale1), at + 16u, n0 + b + 4u, row + 4u < rows_end);
 }

@@ -138,14 +138,14 @@ fn rights_rest(at: u32) -> Rights {
 // Finishes a matrix of the subgroup, a thread two quads of it; `tile_row`: where the tile has its first row.
 fn finish_matrix(sum: Sum, place: Place, tile_row: u32, row0: u32, column: u32) {
     let region = warp_of(place) * 64u;
-    coopStoreT(sum, &sums[region], 4u);
+    put_matrix(sum, region, 4u);
     workgroupBarrier();
     for (var e = 0u; e < 2u; e++) {
-        let position = tile_row + 8u * e + place.lane / 4u;
+        let position = tile_row + 8u * e + lane_of(place) / 4u;
         let row = row0 + position / 4u % 32u * 8u + position / 128u * 4u + position % 4u;
-        let c = column + place.lane % 4u * 4u;
+        let c = column + lane_of(place) % 4u * 4u;
         if row < rows() && c < columns() {
-            finish(row, c, sums[region + 32u * e + place.lane]);
+            finish(row, c, sums[region + 32u * e + lane_of(place)]);
         }
     }
     workgroupBarrier();

@@ -76,10 +76,6 @@ fn right(block: u32, at: u32) -> Right {
     return coopLoadT<Right>(&tile[block_start(block) * PITCH + at], PITCH);
 }
 
-fn put_sum(c: Sum, at: u32) {
-    coopStoreT(c, &sums[at], SUMS);
-}
-
 // What a subgroup makes: rows 32 (warp / 4).. of columns 16 (warp % 4).. of each part. All of the workgroup call it together.
 fn factors_of(thread: u32, warp: u32) -> Factors {
     stage_signs(thread);
@@ -179,8 +175,8 @@ fn mixed(thread: u32, warp: u32, part: mat4x4<f32>, factors: Factors) -> mat4x4<
     stage(thread, part);
     workgroupBarrier();
     let all = add6(factors, columns, add6(factors, columns + REST, Both()));
-    put_sum(all.upper, region);
-    put_sum(all.lower, region + 16u * SUMS);
+    put_matrix(all.upper, region, SUMS);
+    put_matrix(all.lower, region + 16u * SUMS, SUMS);
     workgroupBarrier();
     return results(thread);
 }

@@ -1,6 +1,75 @@
-// 16 x 16 matrices that the threads of a subgroup hold together: f16 factors, f32 sums.
+// 16 x 16 matrices that the 32 threads of a subgroup hold together: f16 factors, f32 sums. The importing shader has `sums` of vec4s in
+// workgroup memory, by which sums come and go, `pitch` vec4s from a row to the next.
+//
+// With the word `coop_emulated` plain code does the same, for tests on drivers without such matrices: a factor is where it is in a tile, of which
+// the importing shader gives vec4s (`tile_at`), and must still be there when it is multiplied; a thread holds elements
+// (2 e + lane / 16, lane % 16), e < 8, of a sum.
 #import place
 
+#ifdef coop_emulated
+struct Factor {
+    tile: u32,
+    at: u32,
+    pitch: u32, // vec4s from a row of the tile to the next
+    turned: bool, // the tile's rows are the matrix's columns
+}
+
+alias Left = Factor;
+alias Right = Factor;
+alias Sum = array<f32, 8>;
+
+var<private> own_lane: u32;
+
+fn warp_of(place: Place) -> u32 {
+    own_lane = place.thread % 32u;
+    return place.thread / 32u;
+}
+
+fn lane_of(place: Place) -> u32 {
+    return place.thread % 32u;
+}
+
+fn element(f: Factor, row: u32, column: u32) -> f32 {
+    let line = select(row, column, f.turned);
+    let i = select(column, row, f.turned);
+    return f32(tile_at(f.tile, f.at + line * f.pitch + i / 4u)[i % 4u]);
+}
+
+fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
+    var sum = c;
+    for (var e = 0u; e < 8u; e++) {
+        for (var k = 0u; k < 16u; k++) {
+            sum[e] += element(a, 2u * e + own_lane / 16u, k) * element(b, k, own_lane % 16u);
+        }
+    }
+    return sum;
+}
+
+fn times(c: Sum, factor: f32) -> Sum {
+    var sum = c;
+    for (var e = 0u; e < 8u; e++) {
+        sum[e] *= factor;
+    }
+    return sum;
+}
+
+fn put_matrix(c: Sum, at: u32, pitch: u32) {
+    var sum = c;
+    for (var e = 0u; e < 8u; e++) {
+        let column = own_lane % 16u;
+        sums[at + (2u * e + own_lane / 16u) * pitch + column / 4u][column % 4u] = sum[e];
+    }
+}
+
+fn get_matrix(at: u32, pitch: u32) -> Sum {
+    var sum: Sum;
+    for (var e = 0u; e < 8u; e++) {
+        let column = own_lane % 16u;
+        sum[e] = sums[at + (2u * e + own_lane / 16u) * pitch + column / 4u][column % 4u];
+    }
+    return sum;
+}
+#else
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;
@@ -9,6 +78,24 @@ fn warp_of(place: Place) -> u32 {
     return place.subgroup;
 }
 
+fn lane_of(place: Place) -> u32 {
+    return place.lane;
+}
+
 fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     return coopMultiplyAdd(a, b, c);
 }
+
+fn times(c: Sum, factor: f32) -> Sum {
+    return c * factor;
+}
+
+// Sixteen rows of 16 sums.
+fn put_matrix(c: Sum, at: u32, pitch: u32) {
+    coopStoreT(c, &sums[at], pitch);
+}
+
+fn get_matrix(at: u32, pitch: u32) -> Sum {
+    return coopLoadT<Sum>(&sums[at], pitch);
+}
+#endif

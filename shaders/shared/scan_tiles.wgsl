@@ -110,6 +110,26 @@ fn masked(spot: Spot, quad: u32, value: vec4<f32>) -> vec4<f32> {
     return select(vec4(0.0), value, s <= l) + select(vec4(0.0), vec4(spot.skip), s == l);
 }
 
+#ifdef coop_emulated
+fn tile_at(tile: u32, at: u32) -> vec4<f16> {
+    if tile == 0u {
+        return lefts[at];
+    }
+    return rights[at];
+}
+
+fn left(at: u32) -> Left {
+    return Factor(0u, at, PITCH, false);
+}
+
+fn right(at: u32) -> Right {
+    return Factor(1u, at, PITCH, true);
+}
+
+fn right_by_rows(at: u32) -> Right {
+    return Factor(1u, at, PITCH_X, false);
+}
+#else
 fn left(at: u32) -> Left {
     return coopLoadT<Left>(&lefts[at], PITCH);
 }
@@ -123,10 +143,7 @@ fn right(at: u32) -> Right {
 fn right_by_rows(at: u32) -> Right {
     return coopLoadT<Right>(&rights[at], PITCH_X);
 }
-
-fn put_sum(c: Sum, at: u32) {
-    coopStoreT(c, &sums[at], 4u);
-}
+#endif
 
 struct Sums {
     c00: Sum,

@@ -8,6 +8,12 @@ fn matches_reference() {
     super::common::check_all("chunk_entering");
 }
 
+/// The text of the form on matrix units, with their products in plain code.
+#[test]
+fn emulated_coop_matches_reference() {
+    super::common::check_variant("chunk_entering", "coop_emulated");
+}
+
 const DIMS: SsdDims = SsdDims { heads: 4, head_dim: 8, groups: 2, state: 12, chunk: 3 };
 
 /// The argument refused for these shapes of xbc, dt, da_cumsum, ssm_state and entering, xbc and entering of these types.
