@@ -155,11 +155,24 @@ fn without_idle_layout(words: &[u32]) -> Vec<u32> {
     head.iter().chain(instructions.iter().copied().filter(|i| !idle(i)).flatten()).copied().collect()
 }
 
-/// spirv-val of `target/tools` (`scripts/spirv-val.sh` puts it there) or of the PATH.
+/// Year and number of the first spirv-val that is asked: older ones (Debian 12 has 2023.1) do not know cooperative matrices.
+const SPIRV_VAL: (u32, u32) = (2024, 1);
+
+/// What `spirv-val --version` begins with: `SPIRV-Tools v2025.5 ..`.
+fn version_of(text: &str) -> Option<(u32, u32)> {
+    let (year, rest) = text.strip_prefix("SPIRV-Tools v")?.split_once('.')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    Some((year.parse().ok()?, rest[..digits].parse().ok()?))
+}
+
+/// spirv-val of `target/tools` (`scripts/spirv-val.sh` puts it there) or of the PATH, where it is new enough.
 fn spirv_val() -> Option<Command> {
     let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/cmeel.prefix/bin/spirv-val");
-    let found = [ours, "spirv-val"].into_iter().find(|p| Command::new(p).arg("--version").output().is_ok());
-    found.map(Command::new)
+    let new_enough = |program: &&str| {
+        let said = Command::new(program).arg("--version").output();
+        said.is_ok_and(|o| version_of(&String::from_utf8_lossy(&o.stdout)).is_some_and(|v| v >= SPIRV_VAL))
+    };
+    [ours, "spirv-val"].into_iter().find(new_enough).map(Command::new)
 }
 
 /// Says by name what a missing program leaves unchecked; `WGQUANT_REQUIRE_*` makes that a failure.
@@ -171,7 +184,7 @@ fn missing(program: &str, variable: &str) {
 #[test]
 fn spirv_val_accepts() {
     if spirv_val().is_none() {
-        return missing("spirv-val", "WGQUANT_REQUIRE_SPIRV_VAL");
+        return missing("spirv-val of 2024.1 or later", "WGQUANT_REQUIRE_SPIRV_VAL");
     }
     let folder = tempfile::tempdir().unwrap();
     expect_none(&failures(|variant| {
@@ -185,6 +198,14 @@ fn spirv_val_accepts() {
             if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
         })
     }));
+}
+
+#[test]
+fn versions_of_spirv_val() {
+    assert_eq!(version_of("SPIRV-Tools v2023.1 unknown hash, 2023-02-15"), Some((2023, 1)));
+    assert_eq!(version_of("SPIRV-Tools v2025.1~rc1 unknown hash"), Some((2025, 1)));
+    assert_eq!(version_of("SPIRV-Tools v2025.5 v2025.5-0-g1234\nTargets:"), Some((2025, 5)));
+    assert_eq!(version_of("clang 19.1.0"), None);
 }
 
 /// The check can fail: a buffer's array without its stride.
