@@ -91,8 +91,8 @@ fn kernel(out: &mut String, k: &Kernel) {
     for v in &k.variants {
         let _ = writeln!(
             out,
-            "            super::Variant {{ name: {:?}, format: {:?}, needs: &{:?}, workgroup_bytes: {}, source: {:?} }},",
-            v.name, v.format, v.needs, v.workgroup_bytes, v.source
+            "            super::Variant {{ name: {:?}, format: {:?}, needs: &{:?}, workgroup_bytes: {}, strides: &{:?}, source: {:?} }},",
+            v.name, v.format, v.needs, v.workgroup_bytes, v.strides, v.source
         );
     }
     out.push_str("        ],\n    };\n");

@@ -46,6 +46,8 @@ pub(crate) struct Variant {
     pub needs: Vec<String>,
     pub source: String,
     pub workgroup_bytes: u32,
+    /// Bytes of an element of each binding.
+    pub strides: Vec<u32>,
 }
 
 struct Interface {
@@ -53,6 +55,7 @@ struct Interface {
     bindings: Vec<Binding>,
     overrides: Vec<(String, f64)>,
     workgroup_bytes: u32,
+    strides: Vec<u32>,
 }
 
 pub(crate) fn kernel(
@@ -82,6 +85,7 @@ pub(crate) fn kernel(
             needs,
             source: text,
             workgroup_bytes: interface.workgroup_bytes,
+            strides: interface.strides,
         };
         match &mut kernel {
             None => {
@@ -185,14 +189,14 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
             }
             AddressSpace::Storage { access } => {
                 let at = var.binding.as_ref().map_or(0, |b| b.binding);
-                let TypeInner::Array { base, .. } = module.types[var.ty].inner else {
+                let TypeInner::Array { base, stride, .. } = module.types[var.ty].inner else {
                     return Err(format!("binding `{name}` is not an array"));
                 };
                 let scalar = scalar_name(&module.types[base].inner)
                     .ok_or_else(|| format!("binding `{name}`: elements must be (vectors of) u32, i32 or f32"))?;
                 let writable = access.contains(StorageAccess::STORE);
                 let doc = trailing_comment(text, &format!(" {name}:"));
-                numbered.push((at, Binding { name: name.clone(), writable, scalar, doc }));
+                numbered.push((at, Binding { name: name.clone(), writable, scalar, doc }, stride));
             }
             AddressSpace::Uniform => {
                 let at = var.binding.as_ref().map_or(0, |b| b.binding);
@@ -215,16 +219,16 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
         return Err(format!("{} storage buffers, {MAX_STORAGE_BUFFERS} are portable", numbered.len()));
     }
     let (params_at, params) = params.ok_or("needs `var<uniform> params: Params`")?;
-    numbered.sort_by_key(|(at, _)| *at);
-    let in_order = numbered.iter().enumerate().all(|(i, (at, _))| *at == i as u32);
+    numbered.sort_by_key(|(at, ..)| *at);
+    let in_order = numbered.iter().enumerate().all(|(i, (at, ..))| *at == i as u32);
     if !in_order || params_at as usize != numbered.len() {
         return Err("bindings must be numbered 0.. without gaps, `params` last".into());
     }
-    let bindings: Vec<Binding> = numbered.into_iter().map(|(_, b)| b).collect();
+    let (bindings, strides): (Vec<Binding>, Vec<u32>) = numbered.into_iter().map(|(_, b, stride)| (b, stride)).unzip();
     if bindings.windows(2).any(|w| w[0].writable && !w[1].writable) {
         return Err("inputs come before outputs".into());
     }
-    Ok(Interface { params, bindings, overrides: read_overrides(&resolved, &module)?, workgroup_bytes })
+    Ok(Interface { params, bindings, overrides: read_overrides(&resolved, &module)?, workgroup_bytes, strides })
 }
 
 fn read_params(module: &naga::Module, ty: naga::Handle<naga::Type>, text: &str) -> Result<Vec<Param>, String> {

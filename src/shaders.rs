@@ -35,6 +35,8 @@ pub struct Variant {
     pub needs: &'static [&'static str],
     /// Workgroup memory at override defaults.
     pub workgroup_bytes: u32,
+    /// Bytes of an element of each binding, in their order.
+    pub strides: &'static [u32],
     /// WGSL, preprocessed.
     pub source: &'static str,
 }
