@@ -3,6 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use crate::error::{Error, Result};
+use crate::shaders::{Kernel, Variant};
 use crate::tensor::{DType, Shape};
 
 /// Offsets at which a binding may begin on any adapter, in bytes.
@@ -99,4 +100,15 @@ impl DeviceTensor {
 /// Words a row of `shape` takes.
 pub(crate) fn row_words(dtype: DType, shape: Shape) -> usize {
     (shape.cols() * dtype.bits()).div_ceil(32)
+}
+
+/// Refuses a tensor that ends within an element of a binding: the shader would not see the rest of it.
+pub(super) fn whole_elements(kernel: &Kernel, variant: &Variant, tensors: &[&DeviceTensor]) -> Result<()> {
+    for ((tensor, binding), stride) in tensors.iter().zip(kernel.bindings).zip(variant.strides) {
+        if !tensor.bytes().is_multiple_of(*stride as usize) {
+            let name = format!("{}.{}: `{}`", kernel.name, variant.name, binding.name);
+            return Err(Error::argument(name, format!("{} bytes, not whole elements of {stride}", tensor.bytes())));
+        }
+    }
+    Ok(())
 }

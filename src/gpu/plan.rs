@@ -208,7 +208,7 @@ impl Plan {
         }
         // Of all of them: what an adapter runs must not depend on what another would have refused.
         for variant in kernel.variants.iter().filter(|v| v.format == launch.format) {
-            whole_elements(kernel, variant, launch.bindings)?;
+            super::buffer::whole_elements(kernel, variant, launch.bindings)?;
         }
         self.steps.push(Step::Dispatch(Dispatch {
             kernel,
@@ -298,17 +298,6 @@ impl Plan {
             pace: Default::default(),
         })
     }
-}
-
-/// Refuses a tensor that ends within an element of a binding: the shader would not see the rest of it.
-fn whole_elements(kernel: &Kernel, variant: &Variant, tensors: &[&DeviceTensor]) -> Result<()> {
-    for ((tensor, binding), stride) in tensors.iter().zip(kernel.bindings).zip(variant.strides) {
-        if !tensor.bytes().is_multiple_of(*stride as usize) {
-            let name = format!("{}.{}: `{}`", kernel.name, variant.name, binding.name);
-            return Err(Error::argument(name, format!("{} bytes, not whole elements of {stride}", tensor.bytes())));
-        }
-    }
-    Ok(())
 }
 
 /// Where the first pass writes when it begins and ends: two queries from this one on.
