@@ -4,8 +4,8 @@
 // with them: a small dt would be lost to f16.
 #import half_words
 #import index
-#import lanes
-#import matrices
+#import token_tiles
+#import warps
 
 struct Params {
     tokens: u32,
@@ -19,7 +19,8 @@ struct Params {
 const WG = 256u;
 const STEP = 32u; // tokens of a step
 const SIDE = 8u; // units of a tile's rows and of its n; a unit is 16 bytes of f16, eight numbers
-const PITCH = 18u; // vec4s from a token to the next in workgroup memory: 16, padded against bank conflicts
+const PITCH_X = 18u; // vec4s from a token to the next in workgroup memory: 16, padded against bank conflicts
+const PITCH_B = PITCH_X;
 const PITCH_SUMS = 5u; // of sums: 4, likewise
 const UNSCALED = 127u;
 
@@ -30,8 +31,8 @@ const UNSCALED = 127u;
 @group(0) @binding(4) var<storage, read_write> entering: array<vec4<u32>>; // [chunks, heads * head_dim * state] f16
 @group(0) @binding(5) var<uniform> params: Params;
 
-var<workgroup> tile_x: array<vec4<f16>, STEP * PITCH>; // [token, row]
-var<workgroup> tile_b: array<vec4<f16>, STEP * PITCH>; // [token, n]
+var<workgroup> tile_x: array<vec4<f16>, STEP * PITCH_X>; // [token, row]
+var<workgroup> tile_b: array<vec4<f16>, STEP * PITCH_B>; // [token, n]
 var<workgroup> sums: array<vec4<f32>, 128u * PITCH_SUMS>; // a matrix of each subgroup
 
 // What a thread loads of a step: a unit of x and of B of one token, and of the token that is its lane the sum of dt A, and dt.
@@ -67,7 +68,7 @@ fn fetch(spot: Spot, token: u32) -> Batch {
 }
 
 fn stage(spot: Spot, batch: Batch, weight: f32) {
-    let at = spot.thread / SIDE * PITCH + 2u * (spot.thread % SIDE);
+    let at = spot.thread / SIDE * PITCH_X + 2u * (spot.thread % SIDE);
     tile_x[at] = vec4<f16>(halves4(batch.x.xy) * weight);
     tile_x[at + 1u] = vec4<f16>(halves4(batch.x.zw) * weight);
     tile_b[at] = vec4<f16>(halves4(batch.b.xy));
@@ -78,32 +79,6 @@ fn scaled(state: ptr<function, State>, factor: f32) {
     (*state).upper = times((*state).upper, factor);
     (*state).lower = times((*state).lower, factor);
 }
-
-#ifdef coop_emulated
-fn tile_at(tile: u32, at: u32) -> vec4<f16> {
-    if tile == 0u {
-        return tile_x[at];
-    }
-    return tile_b[at];
-}
-
-fn left(at: u32) -> Left {
-    return Factor(0u, at, PITCH, true);
-}
-
-fn right(at: u32) -> Right {
-    return Factor(1u, at, PITCH, false);
-}
-#else
-// The tile's rows are the matrix's columns.
-fn left(at: u32) -> Left {
-    return coopLoad<Left>(&tile_x[at], PITCH);
-}
-
-fn right(at: u32) -> Right {
-    return coopLoadT<Right>(&tile_b[at], PITCH);
-}
-#endif
 
 // Products of 16 tokens.
 fn add(x: u32, b: u32, state: ptr<function, State>) {
@@ -210,7 +185,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
             batch = fetch(spot, min(l + STEP, end));
             workgroupBarrier();
             add(x, b, &state);
-            add(x + 16u * PITCH, b + 16u * PITCH, &state);
+            add(x + 16u * PITCH_X, b + 16u * PITCH_B, &state);
         }
     }
     scaled(&state, bitcast<f32>(state.exponent << 23u));

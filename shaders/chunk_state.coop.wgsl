@@ -5,8 +5,8 @@
 // (docs/performance.md).
 #import first_bits
 #import index
-#import lanes
-#import matrices
+#import token_tiles
+#import warps
 
 struct Params {
     tokens: u32,
@@ -90,32 +90,6 @@ fn stage(thread: u32, decay_last: f32, scale: f32, batch: Batch) {
     put_b(at, batch.b0);
     put_b(at + 8u * PITCH_B, batch.b1);
 }
-
-#ifdef coop_emulated
-fn tile_at(tile: u32, at: u32) -> vec4<f16> {
-    if tile == 0u {
-        return tile_x[at];
-    }
-    return tile_b[at];
-}
-
-fn left(at: u32) -> Left {
-    return Factor(0u, at, PITCH_X, true);
-}
-
-fn right(at: u32) -> Right {
-    return Factor(1u, at, PITCH_B, false);
-}
-#else
-// The tile's rows are the matrix's columns.
-fn left(at: u32) -> Left {
-    return coopLoad<Left>(&tile_x[at], PITCH_X);
-}
-
-fn right(at: u32) -> Right {
-    return coopLoadT<Right>(&tile_b[at], PITCH_B);
-}
-#endif
 
 fn add(near: Left, low: Left, b: Right, b_low: Right, c: Sum) -> Sum {
     return multiply_add(near, b, multiply_add(low, b, multiply_add(near, b_low, c)));

@@ -4,23 +4,12 @@
 // one (an H100 then takes the one below): every variable in workgroup memory is of whole 16 bytes. With the word `coop_emulated` plain code does the same with the same
 // addresses, for tests on drivers without such matrices: a factor is the place it was loaded from, and a thread holds
 // elements (2 e + lane / 16, lane % 16), e < 8, of a sum.
-#import place
+#import warp
 
 #ifdef coop_emulated
 alias Left = u32;
 alias Right = u32;
 alias Sum = array<f32, 8>;
-
-var<private> own_lane: u32;
-
-fn warp_of(place: Place) -> u32 {
-    own_lane = place.thread % 32u;
-    return place.thread / 32u;
-}
-
-fn lane_of(place: Place) -> u32 {
-    return place.thread % 32u;
-}
 
 fn left(at: u32) -> Left {
     return at;
@@ -53,14 +42,6 @@ fn put_sum(c: Sum, at: u32) {
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;
-
-fn warp_of(place: Place) -> u32 {
-    return place.subgroup;
-}
-
-fn lane_of(place: Place) -> u32 {
-    return place.lane;
-}
 
 fn left(at: u32) -> Left {
     return coopLoadT<Left>(&tile_x[at], PITCH);

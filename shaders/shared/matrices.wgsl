@@ -4,7 +4,7 @@
 // With the word `coop_emulated` plain code does the same, for tests on drivers without such matrices: a factor is where it is in a tile, of which
 // the importing shader gives vec4s (`tile_at`), and must still be there when it is multiplied; a thread holds elements
 // (2 e + lane / 16, lane % 16), e < 8, of a sum.
-#import place
+#import warp
 
 #ifdef coop_emulated
 struct Factor {
@@ -17,17 +17,6 @@ struct Factor {
 alias Left = Factor;
 alias Right = Factor;
 alias Sum = array<f32, 8>;
-
-var<private> own_lane: u32;
-
-fn warp_of(place: Place) -> u32 {
-    own_lane = place.thread % 32u;
-    return place.thread / 32u;
-}
-
-fn lane_of(place: Place) -> u32 {
-    return place.thread % 32u;
-}
 
 fn element(f: Factor, row: u32, column: u32) -> f32 {
     let line = select(row, column, f.turned);
@@ -73,14 +62,6 @@ fn get_matrix(at: u32, pitch: u32) -> Sum {
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;
-
-fn warp_of(place: Place) -> u32 {
-    return place.subgroup;
-}
-
-fn lane_of(place: Place) -> u32 {
-    return place.lane;
-}
 
 fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     return coopMultiplyAdd(a, b, c);

@@ -1,17 +1,8 @@
-// Subgroups of 32 threads: with the word `warps` those of an adapter that always has such. Without it they are every 32 threads, and what
-// they tell each other goes through workgroup memory, on any adapter: then all of a workgroup must call what is here together. The
-// importing shader defines `const WG`.
-#import place
+// What subgroups of 32 threads (shared/warp.wgsl) tell each other. Emulated it goes through workgroup memory, on any adapter: then all of a workgroup
+// must call what is here together. The importing shader defines `const WG`.
+#import warp
 
-#ifdef warps
-fn warp_of(place: Place) -> u32 {
-    return place.subgroup;
-}
-
-fn lane_of(place: Place) -> u32 {
-    return place.lane;
-}
-
+#ifdef warps coop_matrix
 // What the thread `by` (a power of two) beside this one has.
 fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
     return subgroupShuffleXor(v, by);
@@ -32,16 +23,13 @@ fn warp_sums(v: vec4<f32>, place: Place) -> vec4<f32> {
 fn warp_max(v: f32, place: Place) -> f32 {
     return subgroupMax(v);
 }
+
+// What the thread of this lane has.
+fn from_lane(v: f32, lane: u32, place: Place) -> f32 {
+    return subgroupShuffle(v, lane);
+}
 #else
 var<workgroup> told: array<vec4<f32>, WG>;
-
-fn warp_of(place: Place) -> u32 {
-    return place.thread / 32u;
-}
-
-fn lane_of(place: Place) -> u32 {
-    return place.thread % 32u;
-}
 
 // What the thread `by` (a power of two) beside this one has.
 fn across(v: vec4<f32>, by: u32, place: Place) -> vec4<f32> {
@@ -73,6 +61,14 @@ fn warp_max(v: f32, place: Place) -> f32 {
         most = max(most, across(vec4(most), by, place).x);
     }
     return most;
+}
+
+// What the thread of this lane has.
+fn from_lane(v: f32, lane: u32, place: Place) -> f32 {
+    workgroupBarrier();
+    told[place.thread].x = v;
+    workgroupBarrier();
+    return told[32u * warp_of(place) + lane].x;
 }
 #endif
 

@@ -28,7 +28,8 @@ pub struct HadamardBuffers {
     scratch: Option<DeviceTensor>,
     /// `[rows, cols / run]`, of few rows: where one dispatch does both passes ([`hadamard_runs`]).
     maxima: Option<DeviceTensor>,
-    /// Signs of what is left of the block beyond runs of 256, where one dispatch does all ([`hadamard_whole`], [`hadamard_mix_quantize`]).
+    /// Signs of what is left of the block beyond runs of 256, where one dispatch does all ([`hadamard_whole`],
+    /// [`hadamard_mix_quantize`]).
     whole: Option<DeviceTensor>,
 }
 
@@ -36,7 +37,7 @@ impl HadamardBuffers {
     /// Does [`hadamard_codes_with`] take rows of `cols` columns with a scale for each `group` of them on this device?
     #[must_use]
     pub fn fits_codes(&self, device: &Device, cols: usize, group: usize) -> bool {
-        let whole = || self.whole.is_some() && hadamard_mix_quantize::pays(device);
+        let whole = || self.whole.is_some() && hadamard_whole::pays(device, hadamard_mix_quantize::NAME);
         hadamard_quantize::fits(cols, self.run, group) || (whole() && hadamard_mix_quantize::groups(cols, group))
     }
 
@@ -116,7 +117,10 @@ pub fn hadamard_with(plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor, buff
         let reason = format!("a transform of f16 in blocks of {} of {cols} columns", buffers.block);
         return Err(Error::argument("hadamard: `x`", reason));
     }
-    if let Some(signs) = buffers.whole.as_ref().filter(|_| rows > 1 && hadamard_whole::pays(plan.device())) {
+    // One row is better spread over workgroups, in a pass a factor.
+    if let Some(signs) =
+        buffers.whole.as_ref().filter(|_| rows > 1 && hadamard_whole::pays(plan.device(), hadamard_whole::NAME))
+    {
         return hadamard_whole(plan, x, signs, out, buffers.scale());
     }
     let from = dense_passes(plan, x, out, buffers)?;
@@ -158,7 +162,9 @@ pub fn hadamard_codes_with(
         hadamard_runs(plan, x, signs, between, &maxima, buffers.run, buffers.scale())?;
         return quantize_maxima(plan, between, &maxima, out);
     }
-    if let Some(signs) = buffers.whole.as_ref().filter(|_| hadamard_mix_quantize::pays(plan.device())) {
+    if let Some(signs) =
+        buffers.whole.as_ref().filter(|_| hadamard_whole::pays(plan.device(), hadamard_mix_quantize::NAME))
+    {
         return hadamard_mix_quantize(plan, x, signs, out, buffers.scale());
     }
     let from = dense_passes(plan, x, between, buffers)?;

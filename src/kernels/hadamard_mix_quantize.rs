@@ -1,31 +1,26 @@
 //! A whole Hadamard transform of rows and int8 codes of what it gives, in one dispatch.
 
 use super::bindings::hadamard_mix_quantize::{Bindings, launch};
-use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::hadamard_whole::{RUN, order};
+use super::check::{Args, Case, Entry, Setup, Work};
+use super::hadamard_whole::{RUN, operands, order};
 use super::scaled::{Scaled, group_of};
-use super::{expect, expect_dtype, f32_tensor, hadamard_signs};
+use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::hadamard_mix_quantize::Params;
 use crate::tensor::DType;
 
-const NAME: &str = "hadamard_mix_quantize";
+pub(super) const NAME: &str = "hadamard_mix_quantize";
+
 /// Does it take scales of so many of `cols` columns?
 pub(super) fn groups(cols: usize, group: usize) -> bool {
     group >= cols || (group.is_power_of_two() && (16..=RUN).contains(&group))
 }
 
-/// Is it the faster way on this device? On matrices that passed their self-test only: without, two passes over many
-/// workgroups are.
-pub(super) fn pays(device: &Device) -> bool {
-    device.gpu().is_some_and(|g| g.caps.coop_matrix && g.trusts(NAME, "coop") != Some(false))
-}
-
 /// `v = scale * (H_order ⊗ H_256) x` for each row, `H_256` Sylvester's matrix; then [`super::quantize_tokens`] of `v` into
 /// `out`, with one scale a row, or one for each 16, 32, 64, 128 or 256 columns. QuaRot, arXiv:2404.00456.
 ///
-/// `x`: `[rows, 256 * order]` f32; `signs`: of [`hadamard_signs`], `[order, order / 32]`, `order` up to 84; `out`: codes
+/// `x`: `[rows, 256 * order]` f32; `signs`: of [`super::hadamard_signs`], `[order, order / 32]`, `order` up to 84; `out`: codes
 /// `[rows, 256 * order]` int8 with their scales, written.
 ///
 /// # Errors
@@ -74,11 +69,8 @@ const CASES: &[Case] = &[
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
-    let (rows, order, size) = (a.usize("rows"), a.usize("order"), a.f64("size") as f32);
-    let cols = RUN * order;
-    let values: Vec<f32> = s.values(rows * cols, Fill::Outliers).iter().map(|v| v * size).collect();
-    let x = s.device().upload_f32([rows, cols], &values)?;
-    let signs = hadamard_signs(s.device(), order)?;
+    let (x, signs) = operands(s, a)?;
+    let (rows, cols) = (x.shape.rows(), x.shape.cols());
     let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
     let group = a.get("group").map_or(cols, |g| g as usize);
     let scales = s.output("scales", DType::F32, [rows, cols / group])?;

@@ -8,7 +8,7 @@ use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::shaders::hadamard_whole::Params;
 use crate::tensor::DType;
 
-const NAME: &str = "hadamard_whole";
+pub(super) const NAME: &str = "hadamard_whole";
 /// Columns of a run.
 pub(super) const RUN: usize = 256;
 /// Most runs of a row.
@@ -20,9 +20,10 @@ pub(super) fn order(cols: usize, block: usize) -> Option<usize> {
     (cols == block && block.is_multiple_of(RUN) && (1..=MOST).contains(&(block / RUN))).then_some(block / RUN)
 }
 
-/// Is it the faster way on this device? On matrices that passed their self-test only: without, a pass a factor is.
-pub(super) fn pays(device: &Device) -> bool {
-    device.gpu().is_some_and(|g| g.caps.coop_matrix && g.trusts(NAME, "coop") != Some(false))
+/// Is this kernel, which does a whole transform, the faster way on this device? On matrices that passed their self-test only: without, a pass a
+/// factor is, over many workgroups.
+pub(super) fn pays(device: &Device, kernel: &'static str) -> bool {
+    device.gpu().is_some_and(|g| g.caps.coop_matrix && g.trusts(kernel, "coop") != Some(false))
 }
 
 /// `out = scale * (H_order ⊗ H_256) x` for each row, `H_256` Sylvester's matrix. QuaRot, arXiv:2404.00456.
@@ -66,14 +67,17 @@ const CASES: &[Case] = &[
     Case { name: "tiny_values", args: &[("rows", 2.0), ("order", 20.0), ("size", 1e-33)] },
 ];
 
-fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+/// Rows of a case, and signs of their order.
+pub(super) fn operands(s: &mut Setup, a: &Args) -> Result<(DeviceTensor, DeviceTensor)> {
     let (rows, order, size) = (a.usize("rows"), a.usize("order"), a.f64("size") as f32);
-    let cols = RUN * order;
-    let values: Vec<f32> = s.values(rows * cols, Fill::Outliers).iter().map(|v| v * size).collect();
-    let x = s.device().upload_f32([rows, cols], &values)?;
-    let signs = hadamard_signs(s.device(), order)?;
-    let out = s.output("out", DType::F32, [rows, cols])?;
-    hadamard_whole(s.plan(), &x, &signs, &out, 1.0 / (cols as f32).sqrt())
+    let values: Vec<f32> = s.values(rows * RUN * order, Fill::Outliers).iter().map(|v| v * size).collect();
+    Ok((s.device().upload_f32([rows, RUN * order], &values)?, hadamard_signs(s.device(), order)?))
+}
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (x, signs) = operands(s, a)?;
+    let out = s.output("out", DType::F32, x.shape)?;
+    hadamard_whole(s.plan(), &x, &signs, &out, 1.0 / (x.shape.cols() as f32).sqrt())
 }
 
 fn work(a: &Args) -> Work {

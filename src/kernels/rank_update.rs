@@ -97,15 +97,9 @@ pub fn rank_update(plan: &mut Plan, a: Part<'_>, b: Part<'_>, c: Part<'_>, how: 
         lower: how.lower.into(),
     };
     let grid = Grid::linear(how.rows.div_ceil(TILE) * how.cols.div_ceil(TILE));
-    let quads =
-        [&a, &b, &c].iter().all(|part| part.in_quads()) && how.rows.is_multiple_of(4) && how.cols.is_multiple_of(4);
-    launch(
-        plan,
-        if quads { Format::Quads } else { Format::Any },
-        params,
-        Bindings { a: a.tensor, b: b.tensor, c: c.tensor },
-        grid,
-    )
+    let whole = how.rows.is_multiple_of(4) && how.cols.is_multiple_of(4);
+    let format = if whole && [a, b, c].iter().all(Part::in_quads) { Format::Quads } else { Format::Any };
+    launch(plan, format, params, Bindings { a: a.tensor, b: b.tensor, c: c.tensor }, grid)
 }
 
 /// Cases, setup and cost.
