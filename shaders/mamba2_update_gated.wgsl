@@ -3,6 +3,7 @@
 // (shared/group_codes.wgsl). The norm's factor is left to whoever reads the codes, who finds the sums of v^2 here. A workgroup's rows are a group.
 #import group_codes
 #import index
+#import runs4
 #import token_update
 
 struct Params {

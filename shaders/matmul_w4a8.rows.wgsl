@@ -1,6 +1,6 @@
 // matmul_w4a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where each row of codes has one scale (of the format
 // `groups` several of at most 4 significant bits, too), and each row of the weight one, or several of at most 8 significant
-// bits, as bf16 has: k and groups multiples of 32, any m and n. A weight's code has 3 bits beside its sign, so code times
+// bits, as bf16 has: k and groups multiples of 32, n and the columns of out of 4, any m. A weight's code has 3 bits beside its sign, so code times
 // such a scale has 11, as f16 has; a code of 8 bits has 7.
 #ifdef rows half_tiles groups
 #import coop_rows
@@ -24,7 +24,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
 #ifdef rows half_tiles groups

@@ -1,5 +1,5 @@
 // matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where rows of both operands have one scale, or of the
-// format `groups` several that are short (kernels::ScaleBits), in groups of whole 32 columns: k a multiple of 16, any m and n.
+// format `groups` several that are short (kernels::ScaleBits), in groups of whole 32 columns: k a multiple of 16, n and the columns of out of 4, any m.
 #ifdef rows groups
 #import coop_rows
 #else
@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int8
 @group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
 #ifdef rows groups

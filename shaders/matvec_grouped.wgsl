@@ -33,7 +33,7 @@ fn main(
     let y = outputs_of(first, place);
     let row = first + 4u * warp_of(place);
     let lane = lane_of(place);
-    if lane < 4u && row + lane < params.n {
-        out[row + lane] = y[lane];
+    if lane % 8u == 0u && row + lane / 8u < params.n {
+        out[row + lane / 8u] = y;
     }
 }

@@ -38,9 +38,13 @@ fn main(
     if first >= params.n {
         return;
     }
-    let quad = first / 4u + place.thread % 8u;
-    let before = stream[quad]; // asked for before the product, which takes long
-    let factor = norm[quad];
+    let quad = first / 4u + place.thread;
+    var before = vec4<f32>();
+    var factor = vec4<f32>();
+    if place.thread < 8u { // asked for before the product, which takes long
+        before = stream[quad];
+        factor = norm[quad];
+    }
     let y = gathered(outputs_of(first, place), place);
     let sum = before + y;
     if place.thread < 8u {

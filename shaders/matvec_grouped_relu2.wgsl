@@ -2,6 +2,7 @@
 // codes of those for the next product (shared/group_codes.wgsl).
 #import grouped_outputs
 #import index
+#import runs4
 
 struct Params {
     n: u32, // rows of weight; a multiple of 32

@@ -1,5 +1,5 @@
 // 16 x 16 matrices that the 32 threads of a subgroup hold together: f16 factors, f32 sums. The importing shader has the
-// tiles `tile_x` [row, k] and `tile_w` [column, k] of vec4<f16>, and `sums` of f32, in workgroup memory, and `const PITCH`,
+// tiles `tile_x` [row, k] and `tile_w` [column, k] of vec4<f16>, and `sums` of vec4s, in workgroup memory, and `const PITCH`,
 // vec4s from a row of a tile to the next. Matrices are loaded and stored at multiples of 16 bytes, also where a pointer is not
 // one (an H100 then takes the one below): every variable in workgroup memory is of whole 16 bytes. With the word `coop_emulated` plain code does the same with the same
 // addresses, for tests on drivers without such matrices: a factor is the place it was loaded from, and a thread holds
@@ -31,11 +31,12 @@ fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     return sum;
 }
 
-// Sixteen rows of 16 sums.
+// Sixteen rows of four quads of sums.
 fn put_sum(c: Sum, at: u32) {
     var sum = c;
     for (var e = 0u; e < 8u; e++) {
-        sums[at + (2u * e + own_lane / 16u) * 16u + own_lane % 16u] = sum[e];
+        let column = own_lane % 16u;
+        sums[at + (2u * e + own_lane / 16u) * 4u + column / 4u][column % 4u] = sum[e];
     }
 }
 #else
@@ -57,6 +58,6 @@ fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
 }
 
 fn put_sum(c: Sum, at: u32) {
-    coopStoreT(c, &sums[at], 16u);
+    coopStoreT(c, &sums[at], 4u);
 }
 #endif

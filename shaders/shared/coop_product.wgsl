@@ -20,7 +20,7 @@ const WG = 128u;
 var<workgroup> tile_x: array<vec4<f16>, ROWS * PITCH>;
 var<workgroup> tile_w: array<vec4<f16>, COLS * PITCH>;
 // 16 x 32 sums of each subgroup, twice: one is read while the other is written.
-var<workgroup> sums: array<f32, 2u * 4u * 512u>;
+var<workgroup> sums: array<vec4<f32>, 2u * 4u * 128u>;
 var<workgroup> row_scales: array<f32, ROWS>;
 var<workgroup> col_scales: array<f32, COLS>;
 
@@ -48,18 +48,19 @@ fn stage_scales(thread: u32, row: u32, col: u32, first: u32) {
 
 // Two matrices of row `i` of the subgroup's, for `scaled` behind a barrier.
 fn put(corner: Corner, i: u32, c0: Sum, c1: Sum) {
-    let at = corner.region + (i % 2u) * 2048u;
+    let at = corner.region + (i % 2u) * 512u;
     put_sum(c0, at);
-    put_sum(c1, at + 256u);
+    put_sum(c1, at + 64u);
 }
 
 // The thread's part of matrix `j` of row `i`, times its scales.
 fn scaled(corner: Corner, lane: u32, i: u32, j: u32) -> Part {
-    let at = corner.region + (i % 2u) * 2048u + j * 256u + lane;
+    let at = corner.region + (i % 2u) * 512u + j * 64u + lane / 4u;
+    let c = lane % 4u;
     let row = corner.local_row + 16u * i;
     let col = col_scales[corner.local_col + 16u * j];
-    let low = vec4(sums[at], sums[at + 32u], sums[at + 64u], sums[at + 96u]);
-    let high = vec4(sums[at + 128u], sums[at + 160u], sums[at + 192u], sums[at + 224u]);
+    let low = vec4(sums[at][c], sums[at + 8u][c], sums[at + 16u][c], sums[at + 24u][c]);
+    let high = vec4(sums[at + 32u][c], sums[at + 40u][c], sums[at + 48u][c], sums[at + 56u][c]);
     let low_scale = vec4(row_scales[row], row_scales[row + 2u], row_scales[row + 4u], row_scales[row + 6u]);
     let high_scale = vec4(row_scales[row + 8u], row_scales[row + 10u], row_scales[row + 12u], row_scales[row + 14u]);
     return Part(low * (low_scale * col), high * (high_scale * col));
@@ -106,7 +107,7 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let local_col = warp % 2u * 32u;
     let thread_row = local_row + lane / 16u;
     let thread_col = local_col + lane % 16u;
-    let corner = Corner(row0 + thread_row, col0 + thread_col, warp * 512u, thread_row, thread_col);
+    let corner = Corner(row0 + thread_row, col0 + thread_col, warp * 128u, thread_row, thread_col);
 
     let block = min(min(params.group, params.x_group), BLOCK);
     var t00 = Part();

@@ -11,11 +11,11 @@
 // The importing shader has the bindings, `Line`, what is loaded of 16 columns of a row of the weight, `fetch_line`,
 // `line_bits`, `Weights`, the same ready to be staged, `ready`, and `weights_of`, four of them; and imports row_factors.
 #import coop
+#import epilogue4
 #import halves
 #import index
 #import mask
 #import sixteen
-#import store_columns
 
 const ROWS = 256u; // of the workgroup's tile
 const COLS = 128u;
@@ -28,11 +28,9 @@ const APART = WG / 4u; // rows from one of a thread to its next
 
 var<workgroup> tile_x: array<vec4<f16>, 2u * X_TILE>;
 var<workgroup> tile_w: array<vec4<f16>, 2u * W_TILE>;
-var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup
-var<workgroup> col_factors: array<f32, COLS>;
-#ifdef groups
+var<workgroup> sums: array<vec4<f32>, 8u * 64u>; // a matrix of each subgroup
+var<workgroup> col_factors: array<vec4<f32>, COLS / 4u>;
 var<workgroup> row_factors: array<f32, ROWS>;
-#endif
 
 // What a thread loads for a round: 16 columns of each of its rows.
 struct Batch {
@@ -78,19 +76,23 @@ fn largest_scales(row: u32, first: u32) -> vec4<f32> {
 #endif
 // Of every row of the tile; a thread looks at a quarter of the groups of the rows of codes that it loads.
 fn find_factors(row0: u32, col0: u32, line: u32, part: u32, thread: u32) {
-    if thread < COLS {
-        col_factors[thread] = weight_factor(col0 + thread);
+    if thread < COLS / 4u {
+        let col = col0 + 4u * thread;
+        let low = vec2(weight_factor(col), weight_factor(col + 1u));
+        col_factors[thread] = vec4(low, weight_factor(col + 2u), weight_factor(col + 3u));
     }
 #ifdef groups
     let most = largest_scales(row0 + line, part);
-    sums[4u * line + part] = most.x;
-    sums[4u * (line + APART) + part] = most.y;
-    sums[4u * (line + 2u * APART) + part] = most.z;
-    sums[4u * (line + 3u * APART) + part] = most.w;
+    sums[line][part] = most.x;
+    sums[line + APART][part] = most.y;
+    sums[line + 2u * APART][part] = most.z;
+    sums[line + 3u * APART][part] = most.w;
     workgroupBarrier();
-    let four = 4u * thread;
-    let largest = max(max(sums[four], sums[four + 1u]), max(sums[four + 2u], sums[four + 3u]));
+    let four = sums[thread];
+    let largest = max(max(four.x, four.y), max(four.z, four.w));
     row_factors[thread] = factor_of(largest, params.x_group < params.k);
+#else
+    row_factors[thread] = scales[min(row0 + thread, params.m - 1u)];
 #endif
     workgroupBarrier();
 }
@@ -155,34 +157,24 @@ fn rights(at: u32) -> Rights {
     return Rights(right(at), right(at + 16u * PITCH), right(at + 32u * PITCH), right(at + 48u * PITCH));
 }
 
-fn row_factor(row: u32) -> f32 {
-#ifdef groups
-    return row_factors[row % ROWS];
-#else
-    return scales[row];
-#endif
-}
-
-// What outputs of four rows, every second one, are added to.
-fn addends(row: u32, col: u32) -> vec4<f32> {
-    let rows = min(row + vec4(0u, 2u, 4u, 6u), vec4(params.m - 1u));
-    let at = rows * params.out_stride + params.out_first + min(col, params.n - 1u);
-    return vec4(addend(at.x), addend(at.y), addend(at.z), addend(at.w));
-}
-
-// Stores a matrix of the subgroup, a thread its rows from `row` on, every second one, and column `col`, which has `factor`.
-fn finish(sum: Sum, place: Place, row: u32, col: u32, factor: f32) {
-    let region = warp_of(place) * 256u;
-    let low = addends(row, col); // all on their way before one is stored; an array of eight cost 3 %
-    let high = addends(row + 8u, col);
+// Stores a matrix of the subgroup, a thread two quads of it: the first is in `row` and `col` of the tile, the second eight rows on. What the
+// driver stores from matrices are 4 bytes at a time, and single numbers from workgroup memory took a tenth of a product on an H100.
+fn finish(sum: Sum, place: Place, row0: u32, col0: u32, row: u32, col: u32) {
+    let region = warp_of(place) * 64u;
+    let rows = min(row0 + row + vec2(0u, 8u), vec2(params.m - 1u));
+    let inside = min(col0 + col, params.n - 4u);
+    // On their way before the matrix is stored.
+    let before = addend(quad_at(rows.x, inside));
+    let below = addend(quad_at(rows.y, inside));
     put_sum(sum, region);
     workgroupBarrier();
-    for (var e = 0u; e < 8u; e++) {
-        let r = row + 2u * e;
-        if r < params.m && col < params.n {
-            let y = sums[region + lane_of(place) + 32u * e] * (row_factor(r) * factor);
-            store_onto(place_at(r, col), y, select(low[e % 4u], high[e % 4u], e >= 4u));
-        }
+    let quad = region + lane_of(place);
+    let factors = col_factors[col / 4u];
+    if row0 + row < params.m && col0 + col < params.n {
+        store_onto(quad_at(rows.x, inside), sums[quad] * (row_factors[row] * factors), before);
+    }
+    if row0 + row + 8u < params.m && col0 + col < params.n {
+        store_onto(quad_at(rows.y, inside), sums[quad + 32u] * (row_factors[row + 8u] * factors), below);
     }
     workgroupBarrier();
 }
@@ -247,29 +239,24 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     }
     workgroupBarrier();
     if params.m == 0u { // never
-        sums[place.thread] = f32(looked_at(batch));
+        sums[place.thread] = vec4(f32(looked_at(batch)));
     }
-    let row = row0 + local_row + lane / 16u;
-    let thread_col = local_col + lane % 16u;
-    let col = col0 + thread_col;
-    let f0 = col_factors[thread_col];
-    let f1 = col_factors[thread_col + 16u];
-    let f2 = col_factors[thread_col + 32u];
-    let f3 = col_factors[thread_col + 48u];
-    finish(c.c00, place, row, col, f0);
-    finish(c.c01, place, row, col + 16u, f1);
-    finish(c.c02, place, row, col + 32u, f2);
-    finish(c.c03, place, row, col + 48u, f3);
-    finish(c.c10, place, row + 16u, col, f0);
-    finish(c.c11, place, row + 16u, col + 16u, f1);
-    finish(c.c12, place, row + 16u, col + 32u, f2);
-    finish(c.c13, place, row + 16u, col + 48u, f3);
-    finish(c.c20, place, row + 32u, col, f0);
-    finish(c.c21, place, row + 32u, col + 16u, f1);
-    finish(c.c22, place, row + 32u, col + 32u, f2);
-    finish(c.c23, place, row + 32u, col + 48u, f3);
-    finish(c.c30, place, row + 48u, col, f0);
-    finish(c.c31, place, row + 48u, col + 16u, f1);
-    finish(c.c32, place, row + 48u, col + 32u, f2);
-    finish(c.c33, place, row + 48u, col + 48u, f3);
+    let row = local_row + lane / 4u;
+    let col = local_col + lane % 4u * 4u;
+    finish(c.c00, place, row0, col0, row, col);
+    finish(c.c01, place, row0, col0, row, col + 16u);
+    finish(c.c02, place, row0, col0, row, col + 32u);
+    finish(c.c03, place, row0, col0, row, col + 48u);
+    finish(c.c10, place, row0, col0, row + 16u, col);
+    finish(c.c11, place, row0, col0, row + 16u, col + 16u);
+    finish(c.c12, place, row0, col0, row + 16u, col + 32u);
+    finish(c.c13, place, row0, col0, row + 16u, col + 48u);
+    finish(c.c20, place, row0, col0, row + 32u, col);
+    finish(c.c21, place, row0, col0, row + 32u, col + 16u);
+    finish(c.c22, place, row0, col0, row + 32u, col + 32u);
+    finish(c.c23, place, row0, col0, row + 32u, col + 48u);
+    finish(c.c30, place, row0, col0, row + 48u, col);
+    finish(c.c31, place, row0, col0, row + 48u, col + 16u);
+    finish(c.c32, place, row0, col0, row + 48u, col + 32u);
+    finish(c.c33, place, row0, col0, row + 48u, col + 48u);
 }

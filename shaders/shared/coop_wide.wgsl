@@ -16,10 +16,10 @@
 // The importing shader has the bindings, `Line`, `fetch_line`, `inside`, `line_bits`, `stage_line` and
 // `line_scale`, and imports row_factors.
 #import coop
+#import epilogue4
 #import halves
 #import index
 #import mask
-#import store_columns
 
 #ifdef tile_64x64 tile_64x32
 const ROWS = 64u;
@@ -45,8 +45,8 @@ const SHARERS = WG / ROWS; // threads that look for the largest scale of a row o
 
 var<workgroup> tile_x: array<vec4<f16>, TILES * X_TILE>;
 var<workgroup> tile_w: array<vec4<f16>, TILES * W_TILE>;
-var<workgroup> sums: array<f32, 8u * 256u>; // a matrix of each subgroup; before, scales
-var<workgroup> col_factors: array<f32, COLS>;
+var<workgroup> sums: array<vec4<f32>, 8u * 64u>; // a matrix of each subgroup; before, scales
+var<workgroup> col_factors: array<vec4<f32>, COLS / 4u>;
 var<workgroup> row_factors: array<f32, ROWS>;
 
 // 32 codes of a row, and where it has several scales theirs.
@@ -101,24 +101,26 @@ fn largest_token_scale(row: u32, first: u32, step: u32) -> f32 {
     return most;
 }
 
-// The largest of `count` sums from `first` on.
-fn most_of(first: u32, count: u32) -> f32 {
-    var most = sums[first];
-    for (var i = 1u; i < count; i++) {
-        most = max(most, sums[first + i]);
+// The largest of the scales that a row's threads have found.
+fn most_of(row: u32) -> f32 {
+    var most = sums[row * SHARERS / 4u];
+    for (var i = 1u; i < SHARERS / 4u; i++) {
+        most = max(most, sums[row * SHARERS / 4u + i]);
     }
-    return most;
+    return max(max(most.x, most.y), max(most.z, most.w));
 }
 
 // Of every row of both operands in the tile, its factor.
 fn find_factors(thread: u32, row0: u32, col0: u32) {
-    if thread < COLS {
-        col_factors[thread] = weight_factor(col0 + thread);
+    if thread < COLS / 4u {
+        let col = col0 + 4u * thread;
+        let low = vec2(weight_factor(col), weight_factor(col + 1u));
+        col_factors[thread] = vec4(low, weight_factor(col + 2u), weight_factor(col + 3u));
     }
-    sums[thread] = largest_token_scale(row0 + thread / SHARERS, thread % SHARERS, SHARERS);
+    sums[thread / 4u][thread % 4u] = largest_token_scale(row0 + thread / SHARERS, thread % SHARERS, SHARERS);
     workgroupBarrier();
     if thread < ROWS {
-        row_factors[thread] = factor_of(most_of(thread * SHARERS, SHARERS), in_groups());
+        row_factors[thread] = factor_of(most_of(thread), in_groups());
     }
     workgroupBarrier();
 }
@@ -234,35 +236,36 @@ fn multiply(x: u32, w: u32, step: u32, c: ptr<function, Sums>) {
 #endif
 }
 
-// What a thread's outputs of a matrix at (row, col) of the output are added to, and where the tile has 64 columns, of the one 32 on. Asked for
-// before any matrix is stored, so that all are on their way at once.
-fn addends(thread: u32, row: u32, col: u32) -> vec2<f32> {
-    let y = min(row + thread / 16u, params.m - 1u);
-    let x = col + thread % 16u;
-    var found = vec2(addend(place_at(y, min(x, params.n - 1u))), 0.0);
-    if COLS > 32u {
-        found.y = addend(place_at(y, min(x + 32u, params.n - 1u)));
-    }
-    return found;
+// Where in the tile the thread's quad of a subgroup's first matrix is. Those of subgroups that have the same columns are added up, so few threads
+// have one, but each loads and stores 16 bytes.
+struct Spot {
+    row: u32,
+    col: u32, // at least COLS: it has none
 }
 
-// One matrix of all subgroups, added up over the slices and stored: at (row0 + row, col0 + col) of the output, and where the tile
-// has 64 columns, 32 on.
-fn finish(sum: Sum, warp: u32, thread: u32, row0: u32, row: u32, col0: u32, col: u32, onto: vec2<f32>) {
-    put_sum(sum, warp * 256u);
+fn spot_of(thread: u32) -> Spot {
+    return Spot(thread % 64u / 4u, thread / 64u * 32u + thread % 4u * 4u);
+}
+
+// What the thread's outputs of a matrix are added to. Asked for before any matrix is stored, so that all are on their way at once.
+fn addends(row: u32, col: u32) -> vec4<f32> {
+    return addend(quad_at(min(row, params.m - 1u), min(col, params.n - 4u)));
+}
+
+// One matrix of all subgroups, added up over the slices and stored: at (row0 + row, col0 + col) of the output, of subgroups with other
+// columns 32 on.
+fn finish(sum: Sum, place: Place, row0: u32, col0: u32, row: u32, col: u32, onto: vec4<f32>) {
+    put_sum(sum, warp_of(place) * 64u);
     workgroupBarrier();
-    for (var half = 0u; half < COLS / 32u; half++) {
-        let at = half * SLICES * 256u + thread;
-        var y = (sums[at] + sums[at + 256u]) + (sums[at + 512u] + sums[at + 768u]);
+    let spot = spot_of(place.thread);
+    let at = Spot(row + spot.row, col + spot.col);
+    if spot.col < COLS && row0 + at.row < params.m && col0 + at.col < params.n {
+        let first = spot.col / 32u * SLICES * 64u + place.thread % 64u;
+        var y = (sums[first] + sums[first + 64u]) + (sums[first + 128u] + sums[first + 192u]);
 #ifdef tile_64x32 tile_32x32
-        y += (sums[at + 1024u] + sums[at + 1280u]) + (sums[at + 1536u] + sums[at + 1792u]);
+        y += (sums[first + 256u] + sums[first + 320u]) + (sums[first + 384u] + sums[first + 448u]);
 #endif
-        let local_row = row + thread / 16u;
-        let local_col = col + 32u * half + thread % 16u;
-        if row0 + local_row < params.m && col0 + local_col < params.n {
-            let scale = row_factors[local_row] * col_factors[local_col];
-            store_onto(place_at(row0 + local_row, col0 + local_col), y * scale, onto[half]);
-        }
+        store_onto(quad_at(row0 + at.row, col0 + at.col), y * (row_factors[at.row] * col_factors[at.col / 4u]), onto);
     }
     workgroupBarrier();
 }
@@ -312,26 +315,29 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         multiply(x, w, 3u, &c);
     }
     if params.m == 0u { // never
-        sums[thread] = f32(looked_at(batch));
+        sums[thread] = vec4(f32(looked_at(batch)));
     }
-    let onto00 = addends(thread, row0, col0);
-    let onto01 = addends(thread, row0, col0 + 16u);
-    let onto10 = addends(thread, row0 + 16u, col0);
-    let onto11 = addends(thread, row0 + 16u, col0 + 16u);
+    let spot = spot_of(thread);
+    let row = row0 + spot.row;
+    let near = col0 + spot.col;
+    let onto00 = addends(row, near);
+    let onto01 = addends(row, near + 16u);
+    let onto10 = addends(row + 16u, near);
+    let onto11 = addends(row + 16u, near + 16u);
 #ifdef tile_64x64 tile_64x32
-    let onto20 = addends(thread, row0 + 32u, col0);
-    let onto21 = addends(thread, row0 + 32u, col0 + 16u);
-    let onto30 = addends(thread, row0 + 48u, col0);
-    let onto31 = addends(thread, row0 + 48u, col0 + 16u);
+    let onto20 = addends(row + 32u, near);
+    let onto21 = addends(row + 32u, near + 16u);
+    let onto30 = addends(row + 48u, near);
+    let onto31 = addends(row + 48u, near + 16u);
 #endif
-    finish(c.c00, warp, thread, row0, 0u, col0, 0u, onto00);
-    finish(c.c01, warp, thread, row0, 0u, col0, 16u, onto01);
-    finish(c.c10, warp, thread, row0, 16u, col0, 0u, onto10);
-    finish(c.c11, warp, thread, row0, 16u, col0, 16u, onto11);
+    finish(c.c00, place, row0, col0, 0u, 0u, onto00);
+    finish(c.c01, place, row0, col0, 0u, 16u, onto01);
+    finish(c.c10, place, row0, col0, 16u, 0u, onto10);
+    finish(c.c11, place, row0, col0, 16u, 16u, onto11);
 #ifdef tile_64x64 tile_64x32
-    finish(c.c20, warp, thread, row0, 32u, col0, 0u, onto20);
-    finish(c.c21, warp, thread, row0, 32u, col0, 16u, onto21);
-    finish(c.c30, warp, thread, row0, 48u, col0, 0u, onto30);
-    finish(c.c31, warp, thread, row0, 48u, col0, 16u, onto31);
+    finish(c.c20, place, row0, col0, 32u, 0u, onto20);
+    finish(c.c21, place, row0, col0, 32u, 16u, onto21);
+    finish(c.c30, place, row0, col0, 48u, 0u, onto30);
+    finish(c.c31, place, row0, col0, 48u, 16u, onto31);
 #endif
 }

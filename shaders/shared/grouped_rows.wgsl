@@ -74,8 +74,9 @@ fn products(x: Token, w: Quads) -> vec4<f32> {
     return vec4<f32>(dot_rows(x, w) >> vec4(SHIFT));
 }
 
-// The warp's slice of four rows of the workgroup's, which begin at `first`; of those beyond the end the last again.
-fn outputs_of(first: u32, place: Place) -> vec4<f32> {
+// The warp's slice of four rows of the workgroup's, which begin at `first`, in threads 8 i and the next seven row i's; of those beyond the end the
+// last again.
+fn outputs_of(first: u32, place: Place) -> f32 {
     if has_factors() {
         find_factors(place);
     }
@@ -107,9 +108,9 @@ fn outputs_of(first: u32, place: Place) -> vec4<f32> {
         sums += y0 + products(x1, w1) * (group_scales(scale_rows, next) * s1.x);
         squares += s0.y + s1.y;
     }
-    let all = warp_sums(sums, place);
+    let own = sum_of_four(sums, place);
     if has_norm() {
-        return all * factor_of(warp_sum(squares, place));
+        return own * factor_of(warp_sum(squares, place));
     }
-    return all;
+    return own;
 }

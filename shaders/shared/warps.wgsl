@@ -16,10 +16,6 @@ fn warp_sum(v: f32, place: Place) -> f32 {
     return subgroupAdd(v);
 }
 
-fn warp_sums(v: vec4<f32>, place: Place) -> vec4<f32> {
-    return subgroupAdd(v);
-}
-
 fn warp_max(v: f32, place: Place) -> f32 {
     return subgroupMax(v);
 }
@@ -44,13 +40,9 @@ fn across_words(v: vec4<u32>, by: u32, place: Place) -> vec4<u32> {
 }
 
 fn warp_sum(v: f32, place: Place) -> f32 {
-    return warp_sums(vec4(v), place).x;
-}
-
-fn warp_sums(v: vec4<f32>, place: Place) -> vec4<f32> {
     var sum = v;
     for (var by = 1u; by < 32u; by *= 2u) {
-        sum += across(sum, by, place);
+        sum += across(vec4(sum), by, place).x;
     }
     return sum;
 }
@@ -71,6 +63,20 @@ fn from_lane(v: f32, lane: u32, place: Place) -> f32 {
     return told[32u * warp_of(place) + lane].x;
 }
 #endif
+
+// Sums of four numbers over the subgroup, of which threads 8 i and the next seven get number i's: by halves, so six numbers change places
+// where four sums of their own would take twenty.
+fn sum_of_four(v: vec4<f32>, place: Place) -> f32 {
+    let far = (lane_of(place) & 16u) != 0u;
+    let given = select(v.zw, v.xy, far);
+    let pair = select(v.xy, v.zw, far) + across(vec4(given, given), 16u, place).xy;
+    let near = (lane_of(place) & 8u) != 0u;
+    var sum = select(pair.x, pair.y, near) + across(vec4(select(pair.y, pair.x, near)), 8u, place).x;
+    for (var by = 4u; by > 0u; by /= 2u) {
+        sum += across(vec4(sum), by, place).x;
+    }
+    return sum;
+}
 
 // Largest of each thread and those it shares a run of `threads` with, a power of two up to 32.
 fn run_max(own: vec4<f32>, threads: u32, place: Place) -> vec4<f32> {

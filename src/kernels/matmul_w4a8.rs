@@ -46,7 +46,7 @@ pub fn matmul_w4a8<'a>(
         Form::Tile32x64 => Format::Tile32x64,
         Form::Tile32x32 => Format::Tile32x32,
     };
-    let IntProduct { sizes, group, x_group } = product;
+    let IntProduct { sizes, group, x_group, .. } = product;
     let params = Params {
         m: sizes.m as u32,
         n: sizes.n as u32,
@@ -78,15 +78,15 @@ const CASES: &[Case] = &[
     Case { name: "columns_of_few", args: &[("m", 3.0), ("n", 67.0), ("k", 160.0), ("stride", 100.0), ("first", 20.0)] },
     Case {
         name: "columns_of_small_tiles",
-        args: &[("m", 20.0), ("n", 67.0), ("k", 160.0), ("epilogue", 1.0), ("stride", 100.0), ("first", 20.0)],
+        args: &[("m", 20.0), ("n", 68.0), ("k", 160.0), ("epilogue", 1.0), ("stride", 100.0), ("first", 20.0)],
     },
     Case {
         name: "columns_of_tiles",
-        args: &[("m", 64.0), ("n", 67.0), ("k", 160.0), ("stride", 100.0), ("first", 20.0)],
+        args: &[("m", 64.0), ("n", 68.0), ("k", 160.0), ("stride", 100.0), ("first", 20.0)],
     },
     Case {
         name: "columns_of_rows",
-        args: &[("m", 130.0), ("n", 67.0), ("k", 160.0), ("epilogue", 2.0), ("stride", 100.0), ("first", 20.0)],
+        args: &[("m", 130.0), ("n", 68.0), ("k", 160.0), ("epilogue", 2.0), ("stride", 100.0), ("first", 20.0)],
     },
     Case {
         name: "columns_of_blocks",
@@ -123,37 +123,48 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "rows_group_288",
-        args: &[("m", 130.0), ("n", 35.0), ("k", 864.0), ("group", 288.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 130.0), ("n", 36.0), ("k", 864.0), ("group", 288.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
         name: "blocks_group_96",
         args: &[("m", 70.0), ("n", 35.0), ("k", 288.0), ("group", 96.0), ("epilogue", 1.0)],
     },
     Case { name: "blocks_at_2_to_the_24", args: &[("m", 2.0), ("n", 3.0), ("k", 2048.0), ("corners", 2.0)] },
-    Case { name: "rows_at_the_corners", args: &[("m", 128.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
-    Case { name: "rows_of_one_column", args: &[("m", 513.0), ("n", 1.0), ("k", 32.0)] },
-    Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 130.0), ("k", 96.0), ("epilogue", 2.0)] },
+    // No whole vec4s of outputs, which kernels on matrix units of the formats `rows` and `tile_..` store.
+    Case { name: "odd_columns_of_many", args: &[("m", 130.0), ("n", 67.0), ("k", 160.0), ("epilogue", 2.0)] },
+    Case {
+        name: "columns_beside_quads",
+        args: &[("m", 129.0), ("n", 68.0), ("k", 96.0), ("stride", 100.0), ("first", 21.0)],
+    },
+    Case {
+        name: "columns_of_rows_beside_quads",
+        args: &[("m", 128.0), ("n", 8.0), ("k", 64.0), ("stride", 30.0), ("first", 20.0)],
+    },
+    Case { name: "odd_columns_of_few", args: &[("m", 50.0), ("n", 37.0), ("k", 64.0), ("epilogue", 1.0)] },
+    Case { name: "rows_at_the_corners", args: &[("m", 128.0), ("n", 72.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "rows_of_four_columns", args: &[("m", 513.0), ("n", 4.0), ("k", 32.0)] },
+    Case { name: "rows_past_tiles", args: &[("m", 260.0), ("n", 132.0), ("k", 96.0), ("epilogue", 2.0)] },
     Case {
         name: "rows_groups_of_32",
-        args: &[("m", 129.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 129.0), ("n", 68.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
         name: "rows_groups_of_128",
-        args: &[("m", 128.0), ("n", 3.0), ("k", 320.0), ("group", 128.0), ("short_scales", 1.0)],
+        args: &[("m", 128.0), ("n", 4.0), ("k", 320.0), ("group", 128.0), ("short_scales", 1.0)],
     },
     Case {
         name: "groups_of_tokens",
-        args: &[("m", 260.0), ("n", 130.0), ("k", 352.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 260.0), ("n", 132.0), ("k", 352.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
-        name: "groups_of_one_column",
-        args: &[("m", 513.0), ("n", 1.0), ("k", 64.0), ("x_group", 32.0), ("short_scales", 1.0)],
+        name: "groups_of_four_columns",
+        args: &[("m", 513.0), ("n", 4.0), ("k", 64.0), ("x_group", 32.0), ("short_scales", 1.0)],
     },
     Case {
         name: "groups_under_groups",
         args: &[
             ("m", 129.0),
-            ("n", 65.0),
+            ("n", 68.0),
             ("k", 672.0),
             ("group", 96.0),
             ("x_group", 32.0),
@@ -163,17 +174,17 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "groups_over_groups",
-        args: &[("m", 131.0), ("n", 33.0), ("k", 1312.0), ("group", 32.0), ("x_group", 128.0), ("short_scales", 1.0)],
+        args: &[("m", 131.0), ("n", 36.0), ("k", 1312.0), ("group", 32.0), ("x_group", 128.0), ("short_scales", 1.0)],
     },
     Case {
         name: "columns_of_groups",
         args: &[
             ("m", 128.0),
-            ("n", 3.0),
+            ("n", 4.0),
             ("k", 2048.0),
             ("x_group", 1024.0),
             ("short_scales", 1.0),
-            ("stride", 30.0),
+            ("stride", 32.0),
             ("first", 20.0),
         ],
     },
@@ -181,7 +192,7 @@ const CASES: &[Case] = &[
         name: "groups_of_both_at_the_corners",
         args: &[
             ("m", 130.0),
-            ("n", 70.0),
+            ("n", 72.0),
             ("k", 320.0),
             ("group", 64.0),
             ("x_group", 128.0),
@@ -205,7 +216,7 @@ const CASES: &[Case] = &[
     Case { name: "few_top_of_int32", args: &[("m", 5.0), ("n", 3.0), ("k", 131040.0), ("corners", 2.0)] },
     Case {
         name: "tiles_of_33",
-        args: &[("m", 33.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 33.0), ("n", 68.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
         name: "tiles_filled_by_halves",
@@ -215,30 +226,30 @@ const CASES: &[Case] = &[
         name: "batch_past_a_tile",
         args: &[("m", 9.0), ("n", 17.0), ("k", 96.0), ("x_group", 32.0), ("epilogue", 1.0)],
     },
-    Case { name: "tiles_of_48", args: &[("m", 48.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
-    Case { name: "tiles_of_17_short", args: &[("m", 17.0), ("n", 5.0), ("k", 32.0)] },
-    Case { name: "tiles_of_40_at_the_corners", args: &[("m", 40.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
-    Case { name: "tiles_of_49_short", args: &[("m", 49.0), ("n", 5.0), ("k", 32.0)] },
+    Case { name: "tiles_of_48", args: &[("m", 48.0), ("n", 36.0), ("k", 384.0), ("epilogue", 2.0)] },
+    Case { name: "tiles_of_17_short", args: &[("m", 17.0), ("n", 8.0), ("k", 32.0)] },
+    Case { name: "tiles_of_40_at_the_corners", args: &[("m", 40.0), ("n", 72.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "tiles_of_49_short", args: &[("m", 49.0), ("n", 8.0), ("k", 32.0)] },
     Case {
         name: "tiles_of_64",
         args: &[("m", 64.0), ("n", 32.0), ("k", 1280.0), ("group", 128.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
         name: "tiles_of_65",
-        args: &[("m", 65.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 65.0), ("n", 68.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
-    Case { name: "tiles_at_the_corners", args: &[("m", 70.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "tiles_at_the_corners", args: &[("m", 70.0), ("n", 72.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "tiles_of_100", args: &[("m", 100.0), ("n", 40.0), ("k", 160.0)] },
-    Case { name: "tiles_of_127", args: &[("m", 127.0), ("n", 33.0), ("k", 384.0), ("epilogue", 2.0)] },
+    Case { name: "tiles_of_127", args: &[("m", 127.0), ("n", 36.0), ("k", 384.0), ("epilogue", 2.0)] },
     Case { name: "batch_of_41", args: &[("m", 41.0), ("n", 34.0), ("k", 160.0), ("x_group", 32.0), ("epilogue", 2.0)] },
-    Case { name: "tiles_of_30_at_the_corners", args: &[("m", 30.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "tiles_of_30_at_the_corners", args: &[("m", 30.0), ("n", 72.0), ("k", 64.0), ("corners", 1.0)] },
     Case {
         name: "tiles_of_32",
-        args: &[("m", 32.0), ("n", 67.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 32.0), ("n", 68.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     // More of the weight than tiles of 32 columns at once.
-    Case { name: "wide_tiles_of_9_short", args: &[("m", 9.0), ("n", 4225.0), ("k", 32.0)] },
-    Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 4226.0), ("k", 544.0), ("epilogue", 2.0)] },
+    Case { name: "wide_tiles_of_9_short", args: &[("m", 9.0), ("n", 4228.0), ("k", 32.0)] },
+    Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 4228.0), ("k", 544.0), ("epilogue", 2.0)] },
     Case {
         name: "wide_tiles_of_20",
         args: &[("m", 20.0), ("n", 4260.0), ("k", 288.0), ("group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
@@ -253,12 +264,12 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "columns_of_wide_tiles",
-        args: &[("m", 17.0), ("n", 4230.0), ("k", 96.0), ("stride", 4400.0), ("first", 20.0)],
+        args: &[("m", 17.0), ("n", 4232.0), ("k", 96.0), ("stride", 4400.0), ("first", 20.0)],
     },
-    Case { name: "wide_tiles_of_33_short", args: &[("m", 33.0), ("n", 4225.0), ("k", 32.0)] },
+    Case { name: "wide_tiles_of_33_short", args: &[("m", 33.0), ("n", 4228.0), ("k", 32.0)] },
     Case {
         name: "wide_tiles_of_66",
-        args: &[("m", 66.0), ("n", 2130.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0)],
+        args: &[("m", 66.0), ("n", 2132.0), ("k", 1056.0), ("group", 32.0), ("short_scales", 1.0)],
     },
     Case {
         name: "wide_tiles_of_68_at_the_corners",
@@ -270,14 +281,14 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "wide_tiles_of_70",
-        args: &[("m", 70.0), ("n", 2150.0), ("k", 544.0), ("group", 128.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 70.0), ("n", 2152.0), ("k", 544.0), ("group", 128.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
-    Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 2125.0), ("k", 96.0), ("epilogue", 1.0)] },
+    Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 2124.0), ("k", 96.0), ("epilogue", 1.0)] },
     Case {
         name: "tiles_of_groups_of_tokens",
         args: &[
             ("m", 65.0),
-            ("n", 67.0),
+            ("n", 68.0),
             ("k", 1056.0),
             ("group", 32.0),
             ("x_group", 32.0),
@@ -293,7 +304,7 @@ const CASES: &[Case] = &[
         name: "tiles_of_groups_of_128_at_the_corners",
         args: &[
             ("m", 30.0),
-            ("n", 70.0),
+            ("n", 72.0),
             ("k", 320.0),
             ("group", 64.0),
             ("x_group", 128.0),
@@ -303,7 +314,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "tiles_of_two_groups_of_tokens",
-        args: &[("m", 64.0), ("n", 37.0), ("k", 64.0), ("group", 32.0), ("x_group", 32.0), ("short_scales", 1.0)],
+        args: &[("m", 64.0), ("n", 40.0), ("k", 64.0), ("group", 32.0), ("x_group", 32.0), ("short_scales", 1.0)],
     },
     Case {
         name: "wide_tiles_of_groups_of_20_tokens",
@@ -313,7 +324,7 @@ const CASES: &[Case] = &[
         name: "wide_tiles_of_groups_of_70_tokens",
         args: &[
             ("m", 70.0),
-            ("n", 2150.0),
+            ("n", 2152.0),
             ("k", 544.0),
             ("group", 32.0),
             ("x_group", 32.0),

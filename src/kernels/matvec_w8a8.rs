@@ -31,7 +31,7 @@ pub fn matvec_w8a8(
         true => Format::Quads,
         false => Format::Any,
     };
-    let IntProduct { sizes, group, x_group } = product;
+    let IntProduct { sizes, group, x_group, .. } = product;
     let sizes = sizes.one_row("matvec_w8a8")?;
     let params = Params {
         n: sizes.n as u32,

@@ -41,7 +41,7 @@ pub(super) enum Form {
     Any,
     /// Whole words and spans in blocks: [`IntProduct::in_blocks`].
     Blocks,
-    /// That, one factor a row of either operand, and many tokens.
+    /// That, outputs in whole vec4s, one factor a row of either operand, and many tokens.
     Rows,
     /// That, of several short scales a row.
     Groups,
@@ -49,7 +49,7 @@ pub(super) enum Form {
     Few,
     /// Whole vec4s of words, and more tokens than few.
     Batch,
-    /// Whole vec4s of words, blocks, one factor a row or short scales of groups of 32 columns, and tokens between few and many: on
+    /// Whole vec4s of words and outputs, blocks, one factor a row or short scales of groups of 32 columns, and tokens between few and many: on
     /// matrix units tiles of as many rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
     Tile64x64,
     /// Likewise.
@@ -107,6 +107,8 @@ pub(super) struct IntProduct {
     pub(super) sizes: Sizes,
     pub(super) group: usize,
     pub(super) x_group: usize,
+    /// Are rows of outputs whole vec4s, in whole ones of the tensor? Kernels on matrix units store four at a time.
+    quads_out: bool,
 }
 
 impl IntProduct {
@@ -134,7 +136,7 @@ impl IntProduct {
         if small > MAX_SPAN {
             return fail(format!("{small} columns could overflow an int32 sum, at most {MAX_SPAN} are allowed"));
         }
-        Ok(Self { sizes, group, x_group })
+        Ok(Self { sizes, group, x_group, quads_out: sizes.n.is_multiple_of(4) && out.in_quads() })
     }
 
     /// The form of a product with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, and its workgroups.
@@ -149,10 +151,10 @@ impl IntProduct {
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
         match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
-            true if by_rows && m >= MANY => (Form::Rows, self.sizes.tiles()),
-            true if short && m >= MANY => (Form::Groups, self.sizes.tiles()),
+            true if by_rows && m >= MANY && self.quads_out => (Form::Rows, self.sizes.tiles()),
+            true if short && m >= MANY && self.quads_out => (Form::Groups, self.sizes.tiles()),
             // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
-            true if by_few_rows && self.in_quads(bits) => (tile(m, n), by_tiles(16)),
+            true if by_few_rows && self.in_quads(bits) && self.quads_out => (tile(m, n), by_tiles(16)),
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
