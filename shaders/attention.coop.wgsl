@@ -48,7 +48,7 @@ const APART = WG / LANES; // keys from one of a thread to its next
 #ifdef int8_blocks
 var<workgroup> key_scales: array<f32, KEYS>; // of a step
 #endif
-var<workgroup> grows: array<atomic<u32>, 4>; // does a peak? The first; 16 bytes as all next to matrices (shared/coop.wgsl)
+var<workgroup> grows: array<atomic<u32>, 4>; // does a peak? The first; 16 bytes as all next to matrices (shared/coop_tiles.wgsl)
 
 // Columns 32 part.. of the rows from `row0` on, of which `last` is the last.
 fn stage_queries(thread: u32, part: u32, row0: u32, last: u32, kv: u32) {

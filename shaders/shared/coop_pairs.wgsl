@@ -7,7 +7,7 @@
 // 128 columns that all share: below 24 KiB, so that two workgroups share a core (docs/performance.md). With the word
 // `half_blocks` or `int8_blocks` right factors are f16 already, 32 rows of them: two products, and no others where left ones are as
 // exact. The importing shader brings them here, and calls `rescale` and the like between barriers.
-#import coop_held
+#import coop_tiles
 #import first_bits
 
 const WG = 128u;

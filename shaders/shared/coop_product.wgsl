@@ -5,7 +5,7 @@
 // A workgroup of 4 subgroups makes 128 x 64 outputs, a subgroup 64 x 32 as 4 x 2 matrices. The importing shader has the
 // bindings, `fetch_weight` and `stage_weight`.
 #import blocks
-#import coop
+#import coop_tiles
 #import halves
 #import index
 #import store_columns
@@ -14,6 +14,9 @@ const ROWS = 128u; // of the workgroup's tile
 const COLS = 64u;
 const DEPTH = 32u; // columns of the operands at a time
 const PITCH = 10u; // vec4s from a row of a tile to the next: 8, padded against bank conflicts
+const PITCH_X = PITCH;
+const PITCH_W = PITCH;
+const SUM_PITCH = 4u;
 const BLOCK = 1024u; // columns whose sum is exact: 1024 * 128 * 128 = 2^24
 const WG = 128u;
 

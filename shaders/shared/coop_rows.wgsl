@@ -10,7 +10,7 @@
 //
 // The importing shader has the bindings, `Line`, what is loaded of 16 columns of a row of the weight, `fetch_line`,
 // `line_bits`, `Weights`, the same ready to be staged, `ready`, and `weights_of`, four of them; and imports row_factors.
-#import coop
+#import coop_tiles
 #import epilogue4
 #import halves
 #import index
@@ -21,6 +21,9 @@ const ROWS = 256u; // of the workgroup's tile
 const COLS = 128u;
 const ROUND = 64u; // columns of the operands that are loaded at a time, a quarter of them in a tile
 const PITCH = 6u; // vec4s from a row of a tile to the next: 4, padded against bank conflicts
+const PITCH_X = PITCH;
+const PITCH_W = PITCH;
+const SUM_PITCH = 4u;
 const X_TILE = ROWS * PITCH;
 const W_TILE = COLS * PITCH;
 const WG = 256u;

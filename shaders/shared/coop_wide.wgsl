@@ -15,7 +15,7 @@
 //
 // The importing shader has the bindings, `Line`, `fetch_line`, `inside`, `line_bits`, `stage_line` and
 // `line_scale`, and imports row_factors.
-#import coop
+#import coop_tiles
 #import epilogue4
 #import halves
 #import index
@@ -37,6 +37,9 @@ const WG = 256u;
 const SLICES = 256u / COLS;
 const ROUND = 64u * SLICES; // columns
 const PITCH = 4u * SLICES + 2u; // vec4s from a row of a tile to the next, padded against bank conflicts
+const PITCH_X = PITCH;
+const PITCH_W = PITCH;
+const SUM_PITCH = 4u;
 const X_TILE = ROWS * PITCH;
 const W_TILE = COLS * PITCH;
 const PARTS = ROUND / 32u; // threads that load a row

@@ -1,5 +1,5 @@
 // Integer codes as f16, four of a word in the order 0, 2, 1, 3: a product of two such operands sums the same terms. The
-// importing shader has `tile_x` and `PITCH` of coop.wgsl, and `params.epilogue`.
+// importing shader has `tile_x` and `PITCH` (coop_tiles.wgsl), and `params.epilogue`.
 
 // Converting integers is slow, but the f16 0x6400 | b is 1024 + b: `even` and `odd` have two such halves each.
 fn halves(even: u32, odd: u32, zero: f16) -> vec4<f16> {

@@ -18,17 +18,23 @@ alias Left = Factor;
 alias Right = Factor;
 alias Sum = array<f32, 8>;
 
-fn element(f: Factor, row: u32, column: u32) -> f32 {
-    let line = select(row, column, f.turned);
-    let i = select(column, row, f.turned);
-    return f32(tile_at(f.tile, f.at + line * f.pitch + i / 4u)[i % 4u]);
+// Four elements of a row or column of the matrix, which is a line of the tile or lies `across` its lines.
+fn four(f: Factor, line: u32, first: u32, across: bool) -> vec4<f32> {
+    if !across {
+        return vec4<f32>(tile_at(f.tile, f.at + line * f.pitch + first / 4u));
+    }
+    let at = f.at + first * f.pitch + line / 4u;
+    let near = vec2(tile_at(f.tile, at)[line % 4u], tile_at(f.tile, at + f.pitch)[line % 4u]);
+    let far = vec2(tile_at(f.tile, at + 2u * f.pitch)[line % 4u], tile_at(f.tile, at + 3u * f.pitch)[line % 4u]);
+    return vec4<f32>(vec4(near, far));
 }
 
 fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     var sum = c;
     for (var e = 0u; e < 8u; e++) {
-        for (var k = 0u; k < 16u; k++) {
-            sum[e] += element(a, 2u * e + own_lane / 16u, k) * element(b, k, own_lane % 16u);
+        for (var k = 0u; k < 16u; k += 4u) {
+            let row = four(a, 2u * e + own_lane / 16u, k, a.turned);
+            sum[e] += dot(row, four(b, own_lane % 16u, k, !b.turned));
         }
     }
     return sum;

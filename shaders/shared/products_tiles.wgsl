@@ -2,7 +2,7 @@
 // workgroup: 64 tokens l by 64 tokens s of one group, 16 l a subgroup, UNITS units, of 16 bytes, of the state at a time. The importing
 // shader has the bindings `xbc` in units and `products`, `const NUMBERS` of a unit, `TILE`, vec4s of a tile, `PITCH_X` and `PITCH_W`,
 // those from a token to the next, `stage`, which puts a step's units into the tiles, `add_step`, and `store_quad`.
-#import coop_held
+#import coop_tiles
 #import index
 
 const WG = 128u;

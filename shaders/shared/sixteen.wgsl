@@ -1,4 +1,4 @@
-// 64 x 64 sums of a subgroup as 4 x 4 matrices. The importing shader has the types (coop.wgsl, matrices.wgsl).
+// 64 x 64 sums of a subgroup as 4 x 4 matrices. The importing shader has the types (matrices.wgsl).
 
 // 16 x 16 of its rows and columns each.
 struct Sums {

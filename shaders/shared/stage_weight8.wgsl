@@ -1,4 +1,4 @@
-// 16 int8 codes of a row of the tile `tile_w` of coop.wgsl: its first half or its second.
+// 16 int8 codes of a row of the tile `tile_w` of coop_tiles.wgsl: its first half or its second.
 #import halves
 
 fn stage_weight(row: u32, half: u32, words: vec4<u32>) {

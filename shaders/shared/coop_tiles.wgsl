@@ -1,7 +1,7 @@
-// 16 x 16 matrices as in coop.wgsl, but left factors are held while their tile gets other contents, tiles have pitches of
-// their own, `PITCH_X` and `PITCH_W`, as sums have, `SUM_PITCH`, which can be got back. The importing shader has `tile_x`,
-// `tile_w` and `sums`, of vec4s.
-// Emulated, as products of chunks are, factors are not held, and their tiles must stay as they are.
+// Factors of matrices.wgsl from tiles `tile_x` [row, k] and `tile_w` [column, k], or [k, column], of vec4<f16> in workgroup memory, `PITCH_X`
+// and `PITCH_W` vec4s from a row to the next, and sums by way of `sums`, `SUM_PITCH` vec4s likewise: what the importing shader has. Matrices
+// are loaded and stored at multiples of 16 bytes, also where a pointer is not one (an H100 then takes the one below): every variable in
+// workgroup memory is of whole 16 bytes. Emulated, factors are not held, and their tiles must stay as they are until they are multiplied.
 #import matrices
 
 #ifdef coop_emulated
