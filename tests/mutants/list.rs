@@ -658,7 +658,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "row0 + row < params.m && col0",
         "row0 + row + 1u < params.m && col0",
     ),
-    of("matmul_w8a8", "rows_coop_emulated", "rows_wrong_factor", "row_factors[row] * factors", "row_factors[row] * vec4(1.0)"),
+    of(
+        "matmul_w8a8",
+        "rows_coop_emulated",
+        "rows_wrong_factor",
+        "row_factors[row] * factors",
+        "row_factors[row] * vec4(1.0)",
+    ),
     of(
         "matmul_w8a8",
         "rows_of_groups_coop_emulated",
