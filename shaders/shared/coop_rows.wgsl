@@ -80,9 +80,7 @@ fn largest_scales(row: u32, first: u32) -> vec4<f32> {
 // Of every row of the tile; a thread looks at a quarter of the groups of the rows of codes that it loads.
 fn find_factors(row0: u32, col0: u32, line: u32, part: u32, thread: u32) {
     if thread < COLS / 4u {
-        let col = col0 + 4u * thread;
-        let low = vec2(weight_factor(col), weight_factor(col + 1u));
-        col_factors[thread] = vec4(low, weight_factor(col + 2u), weight_factor(col + 3u));
+        col_factors[thread] = weight_factors(col0 + 4u * thread);
     }
 #ifdef groups
     let most = largest_scales(row0 + line, part);

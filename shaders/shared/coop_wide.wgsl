@@ -116,9 +116,7 @@ fn most_of(row: u32) -> f32 {
 // Of every row of both operands in the tile, its factor.
 fn find_factors(thread: u32, row0: u32, col0: u32) {
     if thread < COLS / 4u {
-        let col = col0 + 4u * thread;
-        let low = vec2(weight_factor(col), weight_factor(col + 1u));
-        col_factors[thread] = vec4(low, weight_factor(col + 2u), weight_factor(col + 3u));
+        col_factors[thread] = weight_factors(col0 + 4u * thread);
     }
     sums[thread / 4u][thread % 4u] = largest_token_scale(row0 + thread / SHARERS, thread % SHARERS, SHARERS);
     workgroupBarrier();

@@ -25,6 +25,12 @@ fn weight_factor(row: u32) -> f32 {
     return group_scale(row, 0u);
 }
 
+// Of four rows.
+fn weight_factors(row: u32) -> vec4<f32> {
+    let low = vec2(weight_factor(row), weight_factor(row + 1u));
+    return vec4(low, weight_factor(row + 2u), weight_factor(row + 3u));
+}
+
 // A group's scale over its row's factor.
 fn scale_left(scale: f32) -> f32 {
     return select(1.0, scale / GROUPS_FACTOR, params.group < params.k);
