@@ -3,11 +3,13 @@
 // vocabulary's; rows of out whose ids are not among them are left alone.
 #import index
 #import pack
+#import weight_scale
 
 struct Params {
     rows: u32,
     cols: u32,
     group: u32, // columns a scale, at most cols
+    scale_bits: u32, // of a scale: 16 or 32
     vocab: u32, // rows of the whole table
     part_first: u32, // of which these are the ones from here on
     part_rows: u32, // so many
@@ -17,7 +19,7 @@ const WG = 256u;
 
 @group(0) @binding(0) var<storage, read> ids: array<u32>; // [rows]
 @group(0) @binding(1) var<storage, read> codes: array<u32>; // [part_rows, cols] int8 or int4, rows from a word
-@group(0) @binding(2) var<storage, read> scales: array<f32>; // [part_rows, groups]
+@group(0) @binding(2) var<storage, read> weight_scales: array<u32>; // [ceil(part_rows / 4), groups, 4] bf16 or f32
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, cols]
 @group(0) @binding(4) var<uniform> params: Params;
 
@@ -32,7 +34,7 @@ fn write4(row: u32, col: u32, id: u32, code: vec4<i32>) {
     let groups = (params.cols + params.group - 1u) / params.group;
     for (var k = 0u; k < 4u; k++) {
         if col + k < params.cols {
-            out[row * params.cols + col + k] = f32(code[k]) * scales[id * groups + (col + k) / params.group];
+            out[row * params.cols + col + k] = f32(code[k]) * one_scale(id, groups, (col + k) / params.group);
         }
     }
 }

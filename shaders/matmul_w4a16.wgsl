@@ -3,12 +3,14 @@
 // one weight word, 8 codes, at a time. Any m, n, k; groups are whole weight words, or one group is the whole row.
 #import tile
 #import pack
+#import weight_scale
 
 struct Params {
     m: u32, // rows of x
     n: u32, // rows of weight
     k: u32, // columns of both
     group: u32, // columns a scale; a multiple of 8, or k
+    scale_bits: u32, // of a weight scale: 16 or 32
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     out_stride: u32, // columns of a whole row of out, of which these are n
     out_first: u32, // the first of them
@@ -16,7 +18,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [m, k]
 @group(0) @binding(1) var<storage, read> weight: array<u32>; // [n, k] int4
-@group(0) @binding(2) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(2) var<storage, read> weight_scales: array<u32>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [m, out_stride]
 @group(0) @binding(4) var<uniform> params: Params;
 
@@ -35,11 +37,6 @@ fn x_block(row: u32, k: u32) -> mat4x4<f32> {
 fn weight_words(col: u32, at: u32) -> vec4<u32> {
     let i = columns(col) * ((params.k + 7u) / 8u) + at;
     return vec4(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
-}
-
-fn column_scales(col: u32, groups: u32, group: u32) -> vec4<f32> {
-    let i = columns(col) * groups + group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
 }
 
 // The codes in the low nibbles (0..3) of 4 weight rows, one a row, times their scales.
@@ -64,8 +61,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var a10 = mat4x4<f32>();
     var a11 = mat4x4<f32>();
     for (var g = 0u; g < groups; g++) {
-        let scale0 = column_scales(at.col, groups, g);
-        let scale1 = column_scales(at.col + BLOCK, groups, g);
+        let scale0 = scales_of_rows(columns(at.col), groups, g);
+        let scale1 = scales_of_rows(columns(at.col + BLOCK), groups, g);
         let end = (min((g + 1u) * params.group, params.k) + 7u) / 8u;
         for (var word = g * params.group / 8u; word < end; word++) {
             let w0 = weight_words(at.col, word);

@@ -14,6 +14,7 @@ struct Params {
     n: u32, // rows of weight
     k: u32, // columns of both
     group: u32, // columns a weight scale; a multiple of 8, or k
+    scale_bits: u32, // of a weight scale: 16 or 32
     x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     out_stride: u32, // columns of a whole row of out, of which these are n
@@ -23,15 +24,15 @@ struct Params {
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<u32>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
 #ifdef rows half_tiles groups
-// 32 codes of a row, and their scale. Two threads load the same ones.
+// 32 codes of a row, and the word that their scale is in. Two threads load the same ones.
 struct Line {
     words: vec4<u32>,
-    scale: f32,
+    scale: u32,
 }
 
 // 16 codes, and their scale over the row's factor (shared/row_factors.wgsl).
@@ -42,17 +43,17 @@ struct Weights {
 
 fn fetch_line(row: u32, col: u32) -> Line {
     let words = weight[min(row, params.n - 1u) * (params.k / 32u) + min(col / 32u, params.k / 32u - 1u)];
-    return Line(words, group_scale(row, col / params.group));
+    return Line(words, group_scale_word(row, col / params.group));
 }
 
 fn line_bits(line: Line) -> vec4<u32> {
-    return line.words ^ vec4(bitcast<u32>(line.scale));
+    return line.words ^ vec4(line.scale);
 }
 
 // Zeros beyond the last column.
-fn ready(line: Line, col: u32) -> Weights {
+fn ready(line: Line, row: u32, col: u32) -> Weights {
     let words = select(line.words.xy, line.words.zw, col % 32u >= 16u) & vec2(mask_of(col));
-    return Weights(words, scale_left(line.scale));
+    return Weights(words, scale_left(line.scale, row));
 }
 
 fn weights_of(weights: Weights, step: u32) -> vec4<f16> {
@@ -75,8 +76,12 @@ fn line_bits(line: Line) -> vec4<u32> {
     return line;
 }
 
-fn line_scale(row: u32, col: u32) -> f32 {
-    return scale_left(group_scale(row, col / params.group));
+fn line_scale_word(row: u32, col: u32) -> u32 {
+    return group_scale_word(row, col / params.group);
+}
+
+fn line_scale(word: u32, row: u32) -> f32 {
+    return scale_left(word, row);
 }
 
 // Codes 4 step.. of each 16, four of either.

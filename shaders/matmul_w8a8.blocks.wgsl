@@ -15,6 +15,7 @@ struct Params {
     n: u32, // rows of weight
     k: u32, // columns of both
     group: u32, // columns a weight scale; a multiple of 4, or k
+    scale_bits: u32, // of a weight scale: 16 or 32
     x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     out_stride: u32, // columns of a whole row of out, of which these are n
@@ -24,8 +25,12 @@ struct Params {
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int8
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<vec2<u32>>; // [ceil(n / 4), groups, 4] bf16 or f32
+#ifdef blocks
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [m, out_stride]
+#else
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [m, out_stride]
+#endif
 @group(0) @binding(5) var<uniform> params: Params;
 
 fn fetch_weight(row: u32, col: u32) -> vec4<u32> {

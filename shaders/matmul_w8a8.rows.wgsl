@@ -12,6 +12,7 @@ struct Params {
     n: u32, // rows of weight
     k: u32, // columns of both
     group: u32, // columns a weight scale; a multiple of 4, or k
+    scale_bits: u32, // of a weight scale: 16 or 32
     x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     out_stride: u32, // columns of a whole row of out, of which these are n
@@ -21,35 +22,39 @@ struct Params {
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [m, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [m, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int8
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<u32>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [m, out_stride]
 @group(0) @binding(5) var<uniform> params: Params;
 
 #ifdef rows groups
-// 16 codes of a row, and their scale; ready to be staged, that over the row's factor.
+// 16 codes of a row, and the word that their scale is in.
 struct Line {
+    words: vec4<u32>,
+    scale: u32,
+}
+
+// 16 codes, and their scale over the row's factor (shared/row_factors.wgsl).
+struct Weights {
     words: vec4<u32>,
     scale: f32,
 }
 
-alias Weights = Line;
-
 fn fetch_line(row: u32, col: u32) -> Line {
     let words = weight[min(row, params.n - 1u) * (params.k / 16u) + min(col, params.k - 16u) / 16u];
 #ifdef groups
-    return Line(words, group_scale(row, col / params.group));
+    return Line(words, group_scale_word(row, col / params.group));
 #else
-    return Line(words, 1.0);
+    return Line(words, 0u);
 #endif
 }
 
 fn line_bits(line: Line) -> vec4<u32> {
-    return line.words ^ vec4(bitcast<u32>(line.scale));
+    return line.words ^ vec4(line.scale);
 }
 
 // Zeros beyond the last column.
-fn ready(line: Line, col: u32) -> Weights {
-    return Weights(line.words & vec4(mask_of(col)), scale_left(line.scale));
+fn ready(line: Line, row: u32, col: u32) -> Weights {
+    return Weights(line.words & vec4(mask_of(col)), scale_left(line.scale, row));
 }
 
 fn weights_of(weights: Weights, step: u32) -> vec4<f16> {
@@ -82,7 +87,11 @@ fn line_bits(line: Line) -> vec4<u32> {
 }
 
 // Of int4 weights.
-fn line_scale(row: u32, col: u32) -> f32 {
+fn line_scale_word(row: u32, col: u32) -> u32 {
+    return 0u;
+}
+
+fn line_scale(word: u32, row: u32) -> f32 {
     return 1.0;
 }
 

@@ -7,6 +7,7 @@ struct Params {
     n: u32, // rows of weight; a multiple of 32
     k: u32, // columns of weight
     group: u32, // columns a weight scale
+    scale_bits: u32, // of a weight scale: 16 or 32
     norm_group: u32, // columns of a norm of the token; 0: it has none
     eps: f32,
 }
@@ -21,7 +22,7 @@ const STEPS = 2u;
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4 or int8
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<vec2<u32>>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(4) var<storage, read> norm: array<vec4<f32>>; // [n] of the next norm
 @group(0) @binding(5) var<storage, read_write> stream: array<vec4<f32>>; // [1, n]
 @group(0) @binding(6) var<storage, read_write> out_codes: array<u32>; // [1, n] int8

@@ -8,6 +8,7 @@ struct Params {
     n: u32, // rows of weight; a multiple of 32
     k: u32, // columns of weight
     group: u32, // columns a weight scale
+    scale_bits: u32, // of a weight scale: 16 or 32
     norm_group: u32, // columns of a norm of the token; 0: it has none
     eps: f32,
     log_run: u32, // a run of the transform is 2^log_run outputs, at most 32; 0: no transform
@@ -20,7 +21,7 @@ const STEPS = 1u;
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, k] int4 or int8
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<vec2<u32>>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(4) var<storage, read_write> out_codes: array<u32>; // [1, n] int8
 @group(0) @binding(5) var<storage, read_write> out_scales: array<f32>; // [2, n / 32] scales, sums of squares
 @group(0) @binding(6) var<uniform> params: Params;

@@ -2,11 +2,13 @@
 // thread takes every WG-th word, 8 codes, of their rows and scales each word's sum. Any n, k.
 #import rows4
 #import pack
+#import weight_scales
 
 struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
     group: u32, // columns a scale; a multiple of 8, or k
+    scale_bits: u32, // of a weight scale: 16 or 32
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
 
@@ -14,7 +16,7 @@ const WG = 32u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [1, k]
 @group(0) @binding(1) var<storage, read> weight: array<u32>; // [n, k] int4
-@group(0) @binding(2) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(2) var<storage, read> weight_scales: array<vec2<u32>>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [1, n]
 @group(0) @binding(4) var<uniform> params: Params;
 
@@ -41,11 +43,6 @@ fn products(row: u32, words: u32, at: u32) -> vec4<f32> {
     );
 }
 
-fn row_scales(row: u32, groups: u32, group: u32) -> vec4<f32> {
-    let i = rows4(row) * groups + group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
-}
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -61,7 +58,7 @@ fn main(
     let groups = (params.k + params.group - 1u) / params.group;
     var sums = vec4<f32>();
     for (var word = thread; word < words; word += WG) {
-        sums += products(row, words, word) * row_scales(row, groups, 8u * word / params.group);
+        sums += products(row, words, word) * four_scales(first_scales(row, groups) + 8u * word / params.group);
     }
     store4(row, thread, workgroup_sum4(sums, place));
 }

@@ -4,11 +4,13 @@
 #import rows4
 #import dot
 #import pack
+#import weight_scales
 
 struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
     group: u32, // columns a weight scale; a multiple of 8, or k
+    scale_bits: u32, // of a weight scale: 16 or 32
     x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
@@ -18,7 +20,7 @@ const WG = 32u;
 @group(0) @binding(0) var<storage, read> codes: array<u32>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // [n, k] int4
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<vec2<u32>>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
 @group(0) @binding(5) var<uniform> params: Params;
 
@@ -41,11 +43,6 @@ fn dots(row: u32, at: u32) -> vec4<i32> {
     );
 }
 
-fn row_scales(row: u32, groups: u32, group: u32) -> vec4<f32> {
-    let i = rows4(row) * groups + group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
-}
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -65,13 +62,13 @@ fn main(
         for (var word = thread; word < words; word += WG) {
             sums += dots(row, word);
         }
-        let factor = weight_scales[min(row + thread, params.n - 1u)] * scales[0];
+        let factor = four_scales(first_scales(row, 1u))[thread % 4u] * scales[0];
         y = f32(workgroup_sum4i(sums, place) >> 4u) * factor;
     } else {
         var sums = vec4<f32>();
         for (var word = thread; word < words; word += WG) {
             let first = 8u * word;
-            let factor = scales[first / params.x_group] * row_scales(row, groups, first / params.group);
+            let factor = scales[first / params.x_group] * four_scales(first_scales(row, groups) + first / params.group);
             sums += vec4<f32>(dots(row, word) >> vec4(4u)) * factor;
         }
         y = workgroup_sum4(sums, place);

@@ -3,11 +3,13 @@
 // one group that is one int32 sum, as in matmul_w8a8; else a thread scales each word's sum and the rest is f32. Any n, k.
 #import rows4
 #import dot
+#import weight_scales
 
 struct Params {
     n: u32, // rows of weight
     k: u32, // columns of weight
     group: u32, // columns a weight scale; a multiple of 4, or k
+    scale_bits: u32, // of a weight scale: 16 or 32
     x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
 }
@@ -17,7 +19,7 @@ const WG = 32u;
 @group(0) @binding(0) var<storage, read> codes: array<u32>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [1, x_groups]
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // [n, k] int8
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<vec2<u32>>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
 @group(0) @binding(5) var<uniform> params: Params;
 
@@ -31,11 +33,6 @@ fn dots(row: u32, at: u32) -> vec4<i32> {
         dot_codes(x, weight[i.z]),
         dot_codes(x, weight[i.w]),
     );
-}
-
-fn row_scales(row: u32, groups: u32, group: u32) -> vec4<f32> {
-    let i = rows4(row) * groups + group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
 }
 
 @compute @workgroup_size(WG)
@@ -57,13 +54,13 @@ fn main(
         for (var word = thread; word < words; word += WG) {
             sums += dots(row, word);
         }
-        let factor = weight_scales[min(row + thread, params.n - 1u)] * scales[0];
+        let factor = four_scales(first_scales(row, 1u))[thread % 4u] * scales[0];
         y = f32(workgroup_sum4i(sums, place)) * factor;
     } else {
         var sums = vec4<f32>();
         for (var word = thread; word < words; word += WG) {
             let first = 4u * word;
-            let factor = scales[first / params.x_group] * row_scales(row, groups, first / params.group);
+            let factor = scales[first / params.x_group] * four_scales(first_scales(row, groups) + first / params.group);
             sums += vec4<f32>(dots(row, word)) * factor;
         }
         y = workgroup_sum4(sums, place);

@@ -8,6 +8,7 @@ struct Params {
     n: u32, // rows of weight
     cols: u32, // at most MOST
     group: u32, // columns a weight scale
+    scale_bits: u32, // of a weight scale: 16 or 32
     x_group: u32, // columns a scale of the token
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     eps: f32,
@@ -18,7 +19,7 @@ const MOST = 8192u;
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [1, cols]
 @group(0) @binding(1) var<storage, read> norm: array<vec4<f32>>; // [cols]
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [n, cols] int4 or int8
-@group(0) @binding(3) var<storage, read> weight_scales: array<f32>; // [n, groups]
+@group(0) @binding(3) var<storage, read> weight_scales: array<vec2<u32>>; // [ceil(n / 4), groups, 4] bf16 or f32
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [1, n]
 @group(0) @binding(5) var<uniform> params: Params;
 

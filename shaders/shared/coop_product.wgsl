@@ -9,6 +9,7 @@
 #import halves
 #import index
 #import store_columns
+#import weight_scale
 
 const ROWS = 128u; // of the workgroup's tile
 const COLS = 64u;
@@ -45,7 +46,7 @@ fn stage_scales(thread: u32, row: u32, col: u32, first: u32) {
     row_scales[thread] = scales[min(row + thread, params.m - 1u) * x_groups + first / params.x_group];
     if thread < COLS {
         let groups = (params.k + params.group - 1u) / params.group;
-        col_scales[thread] = weight_scales[min(col + thread, params.n - 1u) * groups + first / params.group];
+        col_scales[thread] = one_scale(min(col + thread, params.n - 1u), groups, first / params.group);
     }
 }
 

@@ -206,8 +206,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     var c = Sums();
     var next = 16u * part;
     var batch = fetch(row0 + line, col0 + line, next);
-    var w0 = ready(batch.w0, next);
-    var w1 = ready(batch.w1, next);
+    var w0 = ready(batch.w0, line, next);
+    var w1 = ready(batch.w1, line + APART, next);
     var scale = ready_scale(batch, inverses);
     stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), scale, w0, w1));
     for (var k = 0u; k < params.k; k += ROUND) {
@@ -232,8 +232,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         workgroupBarrier();
         let b3 = rights(w + W_TILE);
         upper(left(x + X_TILE), left(x + X_TILE + 16u * PITCH), b3, &c);
-        w0 = ready(batch.w0, next);
-        w1 = ready(batch.w1, next);
+        w0 = ready(batch.w0, line, next);
+        w1 = ready(batch.w1, line + APART, next);
         scale = ready_scale(batch, inverses);
         stage(to, 0u, 0u, Step(vec4(batch.x0.x, batch.x1.x, batch.x2.x, batch.x3.x), scale, w0, w1));
         lower(left(x + X_TILE + 32u * PITCH), left(x + X_TILE + 48u * PITCH), b3, &c);

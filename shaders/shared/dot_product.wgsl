@@ -1,6 +1,7 @@
 // Integer products from tiles in workgroup memory, for shapes in blocks: 64 x 128 outputs a workgroup, 4 x 16 a thread, 64
 // columns of the operands at a time, of which four threads load a row. A thread takes 16 codes of its rows and columns at
-// once from the tiles. Its columns are 8 apart, so that neighbouring threads store neighbouring outputs.
+// once from the tiles. Four of its columns lie next to each other, with one load of their scales and, but in the format `blocks`, whose outputs
+// need not be whole vec4s, one store a row; in the tile they lie 8 apart, so that threads which read them share no bank.
 //
 // The importing shader has the bindings, `fetch_weight`, 16 codes of a row, and `stage_weight`, which makes them int8,
 // `const UNIT`, what one of these stands for, `const HALF_TILES`: may a span of the scales end after half of a tile's columns (or do all end
@@ -14,7 +15,12 @@
 #import blocks
 #import dot
 #import index
+#ifdef blocks
 #import store_columns
+#else
+#import epilogue4
+#endif
+#import weight_scales
 
 const ROWS = 64u; // of the workgroup's tile
 const COLS = select(64u, 128u, ONE_SPAN);
@@ -92,14 +98,9 @@ fn row_scales(row: u32, first: u32) -> vec4<f32> {
     return vec4(scales[i.x], scales[i.y], scales[i.z], scales[i.w]);
 }
 
-fn column_scale(col: u32, first: u32) -> f32 {
-    let groups = (params.k + params.group - 1u) / params.group;
-    return weight_scales[min(col, params.n - 1u) * groups + first / params.group];
-}
-
 fn column_scales(col: u32, first: u32) -> vec4<f32> {
-    let low = vec2(column_scale(col, first), column_scale(col + ACROSS, first));
-    return vec4(low, column_scale(col + 2u * ACROSS, first), column_scale(col + 3u * ACROSS, first));
+    let groups = (params.k + params.group - 1u) / params.group;
+    return four_scales(first_scales(min(col, params.n - 1u), groups) + first / params.group);
 }
 
 // Adds sums times scales of four rows and 8 columns, of which `low` are the first four.
@@ -133,14 +134,44 @@ fn next_span(first: u32, span: u32) -> u32 {
     return min(first + span, params.k - 1u);
 }
 
-fn store_column(column: vec4<f32>, row: u32, col: u32) {
+#ifdef blocks
+fn store_four(y: vec4<f32>, row: u32, col: u32) {
+    store_at(row, col, y.x);
+    if col + 1u < params.n {
+        store_at(row, col + 1u, y.y);
+    }
+    if col + 2u < params.n {
+        store_at(row, col + 2u, y.z);
+    }
+    if col + 3u < params.n {
+        store_at(row, col + 3u, y.w);
+    }
+}
+#else
+fn store_four(y: vec4<f32>, row: u32, col: u32) {
+    let at = quad_at(row, col);
+    store_onto(at, y, addend(at));
+}
+#endif
+
+// Four rows of four columns, one a column of `block`.
+fn store_block(block: mat4x4<f32>, row: u32, col: u32) {
     if col >= params.n {
         return;
     }
-    store_if(column.x, row, col);
-    store_if(column.y, row + 1u, col);
-    store_if(column.z, row + 2u, col);
-    store_if(column.w, row + 3u, col);
+    let rows = transpose(block);
+    if row < params.m {
+        store_four(rows[0], row, col);
+    }
+    if row + 1u < params.m {
+        store_four(rows[1], row + 1u, col);
+    }
+    if row + 2u < params.m {
+        store_four(rows[2], row + 2u, col);
+    }
+    if row + 3u < params.m {
+        store_four(rows[3], row + 3u, col);
+    }
 }
 
 // 8 columns of four rows, times what is left of the scales.
@@ -154,20 +185,20 @@ fn store8(total: Total, row: u32, col: u32) {
         low = column_scales(col, 0u);
         high = column_scales(col + 4u * ACROSS, 0u);
     }
-    store_column(total.c0 * (rows * low.x), row, col);
-    store_column(total.c1 * (rows * low.y), row, col + ACROSS);
-    store_column(total.c2 * (rows * low.z), row, col + 2u * ACROSS);
-    store_column(total.c3 * (rows * low.w), row, col + 3u * ACROSS);
-    store_column(total.c4 * (rows * high.x), row, col + 4u * ACROSS);
-    store_column(total.c5 * (rows * high.y), row, col + 5u * ACROSS);
-    store_column(total.c6 * (rows * high.z), row, col + 6u * ACROSS);
-    store_column(total.c7 * (rows * high.w), row, col + 7u * ACROSS);
-}
-
-fn store_if(value: f32, row: u32, col: u32) {
-    if row < params.m {
-        store_at(row, col, value);
-    }
+    let near = mat4x4(
+        total.c0 * (rows * low.x),
+        total.c1 * (rows * low.y),
+        total.c2 * (rows * low.z),
+        total.c3 * (rows * low.w),
+    );
+    let far = mat4x4(
+        total.c4 * (rows * high.x),
+        total.c5 * (rows * high.y),
+        total.c6 * (rows * high.z),
+        total.c7 * (rows * high.w),
+    );
+    store_block(near, row, col);
+    store_block(far, row, col + 4u * ACROSS);
 }
 
 // All sums of a thread; the high ones only where a row is one span.
@@ -215,8 +246,9 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
     let line = own / 4u;
     let part = own % 4u;
     let to = line * PITCH + part;
+    let column = 4u * (line % ACROSS) + line / ACROSS; // that line `line` of the tile holds
     let row = row0 + 4u * thread.y;
-    let col = col0 + thread.x;
+    let col = col0 + 4u * thread.x;
     let span = min(params.group, params.x_group);
     var left = span; // columns of the span to come
     var first = 0u; // of the span
@@ -224,10 +256,10 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
     var total = Totals();
     var next_x0 = raw_codes(row0 + line, 16u * part);
     var next_x1 = raw_codes(row0 + line + APART, 16u * part);
-    var next_w0 = fetch_weight(col0 + line, 16u * part);
-    var next_w1 = fetch_weight(col0 + line + APART, 16u * part);
-    var next_w2 = fetch_weight(col0 + line + 2u * APART, 16u * part);
-    var next_w3 = fetch_weight(col0 + line + 3u * APART, 16u * part);
+    var next_w0 = fetch_weight(col0 + column, 16u * part);
+    var next_w1 = fetch_weight(col0 + column + APART, 16u * part);
+    var next_w2 = fetch_weight(col0 + column + 2u * APART, 16u * part);
+    var next_w3 = fetch_weight(col0 + column + 3u * APART, 16u * part);
     for (var k = 0u; k < params.k; k += DEPTH) {
         let inside = vec4(select(0u, ~0u, k + 16u * part < params.k));
         tile_x[to] = next_x0 & inside;
@@ -243,11 +275,11 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
         let ahead = k + DEPTH + 16u * part;
         next_x0 = raw_codes(row0 + line, ahead);
         next_x1 = raw_codes(row0 + line + APART, ahead);
-        next_w0 = fetch_weight(col0 + line, ahead);
-        next_w1 = fetch_weight(col0 + line + APART, ahead);
+        next_w0 = fetch_weight(col0 + column, ahead);
+        next_w1 = fetch_weight(col0 + column + APART, ahead);
         if ONE_SPAN {
-            next_w2 = fetch_weight(col0 + line + 2u * APART, ahead);
-            next_w3 = fetch_weight(col0 + line + 3u * APART, ahead);
+            next_w2 = fetch_weight(col0 + column + 2u * APART, ahead);
+            next_w3 = fetch_weight(col0 + column + 3u * APART, ahead);
         }
         // Spans end after whole 32 columns, or with the row, where what is left of them is none of these multiples.
         sums = multiply(sums, thread, 0u);

@@ -9,6 +9,7 @@
 #import int_block
 #import place
 #import store_columns
+#import weight_scales
 
 const WG = 128u;
 const TEAMS = 4u;
@@ -48,10 +49,6 @@ fn fetch_codes(rows: vec4<u32>, at: u32) -> Quads {
 
 fn fetch_scales(rows: vec4<u32>) -> vec4<f32> {
     return vec4(scales[rows.x], scales[rows.y], scales[rows.z], scales[rows.w]);
-}
-
-fn fetch_weight_scales(rows: vec4<u32>) -> vec4<f32> {
-    return vec4(weight_scales[rows.x], weight_scales[rows.y], weight_scales[rows.z], weight_scales[rows.w]);
 }
 
 // A thread's place in a team.
@@ -160,7 +157,7 @@ fn finish(place: Place, member: Member, teams: u32, bits: array<vec4<u32>, 4>, r
     if place.thread < 4u * COLS && block / teams == pass_of && r < params.m && c < params.n {
         var y = team_sum(place.thread / COLS, block % teams, place.thread % 4u, whole);
         if whole {
-            y *= scales[r * groups_of(params.x_group)] * weight_scales[c * groups_of(params.group)];
+            y *= scales[r * groups_of(params.x_group)] * four_scales(first_scales(c, groups_of(params.group)))[c % 4u];
         }
         store_at(r, c, y);
     }
@@ -216,7 +213,7 @@ fn spans(place: Place, member: Member, teams: u32, row: u32, col0: u32, pass_of:
     let quads = params.k / QUAD;
     let block = member.team + pass_of * teams;
     let weight_rows = four(col0 + 4u * block, params.n) * quads;
-    let col_scales = four(col0 + 4u * block, params.n) * groups_of(params.group);
+    let col_scales = first_scales(min(col0 + 4u * block, params.n - 1u), groups_of(params.group));
     let x_quads = params.k / 16u;
     let x_groups = groups_of(params.x_group);
     let rows0 = four(row, params.m);
@@ -237,14 +234,14 @@ fn spans(place: Place, member: Member, teams: u32, row: u32, col0: u32, pass_of:
     let group = params.group / QUAD;
     let last = quads - 1u;
     var next = fetch_weight(weight_rows, min(member.first, last));
-    var next_scale = fetch_weight_scales(col_scales + min(member.first, last) / group);
+    var next_scale = four_scales(col_scales + min(member.first, last) / group);
     for (var at = member.first; at < end; at += member.step) {
         let columns = columns_of(next);
         // A power of two: as exact as shifting the sums.
         let scale = next_scale / f32(1u << SHIFT);
         let after = min(at + member.step, last);
         next = fetch_weight(weight_rows, after);
-        next_scale = fetch_weight_scales(col_scales + after / group);
+        next_scale = four_scales(col_scales + after / group);
         t0 = add_scaled(t0, add_quad(Sums(), rows0 * x_quads, at, columns), scales_at(rows0 * x_groups, at, one0), scale);
         t1 = add_scaled(t1, add_quad(Sums(), rows1 * x_quads, at, columns), scales_at(rows1 * x_groups, at, one1), scale);
 #ifndef few

@@ -12,6 +12,7 @@
 #endif
 #import quad_rows
 #import warps
+#import weight_scales
 
 const ROWS = 32u;
 const WARPS = ROWS / 4u * SLICES;
@@ -65,9 +66,9 @@ fn find_factors(place: Place) {
     workgroupBarrier();
 }
 
-// The scales of a vec4 of each row, whose first ones are at `scale_rows`.
-fn group_scales(scale_rows: vec4<u32>, at: u32) -> vec4<f32> {
-    return fetch_scales(scale_rows, at * QUAD / params.group);
+// The scales of a vec4 of each row, whose first ones are at `row_scales`.
+fn group_scales(row_scales: u32, at: u32) -> vec4<f32> {
+    return four_scales(row_scales + at * QUAD / params.group);
 }
 
 fn products(x: Token, w: Quads) -> vec4<f32> {
@@ -85,7 +86,7 @@ fn outputs_of(first: u32, place: Place) -> f32 {
         rows = min(rows, vec4(params.n - 1u));
     }
     let quads = params.k / QUAD;
-    let scale_rows = rows * ((params.k + params.group - 1u) / params.group);
+    let row_scales = first_scales(rows.x, (params.k + params.group - 1u) / params.group);
     rows *= quads;
     let step = 32u * SLICES;
     var sums = vec4<f32>();
@@ -95,7 +96,7 @@ fn outputs_of(first: u32, place: Place) -> f32 {
         let x0 = fetch_token(at);
         let s0 = fetch_token_scale(at);
         if STEPS == 1u {
-            sums += products(x0, w0) * (group_scales(scale_rows, at) * s0.x);
+            sums += products(x0, w0) * (group_scales(row_scales, at) * s0.x);
             squares += s0.y;
             continue;
         }
@@ -104,8 +105,8 @@ fn outputs_of(first: u32, place: Place) -> f32 {
         let w1 = fetch_rows(rows, next);
         let x1 = fetch_token(next);
         let s1 = is_there * fetch_token_scale(next);
-        let y0 = products(x0, w0) * (group_scales(scale_rows, at) * s0.x);
-        sums += y0 + products(x1, w1) * (group_scales(scale_rows, next) * s1.x);
+        let y0 = products(x0, w0) * (group_scales(row_scales, at) * s0.x);
+        sums += y0 + products(x1, w1) * (group_scales(row_scales, next) * s1.x);
         squares += s0.y + s1.y;
     }
     let own = sum_of_four(sums, place);

@@ -1,9 +1,9 @@
 // Scales of the groups that column `first` of the operands is in, of a thread's four columns or rows.
 #import tile
+#import weight_scale
 
 fn column_scales(col: u32, first: u32) -> vec4<f32> {
-    let i = columns(col) * ((params.k + params.group - 1u) / params.group) + first / params.group;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
+    return scales_of_rows(columns(col), (params.k + params.group - 1u) / params.group, first / params.group);
 }
 
 fn row_scales(row: u32, first: u32) -> vec4<f32> {

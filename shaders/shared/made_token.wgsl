@@ -11,6 +11,7 @@
 #import quad_int8
 #endif
 #import warps
+#import weight_scales
 
 const WG = 256u;
 const TEAMS = WG / 32u;
@@ -19,28 +20,35 @@ const ROWS = 2u * TEAMS;
 var<workgroup> codes: array<vec4<u32>, MOST / 16u>; // the token's codes
 var<workgroup> token_scales: array<f32, MOST / 32u>; // and their scales
 
-// Vec4s of one row of the weight, and their scales.
+// Vec4s of one row of the weight.
 struct Quads {
     a: vec4<u32>,
     b: vec4<u32>,
     c: vec4<u32>,
     d: vec4<u32>,
-    scales: vec4<f32>,
 }
 
 fn fetch_row(row: u32, at: vec4<u32>) -> Quads {
     let i = row * (params.cols / QUAD) + at;
-    let s = row * ((params.cols + params.group - 1u) / params.group) + at * QUAD / params.group;
-    let scales = vec4(weight_scales[s.x], weight_scales[s.y], weight_scales[s.z], weight_scales[s.w]);
-    return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w], scales);
+    return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
 }
 
-fn dot_row(at: vec4<u32>, w: Quads, is_there: vec4<f32>) -> f32 {
+// Scales of two rows, of which the first is even, at four vec4s of theirs.
+fn fetch_scales(row: u32, at: vec4<u32>) -> mat4x2<f32> {
+    let i = first_scales(row, (params.cols + params.group - 1u) / params.group) + at * QUAD / params.group;
+    return mat4x2(two_scales(i.x, row), two_scales(i.y, row), two_scales(i.z, row), two_scales(i.w, row));
+}
+
+// Scales of the token at four vec4s of a row; 0 of those that are not there.
+fn fetch_token_scales(at: vec4<u32>, is_there: vec4<f32>) -> vec4<f32> {
+    let g = at * QUAD / params.x_group;
+    return is_there * vec4(token_scales[g.x], token_scales[g.y], token_scales[g.z], token_scales[g.w]);
+}
+
+fn dot_row(at: vec4<u32>, w: Quads, scales: vec4<f32>) -> f32 {
     let low = vec2(dot_quad(fetch_token(at.x), w.a), dot_quad(fetch_token(at.y), w.b));
     let sums = vec4(low, dot_quad(fetch_token(at.z), w.c), dot_quad(fetch_token(at.w), w.d)) >> vec4(SHIFT);
-    let g = at * QUAD / params.x_group;
-    let scales = w.scales * vec4(token_scales[g.x], token_scales[g.y], token_scales[g.z], token_scales[g.w]);
-    return dot(is_there * scales, vec4<f32>(sums));
+    return dot(scales, vec4<f32>(sums));
 }
 
 fn put(spot: u32, v: vec4<f32>, is_there: bool, inverse: f32) {
@@ -87,8 +95,9 @@ fn make_outputs(first: u32, place: Place) {
         let at = min(spots, vec4(quads - 1u));
         let w0 = fetch_row(rows.x, at);
         let w1 = fetch_row(rows.y, at);
-        let is_there = select(vec4(0.0), vec4(1.0), spots < vec4(quads));
-        sums += vec2(dot_row(at, w0, is_there), dot_row(at, w1, is_there));
+        let scales = transpose(fetch_scales(rows.x, at));
+        let of_token = fetch_token_scales(at, select(vec4(0.0), vec4(1.0), spots < vec4(quads)));
+        sums += vec2(dot_row(at, w0, scales[0] * of_token), dot_row(at, w1, scales[1] * of_token));
     }
     let both = vec2(warp_sum(sums.x, place), warp_sum(sums.y, place));
     if lane < 2u && row + lane < params.n {

@@ -1,5 +1,5 @@
 // A vec4 of the weight from each of four rows, which start at vec4 `rows`, and their products with a token's codes (quad_int4.wgsl,
-// quad_int8.wgsl). The importing shader has the bindings `weight` and `weight_scales`.
+// quad_int8.wgsl). The importing shader has the binding `weight`.
 
 struct Quads {
     a: vec4<u32>,
@@ -11,12 +11,6 @@ struct Quads {
 fn fetch_rows(rows: vec4<u32>, at: u32) -> Quads {
     let i = rows + at;
     return Quads(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
-}
-
-// The rows' scales, which start at `rows`.
-fn fetch_scales(rows: vec4<u32>, at: u32) -> vec4<f32> {
-    let i = rows + at;
-    return vec4(weight_scales[i.x], weight_scales[i.y], weight_scales[i.z], weight_scales[i.w]);
 }
 
 fn dot_rows(x: Token, w: Quads) -> vec4<i32> {

@@ -5,6 +5,7 @@
 // quad_int4 or quad_int8.
 #import quad_rows
 #import rows4
+#import weight_scales
 
 #ifdef long
 const WG = 128u; // a weight of few long rows has too few workgroups to keep memory busy with 64 threads each
@@ -15,7 +16,7 @@ const WG = 64u;
 // Where each row has one scale: one int32 sum.
 fn whole_rows(row: u32, quads: u32, place: Place) -> f32 {
     let rows = rows4(row) * quads;
-    let factor = weight_scales[min(row + place.thread, params.n - 1u)] * scales[0];
+    let factor = four_scales(first_scales(row, 1u))[place.thread % 4u] * scales[0];
     var sums = vec4<i32>();
     for (var at = place.thread; at < quads; at += 2u * WG) {
         let next = min(at + WG, quads - 1u);
@@ -31,7 +32,7 @@ fn whole_rows(row: u32, quads: u32, place: Place) -> f32 {
 // Else each vec4's sum is scaled, and the rest is f32.
 fn spans(row: u32, quads: u32, place: Place) -> f32 {
     let rows = rows4(row) * quads;
-    let scale_rows = rows4(row) * ((params.k + params.group - 1u) / params.group);
+    let row_scales = first_scales(row, (params.k + params.group - 1u) / params.group);
     let group = params.group / QUAD;
     let x_group = params.x_group / QUAD;
     var sums = vec4<f32>();
@@ -41,8 +42,8 @@ fn spans(row: u32, quads: u32, place: Place) -> f32 {
         let w1 = fetch_rows(rows, next);
         let x0 = fetch_token(at);
         let x1 = fetch_token(next);
-        let factor0 = fetch_scales(scale_rows, at / group) * scales[at / x_group];
-        let factor1 = fetch_scales(scale_rows, next / group) * scales[next / x_group];
+        let factor0 = four_scales(row_scales + at / group) * scales[at / x_group];
+        let factor1 = four_scales(row_scales + next / group) * scales[next / x_group];
         let y1 = vec4<f32>(dot_rows(x1, w1) >> vec4(SHIFT)) * factor1;
         sums += vec4<f32>(dot_rows(x0, w0) >> vec4(SHIFT)) * factor0 + select(vec4<f32>(), y1, at + WG < quads);
     }

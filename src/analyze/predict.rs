@@ -21,7 +21,7 @@ pub struct Prediction {
     pub bits_per_parameter: f64,
     /// Bytes now over bytes then.
     pub reduction: f64,
-    /// Bytes of the weights on a device: codes padded to words, scales in f32.
+    /// Bytes of the weights on a device: codes padded to words, scales of whole four rows.
     pub device_bytes: u64,
     /// Bytes on a device while it runs, in the engine options asked for: weights, state, activations.
     pub peak_bytes: u64,

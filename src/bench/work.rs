@@ -138,7 +138,8 @@ mod tests {
     use super::*;
     use crate::gpu::{Device, Plan};
     use crate::kernels::{
-        self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, Scaled, SsdDims, StoredState,
+        self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, Scaled, ScaledWeight, SsdDims,
+        StoredState,
     };
     use crate::tensor::DType;
 
@@ -155,10 +156,10 @@ mod tests {
         let got = of(
             |plan, t| {
                 let (codes, scales) = (t(DType::I8, [1, 256]), t(DType::F32, [1, 1]));
-                let (w, w_scales, out) = (t(DType::I4, [64, 256]), t(DType::F32, [64, 2]), t(DType::F32, [1, 64]));
+                let (w, w_scales, out) = (t(DType::I4, [64, 256]), t(DType::F32, [16, 8]), t(DType::F32, [1, 64]));
                 let (x, w) = (
                     Scaled { codes: &codes, scales: &scales, group: 256 },
-                    Scaled { codes: &w, scales: &w_scales, group: 128 },
+                    ScaledWeight { codes: &w, scales: &w_scales, group: 128 },
                 );
                 kernels::matvec_w4a8(plan, x, w, &out, Epilogue::Store).unwrap();
             },

@@ -73,17 +73,18 @@ mod tests {
 
     #[test]
     fn parameters_take_the_uniforms_place_and_nothing_else_changes() {
-        let params = Params { n: 1, cols: 4096, group: 128, x_group: 4096, epilogue: 2, eps: 1e-5 };
+        let params = Params { n: 1, cols: 4096, group: 128, scale_bits: 16, x_group: 4096, epilogue: 2, eps: 1e-5 };
         let source = KERNEL.variants[0].source;
         let got = specialised(source, &KERNEL, bytemuck::bytes_of(&params)).unwrap();
-        assert!(got.contains("\nconst params = Params(1u, 4096u, 128u, 4096u, 2u, f32(1e-5));\n"));
+        assert!(got.contains("\nconst params = Params(1u, 4096u, 128u, 16u, 4096u, 2u, f32(1e-5));\n"));
         assert_eq!(got.lines().count(), source.lines().count());
         assert_eq!(got.lines().zip(source.lines()).filter(|(a, b)| a != b).count(), 1);
     }
 
     #[test]
     fn what_has_no_literal_stays_a_uniform() {
-        let params = Params { n: 1, cols: 4096, group: 128, x_group: 4096, epilogue: 2, eps: f32::INFINITY };
+        let params =
+            Params { n: 1, cols: 4096, group: 128, scale_bits: 16, x_group: 4096, epilogue: 2, eps: f32::INFINITY };
         assert_eq!(specialised(KERNEL.variants[0].source, &KERNEL, bytemuck::bytes_of(&params)), None);
     }
 }

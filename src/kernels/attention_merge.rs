@@ -31,20 +31,12 @@ pub fn attention_merge(
     out: &DeviceTensor,
     dims: AttentionDims,
 ) -> Result<()> {
-    dims.check(NAME)?;
     let all = out.shape.rows();
-    let tokens = cache.check(NAME, dims, all)?;
-    expect_dtype(NAME, "cursor", cursor, DType::U32, "u32")?;
-    expect(NAME, "cursor", cursor, [cache.sequences])?;
     expect_f32(NAME, &[("out", out, [all, dims.heads * dims.head_dim])])?;
-    if !dims.head_dim.is_multiple_of(4) || !(1..=MOST_SPLITS).contains(&parts.splits) {
-        let reason = format!("heads of whole 16 bytes, 1 to {MOST_SPLITS} splits, got {dims:?}, {}", parts.splits);
-        return Err(Error::argument(format!("{NAME}: `parts`"), reason));
-    }
-    let [sums, stats] = parts.of_tokens(all, dims)?;
+    let [sums, stats] = checked(NAME, all, parts, cache, cursor, dims)?;
     let params = Params {
         sequences: cache.sequences as u32,
-        tokens: tokens as u32,
+        tokens: (all / cache.sequences) as u32,
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
         max: cache.max() as u32,
@@ -53,10 +45,31 @@ pub fn attention_merge(
     launch(plan, params, Bindings { parts: &sums, stats: &stats, cursor, out }, Grid::linear(all * dims.heads))
 }
 
+/// Checks what the kernels that put parts together read, of `all` tokens of all sequences, and gives their parts.
+pub(super) fn checked(
+    kernel: &'static str,
+    all: usize,
+    parts: &AttentionParts,
+    cache: &KvCache,
+    cursor: &DeviceTensor,
+    dims: AttentionDims,
+) -> Result<[DeviceTensor; 2]> {
+    dims.check(kernel)?;
+    cache.check(kernel, dims, all)?;
+    expect_dtype(kernel, "cursor", cursor, DType::U32, "u32")?;
+    expect(kernel, "cursor", cursor, [cache.sequences])?;
+    if !dims.head_dim.is_multiple_of(4) || !(1..=MOST_SPLITS).contains(&parts.splits) {
+        let reason = format!("heads of whole 16 bytes, 1 to {MOST_SPLITS} splits, got {dims:?}, {}", parts.splits);
+        return Err(Error::argument(format!("{kernel}: `parts`"), reason));
+    }
+    parts.of_tokens(all, dims)
+}
+
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
-macro_rules! case {
+/// A case of parts: tokens, cursor and rows of the cache; heads and their size; splits; sequences.
+macro_rules! parts_case {
     ($name:expr, [$tokens:expr, $cursor:expr, $max:expr], [$heads:expr, $head_dim:expr], $splits:expr, $sequences:expr) => {
         Case {
             name: $name,
@@ -74,22 +87,24 @@ macro_rules! case {
     };
 }
 
+pub(super) use parts_case;
+
 const CASES: &[Case] = &[
-    case!("one_key", [1.0, 0.0, 64.0], [2.0, 32.0], 4.0, 1.0),
-    case!("nano_token", [1.0, 70.0, 128.0], [4.0, 32.0], 8.0, 1.0),
-    case!("8b_token", [1.0, 2047.0, 4096.0], [32.0, 128.0], 32.0, 1.0),
-    case!("many_splits", [1.0, 4000.0, 4096.0], [2.0, 128.0], 64.0, 1.0),
-    case!("most_splits", [1.0, 4095.0, 4096.0], [2.0, 20.0], 256.0, 1.0),
-    case!("widest_head", [1.0, 300.0, 400.0], [2.0, 256.0], 13.0, 1.0),
-    case!("narrowest_head", [1.0, 300.0, 400.0], [3.0, 4.0], 13.0, 1.0),
-    case!("sequences_of_two_tokens", [2.0, 9.0, 150.0], [3.0, 36.0], 5.0, 3.0),
+    parts_case!("one_key", [1.0, 0.0, 64.0], [2.0, 32.0], 4.0, 1.0),
+    parts_case!("nano_token", [1.0, 70.0, 128.0], [4.0, 32.0], 8.0, 1.0),
+    parts_case!("8b_token", [1.0, 2047.0, 4096.0], [32.0, 128.0], 32.0, 1.0),
+    parts_case!("many_splits", [1.0, 4000.0, 4096.0], [2.0, 128.0], 64.0, 1.0),
+    parts_case!("most_splits", [1.0, 4095.0, 4096.0], [2.0, 20.0], 256.0, 1.0),
+    parts_case!("widest_head", [1.0, 300.0, 400.0], [2.0, 256.0], 13.0, 1.0),
+    parts_case!("narrowest_head", [1.0, 300.0, 400.0], [3.0, 4.0], 13.0, 1.0),
+    parts_case!("sequences_of_two_tokens", [2.0, 9.0, 150.0], [3.0, 36.0], 5.0, 3.0),
 ];
 
-fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+/// Inputs of a case: dimensions, parts, cache and cursors.
+pub(super) fn parts_of_case(s: &mut Setup, a: &Args) -> Result<(AttentionDims, AttentionParts, KvCache, DeviceTensor)> {
     let (cursors, splits, heads) = (cursors_of(a), a.usize("splits"), a.usize("heads"));
     let dims = AttentionDims { heads, kv_heads: heads, head_dim: a.usize("head_dim") };
-    let all = cursors.len() * a.usize("tokens");
-    let rows = all * heads * splits;
+    let rows = cursors.len() * a.usize("tokens") * heads * splits;
     let sums = s.input([rows, dims.head_dim], Fill::Normal(1.0))?;
     // Peaks of a few units, sums of 1 to 20.
     let (peaks, totals) = (s.values(rows, Fill::Normal(2.0)), s.values(rows, Fill::Uniform(1.0, 20.0)));
@@ -97,11 +112,17 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let stats = s.device().upload_f32([rows, 2], &stats)?;
     let cursor = s.device().upload_words(DType::U32, [cursors.len()], &cursors)?;
     let cache = KvCache::of_sequences(s.device(), dims, cursors.len(), a.usize("max"), KvFormat::F32)?;
-    let out = s.output("out", DType::F32, [all, heads * dims.head_dim])?;
-    attention_merge(s.plan(), &AttentionParts { sums, stats, splits }, &cache, &cursor, &out, dims)
+    Ok((dims, AttentionParts { sums, stats, splits }, cache, cursor))
 }
 
-fn work(a: &Args) -> Work {
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let (dims, parts, cache, cursor) = parts_of_case(s, a)?;
+    let out = s.output("out", DType::F32, [cache.sequences * a.usize("tokens"), dims.heads * dims.head_dim])?;
+    attention_merge(s.plan(), &parts, &cache, &cursor, &out, dims)
+}
+
+/// Cost of a case.
+pub(super) fn work(a: &Args) -> Work {
     let rows = cursors_of(a).len() * a.usize("tokens") * a.usize("heads");
     let (parts, head_dim) = (rows * a.usize("splits"), a.usize("head_dim"));
     Work { bytes: 4 * (parts * (head_dim + 2) + rows * head_dim), ops: parts * (2 * head_dim + 4) }

@@ -73,6 +73,13 @@ fn format(dims: AttentionDims, cache: &KvCache, q: &Columns<'_>) -> Option<Forma
     }
 }
 
+/// Do [`attention_split`] and what puts its parts together take these queries and this cache? There must be room in `parts`, and heads and
+/// rows of the cache must be whole 16 bytes.
+#[must_use]
+pub fn takes_parts(q: &Columns<'_>, cache: &KvCache, dims: AttentionDims, parts: &AttentionParts) -> bool {
+    format(dims, cache, q).is_some() && parts.of_tokens(q.tensor.shape.rows(), dims).is_ok()
+}
+
 /// [`attention`] in two launches, for few tokens over many keys: workgroups share the keys of a sequence, and a second
 /// kernel puts their results together. Dao et al. 2023, "Flash-Decoding for long-context inference". More tokens than
 /// `parts` has room for, and heads or caches whose rows are not whole 16 bytes, go through [`attention`] itself.
@@ -89,7 +96,7 @@ pub fn attention_in_parts<'a>(
     parts: &AttentionParts,
 ) -> Result<()> {
     let q = q.into();
-    if format(dims, cache, &q).is_none() || parts.of_tokens(q.tensor.shape.rows(), dims).is_err() {
+    if !takes_parts(&q, cache, dims, parts) {
         return attention(plan, q, cache, cursor, out, dims);
     }
     attention_split(plan, q, cache, cursor, parts, dims)?;

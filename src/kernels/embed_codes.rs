@@ -3,7 +3,7 @@
 use super::bindings::embed_codes::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::embed::{TablePart, part_of_case};
-use super::scaled::{Scaled, group_of};
+use super::weight_scales::{ScaledWeight, upload_scales};
 use super::{expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
@@ -24,11 +24,11 @@ const NAME: &str = "embed_codes";
 pub fn embed_codes(
     plan: &mut Plan,
     ids: &DeviceTensor,
-    table: Scaled<'_>,
+    table: ScaledWeight<'_>,
     part: TablePart,
     out: &DeviceTensor,
 ) -> Result<()> {
-    let Scaled { codes, scales, group } = table;
+    let ScaledWeight { codes, scales, .. } = table;
     let format = match codes.dtype {
         DType::I8 => Format::Int8,
         DType::I4 => Format::Int4,
@@ -40,17 +40,18 @@ pub fn embed_codes(
     expect(NAME, "ids", ids, [rows])?;
     expect(NAME, "out", out, [rows, cols])?;
     part.check("embed_codes: `codes`", held)?;
-    let group = group_of(NAME, ["group", "scales"], scales, [held, cols], group, 1)?;
+    let (group, scale_bits) = table.check(NAME, [held, cols], 1)?;
     let params = Params {
         rows: rows as u32,
         cols: cols as u32,
         group: group as u32,
+        scale_bits: scale_bits as u32,
         vocab: part.vocab as u32,
         part_first: part.first as u32,
         part_rows: held as u32,
     };
     let words = cols.div_ceil(if format == Format::Int8 { 4 } else { 8 });
-    launch(plan, format, params, Bindings { ids, codes, scales, out }, Grid::cover(rows * words, 256))
+    launch(plan, format, params, Bindings { ids, codes, weight_scales: scales, out }, Grid::cover(rows * words, 256))
 }
 
 /// Cases, setup and cost.
@@ -74,6 +75,10 @@ const CASES: &[Case] = &[
     Case {
         name: "int8_ragged_last_group",
         args: &[("rows", 7.0), ("vocab", 12.0), ("cols", 45.0), ("ids", 12.0), ("group", 32.0)],
+    },
+    Case {
+        name: "int8_short_scales",
+        args: &[("rows", 9.0), ("vocab", 7.0), ("cols", 45.0), ("ids", 7.0), ("group", 32.0), ("short_scales", 1.0)],
     },
     Case {
         name: "int4_part_of_ids_beyond",
@@ -104,9 +109,15 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let ids = s.integers([rows], a.usize("ids") as u32)?;
     let group = a.get("group").map_or(cols, |g| g as usize);
     let codes = s.codes(a.get("bits").map_or(8, |b| b as usize), [vocab, cols])?;
-    let scales = s.input([vocab, cols.div_ceil(group)], Fill::Uniform(0.001, 0.1))?;
+    let shape = [vocab, cols.div_ceil(group)];
+    let (fill, short) = (Fill::Uniform(0.001, 0.1), a.get("short_scales").is_some());
+    let mut scales = s.values(shape[0] * shape[1], fill);
+    if short {
+        scales.iter_mut().for_each(|s| *s = crate::tensor::round_to(DType::BF16, *s));
+    }
+    let scales = upload_scales(s.device(), shape, &scales)?;
     let (part, out) = part_of_case(s, a)?;
-    embed_codes(s.plan(), &ids, Scaled { codes: &codes, scales: &scales, group }, part, &out)
+    embed_codes(s.plan(), &ids, ScaledWeight { codes: &codes, scales: &scales, group }, part, &out)
 }
 
 fn work(a: &Args) -> Work {

@@ -4,7 +4,7 @@
 use super::check::{Args, Fill, Setup, Work};
 use super::made_token::{Groups, pays};
 use super::matmul::{CaseOf, Sizes};
-use super::scaled::{Scaled, group_of};
+use super::weight_scales::ScaledWeight;
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid};
@@ -84,6 +84,8 @@ pub(super) struct GroupedRows {
     pub(super) k: u32,
     /// Columns a weight scale.
     pub(super) group: u32,
+    /// Bits of one.
+    pub(super) scale_bits: u32,
     /// Columns of a norm, or 0.
     pub(super) norm_group: u32,
     pub(super) eps: f32,
@@ -99,7 +101,7 @@ impl GroupedRows {
         kernel: &'static str,
         x: GroupedToken<'_>,
         norm: Option<NormFactors>,
-        weight: Scaled<'_>,
+        weight: ScaledWeight<'_>,
         outputs: Option<&Columns<'_>>,
     ) -> Result<Self> {
         let bits = if weight.codes.dtype == DType::I4 { 4 } else { 8 };
@@ -119,7 +121,7 @@ impl GroupedRows {
                 }
             }
         }
-        let group = group_of(kernel, ["group", "weight_scales"], weight.scales, [n, k], weight.group, 32 / bits)?;
+        let (group, scale_bits) = weight.check(kernel, [n, k], 32 / bits)?;
         if !fits(k, Groups { bits, weight: group, token: TOKEN_GROUP }) {
             let reason = format!("{k} columns in groups of {TOKEN_GROUP}, of int{bits} in groups of {group}");
             return Err(Error::argument(format!("{kernel}: `codes`"), reason));
@@ -135,6 +137,7 @@ impl GroupedRows {
             n: n as u32,
             k: k as u32,
             group: group as u32,
+            scale_bits: scale_bits as u32,
             norm_group: norm.group as u32,
             eps: norm.eps,
             bits,
@@ -144,9 +147,9 @@ impl GroupedRows {
 }
 
 /// A case of such a product: bits of the weight, its rows, columns and columns a scale, columns of a norm (0: none), and of kernels that
-/// transform their outputs those of a block.
+/// transform their outputs those of a block; 1 where scales of the weight are short.
 macro_rules! grouped_case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr $(, $block:expr)?) => {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr $(, $block:expr)? $(; $short:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -157,6 +160,7 @@ macro_rules! grouped_case {
                 ("x_group", 32.0),
                 ("norm_group", $norm_group),
                 $(("block", $block),)?
+                $(("short_scales", $short),)?
             ],
         }
     };
@@ -197,8 +201,8 @@ impl GroupedCase {
         GroupedToken { codes: &self.codes, scales: &self.scales }
     }
 
-    pub(super) fn weight(&self) -> Scaled<'_> {
-        Scaled { codes: &self.weight, scales: &self.weight_scales, group: self.group }
+    pub(super) fn weight(&self) -> ScaledWeight<'_> {
+        ScaledWeight { codes: &self.weight, scales: &self.weight_scales, group: self.group }
     }
 
     pub(super) fn work(a: &Args) -> Work {

@@ -2,7 +2,7 @@
 
 use super::expect_dtype;
 use super::matmul::{Epilogue, Sizes};
-use super::scaled::{Scaled, group_of};
+use super::weight_scales::ScaledWeight;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid};
 use crate::tensor::DType;
@@ -41,8 +41,9 @@ impl Groups {
 pub(super) struct Made {
     pub(super) n: u32,
     pub(super) cols: u32,
-    /// Columns a weight scale, and a scale of the token.
+    /// Columns a weight scale, bits of one, and columns a scale of the token.
     pub(super) group: u32,
+    pub(super) scale_bits: u32,
     pub(super) x_group: u32,
     pub(super) epilogue: u32,
     /// Bits of a code.
@@ -56,7 +57,7 @@ impl Made {
         kernel: &'static str,
         (arg, x, x_group): (&'static str, &DeviceTensor, usize),
         most: usize,
-        weight: Scaled<'_>,
+        weight: ScaledWeight<'_>,
         out: &DeviceTensor,
         epilogue: Epilogue,
     ) -> Result<Self> {
@@ -64,8 +65,7 @@ impl Made {
         let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
         expect_dtype(kernel, "weight", weight.codes, dtype, "i4 or i8")?;
         let Sizes { n, k, .. } = Sizes::of(kernel, arg, x, weight.codes, &out.into())?.one_row(kernel)?;
-        let names = ["group", "weight_scales"];
-        let group = group_of(kernel, names, weight.scales, [n, k], weight.group, 32 / bits)?;
+        let (group, scale_bits) = weight.check(kernel, [n, k], 32 / bits)?;
         if !(Groups { bits, weight: group, token: x_group }).fit(most, k) {
             let reason =
                 format!("{k} columns in groups of {x_group}, of int{bits} in groups of {group}, up to {most} columns");
@@ -73,6 +73,16 @@ impl Made {
         }
         let grid = Grid::linear(n.div_ceil(ROWS));
         let x_group = x_group.min(k) as u32;
-        Ok(Self { n: n as u32, cols: k as u32, group: group as u32, x_group, epilogue: epilogue as u32, bits, grid })
+        let scale_bits = scale_bits as u32;
+        Ok(Self {
+            n: n as u32,
+            cols: k as u32,
+            group: group as u32,
+            scale_bits,
+            x_group,
+            epilogue: epilogue as u32,
+            bits,
+            grid,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What the matrix products share: the epilogue and the argument checks.
 
 use super::check::{Args, Fill, Setup, Work};
-use super::{Columns, ScaleBits, expect};
+use super::{Columns, ScaleBits, expect, upload_scales};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid};
 use crate::tensor::DType;
@@ -141,20 +141,28 @@ impl CaseOf {
             Corners::None => (s.codes(8, [m, k])?, s.codes(bits, [n, k])?),
             corners => (corners.codes(s, 8, [m, k])?, corners.codes(s, bits, [n, k])?),
         };
-        let scales = self.scales(s, [m, k.div_ceil(self.x_group)], 8, Fill::Uniform(0.005, 0.1))?;
-        let weight_scales = self.scales(s, [n, self.groups()], bits, Fill::Uniform(1e-4, 1e-2))?;
+        let shape = [m, k.div_ceil(self.x_group)];
+        let scales = self.scales(s, shape, 8, Fill::Uniform(0.005, 0.1));
+        let scales = s.device().upload_f32(shape, &scales)?;
+        let weight_scales = self.weight_scales(s, bits)?;
         Ok([codes, scales, weight, weight_scales])
     }
 
+    /// Scales of a weight's codes of `bits`: bf16 has short ones.
+    pub(super) fn weight_scales(&self, s: &mut Setup, bits: usize) -> Result<DeviceTensor> {
+        let shape = [self.sizes.n, self.groups()];
+        let scales = self.scales(s, shape, bits, Fill::Uniform(1e-4, 1e-2));
+        upload_scales(s.device(), shape, &scales)
+    }
+
     /// Scales of codes of `bits`; where a row has one, it may be any.
-    fn scales(&self, s: &mut Setup, shape: [usize; 2], bits: usize, fill: Fill) -> Result<DeviceTensor> {
+    fn scales(&self, s: &mut Setup, shape: [usize; 2], bits: usize, fill: Fill) -> Vec<f32> {
+        let scales = s.values(shape[0] * shape[1], fill);
         if self.scale_bits == ScaleBits::Any || shape[1] == 1 {
-            return s.input(shape, fill);
+            return scales;
         }
         let dropped = f32::MANTISSA_DIGITS - (12 - bits) as u32;
-        let short = |s: f32| f32::from_bits(s.to_bits() >> dropped << dropped);
-        let scales: Vec<f32> = s.values(shape[0] * shape[1], fill).into_iter().map(short).collect();
-        s.device().upload_f32(shape, &scales)
+        scales.into_iter().map(|s| f32::from_bits(s.to_bits() >> dropped << dropped)).collect()
     }
 
     /// Numbers about one, and whole steps of int8, the largest at the end, both `[k]`.
@@ -187,7 +195,8 @@ impl CaseOf {
         let Sizes { m, n, k } = self.sizes;
         let out = if self.epilogue == Epilogue::Add { 8 } else { 4 };
         let x_scales = if x_bits < 16 { 4 * m * k.div_ceil(self.x_group) } else { 0 };
-        let scales = if weight_bits < 16 { 4 * n * self.groups() + x_scales } else { 0 };
+        let scale = if self.scale_bits == ScaleBits::Short && self.groups() > 1 { 2 } else { 4 };
+        let scales = if weight_bits < 16 { scale * n * self.groups() + x_scales } else { 0 };
         Work { bytes: (m * k * x_bits + n * k * weight_bits) / 8 + m * n * out + scales, ops: 2 * m * n * k }
     }
 }

@@ -4,7 +4,7 @@ use super::Columns;
 use super::bindings::matmul_w4a16::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::matmul::{CaseOf, Epilogue, Sizes};
-use super::scaled::group_of;
+use super::weight_scales::ScaledWeight;
 use super::{expect_dtype, f32_tensor};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
@@ -14,8 +14,8 @@ use crate::tensor::DType;
 /// `out = x · (weight * weight_scales)ᵀ`, then the epilogue; products and sums in f32. GPTQ's weight-only form,
 /// Frantar et al. 2022, arXiv:2210.17323.
 ///
-/// `x`: `[m, k]` f32; `weight`: `[n, k]` int4; `weight_scales`: `[n, ceil(k / group)]` f32 (or `[n]` for one group);
-/// `out`: `[m, n]` f32, which may be columns of wider rows. `group` is a multiple of 8, or `k` or more for one group a row.
+/// `x`: `[m, k]` f32; `weight`: `[n, k]` int4 in groups of a multiple of 8 columns, or `k` or more for one group a row; `out`: `[m, n]` f32,
+/// which may be columns of wider rows.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
@@ -23,28 +23,27 @@ use crate::tensor::DType;
 pub fn matmul_w4a16<'a>(
     plan: &mut Plan,
     x: &DeviceTensor,
-    weight: &DeviceTensor,
-    weight_scales: &DeviceTensor,
-    group: usize,
+    weight: ScaledWeight<'_>,
     out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
 ) -> Result<()> {
     let out = out.into();
     f32_tensor("matmul_w4a16", "x", x)?;
-    expect_dtype("matmul_w4a16", "weight", weight, DType::I4, "i4")?;
-    let sizes = Sizes::of("matmul_w4a16", "x", x, weight, &out)?;
-    let group =
-        group_of("matmul_w4a16", ["group", "weight_scales"], weight_scales, [sizes.n, sizes.k], group, 8)? as u32;
+    expect_dtype("matmul_w4a16", "weight", weight.codes, DType::I4, "i4")?;
+    let sizes = Sizes::of("matmul_w4a16", "x", x, weight.codes, &out)?;
+    let (group, scale_bits) = weight.check("matmul_w4a16", [sizes.n, sizes.k], 8)?;
     let params = Params {
         m: sizes.m as u32,
         n: sizes.n as u32,
         k: sizes.k as u32,
-        group,
+        group: group as u32,
+        scale_bits: scale_bits as u32,
         epilogue: epilogue as u32,
         out_stride: out.stride() as u32,
         out_first: out.offset as u32,
     };
-    launch(plan, params, Bindings { x, weight, weight_scales, out: out.tensor }, sizes.tiles())
+    let bindings = Bindings { x, weight: weight.codes, weight_scales: weight.scales, out: out.tensor };
+    launch(plan, params, bindings, sizes.tiles())
 }
 
 /// Cases, setup and cost.
@@ -60,7 +59,10 @@ const CASES: &[Case] = &[
     Case { name: "past_a_tile_odd_k", args: &[("m", 65.0), ("n", 129.0), ("k", 257.0)] },
     Case { name: "odd_word_of_codes", args: &[("m", 5.0), ("n", 6.0), ("k", 12.0)] },
     Case { name: "group_32_relu2", args: &[("m", 9.0), ("n", 70.0), ("k", 96.0), ("group", 32.0), ("epilogue", 1.0)] },
-    Case { name: "short_last_group", args: &[("m", 10.0), ("n", 40.0), ("k", 1344.0), ("group", 128.0)] },
+    Case {
+        name: "short_last_group",
+        args: &[("m", 10.0), ("n", 40.0), ("k", 1344.0), ("group", 128.0), ("short_scales", 1.0)],
+    },
     Case { name: "ragged_last_group", args: &[("m", 3.0), ("n", 11.0), ("k", 133.0), ("group", 64.0)] },
     Case { name: "nano_in_proj", args: &[("m", 37.0), ("n", 648.0), ("k", 128.0), ("group", 64.0)] },
     Case {
@@ -73,9 +75,15 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
     let x = s.input([case.sizes.m, case.sizes.k], Fill::Outliers)?;
     let weight = s.codes(4, [case.sizes.n, case.sizes.k])?;
-    let weight_scales = s.input([case.sizes.n, case.groups()], Fill::Uniform(1e-4, 1e-2))?;
+    let weight_scales = case.weight_scales(s, 4)?;
     let out = case.out(s)?;
-    matmul_w4a16(s.plan(), &x, &weight, &weight_scales, case.group, case.columns(&out)?, case.epilogue)
+    matmul_w4a16(
+        s.plan(),
+        &x,
+        ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group },
+        case.columns(&out)?,
+        case.epilogue,
+    )
 }
 
 fn work(a: &Args) -> Work {

@@ -5,6 +5,7 @@ use super::bindings::matmul_w4a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
 use super::scaled::{Form, IntProduct, ScaleBits, Scaled};
+use super::weight_scales::ScaledWeight;
 use crate::error::Result;
 use crate::gpu::Plan;
 use crate::shaders::matmul_w4a8::{Format, Params};
@@ -25,7 +26,7 @@ const TILE_COLUMNS: usize = 64;
 pub fn matmul_w4a8<'a>(
     plan: &mut Plan,
     x: Scaled<'_>,
-    weight: Scaled<'_>,
+    weight: ScaledWeight<'_>,
     bits: ScaleBits,
     out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
@@ -46,12 +47,13 @@ pub fn matmul_w4a8<'a>(
         Form::Tile32x64 => Format::Tile32x64,
         Form::Tile32x32 => Format::Tile32x32,
     };
-    let IntProduct { sizes, group, x_group, .. } = product;
+    let IntProduct { sizes, group, weight_scale_bits, x_group, .. } = product;
     let params = Params {
         m: sizes.m as u32,
         n: sizes.n as u32,
         k: sizes.k as u32,
         group: group as u32,
+        scale_bits: weight_scale_bits as u32,
         x_group: x_group as u32,
         epilogue: epilogue as u32,
         out_stride: out.stride() as u32,
@@ -342,7 +344,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let [codes, scales, weight, weight_scales] = case.quantized(s, 4)?;
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
-    let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group };
     matmul_w4a8(s.plan(), x, weight, case.scale_bits, case.columns(&out)?, case.epilogue)
 }
 

@@ -4,7 +4,7 @@ use super::bindings::matvec_grouped::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::f32_tensor;
 use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, grouped_case};
-use super::scaled::Scaled;
+use super::weight_scales::ScaledWeight;
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matvec_grouped::{Format, Params};
@@ -23,13 +23,13 @@ pub fn matvec_grouped(
     plan: &mut Plan,
     x: GroupedToken<'_>,
     norm: Option<NormFactors>,
-    weight: Scaled<'_>,
+    weight: ScaledWeight<'_>,
     out: &DeviceTensor,
 ) -> Result<()> {
     f32_tensor(NAME, "out", out)?;
-    let GroupedRows { n, k, group, norm_group, eps, bits, grid } =
+    let GroupedRows { n, k, group, scale_bits, norm_group, eps, bits, grid } =
         GroupedRows::of(NAME, x, norm, weight, Some(&out.into()))?;
-    let params = Params { n, k, group, norm_group, eps };
+    let params = Params { n, k, group, scale_bits, norm_group, eps };
     let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
     let bindings =
         Bindings { codes: x.codes, scales: x.scales, weight: weight.codes, weight_scales: weight.scales, out };
@@ -42,11 +42,11 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 const CASES: &[Case] = &[
     grouped_case!("int4", 4.0, [6.0, 2080.0, 2080.0], 0.0),
     grouped_case!("int4_in_groups_normed", 4.0, [67.0, 2112.0, 96.0], 2112.0),
-    grouped_case!("int4_nemotron_8b_rows", 4.0, [40.0, 4096.0, 128.0], 4096.0),
+    grouped_case!("int4_nemotron_8b_rows", 4.0, [40.0, 4096.0, 128.0], 4096.0; 1.0),
     grouped_case!("int4_one_vec4", 4.0, [33.0, 32.0, 32.0], 32.0),
-    grouped_case!("int4_norms_of_96", 4.0, [70.0, 1440.0, 32.0], 96.0),
+    grouped_case!("int4_norms_of_96", 4.0, [70.0, 1440.0, 32.0], 96.0; 1.0),
     grouped_case!("int8", 8.0, [6.0, 1056.0, 1056.0], 0.0),
-    grouped_case!("int8_in_groups_normed", 8.0, [67.0, 2080.0, 16.0], 2080.0),
+    grouped_case!("int8_in_groups_normed", 8.0, [67.0, 2080.0, 16.0], 2080.0; 1.0),
     grouped_case!("int8_one_group", 8.0, [3.0, 32.0, 32.0], 0.0),
     grouped_case!("int8_norms_of_1024", 8.0, [40.0, 9216.0, 9216.0], 1024.0),
 ];

@@ -3,7 +3,7 @@
 use super::bindings::matvec_grouped_add::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::grouped_rows::{GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, grouped_case, out_scales};
-use super::scaled::Scaled;
+use super::weight_scales::ScaledWeight;
 use super::{expect, f32_tensor};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
@@ -25,18 +25,19 @@ pub fn matvec_grouped_add(
     plan: &mut Plan,
     x: GroupedToken<'_>,
     norm: Option<NormFactors>,
-    weight: Scaled<'_>,
+    weight: ScaledWeight<'_>,
     next_norm: &DeviceTensor,
     stream: &DeviceTensor,
     out: GroupedToken<'_>,
 ) -> Result<()> {
-    let GroupedRows { n, k, group, norm_group, eps, bits, grid } = GroupedRows::of(NAME, x, norm, weight, None)?;
+    let GroupedRows { n, k, group, scale_bits, norm_group, eps, bits, grid } =
+        GroupedRows::of(NAME, x, norm, weight, None)?;
     out.expect(NAME, n as usize)?;
     f32_tensor(NAME, "next_norm", next_norm)?;
     f32_tensor(NAME, "stream", stream)?;
     expect(NAME, "next_norm", next_norm, [n as usize])?;
     expect(NAME, "stream", stream, [1, n as usize])?;
-    let params = Params { n, k, group, norm_group, eps };
+    let params = Params { n, k, group, scale_bits, norm_group, eps };
     let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
     let bindings = Bindings {
         codes: x.codes,
@@ -57,11 +58,11 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 const CASES: &[Case] = &[
     grouped_case!("int4", 4.0, [64.0, 2080.0, 2080.0], 0.0),
     grouped_case!("int4_in_groups_normed", 4.0, [96.0, 2112.0, 96.0], 2112.0),
-    grouped_case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0),
+    grouped_case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0; 1.0),
     grouped_case!("int4_one_vec4", 4.0, [32.0, 32.0, 32.0], 32.0),
-    grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0),
+    grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0; 1.0),
     grouped_case!("int8", 8.0, [96.0, 1056.0, 1056.0], 0.0),
-    grouped_case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0),
+    grouped_case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0; 1.0),
     grouped_case!("int8_one_group", 8.0, [32.0, 32.0, 32.0], 0.0),
     grouped_case!("int8_norms_of_1024", 8.0, [64.0, 9216.0, 9216.0], 1024.0),
 ];

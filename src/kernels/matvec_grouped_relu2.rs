@@ -5,7 +5,7 @@ use super::check::{Args, Case, Entry, Setup, Work};
 use super::grouped_rows::{
     GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, grouped_case, out_scales, turn,
 };
-use super::scaled::Scaled;
+use super::weight_scales::ScaledWeight;
 use crate::error::Result;
 use crate::gpu::Plan;
 use crate::shaders::matvec_grouped_relu2::{Format, Params};
@@ -26,14 +26,15 @@ pub fn matvec_grouped_relu2(
     plan: &mut Plan,
     x: GroupedToken<'_>,
     norm: Option<NormFactors>,
-    weight: Scaled<'_>,
+    weight: ScaledWeight<'_>,
     block: usize,
     out: GroupedToken<'_>,
 ) -> Result<()> {
-    let GroupedRows { n, k, group, norm_group, eps, bits, grid } = GroupedRows::of(NAME, x, norm, weight, None)?;
+    let GroupedRows { n, k, group, scale_bits, norm_group, eps, bits, grid } =
+        GroupedRows::of(NAME, x, norm, weight, None)?;
     out.expect(NAME, n as usize)?;
     let (log_run, unit) = turn(NAME, block)?;
-    let params = Params { n, k, group, norm_group, eps, log_run, unit };
+    let params = Params { n, k, group, scale_bits, norm_group, eps, log_run, unit };
     let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
     let bindings = Bindings {
         codes: x.codes,
@@ -52,11 +53,11 @@ pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 const CASES: &[Case] = &[
     grouped_case!("int4", 4.0, [64.0, 2080.0, 2080.0], 0.0, 32.0),
     grouped_case!("int4_in_groups_normed", 4.0, [96.0, 2112.0, 96.0], 2112.0, 1.0),
-    grouped_case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0, 16.0),
+    grouped_case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0, 16.0; 1.0),
     grouped_case!("int4_one_vec4", 4.0, [32.0, 32.0, 32.0], 32.0, 4.0),
-    grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0, 2.0),
+    grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0, 2.0; 1.0),
     grouped_case!("int8", 8.0, [96.0, 1056.0, 1056.0], 0.0, 8.0),
-    grouped_case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0, 32.0),
+    grouped_case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0, 32.0; 1.0),
     grouped_case!("int8_one_group", 8.0, [32.0, 32.0, 32.0], 0.0, 1.0),
     grouped_case!("int8_norms_of_1024", 8.0, [64.0, 9216.0, 9216.0], 1024.0, 4.0),
 ];

@@ -4,6 +4,7 @@ use super::bindings::matvec_w8a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
 use super::scaled::{IntProduct, LONG, Scaled};
+use super::weight_scales::ScaledWeight;
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
 use crate::shaders::matvec_w8a8::{Format, Params};
@@ -21,7 +22,7 @@ use crate::shaders::matvec_w8a8::{Format, Params};
 pub fn matvec_w8a8(
     plan: &mut Plan,
     x: Scaled<'_>,
-    weight: Scaled<'_>,
+    weight: ScaledWeight<'_>,
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
@@ -31,12 +32,13 @@ pub fn matvec_w8a8(
         true => Format::Quads,
         false => Format::Any,
     };
-    let IntProduct { sizes, group, x_group, .. } = product;
+    let IntProduct { sizes, group, weight_scale_bits, x_group, .. } = product;
     let sizes = sizes.one_row("matvec_w8a8")?;
     let params = Params {
         n: sizes.n as u32,
         k: sizes.k as u32,
         group: group as u32,
+        scale_bits: weight_scale_bits as u32,
         x_group: x_group as u32,
         epilogue: epilogue as u32,
     };
@@ -52,7 +54,7 @@ const CASES: &[Case] = &[
     Case { name: "one_element", args: &[("n", 1.0), ("k", 1.0)] },
     Case { name: "primes_add", args: &[("n", 67.0), ("k", 31.0), ("epilogue", 2.0)] },
     Case { name: "odd_k", args: &[("n", 129.0), ("k", 257.0)] },
-    Case { name: "short_last_group", args: &[("n", 40.0), ("k", 1344.0), ("group", 128.0)] },
+    Case { name: "short_last_group", args: &[("n", 40.0), ("k", 1344.0), ("group", 128.0), ("short_scales", 1.0)] },
     Case { name: "ragged_last_group_relu2", args: &[("n", 11.0), ("k", 133.0), ("group", 64.0), ("epilogue", 1.0)] },
     Case { name: "nano_in_proj", args: &[("n", 648.0), ("k", 128.0)] },
     Case { name: "nemotron_8b_q_proj_rows", args: &[("n", 256.0), ("k", 4096.0)] },
@@ -63,7 +65,14 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "x_groups_of_128_over_groups_of_32",
-        args: &[("n", 66.0), ("k", 320.0), ("group", 32.0), ("x_group", 128.0), ("epilogue", 1.0)],
+        args: &[
+            ("n", 66.0),
+            ("k", 320.0),
+            ("group", 32.0),
+            ("x_group", 128.0),
+            ("epilogue", 1.0),
+            ("short_scales", 1.0),
+        ],
     },
     Case { name: "x_one_group_over_groups_of_64", args: &[("n", 9.0), ("k", 199.0), ("group", 64.0)] },
     Case { name: "x_ragged_last_group", args: &[("n", 10.0), ("k", 197.0), ("x_group", 64.0)] },
@@ -75,7 +84,14 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "long_rows_in_spans_add",
-        args: &[("n", 6.0), ("k", 8256.0), ("group", 96.0), ("x_group", 32.0), ("epilogue", 2.0)],
+        args: &[
+            ("n", 6.0),
+            ("k", 8256.0),
+            ("group", 96.0),
+            ("x_group", 32.0),
+            ("epilogue", 2.0),
+            ("short_scales", 1.0),
+        ],
     },
     Case { name: "long_rows_top_of_int32", args: &[("n", 3.0), ("k", 131_056.0), ("corners", 2.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
@@ -88,7 +104,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let [codes, scales, weight, weight_scales] = case.quantized(s, 8)?;
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
-    let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group };
     matvec_w8a8(s.plan(), x, weight, &out, case.epilogue)
 }
 

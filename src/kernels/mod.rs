@@ -12,6 +12,7 @@ mod argmax;
 mod argmax_merge;
 mod attention;
 mod attention_merge;
+mod attention_merge_codes;
 mod attention_split;
 mod causal_conv1d;
 mod causal_conv1d_state;
@@ -90,13 +91,15 @@ mod ssm_round;
 mod ssm_store;
 mod state_passing;
 mod subtract;
+mod weight_scales;
 
 pub use absmax::absmax;
 pub use argmax::argmax;
 pub use argmax_merge::argmax_merge;
 pub use attention::{AttentionDims, attention};
 pub use attention_merge::attention_merge;
-pub use attention_split::{AttentionParts, attention_in_parts, attention_split};
+pub use attention_merge_codes::attention_merge_codes;
+pub use attention_split::{AttentionParts, attention_in_parts, attention_split, takes_parts};
 pub use causal_conv1d::causal_conv1d;
 pub use causal_conv1d_state::causal_conv1d_state;
 pub use causal_conv1d_update::causal_conv1d_update;
@@ -174,6 +177,8 @@ pub use ssm_round::ssm_round;
 pub use ssm_store::{StateRounding, ssm_store};
 pub use state_passing::state_passing;
 pub use subtract::subtract;
+pub use weight_scales::{ScaledWeight, upload_scales};
+pub(crate) use weight_scales::{placed, scales_of};
 
 use crate::error::{Error, Result};
 use crate::gpu::DeviceTensor;
@@ -186,6 +191,7 @@ pub const ENTRIES: &[check::Entry] = &[
     argmax_merge::ENTRY,
     attention::ENTRY,
     attention_merge::ENTRY,
+    attention_merge_codes::ENTRY,
     attention_split::ENTRY,
     causal_conv1d::ENTRY,
     causal_conv1d_state::ENTRY,

@@ -5,7 +5,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::made_token::{Groups, Made, pays};
 use super::matmul::{CaseOf, Epilogue};
 use super::rms_norm_gated_quantize::GatedNorm;
-use super::scaled::Scaled;
+use super::weight_scales::ScaledWeight;
 use super::{Columns, expect, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
@@ -43,13 +43,13 @@ pub fn rms_norm_gated_matvec(
     gate: &Columns<'_>,
     norm_weight: &DeviceTensor,
     (norm, x_group): (GatedNorm, usize),
-    weight: Scaled<'_>,
+    weight: ScaledWeight<'_>,
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
     f32_tensor(NAME, "y", y)?;
     f32_tensor(NAME, "norm", norm_weight)?;
-    let Made { n, cols, group, x_group, epilogue, bits, grid } =
+    let Made { n, cols, group, scale_bits, x_group, epilogue, bits, grid } =
         Made::of(NAME, ("y", y, x_group), MOST, weight, out, epilogue)?;
     let d = y.shape.cols();
     expect(NAME, "norm", norm_weight, [d])?;
@@ -67,6 +67,7 @@ pub fn rms_norm_gated_matvec(
         n,
         cols,
         group,
+        scale_bits,
         x_group,
         epilogue,
         norm_group: (d / norm.groups) as u32,
@@ -85,7 +86,7 @@ pub fn rms_norm_gated_matvec(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $groups:expr, $block:expr, $epilogue:expr, [$offset:expr, $stride:expr] $(, $x_group:expr)?) => {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $groups:expr, $block:expr, $epilogue:expr, [$offset:expr, $stride:expr] $(, $x_group:expr)? $(; $short:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -99,6 +100,7 @@ macro_rules! case {
                 ("gate_offset", $offset),
                 ("gate_stride", $stride),
                 $(("x_group", $x_group),)?
+                $(("short_scales", $short),)?
             ],
         }
     };
@@ -106,7 +108,7 @@ macro_rules! case {
 
 const CASES: &[Case] = &[
     case!("int4_nano", 4.0, [128.0, 256.0, 256.0], 2.0, 128.0, 2.0, [0.0, 584.0]),
-    case!("int4_nemotron_8b_rows", 4.0, [40.0, 8192.0, 128.0], 8.0, 1024.0, 2.0, [0.0, 18560.0]),
+    case!("int4_nemotron_8b_rows", 4.0, [40.0, 8192.0, 128.0], 8.0, 1024.0, 2.0, [0.0, 18560.0]; 1.0),
     case!("int4_nemotron_9b_rows", 4.0, [19.0, 10240.0, 128.0], 8.0, 256.0, 0.0, [8.0, 10248.0]),
     case!("int4_no_transform", 4.0, [33.0, 384.0, 96.0], 3.0, 1.0, 0.0, [4.0, 400.0]),
     case!("int4_norms_of_640", 4.0, [5.0, 1280.0, 64.0], 2.0, 128.0, 1.0, [0.0, 1280.0]),
@@ -115,7 +117,7 @@ const CASES: &[Case] = &[
     case!("int8_token_in_groups_of_64", 8.0, [21.0, 2560.0, 2560.0], 2.0, 256.0, 2.0, [4.0, 2568.0], 64.0),
     case!("int8_nano", 8.0, [128.0, 256.0, 256.0], 2.0, 128.0, 2.0, [0.0, 584.0]),
     case!("int8_nemotron_8b_rows", 8.0, [40.0, 8192.0, 8192.0], 8.0, 1024.0, 2.0, [0.0, 18560.0]),
-    case!("int8_runs_of_64", 8.0, [17.0, 768.0, 48.0], 3.0, 64.0, 0.0, [4.0, 776.0]),
+    case!("int8_runs_of_64", 8.0, [17.0, 768.0, 48.0], 3.0, 64.0, 0.0, [4.0, 776.0]; 1.0),
     case!("int8_one_norm", 8.0, [18.0, 512.0, 512.0], 1.0, 256.0, 1.0, [0.0, 512.0]),
     case!("int8_norms_of_1280", 8.0, [5.0, 10240.0, 64.0], 8.0, 256.0, 0.0, [0.0, 22656.0]),
     case!("int8_norms_of_1024", 8.0, [16.0, 3072.0, 3072.0], 3.0, 1024.0, 2.0, [16.0, 3088.0]),
@@ -131,7 +133,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let out = case.out(s)?;
     let gate = Columns::new(NAME, &projected, a.usize("gate_offset"), d)?;
     let norm = GatedNorm { groups: a.usize("groups"), block: a.usize("block"), eps };
-    let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group };
     rms_norm_gated_matvec(s.plan(), &y, &gate, &norm_weight, (norm, case.x_group), weight, &out, case.epilogue)
 }
 

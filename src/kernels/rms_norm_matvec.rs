@@ -4,7 +4,7 @@ use super::bindings::rms_norm_matvec::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::made_token::{Groups, Made, pays};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::Scaled;
+use super::weight_scales::ScaledWeight;
 use super::{expect, f32_tensor};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
@@ -34,16 +34,16 @@ pub fn rms_norm_matvec(
     plan: &mut Plan,
     x: &DeviceTensor,
     (norm, eps, x_group): (&DeviceTensor, f32, usize),
-    weight: Scaled<'_>,
+    weight: ScaledWeight<'_>,
     out: &DeviceTensor,
     epilogue: Epilogue,
 ) -> Result<()> {
     f32_tensor(NAME, "x", x)?;
     f32_tensor(NAME, "norm", norm)?;
-    let Made { n, cols, group, x_group, epilogue, bits, grid } =
+    let Made { n, cols, group, scale_bits, x_group, epilogue, bits, grid } =
         Made::of(NAME, ("x", x, x_group), MOST, weight, out, epilogue)?;
     expect(NAME, "norm", norm, [x.shape.cols()])?;
-    let params = Params { n, cols, group, x_group, epilogue, eps };
+    let params = Params { n, cols, group, scale_bits, x_group, epilogue, eps };
     let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
     let bindings = Bindings { x, norm, weight: weight.codes, weight_scales: weight.scales, out };
     launch(plan, format, params, bindings, grid)
@@ -53,7 +53,7 @@ pub fn rms_norm_matvec(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $epilogue:expr, $eps:expr, $step:expr $(, $x_group:expr)?) => {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $epilogue:expr, $eps:expr, $step:expr $(, $x_group:expr)? $(; $short:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -65,6 +65,7 @@ macro_rules! case {
                 ("eps", $eps),
                 ("step", $step),
                 $(("x_group", $x_group),)?
+                $(("short_scales", $short),)?
             ],
         }
     };
@@ -72,13 +73,13 @@ macro_rules! case {
 
 const CASES: &[Case] = &[
     case!("int4", 4.0, [6.0, 2080.0, 2080.0], 0.0, 1e-5, 0.01),
-    case!("int4_in_groups_relu2", 4.0, [67.0, 2112.0, 96.0], 1.0, 1e-5, 0.1),
-    case!("int4_nemotron_8b_rows", 4.0, [40.0, 4096.0, 128.0], 0.0, 1e-5, 0.02),
+    case!("int4_in_groups_relu2", 4.0, [67.0, 2112.0, 96.0], 1.0, 1e-5, 0.1; 1.0),
+    case!("int4_nemotron_8b_rows", 4.0, [40.0, 4096.0, 128.0], 0.0, 1e-5, 0.02; 1.0),
     case!("int4_widest_add", 4.0, [5.0, 8192.0, 64.0], 2.0, 1e-5, 1.0),
     case!("int4_one_vec4", 4.0, [33.0, 32.0, 32.0], 0.0, 1e-5, 0.01),
     case!("int4_of_zeros_add", 4.0, [9.0, 320.0, 320.0], 2.0, 1e-5, 0.0),
     case!("int8", 8.0, [6.0, 1040.0, 1040.0], 0.0, 1e-5, 0.01),
-    case!("int8_in_groups_relu2", 8.0, [67.0, 2064.0, 48.0], 1.0, 1e-5, 0.1),
+    case!("int8_in_groups_relu2", 8.0, [67.0, 2064.0, 48.0], 1.0, 1e-5, 0.1; 1.0),
     case!("int8_nemotron_8b_rows", 8.0, [40.0, 4096.0, 4096.0], 0.0, 1e-5, 0.02),
     case!("int8_widest_add", 8.0, [5.0, 8192.0, 64.0], 2.0, 1e-5, 1.0),
     case!("int8_one_vec4", 8.0, [33.0, 16.0, 16.0], 0.0, 1e-5, 0.01),
@@ -97,7 +98,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (x, norm) = (s.device().upload_f32([1, k], &x)?, s.device().upload_f32([k], &norm)?);
     let [_, _, weight, weight_scales] = case.quantized(s, a.usize("bits"))?;
     let out = case.out(s)?;
-    let weight = Scaled { codes: &weight, scales: &weight_scales, group: case.group };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group };
     rms_norm_matvec(s.plan(), &x, (&norm, a.f64("eps") as f32, case.x_group), weight, &out, case.epilogue)
 }
 

@@ -1,6 +1,7 @@
 //! Integer codes with their scales, as the products take them.
 
 use super::matmul::Sizes;
+use super::weight_scales::ScaledWeight;
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid};
@@ -91,10 +92,10 @@ impl ScaleBits {
     }
 }
 
-/// Integer codes, `[rows, cols]`, with one scale for each group of a row.
+/// Integer codes of tokens, `[rows, cols]`, with one scale for each group of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Scaled<'a> {
-    /// `[rows, cols]` int8 or int4.
+    /// `[rows, cols]` int8.
     pub codes: &'a DeviceTensor,
     /// `[rows, ceil(cols / group)]` f32; `[rows]` will do for one group.
     pub scales: &'a DeviceTensor,
@@ -106,6 +107,8 @@ pub struct Scaled<'a> {
 pub(super) struct IntProduct {
     pub(super) sizes: Sizes,
     pub(super) group: usize,
+    /// Bits of a scale of the weight.
+    pub(super) weight_scale_bits: usize,
     pub(super) x_group: usize,
     /// Are rows of outputs whole vec4s, in whole ones of the tensor? Kernels on matrix units store four at a time.
     quads_out: bool,
@@ -117,7 +120,7 @@ impl IntProduct {
     pub(super) fn of(
         kernel: &'static str,
         x: Scaled<'_>,
-        weight: Scaled<'_>,
+        weight: ScaledWeight<'_>,
         bits: usize,
         out: &Columns<'_>,
     ) -> Result<Self> {
@@ -125,8 +128,7 @@ impl IntProduct {
         expect_dtype(kernel, "codes", x.codes, DType::I8, "i8")?;
         expect_dtype(kernel, "weight", weight.codes, dtype, name)?;
         let sizes = Sizes::of(kernel, "codes", x.codes, weight.codes, out)?;
-        let group =
-            group_of(kernel, ["group", "weight_scales"], weight.scales, [sizes.n, sizes.k], weight.group, 32 / bits)?;
+        let (group, weight_scale_bits) = weight.check(kernel, [sizes.n, sizes.k], 32 / bits)?;
         let x_group = group_of(kernel, ["x_group", "scales"], x.scales, [sizes.m, sizes.k], x.group, 32 / bits)?;
         let (small, large) = (group.min(x_group), group.max(x_group));
         let fail = |reason: String| Err(Error::argument(format!("{kernel}: x_group"), reason));
@@ -136,7 +138,7 @@ impl IntProduct {
         if small > MAX_SPAN {
             return fail(format!("{small} columns could overflow an int32 sum, at most {MAX_SPAN} are allowed"));
         }
-        Ok(Self { sizes, group, x_group, quads_out: sizes.n.is_multiple_of(4) && out.in_quads() })
+        Ok(Self { sizes, group, weight_scale_bits, x_group, quads_out: sizes.n.is_multiple_of(4) && out.in_quads() })
     }
 
     /// The form of a product with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, and its workgroups.
@@ -187,6 +189,22 @@ fn tile(m: usize, n: usize) -> Form {
     }
 }
 
+/// The columns of `cols` that share a scale: `group`, a multiple of `multiple`, or the whole row. `name`: of the group, for messages.
+pub(super) fn group_len(
+    kernel: &'static str,
+    name: &'static str,
+    cols: usize,
+    group: usize,
+    multiple: usize,
+) -> Result<usize> {
+    let group = group.min(cols);
+    if group == 0 || (group < cols && !group.is_multiple_of(multiple)) {
+        let reason = format!("{group} is neither a multiple of {multiple} nor all {cols} columns");
+        return Err(Error::argument(format!("{kernel}: {name}"), reason));
+    }
+    Ok(group)
+}
+
 /// Checks scales `[rows, groups]` of `cols` columns, and gives the columns that share one. A group is a multiple of
 /// `multiple` or the whole row. `names`: of the group and of the scales, for messages.
 pub(super) fn group_of(
@@ -197,11 +215,7 @@ pub(super) fn group_of(
     group: usize,
     multiple: usize,
 ) -> Result<usize> {
-    let group = group.min(cols);
-    if group == 0 || (group < cols && !group.is_multiple_of(multiple)) {
-        let reason = format!("{group} is neither a multiple of {multiple} nor all {cols} columns");
-        return Err(Error::argument(format!("{kernel}: {}", names[0]), reason));
-    }
+    let group = group_len(kernel, names[0], cols, group, multiple)?;
     f32_tensor(kernel, names[1], scales)?;
     let groups = cols.div_ceil(group);
     let vector = groups == 1 && scales.shape.dims() == [rows];

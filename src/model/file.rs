@@ -12,7 +12,7 @@ use super::quantized::{SCALE_RULE, usable_scale};
 use super::scheme::{Quantization, Scheme};
 use super::{
     Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation,
-    QuantizedLinear, Scales, Stored, WeightForm, scheme_json,
+    QuantizedLinear, Scales, Stored, WeightForm, scale_type, scheme_json,
 };
 use crate::checkpoint::{Checkpoint, StoredType, packed_words, unpack_bits};
 use crate::error::{Error, Result};
@@ -211,13 +211,17 @@ impl ModelFile {
 
     /// The form of a weight, by the headers.
     fn form(&self, tensor: &Expected) -> Result<WeightForm> {
+        let float = |name: &str| match self.checkpoint.info(name).map(|i| i.dtype) {
+            Some(StoredType::F16) => DType::F16,
+            Some(StoredType::BF16) => DType::BF16,
+            _ => DType::F32,
+        };
         let stored = match self.scheme_of(tensor.module(), tensor.role)? {
-            Some(Scheme { bits, group, activations, .. }) => Stored::Codes { bits, group, activations },
-            None => Stored::Float(match self.checkpoint.info(&tensor.name).map(|i| i.dtype) {
-                Some(StoredType::F16) => DType::F16,
-                Some(StoredType::BF16) => DType::BF16,
-                _ => DType::F32,
-            }),
+            Some(Scheme { bits, group, scale_bits, activations, .. }) => {
+                let scales = scale_type(bits, float(&format!("{}.weight_scale", tensor.module())), scale_bits);
+                Stored::Codes { bits, group, scales, activations }
+            }
+            None => Stored::Float(float(&tensor.name)),
         };
         Ok(WeightForm { role: tensor.role, rows: tensor.shape[0], cols: tensor.shape[1], stored })
     }

@@ -27,9 +27,19 @@ pub enum Stored {
         bits: usize,
         /// Inputs that share a scale.
         group: Group,
+        /// The type that a device holds scales in: [`scale_type`].
+        scales: DType,
         /// What inputs are rounded to.
         activations: Activations,
     },
+}
+
+/// The type that a device holds scales of a weight of `bits` in ([`crate::kernels::upload_scales`]): bf16 where they are stored so, or are
+/// `nested`, products of a code of so many bits and a row's scale, to which `quantize::Format::row_scale` leaves so few that a product has
+/// no more than 8, or what a weight's code has not of 12.
+pub(crate) fn scale_type(bits: usize, plain: DType, nested: Option<usize>) -> DType {
+    let is_short = nested.map_or(plain == DType::BF16, |codes| bits >= 4 && bits + codes <= 12);
+    if is_short { DType::BF16 } else { DType::F32 }
 }
 
 impl WeightForm {
@@ -39,7 +49,12 @@ impl WeightForm {
         let (rows, cols) = linear.dims();
         let stored = match linear {
             Linear::Float(t) => Stored::Float(t.dtype),
-            Linear::Quantized(q) => Stored::Codes { bits: q.bits, group: q.group, activations: q.activations },
+            Linear::Quantized(q) => Stored::Codes {
+                bits: q.bits,
+                group: q.group,
+                scales: scale_type(q.bits, q.scales.dtype(), q.scales.nested_bits()),
+                activations: q.activations,
+            },
         };
         Self { role, rows, cols, stored }
     }

@@ -19,6 +19,7 @@ mod write;
 
 pub use config::{Block, ModelConfig, ModelType};
 pub use file::ModelFile;
+pub(crate) use form::scale_type;
 pub use form::{Stored, WeightForm};
 pub use layers::{Attention, Layer, Linear, Mamba2, Mixer, Mlp, OnlineRotation};
 pub use memory::Model;

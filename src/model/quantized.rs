@@ -104,6 +104,15 @@ impl Scales {
         }
     }
 
+    /// Bits of nested scales' codes; `None` for plain scales.
+    #[must_use]
+    pub fn nested_bits(&self) -> Option<usize> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Nested { bits, .. } => Some(*bits),
+        }
+    }
+
     /// The type of the floats stored.
     #[must_use]
     pub fn dtype(&self) -> DType {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::keys::unsupported;
 use super::names::Role;
 use super::scheme::{Quantization, Scheme, Target, is_packed};
-use super::{Activations, BITS, Group, Linear, Scales};
+use super::{Activations, BITS, Group, Linear};
 use crate::error::Result;
 
 const METHOD: &str = "compressed-tensors";
@@ -148,10 +148,7 @@ impl SchemeList {
                     Activations::Static(group) => Activations::Static(whole(group)),
                     other => other,
                 };
-                let scale_bits = match &q.scales {
-                    Scales::Plain(_) => None,
-                    Scales::Nested { bits, .. } => Some(*bits),
-                };
+                let scale_bits = q.scales.nested_bits();
                 Some(Scheme { bits: q.bits, group, scale_bits, activations, packed })
             }
         };

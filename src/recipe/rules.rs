@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::packed_words;
 use crate::error::{Error, Result};
-use crate::model::{Activations, Group, ModelConfig, Names, Role, Stored, Target, WeightForm, is_packed};
+use crate::model::{Activations, Group, ModelConfig, Names, Role, Stored, Target, WeightForm, is_packed, scale_type};
 use crate::quantize::{Format, ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
 
@@ -81,7 +81,14 @@ impl Module {
     pub fn form(&self, float: DType) -> WeightForm {
         let stored = match &self.weights {
             None => Stored::Float(float),
-            Some(f) => Stored::Codes { bits: f.bits, group: f.group, activations: self.activations },
+            Some(f) => {
+                let (plain, nested) = match f.scales {
+                    ScaleFormat::Plain(dtype) => (dtype, None),
+                    ScaleFormat::Nested(bits) => (ROW_SCALE, Some(bits)),
+                };
+                let scales = scale_type(f.bits, plain, nested);
+                Stored::Codes { bits: f.bits, group: f.group, scales, activations: self.activations }
+            }
         };
         WeightForm { role: self.role, rows: self.rows, cols: self.cols, stored }
     }

@@ -66,6 +66,16 @@ impl Product {
     }
 }
 
+/// The scales of `rows` rows, `[rows, groups]`, of a weight as kernels have them, in `bits` each (`shaders/shared/weight_scales.wgsl`).
+pub(super) fn scales_of_rows(words: &[u32], bits: u32, [rows, groups]: [usize; 2]) -> Vec<f32> {
+    let halves: &[u16] = bytemuck::cast_slice(words);
+    let scale = |at: usize| match bits {
+        16 => f32::from_bits(u32::from(halves[at]) << 16),
+        _ => f32::from_bits(words[at]),
+    };
+    (0..rows).flat_map(|row| (0..groups).map(move |g| scale(4 * (row / 4 * groups + g) + row % 4))).collect()
+}
+
 /// Scales of a product of codes: of the tokens `[m, x_groups]` and of the weight `[n, groups]`.
 pub(super) struct IntScales<'a> {
     pub(super) k: usize,

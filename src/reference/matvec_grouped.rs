@@ -11,11 +11,11 @@ pub fn matvec_grouped(
     codes: &[u32],
     scales: &[f32],
     weight: &[u32],
-    weight_scales: &[f32],
+    weight_scales: &[u32],
     out: &mut [f32],
 ) {
-    let Params { n, k: cols, group, norm_group, eps } = *p;
+    let Params { n, k: cols, group, scale_bits, norm_group, eps } = *p;
     let (bits, epilogue, x_group) = (if format == Format::Int4 { 4 } else { 8 }, 0, GROUP as u32);
-    let weight = Weight { n, cols, group, x_group, epilogue, bits, codes: weight, scales: weight_scales };
+    let weight = Weight { n, cols, group, scale_bits, x_group, epilogue, bits, codes: weight, scales: weight_scales };
     Grouped { codes, scales, norm_group, eps }.times(&weight, out);
 }

@@ -14,11 +14,12 @@ pub fn matvec_grouped_relu2(
     codes: &[u32],
     scales: &[f32],
     weight: &[u32],
-    weight_scales: &[f32],
+    weight_scales: &[u32],
     out_codes: &mut [u32],
     out_scales: &mut [f32],
 ) {
-    let of = product::Params { n: p.n, k: p.k, group: p.group, norm_group: p.norm_group, eps: p.eps };
+    let Params { n, k, group, scale_bits, norm_group, eps, .. } = *p;
+    let of = product::Params { n, k, group, scale_bits, norm_group, eps };
     let bits = if format == Format::Int4 { product::Format::Int4 } else { product::Format::Int8 };
     let mut y = vec![0.0; p.n as usize];
     matvec_grouped(&of, bits, codes, scales, weight, weight_scales, &mut y);

@@ -21,6 +21,7 @@ pub mod argmax;
 pub mod argmax_merge;
 pub mod attention;
 pub mod attention_merge;
+pub mod attention_merge_codes;
 pub mod attention_split;
 pub mod causal_conv1d;
 pub mod causal_conv1d_state;

@@ -18,7 +18,7 @@ pub fn rms_norm_gated_matvec(
     gate: &[f32],
     norm: &[f32],
     weight: &[u32],
-    weight_scales: &[f32],
+    weight_scales: &[u32],
     out: &mut [f32],
 ) {
     let (mut codes, mut scales) = (vec![0; y.len().div_ceil(4)], vec![0.0; p.cols.div_ceil(p.x_group) as usize]);
@@ -35,7 +35,7 @@ pub fn rms_norm_gated_matvec(
     };
     rms_norm_gated_quantize(&of, rms_norm_gated_quantize::Format::Short, y, gate, norm, &mut codes, &mut scales);
     let bits = if format == Format::Int4 { 4 } else { 8 };
-    let Params { n, cols, group, x_group, epilogue, .. } = *p;
-    Weight { n, cols, group, x_group, epilogue, bits, codes: weight, scales: weight_scales }
+    let Params { n, cols, group, scale_bits, x_group, epilogue, .. } = *p;
+    Weight { n, cols, group, scale_bits, x_group, epilogue, bits, codes: weight, scales: weight_scales }
         .times(&codes, &scales, out);
 }

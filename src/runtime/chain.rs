@@ -2,7 +2,7 @@
 //! MLP. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
 
 use super::forward::Forward;
-use super::state::{BlockState, MambaState, SsmState, ssd};
+use super::state::{BlockState, MambaState, SsmState, attention, ssd};
 use super::taps::Taps;
 use super::weights::{DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Weights};
 use crate::error::{Error, Result};
@@ -125,9 +125,19 @@ impl Forward<'_> {
             }
             [&q, &k, &v].map(Columns::from)
         };
-        let context = self.attend(plan, [q, k, v], cache)?;
-        let inner = s.links[1].of(query)?;
-        kernels::quantize_tokens(plan, &context, &inner.codes, &inner.scales.row(0)?, TOKEN_GROUP)?;
+        let (inner, dims, cursor) = (s.links[1].of(query)?, attention(c), &self.state.cursor);
+        let parts =
+            self.state.parts.as_ref().filter(|parts| self.decode && kernels::takes_parts(&q, cache, dims, parts));
+        let scales = inner.scales.row(0)?;
+        if let Some(parts) = parts.filter(|_| c.head_dim.is_multiple_of(TOKEN_GROUP)) {
+            kernels::kv_append(plan, k, v, cursor, cache, dims)?;
+            kernels::attention_split(plan, q, cache, cursor, parts, dims)?;
+            let out = kernels::Scaled { codes: &inner.codes, scales: &scales, group: TOKEN_GROUP };
+            kernels::attention_merge_codes(plan, parts, cache, cursor, out, dims)?;
+        } else {
+            let context = self.attend(plan, [q, k, v], cache)?;
+            kernels::quantize_tokens(plan, &context, &inner.codes, &scales, TOKEN_GROUP)?;
+        }
         self.written(plan, inner.token(), None, &a.o_proj, stream)
     }
 

@@ -8,6 +8,7 @@ use super::scratch::Scratch;
 use super::state::{State, StateSizes};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
+use crate::kernels;
 use crate::model::{Activations, Block, ModelConfig, ModelSource, Names, OnlineRotation, Role, Stored, WeightForm};
 use crate::tensor::DType;
 
@@ -117,19 +118,19 @@ fn vectors(config: &ModelConfig) -> u64 {
     (elements.sum::<usize>() + mamba * copies) as u64 * 4
 }
 
-/// Bytes of a weight in the form that `super::weights` holds it in: codes padded to words, scales in f32.
+/// Bytes of a weight in the form that `super::weights` holds it in: codes padded to words, scales of whole four rows.
 fn resident(form: &WeightForm) -> u64 {
     let WeightForm { role, rows, cols, stored } = *form;
     let padded = |bits: usize| rows * (cols * bits).div_ceil(32) * 4;
-    let with_scales = |bits, groups| padded(bits) + rows * groups * 4;
     let bytes = match stored {
         Stored::Float(dtype) => padded(dtype.bits()),
-        Stored::Codes { bits, group, activations } => {
-            let (groups, fixed) = (group.count(cols), activations.stored_scales(cols) * 4);
+        Stored::Codes { bits, group, scales, activations } => {
+            let fixed = activations.stored_scales(cols) * 4;
+            let held = kernels::placed([rows, group.count(cols)]).iter().product::<usize>() * scales.bits() / 8;
             match (role, bits > 4) {
-                (Role::Embedding, _) => with_scales(if bits > 4 { 8 } else { 4 }, groups),
-                (Role::Linear, true) if activations.int8() => with_scales(8, groups) + fixed,
-                (Role::Linear, false) => with_scales(4, groups) + fixed,
+                (Role::Embedding, _) => padded(if bits > 4 { 8 } else { 4 }) + held,
+                (Role::Linear, true) if activations.int8() => padded(8) + held + fixed,
+                (Role::Linear, false) => padded(4) + held + fixed,
                 _ => padded(DType::F32.bits()),
             }
         }
@@ -140,7 +141,9 @@ fn resident(form: &WeightForm) -> u64 {
 /// The embedding as the head of a tied model: a second copy.
 fn tied_head(embedding: &WeightForm) -> WeightForm {
     let stored = match embedding.stored {
-        Stored::Codes { bits, group, .. } => Stored::Codes { bits, group, activations: Activations::TOKEN },
+        Stored::Codes { bits, group, scales, .. } => {
+            Stored::Codes { bits, group, scales, activations: Activations::TOKEN }
+        }
         float @ Stored::Float(_) => float,
     };
     WeightForm { role: Role::Linear, stored, ..*embedding }

@@ -1,6 +1,6 @@
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Scaled, TablePart};
+use wgquant::kernels::{self, ScaledWeight, TablePart};
 use wgquant::tensor::DType;
 
 #[test]
@@ -12,9 +12,9 @@ fn error(ids: DType, codes: (DType, usize), scales: usize, out: [usize; 2]) -> E
     let d = Device::Cpu;
     let ids = d.alloc(ids, [3]).unwrap();
     let codes = d.alloc(codes.0, [codes.1, 8]).unwrap();
-    let scales = d.alloc(DType::F32, [scales]).unwrap();
+    let scales = kernels::upload_scales(&d, [scales, 1], &vec![1.0; scales]).unwrap();
     let out = d.alloc(DType::F32, out).unwrap();
-    let table = Scaled { codes: &codes, scales: &scales, group: 8 };
+    let table = ScaledWeight { codes: &codes, scales: &scales, group: 8 };
     kernels::embed_codes(&mut Plan::new(&d), &ids, table, TablePart::whole(codes.shape.rows()), &out).unwrap_err()
 }
 
@@ -30,7 +30,7 @@ fn rejects_float_table() {
 
 #[test]
 fn rejects_scales_of_another_length() {
-    assert!(matches!(error(DType::U32, (DType::I8, 5), 8, [3, 8]), Error::Shape { arg: "scales", .. }));
+    assert!(matches!(error(DType::U32, (DType::I8, 5), 9, [3, 8]), Error::Shape { arg: "weight_scales", .. }));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod argmax;
 mod argmax_merge;
 mod attention;
 mod attention_merge;
+mod attention_merge_codes;
 mod attention_split;
 mod capabilities;
 mod causal_conv1d;

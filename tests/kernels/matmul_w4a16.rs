@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Epilogue};
+use wgquant::kernels::{self, Epilogue, ScaledWeight};
 use wgquant::tensor::DType;
 
 use super::common::{assert_close, golden, gpu};
@@ -14,10 +14,17 @@ fn matches_reference() {
 fn product(d: &Device, [m, n, k]: [usize; 3], group: usize, x: &[f32], weight: &[i8], scales: &[f32]) -> Vec<f32> {
     let x = d.upload_f32([m, k], x).unwrap();
     let weight = d.upload_codes(4, [n, k], weight).unwrap();
-    let scales = d.upload_f32([n, k.div_ceil(group)], scales).unwrap();
+    let scales = kernels::upload_scales(d, [n, k.div_ceil(group)], scales).unwrap();
     let out = d.alloc(DType::F32, [m, n]).unwrap();
     let mut plan = Plan::new(d);
-    kernels::matmul_w4a16(&mut plan, &x, &weight, &scales, group, &out, Epilogue::Store).unwrap();
+    kernels::matmul_w4a16(
+        &mut plan,
+        &x,
+        ScaledWeight { codes: &weight, scales: &scales, group },
+        &out,
+        Epilogue::Store,
+    )
+    .unwrap();
     plan.record().unwrap().run().unwrap();
     block_on(d.read_f32(&out)).unwrap()
 }
@@ -50,9 +57,16 @@ fn rejected(m: usize, weight: DType, groups: usize, group: usize) -> Error {
     let d = Device::Cpu;
     let x = d.alloc(DType::F32, [m, 32]).unwrap();
     let weight = d.alloc(weight, [3, 32]).unwrap();
-    let scales = d.alloc(DType::F32, [3, groups]).unwrap();
+    let scales = d.alloc(DType::F32, [1, 4 * groups]).unwrap();
     let out = d.alloc(DType::F32, [m, 3]).unwrap();
-    kernels::matmul_w4a16(&mut Plan::new(&d), &x, &weight, &scales, group, &out, Epilogue::Store).unwrap_err()
+    kernels::matmul_w4a16(
+        &mut Plan::new(&d),
+        &x,
+        ScaledWeight { codes: &weight, scales: &scales, group },
+        &out,
+        Epilogue::Store,
+    )
+    .unwrap_err()
 }
 
 #[test]

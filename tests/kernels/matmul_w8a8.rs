@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Epilogue, ScaleBits, Scaled};
+use wgquant::kernels::{self, Epilogue, ScaleBits, Scaled, ScaledWeight};
 use wgquant::tensor::DType;
 
 use super::common::{assert_close, golden, gpu};
@@ -34,11 +34,11 @@ fn product(
     let codes = d.upload_codes(8, [m, k], codes).unwrap();
     let scales = d.upload_f32([m, k.div_ceil(x_group)], scales).unwrap();
     let weight = d.upload_codes(8, [n, k], weight).unwrap();
-    let weight_scales = d.upload_f32([n, k.div_ceil(group)], weight_scales).unwrap();
+    let weight_scales = kernels::upload_scales(d, [n, k.div_ceil(group)], weight_scales).unwrap();
     let out = d.alloc(DType::F32, [m, n]).unwrap();
     let mut plan = Plan::new(d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
-    let weight = Scaled { codes: &weight, scales: &weight_scales, group };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group };
     kernels::matmul_w8a8(&mut plan, x, weight, ScaleBits::Any, &out, Epilogue::Store).unwrap();
     plan.record().unwrap().run().unwrap();
     block_on(d.read_f32(&out)).unwrap()
@@ -105,11 +105,11 @@ fn rejected(m: usize, weight: DType, groups: usize, group: usize, x_group: usize
     let codes = d.alloc(DType::I8, [m, 32]).unwrap();
     let scales = d.alloc(DType::F32, [m, 32usize.div_ceil(x_group)]).unwrap();
     let weight = d.alloc(weight, [3, 32]).unwrap();
-    let weight_scales = d.alloc(DType::F32, [3, groups]).unwrap();
+    let weight_scales = d.alloc(DType::F32, [1, 4 * groups]).unwrap();
     let out = d.alloc(DType::F32, [m, 3]).unwrap();
     let plan = &mut Plan::new(&d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
-    let weight = Scaled { codes: &weight, scales: &weight_scales, group };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group };
     kernels::matmul_w8a8(plan, x, weight, ScaleBits::Any, &out, Epilogue::Store).unwrap_err()
 }
 

@@ -1,6 +1,6 @@
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, GroupedToken, Groups, NormFactors, Scaled};
+use wgquant::kernels::{self, GroupedToken, Groups, NormFactors, ScaledWeight};
 use wgquant::tensor::DType;
 
 #[test]
@@ -14,10 +14,10 @@ fn launched(bits: usize, k: usize, group: usize, norm: usize) -> Result<(), Erro
     let f32s = |shape: [usize; 2]| d.alloc(DType::F32, shape).unwrap();
     let (codes, scales) = (d.alloc(DType::I8, [1, k]).unwrap(), f32s([2, k / 32]));
     let weight = d.upload_codes(bits, [40, k], &vec![1; 40 * k]).unwrap();
-    let weight_scales = f32s([40, k.div_ceil(group)]);
+    let weight_scales = f32s([10, 4 * k.div_ceil(group)]);
     let x = GroupedToken { codes: &codes, scales: &scales };
     let norm = Some(NormFactors { group: norm, eps: 1e-5 }).filter(|n| n.group > 0);
-    let weight = Scaled { codes: &weight, scales: &weight_scales, group };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group };
     kernels::matvec_grouped(&mut Plan::new(&d), x, norm, weight, &f32s([1, 40]))
 }
 

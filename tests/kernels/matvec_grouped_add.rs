@@ -1,5 +1,5 @@
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, GroupedToken, Scaled};
+use wgquant::kernels::{self, GroupedToken, ScaledWeight};
 use wgquant::tensor::DType;
 
 #[test]
@@ -15,8 +15,8 @@ fn rejects_what_does_not_fit() {
     let (codes, scales) = token(64);
     let refused = |rows: usize, norm: usize, stream: usize, out: usize| {
         let weight = d.upload_codes(8, [rows, 64], &vec![1; 64 * rows]).unwrap();
-        let weight_scales = f32s([rows, 1]);
-        let weight = Scaled { codes: &weight, scales: &weight_scales, group: 64 };
+        let weight_scales = f32s([rows.div_ceil(4), 4]);
+        let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: 64 };
         let (norm, stream, (out_codes, out_scales)) =
             (d.alloc(DType::F32, [norm]).unwrap(), f32s([1, stream]), token(out));
         let out = GroupedToken { codes: &out_codes, scales: &out_scales };

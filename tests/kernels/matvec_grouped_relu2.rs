@@ -1,5 +1,5 @@
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, GroupedToken, Scaled};
+use wgquant::kernels::{self, GroupedToken, ScaledWeight};
 use wgquant::tensor::DType;
 
 #[test]
@@ -14,9 +14,9 @@ fn rejects_other_blocks() {
     let token = || (d.alloc(DType::I8, [1, 64]).unwrap(), f32s([2, 2]));
     let ((codes, scales), (out_codes, out_scales)) = (token(), token());
     let weight = d.upload_codes(8, [64, 64], &[1; 64 * 64]).unwrap();
-    let weight_scales = f32s([64, 1]);
+    let weight_scales = f32s([16, 4]);
     let of = |block| {
-        let weight = Scaled { codes: &weight, scales: &weight_scales, group: 64 };
+        let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: 64 };
         let x = GroupedToken { codes: &codes, scales: &scales };
         let out = GroupedToken { codes: &out_codes, scales: &out_scales };
         kernels::matvec_grouped_relu2(&mut Plan::new(&d), x, None, weight, block, out)

@@ -1,6 +1,6 @@
 use wgquant::Result;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Columns, Epilogue, GatedNorm, Scaled};
+use wgquant::kernels::{self, Columns, Epilogue, GatedNorm, ScaledWeight};
 use wgquant::tensor::DType;
 
 #[test]
@@ -14,8 +14,8 @@ fn run([rows, offset, width, norm]: [usize; 4], [groups, block, group]: [usize; 
     let d = Device::Cpu;
     let alloc = |shape: [usize; 2]| d.alloc(DType::F32, shape);
     let (y, gate, norm_weight) = (alloc([rows, 256])?, alloc([1, 600])?, alloc([1, norm])?);
-    let (codes, scales) = (d.alloc(DType::I4, [3, 256])?, alloc([3, 256usize.div_ceil(group)])?);
-    let (weight, out) = (Scaled { codes: &codes, scales: &scales, group }, alloc([rows, 3])?);
+    let (codes, scales) = (d.alloc(DType::I4, [3, 256])?, alloc([1, 4 * 256usize.div_ceil(group)])?);
+    let (weight, out) = (ScaledWeight { codes: &codes, scales: &scales, group }, alloc([rows, 3])?);
     let gate = Columns::new("test", &gate, offset, width)?;
     let norm = GatedNorm { groups, block, eps: 1e-5 };
     kernels::rms_norm_gated_matvec(

@@ -1,6 +1,6 @@
 use pollster::block_on;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Epilogue, Groups, Scaled};
+use wgquant::kernels::{self, Epilogue, Groups, Scaled, ScaledWeight};
 use wgquant::tensor::DType;
 use wgquant::{Error, Result};
 
@@ -21,8 +21,9 @@ fn both(d: &Device, bits: usize, [rows, cols, norm, group]: [usize; 4]) -> Resul
     let w: Vec<i8> = (0..3 * cols).map(|i| ((i * 31) % 15) as i8 - 7).collect();
     let groups = cols.div_ceil(group);
     let weight_scales: Vec<f32> = (0..3 * groups).map(|i| 0.01 + i as f32 * 1e-4).collect();
-    let (weight, scales) = (d.upload_codes(bits, [3, cols], &w)?, d.upload_f32([3, groups], &weight_scales)?);
-    let weight = Scaled { codes: &weight, scales: &scales, group };
+    let (weight, scales) =
+        (d.upload_codes(bits, [3, cols], &w)?, kernels::upload_scales(d, [3, groups], &weight_scales)?);
+    let weight = ScaledWeight { codes: &weight, scales: &scales, group };
     let (x, norm) = (d.upload_f32([rows, cols], &x)?, d.upload_f32([norm], &weights)?);
     let (codes, scale) = (d.alloc(DType::I8, [1, cols])?, d.alloc(DType::F32, [1, 1])?);
     let (one, two) = (d.alloc(DType::F32, [rows, 3])?, d.alloc(DType::F32, [1, 3])?);

@@ -39,6 +39,7 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
         | "attention"
         | "attention_split"
         | "attention_merge"
+        | "attention_merge_codes"
         | "selective_state_update_int8"
         | "ssm_load" => (1e-9, "exp within 3 + 2|x| ulp (WGSL 15.7.4.1) under sums over a chunk or a context"),
         "causal_conv1d" | "rms_norm_gated" | "rms_norm_gated_quantize" | "chunk_cumsum" | "s_silu" => {

@@ -3,7 +3,7 @@
 use super::linear::{codes, floats};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, Scaled, TablePart};
+use crate::kernels::{self, ScaledWeight, TablePart};
 use crate::model::Linear;
 use crate::tensor::Tensor;
 
@@ -50,7 +50,7 @@ impl DeviceEmbedding {
             match scales {
                 None => kernels::embed(plan, ids, table, part, out)?,
                 Some((scales, group)) => {
-                    let table = Scaled { codes: table, scales, group: *group };
+                    let table = ScaledWeight { codes: table, scales, group: *group };
                     kernels::embed_codes(plan, ids, table, part, out)?;
                 }
             }

@@ -3,6 +3,7 @@
 use super::linear::{DeviceLinear, Held, Part};
 use crate::error::Result;
 use crate::gpu::{ALIGNMENT, DeviceTensor};
+use crate::kernels;
 use crate::model::{Linear, QuantizedLinear, Scales};
 use crate::tensor::{Shape, Tensor};
 
@@ -46,13 +47,14 @@ impl DeviceLinear {
     pub(super) fn thirds(&self, rows: [usize; 3]) -> Option<[Self; 3]> {
         let starts = [0, rows[0], rows[0] + rows[1]];
         let [Part { held, .. }] = self.parts.as_slice() else { return None };
-        let part = |t: &DeviceTensor, i: usize| t.rows(starts[i], rows[i]).ok().filter(|t| t.offset % ALIGNMENT == 0);
+        let bound = |t: Option<DeviceTensor>| t.filter(|t| t.offset % ALIGNMENT == 0);
+        let part = |t: &DeviceTensor, i: usize| bound(t.rows(starts[i], rows[i]).ok());
         let of = |i: usize| {
             let held = match held {
                 Held::Float(t) => Held::Float(part(t, i)?),
                 Held::Int { codes, scales, scale_bits, group } => Held::Int {
                     codes: part(codes, i)?,
-                    scales: part(scales, i)?,
+                    scales: bound(kernels::scales_of(scales, starts[i], rows[i]))?,
                     scale_bits: *scale_bits,
                     group: *group,
                 },

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Input, Rounding, Token};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
-use crate::kernels::{self, Columns, Epilogue, Groups, Halves, ScaleBits, Scaled};
+use crate::kernels::{self, Columns, Epilogue, Groups, Halves, ScaleBits, ScaledWeight};
 use crate::model::{Linear, QuantizedLinear};
 use crate::tensor::{DType, Tensor};
 
@@ -73,7 +73,7 @@ pub(super) fn codes(
     let upload = |part: Range<usize>| {
         let of = |width: usize| part.start * width..part.end * width;
         let codes = device.upload_codes(bits, [part.len(), cols], &all[of(cols)])?;
-        let scales = device.upload_f32([part.len(), groups], &scales[of(groups)])?;
+        let scales = kernels::upload_scales(device, [part.len(), groups], &scales[of(groups)])?;
         Ok((part.start, codes, scales))
     };
     let words = row_words(if bits == 4 { DType::I4 } else { DType::I8 }, q.codes.shape);
@@ -157,20 +157,22 @@ impl DeviceLinear {
     /// Of one integer weight whose inputs' scales are made from each token: how both share scales.
     pub(in super::super) fn groups(&self) -> Option<Groups> {
         let Rounding { group: token, fixed: None } = self.rounding.as_ref()? else { return None };
-        let Scaled { codes, group, .. } = self.whole().ok()?;
+        let ScaledWeight { codes, group, .. } = self.whole().ok()?;
         Some(Groups { bits: codes.dtype.bits(), weight: group, token: *token })
     }
 
     /// The one integer weight that it is.
-    pub(in super::super) fn whole(&self) -> Result<Scaled<'_>> {
+    pub(in super::super) fn whole(&self) -> Result<ScaledWeight<'_>> {
         match &self.parts[..] {
-            [Part { held: Held::Int { codes, scales, group, .. }, .. }] => Ok(Scaled { codes, scales, group: *group }),
+            [Part { held: Held::Int { codes, scales, group, .. }, .. }] => {
+                Ok(ScaledWeight { codes, scales, group: *group })
+            }
             _ => Err(Error::argument("linear layer", "it is not one weight of integers")),
         }
     }
 
     /// That, where products of tokens in groups take it and are fast on `device` ([`kernels::grouped_pays`]).
-    pub(in super::super) fn grouped(&self, device: &Device) -> Option<Scaled<'_>> {
+    pub(in super::super) fn grouped(&self, device: &Device) -> Option<ScaledWeight<'_>> {
         let weight = self.whole().ok()?;
         kernels::grouped_pays(device, weight.codes.shape.cols(), self.groups()?).then_some(weight)
     }
@@ -252,7 +254,7 @@ impl Held {
                 None => kernels::matmul_f32(plan, input.float()?, w, out, e),
             },
             (Self::Int { codes, scales, group, .. }, None) if let (Some(out), Some(token)) = (&one, &input.token) => {
-                let of_weight = Scaled { codes, scales, group: *group };
+                let of_weight = ScaledWeight { codes, scales, group: *group };
                 match token {
                     Token::Normed { x, weight, eps, group } => {
                         kernels::rms_norm_matvec(plan, x, (weight, *eps, *group), of_weight, out, e)
@@ -265,7 +267,7 @@ impl Held {
             }
             (Self::Int { codes, scales, scale_bits, group }, Some(int8)) if rounded => {
                 let x = int8.scaled();
-                let weight = Scaled { codes, scales, group: *group };
+                let weight = ScaledWeight { codes, scales, group: *group };
                 match (codes.dtype, one) {
                     (DType::I4, Some(out)) => kernels::matvec_w4a8(plan, x, weight, &out, e),
                     (DType::I4, None) => kernels::matmul_w4a8(plan, x, weight, *scale_bits, out, e),
@@ -273,10 +275,13 @@ impl Held {
                     (_, None) => kernels::matmul_w8a8(plan, x, weight, *scale_bits, out, e),
                 }
             }
-            (Self::Int { codes: w, scales, group, .. }, _) => match one {
-                Some(out) => kernels::matvec_w4a16(plan, input.float()?, w, scales, *group, &out, e),
-                None => kernels::matmul_w4a16(plan, input.float()?, w, scales, *group, out, e),
-            },
+            (Self::Int { codes, scales, group, .. }, _) => {
+                let weight = ScaledWeight { codes, scales, group: *group };
+                match one {
+                    Some(out) => kernels::matvec_w4a16(plan, input.float()?, weight, &out, e),
+                    None => kernels::matmul_w4a16(plan, input.float()?, weight, out, e),
+                }
+            }
         }
     }
 }
