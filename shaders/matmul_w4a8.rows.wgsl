@@ -76,12 +76,8 @@ fn line_bits(line: Line) -> vec4<u32> {
     return line;
 }
 
-fn line_scale_word(row: u32, col: u32) -> u32 {
-    return group_scale_word(row, col / params.group);
-}
-
-fn line_scale(word: u32, row: u32) -> f32 {
-    return scale_left(word, row);
+fn line_scale(row: u32, col: u32) -> f32 {
+    return scale_left(group_scale_word(row, col / params.group), row);
 }
 
 // Codes 4 step.. of each 16, four of either.

@@ -87,11 +87,7 @@ fn line_bits(line: Line) -> vec4<u32> {
 }
 
 // Of int4 weights.
-fn line_scale_word(row: u32, col: u32) -> u32 {
-    return 0u;
-}
-
-fn line_scale(word: u32, row: u32) -> f32 {
+fn line_scale(row: u32, col: u32) -> f32 {
     return 1.0;
 }
 

@@ -14,7 +14,7 @@
 // (`looked_at`). Two tiles in turn, where they fit, save a barrier a step, and 5 to 8 % of the time.
 //
 // The importing shader has the bindings, `Line`, `fetch_line`, `inside`, `line_bits`, `stage_line` and
-// `line_scale_word` and `line_scale`, what is in it, and imports row_factors.
+// `line_scale`, and imports row_factors.
 #import coop_tiles
 #import epilogue4
 #import halves
@@ -71,8 +71,8 @@ struct Batch {
 #endif
     w0: Line,
     w1: Line,
-    scale0: u32, // words that scales of w0 and w1 are in
-    scale1: u32,
+    scale0: f32,
+    scale1: f32,
 }
 
 // Sums of a subgroup: 16 x 16 of its rows and columns each.
@@ -149,8 +149,8 @@ fn fetch(row: u32, line: u32, col: u32) -> Batch {
 #endif
     batch.w0 = fetch_line(line, col);
     batch.w1 = fetch_line(line + APART, col);
-    batch.scale0 = line_scale_word(line, col);
-    batch.scale1 = line_scale_word(line + APART, col);
+    batch.scale0 = line_scale(line, col);
+    batch.scale1 = line_scale(line + APART, col);
     return batch;
 }
 
@@ -164,7 +164,7 @@ fn looked_at(batch: Batch) -> u32 {
     all ^= batch.x2.first ^ batch.x2.second ^ batch.x3.first ^ batch.x3.second;
 #endif
     all ^= line_bits(batch.w0) ^ line_bits(batch.w1);
-    var scale = batch.scale0 ^ batch.scale1 ^ bitcast<u32>(batch.x0.scale);
+    var scale = bitcast<u32>(batch.scale0) ^ bitcast<u32>(batch.scale1) ^ bitcast<u32>(batch.x0.scale);
 #ifndef tile_32x64
     scale ^= bitcast<u32>(batch.x1.scale);
 #endif
@@ -196,7 +196,7 @@ fn scaled(codes: Codes, row: u32) -> Codes {
 }
 
 // A quarter of a round.
-fn stage(at: u32, batch: Batch, scales: vec2<f32>, step: u32) {
+fn stage(at: u32, batch: Batch, step: u32) {
     let x = at + step % TILES * X_TILE;
     let w = at + step % TILES * W_TILE;
     stage_row(x, batch.x0, step);
@@ -207,8 +207,8 @@ fn stage(at: u32, batch: Batch, scales: vec2<f32>, step: u32) {
     stage_row(x + 2u * APART * PITCH, batch.x2, step);
     stage_row(x + 3u * APART * PITCH, batch.x3, step);
 #endif
-    stage_line(w, batch.w0, step, scales.x);
-    stage_line(w + APART * PITCH, batch.w1, step, scales.y);
+    stage_line(w, batch.w0, step, batch.scale0);
+    stage_line(w + APART * PITCH, batch.w1, step, batch.scale1);
 }
 
 // A subgroup's slice of what is staged: it starts at `x` and `w` of the step's tiles.
@@ -294,7 +294,6 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         var now = batch;
         now.w0 = inside(now.w0, col);
         now.w1 = inside(now.w1, col);
-        let scales = vec2(line_scale(now.scale0, line), line_scale(now.scale1, line + APART));
         if in_groups() {
             now.x0 = scaled(now.x0, line);
 #ifndef tile_32x64
@@ -306,14 +305,14 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
 #endif
         }
         col += ROUND;
-        stage(to, now, scales, 0u);
+        stage(to, now, 0u);
         batch = fetch(row0 + line, col0 + line, col);
         multiply(x, w, 0u, &c);
-        stage(to, now, scales, 1u);
+        stage(to, now, 1u);
         multiply(x, w, 1u, &c);
-        stage(to, now, scales, 2u);
+        stage(to, now, 2u);
         multiply(x, w, 2u, &c);
-        stage(to, now, scales, 3u);
+        stage(to, now, 3u);
         multiply(x, w, 3u, &c);
     }
     if params.m == 0u { // never

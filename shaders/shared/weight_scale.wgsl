@@ -1,6 +1,6 @@
 // As weight_scales, of single rows: the importing shader's binding `weight_scales` is of u32.
 
-// Of a row's groups the word that one's scale is in. Loops that ask for it early take the scale out later, or they would wait for it.
+// Of a row's groups the word that one's scale is in; coop_rows, which asks for it early, takes the scale out late.
 fn scale_word(row: u32, groups: u32, which: u32) -> u32 {
     let at = 4u * (row / 4u * groups + which) + row % 4u;
     return weight_scales[at >> select(0u, 1u, params.scale_bits == 16u)];

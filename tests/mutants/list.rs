@@ -764,8 +764,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "matmul_w8a8",
         "rows_of_64x32_coop_emulated",
         "wide_third_quarter_again",
-        "stage(to, now, scales, 3u)",
-        "stage(to, now, scales, 2u)",
+        "stage(to, now, 3u)",
+        "stage(to, now, 2u)",
     ),
     of(
         "matmul_w4a8",
