@@ -27,7 +27,7 @@ pub enum Stored {
         bits: usize,
         /// Inputs that share a scale.
         group: Group,
-        /// The type that a device holds scales in: [`scale_type`].
+        /// The type that a device holds scales in, f32 or bf16.
         scales: DType,
         /// What inputs are rounded to.
         activations: Activations,
