@@ -237,8 +237,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     race(
         "attention_merge_codes",
         "missing_barrier",
-        "workgroupBarrier();\n    if place.thread >=",
-        "if place.thread >=",
+        "sums[place.thread] = sum;\n    workgroupBarrier();",
+        "sums[place.thread] = sum;",
     ),
     m("causal_conv1d", "forgotten_bias", "vec4(bias[c])", "vec4(0.0)"),
     m("causal_conv1d", "state_not_carried", "return state[channel * params.taps + at + 1u];", "return 0.0;"),
