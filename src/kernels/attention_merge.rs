@@ -33,10 +33,10 @@ pub fn attention_merge(
 ) -> Result<()> {
     let all = out.shape.rows();
     expect_f32(NAME, &[("out", out, [all, dims.heads * dims.head_dim])])?;
-    let [sums, stats] = checked(NAME, all, parts, cache, cursor, dims)?;
+    let (tokens, [sums, stats]) = checked(NAME, all, parts, cache, cursor, dims)?;
     let params = Params {
         sequences: cache.sequences as u32,
-        tokens: (all / cache.sequences) as u32,
+        tokens: tokens as u32,
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
         max: cache.max() as u32,
@@ -45,7 +45,7 @@ pub fn attention_merge(
     launch(plan, params, Bindings { parts: &sums, stats: &stats, cursor, out }, Grid::linear(all * dims.heads))
 }
 
-/// Checks what the kernels that put parts together read, of `all` tokens of all sequences, and gives their parts.
+/// Checks what the kernels that put parts together read, of `all` tokens of all sequences, and gives a sequence's tokens and all parts.
 pub(super) fn checked(
     kernel: &'static str,
     all: usize,
@@ -53,16 +53,16 @@ pub(super) fn checked(
     cache: &KvCache,
     cursor: &DeviceTensor,
     dims: AttentionDims,
-) -> Result<[DeviceTensor; 2]> {
+) -> Result<(usize, [DeviceTensor; 2])> {
     dims.check(kernel)?;
-    cache.check(kernel, dims, all)?;
+    let tokens = cache.check(kernel, dims, all)?;
     expect_dtype(kernel, "cursor", cursor, DType::U32, "u32")?;
     expect(kernel, "cursor", cursor, [cache.sequences])?;
     if !dims.head_dim.is_multiple_of(4) || !(1..=MOST_SPLITS).contains(&parts.splits) {
         let reason = format!("heads of whole 16 bytes, 1 to {MOST_SPLITS} splits, got {dims:?}, {}", parts.splits);
         return Err(Error::argument(format!("{kernel}: `parts`"), reason));
     }
-    parts.of_tokens(all, dims)
+    Ok((tokens, parts.of_tokens(all, dims)?))
 }
 
 /// Cases, setup and cost.

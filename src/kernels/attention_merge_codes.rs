@@ -40,10 +40,10 @@ pub fn attention_merge_codes(
     expect_dtype(NAME, "codes", out.codes, DType::I8, "i8")?;
     expect(NAME, "codes", out.codes, [all, width])?;
     expect_f32(NAME, &[("scales", out.scales, [all, width / TOKEN_GROUP])])?;
-    let [sums, stats] = checked(NAME, all, parts, cache, cursor, dims)?;
+    let (tokens, [sums, stats]) = checked(NAME, all, parts, cache, cursor, dims)?;
     let params = Params {
         sequences: cache.sequences as u32,
-        tokens: (all / cache.sequences) as u32,
+        tokens: tokens as u32,
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
         max: cache.max() as u32,

@@ -45,7 +45,7 @@ pub fn embed_codes(
         rows: rows as u32,
         cols: cols as u32,
         group: group as u32,
-        scale_bits: scale_bits as u32,
+        scale_bits,
         vocab: part.vocab as u32,
         part_first: part.first as u32,
         part_rows: held as u32,

@@ -137,7 +137,7 @@ impl GroupedRows {
             n: n as u32,
             k: k as u32,
             group: group as u32,
-            scale_bits: scale_bits as u32,
+            scale_bits,
             norm_group: norm.group as u32,
             eps: norm.eps,
             bits,

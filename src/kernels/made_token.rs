@@ -73,7 +73,6 @@ impl Made {
         }
         let grid = Grid::linear(n.div_ceil(ROWS));
         let x_group = x_group.min(k) as u32;
-        let scale_bits = scale_bits as u32;
         Ok(Self {
             n: n as u32,
             cols: k as u32,

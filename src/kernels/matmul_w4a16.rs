@@ -37,7 +37,7 @@ pub fn matmul_w4a16<'a>(
         n: sizes.n as u32,
         k: sizes.k as u32,
         group: group as u32,
-        scale_bits: scale_bits as u32,
+        scale_bits,
         epilogue: epilogue as u32,
         out_stride: out.stride() as u32,
         out_first: out.offset as u32,
@@ -77,13 +77,8 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let weight = s.codes(4, [case.sizes.n, case.sizes.k])?;
     let weight_scales = case.weight_scales(s, 4)?;
     let out = case.out(s)?;
-    matmul_w4a16(
-        s.plan(),
-        &x,
-        ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group },
-        case.columns(&out)?,
-        case.epilogue,
-    )
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group };
+    matmul_w4a16(s.plan(), &x, weight, case.columns(&out)?, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -29,13 +29,8 @@ pub fn matvec_w4a16(
     expect_dtype("matvec_w4a16", "weight", weight.codes, DType::I4, "i4")?;
     let sizes = Sizes::of("matvec_w4a16", "x", x, weight.codes, &out.into())?.one_row("matvec_w4a16")?;
     let (group, scale_bits) = weight.check("matvec_w4a16", [sizes.n, sizes.k], 8)?;
-    let params = Params {
-        n: sizes.n as u32,
-        k: sizes.k as u32,
-        group: group as u32,
-        scale_bits: scale_bits as u32,
-        epilogue: epilogue as u32,
-    };
+    let params =
+        Params { n: sizes.n as u32, k: sizes.k as u32, group: group as u32, scale_bits, epilogue: epilogue as u32 };
     launch(plan, params, Bindings { x, weight: weight.codes, weight_scales: weight.scales, out }, sizes.rows())
 }
 
@@ -59,13 +54,8 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let weight = s.codes(4, [case.sizes.n, case.sizes.k])?;
     let weight_scales = case.weight_scales(s, 4)?;
     let out = case.out(s)?;
-    matvec_w4a16(
-        s.plan(),
-        &x,
-        ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group },
-        &out,
-        case.epilogue,
-    )
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group };
+    matvec_w4a16(s.plan(), &x, weight, &out, case.epilogue)
 }
 
 fn work(a: &Args) -> Work {

@@ -38,7 +38,7 @@ pub fn matvec_w4a8(
         n: sizes.n as u32,
         k: sizes.k as u32,
         group: group as u32,
-        scale_bits: weight_scale_bits as u32,
+        scale_bits: weight_scale_bits,
         x_group: x_group as u32,
         epilogue: epilogue as u32,
     };

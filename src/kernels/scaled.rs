@@ -108,7 +108,7 @@ pub(super) struct IntProduct {
     pub(super) sizes: Sizes,
     pub(super) group: usize,
     /// Bits of a scale of the weight.
-    pub(super) weight_scale_bits: usize,
+    pub(super) weight_scale_bits: u32,
     pub(super) x_group: usize,
     /// Are rows of outputs whole vec4s, in whole ones of the tensor? Kernels on matrix units store four at a time.
     quads_out: bool,

@@ -29,7 +29,7 @@ impl ScaledWeight<'_> {
         kernel: &'static str,
         [rows, cols]: [usize; 2],
         multiple: usize,
-    ) -> Result<(usize, usize)> {
+    ) -> Result<(usize, u32)> {
         const NAME: &str = "weight_scales";
         let group = group_len(kernel, "group", cols, self.group, multiple)?;
         let dtype = self.scales.dtype;
@@ -37,7 +37,7 @@ impl ScaledWeight<'_> {
             return Err(Error::DType { kernel, arg: NAME, expected: "f32 or bf16", got: dtype });
         }
         expect(kernel, NAME, self.scales, placed([rows, cols.div_ceil(group)]))?;
-        Ok((group, dtype.bits()))
+        Ok((group, dtype.bits() as u32))
     }
 }
 

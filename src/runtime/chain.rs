@@ -126,10 +126,10 @@ impl Forward<'_> {
             [&q, &k, &v].map(Columns::from)
         };
         let (inner, dims, cursor) = (s.links[1].of(query)?, attention(c), &self.state.cursor);
-        let parts =
-            self.state.parts.as_ref().filter(|parts| self.decode && kernels::takes_parts(&q, cache, dims, parts));
         let scales = inner.scales.row(0)?;
-        if let Some(parts) = parts.filter(|_| c.head_dim.is_multiple_of(TOKEN_GROUP)) {
+        let makes_codes = self.decode && c.head_dim.is_multiple_of(TOKEN_GROUP);
+        let parts = self.state.parts.as_ref().filter(|_| makes_codes);
+        if let Some(parts) = parts.filter(|parts| kernels::takes_parts(&q, cache, dims, parts)) {
             kernels::kv_append(plan, k, v, cursor, cache, dims)?;
             kernels::attention_split(plan, q, cache, cursor, parts, dims)?;
             let out = kernels::Scaled { codes: &inner.codes, scales: &scales, group: TOKEN_GROUP };
