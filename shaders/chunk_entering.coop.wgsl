@@ -1,7 +1,9 @@
 // chunk_entering.wgsl on cooperative matrices, for heads and states of whole 16 elements. One workgroup: 64 rows p of a head by 64 n,
-// 32 by 16 a subgroup, 32 tokens at a time, which are loaded while those before are multiplied. The state stays in the matrices from the
-// first token to the last. x times its weight is rounded to f16; weights of a step are scaled by a power of two before, and sums
-// with them: a small dt would be lost to f16.
+// 32 by 16 a subgroup, 32 tokens a step. The state stays in the matrices from the first token to the last. x times its weight is rounded
+// to f16; weights of a block are scaled by a power of two before, and sums with them: a small dt would be lost to f16.
+//
+// Four steps are a block, written out: what a step needs is loaded two steps ahead, and what a block's weights are made of a block ahead.
+// A branch or a loop's turn between a load and its use makes NVIDIA's compiler wait for the load there (docs/performance.md).
 #import half_words
 #import index
 #import token_tiles
@@ -18,6 +20,7 @@ struct Params {
 
 const WG = 256u;
 const STEP = 32u; // tokens of a step
+const BLOCK = 4u * STEP; // and of a block
 const SIDE = 8u; // units of a tile's rows and of its n; a unit is 16 bytes of f16, eight numbers
 const PITCH_X = 18u; // vec4s from a token to the next in workgroup memory: 16, padded against bank conflicts
 const PITCH_B = PITCH_X;
@@ -35,12 +38,16 @@ var<workgroup> tile_x: array<vec4<f16>, STEP * PITCH_X>; // [token, row]
 var<workgroup> tile_b: array<vec4<f16>, STEP * PITCH_B>; // [token, n]
 var<workgroup> sums: array<vec4<f32>, 128u * PITCH_SUMS>; // a matrix of each subgroup
 
-// What a thread loads of a step: a unit of x and of B of one token, and of the token that is its lane the sum of dt A, and dt.
+// What a thread loads of a step: a unit of x and of B of one token.
 struct Batch {
     x: vec4<u32>,
     b: vec4<u32>,
-    decay: f32,
-    dt: f32,
+}
+
+// And of a block: sums of dt A, and dt, of those tokens of its steps that are the thread's lane.
+struct Keys {
+    decay: vec4<f32>,
+    dt: vec4<f32>,
 }
 
 struct Spot {
@@ -49,6 +56,8 @@ struct Spot {
     x_at: u32, // units in a row of xbc
     b_at: u32,
     base: u32, // of the head's dt
+    left: u32, // the subgroup's rows in the tile of x, and its columns in that of B
+    right: u32,
 }
 
 // Two matrices one below the other, in units of 2^(exponent - 127).
@@ -60,11 +69,38 @@ struct State {
 
 // Beyond the last token, the last again.
 fn fetch(spot: Spot, token: u32) -> Batch {
-    let last = params.tokens - 1u;
     let stride = (params.heads * params.head_dim + 2u * params.groups * params.state) / 8u;
-    let at = min(token + spot.thread / SIDE, last) * stride;
-    let l = spot.base + min(token + spot.lane, last);
-    return Batch(xbc[at + spot.x_at], xbc[at + spot.b_at], da_cumsum[l], dt[l]);
+    let at = min(token + spot.thread / SIDE, params.tokens - 1u) * stride;
+    return Batch(xbc[at + spot.x_at], xbc[at + spot.b_at]);
+}
+
+// The lane's token of each step of a block.
+fn tokens_of(spot: Spot, first: u32) -> vec4<u32> {
+    return first + spot.lane + STEP * vec4(0u, 1u, 2u, 3u);
+}
+
+fn fetch_keys(spot: Spot, first: u32) -> Keys {
+    let at = spot.base + min(tokens_of(spot, first), vec4(params.tokens - 1u));
+    return Keys(
+        vec4(da_cumsum[at.x], da_cumsum[at.y], da_cumsum[at.z], da_cumsum[at.w]),
+        vec4(dt[at.x], dt[at.y], dt[at.z], dt[at.w]),
+    );
+}
+
+fn scaled(state: ptr<function, State>, factor: f32) {
+    (*state).upper = times((*state).upper, factor);
+    (*state).lower = times((*state).lower, factor);
+}
+
+// What a block's tokens weigh at the chunk's end, in units that the state is brought to, in which none is above 1; 0 from token `end` on.
+fn weigh(spot: Spot, keys: Keys, first: u32, end: u32, decay_last: f32, state: ptr<function, State>, place: Place) -> vec4<f32> {
+    let there = tokens_of(spot, first) < vec4(end);
+    let weights = select(vec4(0.0), exp(min(decay_last - keys.decay, vec4(0.0))) * keys.dt, there);
+    let most = max(max(weights.x, weights.y), max(weights.z, weights.w));
+    let exponent = clamp((bitcast<u32>(warp_max(most, place)) >> 23u) + 1u, 64u, 190u);
+    scaled(state, bitcast<f32>((UNSCALED + (*state).exponent - exponent) << 23u));
+    (*state).exponent = exponent;
+    return weights * bitcast<f32>((254u - exponent) << 23u);
 }
 
 fn stage(spot: Spot, batch: Batch, weight: f32) {
@@ -75,16 +111,23 @@ fn stage(spot: Spot, batch: Batch, weight: f32) {
     tile_b[at + 1u] = vec4<f16>(halves4(batch.b.zw));
 }
 
-fn scaled(state: ptr<function, State>, factor: f32) {
-    (*state).upper = times((*state).upper, factor);
-    (*state).lower = times((*state).lower, factor);
-}
-
 // Products of 16 tokens.
 fn add(x: u32, b: u32, state: ptr<function, State>) {
     let n = right(b);
     (*state).upper = multiply_add(left(x), n, (*state).upper);
     (*state).lower = multiply_add(left(x + 4u), n, (*state).lower);
+}
+
+// A step whose tokens are `batch` and have the lanes' weights. Gives what there is from token `ahead` on.
+fn step_of(spot: Spot, batch: Batch, weight: f32, ahead: u32, state: ptr<function, State>, place: Place) -> Batch {
+    let of_token = from_lane(weight, place.thread / SIDE, place);
+    workgroupBarrier();
+    stage(spot, batch, of_token);
+    let later = fetch(spot, ahead);
+    workgroupBarrier();
+    add(spot.left, spot.right, state);
+    add(spot.left + 16u * PITCH_X, spot.right + 16u * PITCH_B, state);
+    return later;
 }
 
 // A matrix of the subgroup from the state; zeros where it has none.
@@ -143,15 +186,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
     spot.x_at = head * p_end + min(p0 + place.thread % SIDE, p_end - 1u);
     spot.b_at = params.heads * p_end + head / (params.heads / params.groups) * n_end + min(n0 + place.thread % SIDE, n_end - 1u);
     spot.base = head * params.tokens;
-    var batch = fetch(spot, 0u);
+    var near = fetch(spot, 0u);
+    var far = fetch(spot, STEP);
+    var keys = fetch_keys(spot, 0u);
 
     // The subgroup's matrices: rows from `row` on of the head, columns from unit `unit` on.
     let warp = warp_of(place);
     let region = warp * 16u * PITCH_SUMS;
     let row = 8u * p0 + warp / 4u * 32u;
     let unit = n0 + warp % 4u * 2u;
-    let x = warp / 4u * 8u;
-    let b = warp % 4u * 4u;
+    spot.left = warp / 4u * 8u;
+    spot.right = warp % 4u * 4u;
     let upper = row < params.head_dim && unit < n_end;
     let lower = row + 16u < params.head_dim && unit < n_end;
     let width = 2u * n_end; // vec4s of a row of the f32 state
@@ -173,19 +218,24 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         let decay_last = decay_next;
         decay_next = da_cumsum[spot.base + min(end + params.chunk, params.tokens) - 1u];
         scaled(&state, exp(decay_last));
-        for (var l = first; l < end; l += STEP) {
-            // dt of the step is at most 2^(exponent - 127).
-            let exponent = clamp((bitcast<u32>(warp_max(batch.dt, place)) >> 23u) + 1u, 64u, 190u);
-            scaled(&state, bitcast<f32>((UNSCALED + state.exponent - exponent) << 23u));
-            state.exponent = exponent;
-            let weight = exp(min(decay_last - batch.decay, 0.0)) * (batch.dt * bitcast<f32>((254u - exponent) << 23u));
-            let within = select(0.0, weight, l + lane < end);
-            workgroupBarrier();
-            stage(spot, batch, from_lane(within, place.thread / SIDE, place));
-            batch = fetch(spot, min(l + STEP, end));
-            workgroupBarrier();
-            add(x, b, &state);
-            add(x + 16u * PITCH_X, b + 16u * PITCH_B, &state);
+        for (var l = first; l < end; l += BLOCK) {
+            let next = min(l + BLOCK, end);
+            let weights = weigh(spot, keys, l, end, decay_last, &state, place);
+            keys = fetch_keys(spot, next);
+#ifdef coop_emulated
+            // A software driver's compiler takes minutes for four copies.
+            for (var step = 0u; step < 4u; step++) {
+                let ahead = select(l + (step + 2u) * STEP, next + (step - 2u) * STEP, step >= 2u);
+                let later = step_of(spot, near, weights[step], ahead, &state, place);
+                near = far;
+                far = later;
+            }
+#else
+            let third = step_of(spot, near, weights.x, l + 2u * STEP, &state, place);
+            let fourth = step_of(spot, far, weights.y, l + 3u * STEP, &state, place);
+            near = step_of(spot, third, weights.z, next, &state, place);
+            far = step_of(spot, fourth, weights.w, next + STEP, &state, place);
+#endif
         }
     }
     scaled(&state, bitcast<f32>(state.exponent << 23u));

@@ -17,7 +17,7 @@ const PITCH = 10u; // 4 of first bits, 4 of what is left, padded against bank co
 const PITCH_X = 34u; // 16 and 16, likewise
 const LOW = 4u; // where what is left begins in a row
 const LOW_X = 16u; // likewise
-const PART = 1.0;
+const KEYS = 64u; // vec4s of a step in `sums`: every so many threads put the same, each at its own place
 
 @group(0) @binding(0) var<storage, read> xbc: array<vec4<u32>>; // [tokens, heads * head_dim + 2 * groups * state]
 @group(0) @binding(1) var<storage, read> products: array<vec4<u32>>; // [tokens, groups * chunk], a chunk in whole vec4s
@@ -27,6 +27,16 @@ const PART = 1.0;
 @group(0) @binding(5) var<storage, read> d: array<f32>; // [heads]
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<u32>>; // [tokens, heads * head_dim]
 @group(0) @binding(7) var<uniform> params: Params;
+
+// Of a step's token s the sum of dt A, or its dt; each 2 STEP threads all of them.
+fn fetch_key(spot: Spot, step: u32) -> f32 {
+    let at = spot.base + min(spot.first + STEP * step + spot.thread % STEP, spot.last);
+    return select(dt[at], da_cumsum[at], spot.thread % (2u * STEP) < STEP);
+}
+
+fn put_key(thread: u32, step: u32, key: f32) {
+    sums[step % 2u * KEYS + thread / 4u][thread % 4u] = key;
+}
 
 fn put_left(at: u32, x: vec4<f32>) {
     let near = first_bits(x);
@@ -95,6 +105,41 @@ fn add_state(a: u32, b: u32, c: ptr<function, Sums>) {
 
 fn add_tokens(a: u32, b: u32, c: ptr<function, Sums>) {
     add_step(a, right_by_rows(b), right_by_rows(b + 4u), right_by_rows(LOW_X + b), right_by_rows(LOW_X + b + 4u), c);
+}
+
+// Sums of both terms, of the subgroup's part.
+fn terms(start: ptr<function, Spot>, part: Part, tokens: u32) -> Sums {
+    var batch = fetch_state(*start, 0u);
+    find_decays(start);
+    let spot = *start;
+    put_key(spot.thread, 0u, fetch_key(spot, 0u));
+    var key = fetch_key(spot, 1u);
+    var c = Sums();
+    let steps = state_steps();
+    for (var step = 0u; step < steps - 1u; step++) {
+        workgroupBarrier();
+        stage_state(spot, step, batch);
+        batch = fetch_state(spot, step + 1u);
+        workgroupBarrier();
+        add_state(part.left, part.right, &c);
+    }
+    workgroupBarrier();
+    stage_state(spot, steps - 1u, batch);
+    batch = fetch_tokens(spot, 0u);
+    workgroupBarrier();
+    add_state(part.left, part.right, &c);
+    for (var step = 0u; STEP * step < tokens; step++) {
+        workgroupBarrier();
+        stage_tokens(spot, step, batch);
+        batch = fetch_tokens(spot, step + 1u);
+        put_key(spot.thread, step + 1u, key);
+        key = fetch_key(spot, step + 2u);
+        workgroupBarrier();
+        if reads(spot, step, part) {
+            add_tokens(part.left, part.right_x, &c);
+        }
+    }
+    return c;
 }
 
 // Stores a matrix of the subgroup, by way of workgroup memory: whole vec4s, of tokens and columns that are there.

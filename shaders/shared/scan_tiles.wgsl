@@ -1,12 +1,12 @@
 // chunk_scan.wgsl on cooperative matrices, as both forms have it (chunk_scan.coop.wgsl, chunk_scan.half_coop.wgsl). One workgroup: 128
 // tokens by 64 columns of one head, 32 by 32 a subgroup. Both terms are one product of rows with columns: first of decayed C with the
 // entering state, STEP elements of the state a step, then of decayed C·B, with D on its diagonal, with x, STEP tokens s a step. So sums
-// stay in the matrices from the first step to the last. What a step needs is loaded while the matrices of the one before are
+// stay in the matrices from the first step to the last. What a step needs is loaded while the matrices of one before are
 // multiplied. Workgroup memory is below 24 KiB, so that two workgroups share a core (docs/performance.md).
 //
 // The importing shader has the bindings of chunk_scan as vec4s of words, called units; `const NUMBERS` of a unit, `PITCH` and `PITCH_X`,
-// vec4s from a row of a tile to the next and from a token of x, and `PART`, what products are a part of; `stage_state` and
-// `stage_tokens`, `add_state` and `add_tokens` of a step, and `store` of a matrix.
+// vec4s from a row of a tile to the next and from a token of x; `terms`, which goes through the steps, those of so many tokens s last, and
+// `store` of a matrix.
 #import index
 #import matrices
 
@@ -15,12 +15,11 @@ const ROWS = 128u; // tokens of a workgroup
 const COLS = 64u / NUMBERS; // units of columns
 const UNITS = 4u; // of a step
 const STEP = UNITS * NUMBERS; // elements of the state, or tokens s, of a step
-const KEYS = 64u; // vec4s of a step in `sums`: every so many threads put the same, each at its own place
 const APART = 64u; // rows from one of a thread to its next
 
 var<workgroup> lefts: array<vec4<f16>, ROWS * PITCH>; // [token, step's element]
 var<workgroup> rights: array<vec4<f16>, 64u * PITCH>; // [column, element of the state], or [token, column]
-var<workgroup> sums: array<vec4<f32>, 512>; // a matrix of each subgroup; before, of two steps' tokens s the sums of dt A and dt
+var<workgroup> sums: array<vec4<f32>, 512>; // a matrix of each subgroup; before, what weights of tokens s are made of
 
 // What a thread loads of a step: a unit of two rows of the left factor, and of a row of the right one.
 struct Batch {
@@ -88,16 +87,6 @@ fn fetch_tokens(spot: Spot, step: u32) -> Batch {
     );
 }
 
-// Of a step's token s the sum of dt A, or its dt, with what products are a part of; each 2 STEP threads all of them.
-fn fetch_key(spot: Spot, step: u32) -> f32 {
-    let at = spot.base + min(spot.first + STEP * step + spot.thread % STEP, spot.last);
-    return select(PART * dt[at], da_cumsum[at], spot.thread % (2u * STEP) < STEP);
-}
-
-fn put_key(thread: u32, step: u32, key: f32) {
-    sums[step % 2u * KEYS + thread / 4u][thread % 4u] = key;
-}
-
 // The tokens of a step by how many of them the thread's first row is after the chunk's first.
 fn block_of(spot: Spot) -> u32 {
     return (spot.row0 - spot.first + spot.line) / STEP;
@@ -152,6 +141,30 @@ struct Sums {
     c11: Sum,
 }
 
+// What a subgroup multiplies.
+struct Part {
+    top: u32, // its first token
+    left: u32, // its rows in the tile of the left factor
+    right: u32, // its columns in that of the right one, of the state
+    right_x: u32, // and of tokens
+}
+
+// Steps of the state's elements.
+fn state_steps() -> u32 {
+    return (params.state / NUMBERS + UNITS - 1u) / UNITS;
+}
+
+// Whether a step of tokens s has some that the subgroup's rows read.
+fn reads(spot: Spot, step: u32, part: Part) -> bool {
+    return spot.first + STEP * step < part.top + 32u;
+}
+
+fn find_decays(spot: ptr<function, Spot>) {
+    let rows = (*spot).base + min((*spot).row0 + (*spot).line + vec2(0u, APART), vec2((*spot).last));
+    (*spot).decay = vec2(da_cumsum[rows.x], da_cumsum[rows.y]);
+    (*spot).grown = exp((*spot).decay);
+}
+
 fn scan(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let p_end = params.head_dim / NUMBERS;
     let n_end = params.state / NUMBERS;
@@ -187,45 +200,12 @@ fn scan(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     spot.state_at = (chunk * params.heads + head) * params.head_dim + NUMBERS * p0;
     spot.state_last = (chunk * params.heads + head + 1u) * params.head_dim - 1u;
     spot.skip = d[head];
-    var batch = fetch_state(spot, 0u);
-    let rows = spot.base + min(row0 + spot.line + vec2(0u, APART), vec2(spot.last));
-    spot.decay = vec2(da_cumsum[rows.x], da_cumsum[rows.y]);
-    spot.grown = exp(spot.decay);
-    put_key(spot.thread, 0u, fetch_key(spot, 0u));
-    var key = fetch_key(spot, 1u);
-
     let warp = warp_of(place);
-    let top = row0 + warp / 2u * 32u; // the subgroup's first token
-    let a = warp / 2u * 32u * PITCH;
-    let b = warp % 2u * 32u * PITCH;
-    let bx = warp % 2u * 8u;
-    var c = Sums();
-    let steps = (n_end + UNITS - 1u) / UNITS;
-    for (var step = 0u; step < steps - 1u; step++) {
-        workgroupBarrier();
-        stage_state(spot, step, batch);
-        batch = fetch_state(spot, step + 1u);
-        workgroupBarrier();
-        add_state(a, b, &c);
-    }
-    workgroupBarrier();
-    stage_state(spot, steps - 1u, batch);
-    batch = fetch_tokens(spot, 0u);
-    workgroupBarrier();
-    add_state(a, b, &c);
-    let tokens = min(row0 + ROWS, end) - first;
-    for (var step = 0u; STEP * step < tokens; step++) {
-        workgroupBarrier();
-        stage_tokens(spot, step, batch);
-        batch = fetch_tokens(spot, step + 1u);
-        put_key(spot.thread, step + 1u, key);
-        key = fetch_key(spot, step + 2u);
-        workgroupBarrier();
-        if first + STEP * step < top + 32u {
-            add_tokens(a, bx, &c);
-        }
-    }
-    let column = spot.x_at + warp % 2u * 32u / NUMBERS;
+    let top = row0 + warp / 2u * 32u;
+    let side = warp % 2u;
+    let part = Part(top, warp / 2u * 32u * PITCH, side * 32u * PITCH, side * 8u);
+    let c = terms(&spot, part, min(row0 + ROWS, end) - first);
+    let column = spot.x_at + side * 32u / NUMBERS;
     store(c.c00, place, top, spot.last, column, spot.x_end);
     store(c.c01, place, top, spot.last, column + 16u / NUMBERS, spot.x_end);
     store(c.c10, place, top + 16u, spot.last, column, spot.x_end);
