@@ -17,7 +17,7 @@ const SLICES = 4u;
 #else
 const SLICES = 1u; // 256 threads, as any adapter has
 #endif
-const STEPS = 2u;
+const STEPS = 1u;
 
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>; // [1, k] int8
 @group(0) @binding(1) var<storage, read> scales: array<f32>; // [2, k / 32] scales, sums of squares

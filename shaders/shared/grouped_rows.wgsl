@@ -2,7 +2,9 @@
 // before has made the codes: its workgroup had 32 outputs, whose scale needs no other's. A norm's factor is one for many columns, so
 // it comes to the scales, or to what the product gives, from sums of squares that came with them. A workgroup makes 32 outputs, four
 // for each `const SLICES` warps: of few long rows a core would otherwise have too few loads on the way. Loads of codes are 16 bytes, four
-// of the weight for each of `const STEPS` on the way, one or two: one needs fewer registers, so that more workgroups share a core. The
+// of the weight for each of `const STEPS` on the way, one or two: one needs fewer registers, so that more workgroups share a core. Then
+// the codes of the token wait for all that a step loads, by bits that are 0 but for a negative scale: NVIDIA's compiler would move loads down
+// to their use, and a step would wait for memory three times, for some of the rows, for the last one and for scales. The
 // importing shader has `params` with n, k, group, norm_group and eps, and the bindings `codes`, `scales`, `weight` and `weight_scales`.
 // k and norm_group are multiples of 32, groups of a QUAD, or a group is the row.
 #ifdef int4
@@ -71,6 +73,11 @@ fn group_scales(row_scales: u32, at: u32) -> vec4<f32> {
     return four_scales(row_scales + at * QUAD / params.group);
 }
 
+// 0 for what is not negative.
+fn sign_bit(v: f32) -> u32 {
+    return bitcast<u32>(v) >> 31u;
+}
+
 fn products(x: Token, w: Quads) -> vec4<f32> {
     return vec4<f32>(dot_rows(x, w) >> vec4(SHIFT));
 }
@@ -95,8 +102,10 @@ fn outputs_of(first: u32, place: Place) -> f32 {
         let w0 = fetch_rows(rows, at);
         let x0 = fetch_token(at);
         let s0 = fetch_token_scale(at);
+        let f0 = group_scales(row_scales, at);
         if STEPS == 1u {
-            sums += products(x0, w0) * (group_scales(row_scales, at) * s0.x);
+            let waits = any_bits(w0) | token_bits(x0) | bitcast<u32>(s0.y) | bitcast<u32>(f0.x);
+            sums += products(changed(x0, waits & sign_bit(s0.x)), w0) * (f0 * s0.x);
             squares += s0.y;
             continue;
         }
@@ -105,8 +114,9 @@ fn outputs_of(first: u32, place: Place) -> f32 {
         let w1 = fetch_rows(rows, next);
         let x1 = fetch_token(next);
         let s1 = is_there * fetch_token_scale(next);
-        let y0 = products(x0, w0) * (group_scales(row_scales, at) * s0.x);
-        sums += y0 + products(x1, w1) * (group_scales(row_scales, next) * s1.x);
+        let f1 = group_scales(row_scales, next);
+        let y0 = products(x0, w0) * (f0 * s0.x);
+        sums += y0 + products(x1, w1) * (f1 * s1.x);
         squares += s0.y + s1.y;
     }
     let own = sum_of_four(sums, place);

@@ -15,6 +15,16 @@ fn fetch_token(at: u32) -> Token {
     return Token(codes[2u * at], codes[2u * at + 1u]);
 }
 
+// Bits of a word of each vec4.
+fn token_bits(x: Token) -> u32 {
+    return x.first.x | x.second.x;
+}
+
+// With the bits `by` of each word turned over.
+fn changed(x: Token, by: u32) -> Token {
+    return Token(x.first ^ vec4(by), x.second ^ vec4(by));
+}
+
 fn dot_word(low: u32, high: u32, word: u32) -> i32 {
     return dot_codes(low, low4_times_16(word)) + dot_codes(high, high4_times_16(word));
 }

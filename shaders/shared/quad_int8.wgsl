@@ -9,6 +9,14 @@ fn fetch_token(at: u32) -> Token {
     return codes[at];
 }
 
+fn token_bits(x: Token) -> u32 {
+    return x.x;
+}
+
+fn changed(x: Token, by: u32) -> Token {
+    return x ^ vec4(by);
+}
+
 fn dot_quad(x: Token, w: vec4<u32>) -> i32 {
     return dot_codes(x.x, w.x) + dot_codes(x.y, w.y) + (dot_codes(x.z, w.z) + dot_codes(x.w, w.w));
 }

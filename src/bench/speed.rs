@@ -101,16 +101,12 @@ pub(super) fn together(engine: &mut Engine, sequences: usize) -> Result<bool> {
 
 /// Chooses the next token, or that of each sequence.
 pub(super) fn pick(engine: &mut Engine, together: bool) -> Result<Reading> {
-    if !together {
-        return engine.pick(Next::Greedy);
-    }
-    engine.choose_each(Next::Greedy)?;
-    engine.chosen()
+    if together { engine.pick_each(Next::Greedy) } else { engine.pick(Next::Greedy) }
 }
 
-/// Processes what was chosen.
-fn step(engine: &mut Engine, together: bool) -> Result<()> {
-    if together { engine.step_each() } else { engine.step() }
+/// Processes what was chosen, and chooses what comes next.
+fn follow(engine: &mut Engine, together: bool) -> Result<Reading> {
+    if together { engine.follow_each(Next::Greedy) } else { engine.follow(Next::Greedy) }
 }
 
 /// Seconds of the test, and to the first ids after a prompt. Several sequences have the same tokens, and are computed apart.
@@ -144,23 +140,22 @@ fn once(
         })?,
         (false, false) => engine.feed(prompt)?,
     }
-    if !prompt.is_empty() {
-        if test.generate == 0 {
-            engine.device().wait()?;
-            seconds = elapsed();
-        }
-        block_on(pick(engine, together)?.words())?;
-        first = Some(elapsed());
-        if test.generate > 0 {
-            step(engine, together)?;
-        }
+    if test.generate == 0 {
+        engine.device().wait()?;
+        seconds = elapsed();
     }
-    for left in (0..test.generate).rev() {
-        let ids = pick(engine, together)?;
+    // The token behind a prompt is not one of those to make.
+    let mut left = test.generate - usize::from(prompt.is_empty());
+    let mut coming = Some(pick(engine, together)?);
+    while let Some(ids) = coming.take() {
         if left > 0 {
-            step(engine, together)?;
+            coming = Some(follow(engine, together)?);
+            left -= 1;
         }
         block_on(ids.words())?;
+        if !prompt.is_empty() && first.is_none() {
+            first = Some(elapsed());
+        }
     }
     Ok((if test.generate > 0 { elapsed() } else { seconds }, first))
 }

@@ -64,6 +64,8 @@ pub struct Gpu {
     /// Staging buffers.
     #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser stages on its own"))]
     pub(super) ring: super::upload::Ring,
+    /// Read-back buffers that are free.
+    pub(super) spare: super::read::Spare,
     /// Submits under way.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) flights: super::pace::Flights,
@@ -344,7 +346,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
     let (late, lost) = (Late::listen(&device), Lost::listen(&device));
     let (pipelines, trust) = (Pipelines::new(), super::trust::Trust::default());
-    let (limit, binding_limit, ring, choices) = Default::default();
+    let (limit, binding_limit, ring, choices, spare) = Default::default();
     let specialising = super::specialise::Specialising::new(report.is_software());
     #[cfg(not(target_arch = "wasm32"))]
     let flights = super::pace::Flights::new(report.is_software());
@@ -362,6 +364,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         limit,
         binding_limit,
         ring,
+        spare,
         #[cfg(not(target_arch = "wasm32"))]
         flights,
     })

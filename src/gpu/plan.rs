@@ -12,8 +12,7 @@ use crate::shaders::{Kernel, Variant};
 
 /// Most workgroups along one axis of a dispatch.
 const MAX_AXIS: usize = 65_535;
-/// Launches a command buffer. Every one costs the GPU a pause, so a token's are in one; what watchdogs allow is for
-/// `pace` to see to.
+/// Launches a command buffer. Every one costs the GPU a pause; what watchdogs allow is for `pace` to see to.
 pub(super) const LAUNCHES_PER_SUBMIT: usize = 1024;
 
 /// Number of workgroups along x, y and z.
@@ -252,11 +251,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Shape`] when the sizes differ.
     pub fn copy(&mut self, from: &DeviceTensor, to: &DeviceTensor) -> Result<()> {
-        if from.words() != to.words() {
-            return Err(Error::Shape { kernel: "copy", arg: "to", expected: from.shape, got: to.shape });
-        }
-        self.steps.push(Step::Copy { from: from.clone(), to: to.clone() });
-        Ok(())
+        Step::copy(from, to).map(|step| self.steps.push(step))
     }
 
     /// Number of dispatches.
@@ -308,6 +303,17 @@ pub(super) enum Command {
     Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
 }
 
+/// The command that copies `from` to `to`, of as many words.
+pub(super) fn copy(from: &DeviceTensor, to: &DeviceTensor) -> Result<Command> {
+    let (Storage::Gpu(a), Storage::Gpu(b)) = (&from.storage, &to.storage) else { return Err(elsewhere()) };
+    let (from_offset, to_offset, bytes) = (from.offset as u64, to.offset as u64, from.bytes() as u64);
+    Ok(Command::Copy { from: a.clone(), from_offset, to: b.clone(), to_offset, bytes })
+}
+
+pub(super) fn elsewhere() -> Error {
+    Error::argument("tensor", "it is on another device")
+}
+
 impl Gpu {
     fn commands(&self, steps: &[Step], often: bool) -> Result<Vec<Command>> {
         let align = self.device.limits().min_uniform_buffer_offset_alignment as usize;
@@ -334,19 +340,9 @@ impl Gpu {
     }
 
     fn command(&self, step: &Step, (uniforms, offset): (&wgpu::Buffer, usize), constant: bool) -> Result<Command> {
-        let elsewhere = || Error::argument("plan", "a tensor is on another device");
         let d = match step {
             Step::Dispatch(d) => d,
-            Step::Copy { from, to } => {
-                let (Storage::Gpu(a), Storage::Gpu(b)) = (&from.storage, &to.storage) else { return Err(elsewhere()) };
-                return Ok(Command::Copy {
-                    from: a.clone(),
-                    from_offset: from.offset as u64,
-                    to: b.clone(),
-                    to_offset: to.offset as u64,
-                    bytes: from.bytes() as u64,
-                });
-            }
+            Step::Copy { from, to } => return copy(from, to),
         };
         let pipeline = self.pipeline(d.kernel, d.variant, if constant { &d.params } else { &[] })?;
         let mut entries = Vec::with_capacity(d.bindings.len() + 1);
@@ -462,6 +458,14 @@ impl Recording {
 }
 
 impl Step {
+    /// A copy of `from` to `to`.
+    pub(super) fn copy(from: &DeviceTensor, to: &DeviceTensor) -> Result<Self> {
+        if from.words() != to.words() {
+            return Err(Error::Shape { kernel: "copy", arg: "to", expected: from.shape, got: to.shape });
+        }
+        Ok(Self::Copy { from: from.clone(), to: to.clone() })
+    }
+
     pub(super) fn run_on_cpu(&self) {
         let lock = |tensor: &DeviceTensor| match &tensor.storage {
             Storage::Cpu(data) => (data.clone(), tensor.offset / 4, tensor.words()),

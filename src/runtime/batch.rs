@@ -8,7 +8,7 @@ use super::forward::Forward;
 use super::state::{State, StateSizes};
 use super::taps::Taps;
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceTensor, Plan, Reading, Recording};
+use crate::gpu::{DeviceTensor, Plan, Reading, Recording, Submission};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -158,22 +158,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Chooses a token for each sequence from its last logits. The ids stay on the device for [`Engine::step_each`];
-    /// [`Engine::chosen`] reads them.
+    /// Chooses a token for each sequence from its last logits, and begins to read the ids, one a sequence. They stay on the device for
+    /// [`Engine::step_each`].
     ///
     /// # Errors
     /// As building a plan.
-    pub fn choose_each(&mut self, next: Next) -> Result<()> {
-        self.batch_mut()?.chooser.run(next)
-    }
-
-    /// The ids that were chosen or fed last, one a sequence. They may be awaited after the next [`Engine::step_each`]: the
-    /// device then computes meanwhile.
-    ///
-    /// # Errors
-    /// As [`crate::gpu::Device::begin_read`].
-    pub fn chosen(&self) -> Result<Reading> {
-        self.device.begin_read(&self.batch()?.ids)
+    pub fn pick_each(&mut self, next: Next) -> Result<Reading> {
+        let mut submission = self.device.submission();
+        let batch = self.batch_mut()?;
+        batch.chooser.run(next, &mut submission)?;
+        submission.read(&batch.ids)
     }
 
     /// Logits of each sequence's last token, `[sequences, vocab]`.
@@ -201,20 +195,39 @@ impl Engine {
         self.step_each()
     }
 
-    /// Processes the token that [`Engine::choose_each`] chose for each sequence, in one pass.
+    /// Processes the token that [`Engine::pick_each`] chose for each sequence, in one pass.
     ///
     /// # Errors
     /// [`Error::Argument`] when a sequence's context is full; as running a plan.
     pub fn step_each(&mut self) -> Result<()> {
+        let mut submission = self.device.submission();
+        self.add_step_each(&mut submission)?;
+        submission.submit()?;
+        self.advance_each()
+    }
+
+    /// [`Engine::step_each`] and [`Engine::pick_each`] in one submit. The ids may be awaited after the next one: the device then computes
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn follow_each(&mut self, next: Next) -> Result<Reading> {
+        let mut submission = self.device.submission();
+        self.add_step_each(&mut submission)?;
+        let batch = self.batch_mut()?;
+        batch.chooser.run(next, &mut submission)?;
+        let ids = submission.read(&batch.ids)?;
+        self.advance_each()?;
+        Ok(ids)
+    }
+
+    fn add_step_each(&mut self, submission: &mut Submission) -> Result<()> {
         self.room_for_each()?;
         if self.batch()?.pass.is_none() {
             let pass = self.plan_each(self.batch()?)?.record()?;
             self.batch_mut()?.pass = Some(pass);
         }
-        if let Some(pass) = &self.batch()?.pass {
-            pass.run()?;
-        }
-        self.advance_each()
+        self.batch()?.pass.as_ref().map_or(Ok(()), |pass| submission.run(pass))
     }
 
     pub(super) fn room_for_each(&self) -> Result<()> {
@@ -287,15 +300,13 @@ impl Engine {
         }
         let mut out = vec![Vec::new(); prompts.len()];
         let mut going: Vec<usize> = (0..prompts.len()).filter(|_| max_new > 0).collect();
-        while !going.is_empty() {
-            self.choose_each(next)?;
-            let ids = self.chosen()?;
+        let mut coming = if going.is_empty() { None } else { Some(self.pick_each(next)?) };
+        while let Some(ids) = coming.take() {
             // The next pass starts before the ids are seen: one that ends by its id or by who looks has a token too many.
             let last: Vec<usize> = going.iter().copied().filter(|slot| out[*slot].len() + 1 == max_new).collect();
             last.iter().try_for_each(|slot| self.retire(*slot))?;
-            if last.len() < going.len() {
-                self.step_each()?;
-            }
+            let more = last.len() < going.len();
+            let after = if more { Some(self.follow_each(next)?) } else { None };
             let ids = ids.words().await?;
             for slot in std::mem::take(&mut going) {
                 let (id, made) = (ids[slot], &mut out[slot]);
@@ -305,6 +316,7 @@ impl Engine {
                 };
                 if ended { self.retire(slot)? } else { going.push(slot) }
             }
+            coming = after.filter(|_| !going.is_empty());
         }
         Ok(out)
     }

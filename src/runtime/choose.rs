@@ -2,7 +2,7 @@
 
 use super::engine::Next;
 use crate::error::Result;
-use crate::gpu::{Device, DeviceTensor, Plan, Recording};
+use crate::gpu::{Device, DeviceTensor, Plan, Recording, Submission};
 use crate::kernels;
 
 /// Chooses an id from each row of logits; recorded once for each way to choose.
@@ -31,12 +31,13 @@ impl Chooser {
         Ok(plan)
     }
 
-    pub(super) fn run(&mut self, next: Next) -> Result<()> {
+    /// Adds the choice to `submission`.
+    pub(super) fn run(&mut self, next: Next, submission: &mut Submission) -> Result<()> {
         if let Some((_, recording)) = self.recorded.iter().find(|(n, _)| *n == next) {
-            return recording.run();
+            return submission.run(recording);
         }
         let recording = self.plan(next)?.record()?;
-        recording.run()?;
+        submission.run(&recording)?;
         self.recorded.push((next, recording));
         Ok(())
     }

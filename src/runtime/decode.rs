@@ -4,17 +4,17 @@ use std::ops::ControlFlow;
 
 use super::engine::{Engine, Logits, Next};
 use crate::error::Result;
-use crate::gpu::Reading;
+use crate::gpu::{Reading, Submission};
 
 impl Engine {
-    /// Chooses a token from the last logits, on the device, and begins to read its id, which may be awaited after
-    /// [`Engine::step`]: the device then computes meanwhile.
+    /// Chooses a token from the last logits, on the device, and begins to read its id.
     ///
     /// # Errors
     /// As building a plan.
     pub fn pick(&mut self, next: Next) -> Result<Reading> {
-        self.chooser.run(next)?;
-        self.device.begin_read(&self.scratch.next)
+        let mut submission = self.device.submission();
+        self.chooser.run(next, &mut submission)?;
+        submission.read(&self.scratch.next)
     }
 
     /// Chooses a token from the last logits, on the device, and reads back its id.
@@ -30,18 +30,47 @@ impl Engine {
     /// # Errors
     /// [`crate::Error::Argument`] when the context is full; as running a plan.
     pub fn step(&mut self) -> Result<()> {
+        let mut submission = self.device.submission();
+        self.add_pass(&mut submission)?;
+        self.add_clock(&mut submission)?;
+        submission.submit()
+    }
+
+    /// [`Engine::step`] and [`Engine::pick`] in one submit. The id may be awaited after the next one: the device then computes meanwhile.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn follow(&mut self, next: Next) -> Result<Reading> {
+        let mut submission = self.device.submission();
+        self.add_pass(&mut submission)?;
+        self.chooser.run(next, &mut submission)?;
+        // All copies next to each other: between launches they cost the device 5 us.
+        self.add_clock(&mut submission)?;
+        submission.read(&self.scratch.next)
+    }
+
+    /// The pass over the token that was chosen last.
+    fn add_pass(&mut self, submission: &mut Submission) -> Result<()> {
         self.room_for(1)?;
         if self.following.is_none() {
             self.following = Some(self.plan_of(&self.scratch.next, Logits::Last)?.record()?);
         }
-        if let Some(recording) = &self.following {
-            recording.run()?;
+        self.following.as_ref().map_or(Ok(()), |recording| submission.run(recording))
+    }
+
+    /// What a pass over a token leaves to do: moves cursor and clock on, and rounds states when it is time.
+    fn add_clock(&mut self, submission: &mut Submission) -> Result<()> {
+        if self.state.step(submission)? {
+            if let Some(rounding) = self.rounding()? {
+                submission.run(rounding)?;
+            }
+            self.state.step_rounded(submission)?;
         }
-        self.advance(1)
+        Ok(())
     }
 
     /// Continues after `prompt` until `max_new` tokens, an end-of-sequence token or `on_token` breaks. The token that ends
-    /// it otherwise than by their number has been processed, too.
+    /// it otherwise than by their number has been processed, too, and another was chosen after it.
     ///
     /// # Errors
     /// As [`Engine::feed`].
@@ -54,10 +83,10 @@ impl Engine {
     ) -> Result<Vec<u32>> {
         self.feed(prompt)?;
         let mut out = Vec::new();
-        while out.len() < max_new {
-            let id = self.pick(next)?;
+        let mut coming = if max_new > 0 { Some(self.pick(next)?) } else { None };
+        while let Some(id) = coming.take() {
             if out.len() + 1 < max_new {
-                self.step()?;
+                coming = Some(self.follow(next)?);
             }
             let id = id.words().await?[0];
             if self.config.eos.contains(&id) {

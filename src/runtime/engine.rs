@@ -322,13 +322,17 @@ impl Engine {
         if self.state.recent == 0 {
             return Ok(());
         }
-        if self.rounding.is_none() {
-            self.rounding = Some(self.round()?.record()?);
-        }
-        if let Some(recording) = &self.rounding {
+        if let Some(recording) = self.rounding()? {
             recording.run()?;
         }
         self.state.rounded(&self.device)
+    }
+
+    pub(super) fn rounding(&mut self) -> Result<Option<&Recording>> {
+        if self.rounding.is_none() {
+            self.rounding = Some(self.round()?.record()?);
+        }
+        Ok(self.rounding.as_ref())
     }
 
     fn round(&self) -> Result<Plan> {

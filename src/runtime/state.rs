@@ -1,7 +1,7 @@
 //! What a sequence carries from call to call: convolution windows, SSM states, keys and values.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Plan};
+use crate::gpu::{Device, DeviceTensor, Plan, Submission};
 use crate::kernels::{self, AttentionDims, AttentionParts, KvCache, KvFormat, SsdDims, StateRounding, StoredState};
 use crate::model::{Block, ModelConfig};
 use crate::tensor::DType;
@@ -76,6 +76,8 @@ pub struct State {
     pub(super) blocks: Vec<BlockState>,
     /// `[sequences]`: tokens processed, where attention appends.
     pub(super) cursor: DeviceTensor,
+    /// `[context + 1, 1]`: 0, 1 and so on, of which a token of one sequence copies what its cursor and clock are to be.
+    numbers: DeviceTensor,
     /// `[2]`: tokens processed, and those since int8 states were rounded: of all sequences at the same time.
     pub(super) clock: DeviceTensor,
     /// `[sequences * groups]`: for `mamba2_update`, zeros between launches.
@@ -139,10 +141,14 @@ impl State {
             })
             .collect::<Result<Vec<_>>>()?;
         let (clock, cursor) = (device.alloc(DType::U32, [2])?, device.alloc(DType::U32, [sequences])?);
+        let numbers = device.alloc(DType::U32, [context + 1, 1])?;
+        if !matches!(device, Device::Nowhere) {
+            device.write(&numbers, &(0..=context as u32).collect::<Vec<_>>())?;
+        }
         let tickets = device.alloc(DType::U32, [sequences * dims.groups.max(1)])?;
         let attends = config.blocks.contains(&Block::Attention);
         let parts = attends.then(|| AttentionParts::new(device, heads, sequences, context)).transpose()?;
-        Ok(Self { blocks, cursor, clock, tickets, parts, tokens: 0, recent: 0, context, format, dims, heads })
+        Ok(Self { blocks, cursor, numbers, clock, tickets, parts, tokens: 0, recent: 0, context, format, dims, heads })
     }
 
     /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
@@ -217,20 +223,51 @@ impl State {
     /// After a pass of `tokens`: a pass of several leaves int8 states rounded, one of one token adds a recent one.
     /// True when there is no room for another, and the states must be rounded before [`State::rounded`].
     pub(super) fn advance(&mut self, device: &Device, tokens: usize) -> Result<bool> {
-        self.tokens += tokens;
-        let window = match self.format {
-            StateFormat::F32 => None,
-            StateFormat::Int8 { window, .. } => Some(window),
-        };
-        self.recent = if tokens == 1 && window.is_some() { self.recent + 1 } else { 0 };
+        let full = self.count(tokens);
         self.write_clock(device)?;
-        Ok(window == Some(self.recent))
+        Ok(full)
     }
 
     /// All recent tokens went into the rounded states.
     pub(super) fn rounded(&mut self, device: &Device) -> Result<()> {
         self.recent = 0;
         self.write_clock(device)
+    }
+
+    /// As [`State::advance`] for one token of one sequence, behind the pass that is in `submission`. Writes of the host would cost the
+    /// device another pause.
+    pub(super) fn step(&mut self, submission: &mut Submission) -> Result<bool> {
+        let full = self.count(1);
+        self.copy_clock(submission)?;
+        Ok(full)
+    }
+
+    /// As [`State::rounded`], behind the rounding that is in `submission`.
+    pub(super) fn step_rounded(&mut self, submission: &mut Submission) -> Result<()> {
+        self.recent = 0;
+        self.copy_clock(submission)
+    }
+
+    fn count(&mut self, tokens: usize) -> bool {
+        self.tokens += tokens;
+        let window = match self.format {
+            StateFormat::F32 => None,
+            StateFormat::Int8 { window, .. } => Some(window),
+        };
+        self.recent = if tokens == 1 && window.is_some() { self.recent + 1 } else { 0 };
+        window == Some(self.recent)
+    }
+
+    /// Only int8 states ask for the clock.
+    fn copy_clock(&self, submission: &mut Submission) -> Result<()> {
+        let number = |n: usize| self.numbers.row(n);
+        submission.copy(&number(self.tokens)?, &self.cursor)?;
+        if self.format != StateFormat::F32 {
+            let clock = self.clock.view(DType::U32, [2, 1])?;
+            submission.copy(&number(self.tokens)?, &clock.row(0)?)?;
+            submission.copy(&number(self.recent)?, &clock.row(1)?)?;
+        }
+        Ok(())
     }
 
     /// Rounds all int8 states with their recent tokens; they are forgotten by [`State::rounded`] afterwards.
@@ -267,6 +304,7 @@ impl State {
         });
         let small = self.clock.bytes()
             + self.cursor.bytes()
+            + self.numbers.bytes()
             + self.tickets.bytes()
             + self.parts.as_ref().map_or(0, AttentionParts::bytes);
         self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + small

@@ -56,8 +56,7 @@ fn together(engine: &mut Engine, next: Next) -> Vec<Vec<(u32, Vec<f32>)>> {
     let mut steps = vec![Vec::new(); LENGTHS.len()];
     for _ in 0..MADE {
         let logits = block_on(engine.logits_each()).unwrap();
-        engine.choose_each(next).unwrap();
-        let ids = block_on(engine.chosen().unwrap().words()).unwrap();
+        let ids = block_on(engine.pick_each(next).unwrap().words()).unwrap();
         for ((steps, id), logits) in steps.iter_mut().zip(ids).zip(logits.chunks(vocab)) {
             steps.push((id, logits.to_vec()));
         }
@@ -234,14 +233,9 @@ fn ids_may_be_awaited_after_the_next_pass() {
         engine.reset().unwrap();
         engine.feed(&prompt(2)).unwrap();
         engine.put(0).unwrap();
-        let mut steps = || {
-            engine.choose_each(Next::Greedy).unwrap();
-            let ids = (engine.chosen().unwrap(), engine.pick(Next::Greedy).unwrap());
-            engine.step_each().unwrap();
-            engine.step().unwrap();
-            ids
-        };
-        for ((each, one), want) in [steps(), steps(), steps()].into_iter().zip(want) {
+        let first = (engine.pick_each(Next::Greedy).unwrap(), engine.pick(Next::Greedy).unwrap());
+        let mut follow = || (engine.follow_each(Next::Greedy).unwrap(), engine.follow(Next::Greedy).unwrap());
+        for ((each, one), want) in [first, follow(), follow()].into_iter().zip(want) {
             let each = block_on(each.words()).unwrap();
             assert_eq!((each[0], block_on(one.words()).unwrap()[0]), (want, want), "{}", device.name());
         }

@@ -1,0 +1,83 @@
+//! What goes to the device in one submit: recordings, copies, and the read of what they leave. On a GPU each submit costs a pause between
+//! it and the one before, so a token is one.
+
+use super::buffer::{DeviceTensor, Storage};
+use super::device::Device;
+use super::plan::{self, Recording, Step, elsewhere};
+use super::read::Reading;
+use crate::error::Result;
+
+/// Commands in the making. On a GPU they run when it is submitted; on the CPU each runs at once.
+#[must_use = "it runs when submitted"]
+pub struct Submission {
+    device: Device,
+    /// On a GPU.
+    encoder: Option<wgpu::CommandEncoder>,
+}
+
+impl Device {
+    /// An empty one.
+    pub fn submission(&self) -> Submission {
+        let encoder = self.gpu().map(|gpu| gpu.device.create_command_encoder(&Default::default()));
+        Submission { device: self.clone(), encoder }
+    }
+}
+
+impl Submission {
+    /// Adds all of a recording, which must be short: it is not cut, whatever watchdogs think of it.
+    ///
+    /// # Errors
+    /// As [`Recording::run`].
+    pub fn run(&mut self, recording: &Recording) -> Result<()> {
+        match (self.device.gpu(), &mut self.encoder) {
+            (Some(gpu), Some(encoder)) => {
+                gpu.checked("recording commands", || gpu.encode(encoder, &recording.commands, None))
+            }
+            _ => recording.run(),
+        }
+    }
+
+    /// Adds a copy of `from` to `to`, which has as many words.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] for other words; [`crate::Error::Argument`] for a tensor of another device.
+    pub fn copy(&mut self, from: &DeviceTensor, to: &DeviceTensor) -> Result<()> {
+        let step = Step::copy(from, to)?;
+        match (self.device.gpu(), &mut self.encoder) {
+            (Some(gpu), Some(encoder)) => {
+                let command = plan::copy(from, to)?;
+                gpu.checked("recording a copy", || gpu.encode(encoder, &[command], None))
+            }
+            _ if matches!(self.device, Device::Cpu) => {
+                step.run_on_cpu();
+                Ok(())
+            }
+            _ => Err(elsewhere()),
+        }
+    }
+
+    /// Sends it off; does not wait.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] when wgpu refuses the commands.
+    pub fn submit(self) -> Result<()> {
+        if let (Some(gpu), Some(encoder)) = (self.device.gpu(), self.encoder) {
+            gpu.checked("submitting", || gpu.queue.submit([encoder.finish()]))?;
+        }
+        Ok(())
+    }
+
+    /// Sends it off, and begins to read what `tensor` then holds, whatever is submitted later.
+    ///
+    /// # Errors
+    /// As [`Submission::submit`]; [`crate::Error::Gpu`] when there is no memory for it; [`crate::Error::Argument`] for a tensor of another device.
+    pub fn read(self, tensor: &DeviceTensor) -> Result<Reading> {
+        match (&self.device, self.encoder, &tensor.storage) {
+            (Device::Gpu(gpu), Some(encoder), Storage::Gpu(buffer)) => {
+                gpu.read_after(encoder, buffer, tensor.offset, tensor.bytes())
+            }
+            (Device::Cpu, _, Storage::Cpu(data)) => Ok(Reading::on_host(tensor, data)),
+            _ => Err(elsewhere()),
+        }
+    }
+}
