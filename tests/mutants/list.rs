@@ -873,7 +873,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if thread < 8u {\n        var sum = value;\n        for (var i = thread + 8u; i < WG; i += 8u) {\n            sum += bitcast<vec4<f32>>",
     ),
     m("matvec_grouped", "tail_counted_twice", "select(0.0, 1.0, at + step < quads)", "1.0"),
-    m("matvec_grouped", "scale_of_the_first_step", "(row_scales, next) * s1.x", "(row_scales, at) * s1.x"),
+    m("matvec_grouped", "scale_of_the_first_step", "(f1 * s1.x)", "(f0 * s1.x)"),
     m("matvec_grouped", "factor_of_the_first_norm", "factors[32u * group / max(params.norm_group, 1u)]", "factors[0]"),
     m("matvec_grouped", "norms_of_the_first_warps", "var base = 0u; base < norms;", "var base = 0u; base < 1u;"),
     m("matvec_grouped", "dropped_epsilon", " + params.eps", ""),
@@ -897,6 +897,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matvec_grouped", "sum_of_half_a_warp", "by > 0u; by /= 2u", "by > 1u; by /= 2u"),
     of("matvec_grouped", "int8", "squares_counted_twice", "f32(QUAD) / 32.0 * scales", "scales"),
     // No missing barrier of matvec_grouped: every workgroup has the same factors, so what the one before left is right.
+    m("matvec_grouped_add", "codes_changed_by_a_scale", "bitcast<u32>(v) >> 31u", "bitcast<u32>(v) >> 29u"),
     m("matvec_grouped_add", "stream_lost", "before + y", "y"),
     m("matvec_grouped_add", "stream_stays", "stream[quad] = sum;", ""),
     m("matvec_grouped_add", "norm_in_the_sum", "dot(sum, sum)", "dot(sum * factor, sum * factor)"),
