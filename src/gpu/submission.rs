@@ -16,7 +16,7 @@ pub struct Submission {
 }
 
 impl Device {
-    /// An empty one.
+    /// One with nothing in it yet.
     pub fn submission(&self) -> Submission {
         let encoder = self.gpu().map(|gpu| gpu.device.create_command_encoder(&Default::default()));
         Submission { device: self.clone(), encoder }

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use super::engine::{Engine, Logits, Next};
 use crate::error::Result;
-use crate::gpu::{Reading, Submission};
+use crate::gpu::Reading;
 
 impl Engine {
-    /// Chooses a token from the last logits, on the device, and begins to read its id.
+    /// Chooses a token from the last logits, on the device, and begins to read its id, which may be awaited after
+    /// [`Engine::follow`].
     ///
     /// # Errors
     /// As building a plan.
@@ -25,48 +26,29 @@ impl Engine {
         Ok(self.pick(next)?.words().await?[0])
     }
 
-    /// Processes the token that was chosen last. The same as feeding it, but its id stays on the device.
+    /// Processes the token that was chosen last, chooses the one after it and begins to read its id, in one submit. The id may be awaited
+    /// when the next one is under way, which needs to know it on the device only.
     ///
     /// # Errors
     /// [`crate::Error::Argument`] when the context is full; as running a plan.
-    pub fn step(&mut self) -> Result<()> {
-        let mut submission = self.device.submission();
-        self.add_pass(&mut submission)?;
-        self.add_clock(&mut submission)?;
-        submission.submit()
-    }
-
-    /// [`Engine::step`] and [`Engine::pick`] in one submit. The id may be awaited after the next one: the device then computes meanwhile.
-    ///
-    /// # Errors
-    /// As those.
     pub fn follow(&mut self, next: Next) -> Result<Reading> {
-        let mut submission = self.device.submission();
-        self.add_pass(&mut submission)?;
-        self.chooser.run(next, &mut submission)?;
-        // All copies next to each other: between launches they cost the device 5 us.
-        self.add_clock(&mut submission)?;
-        submission.read(&self.scratch.next)
-    }
-
-    /// The pass over the token that was chosen last.
-    fn add_pass(&mut self, submission: &mut Submission) -> Result<()> {
         self.room_for(1)?;
         if self.following.is_none() {
             self.following = Some(self.plan_of(&self.scratch.next, Logits::Last)?.record()?);
         }
-        self.following.as_ref().map_or(Ok(()), |recording| submission.run(recording))
-    }
-
-    /// What a pass over a token leaves to do: moves cursor and clock on, and rounds states when it is time.
-    fn add_clock(&mut self, submission: &mut Submission) -> Result<()> {
-        if self.state.step(submission)? {
+        let mut submission = self.device.submission();
+        if let Some(pass) = &self.following {
+            submission.run(pass)?;
+        }
+        self.chooser.run(next, &mut submission)?;
+        // Last, so that all copies are next to each other: one between launches costs the device 5 us.
+        if self.state.step(&mut submission)? {
             if let Some(rounding) = self.rounding()? {
                 submission.run(rounding)?;
             }
-            self.state.step_rounded(submission)?;
+            self.state.step_rounded(&mut submission)?;
         }
-        Ok(())
+        submission.read(&self.scratch.next)
     }
 
     /// Continues after `prompt` until `max_new` tokens, an end-of-sequence token or `on_token` breaks. The token that ends

@@ -4,7 +4,7 @@ use pollster::block_on;
 use wgquant::gpu::Device;
 use wgquant::kernels::{StateRounding, check::error};
 use wgquant::model::{Block, Model, ModelConfig, ModelFile};
-use wgquant::runtime::{Engine, EngineOptions, StateFormat};
+use wgquant::runtime::{Engine, EngineOptions, Next, StateFormat};
 
 use crate::common;
 
@@ -115,6 +115,27 @@ fn a_reset_forgets_and_stochastic_rounding_repeats() {
     used.reset().unwrap();
     assert_eq!(run(&mut used), first);
     assert_ne!(run(&mut engine(&device, stochastic(2))), first);
+}
+
+/// The device moves cursor and clock on by itself there, and rounds in the same submit: 19 tokens are two roundings and three recent ones.
+#[test]
+fn following_is_feeding_the_ids() {
+    for device in [Device::Cpu, common::gpu()] {
+        for state in [StateFormat::F32, NEAREST] {
+            let (mut follows, mut feeds) = (engine(&device, state), engine(&device, state));
+            follows.feed(&tokens(9)).unwrap();
+            feeds.feed(&tokens(9)).unwrap();
+            let mut ids = vec![follows.pick(Next::Greedy).unwrap()];
+            ids.extend((0..19).map(|_| follows.follow(Next::Greedy).unwrap()));
+            for id in ids.into_iter().take(19) {
+                feeds.feed(&block_on(id.words()).unwrap()).unwrap();
+            }
+            let name = device.name();
+            assert_eq!((follows.tokens(), feeds.tokens()), (28, 28), "{name}");
+            assert_eq!(states(&follows), states(&feeds), "{state:?} on {name}");
+            assert_eq!(block_on(follows.logits()).unwrap(), block_on(feeds.logits()).unwrap(), "{state:?} on {name}");
+        }
+    }
 }
 
 #[test]
