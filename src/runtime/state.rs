@@ -76,8 +76,8 @@ pub struct State {
     pub(super) blocks: Vec<BlockState>,
     /// `[sequences]`: tokens processed, where attention appends.
     pub(super) cursor: DeviceTensor,
-    /// `[context + 1, 1]`: 0, 1 and so on, of which a token of one sequence copies what its cursor and clock are to be.
-    numbers: DeviceTensor,
+    /// `[context + 1, 1]`: 0, 1 and so on, of which a token copies what cursor and clock are to be. Of one sequence only.
+    numbers: Option<DeviceTensor>,
     /// `[2]`: tokens processed, and those since int8 states were rounded: of all sequences at the same time.
     pub(super) clock: DeviceTensor,
     /// `[sequences * groups]`: for `mamba2_update`, zeros between launches.
@@ -141,9 +141,9 @@ impl State {
             })
             .collect::<Result<Vec<_>>>()?;
         let (clock, cursor) = (device.alloc(DType::U32, [2])?, device.alloc(DType::U32, [sequences])?);
-        let numbers = device.alloc(DType::U32, [context + 1, 1])?;
-        if !matches!(device, Device::Nowhere) {
-            device.write(&numbers, &(0..=context as u32).collect::<Vec<_>>())?;
+        let numbers = (sequences == 1).then(|| device.alloc(DType::U32, [context + 1, 1])).transpose()?;
+        if let (Some(numbers), Device::Gpu(_) | Device::Cpu) = (&numbers, device) {
+            device.write(numbers, &(0..=context as u32).collect::<Vec<_>>())?;
         }
         let tickets = device.alloc(DType::U32, [sequences * dims.groups.max(1)])?;
         let attends = config.blocks.contains(&Block::Attention);
@@ -260,7 +260,9 @@ impl State {
 
     /// Only int8 states ask for the clock.
     fn copy_clock(&self, submission: &mut Submission) -> Result<()> {
-        let number = |n: usize| self.numbers.row(n);
+        let several = || Error::argument("step", "one token of several sequences");
+        let numbers = self.numbers.as_ref().ok_or_else(several)?;
+        let number = |n: usize| numbers.row(n);
         submission.copy(&number(self.tokens)?, &self.cursor)?;
         if self.format != StateFormat::F32 {
             let clock = self.clock.view(DType::U32, [2, 1])?;
@@ -304,7 +306,7 @@ impl State {
         });
         let small = self.clock.bytes()
             + self.cursor.bytes()
-            + self.numbers.bytes()
+            + self.numbers.as_ref().map_or(0, DeviceTensor::bytes)
             + self.tickets.bytes()
             + self.parts.as_ref().map_or(0, AttentionParts::bytes);
         self.blocks.iter().map(block).sum::<usize>() + shared.unwrap_or(0) + small
