@@ -41,11 +41,9 @@ impl Engine {
             submission.run(pass)?;
         }
         self.chooser.run(next, &mut submission)?;
-        // Last, so that all copies are next to each other: one between launches costs the device 5 us.
+        // Last, so that all copies are next to each other: one between launches makes the device pause.
         if self.state.step(&mut submission)? {
-            if let Some(rounding) = self.rounding()? {
-                submission.run(rounding)?;
-            }
+            submission.run(self.rounding()?)?;
             self.state.step_rounded(&mut submission)?;
         }
         submission.read(&self.scratch.next)

@@ -322,17 +322,16 @@ impl Engine {
         if self.state.recent == 0 {
             return Ok(());
         }
-        if let Some(recording) = self.rounding()? {
-            recording.run()?;
-        }
+        self.rounding()?.run()?;
         self.state.rounded(&self.device)
     }
 
-    pub(super) fn rounding(&mut self) -> Result<Option<&Recording>> {
-        if self.rounding.is_none() {
-            self.rounding = Some(self.round()?.record()?);
-        }
-        Ok(self.rounding.as_ref())
+    pub(super) fn rounding(&mut self) -> Result<&Recording> {
+        let made = match self.rounding.take() {
+            Some(made) => made,
+            None => self.round()?.record()?,
+        };
+        Ok(self.rounding.insert(made))
     }
 
     fn round(&self) -> Result<Plan> {
