@@ -5,7 +5,7 @@ use std::time::Instant;
 use pollster::block_on;
 use serde::Serialize;
 
-use super::speed::{pick, together};
+use super::speed::together;
 use super::{Cost, Warmer, cost, median};
 use crate::error::Result;
 use crate::runtime::{Engine, Next};
@@ -89,12 +89,15 @@ pub fn profile(engine: &mut Engine, warmer: &Warmer, what: Pass, repeat: usize) 
     };
     let as_it_runs = |engine: &mut Engine| -> Result<f64> {
         let start = Instant::now();
-        if together {
-            engine.feed_each(&ids[..sequences])?
-        } else {
-            engine.feed(&ids[..tokens])?
-        }
-        block_on(pick(engine, together)?.words())?;
+        let chosen = match (together, tokens) {
+            (true, _) => engine.follow_each(Next::Greedy)?,
+            (false, 1) => engine.follow(Next::Greedy)?, // whatever was chosen last
+            (false, _) => {
+                engine.feed(&ids[..tokens])?;
+                engine.pick(Next::Greedy)?
+            }
+        };
+        block_on(chosen.words())?;
         Ok(start.elapsed().as_secs_f64())
     };
     // The first of each compiles.

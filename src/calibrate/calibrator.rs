@@ -16,7 +16,7 @@ use crate::kernels::{self, ChannelSums, GramSums, MAGNITUDE_BINS};
 use crate::model::OnlineRotation;
 use crate::runtime::{Engine, ObservedPass};
 
-/// Tokens after which sums move to the host: counts of 32 bits hold those of 65,535 channels.
+/// Tokens after which sums move to the host; counts of 32 bits would hold those of many more (`extents.rs`).
 pub(super) const FLUSH: usize = 1 << 16;
 
 /// Where in a sequence a pass begins, which decides the states that are looked at: those after whole chunks.

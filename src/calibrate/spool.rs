@@ -8,7 +8,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor};
+use crate::gpu::{Device, DeviceTensor, Gpu};
 use crate::model::Linear;
 use crate::runtime::Stream;
 
@@ -38,8 +38,10 @@ impl Spool {
             Linear::Quantized(q) => q.dequantize()?,
         };
         let bytes = 4 * width as u64 * sequences.iter().map(|s| s.len() as u64).sum::<u64>();
-        let room = device.gpu().and_then(|gpu| gpu.room());
-        let kept = match room.is_some_and(|room| bytes <= room.free / part) {
+        let longest = 4 * width as u64 * sequences.iter().map(|s| s.len() as u64).max().unwrap_or(0);
+        // A sequence is one tensor there.
+        let fits = |gpu: &Gpu| longest <= gpu.max_binding_bytes() && gpu.room().is_some_and(|r| bytes <= r.free / part);
+        let kept = match device.gpu().is_some_and(fits) {
             true => Kept::Device(Vec::new()),
             false => Kept::File(tempfile::tempfile().map_err(|e| failed(&e))?),
         };

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use super::device::Device;
 use crate::error::{Error, Result};
 use crate::shaders::{Kernel, Variant};
 use crate::tensor::{DType, Shape};
@@ -45,6 +46,11 @@ pub struct DeviceTensor {
 }
 
 impl DeviceTensor {
+    /// Is its memory where work on `device` looks for it? Of several GPUs wgpu knows.
+    pub(crate) fn is_on(&self, device: &Device) -> bool {
+        matches!(self.storage, Storage::Gpu(_)) == matches!(device, Device::Gpu(_))
+    }
+
     /// Words a row takes.
     #[must_use]
     pub fn row_words(&self) -> usize {

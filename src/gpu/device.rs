@@ -196,9 +196,12 @@ impl Device {
     /// Codes `[rows, cols]`, one byte each, packed to `bits` (4 or 8).
     ///
     /// # Errors
-    /// As [`Device::alloc`].
+    /// [`Error::Argument`] for another number of codes; as [`Device::alloc`].
     pub fn upload_codes(&self, bits: usize, shape: impl Into<Shape>, codes: &[i8]) -> Result<DeviceTensor> {
         let shape = shape.into();
+        if codes.len() != shape.elements() {
+            return Err(Error::argument("upload_codes", format!("{} codes for a tensor {shape}", codes.len())));
+        }
         let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
         let cols = shape.cols();
         self.upload_rows(dtype, shape, |first, count| {

@@ -40,7 +40,8 @@ struct Heap {
 }
 
 impl Gpu {
-    /// From now on, nothing is allocated beyond `bytes` in all, whatever the driver says.
+    /// From now on, nothing is allocated beyond `bytes` in all, whatever the driver says. Where wgpu does not count what is held (Metal, OpenGL),
+    /// an engine's plan and each allocation by itself stay below it.
     pub fn set_memory_limit(&self, bytes: u64) {
         self.limit.set(bytes);
     }

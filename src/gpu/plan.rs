@@ -170,12 +170,11 @@ impl Plan {
     pub fn launch(&mut self, launch: Launch<'_>) -> Result<()> {
         let kernel = launch.kernel;
         for (i, (tensor, binding)) in launch.bindings.iter().zip(kernel.bindings).enumerate() {
-            let aliased = launch
-                .bindings
-                .iter()
-                .enumerate()
-                .any(|(j, other)| i != j && binding.writable && tensor.storage.same(&other.storage));
-            if aliased {
+            if !tensor.is_on(&self.device) {
+                return Err(elsewhere());
+            }
+            let mut others = launch.bindings.iter().enumerate().filter(|(j, _)| i != *j);
+            if binding.writable && others.any(|(_, other)| tensor.storage.same(&other.storage)) {
                 return Err(Error::argument(
                     format!("{}: `{}`", kernel.name, binding.name),
                     "an output shares memory with another argument",

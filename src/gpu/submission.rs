@@ -30,6 +30,7 @@ impl Submission {
     /// As [`Recording::run`].
     pub fn run(&mut self, recording: &Recording) -> Result<()> {
         match (self.device.gpu(), &mut self.encoder) {
+            (Some(_), Some(_)) if recording.device.gpu().is_none() => Err(elsewhere()),
             (Some(gpu), Some(encoder)) => {
                 gpu.checked("recording commands", || gpu.encode(encoder, &recording.commands, None))
             }
@@ -48,7 +49,7 @@ impl Submission {
                 let command = plan::copy(from, to)?;
                 gpu.checked("recording a copy", || gpu.encode(encoder, &[command], None))
             }
-            _ if matches!(self.device, Device::Cpu) => {
+            _ if [from, to].iter().all(|t| t.is_on(&Device::Cpu)) && matches!(self.device, Device::Cpu) => {
                 step.run_on_cpu();
                 Ok(())
             }

@@ -66,7 +66,7 @@ impl Factor {
             // The block alone is read back: as a product with the identity it comes out of its rows.
             let mut plan = Plan::new(device);
             rank_update(&mut plan, at(&one, 0), Part::new(&h, first, first), at(&own, 0), &make)?;
-            plan.record()?.run()?;
+            plan.record()?.run_paced()?;
             let lines = block_on(device.read_f32(&own))?;
             let entry = |i: usize, j: usize| f64::from(lines[i.max(j) * BLOCK + i.min(j)]);
             let Some(block) = factor_f64(entry, width) else { return Ok(None) };
@@ -84,7 +84,7 @@ impl Factor {
                 rank_update(&mut plan, at(&panel, 0), at(&panel, 0), at(&h, 0), &off)?;
             }
             plan.copy(&panel.rows(0, width)?, &h.rows(first, width)?)?;
-            plan.record()?.run()?;
+            plan.record()?.run_paced()?;
         }
         diagonal.reverse();
         Ok(Some(diagonal.finish(device, h)?))
@@ -111,7 +111,7 @@ impl Factor {
                 }
             }
         }
-        plan.record()?.run()
+        plan.record()?.run_paced()
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) fn product(device: &Device, a: &DeviceTensor, x: &DeviceTensor) -> Re
         let how = Update { rows: n, cols, depth: DEPTH.min(n - first), fresh: first == 0, ..Update::default() };
         rank_update(&mut plan, at(a, first), at(x, first), at(&out, 0), &how)?;
     }
-    plan.record()?.run()?;
+    plan.record()?.run_paced()?;
     Ok(out)
 }
 
@@ -151,7 +151,7 @@ fn product_of_halves(device: &Device, a: &DeviceTensor, x: &DeviceTensor) -> Res
         let epilogue = if first == 0 { Epilogue::Store } else { Epilogue::Add };
         matmul_halves(&mut plan, &left, &right, &out, epilogue)?;
     }
-    plan.record()?.run()?;
+    plan.record()?.run_paced()?;
     Ok(out)
 }
 

@@ -109,7 +109,7 @@ fn choose(target: &[f32], scales: &[RowScales], prepared: &Prepared, format: &Fo
             rank_update(&mut plan, Part::new(m, next, first), at(&errors, 0), at(&adjusted, next), &how)?;
         }
     }
-    plan.record()?.run()?;
+    plan.record()?.run_paced()?;
     Ok(prepared.in_rows(&block_on(device.read_codes(&codes))?))
 }
 

@@ -60,7 +60,7 @@ pub(super) fn refine(
     }
     let sweep = plan.record()?;
     // One that changes nothing is not looked for: reading the codes takes as long.
-    (0..sweeps).try_for_each(|_| sweep.run())?;
+    (0..sweeps).try_for_each(|_| sweep.run_paced())?;
     *codes = rows_of(&block_on(device.read_codes(&code_lines))?, &columns);
     let values = block_on(device.read_f32(&on_device))?;
     scales.par_iter_mut().enumerate().for_each(|(r, scales)| {

@@ -161,7 +161,7 @@ fn row_error(row: &[f64], format: &Format, importance: &[f32], s: &[f64], noise:
 
 /// Mean square of what rounding adds to each channel of the activation.
 fn noise(activations: Activations, moments: &[f64]) -> Vec<f64> {
-    let Activations::Int8(group) = activations else { return vec![0.0; moments.len()] };
+    let Some(group) = activations.group() else { return vec![0.0; moments.len()] };
     let of = |m: &[f64]| {
         let (sum, most) = m.iter().fold((0f64, 0f64), |(sum, most), m| (sum + m, most.max(*m)));
         let peak = sum.min(most * (1.0 + 2.0 * (m.len() as f64).ln()));

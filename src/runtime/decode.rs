@@ -65,9 +65,8 @@ impl Engine {
         let mut out = Vec::new();
         let mut coming = if max_new > 0 { Some(self.pick(next)?) } else { None };
         while let Some(id) = coming.take() {
-            if out.len() + 1 < max_new {
-                coming = Some(self.follow(next)?);
-            }
+            // It may fail, by a context that is full, but only matters where this id does not end it.
+            let after = (out.len() + 1 < max_new).then(|| self.follow(next));
             let id = id.words().await?[0];
             if self.config.eos.contains(&id) {
                 break;
@@ -76,6 +75,7 @@ impl Engine {
             if on_token(id).is_break() {
                 break;
             }
+            coming = after.transpose()?;
         }
         Ok(out)
     }

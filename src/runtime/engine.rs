@@ -25,7 +25,8 @@ pub struct EngineOptions {
     pub pass_tokens: usize,
     /// Sequences that decode together, beside the one that is prefilled ([`Engine::put`]); with 1 there is only that one.
     pub sequences: usize,
-    /// Clamp dt to `time_step_min` in prefill only, as transformers does (a known fault, kept for comparisons).
+    /// Clamp dt to `time_step_min` in prefill only, as transformers does (a known fault, kept for comparisons): in passes of several tokens, so a
+    /// prompt of which one token is left for its last pass is clamped but for that.
     pub transformers_dt_clamp: bool,
     /// How states of Mamba-2 blocks are kept between calls.
     pub state: StateFormat,

@@ -324,9 +324,10 @@ impl State {
     /// The tensors of block `index` by name (`conv`, `ssm`; `key`, `value` up to the tokens seen), read back.
     ///
     /// # Errors
-    /// As [`Device::read_f32`].
+    /// [`Error::Argument`] where there is no such block; as [`Device::read_f32`].
     pub async fn read(&self, device: &Device, index: usize) -> Result<Vec<(&'static str, Vec<f32>)>> {
-        Ok(match &self.blocks[index] {
+        let none = || Error::argument("state", format!("block {index} of {}", self.blocks.len()));
+        Ok(match self.blocks.get(index).ok_or_else(none)? {
             BlockState::Mamba2(m) => {
                 let ssm = match &m.ssm {
                     SsmState::F32(ssm) => ssm,

@@ -61,7 +61,7 @@ impl Engine {
         let forward = self.forward(tokens.len());
         let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut taps)?;
         forward.head(&mut plan, &self.weights, &hidden, &logits, &mut taps)?;
-        plan.record()?.run()?;
+        plan.record()?.run_paced()?;
         self.advance(tokens.len())?;
         let mut read = Vec::with_capacity(copies.len());
         for (name, copy) in copies {
