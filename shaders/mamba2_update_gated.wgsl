@@ -1,4 +1,4 @@
-// One token in a Mamba-2 mixer from its first projection into its norm: the token of mamba2_update.wgsl (shared/token_update.wgsl), gate
+// One token of each sequence in a Mamba-2 mixer from its first projection into its norm: the token of mamba2_update.wgsl (shared/token_update.wgsl), gate
 // v = y * silu(z), the norm's weight, Hadamard transform of runs of rows (arXiv:2404.00456) and int8 codes of groups
 // (shared/group_codes.wgsl). The norm's factor is left to whoever reads the codes, who finds the sums of v^2 here. A workgroup's rows are a group.
 #import group_codes
@@ -18,15 +18,17 @@ struct Params {
     dt_max: f32,
     log_run: u32, // a run is 2^log_run rows, at most ROWS; 0: no transform
     unit: f32, // scale of the transform
+    stride: u32, // of the input
+    sequences: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<f32>; // [1, stride] z from gate_offset, x | B | C | dt from offset
+@group(0) @binding(0) var<storage, read> input: array<f32>; // [sequences, stride] z from gate_offset, x | B | C | dt from offset
 @group(0) @binding(1) var<storage, read> vectors: array<f32>; // [channels, taps] and [channels] of the convolution, [3, heads] dt_bias, a_log, d, [heads * head_dim] of the norm
-@group(0) @binding(2) var<storage, read_write> conv_state: array<f32>; // [channels, taps]
-@group(0) @binding(3) var<storage, read_write> ssm_state: array<vec4<f32>>; // [heads, head_dim * state]
-@group(0) @binding(4) var<storage, read_write> tickets: array<atomic<u32>>; // [groups]
-@group(0) @binding(5) var<storage, read_write> out_codes: array<u32>; // [1, heads * head_dim] int8
-@group(0) @binding(6) var<storage, read_write> out_scales: array<f32>; // [2, heads * head_dim / ROWS] scales, then sums of squares
+@group(0) @binding(2) var<storage, read_write> conv_state: array<f32>; // [sequences * channels, taps]
+@group(0) @binding(3) var<storage, read_write> ssm_state: array<vec4<f32>>; // [sequences * heads, head_dim * state]
+@group(0) @binding(4) var<storage, read_write> tickets: array<atomic<u32>>; // [sequences * groups]
+@group(0) @binding(5) var<storage, read_write> out_codes: array<u32>; // [sequences, heads * head_dim] int8
+@group(0) @binding(6) var<storage, read_write> out_scales: array<f32>; // [2, sequences * heads * head_dim / ROWS] scales, then sums of squares
 @group(0) @binding(7) var<uniform> params: Params;
 
 var<workgroup> gated: array<vec2<f32>, ROWS>; // v, and v times its weight
@@ -55,13 +57,16 @@ fn main(
 ) {
     let thread = place.thread;
     let item = linear_workgroup(workgroup, grid);
-    if item >= params.heads * tiles() {
+    let own = item / (tiles() * params.heads); // a private variable would count as one that differs between threads
+    if own >= params.sequences {
         return;
     }
-    input_at = params.offset;
+    sequence = own;
+    input_at = sequence * params.stride + params.offset;
+    conv_at = sequence * channels() * params.taps;
     let at = spot_of(item, thread);
     // On the way during the whole update, as the state is.
-    let z = input[params.gate_offset + at.row];
+    let z = input[sequence * params.stride + params.gate_offset + at.row];
     let weight = norm_weight(at.row);
     let done = update(at);
     if thread % LANES == 0u {
@@ -74,6 +79,6 @@ fn main(
     let v = vec4(quad[0].x, quad[1].x, quad[2].x, quad[3].x);
     let weighted = vec4(quad[0].y, quad[1].y, quad[2].y, quad[3].y);
     let w = transformed(weighted, params.log_run, params.unit, place);
-    put_codes(item, params.heads * tiles(), w, dot(v, v), place);
+    put_codes(item, params.sequences * params.heads * tiles(), w, dot(v, v), thread < 8u, place);
     move_shared(at, done);
 }

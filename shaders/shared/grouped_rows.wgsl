@@ -1,13 +1,14 @@
-// Products of one token, int8 codes with a scale for each 32 columns, with a weight (int4 or int8, the format word), where the kernel
+// Products of few tokens, int8 codes with a scale for each 32 columns, with a weight (int4 or int8, the format word), where the kernel
 // before has made the codes: its workgroup had 32 outputs, whose scale needs no other's. A norm's factor is one for many columns, so
 // it comes to the scales, or to what the product gives, from sums of squares that came with them. A workgroup makes 32 outputs, four
 // for each `const SLICES` warps: of few long rows a core would otherwise have too few loads on the way. Loads of codes are 16 bytes, four
-// of the weight for each of `const STEPS` on the way, one or two: one needs fewer registers, so that more workgroups share a core. Then
+// of the weight for each of `const STEPS` on the way, one or two: one needs fewer registers, so that more workgroups share a core. (Several
+// tokens take one step at a time, of which all multiply what it loads of the weight.) Then
 // the codes of the token wait for all that a step loads, by bits that are 0 but for a negative scale: NVIDIA's compiler would move loads down
 // to their use, and a step would wait for memory three times, for some of the rows, for the last one and for scales. The
-// importing shader has `params` with n, k, group, norm_group and eps, and the bindings `codes`, `scales`, `weight` and `weight_scales`.
-// k and norm_group are multiples of 32, groups of a QUAD, or a group is the row.
-#ifdef int4
+// importing shader has `params` with tokens, n, k, group, norm_group and eps, the bindings `codes`, `scales`, `weight` and `weight_scales`, and
+// `take`, which gets four rows' products with a token. k and norm_group are multiples of 32, groups of a QUAD, or a group is the row.
+#ifdef int4 int4_several
 #import quad_int4
 #else
 #import quad_int8
@@ -20,12 +21,13 @@ const ROWS = 32u;
 const WARPS = ROWS / 4u * SLICES;
 const WG = 32u * WARPS;
 const MOST_NORMS = 64u; // of a token
+const MOST_TOKENS = 8u;
 
-var<workgroup> factors: array<f32, MOST_NORMS>;
+var<workgroup> factors: array<f32, MOST_NORMS * MOST_TOKENS>;
 
-// Has the row one norm, whose factor is one for all outputs? Slices do not see all of it.
+// Has the only token one norm, whose factor is one for all outputs? Slices do not see all of it.
 fn has_norm() -> bool {
-    return SLICES == 1u && params.norm_group == params.k;
+    return SLICES == 1u && params.tokens == 1u && params.norm_group == params.k;
 }
 
 // Have scales factors of their own?
@@ -33,7 +35,7 @@ fn has_factors() -> bool {
     return params.norm_group > 0u && !has_norm();
 }
 
-// The token's scale of a vec4 of the weight, and its share of a sum of squares.
+// A token's scale of its vec4 `at` of as many codes as one of the weight has, which are counted through all tokens, and its share of a sum of squares.
 fn fetch_token_scale(at: u32) -> vec2<f32> {
     let group = at * QUAD / 32u;
     if has_norm() {
@@ -49,13 +51,13 @@ fn factor_of(sum: f32) -> f32 {
     return inverseSqrt(sum / f32(max(params.norm_group, 1u)) + params.eps);
 }
 
-// The factors of norms, a warp a norm.
+// The factors of all tokens' norms, a warp a norm.
 fn find_factors(place: Place) {
     let groups = params.norm_group / 32u;
-    let norms = params.k / max(params.norm_group, 1u); // no division by zero where parameters are constants
+    let norms = params.tokens * (params.k / max(params.norm_group, 1u)); // no division by zero where parameters are constants
     for (var base = 0u; base < norms; base += WARPS) {
         let norm = base + warp_of(place);
-        let first = params.k / 32u + min(norm, norms - 1u) * groups;
+        let first = params.tokens * (params.k / 32u) + min(norm, norms - 1u) * groups;
         var sum = 0.0;
         for (var g = lane_of(place); g < groups; g += 32u) {
             sum += scales[first + g];
@@ -82,9 +84,9 @@ fn products(x: Token, w: Quads) -> vec4<f32> {
     return vec4<f32>(dot_rows(x, w) >> vec4(SHIFT));
 }
 
-// The warp's slice of four rows of the workgroup's, which begin at `first`, in threads 8 i and the next seven row i's; of those beyond the end the
-// last again.
-fn outputs_of(first: u32, place: Place) -> f32 {
+// Gives `take` each token's products with the warp's slice of four rows of the workgroup's, which begin at `first`: threads 8 i and the next seven
+// have row i's; of rows beyond the end the last again. All of a workgroup call it together.
+fn multiply(first: u32, place: Place) {
     if has_factors() {
         find_factors(place);
     }
@@ -92,13 +94,22 @@ fn outputs_of(first: u32, place: Place) -> f32 {
     if params.n % ROWS > 0u {
         rows = min(rows, vec4(params.n - 1u));
     }
-    let quads = params.k / QUAD;
     let row_scales = first_scales(rows.x, (params.k + params.group - 1u) / params.group);
-    rows *= quads;
+    rows *= params.k / QUAD;
+    let at = 32u * (warp_of(place) % SLICES) + lane_of(place);
+    if params.tokens == 1u {
+        multiply_one(rows, row_scales, at, place);
+    } else {
+        multiply_several(rows, row_scales, at, place);
+    }
+}
+
+fn multiply_one(rows: vec4<u32>, row_scales: u32, begin: u32, place: Place) {
+    let quads = params.k / QUAD;
     let step = 32u * SLICES;
     var sums = vec4<f32>();
     var squares = 0.0;
-    for (var at = 32u * (warp_of(place) % SLICES) + lane_of(place); at < quads; at += STEPS * step) {
+    for (var at = begin; at < quads; at += STEPS * step) {
         let w0 = fetch_rows(rows, at);
         let x0 = fetch_token(at);
         let s0 = fetch_token_scale(at);
@@ -121,7 +132,24 @@ fn outputs_of(first: u32, place: Place) -> f32 {
     }
     let own = sum_of_four(sums, place);
     if has_norm() {
-        return own * factor_of(warp_sum(squares, place));
+        take(0u, own * factor_of(warp_sum(squares, place)), place);
+    } else {
+        take(0u, own, place);
     }
-    return own;
+}
+
+fn multiply_several(rows: vec4<u32>, row_scales: u32, begin: u32, place: Place) {
+    let quads = params.k / QUAD;
+    var sums: array<vec4<f32>, MOST_TOKENS>;
+    for (var at = begin; at < quads; at += 32u * SLICES) {
+        let w = fetch_rows(rows, at);
+        let f = group_scales(row_scales, at);
+        for (var token = 0u; token < params.tokens; token++) {
+            let of_token = token * quads + at;
+            sums[token] += products(fetch_token(of_token), w) * (f * fetch_token_scale(of_token).x);
+        }
+    }
+    for (var token = 0u; token < params.tokens; token++) {
+        take(token, sum_of_four(sums[token], place), place);
+    }
 }

@@ -203,7 +203,7 @@ mod tests {
                 let (codes, scales) = (t(DType::I8, [1, inner]), f32s([2, 2]));
                 let zxbcdt = Columns::new("test", &input, 8, inner + channels + 2).unwrap();
                 let any_dt = (0.0, f32::INFINITY);
-                let out = kernels::GroupedToken { codes: &codes, scales: &scales };
+                let out = kernels::GroupedTokens { codes: &codes, scales: &scales };
                 kernels::mamba2_update_gated(plan, &zxbcdt, &vectors, &conv, &ssm, &tickets, out, dims, any_dt, 32)
                     .unwrap();
             },

@@ -1,4 +1,4 @@
-//! What products of one token have in common whose codes have a scale for each 32 columns, and which the kernel before has made
+//! What products of few tokens have in common whose codes have a scale for each 32 columns, and which the kernel before has made
 //! (`shaders/shared/grouped_rows.wgsl`).
 
 use super::check::{Args, Fill, Setup, Work};
@@ -12,26 +12,28 @@ use crate::tensor::{DType, Shape};
 
 /// Columns of such a token that share a scale, and outputs of a workgroup: so it can make the next token's codes.
 pub const TOKEN_GROUP: usize = 32;
+/// Most tokens of such a product. (`shaders/shared/grouped_rows.wgsl`)
+pub const GROUPED_TOKENS: usize = 8;
 /// Most norms of a token, whose factors are in workgroup memory.
 const MOST_NORMS: usize = 64;
 
-/// One token, int8 codes with a scale for each [`TOKEN_GROUP`] columns.
+/// Up to [`GROUPED_TOKENS`] tokens, int8 codes with a scale for each [`TOKEN_GROUP`] columns.
 #[derive(Clone, Copy, Debug)]
-pub struct GroupedToken<'a> {
-    /// `[1, k]` int8.
+pub struct GroupedTokens<'a> {
+    /// `[tokens, k]` int8.
     pub codes: &'a DeviceTensor,
-    /// `[2, k / 32]` f32: the scales, and for each the sum of squares of what the codes stand for, before a norm's weight and a
+    /// `[2, tokens · k / 32]` f32: the scales, and for each the sum of squares of what the codes stand for, before a norm's weight and a
     /// transform. Where no norm follows only the scales are read.
     pub scales: &'a DeviceTensor,
 }
 
-impl GroupedToken<'_> {
-    /// Checks a token of `cols` columns that the kernel writes.
-    pub(super) fn expect(self, kernel: &'static str, cols: usize) -> Result<()> {
+impl GroupedTokens<'_> {
+    /// Checks tokens of `cols` columns that the kernel writes.
+    pub(super) fn expect(self, kernel: &'static str, [tokens, cols]: [usize; 2]) -> Result<()> {
         expect_dtype(kernel, "out_codes", self.codes, DType::I8, "i8")?;
         f32_tensor(kernel, "out_scales", self.scales)?;
-        expect(kernel, "out_codes", self.codes, [1, cols])?;
-        expect(kernel, "out_scales", self.scales, [2, cols / TOKEN_GROUP])
+        expect(kernel, "out_codes", self.codes, [tokens, cols])?;
+        expect(kernel, "out_scales", self.scales, [2, tokens * cols / TOKEN_GROUP])
     }
 }
 
@@ -80,6 +82,7 @@ fn fits(cols: usize, groups: Groups) -> bool {
 
 /// A checked product.
 pub(super) struct GroupedRows {
+    pub(super) tokens: u32,
     pub(super) n: u32,
     pub(super) k: u32,
     /// Columns a weight scale.
@@ -95,11 +98,11 @@ pub(super) struct GroupedRows {
 }
 
 impl GroupedRows {
-    /// Checks the token `x` with the norms that it still needs, `weight` and, where they are stored as they are, `outputs`. Else codes are
+    /// Checks the tokens `x` with the norms that they still need, `weight` and, where they are stored as they are, `outputs`. Else codes are
     /// made of them, so they must be whole groups.
     pub(super) fn of(
         kernel: &'static str,
-        x: GroupedToken<'_>,
+        x: GroupedTokens<'_>,
         norm: Option<NormFactors>,
         weight: ScaledWeight<'_>,
         outputs: Option<&Columns<'_>>,
@@ -109,11 +112,15 @@ impl GroupedRows {
         expect_dtype(kernel, "codes", x.codes, DType::I8, "i8")?;
         expect_dtype(kernel, "weight", weight.codes, dtype, "i4 or i8")?;
         f32_tensor(kernel, "scales", x.scales)?;
-        let (n, k) = (weight.codes.shape.rows(), x.codes.shape.cols());
+        let (tokens, n, k) = (x.codes.shape.rows(), weight.codes.shape.rows(), x.codes.shape.cols());
+        if tokens == 0 || tokens > GROUPED_TOKENS {
+            let reason = format!("{tokens} tokens, of at least 1 and at most {GROUPED_TOKENS}");
+            return Err(Error::argument(format!("{kernel}: `codes`"), reason));
+        }
         match outputs {
-            Some(out) => drop(Sizes::of(kernel, "codes", x.codes, weight.codes, out)?.one_row(kernel)?),
+            Some(out) => drop(Sizes::of(kernel, "codes", x.codes, weight.codes, out)?),
             None => {
-                expect(kernel, "codes", x.codes, [1, k])?;
+                expect(kernel, "codes", x.codes, [tokens, k])?;
                 expect(kernel, "weight", weight.codes, [n, k])?;
                 if !n.is_multiple_of(TOKEN_GROUP) {
                     let reason = format!("{n} rows, of which the outputs are not whole groups of {TOKEN_GROUP}");
@@ -126,7 +133,7 @@ impl GroupedRows {
             let reason = format!("{k} columns in groups of {TOKEN_GROUP}, of int{bits} in groups of {group}");
             return Err(Error::argument(format!("{kernel}: `codes`"), reason));
         }
-        expect(kernel, "scales", x.scales, [2, k / TOKEN_GROUP])?;
+        expect(kernel, "scales", x.scales, [2, tokens * k / TOKEN_GROUP])?;
         if let Some(NormFactors { group, .. }) = norm.filter(|norm| !norm.fit(k)) {
             let reason =
                 format!("norms of {group} columns of {k}: whole groups of {TOKEN_GROUP}, at most {MOST_NORMS} norms");
@@ -134,6 +141,7 @@ impl GroupedRows {
         }
         let norm = norm.unwrap_or(NormFactors { group: 0, eps: 0.0 });
         Ok(Self {
+            tokens: tokens as u32,
             n: n as u32,
             k: k as u32,
             group: group as u32,
@@ -147,13 +155,17 @@ impl GroupedRows {
 }
 
 /// A case of such a product: bits of the weight, its rows, columns and columns a scale, columns of a norm (0: none), and of kernels that
-/// transform their outputs those of a block; 1 where scales of the weight are short.
+/// transform their outputs those of a block; 1 where scales of the weight are short. Several tokens stand before the rows.
 macro_rules! grouped_case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $norm_group:expr $(, $block:expr)? $(; $short:expr)?) => {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $($rest:tt)*) => {
+        grouped_case!($name, $bits, [1.0, $n, $k, $group], $($rest)*)
+    };
+    ($name:expr, $bits:expr, [$m:expr, $n:expr, $k:expr, $group:expr], $norm_group:expr $(, $block:expr)? $(; $short:expr)?) => {
         Case {
             name: $name,
             args: &[
                 ("bits", $bits),
+                ("m", $m),
                 ("n", $n),
                 ("k", $k),
                 ("group", $group),
@@ -188,7 +200,7 @@ impl GroupedCase {
     pub(super) fn new(s: &mut Setup, a: &Args) -> Result<(CaseOf, Self)> {
         let case = CaseOf::new(a);
         let [codes, token_scales, weight, weight_scales] = case.quantized(s, a.usize("bits"))?;
-        let groups = case.sizes.k / TOKEN_GROUP;
+        let groups = case.sizes.m * case.sizes.k / TOKEN_GROUP;
         drop(token_scales);
         // One range for both rows: sums of squares of 32 columns that are about as large as the scales.
         let scales = s.input([2, groups], Fill::Uniform(0.005, 0.1))?;
@@ -197,8 +209,8 @@ impl GroupedCase {
         Ok((case, Self { codes, scales, weight, weight_scales, group, norm }))
     }
 
-    pub(super) fn token(&self) -> GroupedToken<'_> {
-        GroupedToken { codes: &self.codes, scales: &self.scales }
+    pub(super) fn tokens(&self) -> GroupedTokens<'_> {
+        GroupedTokens { codes: &self.codes, scales: &self.scales }
     }
 
     pub(super) fn weight(&self) -> ScaledWeight<'_> {

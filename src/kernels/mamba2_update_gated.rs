@@ -1,11 +1,11 @@
-//! One token in a Mamba-2 mixer, from its first projection to the codes of its last, but for the norm's factor.
+//! One token of each sequence in a Mamba-2 mixer, from its first projection to the codes of its last, but for the norm's factor.
 
 use super::bindings::mamba2_update_gated::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::grouped_rows::{GroupedToken, TOKEN_GROUP, out_scales, turn};
+use super::grouped_rows::{GroupedTokens, TOKEN_GROUP, out_scales, turn};
 use super::mamba2_update::{fuses, work as token};
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row};
+use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
 use super::{Columns, expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
@@ -29,14 +29,14 @@ pub fn gated_vectors(conv_weight: &[f32], conv_bias: &[f32], per_head: [&[f32]; 
     [conv_weight, conv_bias, &per_head.concat(), norm].concat()
 }
 
-/// [`super::mamba2_update`] of one sequence, then of `v = y · silu(z)` the sums of squares of each 32 columns, and of `v` times the norm's weight
+/// [`super::mamba2_update`], then of `v = y · silu(z)` the sums of squares of each 32 columns, and of `v` times the norm's weight
 /// [`super::hadamard`] in blocks of `block` columns (1: none) and int8 codes, a scale for each 32 columns, as of [`super::quantize_tokens`].
 /// Whoever reads them multiplies by `1 / sqrt(mean of v² + eps)` of the norm's groups, which is what is missing to
 /// [`super::rms_norm_gated_quantize`]. Dao & Gu 2024, arXiv:2405.21060; QuaRot, arXiv:2404.00456.
 ///
-/// `projected`: `[1, d_inner + conv_dim + heads]` columns, z | x | B | C | dt; `vectors`: of [`gated_vectors`]; `conv_state`: `[conv_dim, taps]`
-/// and `ssm_state`: `[heads, head_dim · state]`, both updated; `tickets`: `[groups]` u32, zeros, and zeros again afterwards; `out`:
-/// `d_inner` columns, written. `dims.chunk` plays no part.
+/// `projected`: `[sequences, d_inner + conv_dim + heads]` columns, z | x | B | C | dt; `vectors`: of [`gated_vectors`]; `conv_state`:
+/// `[sequences · conv_dim, taps]` and `ssm_state`: `[sequences · heads, head_dim · state]`, both updated; `tickets`: `[sequences · groups]` u32,
+/// zeros, and zeros again afterwards; `out`: a token of `d_inner` columns of each, written. `dims.chunk` plays no part.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault, sizes that [`gates`] denies and blocks that are
@@ -49,7 +49,7 @@ pub fn mamba2_update_gated(
     conv_state: &DeviceTensor,
     ssm_state: &DeviceTensor,
     tickets: &DeviceTensor,
-    out: GroupedToken<'_>,
+    out: GroupedTokens<'_>,
     dims: SsdDims,
     dt_limit: (f32, f32),
     block: usize,
@@ -63,16 +63,17 @@ pub fn mamba2_update_gated(
     }
     let (log_run, unit) = turn(NAME, block)?;
     let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
-    expect_columns(NAME, "projected", projected, 1, d_inner + channels + dims.heads)?;
+    let sequences = sequences_of(ssm_state, dims.heads);
+    expect_columns(NAME, "projected", projected, sequences, d_inner + channels + dims.heads)?;
     expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
-    expect(NAME, "tickets", tickets, row(dims.groups))?;
-    out.expect(NAME, d_inner)?;
+    expect(NAME, "tickets", tickets, row(sequences * dims.groups))?;
+    out.expect(NAME, [sequences, d_inner])?;
     expect_f32(
         NAME,
         &[
             ("vectors", vectors, row(channels * (taps + 1) + 3 * dims.heads + d_inner)),
-            ("conv_state", conv_state, [channels, taps]),
-            ("ssm_state", ssm_state, [dims.heads, dims.head_dim * dims.state]),
+            ("conv_state", conv_state, [sequences * channels, taps]),
+            ("ssm_state", ssm_state, [sequences * dims.heads, dims.head_dim * dims.state]),
         ],
     )?;
     let params = Params {
@@ -87,6 +88,8 @@ pub fn mamba2_update_gated(
         dt_max,
         log_run,
         unit,
+        stride: projected.stride() as u32,
+        sequences: sequences as u32,
     };
     let bindings = Bindings {
         input: projected.tensor,
@@ -97,14 +100,14 @@ pub fn mamba2_update_gated(
         out_codes: out.codes,
         out_scales: out.scales,
     };
-    launch(plan, params, bindings, Grid::linear(d_inner / ROWS))
+    launch(plan, params, bindings, Grid::linear(sequences * d_inner / ROWS))
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $block:expr) => {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $block:expr $(, $n:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -117,6 +120,7 @@ macro_rules! case {
                 ("a_log", $a_log),
                 ("chunk", 1.0),
                 ("block", $block),
+                $(("sequences", $n),)?
             ],
         }
     };
@@ -130,6 +134,8 @@ const CASES: &[Case] = &[
     case!("wide_state_two_taps_pairs", [4.0, 64.0, 2.0, 256.0], 2.0, -4.0, 1.5, 2.0),
     case!("odd_state_runs_of_16", [4.0, 32.0, 4.0, 140.0], 3.0, -2.0, -9.2, 16.0),
     case!("strong_decay_large_dt", [4.0, 32.0, 2.0, 96.0], 4.0, 8.0, 2.77, 4.0),
+    case!("three_sequences", [4.0, 64.0, 2.0, 36.0], 4.0, -4.0, 1.5, 32.0, 3.0),
+    case!("eight_sequences_no_transform", [2.0, 32.0, 1.0, 256.0], 3.0, -4.0, 1.5, 1.0, 8.0),
     // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
     case!("mamba_923_decay_near_zero", [4.0, 32.0, 2.0, 16.0], 4.0, -2.0, -20.0, 32.0),
     case!("fast_math_exp_minus_1e5", [4.0, 32.0, 2.0, 16.0], 4.0, 1e4, 2.77, 32.0),
@@ -145,8 +151,8 @@ fn block(a: &Args) -> usize {
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (dims, taps) = (dims(a), a.usize("taps"));
-    let (heads, channels, d_inner) = (dims.heads, dims.conv_dim(), dims.d_inner());
-    let input = s.input([1, 5 + d_inner + channels + heads], Fill::Normal(1.0))?;
+    let (heads, channels, d_inner, n) = (dims.heads, dims.conv_dim(), dims.d_inner(), sequences(a));
+    let input = s.input([n, 5 + d_inner + channels + heads], Fill::Normal(1.0))?;
     let conv_weight = s.values(channels * taps, Fill::Normal(0.5));
     let conv_bias = s.values(channels, Fill::Normal(0.2));
     let shift = |v: Vec<f32>, by: &str| v.into_iter().map(|v| v + a.f64(by) as f32).collect::<Vec<_>>();
@@ -156,14 +162,14 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let norm = s.values(d_inner, Fill::Normal(1.0));
     let vectors = gated_vectors(&conv_weight, &conv_bias, [&dt_bias, &a_log, &d], &norm);
     let vectors = s.device().upload_f32([vectors.len()], &vectors)?;
-    let conv_state = s.state("conv_state", [channels, taps], Fill::Normal(1.0))?;
-    let ssm_state = s.state("ssm_state", [heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
-    let tickets = s.state_words("tickets", [dims.groups], &vec![0; dims.groups])?;
-    let codes = s.rounded_output("out_codes", DType::I8, [1, d_inner])?;
-    let scales = out_scales(s, d_inner / ROWS)?;
+    let conv_state = s.state("conv_state", [n * channels, taps], Fill::Normal(1.0))?;
+    let ssm_state = s.state("ssm_state", [n * heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
+    let tickets = s.state_words("tickets", [n * dims.groups], &vec![0; n * dims.groups])?;
+    let codes = s.rounded_output("out_codes", DType::I8, [n, d_inner])?;
+    let scales = out_scales(s, n * d_inner / ROWS)?;
     let projected = Columns::new(NAME, &input, 5, d_inner + channels + heads)?;
     let limit = (0.0, f32::INFINITY);
-    let (plan, block, out) = (s.plan(), block(a), GroupedToken { codes: &codes, scales: &scales });
+    let (plan, block, out) = (s.plan(), block(a), GroupedTokens { codes: &codes, scales: &scales });
     for _ in 0..TOKENS {
         mamba2_update_gated(plan, &projected, &vectors, &conv_state, &ssm_state, &tickets, out, dims, limit, block)?;
     }
@@ -173,9 +179,9 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 /// z and the weight come in, codes and scales go out in place of y.
 fn work(a: &Args) -> Work {
     let (d_inner, Work { bytes, ops }) = (dims(a).d_inner(), token(a));
-    let gate = (4 + 4 + 1) * d_inner + 8 * d_inner / ROWS;
+    let (gate, tokens) = ((4 + 4 + 1) * d_inner + 8 * d_inner / ROWS, TOKENS * sequences(a));
     Work {
-        bytes: bytes + TOKENS * gate - TOKENS * 4 * d_inner,
-        ops: ops + TOKENS * d_inner * (10 + block(a).ilog2() as usize),
+        bytes: bytes + tokens * gate - tokens * 4 * d_inner,
+        ops: ops + tokens * d_inner * (10 + block(a).ilog2() as usize),
     }
 }

@@ -3,8 +3,9 @@
 use super::bindings::matvec_grouped_relu2::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::grouped_rows::{
-    GroupedCase, GroupedRows, GroupedToken, NormFactors, TOKEN_GROUP, grouped_case, out_scales, turn,
+    GroupedCase, GroupedRows, GroupedTokens, NormFactors, TOKEN_GROUP, grouped_case, out_scales, turn,
 };
+use super::matmul::Sizes;
 use super::weight_scales::ScaledWeight;
 use crate::error::Result;
 use crate::gpu::Plan;
@@ -24,17 +25,18 @@ const NAME: &str = "matvec_grouped_relu2";
 /// groups, and other blocks.
 pub fn matvec_grouped_relu2(
     plan: &mut Plan,
-    x: GroupedToken<'_>,
+    x: GroupedTokens<'_>,
     norm: Option<NormFactors>,
     weight: ScaledWeight<'_>,
     block: usize,
-    out: GroupedToken<'_>,
+    out: GroupedTokens<'_>,
 ) -> Result<()> {
-    let GroupedRows { n, k, group, scale_bits, norm_group, eps, bits, grid } =
+    let GroupedRows { tokens, n, k, group, scale_bits, norm_group, eps, bits, grid } =
         GroupedRows::of(NAME, x, norm, weight, None)?;
-    out.expect(NAME, n as usize)?;
+    let rows = [tokens as usize, n as usize];
+    out.expect(NAME, rows)?;
     let (log_run, unit) = turn(NAME, block)?;
-    let params = Params { n, k, group, scale_bits, norm_group, eps, log_run, unit };
+    let params = Params { tokens, n, k, group, scale_bits, norm_group, eps, log_run, unit };
     let format = if bits == 4 { Format::Int4 } else { Format::Int8 };
     let bindings = Bindings {
         codes: x.codes,
@@ -56,6 +58,9 @@ const CASES: &[Case] = &[
     grouped_case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0, 16.0; 1.0),
     grouped_case!("int4_one_vec4", 4.0, [32.0, 32.0, 32.0], 32.0, 4.0),
     grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0, 2.0; 1.0),
+    grouped_case!("int4_two_tokens", 4.0, [2.0, 64.0, 1056.0, 96.0], 0.0, 32.0),
+    grouped_case!("int4_eight_tokens_normed", 4.0, [8.0, 96.0, 1440.0, 32.0], 1440.0, 8.0; 1.0),
+    grouped_case!("int8_three_tokens", 8.0, [3.0, 64.0, 2080.0, 16.0], 2080.0, 1.0),
     grouped_case!("int8", 8.0, [96.0, 1056.0, 1056.0], 0.0, 8.0),
     grouped_case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0, 32.0; 1.0),
     grouped_case!("int8_one_group", 8.0, [32.0, 32.0, 32.0], 0.0, 1.0),
@@ -64,11 +69,11 @@ const CASES: &[Case] = &[
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (case, input) = GroupedCase::new(s, a)?;
-    let n = case.sizes.n;
-    let codes = s.rounded_output("out_codes", DType::I8, [1, n])?;
-    let scales = out_scales(s, n / TOKEN_GROUP)?;
-    let out = GroupedToken { codes: &codes, scales: &scales };
-    matvec_grouped_relu2(s.plan(), input.token(), input.norm, input.weight(), a.usize("block"), out)
+    let Sizes { m, n, .. } = case.sizes;
+    let codes = s.rounded_output("out_codes", DType::I8, [m, n])?;
+    let scales = out_scales(s, m * n / TOKEN_GROUP)?;
+    let out = GroupedTokens { codes: &codes, scales: &scales };
+    matvec_grouped_relu2(s.plan(), input.tokens(), input.norm, input.weight(), a.usize("block"), out)
 }
 
 fn work(a: &Args) -> Work {

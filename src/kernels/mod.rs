@@ -120,7 +120,7 @@ pub use gather_moments::gather_moments;
 pub use gptq_block::{GPTQ_BLOCK, GptqBlock, gptq_block};
 pub use gptq_refine::{GptqRefine, ScaleForm, gptq_refine};
 pub use gram::{GramSums, cross_gram, gram};
-pub use grouped_rows::{GroupedToken, NormFactors, TOKEN_GROUP, grouped_pays, turns_in_groups};
+pub use grouped_rows::{GROUPED_TOKENS, GroupedTokens, NormFactors, TOKEN_GROUP, grouped_pays, turns_in_groups};
 pub use hadamard::{HadamardBuffers, hadamard, hadamard_codes_with, hadamard_with};
 pub use hadamard_groups::{hadamard_groups, hadamard_groups_fits};
 pub use hadamard_mix::{hadamard_mix, hadamard_signs};

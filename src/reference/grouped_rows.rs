@@ -1,4 +1,4 @@
-//! Products of one token whose codes have a scale for each 32 columns, and may still lack the factors of RMS norms; and the codes of
+//! Products of few tokens whose codes have a scale for each 32 columns, and may still lack the factors of RMS norms; and the codes of
 //! such tokens. Zhang & Sennrich 2019, arXiv:1910.07467; Zhao et al. 2023, arXiv:2310.19102.
 
 use super::made_token::Weight;
@@ -7,11 +7,11 @@ use super::quantize_tokens::group_codes;
 /// Columns that share a scale.
 pub(super) const GROUP: usize = 32;
 
-/// The token's side of a product.
+/// The tokens' side of a product.
 pub(super) struct Grouped<'a> {
-    /// `[1, k]` int8.
+    /// `[tokens, k]` int8.
     pub(super) codes: &'a [u32],
-    /// `[2, k / 32]`: scales, sums of squares.
+    /// `[2, tokens · k / 32]`: scales, sums of squares.
     pub(super) scales: &'a [f32],
     /// Columns of a norm; 0: none.
     pub(super) norm_group: u32,
@@ -19,7 +19,7 @@ pub(super) struct Grouped<'a> {
 }
 
 impl Grouped<'_> {
-    /// `weight` times the token; its epilogue is to store.
+    /// `weight` times the tokens; its epilogue is to store.
     pub(super) fn times(&self, weight: &Weight<'_>, out: &mut [f32]) {
         let (scales, squares) = self.scales.split_at(self.scales.len() / 2);
         let mut scales = scales.to_vec();
@@ -35,7 +35,7 @@ impl Grouped<'_> {
     }
 }
 
-/// Codes of `values`, their scales and the sums of squares of `before`, which has as many.
+/// Codes of `values`, of all tokens, their scales and the sums of squares of `before`, which has as many.
 pub(super) fn put_codes(values: &[f32], before: &[f32], codes: &mut [u32], out_scales: &mut [f32]) {
     let (scales, squares) = out_scales.split_at_mut(values.len() / GROUP);
     group_codes(values, GROUP, codes, scales);

@@ -18,7 +18,7 @@ pub(super) struct Weight<'a> {
 }
 
 impl Weight<'_> {
-    /// `codes`: `[1, cols]` int8, `token_scales` theirs; `out`: `[1, n]`.
+    /// `codes`: `[tokens, cols]` int8, `token_scales` theirs; `out`: `[tokens, n]`.
     pub(super) fn times(&self, codes: &[u32], token_scales: &[f32], out: &mut [f32]) {
         let k = self.cols as usize;
         let product = Product { n: self.n, k: self.cols, epilogue: self.epilogue, stride: self.n, first: 0 };

@@ -32,7 +32,7 @@ pub(super) struct Batch {
 #[derive(Clone, Copy, Default)]
 struct Place {
     tokens: usize,
-    /// Does it go on? Others are computed as well, and stay where they are.
+    /// Does it go on? Others are computed as well: they gain no token, but their states are lost.
     live: bool,
 }
 
@@ -133,9 +133,14 @@ impl Engine {
     /// The reverse of [`Engine::put`]: the sequence of `slot` is the one that is fed next. It also stays where it is.
     ///
     /// # Errors
-    /// As [`Engine::put`].
+    /// As [`Engine::put`]; [`Error::Argument`] for a sequence that does not go on, whose state the others' passes have changed.
     pub fn take(&mut self, slot: usize) -> Result<()> {
-        let tokens = self.batch()?.place(slot)?.tokens;
+        let Place { tokens, live } = self.batch()?.place(slot)?;
+        if !live {
+            let reason =
+                format!("slot {slot} has no sequence that goes on, and passes of the others changed its state");
+            return Err(Error::argument("take", reason));
+        }
         self.round_each()?;
         let batch = self.batch()?;
         let mut plan = Plan::new(&self.device);
@@ -204,6 +209,14 @@ impl Engine {
         self.add_step_each(&mut submission)?;
         submission.submit()?;
         self.advance_each()
+    }
+
+    /// Dispatches of a step of all sequences.
+    ///
+    /// # Errors
+    /// As [`Engine::step_each`].
+    pub fn step_dispatches(&self) -> Result<usize> {
+        Ok(self.plan_each(self.batch()?)?.dispatches())
     }
 
     /// [`Engine::step_each`] and [`Engine::pick_each`] in one submit. The ids may be awaited after the next one: the device then computes
@@ -306,7 +319,8 @@ impl Engine {
             let last: Vec<usize> = going.iter().copied().filter(|slot| out[*slot].len() + 1 == max_new).collect();
             last.iter().try_for_each(|slot| self.retire(*slot))?;
             let more = last.len() < going.len();
-            let after = if more { Some(self.follow_each(next)?) } else { None };
+            // It may fail, by a context that is full, but only matters where one goes on.
+            let after = more.then(|| self.follow_each(next));
             let ids = ids.words().await?;
             for slot in std::mem::take(&mut going) {
                 let (id, made) = (ids[slot], &mut out[slot]);
@@ -316,7 +330,7 @@ impl Engine {
                 };
                 if ended { self.retire(slot)? } else { going.push(slot) }
             }
-            coming = after.filter(|_| !going.is_empty());
+            coming = after.filter(|_| !going.is_empty()).transpose()?;
         }
         Ok(out)
     }
@@ -331,8 +345,12 @@ impl Engine {
             tokens: batch.places.len(),
             decode: true,
         };
-        let hidden = forward.blocks(&mut plan, &self.weights, &batch.ids, &mut Taps::none())?;
-        forward.head(&mut plan, &self.weights, &hidden, &batch.logits, &mut Taps::none())?;
+        if forward.chains(&self.device, &self.weights) {
+            forward.chain(&mut plan, &self.weights, &batch.ids, Some(&batch.logits))?;
+        } else {
+            let hidden = forward.blocks(&mut plan, &self.weights, &batch.ids, &mut Taps::none())?;
+            forward.head(&mut plan, &self.weights, &hidden, &batch.logits, &mut Taps::none())?;
+        }
         Ok(plan)
     }
 }

@@ -1,4 +1,4 @@
-//! One token through all blocks where every product makes the codes of the next one's token: five launches for a Mamba block and its
+//! One token, or one of each of few sequences, through all blocks where every product makes the codes of the next one's tokens: five launches for a Mamba block and its
 //! MLP. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
 
 use super::forward::Forward;
@@ -7,15 +7,15 @@ use super::taps::Taps;
 use super::weights::{DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
-use crate::kernels::{self, Columns, GroupedToken, HadamardBuffers, KvCache, NormFactors, TOKEN_GROUP};
+use crate::kernels::{self, Columns, GroupedTokens, HadamardBuffers, KvCache, NormFactors, TOKEN_GROUP};
 use crate::tensor::DType;
 
 /// What a block reads and writes.
 struct Stream<'a> {
-    /// `[1, hidden]` f32.
+    /// `[tokens, hidden]` f32.
     hidden: &'a DeviceTensor,
     /// Its codes times the weight of the next norm.
-    token: GroupedToken<'a>,
+    tokens: GroupedTokens<'a>,
     /// The factor that they lack.
     norm: Option<NormFactors>,
     /// The weight of the norm behind this block.
@@ -26,9 +26,9 @@ impl Forward<'_> {
     /// Does [`Forward::chain`] take these weights, and is it faster on `device`?
     pub(super) fn chains(&self, device: &Device, weights: &Weights) -> bool {
         let mut blocks = weights.layers.iter().zip(&self.state.blocks);
-        let (one, hidden) = (self.decode && self.tokens == 1, self.config.hidden_size);
+        let (few, hidden) = (self.decode && self.tokens <= kernels::GROUPED_TOKENS, self.config.hidden_size);
         let norms = kernels::rms_norm_quantize_fits(hidden, TOKEN_GROUP) && self.stream_norm().fit(hidden);
-        one && norms && blocks.all(|(layer, state)| self.links(device, layer, state))
+        few && norms && blocks.all(|(layer, state)| self.links(device, layer, state))
     }
 
     fn links(&self, device: &Device, layer: &DeviceLayer, state: &BlockState) -> bool {
@@ -53,7 +53,7 @@ impl Forward<'_> {
         }
     }
 
-    /// The token of `ids` `[1]` through all blocks, and where they are wanted its `logits` `[1, vocab]`.
+    /// The tokens of `ids` `[tokens]` through all blocks, and where they are wanted their `logits` `[tokens, vocab]`.
     pub(super) fn chain(
         &self,
         plan: &mut Plan,
@@ -64,14 +64,14 @@ impl Forward<'_> {
         let (c, hidden) = (self.config, self.stream()?);
         weights.embedding.apply(plan, ids, &hidden)?;
         let mut norms = weights.layers.iter().map(|layer| &layer.norm).chain([&weights.norm_f]);
-        let link = self.scratch.links[0].of(c.hidden_size)?;
+        let link = self.scratch.links[0].of(self.tokens, c.hidden_size)?;
         if let Some(first) = norms.next() {
-            let out = kernels::Scaled { codes: &link.codes, scales: &link.scales.row(0)?, group: TOKEN_GROUP };
+            let out = kernels::Scaled { codes: &link.codes, scales: &link.scales()?, group: TOKEN_GROUP };
             kernels::rms_norm_quantize(plan, &hidden, first, out, c.norm_eps)?;
         }
-        let (token, mut norm) = (link.token(), None);
+        let (tokens, mut norm) = (link.tokens(), None);
         for ((layer, state), next) in weights.layers.iter().zip(&self.state.blocks).zip(norms) {
-            let stream = Stream { hidden: &hidden, token, norm, next };
+            let stream = Stream { hidden: &hidden, tokens, norm, next };
             match (&layer.mixer, state) {
                 (DeviceMixer::Mamba2(m), BlockState::Mamba2(s)) => self.mamba2_link(plan, m, s, &stream)?,
                 (DeviceMixer::Attention(a), BlockState::Attention(s)) => self.attention_link(plan, a, s, &stream)?,
@@ -82,7 +82,7 @@ impl Forward<'_> {
         }
         match (logits, weights.head.grouped(plan.device())) {
             (None, _) => Ok(()),
-            (Some(logits), Some(head)) => kernels::matvec_grouped(plan, token, norm, head, logits),
+            (Some(logits), Some(head)) => kernels::matvec_grouped(plan, tokens, norm, head, logits),
             (Some(logits), None) => self.head(plan, weights, &hidden, logits, &mut Taps::none()),
         }
     }
@@ -93,20 +93,20 @@ impl Forward<'_> {
             return Err(Error::argument("chain", "its states must be f32"));
         };
         let projected = self.projected(plan, &m.in_proj, stream)?;
-        let inner = self.scratch.links[1].of(c.d_inner())?;
+        let inner = self.scratch.links[1].of(self.tokens, c.d_inner())?;
         let block = self.scratch.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
         let (all, conv, tickets, limit) = (Columns::from(&projected), &state.conv, &self.state.tickets, self.dt_limit);
-        let token = inner.token();
-        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, token, dims, limit, block)?;
-        self.written(plan, token, Some(self.gated_norm()), &m.out_proj, stream)
+        let tokens = inner.tokens();
+        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, tokens, dims, limit, block)?;
+        self.written(plan, tokens, Some(self.gated_norm()), &m.out_proj, stream)
     }
 
     fn mlp_link(&self, plan: &mut Plan, m: &DeviceMlp, stream: &Stream<'_>) -> Result<()> {
-        let inner = self.scratch.links[1].of(self.config.intermediate_size)?;
+        let inner = self.scratch.links[1].of(self.tokens, self.config.intermediate_size)?;
         let block = self.scratch.rotate_down.as_ref().map_or(1, HadamardBuffers::block);
         let up = m.up_proj.whole()?;
-        kernels::matvec_grouped_relu2(plan, stream.token, stream.norm, up, block, inner.token())?;
-        self.written(plan, inner.token(), None, &m.down_proj, stream)
+        kernels::matvec_grouped_relu2(plan, stream.tokens, stream.norm, up, block, inner.tokens())?;
+        self.written(plan, inner.tokens(), None, &m.down_proj, stream)
     }
 
     fn attention_link(&self, plan: &mut Plan, a: &DeviceAttention, cache: &KvCache, stream: &Stream<'_>) -> Result<()> {
@@ -119,14 +119,14 @@ impl Forward<'_> {
             [columns(0, query)?, columns(query, kv)?, columns(query + kv, kv)?]
         } else {
             q = self.projected(plan, &a.q_proj, stream)?;
-            (k, v) = (s.xbc.view(DType::F32, [1, kv])?, s.value.view(DType::F32, [1, kv])?);
+            (k, v) = (s.xbc.view(DType::F32, [self.tokens, kv])?, s.value.view(DType::F32, [self.tokens, kv])?);
             for (proj, out) in [(&a.k_proj, &k), (&a.v_proj, &v)] {
-                kernels::matvec_grouped(plan, stream.token, stream.norm, proj.whole()?, out)?;
+                kernels::matvec_grouped(plan, stream.tokens, stream.norm, proj.whole()?, out)?;
             }
             [&q, &k, &v].map(Columns::from)
         };
-        let (inner, dims, cursor) = (s.links[1].of(query)?, attention(c), &self.state.cursor);
-        let scales = inner.scales.row(0)?;
+        let (inner, dims, cursor) = (s.links[1].of(self.tokens, query)?, attention(c), &self.state.cursor);
+        let scales = inner.scales()?;
         let makes_codes = self.decode && c.head_dim.is_multiple_of(TOKEN_GROUP);
         let parts = self.state.parts.as_ref().filter(|_| makes_codes);
         if let Some(parts) = parts.filter(|parts| kernels::takes_parts(&q, cache, dims, parts)) {
@@ -138,7 +138,7 @@ impl Forward<'_> {
             let context = self.attend(plan, [q, k, v], cache)?;
             kernels::quantize_tokens(plan, &context, &inner.codes, &scales, TOKEN_GROUP)?;
         }
-        self.written(plan, inner.token(), None, &a.o_proj, stream)
+        self.written(plan, inner.tokens(), None, &a.o_proj, stream)
     }
 
     /// The factor of a block's first norm.
@@ -151,24 +151,24 @@ impl Forward<'_> {
         NormFactors { group: self.config.d_inner() / self.config.n_groups.max(1), eps: self.config.norm_eps }
     }
 
-    /// The product of `linear` with the stream's token, `[1, rows]` f32.
+    /// The product of `linear` with the stream's tokens, `[tokens, rows]` f32.
     fn projected(&self, plan: &mut Plan, linear: &DeviceLinear, stream: &Stream<'_>) -> Result<DeviceTensor> {
         let weight = linear.whole()?;
-        let out = self.scratch.wide.view(DType::F32, [1, weight.codes.shape.rows()])?;
-        kernels::matvec_grouped(plan, stream.token, stream.norm, weight, &out)?;
+        let out = self.scratch.wide.view(DType::F32, [self.tokens, weight.codes.shape.rows()])?;
+        kernels::matvec_grouped(plan, stream.tokens, stream.norm, weight, &out)?;
         Ok(out)
     }
 
-    /// The product of `linear` with `token`, added to the stream, and the stream's codes for the next block.
+    /// The product of `linear` with `tokens`, added to the stream, and the stream's codes for the next block.
     fn written(
         &self,
         plan: &mut Plan,
-        token: GroupedToken<'_>,
+        tokens: GroupedTokens<'_>,
         norm: Option<NormFactors>,
         linear: &DeviceLinear,
         stream: &Stream<'_>,
     ) -> Result<()> {
-        kernels::matvec_grouped_add(plan, token, norm, linear.whole()?, stream.next, stream.hidden, stream.token)
+        kernels::matvec_grouped_add(plan, tokens, norm, linear.whole()?, stream.next, stream.hidden, stream.tokens)
     }
 }
 

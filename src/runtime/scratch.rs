@@ -3,7 +3,7 @@
 use super::state::ssd;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor};
-use crate::kernels::{GroupedToken, HadamardBuffers, TOKEN_GROUP};
+use crate::kernels::{GROUPED_TOKENS, GroupedTokens, HadamardBuffers, TOKEN_GROUP};
 use crate::model::{Block, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
@@ -30,34 +30,40 @@ impl ScanFormat {
     }
 }
 
-/// Codes of one token and, for each [`TOKEN_GROUP`] of them, a scale and a sum of squares ([`GroupedToken`]).
+/// Codes of few tokens and, for each [`TOKEN_GROUP`] of them, a scale and a sum of squares ([`GroupedTokens`]).
 pub(super) struct Link {
-    /// `[1, columns]` int8.
+    /// `[tokens, columns]` int8.
     pub(super) codes: DeviceTensor,
-    /// `[2, columns / 32]` f32.
+    /// `[2, tokens · columns / 32]` f32.
     pub(super) scales: DeviceTensor,
 }
 
 impl Link {
-    /// For up to so many columns.
-    fn new(device: &Device, columns: usize) -> Result<Self> {
+    /// For up to so many tokens and columns.
+    fn new(device: &Device, tokens: usize, columns: usize) -> Result<Self> {
         Ok(Self {
-            codes: device.alloc(DType::I8, [1, columns])?,
-            scales: device.alloc(DType::F32, [2, columns.div_ceil(TOKEN_GROUP)])?,
+            codes: device.alloc(DType::I8, [tokens, columns])?,
+            scales: device.alloc(DType::F32, [2, tokens * columns.div_ceil(TOKEN_GROUP)])?,
         })
     }
 
     /// What kernels read and write there.
-    pub(super) fn token(&self) -> GroupedToken<'_> {
-        GroupedToken { codes: &self.codes, scales: &self.scales }
+    pub(super) fn tokens(&self) -> GroupedTokens<'_> {
+        GroupedTokens { codes: &self.codes, scales: &self.scales }
     }
 
-    /// Views for `columns`, whole groups.
-    pub(super) fn of(&self, columns: usize) -> Result<Self> {
+    /// Views for `tokens` of `columns`, whole groups.
+    pub(super) fn of(&self, tokens: usize, columns: usize) -> Result<Self> {
         Ok(Self {
-            codes: self.codes.view(DType::I8, [1, columns])?,
-            scales: self.scales.view(DType::F32, [2, columns / TOKEN_GROUP])?,
+            codes: self.codes.view(DType::I8, [tokens, columns])?,
+            scales: self.scales.view(DType::F32, [2, tokens * columns / TOKEN_GROUP])?,
         })
+    }
+
+    /// The scales alone, `[tokens, columns / 32]`.
+    pub(super) fn scales(&self) -> Result<DeviceTensor> {
+        let [tokens, columns] = [self.codes.shape.rows(), self.codes.shape.cols()];
+        self.scales.row(0)?.view(DType::F32, [tokens, columns / TOKEN_GROUP])
     }
 }
 
@@ -101,7 +107,7 @@ pub(super) struct Scratch {
     pub(super) codes: DeviceTensor,
     /// Their scales, `[tokens, groups]`.
     pub(super) scales: DeviceTensor,
-    /// What a token's products leave for the next one: of the stream, and within a block.
+    /// What few tokens' products leave for the next one: of the stream, and within a block.
     pub(super) links: [Link; 2],
     /// The stream of the last token, `[1, hidden]`.
     pub(super) last: DeviceTensor,
@@ -138,6 +144,7 @@ impl Scratch {
         let rotate = |block: Option<usize>, cols: usize| {
             block.map(|block| HadamardBuffers::new(device, tokens, cols, block)).transpose()
         };
+        let linked = tokens.min(GROUPED_TOKENS);
         let scanned = |n: usize| device.alloc(scan.dtype(), [n.max(1)]);
         Ok(Self {
             scan,
@@ -159,7 +166,7 @@ impl Scratch {
             rotated: f32s(tokens * inner)?,
             codes: device.alloc(DType::I8, [tokens, inner])?,
             scales: f32s(tokens * groups)?,
-            links: [Link::new(device, inner)?, Link::new(device, inner)?],
+            links: [Link::new(device, linked, inner)?, Link::new(device, linked, inner)?],
             last: f32s(c.hidden_size)?,
             logits: f32s(c.vocab_size)?,
             next: device.alloc(DType::U32, [1])?,

@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, DeviceTensor, Plan};
-use wgquant::kernels::{self, Columns, GroupedToken, MambaVectors, SsdDims, gated_vectors};
+use wgquant::kernels::{self, Columns, GroupedTokens, MambaVectors, SsdDims, gated_vectors};
 use wgquant::pack::unpack_codes;
 use wgquant::tensor::DType;
 
@@ -39,7 +39,7 @@ fn is_update_gated_norm_and_transform() {
     let (conv, ssm, tickets) = states();
     let all = columns(8, D + CHANNELS + 4);
     let mut plan = Plan::new(&d);
-    let out = GroupedToken { codes: &codes, scales: &scales };
+    let out = GroupedTokens { codes: &codes, scales: &scales };
     kernels::mamba2_update_gated(&mut plan, &all, &vectors, &conv, &ssm, &tickets, out, DIMS, ANY_DT, BLOCK).unwrap();
 
     let upload = |values: &[f32], shape: [usize; 2]| d.upload_f32(shape, values).unwrap();
@@ -88,7 +88,7 @@ fn launched(width: usize, shapes: Shapes, dims: SsdDims, limit: (f32, f32), bloc
         &conv,
         &ssm,
         &tickets,
-        GroupedToken { codes: &codes, scales: &scales },
+        GroupedTokens { codes: &codes, scales: &scales },
         dims,
         limit,
         block,

@@ -1,6 +1,6 @@
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, GroupedToken, Groups, NormFactors, ScaledWeight};
+use wgquant::kernels::{self, GroupedTokens, Groups, NormFactors, ScaledWeight};
 use wgquant::tensor::DType;
 
 #[test]
@@ -15,7 +15,7 @@ fn launched(bits: usize, k: usize, group: usize, norm: usize) -> Result<(), Erro
     let (codes, scales) = (d.alloc(DType::I8, [1, k]).unwrap(), f32s([2, k / 32]));
     let weight = d.upload_codes(bits, [40, k], &vec![1; 40 * k]).unwrap();
     let weight_scales = f32s([10, 4 * k.div_ceil(group)]);
-    let x = GroupedToken { codes: &codes, scales: &scales };
+    let x = GroupedTokens { codes: &codes, scales: &scales };
     let norm = Some(NormFactors { group: norm, eps: 1e-5 }).filter(|n| n.group > 0);
     let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group };
     kernels::matvec_grouped(&mut Plan::new(&d), x, norm, weight, &f32s([1, 40]))

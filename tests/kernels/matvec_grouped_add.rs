@@ -1,5 +1,5 @@
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, GroupedToken, ScaledWeight};
+use wgquant::kernels::{self, GroupedTokens, ScaledWeight};
 use wgquant::tensor::DType;
 
 #[test]
@@ -19,8 +19,8 @@ fn rejects_what_does_not_fit() {
         let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: 64 };
         let (norm, stream, (out_codes, out_scales)) =
             (d.alloc(DType::F32, [norm]).unwrap(), f32s([1, stream]), token(out));
-        let out = GroupedToken { codes: &out_codes, scales: &out_scales };
-        let x = GroupedToken { codes: &codes, scales: &scales };
+        let out = GroupedTokens { codes: &out_codes, scales: &out_scales };
+        let x = GroupedTokens { codes: &codes, scales: &scales };
         kernels::matvec_grouped_add(&mut Plan::new(&d), x, None, weight, &norm, &stream, out)
             .err()
             .map(|e| e.to_string())

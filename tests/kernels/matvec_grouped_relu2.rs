@@ -1,5 +1,5 @@
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, GroupedToken, ScaledWeight};
+use wgquant::kernels::{self, GroupedTokens, ScaledWeight};
 use wgquant::tensor::DType;
 
 #[test]
@@ -17,8 +17,8 @@ fn rejects_other_blocks() {
     let weight_scales = f32s([16, 4]);
     let of = |block| {
         let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: 64 };
-        let x = GroupedToken { codes: &codes, scales: &scales };
-        let out = GroupedToken { codes: &out_codes, scales: &out_scales };
+        let x = GroupedTokens { codes: &codes, scales: &scales };
+        let out = GroupedTokens { codes: &out_codes, scales: &out_scales };
         kernels::matvec_grouped_relu2(&mut Plan::new(&d), x, None, weight, block, out)
     };
     of(1).unwrap();

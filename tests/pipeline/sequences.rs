@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use pollster::block_on;
 use wgquant::gpu::Device;
-use wgquant::kernels::{Sampling, StateRounding, check::error};
-use wgquant::model::{Group, ModelFile, ModelSource};
+use wgquant::kernels::{GROUPED_TOKENS, Sampling, StateRounding, check::error};
+use wgquant::model::{Activations, Group, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, Next, StateFormat};
 use wgquant::tensor::DType;
@@ -175,6 +175,28 @@ fn quantized_models_agree() {
     }
 }
 
+/// Tokens in groups of 32 channels: few of them go from product to product by codes, as one does.
+#[test]
+fn few_go_from_product_to_product() {
+    let file = nano();
+    for bits in [Bits::W8A8, Bits::W4A8] {
+        let transform = Transform::hadamard(file.config(), 0).unwrap().in_blocks(file.config(), 32);
+        let mut recipe = Recipe::uniform(file.config(), bits, Group::Size(32), true, DType::BF16, transform);
+        recipe.rules[0].activations = Activations::Int8(Group::Size(32));
+        let model = block_on(recipe.apply(&file, &common::gpu(), |_| {})).unwrap();
+        same(&Device::Cpu, &model, KvFormat::F32, Next::Greedy, 1e-9);
+        let launches = |sequences| {
+            let engine = engine(&Device::Cpu, &model, sequences, KvFormat::F32);
+            engine.step_dispatches().unwrap()
+        };
+        assert_eq!(
+            launches(GROUPED_TOKENS),
+            engine(&Device::Cpu, &model, 1, KvFormat::F32).decode_dispatches().unwrap()
+        );
+        assert!(launches(GROUPED_TOKENS + 1) > launches(GROUPED_TOKENS));
+    }
+}
+
 #[test]
 fn a_fork_goes_on_like_the_one_it_is_of() {
     let device = common::gpu();
@@ -257,4 +279,45 @@ fn says_what_does_not_fit() {
     batch.step_each().unwrap();
     let mut single = engine(&Device::Cpu, &nano(), 1, KvFormat::F32);
     assert!(text(single.step_each()).contains("set_sequences"));
+}
+
+/// One that ended is stepped with the others, so what its slot holds is no sequence's state.
+#[test]
+fn what_does_not_go_on_is_not_taken_back() {
+    let mut engine = engine(&Device::Cpu, &nano(), 2, KvFormat::F32);
+    let idle = |e: wgquant::Error| assert!(e.to_string().contains("slot 1 has no sequence that goes on"), "{e}");
+    idle(engine.take(1).unwrap_err());
+    engine.feed(&prompt(1)).unwrap();
+    (0..2).for_each(|slot| engine.put(slot).unwrap());
+    engine.take(1).unwrap();
+    engine.retire(1).unwrap();
+    idle(engine.take(1).unwrap_err());
+}
+
+/// The pass after the last id is asked for before that id is seen: where there is no room for it, what was made is not lost.
+#[test]
+fn a_full_context_ends_with_the_last_id() {
+    let given = prompt(1);
+    let made = |context: usize| {
+        let options = EngineOptions { context, pass_tokens: 32, sequences: 2, ..Default::default() };
+        let mut engine = Engine::new(&Device::Cpu, &nano(), options).unwrap();
+        let stop = |seen: &mut usize| {
+            *seen += 1;
+            if *seen == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let mut seen = 0;
+        let one = block_on(engine.generate(&given, 20, Next::Greedy, |_| stop(&mut seen)));
+        let mut seen = [0; 2];
+        let both = [given.clone(), given.clone()];
+        let each = block_on(engine.generate_each(&both, 20, Next::Greedy, |i, _| stop(&mut seen[i])));
+        (one.map_err(|e| e.to_string()), each.map_err(|e| e.to_string()))
+    };
+    let (one, each) = made(64);
+    // The third id is chosen by the pass over the second, which is the last that fits.
+    let full = made(given.len() + 2);
+    assert_eq!((one.clone(), each.clone()), full);
+    assert_eq!(one.map(|ids| ids.len()), Ok(3));
+    assert_eq!(each.map(|ids| ids.iter().map(Vec::len).collect::<Vec<_>>()), Ok(vec![3, 3]));
+    let (one, each) = made(given.len() + 1);
+    assert!(one.unwrap_err().contains("context") && each.unwrap_err().contains("context"));
 }
