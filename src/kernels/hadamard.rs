@@ -240,3 +240,17 @@ fn work(a: &Args) -> Work {
     let cost = factor(a.usize("block")).map_or(0, |f| f.dense.iter().sum::<usize>() + f.pow2.ilog2() as usize);
     Work { bytes: n * a.get("bits").map_or(8, |b| b as usize / 4), ops: n * (cost + 1) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1536 columns, mamba2-130m's, are 12 runs of 128: not all rows of whole runs of 256 are of a matrix of these.
+    #[test]
+    fn every_block_that_has_a_construction_has_buffers() {
+        for block in (1..=84).map(|runs| 256 * runs).filter(|block| factor(*block).is_some()) {
+            let made = HadamardBuffers::new(&Device::Cpu, 1, block, block);
+            assert!(made.is_ok(), "{block}: {made:?}");
+        }
+    }
+}

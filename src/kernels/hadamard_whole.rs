@@ -5,6 +5,7 @@ use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::{expect, expect_dtype, f32_tensor, hadamard_signs};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::hadamard::factor;
 use crate::shaders::hadamard_whole::Params;
 use crate::tensor::DType;
 
@@ -15,9 +16,11 @@ pub(super) const RUN: usize = 256;
 const MOST: usize = 84;
 
 /// Order of the dense factor of a transform of rows of `cols` columns in blocks of `block`, where a row is one block, of up to 84
-/// runs of 256 columns.
+/// runs of 256 columns, as many as there is a matrix of: 1536 columns are 12 runs of 128, but there is none of order 6.
 pub(super) fn order(cols: usize, block: usize) -> Option<usize> {
-    (cols == block && block.is_multiple_of(RUN) && (1..=MOST).contains(&(block / RUN))).then_some(block / RUN)
+    let runs = block / RUN;
+    let whole = cols == block && block.is_multiple_of(RUN) && runs <= MOST;
+    (whole && factor(runs).is_some()).then_some(runs)
 }
 
 /// Is this kernel, which does a whole transform, the faster way on this device? On matrices that passed their self-test only: without, a pass a
