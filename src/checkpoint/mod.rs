@@ -11,7 +11,7 @@ mod writer;
 
 pub use json::read_json;
 pub use packed::{pack_bits, packed_words, unpack_bits};
-pub use reader::Checkpoint;
+pub use reader::{Checkpoint, GENERATION_CONFIG};
 pub use shards::{StoredType, TensorInfo};
 #[cfg(not(target_arch = "wasm32"))]
 pub use writer::{CheckpointWriter, DEFAULT_SHARD_BYTES, MANIFEST, Written};

@@ -22,8 +22,11 @@ const SIBLINGS: [&str; 9] = [
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
-    "generation_config.json",
+    GENERATION_CONFIG,
 ];
+
+/// How text is made of the model: of it, where sequences end.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Elements looked at together for NaN and infinity: enough to vectorise, small enough to stay in cache.
 const SCAN: usize = 4096;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::keys::{Keys, unsupported};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Infinity in `time_step_limit`: JSON has none, and shaders must not meet one. No step comes near it.
 const NO_LIMIT: f32 = 1e30;
@@ -76,7 +76,8 @@ pub struct ModelConfig {
     pub tied: bool,
     /// Beginning-of-sequence token.
     pub bos: Option<u32>,
-    /// End-of-sequence tokens.
+    /// End-of-sequence tokens: those of `config.json` and, of a model on disk, also those of its `generation_config.json`,
+    /// by which transformers stops.
     pub eos: Vec<u32>,
     /// Longest sequence the model was made for, if stated.
     pub max_positions: Option<usize>,
@@ -100,6 +101,23 @@ impl ModelConfig {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// Sequences end at the ids of a parsed `generation_config.json` too; `path` is its name in messages.
+    pub(super) fn end_also(&mut self, path: &Path, v: &Value) -> Result<()> {
+        if !v.is_object() {
+            return Err(Error::bad(path, "is no JSON object"));
+        }
+        let tokens = Keys { path, v }.tokens("eos_token_id").map_err(|e| Error::bad(path, e.to_string()))?;
+        for token in tokens {
+            if token as usize >= self.vocab_size {
+                return Err(Error::bad(path, format!("eos_token_id is {token}, above vocab_size {}", self.vocab_size)));
+            }
+            if !self.eos.contains(&token) {
+                self.eos.push(token);
+            }
+        }
+        Ok(())
     }
 
     /// Relations between sizes that the layers rely on.

@@ -14,7 +14,7 @@ use super::{
     Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation,
     QuantizedLinear, Scales, Stored, WeightForm, scale_type, scheme_json,
 };
-use crate::checkpoint::{Checkpoint, StoredType, packed_words, unpack_bits};
+use crate::checkpoint::{Checkpoint, GENERATION_CONFIG, StoredType, packed_words, read_json, unpack_bits};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -58,7 +58,10 @@ impl ModelFile {
     /// As [`ModelFile::open`].
     pub fn new(checkpoint: Checkpoint) -> Result<Self> {
         let (path, json) = (checkpoint.config_path(), checkpoint.config());
-        let config = ModelConfig::from_json(&path, json)?;
+        let mut config = ModelConfig::from_json(&path, json)?;
+        if let Some(file) = checkpoint.sibling_files().iter().find(|f| f.ends_with(GENERATION_CONFIG)) {
+            config.end_also(file, &read_json(file)?)?;
+        }
         let conv_bias = uses_conv_bias(&path, json)?;
         let rotation = match json.get("wgquant") {
             Some(extension) => rotation(extension, &config)?,

@@ -104,6 +104,17 @@ fn unknown_block_letter() {
 }
 
 #[test]
+fn generation_config_that_ends_nowhere() {
+    let (temp, dir) = copy();
+    for (text, part) in
+        [(r#"{"eos_token_id": "</s>"}"#, "</s>"), (r#"{"eos_token_id": [2, 9999]}"#, "9999"), ("[]", "object")]
+    {
+        fs::write(dir.join("generation_config.json"), text).unwrap();
+        says(&quantize_refusal(temp.path(), &dir), &["generation_config.json", part]);
+    }
+}
+
+#[test]
 fn unknown_model_type() {
     says(&with_config(|c| c["model_type"] = json!("llama")), &["model_type is llama", "nemotron_h and mamba2"]);
 }

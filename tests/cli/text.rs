@@ -1,6 +1,10 @@
 //! `generate`.
 
-use crate::common::{nano, run, run_json, wgquant};
+use std::fs;
+
+use serde_json::json;
+
+use crate::common::{copy, nano, run, run_json, wgquant};
 
 const PROMPT: &str = "The little boat";
 
@@ -36,6 +40,18 @@ fn json_is_the_whole_result() {
     assert_eq!((report["prompt"].as_str(), report["tokens"].as_u64()), (Some(PROMPT), Some(4)));
     assert!(report["text"].as_str().is_some_and(|t| !t.is_empty()));
     assert!(report["adapter"].is_string() && report["tokens_per_second"].as_f64().is_some_and(|s| s > 0.0));
+}
+
+/// transformers stops by `generation_config.json`.
+#[test]
+fn sequences_end_where_generation_config_says() {
+    let (_temp, dir) = copy();
+    let tokens =
+        || run_json(&["generate", dir.to_str().unwrap(), "-p", PROMPT, "-n", "12", "--json"])["tokens"].as_u64();
+    assert_eq!(tokens(), Some(12));
+    let all: Vec<u32> = (0..2048).collect();
+    fs::write(dir.join("generation_config.json"), json!({ "eos_token_id": all }).to_string()).unwrap();
+    assert!(tokens() < Some(2), "{:?}", tokens());
 }
 
 #[test]
