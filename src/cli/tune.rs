@@ -21,7 +21,8 @@ const MARGIN: f64 = 0.03;
 /// Choose the fastest variant of each kernel on this GPU, for a model's launches
 ///
 /// Times every variant that the adapter has of each kernel, format and size that prompts and tokens of the model dispatch,
-/// and writes the choices where all commands find them; -o writes them elsewhere, for --tune. Without a model, nothing is
+/// and writes the choices where all commands find them; -o writes them elsewhere, for --tune. Choices that are there for other
+/// launches stay. Without a model, nothing is
 /// known to be launched.
 #[derive(Debug, Args)]
 pub(super) struct Tune {

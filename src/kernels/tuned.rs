@@ -1,7 +1,7 @@
 //! Choices of variants by measurement, as a file: made by `bench::tune`, kept beside what passed the self-test, and
 //! followed until adapter, driver, capabilities, program or a shader change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -41,10 +41,14 @@ pub fn shader_hash(variant: &Variant) -> String {
 }
 
 /// Writes choices as a file, whole or not at all, in a directory that is made where there is none; gives what it holds.
+/// Choices that are there, of another model for instance, stay where they apply and there is none new for the same launches.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn write(gpu: &Gpu, path: &Path, choices: &[Choice]) -> Result<Value> {
+    // What is no such file, or of another adapter or program, gives way.
+    let held = load(gpu, path).unwrap_or_default();
+    let choices = merged(held.into_iter().filter(|c| place(c).is_some()), choices);
     let file = json!({ "version": VERSION, "key": key(gpu), "choices": choices });
     let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
     dir.map_or(Ok(()), std::fs::create_dir_all).map_err(|e| Error::io(path, e))?;
@@ -52,11 +56,28 @@ pub fn write(gpu: &Gpu, path: &Path, choices: &[Choice]) -> Result<Value> {
     Ok(file)
 }
 
-/// Reads a file of choices; those whose shader has changed since are left out.
+/// `held`, but for what `new` is for too, and `new`.
+fn merged(held: impl Iterator<Item = Choice>, new: &[Choice]) -> Vec<Choice> {
+    let by_launch = |c: Choice| ((c.kernel.clone(), c.format.clone(), c.class), c);
+    held.chain(new.iter().cloned()).map(by_launch).collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+/// Reads a file of choices. Those that no longer apply, as their shader has changed, are left out, and a warning says how many.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Argument`] for what is no such file, or one of another adapter, driver or program.
 pub fn read(gpu: &Gpu, path: &Path) -> Result<HashMap<Place, &'static str>> {
+    let choices = load(gpu, path)?;
+    let left = choices.iter().filter(|c| place(c).is_none()).count();
+    if left > 0 {
+        let (all, file) = (choices.len(), path.display());
+        log::warn!("{left} of {all} choices of {file} no longer apply: run `wgquant tune` again");
+    }
+    Ok(choices.iter().filter_map(place).collect())
+}
+
+/// All choices of a file.
+fn load(gpu: &Gpu, path: &Path) -> Result<Vec<Choice>> {
     let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let wrong = |reason: String| Error::argument(path.display().to_string(), reason);
     let mut file: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
@@ -70,8 +91,7 @@ pub fn read(gpu: &Gpu, path: &Path) -> Result<HashMap<Place, &'static str>> {
             of["name"], of["driver"], of["driver_info"], file["key"]["wgquant"]
         )));
     }
-    let choices: Vec<Choice> = serde_json::from_value(file["choices"].take()).map_err(|e| wrong(e.to_string()))?;
-    Ok(choices.iter().filter_map(place).collect())
+    serde_json::from_value(file["choices"].take()).map_err(|e| wrong(e.to_string()))
 }
 
 /// A choice by what is compiled in; `None` where the shader is not the one measured.
@@ -89,8 +109,28 @@ fn place(choice: &Choice) -> Option<(Place, &'static str)> {
 /// Follows the user's own choices for this adapter, if there are any; what cannot be read is not followed.
 pub fn follow(gpu: &Gpu, cache: &Cache) {
     let Some(path) = cache.tuned(gpu).filter(|p| p.is_file()) else { return };
-    match read(gpu, &path) {
-        Ok(choices) => gpu.set_choices(choices),
+    match load(gpu, &path) {
+        Ok(choices) => gpu.set_choices(choices.iter().filter_map(place).collect()),
         Err(e) => log::debug!("{e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_choices_take_the_place_of_those_for_the_same_launches_only() {
+        let choice = |kernel: &str, class, variant: &str| Choice {
+            kernel: kernel.to_owned(),
+            format: None,
+            class,
+            variant: variant.to_owned(),
+            us: Vec::new(),
+            shader: String::new(),
+        };
+        let held = [choice("b", 1, "old"), choice("a", 2, "old")];
+        let got = merged(held.into_iter(), &[choice("b", 1, "new"), choice("b", 2, "new")]);
+        assert_eq!(got, [choice("a", 2, "old"), choice("b", 1, "new"), choice("b", 2, "new")]);
     }
 }

@@ -293,6 +293,9 @@ fn choices_are_measured_written_and_followed() {
     choices.iter_mut().for_each(|c| c["shader"] = "of another version".into());
     fs::write(&path, printed.to_string()).unwrap();
     assert!(named(&ops(&file), &format!("{kernel}.{default}")));
+    let stale = wgquant().args(SMALL).args(["-p", "1", "-n", "0", "-r", "1", "--tune", &file]).output().unwrap();
+    let all = printed["choices"].as_array().unwrap().len();
+    says(&String::from_utf8(stale.stderr).unwrap(), &[&format!("{all} of {all} choices of {file} no longer apply")]);
     printed["key"]["adapter"]["name"] = "another".into();
     fs::write(&path, printed.to_string()).unwrap();
     says(&refused(&["--tune", &file]), &["another", "run `wgquant tune` again"]);
