@@ -12,13 +12,13 @@ const GROUP: usize = 128;
 /// The recipe that `word` names for a model of this shape, under online rotations as `quantize` makes them:
 ///
 /// - `f32`, `f16`, `bf16`: floats, not rotated;
-/// - `w8a8`, `w4a8`, `w4a16`, each also `-gN`: the same form everywhere, N inputs a scale (8 bits: one scale a row
+/// - `w8a8`, `w4a8`, `w4a16`, each also `-gN`: the same form everywhere, N inputs a scale, a multiple of 8 (8 bits: one scale a row
 ///   unless given, 4 bits: 128), the embedding in int8; the int8 ones also `-aN`: N inputs of a token share a scale, and online rotations
 ///   are in blocks of N;
 /// - `preset-w8a8`, `preset-w4a8`, `preset-mixed`: the recipes that come with the program.
 ///
 /// # Errors
-/// [`Error::Argument`] for another word.
+/// [`Error::Argument`] for another word, or a group that no layer of this shape can have.
 pub fn recipe(word: &str, config: &ModelConfig) -> Result<Recipe> {
     let lower = word.to_ascii_lowercase();
     let float = [DType::F32, DType::F16, DType::BF16].into_iter().find(|d| d.to_string() == lower);
@@ -34,7 +34,7 @@ pub fn recipe(word: &str, config: &ModelConfig) -> Result<Recipe> {
     let bits: Bits = words.next().unwrap_or_default().parse().map_err(|_| unknown(word))?;
     let (mut group, mut token) = (None, None);
     for part in words {
-        let size = |digits: &str| digits.parse().ok().filter(|n| *n > 0).ok_or_else(|| unknown(word));
+        let size = |digits: &str| sized(word, digits.parse().map_err(|_| unknown(word))?, config);
         match (part.split_at_checked(1), bits) {
             (Some(("g", size_of)), _) if group.is_none() => group = Some(size(size_of)?),
             (Some(("a", size_of)), Bits::W8A8 | Bits::W4A8) if token.is_none() => token = Some(size(size_of)?),
@@ -52,6 +52,19 @@ pub fn recipe(word: &str, config: &ModelConfig) -> Result<Recipe> {
         }
     }
     Ok(recipe)
+}
+
+/// A group is whole words of the codes, and no wider than a row.
+fn sized(word: &str, size: usize, config: &ModelConfig) -> Result<usize> {
+    let widths =
+        [config.hidden_size, config.d_inner(), config.intermediate_size, config.attention_heads * config.head_dim];
+    let widest = widths.into_iter().max().unwrap_or_default();
+    if size == 0 || !size.is_multiple_of(8) || size > widest {
+        let reason =
+            format!("`{word}`: {size} inputs a scale, not a multiple of 8 up to this shape's widest, {widest}");
+        return Err(Error::argument("--scheme", reason));
+    }
+    Ok(size)
 }
 
 fn unknown(word: &str) -> Error {

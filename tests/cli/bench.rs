@@ -209,6 +209,9 @@ fn wrong_use_is_told() {
     for word in ["w4a8-a0", "w4a16-a32", "w4a8-x32", "w4a8-a32-a32", "w4a8-", "w4a8-aé"] {
         says_of(&synth(&["--like", "nano", "--scheme", word]), &[&format!("`{word}`")]);
     }
+    for word in ["w4a8-a7", "w4a8-g0", "w4a8-g100000", "w8a8-a680"] {
+        says_of(&synth(&["--like", "nano", "--scheme", word]), &[&format!("`{word}`"), "multiple of 8", "672"]);
+    }
     says_of(&synth(&["--like", "nano", "--layers", "10"]), &["10", "1 to 9"]);
     says_of(&["bench", "--synth", "nano", "-p", "0", "-n", "0"], &["nothing to measure"]);
     says_of(&["bench", "-m", "/nonexistent"], &["/nonexistent", "does not exist"]);
