@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use pollster::block_on;
 use wgquant::eval::{Activations, Between, diff, record};
-use wgquant::gpu::Device;
+use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::ModelFile;
 use wgquant::report::{DiffReport, terminal};
 
@@ -123,6 +123,9 @@ impl Diff {
     }
 
     fn device(&self, name: &str) -> Result<Device> {
+        if let (DeviceChoice::Cpu, Some(caps)) = (DeviceChoice::from(name), &self.against_caps) {
+            bail!("--against-caps {caps}: the CPU reference has no features to choose from");
+        }
         GpuArgs {
             device: name.to_owned(),
             caps: self.against_caps.clone(),

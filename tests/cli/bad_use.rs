@@ -186,6 +186,10 @@ fn diff_refuses_what_it_cannot_compare() {
     says(&refused(&["-p", "x", "--tolerance", "NaN"]), &["--tolerance"]);
     says(&refused(&["-p", "x", "--against", "/nonexistent.safetensors"]), &["/nonexistent.safetensors"]);
     says(&refused(&["-p", "x", "--device", "cpu", "--against", "nosuchgpu"]), &["no GPU adapter named `nosuchgpu`"]);
+    says(
+        &refused(&["-p", "x", "--device", "cpu", "--against", "cpu", "--against-caps", "baseline"]),
+        &["--against-caps baseline", "CPU"],
+    );
     let golden = "tests/fixtures/nano_golden.safetensors";
     says(&refused(&["-p", "x", "--against", golden]), &[golden, "another prompt", "21 and 42"]);
 }
