@@ -25,7 +25,7 @@ enum StateWord {
     Int8,
     /// int8 codes rounded to the nearest
     Int8Nearest,
-    /// int8 codes rounded at random, right in the mean
+    /// int8 codes rounded at random, right in the mean; the sequences of a batch share one clock, so draws depend on the batch
     Int8Stochastic,
 }
 
