@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::Warmer;
 use crate::error::Result;
-use crate::gpu::{Device, Plan, Recording};
+use crate::gpu::{Device, Gpu, Plan, Recording};
 use crate::kernels;
 use crate::tensor::DType;
 
-/// Bytes of the copied buffer: beyond any cache, and long enough that submitting costs nothing beside it.
+/// Bytes of the copied buffer, where there is room: beyond any cache, and long enough that submitting costs nothing beside it.
 const COPY_BYTES: u64 = 1 << 30;
 /// On a software driver or the reference, whose memory is the host's.
 const SMALL_COPY_BYTES: u64 = 32 << 20;
@@ -52,7 +52,9 @@ pub fn measure_peaks(device: &Device, warmer: &Warmer) -> Result<Peaks> {
 pub fn copy_peak(device: &Device, warmer: &Warmer) -> Result<f64> {
     let hardware = device.gpu().is_some_and(|g| !g.adapter.is_software());
     let most = if hardware { COPY_BYTES } else { SMALL_COPY_BYTES };
-    let words = (most.min(device.max_binding_bytes()) / 16 * 4) as usize;
+    // Of little room a quarter each leaves half to others: a small copy is better than none.
+    let room = device.gpu().and_then(Gpu::room).map_or(u64::MAX, |room| room.free / 4);
+    let words = (most.min(device.max_binding_bytes()).min(room) / 16 * 4).max(4) as usize;
     let (from, to) = (device.alloc(DType::U32, [words])?, device.alloc(DType::U32, [words])?);
     let (mut by_kernel, mut by_command) = (Plan::new(device), Plan::new(device));
     for _ in 0..COPIES {
