@@ -19,6 +19,7 @@ const CAPABILITIES: [&str; 6] = ["f16", "subgroups", "warps", "packed_dot", "coo
 fn main() {
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=shaders");
+    commit();
     match run() {
         Ok(()) => {}
         Err(message) => {
@@ -26,6 +27,24 @@ fn main() {
             eprintln!("{message}");
             std::process::exit(1);
         }
+    }
+}
+
+/// `WGQUANT_COMMIT`, for results: of a release that is built in a clone of this repository, where there is git. Debug builds
+/// have none: they would be built anew after every commit.
+fn commit() {
+    if std::env::var("PROFILE").as_deref() != Ok("release") || !Path::new(".git").exists() {
+        return;
+    }
+    let git = |args: &[&str]| {
+        let output = std::process::Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
+        Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return };
+    println!("cargo::rustc-env=WGQUANT_COMMIT={commit}");
+    // Grows with every commit and checkout.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
+        println!("cargo::rerun-if-changed={log}");
     }
 }
 

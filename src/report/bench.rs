@@ -10,7 +10,7 @@ use crate::runtime::Memory;
 /// What is the same for all tests of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchContext {
-    /// Version of the program.
+    /// The commit it was built from, where a release was built in a clone; else the version of the program.
     pub build_commit: String,
     /// Always 0: there are no numbered builds.
     pub build_number: u32,

@@ -264,7 +264,7 @@ impl Bench {
             KvFormat::Int4 => "int4",
         };
         BenchContext {
-            build_commit: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+            build_commit: option_env!("WGQUANT_COMMIT").unwrap_or(concat!("v", env!("CARGO_PKG_VERSION"))).to_owned(),
             build_number: 0,
             cpu_info: host::cpu(),
             gpu_info: info.adapter.clone(),
