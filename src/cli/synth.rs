@@ -15,8 +15,9 @@ use wgquant::tensor::DType;
 
 use super::{Verdict, out};
 
-/// Which model to make.
+/// Which model to make. Commands that also take a model on disk refuse this group with one.
 #[derive(Clone, Debug, Args)]
+#[group(id = "shape")]
 pub(super) struct Shape {
     /// Forms of the weights: f32, f16, bf16; w8a8, w4a8, w4a16, with -gN for groups of N and -aN for activations by groups
     /// of N rotated in blocks of N; preset-w8a8, preset-w4a8, preset-mixed; or a recipe (.toml)

@@ -27,7 +27,7 @@ const MARGIN: f64 = 0.03;
 #[derive(Debug, Args)]
 pub(super) struct Tune {
     /// Model directory
-    #[arg(required_unless_present = "synth")]
+    #[arg(required_unless_present = "synth", conflicts_with = "shape")]
     model: Option<PathBuf>,
     /// Or a published shape with random weights, held in memory; see `wgquant synth`
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "model")]

@@ -48,7 +48,7 @@ enum Format {
 #[derive(Debug, Args)]
 pub(super) struct Bench {
     /// Model directory; several with several -m
-    #[arg(short, long, value_name = "DIR", required_unless_present = "synth")]
+    #[arg(short, long, value_name = "DIR", required_unless_present = "synth", conflicts_with = "shape")]
     model: Vec<PathBuf>,
     /// Or a published shape with random weights, held in memory; see `wgquant synth`
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "model")]
