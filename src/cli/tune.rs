@@ -58,6 +58,9 @@ pub(super) struct Tune {
 
 impl Tune {
     pub(super) fn run(&self) -> Result<Verdict> {
+        if let Some(file) = &self.output {
+            out::check_file("--output", file)?;
+        }
         let source: Box<dyn ModelSource> = match (&self.synth, &self.model) {
             (Some(name), _) => Box::new(self.shape.source(name)?),
             (None, Some(dir)) => Box::new(ModelFile::open(dir)?),

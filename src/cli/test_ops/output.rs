@@ -62,14 +62,11 @@ impl Output {
         })
     }
 
-    /// Refuses before hours of work what could not be written after.
+    /// Refuses what could not be written.
     pub(super) fn check(&self) -> Result<()> {
         for file in &self.output_file {
             self.format_of(file)?;
-            let dir = file.parent().filter(|d| !d.as_os_str().is_empty());
-            if dir.is_some_and(|d| !d.is_dir()) {
-                bail!("--output-file {}: there is no such directory", file.display());
-            }
+            out::check_file("--output-file", file)?;
         }
         Ok(())
     }
