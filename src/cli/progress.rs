@@ -15,6 +15,11 @@ impl Bar {
         Self(bar)
     }
 
+    /// Does `print` while the bar is out of the way.
+    pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.suspend(print)
+    }
+
     /// `done` steps are done.
     pub(super) fn at(&self, done: usize) {
         self.0.set_position(done as u64);

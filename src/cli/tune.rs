@@ -12,6 +12,7 @@ use wgquant::report::tune::tune_markdown;
 use wgquant::runtime::{Engine, EngineOptions};
 
 use super::args::GpuArgs;
+use super::bench::seconds;
 use super::progress::Bar;
 use super::{Verdict, out, synth};
 
@@ -44,7 +45,7 @@ pub(super) struct Tune {
     #[arg(short, long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
     /// Seconds that a GPU is kept busy before each kernel
-    #[arg(long, value_name = "SECONDS", default_value_t = WARM_UP)]
+    #[arg(long, value_name = "SECONDS", default_value_t = WARM_UP, value_parser = seconds)]
     warm_up: f64,
     /// Write the choices here instead of the cache
     #[arg(short, long, value_name = "FILE")]

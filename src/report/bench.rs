@@ -1,7 +1,7 @@
 //! `wgquant bench`: records with llama-bench's keys and what it lacks, as Markdown, JSON, JSON lines or CSV.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::text::bytes;
 use crate::bench::{OpTable, Peaks, Runs, Test, mean_and_deviation, median};
@@ -89,7 +89,8 @@ pub struct BenchRecord {
     pub sequence_ts: f64,
     /// Median time from the prompt to the first id, nanoseconds.
     pub ttft_ns: Option<u64>,
-    /// Bytes planned on the device: weights, keys and values, states, activations.
+    /// Bytes that the device holds where this test is the only one, as planned: weights, keys and values, states, activations.
+    /// Tests of a run share an engine made for the largest of them.
     pub peak_vram_bytes: u64,
     /// Bytes of keys and values.
     pub kv_bytes: u64,
@@ -97,7 +98,7 @@ pub struct BenchRecord {
     pub state_bytes: u64,
     /// Bytes of activations.
     pub scratch_bytes: u64,
-    /// Most memory the process has held so far, where the system says.
+    /// Most memory the process has held since it began to load this model, where the system says; also what it kept of earlier ones.
     pub peak_ram_bytes: Option<u64>,
     /// The longest submit of a prompt that was measured, nanoseconds; of a software driver none is.
     pub longest_submit_ns: Option<u64>,
@@ -109,7 +110,7 @@ pub struct BenchRecord {
     pub token_ops: Option<u64>,
     /// `token_ops` times tokens a second, over the measured multiply-adds; matrix units may exceed 1.
     pub fma_share: Option<f64>,
-    /// The same over the measured packed int8 products.
+    /// The same over the measured packed int8 products; of models whose products are of int8.
     pub dot_share: Option<f64>,
     /// Time of each repetition, nanoseconds.
     pub samples_ns: Vec<u64>,
@@ -124,6 +125,8 @@ pub struct TokenCost {
     pub bytes: u64,
     /// Operations of a token of a prompt.
     pub ops: u64,
+    /// Are its products of int8?
+    pub int8: bool,
 }
 
 impl BenchRecord {
@@ -171,7 +174,7 @@ impl BenchRecord {
             bandwidth_share: share(token_bytes, peaks.copy_bytes_per_s),
             token_ops,
             fma_share: share(token_ops, peaks.fma_ops_per_s),
-            dot_share: share(token_ops, peaks.dot_ops_per_s),
+            dot_share: share(token_ops.filter(|_| cost.int8), peaks.dot_ops_per_s),
             samples_ns: runs.seconds.iter().map(|s| nanos(*s)).collect(),
             samples_ts: rates,
             context: context.clone(),
@@ -184,20 +187,31 @@ impl BenchRecord {
         Test { prompt, generate, depth, sequences }.name()
     }
 
-    /// A line of the Markdown table.
+    /// A line of the Markdown table. Of a prompt and tokens together there is no floor: they are bound by different things.
     fn cells(&self) -> Vec<String> {
-        let percent = |share: Option<f64>, of: &str| share.map(|s| format!("{:.1} % {of}", s * 100.0));
-        let floor = percent(self.bandwidth_share, "copy").or(percent(self.dot_share, "dot")).unwrap_or_default();
+        let shares = [(self.bandwidth_share, "copy"), (self.dot_share, "dot"), (self.fma_share, "fma")];
+        let floor = shares.iter().find_map(|(share, of)| Some(format!("{:.1} % {of}", (*share)? * 100.0)));
+        let (size, parameters) = (self.context.model_size as f64, self.context.model_n_params as f64);
+        let (mib, million) = (f64::from(1u32 << 20), 1e6);
         vec![
             self.context.model_type.clone(),
-            format!("{:.2} GiB", self.context.model_size as f64 / f64::from(1u32 << 30)),
-            format!("{:.2} B", self.context.model_n_params as f64 / 1e9),
+            // In llama-bench's units.
+            if size < 1024.0 * mib {
+                format!("{:.2} MiB", size / mib)
+            } else {
+                format!("{:.2} GiB", size / mib / 1024.0)
+            },
+            if parameters < 1e9 {
+                format!("{:.2} M", parameters / million)
+            } else {
+                format!("{:.2} B", parameters / 1e9)
+            },
             self.context.backends.clone(),
             self.test(),
             format!("{:.2} ± {:.2}", self.avg_ts, self.stddev_ts),
             format!("{:.2}", self.median_ts),
             format!("{:.2}", self.sequence_ts),
-            floor,
+            floor.unwrap_or_default(),
             self.ttft_ns.map_or_else(String::new, |n| format!("{:.1} ms", n as f64 / 1e6)),
             bytes(self.peak_vram_bytes),
             self.peak_ram_bytes.map_or_else(String::new, bytes),
@@ -205,32 +219,40 @@ impl BenchRecord {
     }
 }
 
-/// llama-bench's columns, then ours.
-const HEAD: [&str; 12] =
-    ["model", "size", "params", "backend", "test", "t/s", "median", "each", "floor", "ttft", "device mem", "host mem"];
+/// llama-bench's columns, then ours, with the width of usual cells.
+const COLUMNS: [(&str, usize); 12] = [
+    ("model", 30),
+    ("size", 10),
+    ("params", 8),
+    ("backend", 7),
+    ("test", 13),
+    ("t/s", 18),
+    ("median", 9),
+    ("each", 9),
+    ("floor", 12),
+    ("ttft", 10),
+    ("device mem", 10),
+    ("host mem", 8),
+];
 
 /// The column that is left out where no test is of several sequences.
 const EACH: usize = 7;
 
-/// A Markdown table of all records.
+/// A line of a Markdown table, the first under its head; of tests of which some are of `several` sequences.
 #[must_use]
-pub fn markdown(records: &[BenchRecord]) -> String {
-    let mut head = HEAD.to_vec();
-    let mut rows: Vec<Vec<String>> = records.iter().map(BenchRecord::cells).collect();
-    if records.iter().all(|r| r.n_parallel == 1) {
+pub fn markdown(record: &BenchRecord, first: bool, several: bool) -> String {
+    let (mut columns, mut cells) = (COLUMNS.to_vec(), record.cells());
+    if !several {
         // Tokens a second of each sequence say nothing then.
-        head.remove(EACH);
-        rows.iter_mut().for_each(|r| drop(r.remove(EACH)));
+        columns.remove(EACH);
+        cells.remove(EACH);
     }
-    let mut out = table(&head, 1, &rows);
-    if let Some(first) = records.first() {
-        out += &format!("\n{}\n", conditions(&first.context));
-    }
-    out
+    Columns { left: 1, columns }.next(&cells, first)
 }
 
 /// Where and against what it was measured.
-pub(super) fn conditions(c: &BenchContext) -> String {
+#[must_use]
+pub fn conditions(c: &BenchContext) -> String {
     let driver = [c.driver.as_str(), c.driver_info.as_str()].join(" ");
     format!(
         "{} ({}); copy {:.0} GB/s, f32 multiply-adds {:.2} TFLOP/s, packed int8 products {:.2} TOP/s; loaded in {:.1} s",
@@ -243,42 +265,65 @@ pub(super) fn conditions(c: &BenchContext) -> String {
     )
 }
 
-/// A Markdown table whose columns are padded, so that it also reads well in a terminal; the first `left` are words.
-pub(super) fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
-    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len(), 3]).max().unwrap_or(3);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let cell = |i: usize, text: &str| {
-        let pad = " ".repeat(widths[i].saturating_sub(text.chars().count()));
-        if i < left { format!("{text}{pad}") } else { format!("{pad}{text}") }
-    };
-    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let rule = |i: usize| if i < left { "-".repeat(widths[i]) } else { format!("{}:", "-".repeat(widths[i] - 1)) };
-    let mut out = line(head.iter().enumerate().map(|(i, h)| cell(i, h)).collect());
-    out += &line((0..head.len()).map(rule).collect());
-    rows.iter().for_each(|r| out += &line(r.iter().enumerate().map(|(i, c)| cell(i, c)).collect()));
-    out
+/// A Markdown table whose columns are padded, so that it also reads well in a terminal: names and widths, of which the first
+/// `left` are of words.
+pub(super) struct Columns {
+    pub(super) left: usize,
+    pub(super) columns: Vec<(&'static str, usize)>,
 }
 
-/// Comma-separated values with a head line; lists are left to JSON.
+impl Columns {
+    /// A row; the first under the head.
+    pub(super) fn next(&self, cells: &[String], first: bool) -> String {
+        let head = if first { self.head() } else { String::new() };
+        head + &self.line(cells.iter().map(String::as_str))
+    }
+
+    fn head(&self) -> String {
+        let rule = |(i, (_, n)): (usize, &(&str, usize))| "-".repeat(n - 1) + if i < self.left { "-" } else { ":" };
+        let rules: Vec<String> = self.columns.iter().enumerate().map(rule).collect();
+        self.line(self.columns.iter().map(|(name, _)| *name)) + &self.line(rules.iter().map(String::as_str))
+    }
+
+    fn line<'a>(&self, cells: impl Iterator<Item = &'a str>) -> String {
+        let cell = |(i, (text, (_, width))): (usize, (&str, &(&str, usize)))| {
+            let pad = " ".repeat(width.saturating_sub(text.chars().count()));
+            if i < self.left { format!("{text}{pad}") } else { format!("{pad}{text}") }
+        };
+        let cells: Vec<String> = cells.zip(&self.columns).enumerate().map(cell).collect();
+        format!("| {} |\n", cells.join(" | "))
+    }
+}
+
+/// A whole table, as wide as its cells.
+pub(super) fn table(head: &[&'static str], left: usize, rows: &[Vec<String>]) -> String {
+    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len(), 3]).max().unwrap_or(3);
+    let columns = Columns { left, columns: head.iter().enumerate().map(|(i, name)| (*name, width(i))).collect() };
+    columns.head() + &rows.iter().map(|r| columns.line(r.iter().map(String::as_str))).collect::<String>()
+}
+
+/// Comma-separated values, the first under a head line. Of a list of records each is a line; lists of numbers are left to
+/// JSON.
 ///
 /// # Errors
 /// [`serde_json::Error`] for numbers that JSON cannot hold.
-pub fn csv<T: Serialize>(records: &[T]) -> serde_json::Result<String> {
+pub fn csv<T: Serialize>(record: &T, first: bool) -> serde_json::Result<String> {
+    let Value::Object(fields) = serde_json::to_value(record)? else { return Ok(String::new()) };
+    let (lists, own): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(_, v)| v.is_array());
+    let records = |list: &Value| list.as_array()?.iter().map(|r| r.as_object().cloned()).collect::<Option<Vec<_>>>();
+    let rows = lists.iter().find_map(|(_, list)| records(list)).unwrap_or_else(|| vec![Map::new()]);
+    let quoted = |v: &Value| match v {
+        Value::Null => String::new(),
+        Value::String(s) => format!("\"{}\"", s.replace('"', "\"\"")),
+        other => other.to_string(),
+    };
     let mut out = String::new();
-    for (i, record) in records.iter().enumerate() {
-        let Value::Object(fields) = serde_json::to_value(record)? else { continue };
-        let fields: Vec<_> = fields.into_iter().filter(|(_, v)| !v.is_array()).collect();
-        if i == 0 {
-            out += &fields.iter().map(|(k, _)| k.as_str()).collect::<Vec<_>>().join(",");
-            out.push('\n');
+    for (i, row) in rows.iter().enumerate() {
+        let fields = || own.iter().map(|(k, v)| (k, v)).chain(row);
+        if first && i == 0 {
+            out += &(fields().map(|(k, _)| k.as_str()).collect::<Vec<_>>().join(",") + "\n");
         }
-        let quoted = |v: &Value| match v {
-            Value::Null => String::new(),
-            Value::String(s) => format!("\"{}\"", s.replace('"', "\"\"")),
-            other => other.to_string(),
-        };
-        out += &fields.iter().map(|(_, v)| quoted(v)).collect::<Vec<_>>().join(",");
-        out.push('\n');
+        out += &(fields().map(|(_, v)| quoted(v)).collect::<Vec<_>>().join(",") + "\n");
     }
     Ok(out)
 }
@@ -294,45 +339,39 @@ pub struct OpsReport {
     pub table: OpTable,
 }
 
-/// Tables of ops in Markdown.
+/// A table of ops in Markdown.
 #[must_use]
-pub fn ops_markdown(reports: &[OpsReport]) -> String {
-    let mut out = String::new();
-    for OpsReport { context, table: t } in reports {
-        let depth = if t.depth > 0 { format!(" after {}", t.depth) } else { String::new() };
-        let mut tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
-        if t.sequences > 1 {
-            tokens += &format!(" in each of {} sequences", t.sequences);
-        }
-        out += &format!(
-            "### {}: {} of {tokens}{depth}\n\n{} launches, {:.1} us one by one (by {}), {:.1} us as it runs\n\n",
-            context.model_type, t.pass, t.launches, t.sum_us, t.timed_by, t.pass_us
-        );
-        let peaks = context.peaks;
-        let rows: Vec<Vec<String>> = t
-            .rows
-            .iter()
-            .map(|r| {
-                let flops = if r.tflop_per_s > 0.0 { format!("{:.2}", r.tflop_per_s) } else { String::new() };
-                vec![
-                    r.op.clone(),
-                    r.sizes.clone(),
-                    r.calls.to_string(),
-                    format!("{:.1}", r.us),
-                    format!("{:.2}", r.us / r.calls.max(1) as f64),
-                    format!("{:.1} %", r.share * 100.0),
-                    format!("{:.0}", r.gb_per_s),
-                    format!("{:.0} %", r.gb_per_s * 1e11 / peaks.copy_bytes_per_s),
-                    flops,
-                ]
-            })
-            .collect();
-        let head = ["op", "sizes", "calls", "us", "us each", "share", "GB/s", "of copy", "TFLOP/s"];
-        out += &table(&head, 2, &rows);
-        out.push('\n');
+pub fn ops_markdown(report: &OpsReport) -> String {
+    let OpsReport { context, table: t } = report;
+    let depth = if t.depth > 0 { format!(" after {}", t.depth) } else { String::new() };
+    let mut tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
+    if t.sequences > 1 {
+        tokens += &format!(" in each of {} sequences", t.sequences);
     }
-    if let Some(first) = reports.first() {
-        out += &format!("{}\n", conditions(&first.context));
-    }
+    let mut out = format!(
+        "### {}: {} of {tokens}{depth}\n\n{} launches, {:.1} us one by one (by {}), {:.1} us as it runs\n\n",
+        context.model_type, t.pass, t.launches, t.sum_us, t.timed_by, t.pass_us
+    );
+    let peaks = context.peaks;
+    let rows: Vec<Vec<String>> = t
+        .rows
+        .iter()
+        .map(|r| {
+            let flops = if r.tflop_per_s > 0.0 { format!("{:.2}", r.tflop_per_s) } else { String::new() };
+            vec![
+                r.op.clone(),
+                r.sizes.clone(),
+                r.calls.to_string(),
+                format!("{:.1}", r.us),
+                format!("{:.2}", r.us / r.calls.max(1) as f64),
+                format!("{:.1} %", r.share * 100.0),
+                format!("{:.0}", r.gb_per_s),
+                format!("{:.0} %", r.gb_per_s * 1e11 / peaks.copy_bytes_per_s),
+                flops,
+            ]
+        })
+        .collect();
+    let head = ["op", "sizes", "calls", "us", "us each", "share", "GB/s", "of copy", "TFLOP/s"];
+    out += &table(&head, 2, &rows);
     out
 }

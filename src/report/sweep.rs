@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::bench::{BenchRecord, conditions, table};
+use super::bench::{BenchRecord, Columns, conditions};
 use super::chart::{Line, lines};
 use super::html::{escape, page, row};
 use super::text::bytes;
@@ -33,6 +33,18 @@ pub struct SweepRecord {
 }
 
 impl SweepRecord {
+    /// A test beside the first of its kind in what is there so far.
+    #[must_use]
+    pub fn after(earlier: &[Self], record: BenchRecord) -> Self {
+        let grows = if record.n_gen == 0 { Grows::Prompt } else { Grows::Sequences };
+        let ms_per_token = 1e3 / record.sequence_ts;
+        let mut new = Self { record, grows, ms_per_token, relative: 1.0 };
+        if let Some(first) = earlier.iter().find(|first| first.line() == new.line()) {
+            new.relative = new.record.median_ts / first.record.median_ts;
+        }
+        new
+    }
+
     /// Tokens of the prompt or sequences.
     fn size(&self) -> usize {
         match self.grows {
@@ -60,33 +72,13 @@ impl SweepRecord {
     }
 }
 
-const HEAD: [&str; 7] = ["model", "test", "t/s", "ms/token", "relative", "ttft", "device mem"];
+const COLUMNS: [(&str, usize); 7] =
+    [("model", 30), ("test", 13), ("t/s", 9), ("ms/token", 9), ("relative", 8), ("ttft", 10), ("device mem", 10)];
 
-/// Each test beside the first of its kind.
+/// A line of a Markdown table, the first under its head.
 #[must_use]
-pub fn sweep(records: &[BenchRecord]) -> Vec<SweepRecord> {
-    let mut all: Vec<SweepRecord> = Vec::new();
-    for record in records {
-        let grows = if record.n_gen == 0 { Grows::Prompt } else { Grows::Sequences };
-        let ms_per_token = 1e3 / record.sequence_ts;
-        let mut new = SweepRecord { record: record.clone(), grows, ms_per_token, relative: 1.0 };
-        if let Some(first) = all.iter().find(|first| first.line() == new.line()) {
-            new.relative = record.median_ts / first.record.median_ts;
-        }
-        all.push(new);
-    }
-    all
-}
-
-/// A Markdown table.
-#[must_use]
-pub fn sweep_markdown(records: &[SweepRecord]) -> String {
-    let rows: Vec<Vec<String>> = records.iter().map(SweepRecord::cells).collect();
-    let mut out = table(&HEAD, 1, &rows);
-    if let Some(first) = records.first() {
-        out += &format!("\n{}\n", conditions(&first.record.context));
-    }
-    out
+pub fn sweep_markdown(record: &SweepRecord, first: bool) -> String {
+    Columns { left: 1, columns: COLUMNS.to_vec() }.next(&record.cells(), first)
 }
 
 /// A page with a plot of each kind and the table; no script, nothing fetched.
@@ -101,7 +93,7 @@ pub fn sweep_html(records: &[SweepRecord]) -> String {
     let body = format!(
         "<h1>How cost grows</h1>\n<p>{}.</p>\n{plots}<h2>Each test</h2>\n<div class=\"wide\"><table><thead>{}</thead><tbody>{cells}</tbody></table></div>\n<p class=\"soft\">t/s: median of all sequences together. ms/token: of one sequence. Relative: t/s over that of the first of the same model and depth.</p>\n",
         records.first().map_or_else(String::new, |r| escape(&conditions(&r.record.context))),
-        row("th", &HEAD),
+        row("th", &COLUMNS.map(|(name, _)| name)),
     );
     page("wgquant bench: how cost grows", &body)
 }

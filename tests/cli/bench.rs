@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::common::{nano, refusal, run, run_json, says, short_windows, wgquant};
+use crate::common::{copy, nano, refusal, run, run_json, says, short_windows, wgquant};
 
 const SMALL: [&str; 6] = ["bench", "--synth", "nano", "--layers", "4", "--warm-up=0"];
 
@@ -154,6 +154,14 @@ fn ops_add_up() {
             rows.iter().any(|r| r["op"].as_str().unwrap().starts_with("mat") && r["tflop_per_s"].as_f64() > Some(0.0))
         );
     }
+    let pair = bench(&["-p", "0", "-n", "0", "-pg", "6,2", "-r", "1", "--ops"]);
+    let of = |t: &Value| (t["pass"].as_str().unwrap().to_owned(), t["tokens"].as_u64(), t["depth"].as_u64());
+    let all: Vec<_> = pair.iter().map(of).collect();
+    assert_eq!(all, [("prompt".to_owned(), Some(6), Some(0)), ("decode".to_owned(), Some(1), Some(6))]);
+    let csv = run(&[&SMALL[..], &["-p", "6", "-n", "0", "-r", "1", "--ops", "-o", "csv"]].concat());
+    let rows = tables[1]["rows"].as_array().unwrap();
+    says(csv.lines().next().unwrap(), &["model_type", "pass_us", "op", "sizes", "gb_per_s"]);
+    assert!(csv.lines().count() > 10 && csv.contains(rows[0]["op"].as_str().unwrap()), "{csv}");
     let text = run(&[&SMALL[..], &["-p", "0", "-n", "1", "-r", "1", "--ops"]].concat());
     says(&text, &["decode of 1 token", "| op", "of copy", "matvec_w8a8"]);
 }
@@ -188,7 +196,7 @@ fn sequences_are_timed_together() {
 fn tables_lines_and_csv() {
     let args = |form: &'static str| [&SMALL[..], &["-p", "4", "-n", "2", "-r", "1", "-o", form]].concat();
     let table = run(&args("md"));
-    says(&table, &["| model", "| params", "pp4", "tg2", " ± ", "% copy", "GB/s"]);
+    says(&table, &["| model", "params |", "pp4", "tg2", " ± ", "% copy", "GB/s"]);
     let lines = run(&args("jsonl"));
     let names: Vec<u64> =
         lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["n_gen"].as_u64().unwrap()).collect();
@@ -197,6 +205,9 @@ fn tables_lines_and_csv() {
     let head = csv.lines().next().unwrap();
     says(head, &["build_commit,", "avg_ts", "stddev_ns"]);
     assert_eq!(csv.lines().count(), 3);
+    // Several flags are one list; floats are measured by multiply-adds, a small model in small units.
+    let floats = run(&[&SMALL[..], &["--scheme", "bf16", "-p", "4", "-p", "6", "-n", "0", "-r", "1"]].concat());
+    says(&floats, &["pp4", "pp6", "% fma", " MiB |", " M |"]);
 }
 
 #[test]
@@ -217,6 +228,59 @@ fn wrong_use_is_told() {
     says_of(&["bench", "-m", "/nonexistent"], &["/nonexistent", "does not exist"]);
 }
 
+/// What would be ignored, and what could not be written after hours.
+#[test]
+fn flags_that_would_do_nothing_are_refused() {
+    let model = nano().display().to_string();
+    let says_of = |args: &[&str], parts: &[&str]| {
+        let output = wgquant().args(args).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}");
+        says(&String::from_utf8(output.stderr).unwrap(), parts);
+    };
+    for flag in [["--scheme", "bf16"], ["--layers", "2"], ["--seed", "1"]] {
+        says_of(&[&["bench", "-m", &model][..], &flag].concat(), &["--model", flag[0]]);
+        says_of(&[&["tune", &model][..], &flag].concat(), &["MODEL", flag[0]]);
+    }
+    says_of(&["bench", "-m", &model, "-ngl", "99"], &["-ngl", "--device"]);
+    for wrong in ["--warm-up=nan", "--warm-up=inf", "--warm-up=-1"] {
+        says_of(&["bench", "-m", &model, wrong], &["--warm-up", "number of seconds"]);
+        says_of(&["tune", &model, wrong], &["--warm-up", "number of seconds"]);
+    }
+    let file = "/nonexistent/out.file";
+    says_of(&["bench", "-m", &model, "--sweep", "--html", file], &["--html", file, "no such directory"]);
+    says_of(&["tune", &model, "-o", file], &["--output", file, "no such directory"]);
+}
+
+/// The second model has a weight that is no number, which shows when it is loaded.
+#[test]
+fn what_was_measured_before_an_error_is_printed() {
+    let (_temp, bad) = copy();
+    let weights = bad.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let end = bytes.len();
+    bytes[end - 2..].copy_from_slice(&0x7fc0u16.to_le_bytes());
+    fs::write(&weights, bytes).unwrap();
+    for (form, lines) in [("md", 5), ("jsonl", 1), ("csv", 2), ("json", 0)] {
+        let mut command = wgquant();
+        command.arg("bench").arg("-m").arg(nano()).arg("-m").arg(&bad);
+        let args = ["-p", "4", "-n", "0", "-r", "1", "--device", "cpu", "-o", form];
+        let output = command.args(args).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{form}");
+        says(&String::from_utf8(output.stderr).unwrap(), &["holds NaN"]);
+        match form {
+            "json" => assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap().as_array().unwrap().len(), 1),
+            _ => assert_eq!(stdout.lines().count(), lines, "{form}: {stdout}"),
+        }
+    }
+}
+
+/// Buffers for the copy that tells the device's bandwidth would be larger than that.
+#[test]
+fn a_small_memory_limit_leaves_room_to_measure() {
+    run(&[&SMALL[..], &["-p", "4", "-n", "0", "-r", "1", "--memory-limit", "40MiB"]].concat());
+}
+
 /// The shape of a model on disk, with other weights.
 #[test]
 fn a_directory_gives_its_shape() {
@@ -235,6 +299,8 @@ fn a_sweep_shows_how_cost_grows() {
     let records = bench(&sweep);
     let sizes: Vec<u64> = records.iter().map(|r| r["n_prompt"].as_u64().unwrap()).collect();
     assert_eq!(sizes, [8, 16, 32], "prompts alone, unless -n says otherwise");
+    let memory: Vec<u64> = records.iter().map(|r| r["peak_vram_bytes"].as_u64().unwrap()).collect();
+    assert!(memory.is_sorted() && memory[0] < memory[2], "each test's own: {memory:?}");
     assert_eq!(records[0]["relative"], 1.0);
     for record in &records {
         positive(record, &["ms_per_token", "relative", "median_ts"]);

@@ -11,8 +11,9 @@ pub(super) struct Sizes(Vec<usize>);
 const MOST: usize = 1000;
 
 impl Sizes {
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().copied()
+    /// Those of a flag that was given once or more often.
+    pub(super) fn all(lists: &[Self]) -> impl Iterator<Item = usize> + '_ {
+        lists.iter().flat_map(|list| list.0.iter().copied())
     }
 }
 
@@ -71,6 +72,17 @@ impl FromStr for Pair {
     }
 }
 
+/// Seconds to wait or work for.
+pub(in crate::cli) fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s: &f64| s.is_finite() && *s >= 0.0);
+    seconds.ok_or_else(|| format!("`{text}` is no number of seconds from 0"))
+}
+
+/// llama-bench's `-ngl`, which would be ignored.
+pub(super) fn no_layers(_: &str) -> Result<u32, String> {
+    Err("-ngl: there is nothing to share out, all layers are on the device that --device names".to_owned())
+}
+
 /// `bench`'s flags of two or three letters in their long forms, which clap knows.
 pub(in crate::cli) fn long_flags(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let args: Vec<OsString> = args.collect();
@@ -81,6 +93,7 @@ pub(in crate::cli) fn long_flags(args: impl Iterator<Item = OsString>) -> Vec<Os
         Some("-ub") => "--ubatch-size".into(),
         Some("-pg") => "--pg".into(),
         Some("-npl") => "--parallel".into(),
+        Some("-ngl") => "--n-gpu-layers".into(),
         _ => a,
     };
     args.into_iter().map(long).collect()
@@ -104,6 +117,8 @@ mod tests {
         for wrong in ["", "x", "3-1", "1-5+0", "1-5*1", "0-5*2", "1-9999", "-5", "5-"] {
             assert!(sizes(wrong).is_err(), "{wrong}");
         }
+        let twice = ["8", "16-18"].map(|text| text.parse().unwrap());
+        assert_eq!(Sizes::all(&twice).collect::<Vec<_>>(), [8, 16, 17, 18]);
         assert_eq!("512,128".parse(), Ok(Pair(512, 128)));
         assert!("512".parse::<Pair>().is_err() && "0,1".parse::<Pair>().is_err());
     }

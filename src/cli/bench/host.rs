@@ -2,7 +2,14 @@
 
 use wgquant::gpu::Caps;
 
-/// Most memory the process has held, where `/proc` says.
+/// Begins [`peak_memory`] anew, where `/proc` can (Linux): from what the process holds now.
+pub(super) fn reset_peak_memory() {
+    if let Err(e) = std::fs::write("/proc/self/clear_refs", "5") {
+        log::debug!("host memory counts from the start of the program: {e}");
+    }
+}
+
+/// Most memory the process has held since [`reset_peak_memory`], or ever, where `/proc` says.
 pub(super) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

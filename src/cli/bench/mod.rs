@@ -2,49 +2,41 @@
 
 mod flags;
 mod host;
+mod print;
 
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use serde::Serialize;
+use clap::Args;
 use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, profile};
 use wgquant::gpu::Device;
-use wgquant::model::{ModelConfig, ModelFile, ModelSource};
-use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, csv, markdown, ops_markdown};
-use wgquant::report::sweep::{sweep, sweep_html, sweep_markdown};
+use wgquant::model::{ModelConfig, ModelFile, ModelSource, Stored};
+use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, markdown, ops_markdown};
+use wgquant::report::sweep::{SweepRecord, sweep_html, sweep_markdown};
 use wgquant::report::{DeviceInfo, count};
-use wgquant::runtime::{Engine, EngineOptions, KvFormat, StateFormat};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
 use wgquant::synth::Synth;
 
 use super::args::GpuArgs;
 use super::progress::Bar;
 use super::test_ops::rfc3339;
 use super::{Verdict, load, out, synth};
-pub(super) use flags::long_flags;
-use flags::{Pair, Sizes};
+use flags::{Pair, Sizes, no_layers};
+pub(super) use flags::{long_flags, seconds};
+use print::{Format, Printer};
 
 /// Prompts of a sweep.
 const SWEEP: &str = "512-131072*2";
-
-/// How results are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A Markdown table.
-    Md,
-    /// One array.
-    Json,
-    /// A record a line.
-    Jsonl,
-    /// A head line, then a record a line; without lists.
-    Csv,
-}
 
 /// Measure prompts and tokens a second, or each op with --ops
 ///
 /// Flags, columns and JSON keys are llama-bench's where it has them. The GPU's clocks are brought up before anything is
 /// timed. A token made counts with its choice on the device and the id read back.
+///
+/// floor: how much of what was measured of the device a test takes: of copies for tokens, of packed int8 products for
+/// prompts of models that multiply int8, else of f32 multiply-adds (fma); none for -pg. device mem: what the device holds
+/// where that test is the only one, as planned. host mem: the most that the process held since it began to load the model.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
     /// Model directory; several with several -m
@@ -55,21 +47,22 @@ pub(super) struct Bench {
     synth: Option<String>,
     #[command(flatten)]
     shape: synth::Shape,
-    /// Tokens of prompts: N, several with commas, FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR; 0: none
+    /// Tokens of prompts: N, several with commas, FIRST-LAST, FIRST-LAST+STEP, FIRST-LAST*FACTOR; 0: none;
+    /// several flags add up
     #[arg(short = 'p', long, value_name = "LIST", default_value = "512", default_value_if("sweep", "true", SWEEP))]
-    n_prompt: Sizes,
+    n_prompt: Vec<Sizes>,
     /// Tokens to make, likewise
     #[arg(short = 'n', long, value_name = "LIST", default_value = "128", default_value_if("sweep", "true", "0"))]
-    n_gen: Sizes,
+    n_gen: Vec<Sizes>,
     /// A prompt and tokens after it, timed together (also -pg); several with several flags
     #[arg(long = "pg", value_name = "PROMPT,GEN")]
     pairs: Vec<Pair>,
     /// Tokens before each test, which are not timed
     #[arg(short = 'd', long, value_name = "LIST", default_value = "0")]
-    n_depth: Sizes,
+    n_depth: Vec<Sizes>,
     /// Sequences that make tokens together (also -npl), likewise; -p alone is of one
     #[arg(long, value_name = "LIST", default_value = "1", alias = "n-parallel")]
-    parallel: Sizes,
+    parallel: Vec<Sizes>,
     /// Tokens a pass at most, if fewer than -ub
     #[arg(short, long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -83,9 +76,9 @@ pub(super) struct Bench {
     #[arg(long)]
     no_warmup: bool,
     /// Seconds that a GPU is kept busy before each repetition
-    #[arg(long, value_name = "SECONDS", default_value_t = WARM_UP)]
+    #[arg(long, value_name = "SECONDS", default_value_t = WARM_UP, value_parser = seconds)]
     warm_up: f64,
-    /// Time each op of a prompt's pass (of -p tokens, up to -ub) and of a token (where -n is not 0) instead
+    /// Time each op of a prompt's pass (of -p tokens, up to -ub) and of a token (where -n is not 0) instead; of -pg both
     #[arg(long)]
     ops: bool,
     /// Show how cost grows: with prompts of 512 to 131072 tokens, or those of -p; with -p 0 -n 128 -npl 1-64*2 by sequences
@@ -97,6 +90,9 @@ pub(super) struct Bench {
     /// Form of the results
     #[arg(short, long, value_enum, value_name = "md|json|jsonl|csv", default_value = "md")]
     output: Format,
+    /// llama-bench's -ngl, to say what takes its place
+    #[arg(long, hide = true, value_parser = no_layers)]
+    n_gpu_layers: Option<u32>,
     #[command(flatten)]
     state: load::StateArgs,
     #[command(flatten)]
@@ -117,6 +113,12 @@ impl Model {
         }
     }
 
+    /// Does it multiply int8?
+    fn int8(&self) -> Result<bool> {
+        let int8 = |stored: Stored| matches!(stored, Stored::Codes { activations, .. } if activations.int8());
+        Ok(self.source().forms()?.is_some_and(|forms| forms.iter().any(|f| int8(f.stored))))
+    }
+
     /// Name, bytes in a file, parameters.
     fn facts(&self) -> (String, u64, u64) {
         match self {
@@ -126,62 +128,98 @@ impl Model {
     }
 }
 
+/// A model on the device, and what is the same for all its tests.
+struct Loaded<'a> {
+    model: &'a Model,
+    engine: Engine,
+    warmer: &'a Warmer,
+    context: BenchContext,
+}
+
 impl Bench {
     pub(super) fn run(&self) -> Result<Verdict> {
         let tests = self.tests();
         if tests.is_empty() {
             bail!("nothing to measure: -p and -n are 0, and there is no -pg");
         }
-        let models = self.models()?;
-        let device = self.gpu.open()?;
-        let warmer = Warmer::new(&device, self.warm_up)?;
-        let peaks = measure_peaks(&device, &warmer)?;
-        let (mut records, mut tables) = (Vec::new(), Vec::new());
-        for model in &models {
-            let (mut engine, seconds) = self.engine(&device, model, &tests)?;
-            let context = self.context(model, &engine, peaks, seconds);
-            if self.ops {
-                for pass in self.passes() {
-                    let repeat = self.repetitions as usize;
-                    let table = profile(&mut engine, &warmer, pass, repeat)?;
-                    tables.push(OpsReport { context: context.clone(), table });
-                }
-            } else {
-                self.measure(&mut engine, &warmer, &tests, &context, &mut records)?;
-            }
+        if let Some(file) = &self.html {
+            out::check_file("--html", file)?;
         }
+        // Of what fails half way, what was measured is printed all the same.
         if self.ops {
-            self.print(&tables, ops_markdown)?
+            let mut printer =
+                Printer::new(
+                    self.output,
+                    |r: &OpsReport, first: bool| {
+                        if first { ops_markdown(r) } else { format!("\n{}", ops_markdown(r)) }
+                    },
+                );
+            let done = self.each_model(&tests, |loaded| self.profile(loaded, &mut |table| printer.push(table)));
+            printer.finish(|r| &r.context)?;
+            done?;
         } else if self.sweep {
-            let records = sweep(&records);
-            if let Some(path) = &self.html {
-                std::fs::write(path, sweep_html(&records)).with_context(|| path.display().to_string())?;
+            let mut printer = Printer::new(self.output, sweep_markdown);
+            let mut push = |record| printer.push(SweepRecord::after(&printer.all, record));
+            let done = self.each_model(&tests, |loaded| self.measure(loaded, &tests, &mut push));
+            printer.finish(|r| &r.record.context)?;
+            if let Some(path) = self.html.as_ref().filter(|_| !printer.all.is_empty()) {
+                std::fs::write(path, sweep_html(&printer.all)).with_context(|| path.display().to_string())?;
             }
-            self.print(&records, sweep_markdown)?
+            done?;
         } else {
-            self.print(&records, markdown)?
+            let several = tests.iter().any(|t| t.sequences > 1);
+            let mut printer = Printer::new(self.output, |r: &BenchRecord, first| markdown(r, first, several));
+            let done = self.each_model(&tests, |loaded| self.measure(loaded, &tests, &mut |r| printer.push(r)));
+            printer.finish(|r| &r.context)?;
+            done?;
         }
         Ok(Verdict::Passed)
     }
 
+    /// Does `each` with one model after the other, on a device whose peaks are known.
+    fn each_model(&self, tests: &[Test], mut each: impl FnMut(Loaded<'_>) -> Result<()>) -> Result<()> {
+        let models = self.models()?;
+        let device = self.gpu.open()?;
+        let warmer = Warmer::new(&device, self.warm_up)?;
+        let peaks = measure_peaks(&device, &warmer)?;
+        for model in &models {
+            host::reset_peak_memory();
+            let (engine, seconds) = self.engine(&device, model, tests)?;
+            let context = self.context(model, &engine, peaks, seconds);
+            each(Loaded { model, engine, warmer: &warmer, context })?;
+        }
+        Ok(())
+    }
+
+    fn profile(&self, mut loaded: Loaded<'_>, push: &mut dyn FnMut(OpsReport) -> Result<()>) -> Result<()> {
+        for pass in self.passes() {
+            let table = profile(&mut loaded.engine, loaded.warmer, pass, self.repetitions as usize)?;
+            push(OpsReport { context: loaded.context.clone(), table })?;
+        }
+        Ok(())
+    }
+
     fn measure(
         &self,
-        engine: &mut Engine,
-        warmer: &Warmer,
+        loaded: Loaded<'_>,
         tests: &[Test],
-        context: &BenchContext,
-        records: &mut Vec<BenchRecord>,
+        push: &mut dyn FnMut(BenchRecord) -> Result<()>,
     ) -> Result<()> {
+        let Loaded { model, mut engine, warmer, context } = loaded;
+        let int8 = model.int8()?;
         let bar = Bar::new(format!("{} {}", context.model_filename, context.model_type), tests.len());
         for (i, test) in tests.iter().enumerate() {
             bar.at(i);
-            let runs = measure(engine, warmer, *test, self.repetitions as usize, !self.no_warmup)?;
+            let runs = measure(&mut engine, warmer, *test, self.repetitions as usize, !self.no_warmup)?;
             let cost = TokenCost {
                 bytes: engine.token_bytes(test.depth + test.prompt + test.generate / 2, test.sequences),
                 ops: engine.linear_ops(),
+                int8,
             };
-            let (memory, ram) = (engine.memory(), host::peak_memory());
-            records.push(BenchRecord::new(context, *test, &runs, memory, ram, cost, now()));
+            let alone = Memory::of(model.source(), self.options(&[*test]))?;
+            let (memory, ram) = (alone.unwrap_or_else(|| engine.memory()), host::peak_memory());
+            let record = BenchRecord::new(&context, *test, &runs, memory, ram, cost, now());
+            bar.aside(|| push(record))?;
         }
         Ok(())
     }
@@ -189,11 +227,11 @@ impl Bench {
     /// Prompts, then tokens, then both, at each depth.
     fn tests(&self) -> Vec<Test> {
         let mut all = Vec::new();
-        for depth in self.n_depth.iter() {
+        for depth in Sizes::all(&self.n_depth) {
             let test = |prompt, generate, sequences| Test { prompt, generate, depth, sequences };
-            all.extend(self.n_prompt.iter().filter(|p| *p > 0).map(|p| test(p, 0, 1)));
+            all.extend(Sizes::all(&self.n_prompt).filter(|p| *p > 0).map(|p| test(p, 0, 1)));
             for sequences in self.sequences() {
-                all.extend(self.n_gen.iter().filter(|n| *n > 0).map(|n| test(0, n, sequences)));
+                all.extend(Sizes::all(&self.n_gen).filter(|n| *n > 0).map(|n| test(0, n, sequences)));
                 all.extend(self.pairs.iter().map(|Pair(p, n)| test(*p, *n, sequences)));
             }
         }
@@ -201,20 +239,29 @@ impl Bench {
     }
 
     fn sequences(&self) -> impl Iterator<Item = usize> + '_ {
-        self.parallel.iter().filter(|n| *n > 0)
+        Sizes::all(&self.parallel).filter(|n| *n > 0)
     }
 
-    /// What to profile.
+    /// What to profile: of each depth a token, prompts, then the prompt of each pair and a token behind it.
     fn passes(&self) -> Vec<Pass> {
         let mut all = Vec::new();
-        for depth in self.n_depth.iter() {
-            let prompts = self.n_prompt.iter().map(|p| p.min(self.pass_tokens()));
-            if self.n_gen.iter().any(|n| n > 0) {
-                all.extend(self.sequences().map(|sequences| Pass { tokens: 1, depth, sequences }));
+        let mut add = |tokens, depth, sequences| {
+            let pass = Pass { tokens, depth, sequences };
+            if !all.contains(&pass) {
+                all.push(pass);
             }
-            all.extend(prompts.filter(|t| *t > 0).map(|tokens| Pass { tokens, depth, sequences: 1 }));
+        };
+        for depth in Sizes::all(&self.n_depth) {
+            if Sizes::all(&self.n_gen).any(|n| n > 0) {
+                self.sequences().for_each(|sequences| add(1, depth, sequences));
+            }
+            let prompts = Sizes::all(&self.n_prompt).filter(|p| *p > 0);
+            prompts.for_each(|p| add(p.min(self.pass_tokens()), depth, 1));
+            for Pair(prompt, _) in &self.pairs {
+                add(self.pass_tokens().min(*prompt), depth, 1);
+                self.sequences().for_each(|sequences| add(1, depth + prompt, sequences));
+            }
         }
-        all.dedup();
         all
     }
 
@@ -229,19 +276,23 @@ impl Bench {
         self.model.iter().map(|dir| Ok(Model::File(Box::new(ModelFile::open(dir)?)))).collect()
     }
 
-    /// The model on the device, and the seconds that took.
-    fn engine(&self, device: &Device, model: &Model, tests: &[Test]) -> Result<(Engine, f64)> {
-        let start = Instant::now();
-        let context = tests.iter().map(Test::context).max().unwrap_or(1);
-        let options = EngineOptions {
-            context,
+    /// An engine for all of `tests`.
+    fn options(&self, tests: &[Test]) -> EngineOptions {
+        EngineOptions {
+            context: tests.iter().map(Test::context).max().unwrap_or(1),
             pass_tokens: self.pass_tokens(),
-            sequences: self.sequences().max().unwrap_or(1),
+            sequences: tests.iter().map(|t| t.sequences).max().unwrap_or(1),
             state: self.state.format(),
             kv: self.state.kv(),
             scan: self.state.scan(),
             ..Default::default()
-        };
+        }
+    }
+
+    /// The model on the device, and the seconds that took.
+    fn engine(&self, device: &Device, model: &Model, tests: &[Test]) -> Result<(Engine, f64)> {
+        let start = Instant::now();
+        let options = self.options(tests);
         load::say_memory(device, model.source(), options)?;
         let engine =
             Engine::new(device, model.source(), options).with_context(|| format!("loading {}", model.facts().0))?;
@@ -304,18 +355,6 @@ impl Bench {
             }
         };
         format!("{name} {} {scheme}", count(parameters))
-    }
-
-    fn print<T: Serialize>(&self, records: &[T], table: impl FnOnce(&[T]) -> String) -> Result<()> {
-        let text = match self.output {
-            Format::Md => table(records),
-            Format::Json => serde_json::to_string_pretty(records)? + "\n",
-            Format::Jsonl => {
-                records.iter().map(|r| Ok(serde_json::to_string(r)? + "\n")).collect::<serde_json::Result<String>>()?
-            }
-            Format::Csv => csv(records)?,
-        };
-        out::text(&text)
     }
 }
 
