@@ -275,6 +275,23 @@ fn what_was_measured_before_an_error_is_printed() {
     }
 }
 
+/// A small model after a large one is not said to take what the large one took.
+#[cfg(target_os = "linux")]
+#[test]
+fn host_memory_is_of_each_model() {
+    if fs::write("/proc/self/clear_refs", "5").is_err() {
+        return eprintln!("this system does not let a process begin its peak anew");
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let large = temp.path().join("large").display().to_string();
+    run(&["synth", "--like", "small", "--scheme", "f32", "-o", &large]);
+    let small = nano().display().to_string();
+    let args = ["-p", "2", "-n", "0", "-r", "1", "--device", "cpu", "-o", "json"];
+    let records = run_json(&[&["bench", "-m", &large, "-m", &small][..], &args].concat());
+    let peak = |i: usize| records[i]["peak_ram_bytes"].as_u64().unwrap();
+    assert!(peak(1) < peak(0), "{} after {}", peak(1), peak(0));
+}
+
 /// Buffers for the copy that tells the device's bandwidth would be larger than that.
 #[test]
 fn a_small_memory_limit_leaves_room_to_measure() {
