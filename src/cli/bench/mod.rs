@@ -147,13 +147,9 @@ impl Bench {
         }
         // Of what fails half way, what was measured is printed all the same.
         if self.ops {
+            let apart = |first| if first { "" } else { "\n" };
             let mut printer =
-                Printer::new(
-                    self.output,
-                    |r: &OpsReport, first: bool| {
-                        if first { ops_markdown(r) } else { format!("\n{}", ops_markdown(r)) }
-                    },
-                );
+                Printer::new(self.output, |r: &OpsReport, first| apart(first).to_owned() + &ops_markdown(r));
             let done = self.each_model(&tests, |loaded| self.profile(loaded, &mut |table| printer.push(table)));
             printer.finish(|r| &r.context)?;
             done?;
