@@ -11,15 +11,28 @@ use tempfile::{Builder, NamedTempFile};
 /// # Errors
 /// What `write` gives, and those of the file system.
 pub fn replace(path: &Path, write: impl FnOnce(&mut NamedTempFile) -> io::Result<()>) -> io::Result<()> {
+    let mut temp = beside(path)?;
+    write(&mut temp)?;
+    temp.as_file().sync_all()?;
+    temp.persist(path).map(|_| ()).map_err(|e| e.error)
+}
+
+/// Can [`replace`] write `path`? To be asked before the work whose result it is to hold.
+///
+/// # Errors
+/// Those of the file system.
+pub fn writable(path: &Path) -> io::Result<()> {
+    beside(path).map(|_| ())
+}
+
+/// A new file in the folder of `path`, gone when it is dropped.
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = Builder::new();
     builder.prefix(".wgquant-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temp = builder.tempfile_in(folder)?;
-    write(&mut temp)?;
-    temp.as_file().sync_all()?;
-    temp.persist(path).map(|_| ()).map_err(|e| e.error)
+    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]

@@ -97,8 +97,11 @@ impl StatsMeta {
         Ok(())
     }
 
-    /// Are both of one model, and with the same sums?
-    fn same_model(&self, other: &Self) -> Result<()> {
+    /// Are both of one model, and with the same sums, so that they may be added up?
+    ///
+    /// # Errors
+    /// [`Error::StatsMismatch`] naming what differs.
+    pub fn same_model(&self, other: &Self) -> Result<()> {
         let mismatch = |what, here: String, there: String| Err(Error::StatsMismatch { what, here, there });
         if self.model_sha256 != other.model_sha256 {
             let name = |m: &Self| format!("{} ({})", m.model, m.model_sha256.get(..12).unwrap_or(&m.model_sha256));

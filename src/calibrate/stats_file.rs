@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize_to_file};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::stats::{SiteStats, Stats, StatsMeta, VERSION};
 use crate::error::{Error, Result};
@@ -41,15 +42,20 @@ impl Stats {
                 add("products", Dtype::F64, vec![n, n], Cow::Borrowed(bytemuck::cast_slice(products)));
             }
         }
-        let views: Vec<(&str, TensorView<'_>)> = tensors
-            .iter()
-            .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
-            .collect::<Result<_, safetensors::SafeTensorError>>()
-            .map_err(|e| failed(&e))?;
+        // Large elements first, so that all are aligned.
+        tensors.sort_by_key(|(_, dtype, ..)| std::cmp::Reverse(dtype.bitsize()));
         let meta = serde_json::to_string(&self.meta).map_err(|e| failed(&e))?;
-        let meta = HashMap::from([(KEY.to_owned(), meta)]);
-        let write = |to: &Path| serialize_to_file(views, Some(meta), to).map_err(std::io::Error::other);
-        crate::files::replace(path, |temp| write(temp.path())).map_err(|e| Error::io(path, e))
+        let header = header(&tensors, HashMap::from([(KEY.to_owned(), meta)])).map_err(|e| failed(&e))?;
+        // Piece by piece into our own file: `safetensors::serialize` holds a second copy of products that take gigabytes, and
+        // `serialize_to_file` puts another file in the place of the one that is to be on disk before it is renamed.
+        let write = |temp: &mut tempfile::NamedTempFile| {
+            let mut to = BufWriter::new(temp);
+            to.write_all(&(header.len() as u64).to_le_bytes())?;
+            to.write_all(&header)?;
+            tensors.iter().try_for_each(|(.., bytes)| to.write_all(bytes))?;
+            to.flush()
+        };
+        crate::files::replace(path, write).map_err(|e| Error::io(path, e))
     }
 
     /// Reads a file that [`Stats::save`] wrote.
@@ -76,6 +82,20 @@ impl Stats {
         }
         Ok(Self { meta, sites })
     }
+}
+
+/// The JSON in front of `tensors`, which follow each other; whole words long.
+fn header(tensors: &[Field<'_>], meta: HashMap<String, String>) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut end = 0;
+    let info = |(name, dtype, shape, bytes): &Field<'_>| {
+        let start = end;
+        end += bytes.len();
+        (name.clone(), TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets: (start, end) })
+    };
+    let infos = tensors.iter().map(info).collect();
+    let mut text = serde_json::to_vec(&Metadata::new(Some(meta), infos)?)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    Ok(text)
 }
 
 /// One site's tensors, checked against each other.

@@ -8,7 +8,7 @@ use pollster::block_on;
 use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart, chain};
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{CalibrateReport, terminal};
-use wgquant::{Error, gpu::Device};
+use wgquant::{Error, files};
 
 use super::args::GpuArgs;
 use super::progress::Bar;
@@ -66,14 +66,32 @@ impl Calibrate {
             bail!("{}: exists; pass --resume to go on from it, or choose another --output", self.output.display());
         }
         let file = ModelFile::open(&self.model)?;
+        let meta = self.meta(&file)?;
+        self.check(&meta, exists)?;
         let stats = match &self.file {
-            Some(text) => Some(self.gather(&file, text, exists)?),
+            Some(text) => Some(self.gather(&file, text, meta, exists)?),
+            None if exists => Some(Stats::load(&self.output)?),
             None => None,
         };
         let stats = self.merged(stats)?;
         stats.save(&self.output)?;
         out::report(&CalibrateReport::new(&stats, &self.output), self.json, terminal::calibrated)?;
         Ok(Verdict::Passed)
+    }
+
+    /// Refuses what could not be added up or written at the end: better said before hours of calibration than after.
+    fn check(&self, meta: &StatsMeta, exists: bool) -> Result<()> {
+        files::writable(&self.output).with_context(|| format!("--output {}", self.output.display()))?;
+        // With a text, what is in the output is looked at when it is gone on with.
+        let start = Some(&self.output).filter(|_| exists && self.file.is_none());
+        for path in self.merge.iter().chain(start) {
+            let other = Stats::load(path)?.meta;
+            // Without a text nothing is gathered, and the files only have to agree with each other.
+            let covariance = if self.file.is_some() { meta.covariance } else { other.covariance };
+            let same = StatsMeta { covariance, ..meta.clone() }.same_model(&other);
+            same.with_context(|| format!("{}: cannot be added to statistics of {}", path.display(), meta.model))?;
+        }
+        Ok(())
     }
 
     /// What `--merge` names added to `stats`.
@@ -88,7 +106,7 @@ impl Calibrate {
         stats.context("--file or --merge is needed")
     }
 
-    fn gather(&self, file: &ModelFile, text: &Path, exists: bool) -> Result<Stats> {
+    fn gather(&self, file: &ModelFile, text: &Path, mut meta: StatsMeta, exists: bool) -> Result<Stats> {
         let texts = load::texts(&self.model)?;
         let settings = Calibration {
             sequences: self.sequences as usize,
@@ -98,7 +116,8 @@ impl Calibrate {
         };
         let mut sequences = Sequences::draw(text, texts.as_ref(), file.config().bos, &settings)?;
         let device = self.gpu.open()?;
-        let mut stats = Stats::new(self.meta(file, text, &device)?);
+        meta.device = device.name();
+        let mut stats = Stats::new(meta);
         if exists {
             stats = goes_on(Stats::load(&self.output)?, &stats.meta, &mut sequences, &self.output)?;
         }
@@ -116,17 +135,18 @@ impl Calibrate {
         Ok(calibrator.stats().clone())
     }
 
-    fn meta(&self, file: &ModelFile, text: &Path, device: &Device) -> Result<StatsMeta> {
-        let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    /// What this run's statistics are of, but for the device.
+    fn meta(&self, file: &ModelFile) -> Result<StatsMeta> {
+        let name = self.file.as_ref().and_then(|path| path.file_name());
         let part = StatsPart {
-            file: name(text),
+            file: name.map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             tokens_sha256: String::new(),
             sequences: 0,
             length: self.sequence_length as usize,
             tokens: 0,
             seed: self.seed,
         };
-        Ok(StatsMeta::new(file.checkpoint(), device.name(), self.covariance, part)?)
+        Ok(StatsMeta::new(file.checkpoint(), String::new(), self.covariance, part)?)
     }
 }
 

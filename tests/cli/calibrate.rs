@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{nano, refusal, run, run_json, says, wgquant};
+use crate::common::{copy, edit, nano, refusal, run, run_json, says, wgquant};
 
 fn args(output: &str, more: &[&str]) -> Vec<String> {
     let (model, ids) = (nano(), nano().join("val_ids_u16.npy"));
@@ -41,6 +41,39 @@ fn killed_and_resumed_it_is_the_same() {
     // Another draw cannot go on from it.
     let other = args(part.to_str().unwrap(), &["--sequences", "6", "--resume", "--seed", "1"]);
     says(&refusal(wgquant().args(other)), &["cannot go on", "seed", "0", "1"]);
+}
+
+/// Files that cannot be added up are refused before anything is gathered, those that can are added to what is there.
+#[test]
+fn merging_keeps_what_was_there_and_refuses_other_models() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let (a, b) = (path("a"), path("b"));
+    run(&args(&a, &["--sequences", "1"]));
+    run(&args(&b, &["--sequences", "1", "--seed", "1"]));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |name: &str| fs::metadata(name).unwrap().permissions().mode();
+        fs::write(path("plain"), "x").unwrap();
+        assert_eq!(mode(&a), mode(&path("plain")), "as readable as any new file");
+    }
+    let model = nano();
+    let merge = ["calibrate", model.to_str().unwrap(), "--merge", &b, "-o", &a];
+    says(&refusal(wgquant().args(merge)), &["exists", "--resume"]);
+    let merged = run_json(&[&merge[..], &["--resume", "--json"]].concat());
+    assert_eq!(merged["parts"].as_array().unwrap().len(), 2, "{merged}");
+
+    let (_other, dir) = copy();
+    edit(&dir.join("config.json"), |json| json["note"] = "another".into());
+    let mut more = args(&path("c"), &["--sequences", "1", "--merge", &b]);
+    more[1] = dir.to_str().unwrap().to_owned();
+    says(&refusal(wgquant().args(&more)), &["model", "nano", &b]);
+    let line = refusal(wgquant().args(args(&path("c"), &["--covariance", "--merge", &b])));
+    says(&line, &["covariance", "true", "false"]);
+    says(&refusal(wgquant().args(args(&path("c"), &["--merge", &path("none")]))), &["none", "No such file"]);
+    says(&refusal(wgquant().args(args(&path("no/c"), &["--sequences", "1"]))), &["--output", "No such file"]);
+    assert!(!temp.path().join("c").exists());
 }
 
 #[test]
