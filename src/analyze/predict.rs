@@ -17,7 +17,8 @@ pub struct Prediction {
     pub scheme: String,
     /// Bytes of all tensors `quantize` will write.
     pub bytes: u64,
-    /// `bytes * 8 / parameters`; folding the final norm gives a tied model a head of its own.
+    /// `bytes * 8` over the parameters of the original model: where folding the final norm gives a tied one a head of its own,
+    /// that adds bytes and no parameters.
     pub bits_per_parameter: f64,
     /// Bytes now over bytes then.
     pub reduction: f64,
@@ -51,9 +52,7 @@ pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe, options: EngineOpt
     let modules = recipe.modules(file.config())?;
     let forms: Vec<WeightForm> = modules.iter().map(|m| m.form(recipe.float)).collect();
     let mut modules = modules.into_iter();
-    let mut parameters = 0;
     for tensor in file.names().expected(&config, conv_bias(file.checkpoint())) {
-        parameters += elements(&tensor);
         bytes[part_of(file, &tensor)] += match tensor.role {
             Role::Vector => elements(&tensor) * vector_dtype(file, recipe, &tensor)?.bits() as u64 / 8,
             Role::Linear | Role::Embedding => modules.next().map_or(0, |module| module.bytes(recipe.float)),
@@ -64,7 +63,7 @@ pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe, options: EngineOpt
     Ok(Prediction {
         scheme: name.to_owned(),
         bytes: total,
-        bits_per_parameter: bits_per_parameter(total, parameters),
+        bits_per_parameter: bits_per_parameter(total, file.parameters()),
         reduction: file.bytes() as f64 / total.max(1) as f64,
         device_bytes: memory.weights,
         peak_bytes: memory.total(),

@@ -10,6 +10,8 @@
 mod allocate;
 mod survey;
 
+use std::fmt;
+
 use serde::Serialize;
 
 pub use allocate::{Cost, Front, LIMIT};
@@ -31,6 +33,16 @@ pub enum Budget {
     Bytes(u64),
     /// The smallest size of at most this predicted KL, nats a token.
     Kl(f64),
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BitsPerParameter(bits) => write!(f, "budget of {bits} bits per parameter"),
+            Self::Bytes(bytes) => write!(f, "budget of {bytes} bytes"),
+            Self::Kl(kl) => write!(f, "budget of a KL of {kl} nats a token"),
+        }
+    }
 }
 
 /// An allocation.
@@ -99,6 +111,7 @@ pub fn candidates(
 }
 
 fn rule(modules: Vec<String>, weights: Option<Format>, activations: Activations) -> Rule {
+    let activations = if weights.is_none() { Activations::Float } else { activations };
     Rule { modules, weights, activations, activation_percentile: None }
 }
 
@@ -110,6 +123,7 @@ pub struct Plan<'a> {
     front: Front,
     /// Bytes of what is no module: norms, convolutions.
     fixed: u64,
+    /// Of the original model: a head that folding unties adds bytes, not parameters.
     parameters: f64,
 }
 
@@ -125,11 +139,11 @@ impl<'a> Plan<'a> {
             .map(|m| m.forms.iter().map(|f| Cost { bytes: f.bytes, loss: f.kl }).collect())
             .collect();
         let front = Front::new(&costs, LIMIT)?;
-        let mut plan = Self { base, activations, survey, front, fixed: 0, parameters: 1.0 };
+        let parameters = file.parameters() as f64;
+        let mut plan = Self { base, activations, survey, front, fixed: 0, parameters };
         let first = vec![0; survey.modules.len()];
         let predicted = predict(file, "search", &plan.recipe(&first), EngineOptions::default())?;
         plan.fixed = predicted.bytes - costs.iter().map(|forms| forms[0].bytes).sum::<u64>().min(predicted.bytes);
-        plan.parameters = predicted.bytes as f64 * 8.0 / predicted.bits_per_parameter;
         Ok(plan)
     }
 
@@ -146,12 +160,13 @@ impl<'a> Plan<'a> {
         let Some((cost, picks)) = found else {
             let costs = self.points();
             let (first, last) = (costs.first(), costs.last());
-            let (smallest, least) = (first.map_or(0.0, |p| p.bits_per_parameter), last.map_or(0.0, |p| p.predicted_kl));
+            let (bits, bytes) = first.map_or((0.0, 0), |p| (p.bits_per_parameter, p.bytes));
+            let least = last.map_or(0.0, |p| p.predicted_kl);
             let what = format!(
-                "cannot be met with these forms: the smallest model has {smallest:.3} bits per parameter, the least \
-                 predicted KL is {least:.2e}"
+                "cannot be met with these forms: the smallest model has {bits:.3} bits per parameter, {bytes} bytes; the \
+                 least predicted KL is {least:.2e}"
             );
-            return Err(Error::argument(format!("budget {budget:?}"), what));
+            return Err(Error::argument(budget.to_string(), what));
         };
         let bytes = cost.bytes + self.fixed;
         Ok(Allocation {
@@ -196,8 +211,7 @@ impl<'a> Plan<'a> {
         groups.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
         for (i, (format, names)) in groups.into_iter().enumerate() {
             let names = if i == 0 { vec!["Linear".to_owned()] } else { names };
-            let activations = if format.is_none() { Activations::Float } else { self.activations };
-            rules.push(rule(names, format, activations));
+            rules.push(rule(names, format, self.activations));
         }
         Recipe { rules, ..self.base.clone() }
     }
