@@ -58,7 +58,14 @@ impl Recipe {
     /// # Errors
     /// [`Error::Argument`] naming `name`, the line and what is wrong with it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| Error::argument(name.to_owned(), e.to_string()))
+        toml::from_str(text).map_err(|e| {
+            // Of its several lines, with carets below the text, what fits in one.
+            let at = e.span().and_then(|span| text.get(..span.start)).map(|before| {
+                let line = before.matches('\n').count();
+                format!("line {}, `{}`: ", line + 1, text.lines().nth(line).unwrap_or_default().trim())
+            });
+            Error::argument(name.to_owned(), at.unwrap_or_default() + e.message())
+        })
     }
 
     /// The recipe as the text [`Recipe::parse`] reads.
@@ -72,8 +79,11 @@ impl Recipe {
     /// What becomes of each weight of a model of this shape.
     ///
     /// # Errors
-    /// As [`resolve`].
+    /// As [`resolve`]; [`Error::Argument`] for a number that cannot be, or a transform that does not fit the model.
     pub fn modules(&self, config: &ModelConfig) -> Result<Vec<Module>> {
+        self.calibration.check()?;
+        self.gptq.iter().try_for_each(GptqOptions::check)?;
+        self.transform.check(config)?;
         // Folding the final norm gives a tied model a head of its own.
         let mut config = config.clone();
         config.tied &= !self.transform.fold_norms;

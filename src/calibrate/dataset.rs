@@ -97,6 +97,19 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
+impl Calibration {
+    /// # Errors
+    /// [`Error::Argument`] for a draw of nothing.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (what, n) in [("sequences", self.sequences), ("length", self.length)] {
+            if n == 0 {
+                return Err(Error::argument(format!("calibration.{what}"), "0, at least 1 is needed"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Calibration {
     fn default() -> Self {
         Self { sequences: 128, length: 1024, seed: 0, min_tokens: 0 }

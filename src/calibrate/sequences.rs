@@ -46,9 +46,7 @@ impl Sequences {
     /// sequence of that length.
     pub fn draw(path: &Path, encoder: Option<&TextEncoder>, bos: Option<u32>, settings: &Calibration) -> Result<Self> {
         let Calibration { sequences, length, seed, min_tokens } = *settings;
-        if sequences == 0 || length == 0 {
-            return Err(Error::argument("calibration", "sequences and length must be at least 1"));
-        }
+        settings.check()?;
         let mut ids = Ids { file: BufWriter::new(tempfile::tempfile().map_err(failed)?), count: 0 };
         let (mut starts, longest) = match path.extension().and_then(|e| e.to_str()) {
             Some("npy") => windows(path, length, &mut ids)?,

@@ -2,10 +2,9 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::keys::unsupported;
 use super::names::Role;
 use super::{Activations, Group};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How the weights of some modules are quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +44,18 @@ pub enum Target {
 }
 
 impl Target {
-    /// `text` as written under `key`, which messages name.
+    /// `text` as models and recipes write it.
     ///
     /// # Errors
-    /// [`crate::Error::UnsupportedModel`] for a pattern that cannot be used.
-    pub fn parse(text: &str, key: &str) -> Result<Self> {
+    /// [`Error::Argument`] for a pattern that cannot be used.
+    pub fn parse(text: &str) -> Result<Self> {
         let Some(pattern) = text.strip_prefix("re:") else { return Ok(Self::Name(text.to_owned())) };
         // Anchored here, not by `^` in the pattern: alternatives must all be anchored.
         let regex = RegexBuilder::new(&format!("^(?:{pattern})")).size_limit(1 << 20).build();
-        let regex = regex.map_err(|e| unsupported(key, format!("`{text}`, a pattern that cannot be used: {e}")))?;
+        // Of a syntax error's several lines the last says what is wrong.
+        let why = |e: regex::Error| e.to_string().lines().last().unwrap_or_default().to_owned();
+        let regex =
+            regex.map_err(|e| Error::argument(format!("`{text}`"), format!("no usable pattern: {}", why(e))))?;
         Ok(Self::Pattern(regex))
     }
 
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn names_win_over_patterns_over_classes_and_ignore_over_all() {
-        let target = |t| Target::parse(t, "targets").unwrap();
+        let target = |t| Target::parse(t).unwrap();
         let q = Quantization {
             groups: vec![
                 (vec![target("Linear")], scheme(8)),
@@ -141,7 +143,10 @@ mod tests {
 
     #[test]
     fn pattern_that_regex_cannot_do_is_named() {
-        let err = Target::parse("re:(?!x)y", "group_0.targets").unwrap_err().to_string();
-        assert!(err.contains("group_0.targets") && err.contains("(?!x)y"), "{err}");
+        let err = Target::parse("re:(?!x)y").unwrap_err().to_string();
+        assert!(
+            err.contains("`re:(?!x)y`: no usable pattern: error: look-around") && err.lines().count() == 1,
+            "{err}"
+        );
     }
 }

@@ -49,7 +49,9 @@ fn targets(list: Option<&Value>, key: &str) -> Result<Vec<Target>> {
     let Some(list) = list.filter(|v| !v.is_null()) else { return Ok(Vec::new()) };
     let wrong = || unsupported(key, format!("{list}, not a list of words"));
     let words = list.as_array().ok_or_else(wrong)?;
-    words.iter().map(|w| Target::parse(w.as_str().ok_or_else(wrong)?, key)).collect()
+    let target =
+        |word: &Value| Target::parse(word.as_str().ok_or_else(wrong)?).map_err(|e| unsupported(key, e.to_string()));
+    words.iter().map(target).collect()
 }
 
 fn scheme(group: &Value, at: &str, model_format: &Value) -> Result<Scheme> {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// Switches of [`super::gptq`]; each is measured in the ablation table of docs/quality.md.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,6 +19,22 @@ pub struct GptqOptions {
     /// Aim at the output of the original model on its own inputs (GPTAQ, arXiv:2504.02692), not at that of the
     /// original weights on the quantized model's inputs.
     pub asymmetric: bool,
+}
+
+impl GptqOptions {
+    /// Refuses numbers that would wreck a model in silence.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the number.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(self.damping > 0.0 && self.damping <= 1.0) {
+            return Err(Error::argument("gptq.damping", format!("{}, not above 0 and up to 1", self.damping)));
+        }
+        if self.scale_steps == 0 {
+            return Err(Error::argument("gptq.scale_steps", "0; 1 takes the largest weight"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for GptqOptions {

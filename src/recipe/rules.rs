@@ -33,8 +33,16 @@ impl Rule {
     /// # Errors
     /// [`Error::Argument`] for a form of weights that cannot be, or a percentile that means nothing.
     fn check(&self) -> Result<()> {
-        if let Some(format) = &self.weights {
-            format.check()?;
+        match &self.weights {
+            Some(format) => format.check()?,
+            None if self.activations.int8() => {
+                return Err(Error::argument("activations", "int8 beside weights that stay floats; give `weights` too"));
+            }
+            None => {}
+        }
+        let groups = [("weights", self.weights.map(|f| f.group)), ("activations", self.activations.group())];
+        for (what, _) in groups.into_iter().filter(|(_, group)| *group == Some(Group::Size(0))) {
+            return Err(Error::argument(what, "a group of size 0, at least 1 is needed"));
         }
         match (self.activation_percentile, self.activations) {
             (None, _) => Ok(()),
@@ -113,27 +121,31 @@ impl Module {
 /// The modules of a model of this shape under `rules`, in order of use.
 ///
 /// # Errors
-/// [`Error::Argument`] for a rule that matches nothing, a form that cannot be, or a group that fits no row.
+/// [`Error::Argument`] for an entry of a rule that matches nothing, a form that cannot be, or a group that fits no row.
 pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
     let parsed = rules
         .iter()
         .enumerate()
         .map(|(i, rule)| {
             rule.check().map_err(|e| Error::argument(format!("rule {i}"), e.to_string()))?;
-            rule.modules.iter().map(|t| Target::parse(t, &format!("rule {i}"))).collect::<Result<Vec<_>>>()
+            let targets = rule.modules.iter().map(|text| Target::parse(text)).collect::<Result<Vec<_>>>();
+            targets.map_err(|e| Error::argument(format!("rule {i}"), e.to_string()))
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut used = vec![false; rules.len()];
+    let mut used: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.modules.len()]).collect();
     let mut modules = Vec::new();
     for tensor in Names::default().expected(config, false) {
         if tensor.role == Role::Vector {
             continue;
         }
         let name = tensor.module().to_owned();
-        let matching: Vec<usize> =
-            (0..rules.len()).filter(|i| parsed[*i].iter().any(|t| t.matches(&name, tensor.role))).collect();
-        matching.iter().for_each(|i| used[*i] = true);
-        let rule = matching.last().copied();
+        let mut rule = None;
+        for (i, targets) in parsed.iter().enumerate() {
+            for (_, used) in targets.iter().zip(&mut used[i]).filter(|(t, _)| t.matches(&name, tensor.role)) {
+                *used = true;
+                rule = Some(i);
+            }
+        }
         let cols = tensor.shape[1];
         let weights = match rule.and_then(|i| rules[i].weights) {
             Some(format) => Some(Format { group: fitting(format.group, cols, &name)?, ..format }),
@@ -150,9 +162,13 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         let (role, rows) = (tensor.role, tensor.shape[0]);
         modules.push(Module { name, role, rows, cols, rule, weights, activations, activation_percentile });
     }
-    if let Some(i) = used.iter().position(|u| !u) {
-        let what = format!("{:?} matches no module of this model", rules[i].modules);
-        return Err(Error::argument(format!("rule {i}"), what));
+    for (i, (rule, used)) in rules.iter().zip(&used).enumerate() {
+        if let Some((idle, _)) = rule.modules.iter().zip(used).find(|(_, used)| !**used) {
+            return Err(Error::argument(format!("rule {i}"), format!("`{idle}` matches no module of this model")));
+        }
+        if rule.modules.is_empty() {
+            return Err(Error::argument(format!("rule {i}"), "its list of modules is empty"));
+        }
     }
     Ok(modules)
 }

@@ -149,7 +149,10 @@ impl Transform {
     }
 
     /// Refuses what does not fit together or the model.
-    fn check(&self, config: &ModelConfig) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming what does not.
+    pub(crate) fn check(&self, config: &ModelConfig) -> Result<()> {
         self.smooth.check()?;
         if self.residual.is_some() && !self.fold_norms {
             return Err(Error::argument("rotation of the residual stream", "needs norm folding"));
