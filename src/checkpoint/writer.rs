@@ -64,6 +64,7 @@ pub struct CheckpointWriter {
     shards: Vec<Vec<Stored>>,
     names: BTreeMap<String, usize>,
     files: Map<String, Value>,
+    made: Value,
 }
 
 impl CheckpointWriter {
@@ -96,7 +97,15 @@ impl CheckpointWriter {
             shards: Vec::new(),
             names: BTreeMap::new(),
             files: Map::new(),
+            made: Value::Null,
         })
+    }
+
+    /// Records in the manifest how the checkpoint is made.
+    #[must_use]
+    pub fn made(mut self, how: Value) -> Self {
+        self.made = how;
+        self
     }
 
     /// Bytes of tensors a shard may hold; a larger tensor has a shard to itself.
@@ -194,6 +203,7 @@ impl CheckpointWriter {
             "format": 1,
             "tool": concat!("wgquant ", env!("CARGO_PKG_VERSION")),
             "source": source,
+            "made": self.made,
             "files": self.files,
             "tensors": tensors,
         }));

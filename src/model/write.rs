@@ -29,6 +29,8 @@ pub struct WriteOptions {
     pub files: Vec<(String, String)>,
     /// What the model was made from, recorded in the manifest.
     pub source: Value,
+    /// How it was made, recorded there too.
+    pub made: Value,
 }
 
 impl Default for WriteOptions {
@@ -40,6 +42,7 @@ impl Default for WriteOptions {
             copy: Vec::new(),
             files: Vec::new(),
             source: Value::Null,
+            made: Value::Null,
         }
     }
 }
@@ -96,7 +99,7 @@ pub fn write_model_with(
         return Err(Error::argument("vector_dtype", format!("{} is no float type", options.vector_dtype)));
     }
     let mut to = Output {
-        writer: CheckpointWriter::create(out)?.max_shard_bytes(options.max_shard_bytes),
+        writer: CheckpointWriter::create(out)?.max_shard_bytes(options.max_shard_bytes).made(options.made.clone()),
         options,
         schemes: SchemeList::default(),
         ragged: Vec::new(),

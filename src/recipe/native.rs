@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use serde_json::{Value, json};
+
 use super::sequential::Sequential;
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe};
-use crate::calibrate::Windows;
+use crate::calibrate::{Windows, chain};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{
@@ -169,9 +171,20 @@ pub fn quantize(
     }
     let model = Quantized::new(file, recipe, device, calibration, progress)?;
     let mut options = WriteOptions::like(file)?;
+    options.made = made(recipe, device, calibration);
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
     let losses = || Some(model.losses()).filter(|l| !l.is_empty());
     let table = || losses().map(|l| (LOSSES_FILE.to_owned(), ModuleLoss::file(&l))).into_iter().collect();
     let summary = write_model_with(file.checkpoint().config(), &model, out, &options, &table)?;
     Ok((summary, model.losses()))
+}
+
+/// Beside the recipe what decides the bytes: where they were computed, and the tokens that calibrated, hashed as
+/// [`crate::calibrate::StatsPart`] has it.
+fn made(recipe: &Recipe, device: &Device, calibration: Option<&Windows>) -> Value {
+    let tokens = calibration.filter(|_| recipe.calibrates().is_some()).map(|Windows(sequences)| {
+        let hash = sequences.iter().fold(String::new(), |before, ids| chain(&before, ids));
+        json!({ "sequences": sequences.len(), "tokens_sha256": hash })
+    });
+    json!({ "device": device.name(), "calibration": tokens })
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{nano, run, run_json, says, short_windows};
 
@@ -182,6 +182,13 @@ fn quantize_shows_and_keeps_what_gptq_lost() {
     }
     let manifest: Value = serde_json::from_slice(&std::fs::read(out.join("wgquant_manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["files"]["wgquant_losses.json"]["bytes"], bytes.len());
+    // Where it was computed, and on which tokens: as `calibrate` hashes them.
+    let stats = temp.path().join("stats");
+    let fixed = ["calibrate", model.to_str().unwrap(), "-f", ids.to_str().unwrap(), "-o", stats.to_str().unwrap()];
+    let same = ["--sequences", "2", "--sequence-length", "64", "--device", "cpu", "--json"];
+    let hash = run_json(&[&fixed[..], &same].concat())["parts"][0]["tokens_sha256"].clone();
+    let made = json!({ "device": "CPU reference", "calibration": { "sequences": 2, "tokens_sha256": hash } });
+    assert_eq!(manifest["made"], made);
 }
 
 #[test]
