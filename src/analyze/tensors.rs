@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{Layer, Linear, Mixer, ModelConfig, ModelFile, ModelSource, Names};
 use crate::recipe::{Module, Recipe};
 
-/// What a search measured: module → bits → loss.
+/// What a search measured: module → bits and group → loss.
 pub type Sensitivity = BTreeMap<String, BTreeMap<String, f64>>;
 
 /// A weight, or a segment of one: in_proj has five.
@@ -38,7 +38,7 @@ pub struct TensorRow {
     pub input: Option<InputStats>,
     /// Bytes under each scheme, in the order of the predictions; a segment's share of its module.
     pub predicted: Vec<u64>,
-    /// Loss by bits, from a search.
+    /// Loss by bits and group (`4/32`; `8` for one scale a row), from a search.
     pub sensitivity: Option<BTreeMap<String, f64>>,
 }
 

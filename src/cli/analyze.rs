@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use wgquant::analyze::{Sensitivity, analyze};
 use wgquant::calibrate::Stats;
@@ -10,9 +10,10 @@ use wgquant::model::ModelFile;
 use wgquant::recipe::{Bits, Recipe};
 use wgquant::report::{html, terminal};
 use wgquant::runtime::EngineOptions;
+use wgquant::search::Survey;
 
 use super::load::StateArgs;
-use super::recipe::{RecipeArgs, Rotate};
+use super::recipe::{RecipeArgs, Rotate, named};
 use super::{Verdict, out};
 
 /// Show what a model consists of, how large it will be under each scheme and where its outliers are; needs no GPU
@@ -23,11 +24,11 @@ pub(super) struct Analyze {
     /// Statistics of activations, from `wgquant calibrate`
     #[arg(long, value_name = "FILE")]
     stats: Option<PathBuf>,
-    /// What rounding each module costs, from `wgquant search`: JSON, module to bits to loss
+    /// What rounding each module loses: the --sensitivity file of `wgquant search`
     #[arg(long, value_name = "FILE")]
     sensitivity: Option<PathBuf>,
-    /// Also predict the size under this recipe (TOML)
-    #[arg(long, value_name = "FILE")]
+    /// Also predict the size under this recipe: w8a8, w4a8, mixed, or a TOML file
+    #[arg(long, value_name = "NAME|FILE")]
     recipe: Option<PathBuf>,
     /// Read headers only: sizes, no outliers
     #[arg(long, conflicts_with_all = ["stats", "sensitivity", "html"])]
@@ -63,7 +64,7 @@ impl Analyze {
             analysis.detail(&file, &recipes, stats.as_ref(), &sensitivity)?;
         }
         if let Some(path) = &self.html {
-            std::fs::write(path, html::analysis(&analysis)).with_context(|| format!("{}", path.display()))?;
+            out::save(path, &html::analysis(&analysis))?;
             log::info!("{}: written", path.display());
         }
         out::report(&analysis, self.json, terminal::analysis)?;
@@ -71,24 +72,22 @@ impl Analyze {
     }
 
     fn sensitivity(&self) -> Result<Sensitivity> {
-        let Some(path) = &self.sensitivity else { return Ok(Sensitivity::default()) };
-        let text = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{}: no JSON of module to bits to loss", path.display()))
+        let survey = self.sensitivity.as_ref().map(|path| Survey::load(path)).transpose()?;
+        Ok(survey.map_or_else(Sensitivity::default, |s| s.losses()))
     }
 
     /// The schemes at their defaults, and `--recipe`.
     fn recipes(&self, file: &ModelFile) -> Result<Vec<(String, Recipe)>> {
         let recipe = |bits: Bits| {
             // Where a width has no Hadamard matrix, the size without rotations is the size to expect.
-            let plain = RecipeArgs { rotate: Rotate::None, ..RecipeArgs::default() };
-            let recipe = RecipeArgs::default().recipe(bits, file).or_else(|_| plain.recipe(bits, file))?;
+            let recipe = RecipeArgs::default().recipe(bits, file);
+            let recipe = recipe.or_else(|_| RecipeArgs::rotated(Rotate::None).recipe(bits, file))?;
             Ok((bits.to_string(), recipe))
         };
         let mut recipes = Bits::ALL.into_iter().map(recipe).collect::<Result<Vec<_>>>()?;
         if let Some(path) = &self.recipe {
-            let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
             let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            recipes.push((name, Recipe::parse(&path.display().to_string(), &text)?));
+            recipes.push((format!("recipe {name}"), named(path, file, true)?));
         }
         Ok(recipes)
     }

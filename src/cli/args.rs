@@ -24,7 +24,8 @@ pub(super) struct GpuArgs {
     /// coop_matrix
     #[arg(long, value_name = "LIST", env = "WGQUANT_CAPS")]
     pub(super) caps: Option<String>,
-    /// Take it that the GPU has this much memory for us, such as 8GiB or 500MiB, instead of what its driver says
+    /// Take it that the GPU has this much memory for us, such as 8GiB or 500MB (k, m, g, t and kib .. are powers of
+    /// 1024, kb .. of 1000), instead of what its driver says
     #[arg(long, value_name = "SIZE", env = "WGQUANT_MEMORY_LIMIT", value_parser = size)]
     pub(super) memory_limit: Option<u64>,
     /// Follow these choices of kernels' variants, made by `wgquant tune -o FILE`, or none [default: what `wgquant tune` kept
@@ -82,23 +83,23 @@ impl GpuArgs {
     }
 }
 
-/// Bytes: `8GiB`, `500 MiB`, `1.5GB`, `1000000`.
-fn size(text: &str) -> Result<u64, String> {
-    let at = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
-    let power = |base: u64, n: u32| base.pow(n) as f64;
-    let unit = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kib" => power(1024, 1),
-        "m" | "mib" => power(1024, 2),
-        "g" | "gib" => power(1024, 3),
-        "kb" => power(1000, 1),
-        "mb" => power(1000, 2),
-        "gb" => power(1000, 3),
-        _ => return Err(format!("`{text}` is no size such as 8GiB, 500MiB or 1.5GB")),
+/// Bytes: `8GiB`, `500 MiB`, `1.5GB`, `1000000`. k, m, g and t are powers of 1024, as kib, mib, gib and tib are; kb, mb, gb
+/// and tb are powers of 1000.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let at = lower.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(at);
+    let power = |letter: char, base: f64| "kmgt".find(letter).map(|i| base.powi(i as i32 + 1));
+    let factor = match unit.trim().chars().collect::<Vec<_>>()[..] {
+        [] | ['b'] => Some(1.0),
+        [letter] | [letter, 'i', 'b'] => power(letter, 1024.0),
+        [letter, 'b'] => power(letter, 1000.0),
+        _ => None,
     };
-    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no size such as 8GiB, 500MiB or 1.5GB"))?;
-    Ok((number * unit) as u64)
+    match (number.parse::<f64>(), factor) {
+        (Ok(n), Some(factor)) if n > 0.0 => Ok((n * factor) as u64),
+        _ => Err(format!("`{text}` is no size such as 8GiB, 500MiB or 1.5GB")),
+    }
 }
 
 /// Refuses a `WGPU_BACKEND` that wgpu would ignore.
@@ -122,7 +123,9 @@ mod tests {
         assert_eq!(size("1.5 mib"), Ok(3 << 19));
         assert_eq!(size("2GB"), Ok(2_000_000_000));
         assert_eq!(size("17"), Ok(17));
-        for wrong in ["", "GiB", "8 cows", "-1", "1.2.3"] {
+        assert_eq!((size("4g"), size("4gb")), (Ok(4 << 30), Ok(4_000_000_000)));
+        assert_eq!((size("3 kb"), size("1t")), (Ok(3000), Ok(1 << 40)));
+        for wrong in ["", "GiB", "8 cows", "-1", "1.2.3", "0", "4gibb", "1e999"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }

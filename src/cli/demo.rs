@@ -61,9 +61,9 @@ impl Demo {
         }
         let report = self.measure(&file, &device, &health, start)?;
         let json = serde_json::to_string_pretty(&report)?;
-        write(&self.out.join("demo.json"), &format!("{json}\n"))?;
+        out::save(&self.out.join("demo.json"), &format!("{json}\n"))?;
         let page = self.out.join("report.html");
-        write(&page, &html::demo(&report))?;
+        out::save(&page, &html::demo(&report))?;
         if !self.json {
             for row in &report.models {
                 out::text(&format!("{:>16}: {}{}\n", row.name, PROMPT, row.text.replace('\n', " ")))?;
@@ -125,7 +125,7 @@ impl Demo {
         let mut made = Vec::new();
         for bits in [Bits::W8A8, Bits::W4A8] {
             for (rotate, suffix) in [(Rotate::None, ""), (Rotate::Hadamard, "hadamard")] {
-                let recipe = RecipeArgs { rotate, ..RecipeArgs::default() }.recipe(bits, file)?;
+                let recipe = RecipeArgs::rotated(rotate).recipe(bits, file)?;
                 let words: Vec<String> =
                     [bits.to_string(), suffix.to_owned()].into_iter().filter(|w| !w.is_empty()).collect();
                 let dir = self.out.join(words.join("-"));
@@ -182,9 +182,5 @@ fn fresh(out: &Path) -> Result<()> {
         std::fs::remove_dir_all(out).with_context(named)?;
     }
     std::fs::create_dir_all(out).with_context(named)?;
-    write(&out.join(MARK), "Made by `wgquant demo`, which replaces this directory.\n")
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("{}", path.display()))
+    out::save(&out.join(MARK), "Made by `wgquant demo`, which replaces this directory.\n")
 }

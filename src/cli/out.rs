@@ -1,10 +1,11 @@
-//! Writing results to stdout. A reader that has left is an error here and success in `main`.
+//! Writing results to stdout and files. A reader that has left is an error here and success in `main`.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use wgquant::files;
 
 /// Writes `text` as it is, now.
 pub(super) fn text(text: &str) -> Result<()> {
@@ -23,7 +24,12 @@ pub(super) fn check_file(flag: &str, file: &Path) -> Result<()> {
     if file.is_dir() {
         bail!("{flag} {}: is a directory", file.display());
     }
-    Ok(())
+    files::writable(file).with_context(|| format!("{flag} {}", file.display()))
+}
+
+/// Writes a file, as a whole or not at all.
+pub(super) fn save(path: &Path, text: &str) -> Result<()> {
+    files::replace(path, |to| to.write_all(text.as_bytes())).with_context(|| format!("{}", path.display()))
 }
 
 /// Writes `report` as JSON with `json`, else as `table` shows it.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::calibrate;
@@ -11,12 +11,12 @@ use wgquant::calibrate::Windows;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::quantize::{GptqOptions, QUANTIZER};
-use wgquant::recipe::{self, Bits, Preset, Recipe};
+use wgquant::recipe::{self, Bits, Module, Preset, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
 use super::args::GpuArgs;
 use super::progress::Bar;
-use super::recipe::{RecipeArgs, Rotate, group};
+use super::recipe::{RecipeArgs, check_groups, group, named};
 use super::{Verdict, load, out};
 
 /// How codes are chosen.
@@ -106,7 +106,11 @@ impl Quantize {
         }
         let file = ModelFile::open(&self.model)?;
         let recipe = self.recipe(&file)?;
-        let Some(output) = self.output.as_ref().filter(|_| !self.explain) else { return self.explain(&file, &recipe) };
+        let modules = self.modules(&file, &recipe)?;
+        let Some(output) = self.output.as_ref().filter(|_| !self.explain) else {
+            out::report(&modules, self.json, |m| terminal::explained(m, &recipe))?;
+            return Ok(Verdict::Passed);
+        };
         let calibration = self.calibration(&file, &recipe)?;
         let device = match self.deterministic {
             true => pollster::block_on(Device::open(&DeviceChoice::Cpu, None))?,
@@ -128,20 +132,21 @@ impl Quantize {
     }
 
     fn recipe(&self, file: &ModelFile) -> Result<Recipe> {
-        let preset = self.recipe.as_ref().and_then(|path| Preset::named(path.to_str()?));
         let mut recipe = match (&self.recipe, self.scheme) {
-            (Some(path), _) if preset.is_none() => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-                Recipe::parse(&path.display().to_string(), &text)?
+            (Some(name), _) => {
+                let preset = name.to_str().and_then(Preset::named).is_some();
+                if preset && self.file.is_none() && self.method != Some(Method::Rtn) {
+                    log::warn!(
+                        "no calibration text (--file): weights are rounded to nearest, which loses several times more"
+                    );
+                }
+                named(name, file, self.file.is_some())?
             }
-            (_, Some(scheme)) => {
+            (None, Some(scheme)) => {
                 let recipe = self.flags.recipe(scheme, file)?;
                 Recipe { gptq: self.file.as_ref().map(|_| GptqOptions::default()), ..recipe }
             }
-            (_, None) => match preset {
-                Some(preset) => self.preset(preset, file)?,
-                None => bail!("--scheme or --recipe is needed"),
-            },
+            (None, None) => bail!("--scheme or --recipe is needed"),
         };
         recipe.gptq = match self.method {
             Some(Method::Rtn) => None,
@@ -158,6 +163,9 @@ impl Quantize {
 
     /// What the flags say of int8 activations, over what the recipe says.
     fn round_activations(&self, recipe: &mut Recipe) -> Result<()> {
+        if self.activations.is_some() && !recipe.rules.iter().any(|r| r.activations.int8()) {
+            bail!("--activations: no inputs are int8 in what is asked for; choose w8a8, w4a8 or such a recipe");
+        }
         match (self.activations, self.activation_percentile) {
             (None, _) => {}
             (Some(Scales::Static), percentile) => {
@@ -169,16 +177,16 @@ impl Quantize {
         Ok(())
     }
 
-    /// With calibration text by GPTQ, else to nearest; rotated where the model's widths have Hadamard matrices.
-    fn preset(&self, preset: Preset, file: &ModelFile) -> Result<Recipe> {
-        if self.file.is_none() && self.method != Some(Method::Rtn) {
-            log::warn!("no calibration text (--file): weights are rounded to nearest, which loses several times more");
+    /// What becomes of each weight, with a word where that is not what was asked for.
+    fn modules(&self, file: &ModelFile, recipe: &Recipe) -> Result<Vec<Module>> {
+        let modules = recipe.modules(file.config())?;
+        for (i, rule) in recipe.rules.iter().enumerate().filter(|(i, _)| modules.iter().all(|m| m.rule != Some(*i))) {
+            log::warn!("rule {i} ({}) holds nowhere: later rules match all that it does", rule.modules.join(", "));
         }
-        let transform = self.flags.transform(file).or_else(|e| {
-            log::warn!("{e}: the model is not rotated");
-            RecipeArgs { rotate: Rotate::None, ..self.flags.clone() }.transform(file)
-        })?;
-        Ok(Recipe::preset(preset, file.config(), file.float_dtype(), transform, self.file.is_some()))
+        let by_group = |m: &Module| m.weights.filter(|f| f.bits == 4).map(|f| f.group);
+        check_groups("--group-size", self.flags.group_size, &modules, by_group)?;
+        check_groups("--activation-group", self.activation_group, &modules, |m| m.activations.group())?;
+        Ok(modules)
     }
 
     fn calibration(&self, file: &ModelFile, recipe: &Recipe) -> Result<Option<Windows>> {
@@ -195,13 +203,6 @@ impl Quantize {
             }
         }
     }
-
-    /// Module, form and rule, a line each.
-    fn explain(&self, file: &ModelFile, recipe: &Recipe) -> Result<Verdict> {
-        let modules = recipe.modules(file.config())?;
-        out::report(&modules, self.json, |m| terminal::explained(m, recipe))?;
-        Ok(Verdict::Passed)
-    }
 }
 
 /// Quantizes with a progress bar, and opens the result to describe it.
@@ -216,7 +217,8 @@ pub(super) fn quantize(
     let start = Instant::now();
     let bar = Bar::new(format!("quantizing {name}"), file.config().blocks.len());
     let (summary, losses) = recipe::quantize(file, recipe, device, calibration, out, &|done| bar.at(done))?;
-    let output = ModelInfo::from(&ModelFile::open(out)?);
+    // By the original's parameters: a head that folding unties adds bytes and none of those.
+    let output = ModelInfo::from(&ModelFile::open(out)?).of_parameters(file.parameters());
     Ok(QuantizeReport {
         source: ModelInfo::from(file),
         reduction: file.bytes() as f64 / output.bytes.max(1) as f64,

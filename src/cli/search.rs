@@ -1,14 +1,12 @@
 //! `wgquant search`.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 use wgquant::calibrate::{self, Calibration, Windows};
-use wgquant::files::replace;
 use wgquant::gpu::Device;
 use wgquant::model::{Activations, Group, ModelFile, ModelSource};
 use wgquant::quantize::{Format, GptqOptions, QUANTIZER};
@@ -16,9 +14,9 @@ use wgquant::recipe::{Module, Recipe, transformed};
 use wgquant::report::{DeviceInfo, ModelInfo, SearchReport, html, terminal};
 use wgquant::search::{self, Budget, Plan, Question, Survey};
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, size};
 use super::progress::Bar;
-use super::recipe::{RecipeArgs, group};
+use super::recipe::{TransformArgs, check_groups, group};
 use super::{Verdict, load, out};
 
 /// Find out which weights need how many bits, and write the recipe of least loss within a budget
@@ -38,7 +36,7 @@ pub(super) struct Search {
     /// Budget: bits per parameter, everything included
     #[arg(long, value_name = "BITS", group = "budget")]
     target_bpw: Option<f64>,
-    /// Budget: size of all tensors, such as 4GiB or 17.5m
+    /// Budget: size of all tensors, such as 4GiB or 17.5MB: k, m, g, t and kib .. are powers of 1024, kb .. of 1000
     #[arg(long, value_name = "SIZE", group = "budget", value_parser = size)]
     target_size: Option<u64>,
     /// Budget: the smallest model of at most this predicted KL, nats a token
@@ -73,7 +71,7 @@ pub(super) struct Search {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
-    flags: RecipeArgs,
+    flags: TransformArgs,
     #[command(flatten)]
     gpu: GpuArgs,
     /// Print JSON
@@ -91,6 +89,9 @@ impl Search {
         let formats = search::formats(&self.bits, &self.groups);
         let Some(probe) = probe(&formats) else { bail!("--bits: floats alone are nothing to choose from") };
         let candidates = search::candidates(&base, file.config(), &formats, activations)?;
+        if let Some(modules) = candidates.get(probe) {
+            check_groups("--activation-group", Some(self.activation_group), modules, |m| m.activations.group())?;
+        }
         let calibration = self.calibration(&file, &base.calibration)?;
         let fingerprint = self.fingerprint(&file, &base, &formats, &calibration)?;
         let device = self.gpu.open()?;
@@ -99,7 +100,7 @@ impl Search {
         let plan = Plan::new(&base, &file, &survey, activations)?;
         let chosen = budget.map(|b| plan.within(b)).transpose()?;
         if let (Some(path), Some(chosen)) = (&self.output, &chosen) {
-            save(path, &chosen.recipe.to_toml()?)?;
+            out::save(path, &chosen.recipe.to_toml()?)?;
         }
         let report = SearchReport {
             model: ModelInfo::from(&file),
@@ -110,7 +111,7 @@ impl Search {
             seconds: start.elapsed().as_secs_f64(),
         };
         if let Some(path) = &self.html {
-            save(path, &html::search(&report))?;
+            out::save(path, &html::search(&report))?;
         }
         out::report(&report, self.json, terminal::search)?;
         Ok(Verdict::Passed)
@@ -203,8 +204,9 @@ impl Search {
         let done = &mut |survey: &Survey| {
             bar.at(survey.modules.len());
             let Some(path) = &kept else { return Ok(()) };
-            let text = serde_json::to_string_pretty(survey).unwrap_or_default();
-            save(path, &text).map_err(|e| wgquant::Error::argument("--sensitivity", format!("{e:#}")))
+            let text = serde_json::to_string_pretty(survey).map_err(anyhow::Error::from);
+            text.and_then(|text| out::save(path, &text))
+                .map_err(|e| wgquant::Error::argument("--sensitivity", format!("{e:#}")))
         };
         Ok(search::survey(device, &question, survey, done)?)
     }
@@ -227,8 +229,7 @@ fn read(path: &Path, fingerprint: &str) -> Result<Option<Survey>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-    let survey: Survey = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    let survey = Survey::load(path)?;
     if survey.fingerprint != fingerprint {
         bail!(
             "{} answers another question (its fingerprint is {}, this one's {fingerprint}): another model, text or \
@@ -240,49 +241,10 @@ fn read(path: &Path, fingerprint: &str) -> Result<Option<Survey>> {
     Ok(Some(survey))
 }
 
-fn save(path: &Path, text: &str) -> Result<()> {
-    replace(path, |to| to.write_all(text.as_bytes())).with_context(|| format!("{}", path.display()))
-}
-
 /// `--bits`.
 fn bits(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (2..=8).contains(&n) || n == 16 => Ok(n),
         _ => Err("not 2 to 8, nor 16".to_owned()),
-    }
-}
-
-/// `--target-size`: a number with b, k, m, g or t (powers of 1000) or kib, mib, gib, tib (of 1024).
-fn size(text: &str) -> Result<u64, String> {
-    let lower = text.trim().to_ascii_lowercase();
-    let split = lower.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(lower.len());
-    let (number, unit) = lower.split_at(split);
-    let wrong = || format!("`{text}` is no size; use a number with b, k, m, g, t, kib, mib, gib or tib");
-    let power = |letter: char| "kmgt".find(letter).map(|i| i as i32 + 1);
-    let factor = match unit.chars().collect::<Vec<_>>()[..] {
-        [] | ['b'] => 1.0,
-        [letter] | [letter, 'b'] => 1000f64.powi(power(letter).ok_or_else(wrong)?),
-        [letter, 'i', 'b'] => 1024f64.powi(power(letter).ok_or_else(wrong)?),
-        _ => return Err(wrong()),
-    };
-    match number.trim().parse::<f64>() {
-        Ok(n) if n.is_finite() && n > 0.0 => Ok((n * factor) as u64),
-        _ => Err(wrong()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(size("4GiB"), Ok(4 << 30));
-        assert_eq!(size("17.5m"), Ok(17_500_000));
-        assert_eq!(size("512"), Ok(512));
-        assert_eq!(size("3 kb"), Ok(3000));
-        for wrong in ["", "GiB", "4x", "-1g", "4gibb", "1e999"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Activations in a safetensors file: to compare two machines, or with another implementation.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
@@ -79,7 +80,7 @@ impl Activations {
             .map_err(failed)?;
         let maker = HashMap::from([("wgquant".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
         let bytes = serialize(views, Some(maker)).map_err(failed)?;
-        std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
+        crate::files::replace(path, |to| to.write_all(&bytes)).map_err(|e| Error::io(path, e))
     }
 }
 

@@ -2,14 +2,17 @@
 //! divergence of the whole model's output when this module alone is rounded. The other forms' KL follows from the ratio
 //! of losses, since a small error's KL is quadratic in it.
 
+use std::path::Path;
+
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 
+use crate::analyze::Sensitivity as Losses;
 use crate::calibrate::{Means, Walk, Windows, parts};
 use crate::error::{Error, Result};
 use crate::eval::compare;
 use crate::gpu::Device;
-use crate::model::{Activations, Layer, Linear, ModelSource, Names, QuantizedLinear};
+use crate::model::{Activations, Group, Layer, Linear, ModelSource, Names, QuantizedLinear};
 use crate::quantize::{Format, GptqOptions, Prepared, gptq, searched};
 use crate::recipe::{EMBEDDING_STEPS, Module};
 use crate::runtime::{Engine, EngineOptions, Slot};
@@ -44,6 +47,29 @@ pub struct Survey {
     pub fingerprint: String,
     /// In the order they run; fewer than the model has when the search was cut off.
     pub modules: Vec<Sensitivity>,
+}
+
+impl Survey {
+    /// Reads what a search kept.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadCheckpoint`] for another kind of file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        serde_json::from_slice(&text)
+            .map_err(|e| Error::bad(path, format!("is no file that `wgquant search` keeps: {e}")))
+    }
+
+    /// The losses of all modules, by bits and group: `4/32`, `8` for one scale a row.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let label = |format: Format| match format.group {
+            Group::Channel => format.bits.to_string(),
+            Group::Size(n) => format!("{}/{n}", format.bits),
+        };
+        let of = |m: &Sensitivity| m.forms.iter().filter_map(|f| Some((label(f.format?), f.loss))).collect();
+        self.modules.iter().map(|m| (m.name.clone(), of(m))).collect()
+    }
 }
 
 /// What a survey needs to know.

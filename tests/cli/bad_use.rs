@@ -24,6 +24,8 @@ fn wrong_flags_are_exit_code_2() {
         &["quantize", "m", "-o", "d", "--scheme", "w8a8", "--group-size", "0"],
         &["quantize", "m", "-o", "d", "--scheme", "w8a8", "--embedding", "4"],
         &["quantize", "m", "-o", "d", "--scheme", "w8a8", "--rotate-sites", "head"],
+        &["search", "m", "-f", "f", "--group-size", "32"],
+        &["search", "m", "-f", "f", "--target-size", "4 cows"],
         &["perplexity", "m", "-f", "f", "--windows", "0"],
         &["perplexity", "m", "-f", "f", "--max-ppl-increase", "0.1"],
         &["nonsense"],
@@ -61,6 +63,25 @@ fn rotations_in_blocks_that_do_not_fit() {
         command.args(["--device", "cpu"]);
         says(&refusal(&mut command), &[&format!("block {block} over width {width}")]);
     }
+}
+
+/// Flags that would do nothing, or something else.
+#[test]
+fn flags_that_cannot_have_an_effect_are_refused() {
+    for (flags, words) in [
+        (&["w4a16", "--activations", "static"][..], &["--activations", "no inputs are int8"][..]),
+        (&["w8a8", "--rotate", "none", "--rotate-sites", "residual"], &["--rotate-sites", "--rotate none"]),
+        (&["w8a8", "--rotate", "none", "--rotate-block", "32"], &["--rotate-block", "--rotate none"]),
+        (&["w4a8", "--group-size", "100"], &["--group-size 100", "no weight", "64"]),
+        (&["w8a8", "--activations", "dynamic", "--activation-group", "7"], &["--activation-group 7", "nearest are 4"]),
+    ] {
+        let mut command = wgquant();
+        command.arg("quantize").arg(nano()).args(["--explain", "--scheme"]).args(flags);
+        says(&refusal(&mut command), words);
+    }
+    let some = ["--scheme", "w8a8", "--activations", "dynamic", "--activation-group", "48", "--explain"];
+    let output = wgquant().arg("quantize").arg(nano()).args(some).output().unwrap();
+    says(&String::from_utf8(output.stderr).unwrap(), &["warning: --activation-group 48", "have 32 instead"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{copy, edit, nano, refusal, run, run_json, says, wgquant};
 
@@ -82,7 +82,15 @@ fn analyze_shows_statistics_and_sensitivity() {
     let path = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
     let report = run_json(&args(&path("stats"), &["--sequences", "2"]));
     assert_eq!(report["parts"][0]["sequences"], 2);
-    fs::write(path("losses"), r#"{"backbone.layers.0.mixer.in_proj": {"4": 0.25, "8": 0.001}}"#).unwrap();
+    let kept = |module: &str| {
+        let form = |bits, loss| {
+            let format = json!({ "bits": bits, "group": { "size": 32 }, "scales": { "nested": 6 } });
+            json!({ "format": format, "bytes": 1, "loss": loss, "kl": 0.5 })
+        };
+        let forms = [form(4, 0.25), form(5, 0.001), json!({ "format": null, "bytes": 1, "loss": 0.0, "kl": 0.0 })];
+        json!({ "fingerprint": "", "modules": [{ "name": module, "forms": forms }] }).to_string()
+    };
+    fs::write(path("losses"), kept("backbone.layers.0.mixer.in_proj")).unwrap();
     let model = nano();
     let all = ["analyze", model.to_str().unwrap(), "--stats", &path("stats"), "--sensitivity", &path("losses")];
     let analysis = run_json(&[&all[..], &["--json", "--html", &path("page.html")]].concat());
@@ -90,8 +98,8 @@ fn analyze_shows_statistics_and_sensitivity() {
     // 4 Mamba-2 blocks of 7 parts, 4 MLPs of 2, attention of 4, embedding and head.
     assert_eq!(rows.len(), 4 * 7 + 4 * 2 + 4 + 2);
     let part = |name: &str| rows.iter().find(|r| r["part"] == name).unwrap();
-    assert_eq!(part("in_proj.B")["shape"], serde_json::json!([64, 128]));
-    assert_eq!(part("in_proj.B")["sensitivity"]["4"], 0.25);
+    assert_eq!(part("in_proj.B")["shape"], json!([64, 128]));
+    assert_eq!(part("in_proj.B")["sensitivity"], json!({ "4/32": 0.25, "5/32": 0.001 }));
     assert_eq!(part("out_proj")["sensitivity"], Value::Null);
     assert_eq!(part("k_proj")["input"], part("q_proj")["input"]);
     let sum = |name: &str, i: usize| {
@@ -115,6 +123,8 @@ fn analyze_shows_statistics_and_sensitivity() {
         ],
     );
     assert!(!page.contains("<script") && !page.contains("http"));
-    fs::write(path("losses"), r#"{"nothing": {"4": 1}}"#).unwrap();
+    fs::write(path("losses"), kept("nothing")).unwrap();
     says(&refusal(wgquant().args(all)), &["sensitivity", "nothing"]);
+    fs::write(path("losses"), "{}").unwrap();
+    says(&refusal(wgquant().args(all)), &["losses", "wgquant search"]);
 }

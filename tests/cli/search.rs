@@ -28,7 +28,9 @@ fn search_writes_a_recipe_that_quantize_follows() {
     let args: Vec<String> = search(&["-o", &recipe, "--target-bpw", "4.5", "--bits", "3,4", "--probes", "1"]);
     says(&refusal(wgquant().args(&args)), &["r.sensitivity.json", "another question"]);
     let args: Vec<String> = search(&["-o", &recipe, "--target-bpw", "2.5", "--bits", "3,4,5", "--probes", "1"]);
-    says(&refusal(wgquant().args(&args)), &["cannot be met", "smallest"]);
+    says(&refusal(wgquant().args(&args)), &["budget of 2.5 bits per parameter", "cannot be met", "smallest"]);
+    let shown = run_json(&["analyze", &model, "--sensitivity", &at("r.sensitivity.json"), "--json"]);
+    says(&shown["details"]["tensors"][0]["sensitivity"].to_string(), &["3/32", "4/32", "5/32"]);
 
     // Transformed as the presets are.
     says(&std::fs::read_to_string(&recipe).unwrap(), &["out_proj = 32", "down_proj = 32", "relu2 = 0.5", "size = 32"]);
@@ -81,6 +83,8 @@ fn presets_need_no_file_and_say_what_they_do() {
     for preset in ["w8a8", "w4a8", "mixed"] {
         let explained = run(&["quantize", &nano().display().to_string(), "--recipe", preset, "--explain"]);
         says(&explained, &["in_proj", "lm_head", "int8"]);
+        let shown = run(&["analyze", &nano().display().to_string(), "--sizes-only", "--recipe", preset]);
+        says(&shown, &[&format!("recipe {preset}")]);
     }
 }
 
@@ -92,10 +96,34 @@ fn a_rule_that_matches_nothing_is_an_error() {
     run(&["quantize", &model, "--scheme", "w4a8", "-o", &out.display().to_string(), "--device", "cpu"]);
     let recipe = std::fs::read_to_string(out.join("wgquant_recipe.toml")).unwrap();
     let path = temp.path().join("r.toml");
-    std::fs::write(&path, recipe.replace("\"Embedding\"", "\"re:.*gate_proj$\"")).unwrap();
-    let error = refusal(wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path));
-    says(&error, &["gate_proj", "matches no module"]);
-    std::fs::write(&path, recipe.replace("float = ", "flaot = ")).unwrap();
-    let error = refusal(wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path));
-    says(&error, &["flaot"]);
+    let refused = |what: &str, with: &str, words: &[&str]| {
+        assert!(recipe.contains(what), "`{what}` is not in {recipe}");
+        std::fs::write(&path, recipe.replacen(what, with, 1)).unwrap();
+        says(&refusal(wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path)), words);
+    };
+    refused("\"Embedding\"", "\"re:.*gate_proj$\"", &["gate_proj", "matches no module"]);
+    refused("\"Linear\"", "\"Linear\", \"re:.*gate_proj$\"", &["rule 0", "`re:.*gate_proj$` matches no module"]);
+    refused("\"Linear\"", "\"re:(\"", &["rule 0", "`re:(`: no usable pattern", "unclosed group"]);
+    refused("float = ", "flaot = ", &["line 1, `flaot = ", "unknown field"]);
+    refused("int8 = \"channel\"", "int8 = { size = 0 }", &["rule 0", "activations", "size 0"]);
+    let rule = "[[rule]]\nmodules = [\"lm_head\"]\nactivations = { int8 = \"channel\" }\n\n[[rule]]";
+    refused("[[rule]]", rule, &["rule 0", "activations", "stay floats"]);
+    for (line, words) in [
+        ("[gptq]\ndamping = -1.0", &["gptq.damping", "-1, not above 0 and up to 1"][..]),
+        ("[gptq]\ndamping = nan", &["gptq.damping", "NaN"]),
+        ("[gptq]\nscale_steps = 0", &["gptq.scale_steps"]),
+        ("[transform.smooth]\nrelu2 = 2.0", &["smooth", "2 is not within 0 and 1"]),
+    ] {
+        refused("[transform]", &format!("{line}\n\n[transform]"), words);
+    }
+    refused("sequences = 128", "sequences = 0", &["calibration.sequences", "0, at least 1"]);
+    refused("down_proj = 672", "down_proj = 100", &["block 100 over width 672"]);
+
+    // Rules that later ones all override do nothing.
+    std::fs::write(&path, recipe.replacen("[[rule]]", &rule.replace("{ int8 = \"channel\" }", "\"float\""), 1))
+        .unwrap();
+    let output = wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path).output().unwrap();
+    says(&String::from_utf8(output.stderr).unwrap(), &["rule 0 (lm_head) holds nowhere"]);
+    let error = refusal(wgquant().args(["quantize", &model, "--explain", "--recipe", "w3a8"]));
+    says(&error, &["w3a8", "w8a8, w4a8, mixed", "No such file"]);
 }
