@@ -97,11 +97,23 @@ impl StatsMeta {
         Ok(())
     }
 
-    /// Are both of one model, and with the same sums, so that they may be added up?
+    /// Takes up what other statistics are of, whose sums may be added if this is no error.
     ///
     /// # Errors
-    /// [`Error::StatsMismatch`] naming what differs.
-    pub fn same_model(&self, other: &Self) -> Result<()> {
+    /// [`Error::StatsMismatch`] naming what differs, or the text that both have.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.same_model(other)?;
+        let theirs = |p: &&StatsPart| other.parts.iter().any(|q| q.tokens_sha256 == p.tokens_sha256);
+        if let Some(twice) = self.parts.iter().find(theirs) {
+            let here = format!("{} ({})", twice.file, twice.tokens_sha256);
+            return Err(Error::StatsMismatch { what: "text", here, there: "the same tokens".to_owned() });
+        }
+        self.parts.extend(other.parts.iter().cloned());
+        Ok(())
+    }
+
+    /// Are both of one model, and with the same sums?
+    fn same_model(&self, other: &Self) -> Result<()> {
         let mismatch = |what, here: String, there: String| Err(Error::StatsMismatch { what, here, there });
         if self.model_sha256 != other.model_sha256 {
             let name = |m: &Self| format!("{} ({})", m.model, m.model_sha256.get(..12).unwrap_or(&m.model_sha256));
@@ -316,11 +328,7 @@ impl Stats {
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         let mismatch =
             |what: &'static str, here: String, there: String| Err(Error::StatsMismatch { what, here, there });
-        let (a, b) = (&self.meta, &other.meta);
-        a.same_model(b)?;
-        if let Some(twice) = a.parts.iter().find(|p| b.parts.iter().any(|q| q.tokens_sha256 == p.tokens_sha256)) {
-            return mismatch("text", format!("{} ({})", twice.file, twice.tokens_sha256), "the same tokens".to_owned());
-        }
+        self.meta.same_model(&other.meta)?;
         let sizes = |s: &Self| s.sites.iter().map(|(k, v)| format!("{k} {}", v.channels())).collect::<Vec<_>>();
         let (here, there) = (sizes(self), sizes(other));
         if let Some((h, t)) = here.iter().zip(&there).find(|(h, t)| h != t) {
@@ -329,7 +337,7 @@ impl Stats {
         if here.len() != there.len() {
             return mismatch("sites", here.len().to_string(), there.len().to_string());
         }
-        self.meta.parts.extend(other.meta.parts.iter().cloned());
+        self.meta.merge(&other.meta)?;
         for (site, other) in self.sites.values_mut().zip(other.sites.values()) {
             site.add(other);
         }

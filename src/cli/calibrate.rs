@@ -84,12 +84,15 @@ impl Calibrate {
         files::writable(&self.output).with_context(|| format!("--output {}", self.output.display()))?;
         // With a text, what is in the output is looked at when it is gone on with.
         let start = Some(&self.output).filter(|_| exists && self.file.is_none());
-        for path in self.merge.iter().chain(start) {
+        let mut all = meta.clone();
+        for (i, path) in start.into_iter().chain(&self.merge).enumerate() {
             let other = Stats::load(path)?.meta;
             // Without a text nothing is gathered, and the files only have to agree with each other.
-            let covariance = if self.file.is_some() { meta.covariance } else { other.covariance };
-            let same = StatsMeta { covariance, ..meta.clone() }.same_model(&other);
-            same.with_context(|| format!("{}: cannot be added to statistics of {}", path.display(), meta.model))?;
+            if i == 0 && self.file.is_none() {
+                all.covariance = other.covariance;
+            }
+            all.merge(&other)
+                .with_context(|| format!("{}: cannot be added to statistics of {}", path.display(), meta.model))?;
         }
         Ok(())
     }
