@@ -148,6 +148,7 @@ pub(super) fn check_groups(
     let nearest: BTreeSet<usize> = others.clone().map(|(size, _)| *size).collect();
     let nearest = nearest.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     match others.count() {
+        0 if all.is_empty() => bail!("{flag} {n}: no weight has such groups in what is asked for"),
         0 => {}
         count if count == all.len() => {
             bail!("{flag} {n}: no weight of this model can have it; the nearest are {nearest}")

@@ -41,7 +41,7 @@ impl Rule {
             None => {}
         }
         let groups = [("weights", self.weights.map(|f| f.group)), ("activations", self.activations.group())];
-        for (what, _) in groups.into_iter().filter(|(_, group)| *group == Some(Group::Size(0))) {
+        if let Some((what, _)) = groups.into_iter().find(|(_, group)| *group == Some(Group::Size(0))) {
             return Err(Error::argument(what, "a group of size 0, at least 1 is needed"));
         }
         match (self.activation_percentile, self.activations) {

@@ -72,6 +72,7 @@ fn flags_that_cannot_have_an_effect_are_refused() {
         (&["w4a16", "--activations", "static"][..], &["--activations", "no inputs are int8"][..]),
         (&["w8a8", "--rotate", "none", "--rotate-sites", "residual"], &["--rotate-sites", "--rotate none"]),
         (&["w8a8", "--rotate", "none", "--rotate-block", "32"], &["--rotate-block", "--rotate none"]),
+        (&["w8a8", "--group-size", "32"], &["--group-size 32", "no weight has such groups"]),
         (&["w4a8", "--group-size", "100"], &["--group-size 100", "no weight", "64"]),
         (&["w8a8", "--activations", "dynamic", "--activation-group", "7"], &["--activation-group 7", "nearest are 4"]),
     ] {
