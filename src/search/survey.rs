@@ -267,3 +267,20 @@ fn relative_error(values: &[f32], rounded: &[f32]) -> f64 {
     let lost: f64 = values.iter().zip(rounded).map(|(v, r)| square(v - r)).sum();
     lost / values.iter().map(|v| square(*v)).sum::<f64>().max(f64::MIN_POSITIVE)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    /// Or a search that was taken up again would write other figures than one that was not cut off.
+    #[test]
+    fn what_is_kept_is_read_as_it_was() {
+        let form = |i: u32| Form { format: None, bytes: 1, loss: f64::from(i).sqrt() * 1e-3, kl: f64::from(i).ln() };
+        let modules = vec![Sensitivity { name: "a".to_owned(), forms: (1..5000).map(form).collect() }];
+        let survey = Survey { fingerprint: "x".to_owned(), modules };
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(temp.path(), serde_json::to_string(&survey).unwrap()).unwrap();
+        assert_eq!(Survey::load(temp.path()).unwrap(), survey);
+    }
+}
