@@ -89,6 +89,18 @@ fn presets_need_no_file_and_say_what_they_do() {
 }
 
 #[test]
+fn the_recipe_in_the_readme_is_one() {
+    let readme = include_str!("../../README.md");
+    let recipe = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("readme.toml");
+    std::fs::write(&path, recipe).unwrap();
+    let model = nano().display().to_string();
+    let explained = run(&["quantize", &model, "--explain", "--recipe", path.to_str().unwrap()]);
+    says(&explained, &["5 bits", "int8 a group of 32", "2: re:.*\\.out_proj$, lm_head"]);
+}
+
+#[test]
 fn a_rule_that_matches_nothing_is_an_error() {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("out");
