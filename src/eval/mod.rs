@@ -1,5 +1,6 @@
 //! Measures a model: perplexity, alone or against another model token by token; and where two runs part.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod activations;
 mod by_position;
 mod diff;
@@ -7,6 +8,7 @@ mod logits;
 mod perplexity;
 mod stats;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub use activations::Activations;
 pub use by_position::{PositionKl, doubling};
 pub use diff::{Between, DECODE, Judgement, OpError, diff, limit, record};
