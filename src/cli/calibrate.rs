@@ -8,7 +8,7 @@ use pollster::block_on;
 use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart, chain};
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{CalibrateReport, terminal};
-use wgquant::{Error, files};
+use wgquant::Error;
 
 use super::args::GpuArgs;
 use super::progress::Bar;
@@ -81,7 +81,7 @@ impl Calibrate {
 
     /// Refuses what could not be added up or written at the end: better said before hours of calibration than after.
     fn check(&self, meta: &StatsMeta, exists: bool) -> Result<()> {
-        files::writable(&self.output).with_context(|| format!("--output {}", self.output.display()))?;
+        out::check_file("--output", &self.output)?;
         // With a text, what is in the output is looked at when it is gone on with.
         let start = Some(&self.output).filter(|_| exists && self.file.is_none());
         let mut all = meta.clone();

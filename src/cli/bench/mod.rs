@@ -159,7 +159,7 @@ impl Bench {
             let done = self.each_model(&tests, |loaded| self.measure(loaded, &tests, &mut push));
             printer.finish(|r| &r.record.context)?;
             if let Some(path) = self.html.as_ref().filter(|_| !printer.all.is_empty()) {
-                std::fs::write(path, sweep_html(&printer.all)).with_context(|| path.display().to_string())?;
+                out::save(path, &sweep_html(&printer.all))?;
             }
             done?;
         } else {
