@@ -72,7 +72,7 @@ fn merging_keeps_what_was_there_and_refuses_other_models() {
     let line = refusal(wgquant().args(args(&path("c"), &["--covariance", "--merge", &b])));
     says(&line, &["covariance", "true", "false"]);
     says(&refusal(wgquant().args(args(&path("c"), &["--merge", &path("none")]))), &["none", "No such file"]);
-    says(&refusal(wgquant().args(args(&path("no/c"), &["--sequences", "1"]))), &["--output", "No such file"]);
+    says(&refusal(wgquant().args(args(&path("no/c"), &["--sequences", "1"]))), &["--output", "no such directory"]);
     let line = refusal(wgquant().args(args(&path("c"), &["--merge", &b, "--merge", &b])));
     says(&line, &["text", "val_ids_u16.npy", "the same tokens"]);
     assert!(!temp.path().join("c").exists());
