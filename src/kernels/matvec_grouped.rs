@@ -1,4 +1,4 @@
-//! A product of one token in groups of 32 columns.
+//! A product of few tokens in groups of 32 columns.
 
 use super::bindings::matvec_grouped::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
@@ -12,12 +12,12 @@ use crate::tensor::DType;
 
 const NAME: &str = "matvec_grouped";
 
-/// [`super::matvec_w4a8`] or [`super::matvec_w8a8`] of a token in groups, times the factors of the norms that it lacks.
+/// [`super::matvec_w4a8`] or [`super::matvec_w8a8`] of each token in groups, times the factors of the norms that they lack.
 ///
 /// `weight`: `[n, k]` int4 or int8; `out`: `[tokens, n]` f32.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for columns that are not whole
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for too many tokens, columns that are not whole
 /// groups of 32, groups of the weight that are not whole 16 bytes, and norms that are not whole groups.
 pub fn matvec_grouped(
     plan: &mut Plan,

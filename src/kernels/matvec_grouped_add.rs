@@ -1,4 +1,4 @@
-//! A product of one token in groups of 32 columns added to the residual stream, and codes of that for the next norm.
+//! A product of few tokens in groups of 32 columns added to the residual stream, and codes of that for the next norm.
 
 use super::bindings::matvec_grouped_add::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
@@ -21,10 +21,10 @@ const TWO: u32 = 2;
 /// [`super::matvec_grouped`] added to `stream`, and codes of that times the weight of the next norm, whose factor they are without. A
 /// norm's factor is one for all columns and the codes of each group have a scale, so nobody has to wait for it. Zhang & Sennrich 2019, arXiv:1910.07467.
 ///
-/// `weight`: `[n, k]` int4 or int8; `next_norm`: `[n]` f32; `stream`: `[m, n]` f32; `out`: of `n` columns, written.
+/// `weight`: `[n, k]` int4 or int8; `next_norm`: `[n]` f32; `stream`: `[tokens, n]` f32; `out`: of `n` columns, written.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for columns that are not whole
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for too many tokens, columns that are not whole
 /// groups of 32, groups of the weight that are not whole 16 bytes, and norms or outputs that are not whole
 /// groups.
 pub fn matvec_grouped_add(

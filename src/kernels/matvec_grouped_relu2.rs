@@ -1,4 +1,4 @@
-//! A product of one token in groups of 32 columns, squared ReLU, and codes of that.
+//! A product of few tokens in groups of 32 columns, squared ReLU, and codes of that.
 
 use super::bindings::matvec_grouped_relu2::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
@@ -20,7 +20,7 @@ const NAME: &str = "matvec_grouped_relu2";
 /// `weight`: `[n, k]` int4 or int8; `out`: of `n` columns, written.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for columns that are not whole
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for too many tokens, columns that are not whole
 /// groups of 32, groups of the weight that are not whole 16 bytes, and norms or outputs that are not whole
 /// groups, and other blocks.
 pub fn matvec_grouped_relu2(
