@@ -3,6 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use super::device::Device;
+use super::plan::elsewhere;
 use crate::error::{Error, Result};
 use crate::shaders::{Kernel, Variant};
 use crate::tensor::{DType, Shape};
@@ -46,9 +47,13 @@ pub struct DeviceTensor {
 }
 
 impl DeviceTensor {
-    /// Is its memory where work on `device` looks for it? Of several GPUs wgpu knows.
-    pub(crate) fn is_on(&self, device: &Device) -> bool {
-        matches!(self.storage, Storage::Gpu(_)) == matches!(device, Device::Gpu(_))
+    /// Refuses it where its memory is not what work on `device` looks for. Of several GPUs wgpu knows.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub(super) fn expect_on(&self, device: &Device) -> Result<()> {
+        let here = matches!(self.storage, Storage::Gpu(_)) == matches!(device, Device::Gpu(_));
+        if here { Ok(()) } else { Err(elsewhere()) }
     }
 
     /// Words a row takes.

@@ -170,9 +170,7 @@ impl Plan {
     pub fn launch(&mut self, launch: Launch<'_>) -> Result<()> {
         let kernel = launch.kernel;
         for (i, (tensor, binding)) in launch.bindings.iter().zip(kernel.bindings).enumerate() {
-            if !tensor.is_on(&self.device) {
-                return Err(elsewhere());
-            }
+            tensor.expect_on(&self.device)?;
             let mut others = launch.bindings.iter().enumerate().filter(|(j, _)| i != *j);
             if binding.writable && others.any(|(_, other)| tensor.storage.same(&other.storage)) {
                 return Err(Error::argument(
@@ -248,9 +246,9 @@ impl Plan {
     /// Copies a tensor into another of the same size.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the sizes differ.
+    /// [`Error::Shape`] when the sizes differ; [`Error::Argument`] for a tensor of another device.
     pub fn copy(&mut self, from: &DeviceTensor, to: &DeviceTensor) -> Result<()> {
-        Step::copy(from, to).map(|step| self.steps.push(step))
+        Step::copy(&self.device, from, to).map(|step| self.steps.push(step))
     }
 
     /// Number of dispatches.
@@ -458,10 +456,11 @@ impl Recording {
 
 impl Step {
     /// A copy of `from` to `to`.
-    pub(super) fn copy(from: &DeviceTensor, to: &DeviceTensor) -> Result<Self> {
+    pub(super) fn copy(device: &Device, from: &DeviceTensor, to: &DeviceTensor) -> Result<Self> {
         if from.words() != to.words() {
             return Err(Error::Shape { kernel: "copy", arg: "to", expected: from.shape, got: to.shape });
         }
+        [from, to].into_iter().try_for_each(|tensor| tensor.expect_on(device))?;
         Ok(Self::Copy { from: from.clone(), to: to.clone() })
     }
 

@@ -43,13 +43,13 @@ impl Submission {
     /// # Errors
     /// [`crate::Error::Shape`] for other words; [`crate::Error::Argument`] for a tensor of another device.
     pub fn copy(&mut self, from: &DeviceTensor, to: &DeviceTensor) -> Result<()> {
-        let step = Step::copy(from, to)?;
+        let step = Step::copy(&self.device, from, to)?;
         match (self.device.gpu(), &mut self.encoder) {
             (Some(gpu), Some(encoder)) => {
                 let command = plan::copy(from, to)?;
                 gpu.checked("recording a copy", || gpu.encode(encoder, &[command], None))
             }
-            _ if [from, to].iter().all(|t| t.is_on(&Device::Cpu)) && matches!(self.device, Device::Cpu) => {
+            _ if matches!(self.device, Device::Cpu) => {
                 step.run_on_cpu();
                 Ok(())
             }

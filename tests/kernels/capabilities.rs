@@ -1,9 +1,11 @@
-//! What is left of each kernel when capabilities are missing or masked.
+//! What is left of each kernel when capabilities are missing or masked, and what a device refuses.
 
 use pollster::block_on;
-use wgquant::gpu::Device;
-use wgquant::kernels::{ENTRIES, check};
+use wgquant::Error;
+use wgquant::gpu::{Device, Plan};
+use wgquant::kernels::{self, ENTRIES, check};
 use wgquant::shaders::KERNELS;
+use wgquant::tensor::DType;
 
 /// Every capability alone, none, and all.
 const MASKS: [&str; 6] =
@@ -68,4 +70,24 @@ fn every_reduction_and_integer_product_has_both_forms() {
             assert!(!v.source.contains("subgroup_"), "{}.{} uses subgroups unasked", kernel.name, v.name);
         }
     }
+}
+
+/// Launches and copies refuse tensors of another device, in plans as in submissions, and a GPU recordings of the CPU.
+#[test]
+fn what_is_on_another_device_is_refused() {
+    let (cpu, gpu) = (Device::Cpu, super::common::gpu());
+    let tensor = |device: &Device| device.alloc(DType::F32, [1, 4]).unwrap();
+    let refuses = |done: Result<(), Error>| assert!(done.unwrap_err().to_string().contains("on another device"));
+    for (device, other) in [(&cpu, &gpu), (&gpu, &cpu)] {
+        let [own, strange] = [device, other].map(tensor);
+        let mut plan = Plan::new(device);
+        refuses(kernels::relu_squared(&mut plan, &strange, &own));
+        refuses(kernels::relu_squared(&mut plan, &own, &strange));
+        for (from, to) in [(&own, &strange), (&strange, &own)] {
+            refuses(plan.copy(from, to));
+            refuses(device.submission().copy(from, to));
+        }
+    }
+    let recording = Plan::new(&cpu).record().unwrap();
+    refuses(gpu.submission().run(&recording));
 }
