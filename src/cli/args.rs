@@ -102,6 +102,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Seconds to wait or work for.
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s: &f64| s.is_finite() && *s >= 0.0);
+    seconds.ok_or_else(|| format!("`{text}` is no number of seconds from 0"))
+}
+
 /// Refuses a `WGPU_BACKEND` that wgpu would ignore.
 pub(super) fn check_backend() -> Result<()> {
     let Ok(list) = std::env::var("WGPU_BACKEND") else { return Ok(()) };

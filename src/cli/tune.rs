@@ -11,8 +11,7 @@ use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::tune::tune_markdown;
 use wgquant::runtime::{Engine, EngineOptions};
 
-use super::args::GpuArgs;
-use super::bench::seconds;
+use super::args::{GpuArgs, seconds};
 use super::progress::Bar;
 use super::{Verdict, out, synth};
 

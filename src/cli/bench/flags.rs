@@ -72,12 +72,6 @@ impl FromStr for Pair {
     }
 }
 
-/// Seconds to wait or work for.
-pub(in crate::cli) fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|s: &f64| s.is_finite() && *s >= 0.0);
-    seconds.ok_or_else(|| format!("`{text}` is no number of seconds from 0"))
-}
-
 /// llama-bench's `-ngl`, which would be ignored.
 pub(super) fn no_layers(_: &str) -> Result<u32, String> {
     Err("-ngl: there is nothing to share out, all layers are on the device that --device names".to_owned())

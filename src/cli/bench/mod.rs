@@ -18,12 +18,12 @@ use wgquant::report::{DeviceInfo, count};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
 use wgquant::synth::Synth;
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, seconds};
 use super::progress::Bar;
 use super::test_ops::rfc3339;
 use super::{Verdict, load, out, synth};
+pub(super) use flags::long_flags;
 use flags::{Pair, Sizes, no_layers};
-pub(super) use flags::{long_flags, seconds};
 use print::{Format, Printer};
 
 /// Prompts of a sweep.
