@@ -16,7 +16,7 @@ use crate::tensor::DType;
 const NAME: &str = "matvec_grouped_add";
 /// Tokens up to which int4 weights are taken by a thousand threads a workgroup. 4096 x 21504 on an H200, us: of two tokens 16.6, with half as many
 /// threads 20.1; of four 33.4 and 24.9, of eight 44.7 and 34.0.
-const TWO: u32 = 2;
+const MOST_WIDE: u32 = 2;
 
 /// [`super::matvec_grouped`] added to `stream`, and codes of that times the weight of the next norm, whose factor they are without. A
 /// norm's factor is one for all columns and the codes of each group have a scale, so nobody has to wait for it. Zhang & Sennrich 2019, arXiv:1910.07467.
@@ -46,7 +46,7 @@ pub fn matvec_grouped_add(
     expect(NAME, "stream", stream, rows)?;
     let params = Params { tokens, n, k, group, scale_bits, norm_group, eps };
     let format = match (bits, tokens) {
-        (4, ..=TWO) => Format::Int4,
+        (4, ..=MOST_WIDE) => Format::Int4,
         (4, _) => Format::Int4Several,
         _ => Format::Int8,
     };
