@@ -44,8 +44,8 @@ fn main(
     if first >= params.n {
         return;
     }
-    let quad = first / 4u + place.thread % 8u;
-    let at = place.thread / 8u * (params.n / 4u) + quad;
+    let quad = first / 4u + quad_of(place);
+    let at = token_of(place) * (params.n / 4u) + quad;
     var before = vec4<f32>();
     var factor = vec4<f32>();
     if has_outputs(place) { // asked for before the product, which takes long

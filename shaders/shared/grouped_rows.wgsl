@@ -25,9 +25,14 @@ const MOST_TOKENS = 8u;
 
 var<workgroup> factors: array<f32, MOST_NORMS * MOST_TOKENS>;
 
-// Has the only token one norm, whose factor is one for all outputs? Slices do not see all of it.
+// Has a token one norm, whose factor is one for all outputs?
 fn has_norm() -> bool {
-    return SLICES == 1u && params.tokens == 1u && params.norm_group == params.k;
+    return params.norm_group == params.k;
+}
+
+// Do threads sum its squares up as they multiply? Slices do not see all of them.
+fn sums_squares() -> bool {
+    return has_norm() && SLICES == 1u && params.tokens == 1u;
 }
 
 // Have scales factors of their own?
@@ -38,7 +43,7 @@ fn has_factors() -> bool {
 // A token's scale of its vec4 `at` of as many codes as one of the weight has, which are counted through all tokens, and its share of a sum of squares.
 fn fetch_token_scale(at: u32) -> vec2<f32> {
     let group = at * QUAD / 32u;
-    if has_norm() {
+    if sums_squares() {
         return vec2(scales[group], f32(QUAD) / 32.0 * scales[params.k / 32u + group]);
     }
     if has_factors() {
@@ -68,6 +73,14 @@ fn find_factors(place: Place) {
         }
     }
     workgroupBarrier();
+}
+
+// The factor of a token's only norm, which `find_factors` has found.
+fn norm_factor(token: u32) -> f32 {
+    if has_norm() {
+        return factors[token];
+    }
+    return 1.0;
 }
 
 // The scales of a vec4 of each row, whose first ones are at `row_scales`.
@@ -131,11 +144,14 @@ fn multiply_one(rows: vec4<u32>, row_scales: u32, begin: u32, place: Place) {
         squares += s0.y + s1.y;
     }
     let own = sum_of_four(sums, place);
-    if has_norm() {
+    if sums_squares() {
         take(0u, own * factor_of(warp_sum(squares, place)), place);
-    } else {
-        take(0u, own, place);
+        return;
     }
+    if has_norm() {
+        find_factors(place);
+    }
+    take(0u, own * norm_factor(0u), place);
 }
 
 fn multiply_several(rows: vec4<u32>, row_scales: u32, begin: u32, place: Place) {
@@ -149,7 +165,10 @@ fn multiply_several(rows: vec4<u32>, row_scales: u32, begin: u32, place: Place) 
             sums[token] += products(fetch_token(of_token), w) * (f * fetch_token_scale(of_token).x);
         }
     }
+    if has_norm() { // nothing waits for them
+        find_factors(place);
+    }
     for (var token = 0u; token < params.tokens; token++) {
-        take(token, sum_of_four(sums[token], place), place);
+        take(token, sum_of_four(sums[token], place) * norm_factor(token), place);
     }
 }

@@ -911,6 +911,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "products(fetch_token(at), w)",
     ),
     m("matvec_grouped", "scales_of_the_first_token", "fetch_token_scale(of_token).x", "fetch_token_scale(at).x"),
+    m("matvec_grouped", "norm_of_the_first_token", "return factors[token];", "return factors[0];"),
     m("matvec_grouped", "rows_of_the_first_token", "out[token * params.n + row]", "out[row]"),
     m(
         "matvec_grouped",
@@ -918,15 +919,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "min(norm, norms - 1u) * groups",
         "norm % (norms / params.tokens) * groups",
     ),
-    m("matvec_grouped_add", "stream_of_the_first_token", "place.thread / 8u * (params.n / 4u) + quad", "quad"),
-    m("matvec_grouped_add", "sums_of_the_first_token", "SLOTS * token + 4u * (place.thread", "4u * (place.thread"),
+    m("matvec_grouped_add", "stream_of_the_first_token", "token_of(place) * (params.n / 4u) + quad", "quad"),
+    m("matvec_grouped_add", "sums_of_the_first_token", "SLOTS * token_of(place) + 4u", "4u"),
     m(
         "matvec_grouped_add",
         "slices_of_the_first_token",
         "finished[SLOTS * token + 4u * warp_of(place)",
         "finished[4u * warp_of(place)",
     ),
-    m("matvec_grouped_relu2", "scales_of_the_first_token", "place.thread / 8u * groups + first", "first"),
+    m("matvec_grouped_relu2", "scales_of_the_first_token", "token_of(place) * groups + first", "first"),
     m(
         "matvec_grouped_relu2",
         "largest_of_the_first_token",
