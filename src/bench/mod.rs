@@ -15,7 +15,7 @@ pub use peaks::{Peaks, copy_peak, fma_peak, measure_peaks};
 pub use speed::{Runs, Test, measure};
 pub use tune::{contests, tune};
 pub use warm::{WARM_UP, Warmer};
-pub use work::{Cost, cost};
+pub use work::{Cost, cost, multiplies_on_matrices};
 
 /// The middle of `values`, or the mean of the two there; 0 of none.
 #[must_use]

@@ -25,6 +25,21 @@ pub fn cost(launch: &Launched<'_>, seen: usize) -> Cost {
     Cost { sizes: of.sizes(), bytes, ops: of.ops(seen) }
 }
 
+/// Does most of the multiplying by weights in these launches run on matrix units?
+#[must_use]
+pub fn multiplies_on_matrices<'a>(launches: impl Iterator<Item = Launched<'a>>) -> bool {
+    let (mut all, mut on_matrices) = (0, 0);
+    for launch in launches {
+        let of = Named(&launch);
+        if of.multiplies() {
+            let ops = of.ops(0);
+            all += ops;
+            on_matrices += if launch.needs("coop_matrix") { ops } else { 0 };
+        }
+    }
+    2 * on_matrices > all
+}
+
 /// A launch's tensors by name.
 struct Named<'a>(&'a Launched<'a>);
 
@@ -167,6 +182,30 @@ mod tests {
         );
         let bytes = 256 + 4 + 64 * 128 + 64 * 2 * 4 + 64 * 4;
         assert_eq!(got, Cost { sizes: "1 x 64 x 256".to_owned(), bytes, ops: 2 * 64 * 256 });
+    }
+
+    /// A plan for the CPU may name any variant.
+    #[test]
+    fn products_count_by_the_units_they_run_on() {
+        let on_matrices = |by: &[(&'static str, usize)]| {
+            let mut launches = Vec::new();
+            for (variant, rows) in by {
+                let t = |dtype, shape: [usize; 2]| Device::Cpu.alloc(dtype, shape).unwrap();
+                let (codes, scales, out) =
+                    (t(DType::I8, [128, 32]), t(DType::F32, [128, 1]), t(DType::F32, [128, *rows]));
+                let w_scales = kernels::upload_scales(&Device::Cpu, [*rows, 1], &vec![1.0; *rows]).unwrap();
+                let x = Scaled { codes: &codes, scales: &scales, group: 32 };
+                let w = ScaledWeight { codes: &t(DType::I8, [*rows, 32]), scales: &w_scales, group: 32 };
+                let mut plan = Plan::new(&Device::Cpu);
+                plan.force_variant(variant);
+                kernels::matmul_w8a8(&mut plan, x, w, kernels::ScaleBits::Any, &out, Epilogue::Store).unwrap();
+                launches.push(plan.record().unwrap());
+            }
+            multiplies_on_matrices(launches.iter().flat_map(|r| r.launches()))
+        };
+        assert!(on_matrices(&[("rows_coop", 64), ("blocks_of_rows", 32)]));
+        assert!(!on_matrices(&[("rows_coop", 32), ("blocks_of_rows", 64)]));
+        assert!(!on_matrices(&[("rows_coop_emulated", 64)]) && !on_matrices(&[]));
     }
 
     #[test]

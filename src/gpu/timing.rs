@@ -25,6 +25,14 @@ pub struct Launched<'a> {
     pub bindings: &'a [DeviceTensor],
 }
 
+impl Launched<'_> {
+    /// Does the variant that runs need the capability of this word ([`super::Caps::has`])?
+    #[must_use]
+    pub fn needs(&self, word: &str) -> bool {
+        self.kernel.variants.iter().any(|v| v.name == self.variant && v.needs.contains(&word))
+    }
+}
+
 impl Recording {
     /// The launches in order, copies left out.
     pub fn launches(&self) -> impl Iterator<Item = Launched<'_>> {

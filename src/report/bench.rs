@@ -8,7 +8,7 @@ use crate::bench::{OpTable, Peaks, Runs, Test, mean_and_deviation, median};
 use crate::runtime::Memory;
 
 /// What is the same for all tests of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct BenchContext {
     /// The commit it was built from, where a release was built in a clone; else the version of the program.
     pub build_commit: String,
@@ -110,8 +110,11 @@ pub struct BenchRecord {
     pub token_ops: Option<u64>,
     /// `token_ops` times tokens a second, over the measured multiply-adds; matrix units may exceed 1.
     pub fma_share: Option<f64>,
-    /// The same over the measured packed int8 products; of models whose products are of int8.
+    /// The same over the measured packed int8 products; of models whose products are of int8; matrix units may exceed 1, too.
     pub dot_share: Option<f64>,
+    /// The same over the measured product on matrix units; of prompts most of whose products run on them. Products of other
+    /// shapes or of int4 weights may be a little faster than that one.
+    pub matrix_share: Option<f64>,
     /// Time of each repetition, nanoseconds.
     pub samples_ns: Vec<u64>,
     /// Tokens a second of each.
@@ -127,6 +130,8 @@ pub struct TokenCost {
     pub ops: u64,
     /// Are its products of int8?
     pub int8: bool,
+    /// Do most of a prompt's run on matrix units?
+    pub matrix: bool,
 }
 
 impl BenchRecord {
@@ -175,6 +180,7 @@ impl BenchRecord {
             token_ops,
             fma_share: share(token_ops, peaks.fma_ops_per_s),
             dot_share: share(token_ops.filter(|_| cost.int8), peaks.dot_ops_per_s),
+            matrix_share: peaks.matrix_ops_per_s.and_then(|peak| share(token_ops.filter(|_| cost.matrix), peak)),
             samples_ns: runs.seconds.iter().map(|s| nanos(*s)).collect(),
             samples_ts: rates,
             context: context.clone(),
@@ -189,7 +195,12 @@ impl BenchRecord {
 
     /// A line of the Markdown table. Of a prompt and tokens together there is no floor: they are bound by different things.
     fn cells(&self) -> Vec<String> {
-        let shares = [(self.bandwidth_share, "copy"), (self.dot_share, "dot"), (self.fma_share, "fma")];
+        let shares = [
+            (self.bandwidth_share, "copy"),
+            (self.matrix_share, "matrix"),
+            (self.dot_share, "dot"),
+            (self.fma_share, "fma"),
+        ];
         let floor = shares.iter().find_map(|(share, of)| Some(format!("{:.1} % {of}", (*share)? * 100.0)));
         let (size, parameters) = (self.context.model_size as f64, self.context.model_n_params as f64);
         let (mib, million) = (f64::from(1u32 << 20), 1e6);
@@ -254,15 +265,17 @@ pub fn markdown(record: &BenchRecord, first: bool, several: bool) -> String {
 #[must_use]
 pub fn conditions(c: &BenchContext) -> String {
     let driver = [c.driver.as_str(), c.driver_info.as_str()].join(" ");
-    format!(
-        "{} ({}); copy {:.0} GB/s, f32 multiply-adds {:.2} TFLOP/s, packed int8 products {:.2} TOP/s; loaded in {:.1} s",
-        c.gpu_info,
-        driver.trim(),
-        c.peaks.copy_bytes_per_s / 1e9,
-        c.peaks.fma_ops_per_s / 1e12,
-        c.peaks.dot_ops_per_s / 1e12,
-        c.load_s
-    )
+    let p = c.peaks;
+    let mut peaks = format!(
+        "copy {:.0} GB/s, f32 multiply-adds {:.2} TFLOP/s, packed int8 products {:.2} TOP/s",
+        p.copy_bytes_per_s / 1e9,
+        p.fma_ops_per_s / 1e12,
+        p.dot_ops_per_s / 1e12
+    );
+    if let Some(rate) = p.matrix_ops_per_s {
+        peaks += &format!(", a W8A8 product on matrix units {:.2} TOP/s", rate / 1e12);
+    }
+    format!("{} ({}); {peaks}; loaded in {:.1} s", c.gpu_info, driver.trim(), c.load_s)
 }
 
 /// A Markdown table whose columns are padded, so that it also reads well in a terminal: names and widths, of which the first
@@ -374,4 +387,49 @@ pub fn ops_markdown(report: &OpsReport) -> String {
     let head = ["op", "sizes", "calls", "us", "us each", "share", "GB/s", "of copy", "TFLOP/s"];
     out += &table(&head, 2, &rows);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(matrix_ops_per_s: Option<f64>) -> BenchContext {
+        let peaks = Peaks { copy_bytes_per_s: 1e12, fma_ops_per_s: 1e13, dot_ops_per_s: 1e14, matrix_ops_per_s };
+        BenchContext { peaks, gpu_info: "a card".to_owned(), ..Default::default() }
+    }
+
+    fn record(matrix_ops_per_s: Option<f64>, test: Test, int8: bool, matrix: bool) -> BenchRecord {
+        let runs = Runs { seconds: vec![0.5], ..Default::default() };
+        let memory = Memory { weights: 1, kv: 2, state: 3, scratch: 4 };
+        let cost = TokenCost { bytes: 1 << 30, ops: 1 << 34, int8, matrix };
+        BenchRecord::new(&context(matrix_ops_per_s), test, &runs, memory, None, cost, String::new())
+    }
+
+    /// 2,048 tokens a second of 2^34 operations are 35.2 TOP/s.
+    #[test]
+    fn a_prompt_is_measured_by_the_units_that_compute_it() {
+        let floor = |r: &BenchRecord| r.cells()[COLUMNS.iter().position(|c| c.0 == "floor").unwrap_or(0)].clone();
+        let prompt = Test { prompt: 1024, generate: 0, depth: 0, sequences: 1 };
+        let with = Some(3e14);
+        for (peak, int8, matrix, words) in [
+            (with, true, true, "11.7 % matrix"),
+            (with, true, false, "35.2 % dot"),
+            (with, false, false, "351.8 % fma"),
+            (None, true, true, "35.2 % dot"),
+        ] {
+            let record = record(peak, prompt, int8, matrix);
+            assert_eq!(floor(&record), words);
+            assert_eq!(record.matrix_share.is_some(), peak.is_some() && matrix);
+            assert_eq!(record.dot_share.is_some(), int8, "what was there stays");
+        }
+        let token = record(with, Test { prompt: 0, generate: 1024, ..prompt }, true, true);
+        assert!(floor(&token).ends_with("% copy") && token.matrix_share.is_none());
+        assert_eq!(floor(&record(with, Test { generate: 1, ..prompt }, true, true)), "");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_said() {
+        assert!(conditions(&context(Some(2.985e14))).contains(", a W8A8 product on matrix units 298.50 TOP/s; loaded"));
+        assert!(!conditions(&context(None)).contains("matrix"));
+    }
 }

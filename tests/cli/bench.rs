@@ -126,6 +126,9 @@ fn records_have_the_keys_of_llama_bench_and_ours() {
         }
         let parts = ["weight_bytes", "kv_bytes", "state_bytes", "scratch_bytes"].map(|k| record[k].as_u64().unwrap());
         assert_eq!(parts.iter().sum::<u64>(), record["peak_vram_bytes"].as_u64().unwrap());
+        for key in ["matrix_ops_per_s", "matrix_share"] {
+            assert!(record.get(key).is_some(), "{key} is not there, not even as null");
+        }
     }
     positive(&records[0], &["ttft_ns", "token_ops", "fma_share", "dot_share"]);
     positive(&records[2], &["token_bytes", "bandwidth_share"]);
@@ -208,6 +211,16 @@ fn tables_lines_and_csv() {
     // Several flags are one list; floats are measured by multiply-adds, a small model in small units.
     let floats = run(&[&SMALL[..], &["--scheme", "bf16", "-p", "4", "-p", "6", "-n", "0", "-r", "1"]].concat());
     says(&floats, &["pp4", "pp6", "% fma", " MiB |", " M |"]);
+}
+
+/// Of an adapter that has matrix units, too, they are masked.
+#[test]
+fn no_matrix_units_no_floor_of_theirs() {
+    let args = ["--scheme", "w8a8", "-p", "16", "-n", "0", "-r", "1", "--caps", "baseline"];
+    let record = &bench(&args)[0];
+    assert!(record["matrix_ops_per_s"].is_null() && record["matrix_share"].is_null(), "{record}");
+    let table = run(&[&SMALL[..], &args].concat());
+    assert!(table.contains("% dot") && !table.contains("matrix"), "{table}");
 }
 
 #[test]

@@ -9,13 +9,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, profile};
+use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, multiplies_on_matrices, profile};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelConfig, ModelFile, ModelSource, Stored};
 use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, markdown, ops_markdown};
 use wgquant::report::sweep::{SweepRecord, sweep_html, sweep_markdown};
 use wgquant::report::{DeviceInfo, count};
-use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
+use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, Next, StateFormat};
 use wgquant::synth::Synth;
 
 use super::args::{GpuArgs, seconds};
@@ -34,8 +34,10 @@ const SWEEP: &str = "512-131072*2";
 /// Flags, columns and JSON keys are llama-bench's where it has them. The GPU's clocks are brought up before anything is
 /// timed. A token made counts with its choice on the device and the id read back.
 ///
-/// floor: how much of what was measured of the device a test takes: of copies for tokens, of packed int8 products for
-/// prompts of models that multiply int8, else of f32 multiply-adds (fma); none for -pg. device mem: what the device holds
+/// floor: how much of what was measured of the device a test takes: of copies for tokens; of prompts, by what most of their
+/// products run on, of a large W8A8 product on matrix units (matrix), of packed int8 products (dot) or of f32 multiply-adds
+/// (fma); none for -pg. matrix is of wgquant's own product by itself, with its loads and stores, the others are of what does
+/// nothing else. device mem: what the device holds
 /// where that test is the only one, as planned. host mem: the most that the process held since it began to load the model.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -176,6 +178,8 @@ impl Bench {
     fn each_model(&self, tests: &[Test], mut each: impl FnMut(Loaded<'_>) -> Result<()>) -> Result<()> {
         let models = self.models()?;
         let device = self.gpu.open()?;
+        // What is measured is not to be of a kernel that is then found wrong and not used.
+        self.gpu.check(&device, &[])?;
         let warmer = Warmer::new(&device, self.warm_up)?;
         let peaks = measure_peaks(&device, &warmer)?;
         for model in &models {
@@ -211,6 +215,7 @@ impl Bench {
                 bytes: engine.token_bytes(test.depth + test.prompt + test.generate / 2, test.sequences),
                 ops: engine.linear_ops(),
                 int8,
+                matrix: on_matrices(&engine, test.prompt.min(self.pass_tokens()))?,
             };
             let alone = Memory::of(model.source(), self.options(&[*test]))?;
             let (memory, ram) = (alone.unwrap_or_else(|| engine.memory()), host::peak_memory());
@@ -352,6 +357,11 @@ impl Bench {
         };
         format!("{name} {} {scheme}", count(parameters))
     }
+}
+
+/// Do most products of a pass over `tokens` run on matrix units? A prompt of several passes has the longest first.
+fn on_matrices(engine: &Engine, tokens: usize) -> Result<bool> {
+    Ok(tokens > 0 && multiplies_on_matrices(engine.record_profile(tokens, Next::Greedy)?.launches()))
 }
 
 fn now() -> String {
