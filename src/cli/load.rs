@@ -31,11 +31,23 @@ enum StateWord {
 
 /// Words of `--kv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum KvWord {
+pub(super) enum KvWord {
     F32,
     F16,
     Int8,
     Int4,
+}
+
+impl KvWord {
+    /// As the engine takes it.
+    pub(super) fn format(self) -> KvFormat {
+        match self {
+            Self::F32 => KvFormat::F32,
+            Self::F16 => KvFormat::F16,
+            Self::Int8 => KvFormat::Int8,
+            Self::Int4 => KvFormat::Int4,
+        }
+    }
 }
 
 /// Words of `--scan`.
@@ -82,12 +94,7 @@ impl StateArgs {
 
     /// As the engine takes it.
     pub(super) fn kv(&self) -> KvFormat {
-        match self.kv {
-            KvWord::F32 => KvFormat::F32,
-            KvWord::F16 => KvFormat::F16,
-            KvWord::Int8 => KvFormat::Int8,
-            KvWord::Int4 => KvFormat::Int4,
-        }
+        self.kv.format()
     }
 
     /// As the engine takes it.

@@ -218,6 +218,8 @@ impl BenchRecord {
                 format!("{:.2} B", parameters / 1e9)
             },
             self.context.backends.clone(),
+            self.context.n_batch.to_string(),
+            self.context.n_ubatch.to_string(),
             self.test(),
             format!("{:.2} ± {:.2}", self.avg_ts, self.stddev_ts),
             format!("{:.2}", self.median_ts),
@@ -231,11 +233,13 @@ impl BenchRecord {
 }
 
 /// llama-bench's columns, then ours, with the width of usual cells.
-const COLUMNS: [(&str, usize); 12] = [
+const COLUMNS: [(&str, usize); 14] = [
     ("model", 30),
     ("size", 10),
     ("params", 8),
     ("backend", 7),
+    ("n_batch", 7),
+    ("n_ubatch", 8),
     ("test", 13),
     ("t/s", 18),
     ("median", 9),
@@ -246,19 +250,40 @@ const COLUMNS: [(&str, usize); 12] = [
     ("host mem", 8),
 ];
 
-/// The column that is left out where no test is of several sequences.
-const EACH: usize = 7;
+/// Columns that are left out where all tests would say the same there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Tokens handed over at most.
+    pub n_batch: bool,
+    /// Tokens of a pass at most.
+    pub n_ubatch: bool,
+    /// Tokens a second of each sequence, which say nothing where no test is of several.
+    pub each: bool,
+}
 
-/// A line of a Markdown table, the first under its head; of tests of which some are of `several` sequences.
-#[must_use]
-pub fn markdown(record: &BenchRecord, first: bool, several: bool) -> String {
-    let (mut columns, mut cells) = (COLUMNS.to_vec(), record.cells());
-    if !several {
-        // Tokens a second of each sequence say nothing then.
-        columns.remove(EACH);
-        cells.remove(EACH);
+impl Shown {
+    /// Is there a column of this name?
+    pub(super) fn has(self, column: &str) -> bool {
+        match column {
+            "n_batch" => self.n_batch,
+            "n_ubatch" => self.n_ubatch,
+            "each" => self.each,
+            _ => true,
+        }
     }
-    Columns { left: 1, columns }.next(&cells, first)
+
+    /// A line of a table with all these columns and cells, but for those that are left out.
+    pub(super) fn line(self, columns: &[(&'static str, usize)], cells: Vec<String>, first: bool) -> String {
+        let all = columns.iter().copied().zip(cells);
+        let (columns, cells): (Vec<_>, Vec<_>) = all.filter(|((name, _), _)| self.has(name)).unzip();
+        Columns { left: 1, columns }.next(&cells, first)
+    }
+}
+
+/// A line of the Markdown table, the first under its head.
+#[must_use]
+pub fn markdown(record: &BenchRecord, first: bool, shown: Shown) -> String {
+    shown.line(&COLUMNS, record.cells(), first)
 }
 
 /// Where and against what it was measured.

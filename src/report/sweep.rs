@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::bench::{BenchRecord, Columns, conditions};
+use super::bench::{BenchRecord, Shown, conditions};
 use super::chart::{Line, lines};
 use super::html::{escape, page, row};
 use super::text::bytes;
@@ -18,7 +18,7 @@ pub enum Grows {
     Sequences,
 }
 
-/// A test, and its cost beside the first of the same model, kind and depth.
+/// A test, and its cost beside the first of the same model, size of passes, kind and depth.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepRecord {
     /// The test.
@@ -54,14 +54,29 @@ impl SweepRecord {
     }
 
     /// Records of one line of the plot have the same.
-    fn line(&self) -> (Grows, &str, usize) {
-        (self.grows, &self.record.context.model_type, self.record.n_depth)
+    fn line(&self) -> (Grows, &str, usize, usize, usize) {
+        let context = &self.record.context;
+        (self.grows, &context.model_type, context.n_batch, context.n_ubatch, self.record.n_depth)
+    }
+
+    /// The name of that line, with what other lines differ in.
+    fn name(&self, shown: Shown) -> String {
+        let (context, depth) = (&self.record.context, self.record.n_depth);
+        let parts = [
+            (true, context.model_type.clone()),
+            (shown.n_batch, format!(" -b {}", context.n_batch)),
+            (shown.n_ubatch, format!(" -ub {}", context.n_ubatch)),
+            (depth > 0, format!(" after {depth}")),
+        ];
+        parts.into_iter().filter(|(there, _)| *there).map(|(_, words)| words).collect()
     }
 
     fn cells(&self) -> Vec<String> {
         let r = &self.record;
         vec![
             r.context.model_type.clone(),
+            r.context.n_batch.to_string(),
+            r.context.n_ubatch.to_string(),
             r.test(),
             format!("{:.2}", r.median_ts),
             format!("{:.4}", self.ms_per_token),
@@ -72,34 +87,46 @@ impl SweepRecord {
     }
 }
 
-const COLUMNS: [(&str, usize); 7] =
-    [("model", 30), ("test", 13), ("t/s", 9), ("ms/token", 9), ("relative", 8), ("ttft", 10), ("device mem", 10)];
+const COLUMNS: [(&str, usize); 9] = [
+    ("model", 30),
+    ("n_batch", 7),
+    ("n_ubatch", 8),
+    ("test", 13),
+    ("t/s", 9),
+    ("ms/token", 9),
+    ("relative", 8),
+    ("ttft", 10),
+    ("device mem", 10),
+];
 
 /// A line of a Markdown table, the first under its head.
 #[must_use]
-pub fn sweep_markdown(record: &SweepRecord, first: bool) -> String {
-    Columns { left: 1, columns: COLUMNS.to_vec() }.next(&record.cells(), first)
+pub fn sweep_markdown(record: &SweepRecord, first: bool, shown: Shown) -> String {
+    shown.line(&COLUMNS, record.cells(), first)
 }
 
 /// A page with a plot of each kind and the table; no script, nothing fetched.
 #[must_use]
-pub fn sweep_html(records: &[SweepRecord]) -> String {
+pub fn sweep_html(records: &[SweepRecord], shown: Shown) -> String {
     let plots: String = [(Grows::Prompt, "tokens of the prompt"), (Grows::Sequences, "sequences")]
         .into_iter()
-        .map(|(grows, words)| plot(records, grows, words))
+        .map(|(grows, words)| plot(records, shown, grows, words))
         .collect();
-    let cells: String =
-        records.iter().map(|r| row("td", &r.cells().iter().map(|c| escape(c)).collect::<Vec<_>>())).collect();
+    let columns = COLUMNS.map(|(name, _)| name);
+    let kept = |cells: Vec<String>| -> Vec<String> {
+        columns.iter().zip(cells).filter(|(name, _)| shown.has(name)).map(|(_, cell)| escape(&cell)).collect()
+    };
+    let cells: String = records.iter().map(|r| row("td", &kept(r.cells()))).collect();
     let body = format!(
-        "<h1>How cost grows</h1>\n<p>{}.</p>\n{plots}<h2>Each test</h2>\n<div class=\"wide\"><table><thead>{}</thead><tbody>{cells}</tbody></table></div>\n<p class=\"soft\">t/s: median of all sequences together. ms/token: of one sequence. Relative: t/s over that of the first of the same model and depth.</p>\n",
+        "<h1>How cost grows</h1>\n<p>{}.</p>\n{plots}<h2>Each test</h2>\n<div class=\"wide\"><table><thead>{}</thead><tbody>{cells}</tbody></table></div>\n<p class=\"soft\">t/s: median of all sequences together. ms/token: of one sequence. Relative: t/s over that of the first of the same model, size of passes and depth.</p>\n",
         records.first().map_or_else(String::new, |r| escape(&conditions(&r.record.context))),
-        row("th", &COLUMNS.map(|(name, _)| name)),
+        row("th", &kept(columns.map(str::to_owned).to_vec())),
     );
     page("wgquant bench: how cost grows", &body)
 }
 
 /// Tokens a second of all tests in which one thing grows.
-fn plot(records: &[SweepRecord], grows: Grows, words: &str) -> String {
+fn plot(records: &[SweepRecord], shown: Shown, grows: Grows, words: &str) -> String {
     let mut all: Vec<Line> = Vec::new();
     let mut keys = Vec::new();
     for record in records.iter().filter(|r| r.grows == grows) {
@@ -109,9 +136,7 @@ fn plot(records: &[SweepRecord], grows: Grows, words: &str) -> String {
             Some(line) => line.points.push(point),
             None => {
                 keys.push(record.line());
-                let depth = record.record.n_depth;
-                let after = if depth > 0 { format!(" after {depth}") } else { String::new() };
-                all.push(Line { name: record.record.context.model_type.clone() + &after, points: vec![point] });
+                all.push(Line { name: record.name(shown), points: vec![point] });
             }
         }
     }

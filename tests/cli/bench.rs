@@ -138,6 +138,29 @@ fn records_have_the_keys_of_llama_bench_and_ours() {
     }
 }
 
+/// Each -b with each -ub, on an engine of its own; -ub above -b is -b.
+#[test]
+fn sizes_of_passes_are_lists() {
+    let sizes = ["-b", "8,4", "-ub", "2,16"];
+    let records = bench(&[&["-p", "6", "-n", "1", "-r", "1"][..], &sizes].concat());
+    let of = |r: &Value| ["n_batch", "n_ubatch", "n_prompt"].map(|k| r[k].as_u64().unwrap());
+    let rows = [[8, 2], [8, 16], [4, 2], [4, 16]].map(|[b, ub]| [[b, ub, 6], [b, ub, 0]]);
+    assert_eq!(records.iter().map(of).collect::<Vec<_>>(), rows.concat());
+    let scratch = |i: usize| records[i]["scratch_bytes"].as_u64().unwrap();
+    assert!(scratch(4) < scratch(6) && scratch(6) < scratch(2), "passes of 2, 4 and 8 tokens");
+    assert_eq!(scratch(0), scratch(4), "passes of 2 tokens");
+    // The columns are there where sizes differ.
+    let table = |args: &[&str]| run(&[&SMALL[..], &["-p", "4", "-n", "0", "-r", "1"], args].concat());
+    let both = table(&sizes);
+    says(&both, &["| n_batch | n_ubatch | ", "|       4 |       16 | "]);
+    let one = table(&["-b", "4", "-ub", "2,3"]);
+    assert!(one.contains("| n_ubatch |") && !one.contains("n_batch |"), "{one}");
+    assert!(!table(&["-b", "4"]).contains("batch"));
+    // What a pass costs does not depend on how long another may be.
+    let tables = bench(&["-p", "4", "-n", "1", "-r", "1", "--ops", "-ub", "2,3"]);
+    assert_eq!(tables.iter().map(|t| t["tokens"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
 #[test]
 fn ops_add_up() {
     let tables = bench(&["--scheme", "w8a8", "-p", "6", "-n", "1", "-d", "3", "-r", "2", "--ops"]);
@@ -224,6 +247,27 @@ fn no_matrix_units_no_floor_of_theirs() {
 }
 
 #[test]
+fn cache_types_are_those_of_llama_bench() {
+    let short = ["-p", "4", "-n", "0", "-r", "1"];
+    let record = &bench(&[&short[..], &["-ctk", "f16", "-ctv", "f16"]].concat())[0];
+    let same = &bench(&[&short[..], &["--kv", "f16"]].concat())[0];
+    assert_eq!([&record["type_k"], &record["type_v"]], ["f16", "f16"]);
+    assert_eq!(record["kv_bytes"], same["kv_bytes"]);
+    says(&refused(&["-ctk", "f16", "-ctv", "f32"]), &["--cache-type-k", "--cache-type-v", "one format"]);
+    says(&refused(&["-ctk", "f16"]), &["--cache-type-v"]);
+    says(&refused(&["-ctk", "f16", "-ctv", "f16", "--kv", "f16"]), &["--cache-type-k", "--kv"]);
+    says(&refused(&["-ctk", "q8_0", "-ctv", "q8_0"]), &["q8_0", "int8"]);
+}
+
+#[test]
+fn a_delay_is_waited_before_each_test() {
+    let start = std::time::Instant::now();
+    bench(&["-p", "4,5", "-n", "0", "-r", "1", "--delay", "1.5"]);
+    assert!(start.elapsed().as_secs_f64() >= 3.0);
+    says(&refused(&["--delay=-1"]), &["--delay", "number of seconds"]);
+}
+
+#[test]
 fn wrong_use_is_told() {
     let says_of = |args: &[&str], parts: &[&str]| says(&refusal(wgquant().args(args)), parts);
     let out = ["-o", "/nonexistent/out"];
@@ -254,7 +298,16 @@ fn flags_that_would_do_nothing_are_refused() {
         says_of(&[&["bench", "-m", &model][..], &flag].concat(), &["--model", flag[0]]);
         says_of(&[&["tune", &model][..], &flag].concat(), &["MODEL", flag[0]]);
     }
-    says_of(&["bench", "-m", &model, "-ngl", "99"], &["-ngl", "--device"]);
+    for (flag, parts) in [
+        (["-ngl", "99"], ["-ngl", "--device"]),
+        (["-t", "8"], ["-t", "RAYON_NUM_THREADS"]),
+        (["-fa", "1"], ["-fa", "attention"]),
+        (["-oe", "md"], ["-oe", "-o"]),
+        (["-ub", "8,0"], ["`8,0`", "--ubatch-size"]),
+        (["-b", "0"], ["`0`", "--batch-size"]),
+    ] {
+        says_of(&[&["bench", "-m", &model][..], &flag].concat(), &parts);
+    }
     for wrong in ["--warm-up=nan", "--warm-up=inf", "--warm-up=-1"] {
         says_of(&["bench", "-m", &model, wrong], &["--warm-up", "number of seconds"]);
         says_of(&["tune", &model, wrong], &["--warm-up", "number of seconds"]);
@@ -346,6 +399,11 @@ fn a_sweep_shows_how_cost_grows() {
     assert!(!html.contains("<script") && !html.contains("http"), "nothing is fetched");
     let table = run(&[&SMALL[..], &["--sweep", "-p", "0", "-n", "2", "-npl", "1,2", "-r", "1"]].concat());
     says(&table, &["ms/token", "relative", "tg2 x 2", "1.000"]);
+    // Passes of one size are compared with each other.
+    let records = bench(&["--sweep", "-p", "8,16", "-r", "1", "-ub", "4,8", "--html", &page]);
+    let first: Vec<bool> = records.iter().map(|r| r["relative"] == 1.0).collect();
+    assert!(first[0] && first[2], "{first:?}");
+    says(&fs::read_to_string(&page).unwrap(), &[" -ub 4", " -ub 8", "<th>n_ubatch</th>"]);
 }
 
 #[test]

@@ -15,6 +15,39 @@ impl Sizes {
     pub(super) fn all(lists: &[Self]) -> impl Iterator<Item = usize> + '_ {
         lists.iter().flat_map(|list| list.0.iter().copied())
     }
+
+    /// Is there more than one size among them?
+    pub(super) fn differ(lists: &[Self]) -> bool {
+        let mut all = Self::all(lists);
+        let first = all.next();
+        all.any(|size| Some(size) != first)
+    }
+
+    /// A list for a flag that 0 means nothing to.
+    pub(super) fn above_0(text: &str) -> Result<Self, String> {
+        let list: Self = text.parse()?;
+        if list.0.contains(&0) { Err(format!("`{text}` has a 0, which is no size of a pass")) } else { Ok(list) }
+    }
+}
+
+/// A -b and a -ub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) n_batch: usize,
+    pub(super) n_ubatch: usize,
+}
+
+impl Batch {
+    /// Each of the one with each of the other, as llama-bench orders them.
+    pub(super) fn each(n_batch: &[Sizes], n_ubatch: &[Sizes]) -> Vec<Self> {
+        let with = |n_batch| Sizes::all(n_ubatch).map(move |n_ubatch| Self { n_batch, n_ubatch });
+        Sizes::all(n_batch).flat_map(with).collect()
+    }
+
+    /// Tokens of a pass at most.
+    pub(super) fn pass_tokens(self) -> usize {
+        self.n_batch.min(self.n_ubatch)
+    }
 }
 
 impl FromStr for Sizes {
@@ -72,9 +105,21 @@ impl FromStr for Pair {
     }
 }
 
-/// llama-bench's `-ngl`, which would be ignored.
+/// llama-bench's `-ngl`, which would be ignored; the others here likewise.
 pub(super) fn no_layers(_: &str) -> Result<u32, String> {
     Err("-ngl: there is nothing to share out, all layers are on the device that --device names".to_owned())
+}
+
+pub(super) fn no_threads(_: &str) -> Result<u32, String> {
+    Err("-t: models run on the device; what the host does takes all cores, or RAYON_NUM_THREADS of them".to_owned())
+}
+
+pub(super) fn no_flash_attention(_: &str) -> Result<u32, String> {
+    Err("-fa: attention never keeps a matrix of scores, there is nothing to turn on or off".to_owned())
+}
+
+pub(super) fn no_second_output(_: &str) -> Result<String, String> {
+    Err("-oe: results are printed once, on standard output in the form that -o names".to_owned())
 }
 
 /// `bench`'s flags of two or three letters in their long forms, which clap knows.
@@ -87,7 +132,11 @@ pub(in crate::cli) fn long_flags(args: impl Iterator<Item = OsString>) -> Vec<Os
         Some("-ub") => "--ubatch-size".into(),
         Some("-pg") => "--pg".into(),
         Some("-npl") => "--parallel".into(),
+        Some("-ctk") => "--cache-type-k".into(),
+        Some("-ctv") => "--cache-type-v".into(),
         Some("-ngl") => "--n-gpu-layers".into(),
+        Some("-fa") => "--flash-attn".into(),
+        Some("-oe") => "--output-err".into(),
         _ => a,
     };
     args.into_iter().map(long).collect()
@@ -118,11 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn sizes_of_passes_are_combined() {
+        let lists = |texts: &[&str]| texts.iter().map(|t| Sizes::above_0(t).unwrap()).collect::<Vec<_>>();
+        let all = Batch::each(&lists(&["512", "2048"]), &lists(&["128,1024"]));
+        let got: Vec<_> = all.iter().map(|b| (b.n_batch, b.n_ubatch, b.pass_tokens())).collect();
+        assert_eq!(got, [(512, 128, 128), (512, 1024, 512), (2048, 128, 128), (2048, 1024, 1024)]);
+        assert!(Sizes::above_0("8,0").unwrap_err().contains("`8,0` has a 0"));
+        assert!(Sizes::differ(&lists(&["8", "8,9"])) && !Sizes::differ(&lists(&["8", "8"])));
+    }
+
+    #[test]
     fn two_letters_are_long_flags_of_bench_only() {
         let of = |words: &[&str]| long_flags(words.iter().map(OsString::from));
         assert_eq!(of(&["wgquant", "bench", "-ub", "8", "-pg", "1,2"])[2], "--ubatch-size");
         assert_eq!(of(&["wgquant", "bench", "-ub", "8", "-pg", "1,2"])[4], "--pg");
         assert_eq!(of(&["wgquant", "bench", "-npl", "1,8"])[2], "--parallel");
+        assert_eq!(of(&["wgquant", "bench", "-ctk", "f16"])[2], "--cache-type-k");
         assert_eq!(of(&["wgquant", "generate", "-ub"])[2], "-ub");
     }
 }

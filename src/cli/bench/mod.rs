@@ -5,14 +5,14 @@ mod host;
 mod print;
 
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, multiplies_on_matrices, profile};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelConfig, ModelFile, ModelSource, Stored};
-use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, TokenCost, markdown, ops_markdown};
+use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, Shown, TokenCost, markdown, ops_markdown};
 use wgquant::report::sweep::{SweepRecord, sweep_html, sweep_markdown};
 use wgquant::report::{DeviceInfo, count};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, Next, StateFormat};
@@ -23,7 +23,7 @@ use super::progress::Bar;
 use super::test_ops::rfc3339;
 use super::{Verdict, load, out, synth};
 pub(super) use flags::long_flags;
-use flags::{Pair, Sizes, no_layers};
+use flags::{Batch, Pair, Sizes, no_flash_attention, no_layers, no_second_output, no_threads};
 use print::{Format, Printer};
 
 /// Prompts of a sweep.
@@ -38,7 +38,8 @@ const SWEEP: &str = "512-131072*2";
 /// products run on, of a large W8A8 product on matrix units (matrix), of packed int8 products (dot) or of f32 multiply-adds
 /// (fma); none for -pg. matrix is of wgquant's own product by itself, with its loads and stores, the others are of what does
 /// nothing else. device mem: what the device holds
-/// where that test is the only one, as planned. host mem: the most that the process held since it began to load the model.
+/// where that test is the only one, as planned. host mem: the most that the process held since it began to load the
+/// model.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
     /// Model directory; several with several -m
@@ -65,12 +66,12 @@ pub(super) struct Bench {
     /// Sequences that make tokens together (also -npl), likewise; -p alone is of one
     #[arg(long, value_name = "LIST", default_value = "1", alias = "n-parallel")]
     parallel: Vec<Sizes>,
-    /// Tokens a pass at most, if fewer than -ub
-    #[arg(short, long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
-    /// Tokens a pass at most (also -ub)
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
-    ubatch_size: u32,
+    /// Tokens a pass at most, if fewer than -ub; a list as of -p: each with each of -ub is measured
+    #[arg(short, long, value_name = "LIST", default_value = "2048", value_parser = Sizes::above_0)]
+    batch_size: Vec<Sizes>,
+    /// Tokens a pass at most (also -ub), likewise; the model is loaded anew for another
+    #[arg(long, value_name = "LIST", default_value = "512", value_parser = Sizes::above_0)]
+    ubatch_size: Vec<Sizes>,
     /// Repetitions
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
@@ -80,6 +81,9 @@ pub(super) struct Bench {
     /// Seconds that a GPU is kept busy before each repetition
     #[arg(long, value_name = "SECONDS", default_value_t = WARM_UP, value_parser = seconds)]
     warm_up: f64,
+    /// Seconds to wait before each test
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
+    delay: f64,
     /// Time each op of a prompt's pass (of -p tokens, up to -ub) and of a token (where -n is not 0) instead; of -pg both
     #[arg(long)]
     ops: bool,
@@ -92,9 +96,21 @@ pub(super) struct Bench {
     /// Form of the results
     #[arg(short, long, value_enum, value_name = "md|json|jsonl|csv", default_value = "md")]
     output: Format,
-    /// llama-bench's -ngl, to say what takes its place
+    /// Another word for --kv (also -ctk), with --cache-type-v of the same format
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "cache_type_v", conflicts_with = "kv")]
+    cache_type_k: Option<load::KvWord>,
+    /// Likewise (also -ctv), with --cache-type-k
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "cache_type_k", conflicts_with = "kv")]
+    cache_type_v: Option<load::KvWord>,
+    /// llama-bench's -ngl, to say what takes its place; the others that are hidden likewise
     #[arg(long, hide = true, value_parser = no_layers)]
     n_gpu_layers: Option<u32>,
+    #[arg(short = 't', long, hide = true, value_parser = no_threads)]
+    threads: Option<u32>,
+    #[arg(long, hide = true, value_parser = no_flash_attention)]
+    flash_attn: Option<u32>,
+    #[arg(long, hide = true, value_parser = no_second_output)]
+    output_err: Option<String>,
     #[command(flatten)]
     state: load::StateArgs,
     #[command(flatten)]
@@ -130,12 +146,13 @@ impl Model {
     }
 }
 
-/// A model on the device, and what is the same for all its tests.
+/// A model on the device, and what is the same for all its tests with passes of one size.
 struct Loaded<'a> {
     model: &'a Model,
     engine: Engine,
     warmer: &'a Warmer,
     context: BenchContext,
+    batch: Batch,
 }
 
 impl Bench {
@@ -144,38 +161,45 @@ impl Bench {
         if tests.is_empty() {
             bail!("nothing to measure: -p and -n are 0, and there is no -pg");
         }
+        if self.cache_type_k != self.cache_type_v {
+            bail!("--cache-type-k and --cache-type-v differ; keys and values are of one format");
+        }
         if let Some(file) = &self.html {
             out::check_file("--html", file)?;
         }
+        let shown = Shown {
+            n_batch: Sizes::differ(&self.batch_size),
+            n_ubatch: Sizes::differ(&self.ubatch_size),
+            each: tests.iter().any(|t| t.sequences > 1),
+        };
         // Of what fails half way, what was measured is printed all the same.
         if self.ops {
             let apart = |first| if first { "" } else { "\n" };
             let mut printer =
                 Printer::new(self.output, |r: &OpsReport, first| apart(first).to_owned() + &ops_markdown(r));
-            let done = self.each_model(&tests, |loaded| self.profile(loaded, &mut |table| printer.push(table)));
+            let done = self.each_batch(&tests, |loaded| self.profile(loaded, &mut |table| printer.push(table)));
             printer.finish(|r| &r.context)?;
             done?;
         } else if self.sweep {
-            let mut printer = Printer::new(self.output, sweep_markdown);
+            let mut printer = Printer::new(self.output, |r: &SweepRecord, first| sweep_markdown(r, first, shown));
             let mut push = |record| printer.push(SweepRecord::after(&printer.all, record));
-            let done = self.each_model(&tests, |loaded| self.measure(loaded, &tests, &mut push));
+            let done = self.each_batch(&tests, |loaded| self.measure(loaded, &tests, &mut push));
             printer.finish(|r| &r.record.context)?;
             if let Some(path) = self.html.as_ref().filter(|_| !printer.all.is_empty()) {
-                out::save(path, &sweep_html(&printer.all))?;
+                out::save(path, &sweep_html(&printer.all, shown))?;
             }
             done?;
         } else {
-            let several = tests.iter().any(|t| t.sequences > 1);
-            let mut printer = Printer::new(self.output, |r: &BenchRecord, first| markdown(r, first, several));
-            let done = self.each_model(&tests, |loaded| self.measure(loaded, &tests, &mut |r| printer.push(r)));
+            let mut printer = Printer::new(self.output, |r: &BenchRecord, first| markdown(r, first, shown));
+            let done = self.each_batch(&tests, |loaded| self.measure(loaded, &tests, &mut |r| printer.push(r)));
             printer.finish(|r| &r.context)?;
             done?;
         }
         Ok(Verdict::Passed)
     }
 
-    /// Does `each` with one model after the other, on a device whose peaks are known.
-    fn each_model(&self, tests: &[Test], mut each: impl FnMut(Loaded<'_>) -> Result<()>) -> Result<()> {
+    /// Does `each` with one model after the other, with each size of passes, on a device whose peaks are known.
+    fn each_batch(&self, tests: &[Test], mut each: impl FnMut(&mut Loaded<'_>) -> Result<()>) -> Result<()> {
         let models = self.models()?;
         let device = self.gpu.open()?;
         // What is measured is not to be of a kernel that is then found wrong and not used.
@@ -183,16 +207,29 @@ impl Bench {
         let warmer = Warmer::new(&device, self.warm_up)?;
         let peaks = measure_peaks(&device, &warmer)?;
         for model in &models {
-            host::reset_peak_memory();
-            let (engine, seconds) = self.engine(&device, model, tests)?;
-            let context = self.context(model, &engine, peaks, seconds);
-            each(Loaded { model, engine, warmer: &warmer, context })?;
+            let mut last: Option<Loaded<'_>> = None;
+            for batch in self.batches() {
+                // An engine for other passes is gone before the next takes its memory.
+                let mut loaded = match last.take().filter(|l| l.batch.pass_tokens() == batch.pass_tokens()) {
+                    Some(loaded) => loaded,
+                    None => {
+                        host::reset_peak_memory();
+                        let (engine, seconds) = self.engine(&device, model, tests, batch)?;
+                        let context = self.context(model, &engine, peaks, seconds, batch);
+                        Loaded { model, engine, warmer: &warmer, context, batch }
+                    }
+                };
+                loaded.batch = batch;
+                (loaded.context.n_batch, loaded.context.n_ubatch) = (batch.n_batch, batch.n_ubatch);
+                each(&mut loaded)?;
+                last = Some(loaded);
+            }
         }
         Ok(())
     }
 
-    fn profile(&self, mut loaded: Loaded<'_>, push: &mut dyn FnMut(OpsReport) -> Result<()>) -> Result<()> {
-        for pass in self.passes() {
+    fn profile(&self, loaded: &mut Loaded<'_>, push: &mut dyn FnMut(OpsReport) -> Result<()>) -> Result<()> {
+        for pass in self.new_passes(loaded.batch) {
             let table = profile(&mut loaded.engine, loaded.warmer, pass, self.repetitions as usize)?;
             push(OpsReport { context: loaded.context.clone(), table })?;
         }
@@ -201,25 +238,26 @@ impl Bench {
 
     fn measure(
         &self,
-        loaded: Loaded<'_>,
+        loaded: &mut Loaded<'_>,
         tests: &[Test],
         push: &mut dyn FnMut(BenchRecord) -> Result<()>,
     ) -> Result<()> {
-        let Loaded { model, mut engine, warmer, context } = loaded;
+        let Loaded { model, engine, warmer, context, batch } = loaded;
         let int8 = model.int8()?;
         let bar = Bar::new(format!("{} {}", context.model_filename, context.model_type), tests.len());
         for (i, test) in tests.iter().enumerate() {
             bar.at(i);
-            let runs = measure(&mut engine, warmer, *test, self.repetitions as usize, !self.no_warmup)?;
+            std::thread::sleep(Duration::from_secs_f64(self.delay));
+            let runs = measure(engine, warmer, *test, self.repetitions as usize, !self.no_warmup)?;
+            let alone = Memory::of(model.source(), self.options(&[*test], *batch))?;
+            let (memory, ram) = (alone.unwrap_or_else(|| engine.memory()), host::peak_memory());
             let cost = TokenCost {
                 bytes: engine.token_bytes(test.depth + test.prompt + test.generate / 2, test.sequences),
                 ops: engine.linear_ops(),
                 int8,
-                matrix: on_matrices(&engine, test.prompt.min(self.pass_tokens()))?,
+                matrix: on_matrices(engine, test.prompt.min(batch.pass_tokens()))?,
             };
-            let alone = Memory::of(model.source(), self.options(&[*test]))?;
-            let (memory, ram) = (alone.unwrap_or_else(|| engine.memory()), host::peak_memory());
-            let record = BenchRecord::new(&context, *test, &runs, memory, ram, cost, now());
+            let record = BenchRecord::new(context, *test, &runs, memory, ram, cost, now());
             bar.aside(|| push(record))?;
         }
         Ok(())
@@ -243,8 +281,19 @@ impl Bench {
         Sizes::all(&self.parallel).filter(|n| *n > 0)
     }
 
-    /// What to profile: of each depth a token, prompts, then the prompt of each pair and a token behind it.
-    fn passes(&self) -> Vec<Pass> {
+    fn batches(&self) -> Vec<Batch> {
+        Batch::each(&self.batch_size, &self.ubatch_size)
+    }
+
+    /// What to profile with passes of this size that is not profiled with those before it: a pass of as many tokens is the same.
+    fn new_passes(&self, batch: Batch) -> Vec<Pass> {
+        let before: Vec<Pass> =
+            self.batches().into_iter().take_while(|b| *b != batch).flat_map(|b| self.passes(b)).collect();
+        self.passes(batch).into_iter().filter(|pass| !before.contains(pass)).collect()
+    }
+
+    /// Of each depth a token, prompts, then the prompt of each pair and a token behind it.
+    fn passes(&self, batch: Batch) -> Vec<Pass> {
         let mut all = Vec::new();
         let mut add = |tokens, depth, sequences| {
             let pass = Pass { tokens, depth, sequences };
@@ -257,17 +306,13 @@ impl Bench {
                 self.sequences().for_each(|sequences| add(1, depth, sequences));
             }
             let prompts = Sizes::all(&self.n_prompt).filter(|p| *p > 0);
-            prompts.for_each(|p| add(p.min(self.pass_tokens()), depth, 1));
+            prompts.for_each(|p| add(p.min(batch.pass_tokens()), depth, 1));
             for Pair(prompt, _) in &self.pairs {
-                add(self.pass_tokens().min(*prompt), depth, 1);
+                add(batch.pass_tokens().min(*prompt), depth, 1);
                 self.sequences().for_each(|sequences| add(1, depth + prompt, sequences));
             }
         }
         all
-    }
-
-    fn pass_tokens(&self) -> usize {
-        self.batch_size.min(self.ubatch_size) as usize
     }
 
     fn models(&self) -> Result<Vec<Model>> {
@@ -277,23 +322,27 @@ impl Bench {
         self.model.iter().map(|dir| Ok(Model::File(Box::new(ModelFile::open(dir)?)))).collect()
     }
 
+    fn kv(&self) -> KvFormat {
+        self.cache_type_k.map_or(self.state.kv(), load::KvWord::format)
+    }
+
     /// An engine for all of `tests`.
-    fn options(&self, tests: &[Test]) -> EngineOptions {
+    fn options(&self, tests: &[Test], batch: Batch) -> EngineOptions {
         EngineOptions {
             context: tests.iter().map(Test::context).max().unwrap_or(1),
-            pass_tokens: self.pass_tokens(),
+            pass_tokens: batch.pass_tokens(),
             sequences: tests.iter().map(|t| t.sequences).max().unwrap_or(1),
             state: self.state.format(),
-            kv: self.state.kv(),
+            kv: self.kv(),
             scan: self.state.scan(),
             ..Default::default()
         }
     }
 
     /// The model on the device, and the seconds that took.
-    fn engine(&self, device: &Device, model: &Model, tests: &[Test]) -> Result<(Engine, f64)> {
+    fn engine(&self, device: &Device, model: &Model, tests: &[Test], batch: Batch) -> Result<(Engine, f64)> {
         let start = Instant::now();
-        let options = self.options(tests);
+        let options = self.options(tests, batch);
         load::say_memory(device, model.source(), options)?;
         let engine =
             Engine::new(device, model.source(), options).with_context(|| format!("loading {}", model.facts().0))?;
@@ -303,13 +352,13 @@ impl Bench {
         Ok((engine, seconds))
     }
 
-    fn context(&self, model: &Model, engine: &Engine, peaks: Peaks, load_s: f64) -> BenchContext {
+    fn context(&self, model: &Model, engine: &Engine, peaks: Peaks, load_s: f64, batch: Batch) -> BenchContext {
         let (model_filename, model_size, model_n_params) = model.facts();
         let info = DeviceInfo::from(engine.device());
         let (driver, driver_info, caps) = engine.device().gpu().map_or_else(Default::default, |g| {
             (g.adapter.driver.clone(), g.adapter.driver_info.clone(), host::caps(&g.caps))
         });
-        let kv = match self.state.kv() {
+        let kv = match self.kv() {
             KvFormat::F32 => "f32",
             KvFormat::F16 => "f16",
             KvFormat::Int8 => "int8",
@@ -325,8 +374,8 @@ impl Bench {
             model_filename,
             model_size,
             model_n_params,
-            n_batch: self.batch_size as usize,
-            n_ubatch: self.ubatch_size as usize,
+            n_batch: batch.n_batch,
+            n_ubatch: batch.n_ubatch,
             n_threads: rayon::current_num_threads(),
             type_k: kv.to_owned(),
             type_v: kv.to_owned(),
