@@ -61,6 +61,8 @@ pub struct Gpu {
     pub(super) limit: super::memory::Limit,
     /// The largest binding, where a user says less than the adapter.
     pub(super) binding_limit: super::memory::Limit,
+    /// The most memory that was held, where somebody watches.
+    pub(super) most: super::memory::Most,
     /// Staging buffers.
     #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser stages on its own"))]
     pub(super) ring: super::upload::Ring,
@@ -349,7 +351,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         .map_err(|e| Error::Gpu { what: format!("opening {}", report.name), message: e.to_string() })?;
     let (late, lost) = (Late::listen(&device), Lost::listen(&device));
     let (pipelines, trust) = (Pipelines::new(), super::trust::Trust::default());
-    let (limit, binding_limit, ring, choices, spare) = Default::default();
+    let (limit, binding_limit, most, ring, choices, spare) = Default::default();
     let specialising = super::specialise::Specialising::new(report.is_software());
     #[cfg(not(target_arch = "wasm32"))]
     let flights = super::pace::Flights::new(report.is_software());
@@ -366,6 +368,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         choices,
         limit,
         binding_limit,
+        most,
         ring,
         spare,
         #[cfg(not(target_arch = "wasm32"))]

@@ -112,10 +112,13 @@ impl Gpu {
         if let Some(limit) = self.beyond_limit(need) {
             return Err(out(format!("the memory limit is {limit} bytes")));
         }
-        self.scoped(make).map_err(|failure| match failure {
+        let made = self.scoped(make).map_err(|failure| match failure {
             Failure::Memory(message) => out(message),
             other => other.of(what),
-        })
+        })?;
+        // What is dropped soon after counts, too.
+        let _ = self.most_held_bytes();
+        Ok(made)
     }
 
     #[cfg(not(target_arch = "wasm32"))]

@@ -28,6 +28,24 @@ impl Limit {
     }
 }
 
+/// The most bytes held since somebody began to watch.
+#[derive(Debug, Default)]
+pub(super) struct Most(Mutex<Option<u64>>);
+
+impl Most {
+    /// Begins anew.
+    fn begin(&self, held: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+
+    /// Takes note of what is held now, which is asked for only where somebody watches; the most so far.
+    fn note(&self, held: impl FnOnce() -> u64) -> Option<u64> {
+        let mut most = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *most = most.map(|before| before.max(held()));
+        *most
+    }
+}
+
 /// The largest heap of a device's own memory, in bytes.
 #[cfg_attr(
     not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")),
@@ -91,10 +109,30 @@ impl Gpu {
         self.held().0
     }
 
-    /// Bytes in use and bytes set aside for them.
+    /// Begins [`Gpu::most_held_bytes`] anew, from what is held now. Allocations then take some microseconds longer.
+    pub fn watch_held_bytes(&self) {
+        // What was dropped is given back by a poll.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        if let Some((held, _)) = self.counted() {
+            self.most.begin(held);
+        }
+    }
+
+    /// The largest [`Gpu::held_bytes`] since [`Gpu::watch_held_bytes`]: tensors, staging and read-back buffers and whatever
+    /// else there was. `None` where nobody watches or wgpu does not count (Metal, OpenGL, browsers).
+    #[must_use]
+    pub fn most_held_bytes(&self) -> Option<u64> {
+        self.most.note(|| self.held_bytes())
+    }
+
+    /// Bytes in use and bytes set aside for them; zeros where they are not counted.
     fn held(&self) -> (u64, u64) {
+        self.counted().unwrap_or((0, 0))
+    }
+
+    fn counted(&self) -> Option<(u64, u64)> {
         let report = self.device.generate_allocator_report();
-        report.map_or((0, 0), |r| (r.total_allocated_bytes, r.total_reserved_bytes.max(r.total_allocated_bytes)))
+        report.map(|r| (r.total_allocated_bytes, r.total_reserved_bytes.max(r.total_allocated_bytes)))
     }
 }
 

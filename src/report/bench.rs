@@ -98,6 +98,9 @@ pub struct BenchRecord {
     pub state_bytes: u64,
     /// Bytes of activations.
     pub scratch_bytes: u64,
+    /// Most bytes of buffers that the process held on the device while this test ran, where wgpu counts them (Vulkan and DX12): of
+    /// the engine that all tests of this model and size of passes share, staging and read-back. Not what the driver keeps for itself.
+    pub held_vram_bytes: Option<u64>,
     /// Most memory the process has held since it began to load this model, where the system says; also what it kept of earlier ones.
     pub peak_ram_bytes: Option<u64>,
     /// The longest submit of a prompt that was measured, nanoseconds; of a software driver none is.
@@ -121,6 +124,17 @@ pub struct BenchRecord {
     pub samples_ts: Vec<f64>,
 }
 
+/// What a test takes.
+#[derive(Clone, Copy, Debug)]
+pub struct TestMemory {
+    /// As planned for this test alone.
+    pub plan: Memory,
+    /// [`BenchRecord::held_vram_bytes`].
+    pub device: Option<u64>,
+    /// [`BenchRecord::peak_ram_bytes`].
+    pub host: Option<u64>,
+}
+
 /// What a test's tokens cost.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenCost {
@@ -141,8 +155,7 @@ impl BenchRecord {
         context: &BenchContext,
         test: Test,
         runs: &Runs,
-        memory: Memory,
-        peak_ram_bytes: Option<u64>,
+        memory: TestMemory,
         cost: TokenCost,
         test_time: String,
     ) -> Self {
@@ -169,11 +182,12 @@ impl BenchRecord {
             median_ts,
             sequence_ts: median_ts / test.sequences.max(1) as f64,
             ttft_ns: (!runs.first_token.is_empty()).then(|| nanos(median(&runs.first_token))),
-            peak_vram_bytes: memory.total(),
-            kv_bytes: memory.kv,
-            state_bytes: memory.state,
-            scratch_bytes: memory.scratch,
-            peak_ram_bytes,
+            peak_vram_bytes: memory.plan.total(),
+            kv_bytes: memory.plan.kv,
+            state_bytes: memory.plan.state,
+            scratch_bytes: memory.plan.scratch,
+            held_vram_bytes: memory.device,
+            peak_ram_bytes: memory.host,
             longest_submit_ns: runs.longest_submit.map(nanos),
             token_bytes,
             bandwidth_share: share(token_bytes, peaks.copy_bytes_per_s),
@@ -227,13 +241,14 @@ impl BenchRecord {
             floor.unwrap_or_default(),
             self.ttft_ns.map_or_else(String::new, |n| format!("{:.1} ms", n as f64 / 1e6)),
             bytes(self.peak_vram_bytes),
+            self.held_vram_bytes.map_or_else(String::new, bytes),
             self.peak_ram_bytes.map_or_else(String::new, bytes),
         ]
     }
 }
 
 /// llama-bench's columns, then ours, with the width of usual cells.
-const COLUMNS: [(&str, usize); 14] = [
+const COLUMNS: [(&str, usize); 15] = [
     ("model", 30),
     ("size", 10),
     ("params", 8),
@@ -247,6 +262,7 @@ const COLUMNS: [(&str, usize); 14] = [
     ("floor", 12),
     ("ttft", 10),
     ("device mem", 10),
+    ("held", 10),
     ("host mem", 8),
 ];
 
@@ -425,9 +441,10 @@ mod tests {
 
     fn record(matrix_ops_per_s: Option<f64>, test: Test, int8: bool, matrix: bool) -> BenchRecord {
         let runs = Runs { seconds: vec![0.5], ..Default::default() };
-        let memory = Memory { weights: 1, kv: 2, state: 3, scratch: 4 };
+        let plan = Memory { weights: 1, kv: 2, state: 3, scratch: 4 };
+        let memory = TestMemory { plan, device: Some(11), host: None };
         let cost = TokenCost { bytes: 1 << 30, ops: 1 << 34, int8, matrix };
-        BenchRecord::new(&context(matrix_ops_per_s), test, &runs, memory, None, cost, String::new())
+        BenchRecord::new(&context(matrix_ops_per_s), test, &runs, memory, cost, String::new())
     }
 
     /// 2,048 tokens a second of 2^34 operations are 35.2 TOP/s.

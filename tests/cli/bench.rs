@@ -126,8 +126,16 @@ fn records_have_the_keys_of_llama_bench_and_ours() {
         }
         let parts = ["weight_bytes", "kv_bytes", "state_bytes", "scratch_bytes"].map(|k| record[k].as_u64().unwrap());
         assert_eq!(parts.iter().sum::<u64>(), record["peak_vram_bytes"].as_u64().unwrap());
-        for key in ["matrix_ops_per_s", "matrix_share"] {
+        for key in ["matrix_ops_per_s", "matrix_share", "held_vram_bytes"] {
             assert!(record.get(key).is_some(), "{key} is not there, not even as null");
+        }
+    }
+    if records[0]["backends"] == "vulkan" {
+        let bytes = |r: &Value, key: &str| r[key].as_u64().unwrap_or_else(|| panic!("no {key} in {r}"));
+        let largest = records.iter().map(|r| bytes(r, "peak_vram_bytes")).max().unwrap();
+        for record in &records {
+            let held = bytes(record, "held_vram_bytes");
+            assert!(held >= largest, "an engine for all tests takes {largest} bytes, {held} were held");
         }
     }
     positive(&records[0], &["ttft_ns", "token_ops", "fma_share", "dot_share"]);

@@ -94,3 +94,24 @@ fn an_allocation_that_fails_says_what_it_was_for() {
     device.gpu().unwrap().set_memory_limit(1 << 30);
     Engine::new(&device, &source, options).unwrap();
 }
+
+/// What was dropped again counts, until somebody begins anew.
+#[test]
+fn the_most_that_was_held_is_watched() {
+    const SIZE: u64 = 32 << 20;
+    let device = common::open(None);
+    let gpu = device.gpu().unwrap();
+    if gpu.held_bytes() == 0 {
+        return eprintln!("wgpu does not count what it holds with {}", gpu.adapter.backend);
+    }
+    assert_eq!(gpu.most_held_bytes(), None, "nobody watches");
+    gpu.watch_held_bytes();
+    let before = gpu.most_held_bytes().unwrap();
+    let tensor = device.alloc(DType::U32, [SIZE as usize / 4]).unwrap();
+    drop(tensor);
+    device.wait().unwrap();
+    assert!(gpu.held_bytes() < before + SIZE, "it is given back");
+    assert!(gpu.most_held_bytes().unwrap() >= before + SIZE);
+    gpu.watch_held_bytes();
+    assert!(gpu.most_held_bytes().unwrap() < before + SIZE);
+}

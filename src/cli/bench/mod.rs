@@ -10,9 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, multiplies_on_matrices, profile};
-use wgquant::gpu::Device;
+use wgquant::gpu::{Device, Gpu};
 use wgquant::model::{ModelConfig, ModelFile, ModelSource, Stored};
-use wgquant::report::bench::{BenchContext, BenchRecord, OpsReport, Shown, TokenCost, markdown, ops_markdown};
+use wgquant::report::bench::{
+    BenchContext, BenchRecord, OpsReport, Shown, TestMemory, TokenCost, markdown, ops_markdown,
+};
 use wgquant::report::sweep::{SweepRecord, sweep_html, sweep_markdown};
 use wgquant::report::{DeviceInfo, count};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, Next, StateFormat};
@@ -38,8 +40,9 @@ const SWEEP: &str = "512-131072*2";
 /// products run on, of a large W8A8 product on matrix units (matrix), of packed int8 products (dot) or of f32 multiply-adds
 /// (fma); none for -pg. matrix is of wgquant's own product by itself, with its loads and stores, the others are of what does
 /// nothing else. device mem: what the device holds
-/// where that test is the only one, as planned. host mem: the most that the process held since it began to load the
-/// model.
+/// where that test is the only one, as planned. held: the most that it really held during the test, staging and read-back
+/// included, of an engine made for the largest test; empty where wgpu does not count (Metal, OpenGL). host mem: the most that
+/// the process held since it began to load the model.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
     /// Model directory; several with several -m
@@ -243,21 +246,28 @@ impl Bench {
         push: &mut dyn FnMut(BenchRecord) -> Result<()>,
     ) -> Result<()> {
         let Loaded { model, engine, warmer, context, batch } = loaded;
-        let int8 = model.int8()?;
+        let (int8, device) = (model.int8()?, engine.device().clone());
         let bar = Bar::new(format!("{} {}", context.model_filename, context.model_type), tests.len());
         for (i, test) in tests.iter().enumerate() {
             bar.at(i);
             std::thread::sleep(Duration::from_secs_f64(self.delay));
+            if let Some(gpu) = device.gpu() {
+                gpu.watch_held_bytes();
+            }
             let runs = measure(engine, warmer, *test, self.repetitions as usize, !self.no_warmup)?;
             let alone = Memory::of(model.source(), self.options(&[*test], *batch))?;
-            let (memory, ram) = (alone.unwrap_or_else(|| engine.memory()), host::peak_memory());
+            let memory = TestMemory {
+                plan: alone.unwrap_or_else(|| engine.memory()),
+                device: device.gpu().and_then(Gpu::most_held_bytes),
+                host: host::peak_memory(),
+            };
             let cost = TokenCost {
                 bytes: engine.token_bytes(test.depth + test.prompt + test.generate / 2, test.sequences),
                 ops: engine.linear_ops(),
                 int8,
                 matrix: on_matrices(engine, test.prompt.min(batch.pass_tokens()))?,
             };
-            let record = BenchRecord::new(context, *test, &runs, memory, ram, cost, now());
+            let record = BenchRecord::new(context, *test, &runs, memory, cost, now());
             bar.aside(|| push(record))?;
         }
         Ok(())
