@@ -9,6 +9,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = cli::Cli::from_env();
     cli::start_log();
+    cli::signals::clean_up();
     match cli.run() {
         Ok(cli::Verdict::Passed) => ExitCode::SUCCESS,
         Ok(cli::Verdict::Failed) => ExitCode::from(1),

@@ -48,7 +48,7 @@ impl Stats {
         let header = header(&tensors, HashMap::from([(KEY.to_owned(), meta)])).map_err(|e| failed(&e))?;
         // Piece by piece into our own file: `safetensors::serialize` holds a second copy of products that take gigabytes, and
         // `serialize_to_file` puts another file in the place of the one that is to be on disk before it is renamed.
-        let write = |temp: &mut tempfile::NamedTempFile| {
+        let write = |temp: &mut std::fs::File| {
             let mut to = BufWriter::new(temp);
             to.write_all(&(header.len() as u64).to_le_bytes())?;
             to.write_all(&header)?;

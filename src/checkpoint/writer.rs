@@ -1,7 +1,7 @@
 //! Writes a Hugging Face model directory, whole or not at all.
 //!
-//! Everything goes into a hidden sibling of the destination, `.NAME.partial-XXXXXX`, and is renamed when it is
-//! complete and on disk. Dropping the writer before that, on any error, removes the sibling.
+//! Everything goes into a hidden sibling of the destination ([`crate::files`]), which is renamed when it is complete and
+//! on disk. Dropping the writer before that, on any error, removes the sibling.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 use super::hex;
 use super::shards::StoredType;
 use crate::error::{Error, Result};
+use crate::files::{self, Partial};
 use crate::tensor::{DType, Tensor};
 
 /// Bytes of tensors a shard holds unless told otherwise.
@@ -57,7 +57,7 @@ pub struct Written {
 /// Streams tensors into a new model directory.
 pub struct CheckpointWriter {
     out: PathBuf,
-    temp: TempDir,
+    temp: Partial,
     max_shard_bytes: u64,
     open: Option<Open>,
     /// Header and data of each finished shard are one file, `shard-N`, until the number of shards is known.
@@ -68,27 +68,34 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
+    /// Can a checkpoint be made at `out`? To be asked before the work whose result it is to hold. Removes what
+    /// interrupted runs have left of it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when `out` exists, or another process is writing it.
+    pub fn check(out: &Path) -> Result<()> {
+        refuse_existing(out)?;
+        let Some(partial) = Partial::sweep(out) else { return Ok(()) };
+        let reason = format!(
+            "another run is writing {} (in {}); choose another, or end that run",
+            out.display(),
+            partial.display()
+        );
+        Err(Error::argument("output directory", reason))
+    }
+
     /// Starts a checkpoint that will be at `out`, which must not exist.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `out` exists, [`Error::Io`] when its parent cannot be written to.
+    /// As [`CheckpointWriter::check`]; [`Error::Io`] when its parent cannot be written to.
     pub fn create(out: &Path) -> Result<Self> {
-        refuse_existing(out)?;
-        let name = out
-            .file_name()
-            .ok_or_else(|| Error::argument("output directory", format!("{} does not end in a name", out.display())))?;
-        let parent = match out.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p,
-            _ => Path::new("."),
-        };
+        if out.file_name().is_none() {
+            return Err(Error::argument("output directory", format!("{} does not end in a name", out.display())));
+        }
+        Self::check(out)?;
+        let parent = files::folder(out);
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-        let prefix = format!(".{}.partial-", name.to_string_lossy());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix);
-        // A temporary directory is private by default; a model is as readable as the umask lets it be.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let temp = builder.tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
+        let temp = Partial::directory(out).map_err(|e| Error::io(parent, e))?;
         Ok(Self {
             out: out.to_owned(),
             temp,
@@ -212,18 +219,9 @@ impl CheckpointWriter {
             || File::create(&path).and_then(|mut f| f.write_all(manifest.as_bytes()).and_then(|()| f.sync_all()));
         write().map_err(|e| self.failed(&path, e))?;
         let listed: u64 = self.files.values().filter_map(|f| f.get("bytes").and_then(Value::as_u64)).sum();
-        self.publish()?;
-        Ok(Written { dir: self.out, tensor_bytes, file_bytes: listed + manifest.len() as u64, shards: total })
-    }
-
-    /// The commit point: until the rename there is nothing at `out`, after it everything.
-    fn publish(&mut self) -> Result<()> {
-        sync_dir(self.temp.path()).map_err(|e| Error::io(self.temp.path(), e))?;
-        refuse_existing(&self.out)?;
-        fs::rename(self.temp.path(), &self.out).map_err(|e| Error::io(&self.out, e))?;
-        self.temp.disable_cleanup(true);
-        let parent = self.out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync_dir(parent).map_err(|e| Error::io(parent, e))
+        let Self { out, temp, .. } = self;
+        publish(temp, &out)?;
+        Ok(Written { dir: out, tensor_bytes, file_bytes: listed + manifest.len() as u64, shards: total })
     }
 
     fn append(&mut self, name: &str, dtype: StoredType, shape: &[usize], bytes: &[u8]) -> Result<()> {
@@ -353,6 +351,15 @@ fn assemble(data: &Path, path: &Path, tensors: &[Stored]) -> std::io::Result<(u6
     let file = output.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     file.sync_all()?;
     Ok((8 + text.len() as u64 + end, hex(&hash.finalize())))
+}
+
+/// The commit point: until the rename there is nothing at `out`, after it everything.
+fn publish(temp: Partial, out: &Path) -> Result<()> {
+    sync_dir(temp.path()).map_err(|e| Error::io(temp.path(), e))?;
+    refuse_existing(out)?;
+    temp.keep(out).map_err(|e| refuse_existing(out).err().unwrap_or(Error::io(out, e)))?;
+    let parent = files::folder(out);
+    sync_dir(parent).map_err(|e| Error::io(parent, e))
 }
 
 /// Makes the names in a directory durable. Windows has no such call and needs none.

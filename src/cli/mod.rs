@@ -17,6 +17,7 @@ mod progress;
 mod quantize;
 mod recipe;
 mod search;
+pub(crate) mod signals;
 mod stream;
 mod synth;
 mod test_ops;

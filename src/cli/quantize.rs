@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::calibrate;
 use wgquant::calibrate::Windows;
+use wgquant::checkpoint::CheckpointWriter;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::quantize::{GptqOptions, QUANTIZER};
@@ -40,7 +41,7 @@ enum Scales {
 /// Quantize a model into a new directory
 ///
 /// Writes compressed-tensors format, with the tokenizer, the recipe and a manifest of hashes. The directory appears
-/// complete or not at all.
+/// complete or not at all: an interrupted run leaves nothing, and what a crash leaves the next run into it removes.
 #[derive(Debug, Args)]
 pub(super) struct Quantize {
     /// Model directory
@@ -101,8 +102,8 @@ pub(super) struct Quantize {
 impl Quantize {
     pub(super) fn run(&self) -> Result<Verdict> {
         // Known now, and better said before the work than after.
-        if let Some(output) = self.output.as_ref().filter(|o| o.symlink_metadata().is_ok()) {
-            bail!("output directory: {} exists; choose another or remove it", output.display());
+        if let Some(output) = self.output.as_ref().filter(|_| !self.explain) {
+            CheckpointWriter::check(output)?;
         }
         let file = ModelFile::open(&self.model)?;
         let recipe = self.recipe(&file)?;

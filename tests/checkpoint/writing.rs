@@ -41,6 +41,19 @@ fn output_directory_that_appears_meanwhile_is_left_alone() {
     assert!(entries(&out).is_empty());
 }
 
+/// Of two at work at once, the second is told at the start; what a dead one left is no obstacle.
+#[test]
+fn output_directory_that_another_is_writing() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("model");
+    let first = CheckpointWriter::create(&out).unwrap();
+    let err = CheckpointWriter::create(&out).err().unwrap().to_string();
+    says(&err, &["another run is writing", "model", ".model.partial-", "choose another"]);
+    first.finish(Value::Null).unwrap();
+    says(&CheckpointWriter::create(&out).err().unwrap().to_string(), &["exists"]);
+    assert_eq!(entries(temp.path()), [out]);
+}
+
 /// A model that, once its first layer is asked for, makes `data` in the unfinished output a full disk.
 struct FillsDisk<'a> {
     model: Model,

@@ -9,7 +9,12 @@ use tempfile::TempDir;
 
 /// The built program, with an environment of its own.
 pub(crate) fn wgquant() -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("wgquant"));
+    Command::from_std(program())
+}
+
+/// As [`wgquant`], to be started and left to run.
+pub(crate) fn program() -> std::process::Command {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("wgquant"));
     // Mesa's device-selection layer writes to stderr where there is no screen.
     command
         .env("NODEVICE_SELECT", "1")

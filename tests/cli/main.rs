@@ -9,6 +9,7 @@ mod calibrate;
 mod common;
 mod demo;
 mod documents;
+mod interrupted;
 mod memory;
 mod results;
 mod search;

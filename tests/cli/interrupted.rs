@@ -1,0 +1,74 @@
+//! A program that is ended half-way: what it leaves, and what the next one makes of that.
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{nano, program, refusal, says, short_windows, wgquant};
+
+/// A quantizer that has begun to write `out`, and has seconds of calibration before it.
+fn started(out: &Path, ids: &Path) -> Child {
+    short_windows(ids, 64, 1025);
+    let mut command = program();
+    command.arg("quantize").arg(nano()).arg("-o").arg(out).arg("-f").arg(ids);
+    command.args(["--scheme", "w4a8", "--sequences", "64", "--device", "cpu"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while partial(out).is_none_or(|p| !p.join(".lock").exists()) {
+        assert!(
+            child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(120),
+            "nothing is written"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+/// The unfinished sibling of `out`.
+fn partial(out: &Path) -> Option<PathBuf> {
+    let mut all = fs::read_dir(out.parent().unwrap()).unwrap().map(|e| e.unwrap().path());
+    all.find(|p| p.file_name().unwrap().to_str().unwrap().starts_with(".out.partial-"))
+}
+
+/// Ends `child` by a signal, which must be what it dies of.
+fn end(mut child: Child, name: &str, signal: i32) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().signal(), Some(signal), "{name}");
+}
+
+#[test]
+fn a_signal_leaves_nothing() {
+    let (temp, ids) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::with_suffix(".npy").unwrap());
+    for (name, signal) in [("-INT", 2), ("-TERM", 15)] {
+        let child = started(&temp.path().join("out"), ids.path());
+        end(child, name, signal);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0, "left behind by {name}");
+    }
+}
+
+#[test]
+fn what_a_crash_left_is_removed_by_the_next_run_and_not_while_one_writes() {
+    let (temp, ids) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::with_suffix(".npy").unwrap());
+    let out = temp.path().join("out");
+    let child = started(&out, ids.path());
+    let left = partial(&out).unwrap();
+    let quantize = || {
+        let mut command = wgquant();
+        command.arg("quantize").arg(nano()).args(["--scheme", "w8a8", "--device", "cpu", "-o"]).arg(&out);
+        command
+    };
+    let name = left.file_name().unwrap().to_str().unwrap();
+    says(&refusal(&mut quantize()), &["another run is writing", name, "choose another"]);
+    assert!(left.join(".lock").exists(), "another process's files are removed");
+    end(child, "-KILL", 9);
+    assert!(left.is_dir());
+
+    let output = quantize().output().unwrap();
+    assert!(output.status.success());
+    says(&String::from_utf8_lossy(&output.stderr), &[name, "removed", "did not end"]);
+    assert!(out.join("model.safetensors").is_file() && !out.join(".lock").exists());
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "something is left");
+}
