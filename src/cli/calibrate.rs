@@ -140,9 +140,8 @@ impl Calibrate {
 
     /// What this run's statistics are of, but for the device.
     fn meta(&self, file: &ModelFile) -> Result<StatsMeta> {
-        let name = self.file.as_ref().and_then(|path| path.file_name());
         let part = StatsPart {
-            file: name.map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            file: self.file.as_deref().map(load::file_name).unwrap_or_default(),
             tokens_sha256: String::new(),
             sequences: 0,
             length: self.sequence_length as usize,

@@ -57,6 +57,11 @@ enum ScanWord {
     F16,
 }
 
+/// The name of a text, without its folders, as results record it.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// How the state is kept between calls, and keys and values; what the scan reads.
 #[derive(Clone, Debug, Args)]
 pub(super) struct StateArgs {

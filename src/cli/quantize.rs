@@ -119,7 +119,9 @@ impl Quantize {
         };
         self.gpu.check(&device, &QUANTIZER)?;
         let name = self.scheme.map_or_else(|| "by recipe".to_owned(), |s| s.to_string());
-        let report = quantize(&file, &recipe, &device, calibration.as_ref(), &name, output)?;
+        let text = self.file.as_deref().map(load::file_name).unwrap_or_default();
+        let calibration = calibration.as_ref().map(|windows| (&text[..], windows));
+        let report = quantize(&file, &recipe, &device, calibration, &name, output)?;
         if !report.ragged.is_empty() {
             log::warn!(
                 "{} modules have rows that are no whole number of groups; wgquant runs the model, transformers and \
@@ -211,7 +213,7 @@ pub(super) fn quantize(
     file: &ModelFile,
     recipe: &Recipe,
     device: &Device,
-    calibration: Option<&Windows>,
+    calibration: Option<(&str, &Windows)>,
     name: &str,
     out: &Path,
 ) -> Result<QuantizeReport> {

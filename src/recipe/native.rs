@@ -150,7 +150,8 @@ impl ModelSource for Quantized<'_> {
 }
 
 /// Quantizes the model in `file` into the new directory `out`, layer by layer. Gives what GPTQ lost in each module too,
-/// which is also there as [`LOSSES_FILE`].
+/// which is also there as [`LOSSES_FILE`]. `calibration`: the sequences, and the name of the file they are from, for the
+/// manifest.
 ///
 /// # Errors
 /// [`Error::Argument`] for a model that is quantized already, and whatever reading, the device and writing give;
@@ -159,7 +160,7 @@ pub fn quantize(
     file: &ModelFile,
     recipe: &Recipe,
     device: &Device,
-    calibration: Option<&Windows>,
+    calibration: Option<(&str, &Windows)>,
     out: &Path,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<(Summary, Vec<ModuleLoss>)> {
@@ -169,7 +170,7 @@ pub fn quantize(
             "is quantized already; start from the original checkpoint",
         ));
     }
-    let model = Quantized::new(file, recipe, device, calibration, progress)?;
+    let model = Quantized::new(file, recipe, device, calibration.map(|(_, windows)| windows), progress)?;
     let mut options = WriteOptions::like(file)?;
     options.made = made(recipe, device, calibration);
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
@@ -180,11 +181,11 @@ pub fn quantize(
 }
 
 /// Beside the recipe what decides the bytes: where they were computed, and the tokens that calibrated, hashed as
-/// [`crate::calibrate::StatsPart`] has it.
-fn made(recipe: &Recipe, device: &Device, calibration: Option<&Windows>) -> Value {
-    let tokens = calibration.filter(|_| recipe.calibrates().is_some()).map(|Windows(sequences)| {
+/// [`crate::calibrate::StatsPart`] has it. And the name of the file these are from, by which it is found again.
+fn made(recipe: &Recipe, device: &Device, calibration: Option<(&str, &Windows)>) -> Value {
+    let calibrated = calibration.filter(|_| recipe.calibrates().is_some()).map(|(file, Windows(sequences))| {
         let hash = sequences.iter().fold(String::new(), |before, ids| chain(&before, ids));
-        json!({ "sequences": sequences.len(), "tokens_sha256": hash })
+        json!({ "file": file, "sequences": sequences.len(), "tokens_sha256": hash })
     });
-    json!({ "device": device.name(), "calibration": tokens })
+    json!({ "device": device.name(), "calibration": calibrated })
 }

@@ -158,13 +158,14 @@ fn quantize_shows_and_keeps_what_gptq_lost() {
     let temp = tempfile::tempdir().unwrap();
     let (model, ids) = (nano(), temp.path().join("ids.npy"));
     short_windows(&ids, 3, 65);
-    let quantize = |name: &str, more: &[&str]| {
+    let quantize_ids = |ids: &std::path::Path, name: &str, more: &[&str]| {
         let out = temp.path().join(name);
         let fixed = ["quantize", model.to_str().unwrap(), "-o", out.to_str().unwrap(), "-f", ids.to_str().unwrap()];
         let rest = ["--scheme", "w4a8", "--sequences", "2", "--sequence-length", "64", "--deterministic"];
         let text = run(&[&fixed[..], &rest[..], more].concat());
         (text, std::fs::read(out.join("wgquant_losses.json")).unwrap(), out)
     };
+    let quantize = |name: &str, more: &[&str]| quantize_ids(&ids, name, more);
     let rows = |text: &str| text.lines().filter(|l| l.contains(".mixer.") || l.contains("lm_head")).count();
     let ((short, bytes, out), (long, again, _)) = (quantize("a", &[]), quantize("b", &["-v"]));
     says(&short, &["is lost in the mean", "-v: all", "Damping"]);
@@ -186,9 +187,24 @@ fn quantize_shows_and_keeps_what_gptq_lost() {
     let stats = temp.path().join("stats");
     let fixed = ["calibrate", model.to_str().unwrap(), "-f", ids.to_str().unwrap(), "-o", stats.to_str().unwrap()];
     let same = ["--sequences", "2", "--sequence-length", "64", "--device", "cpu", "--json"];
-    let hash = run_json(&[&fixed[..], &same].concat())["parts"][0]["tokens_sha256"].clone();
-    let made = json!({ "device": "CPU reference", "calibration": { "sequences": 2, "tokens_sha256": hash } });
-    assert_eq!(manifest["made"], made);
+    let part = run_json(&[&fixed[..], &same].concat())["parts"][0].clone();
+    let (file, hash) = (&part["file"], &part["tokens_sha256"]);
+    let made = json!({ "file": file, "sequences": 2, "tokens_sha256": hash });
+    assert_eq!(manifest["made"], json!({ "device": "CPU reference", "calibration": made }));
+    assert_eq!(file, "ids.npy", "its name and not its path");
+
+    // Under another name the same tokens give the same bytes, the manifest's word for the file aside.
+    let renamed = temp.path().join("renamed.npy");
+    fs::rename(&ids, &renamed).unwrap();
+    let (_, _, other) = quantize_ids(&renamed, "c", &[]);
+    for entry in fs::read_dir(&out).unwrap().map(|e| e.unwrap()) {
+        let [one, two] = [&out, &other].map(|dir| fs::read(dir.join(entry.file_name())).unwrap());
+        let two = match entry.file_name() == "wgquant_manifest.json" {
+            true => String::from_utf8(two).unwrap().replace("renamed.npy", "ids.npy").into_bytes(),
+            false => two,
+        };
+        assert!(one == two, "{:?}", entry.file_name());
+    }
 }
 
 #[test]

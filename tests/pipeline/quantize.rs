@@ -158,7 +158,7 @@ fn streams_on_the_device_change_nothing() {
             device.gpu().unwrap().set_memory_limit(limit);
         }
         let out = temp.path().join(name);
-        quantize(&file, &recipe, &device, Some(&windows), &out, &|_| {}).unwrap();
+        quantize(&file, &recipe, &device, Some(("text", &windows)), &out, &|_| {}).unwrap();
         std::fs::read(out.join("model.safetensors")).unwrap()
     });
     assert!(made[0] == made[1]);

@@ -95,7 +95,7 @@ fn a_search_measures_resumes_and_keeps_to_its_budget() {
     let chosen = plan.within(Budget::BitsPerParameter(6.0)).unwrap();
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("out");
-    quantize(&setting.file, &chosen.recipe, &Device::Cpu, Some(&setting.texts), &out, &|_| {}).unwrap();
+    quantize(&setting.file, &chosen.recipe, &Device::Cpu, Some(("text", &setting.texts)), &out, &|_| {}).unwrap();
     assert_eq!(ModelFile::open(&out).unwrap().bytes(), chosen.bytes);
 
     let error = plan.within(Budget::BitsPerParameter(2.0)).unwrap_err().to_string();

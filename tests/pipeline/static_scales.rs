@@ -108,7 +108,7 @@ fn scales_are_of_rotated_inputs() {
 fn kl(group: Group, percentile: Option<f64>, out: &Path) -> f64 {
     let file = nano();
     let recipe = recipe(&file, true, group, percentile);
-    quantize(&file, &recipe, &Device::Cpu, Some(&texts(3, 300)), out, &|_| {}).unwrap();
+    quantize(&file, &recipe, &Device::Cpu, Some(("text", &texts(3, 300))), out, &|_| {}).unwrap();
     let windows = Windows::read(&common::nano().join("val_ids_u16.npy"), None, None, 1024, Some(1)).unwrap();
     let options = EngineOptions { context: 1024, ..Default::default() };
     let device = common::gpu();
@@ -143,7 +143,7 @@ fn static_and_dynamic_layers_run_together() {
     push(r"re:.*\.(out|o)_proj$", Activations::Static(Group::Channel), None);
     push("lm_head", Activations::TOKEN, None);
     let recipe = Recipe::parse("again", &recipe.to_toml().unwrap()).unwrap();
-    quantize(&file, &recipe, &Device::Cpu, Some(&texts(1, 100)), &temp.path().join("q"), &|_| {}).unwrap();
+    quantize(&file, &recipe, &Device::Cpu, Some(("text", &texts(1, 100))), &temp.path().join("q"), &|_| {}).unwrap();
     let model = ModelFile::open(&temp.path().join("q")).unwrap();
     let tokens: Vec<u32> = (0..60).map(|i| 3 + (i * 31) % 2000).collect();
     let logits = |device: &Device, pass_tokens| {
@@ -166,7 +166,8 @@ fn gptq_takes_fixed_scales_and_the_size_is_predicted() {
     let (file, out) = (nano(), temp.path().join("q"));
     let mut recipe = recipe(&file, false, Group::Size(64), None);
     recipe.gptq = Some(GptqOptions { sweeps: 0, scale_steps: 1, ..GptqOptions::default() });
-    let (summary, losses) = quantize(&file, &recipe, &Device::Cpu, Some(&texts(1, 64)), &out, &|_| {}).unwrap();
+    let (summary, losses) =
+        quantize(&file, &recipe, &Device::Cpu, Some(("text", &texts(1, 64))), &out, &|_| {}).unwrap();
     assert_eq!(losses.len(), recipe.modules(file.config()).unwrap().iter().filter(|m| m.weights.is_some()).count());
     let model = ModelFile::open(&out).unwrap();
     for index in 0..model.config().blocks.len() {

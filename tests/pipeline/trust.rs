@@ -190,7 +190,7 @@ fn calibrated(out: &Path, check: fn(&str, &Variant) -> Result<(), String>) -> (w
     let base = Recipe::uniform(file.config(), Bits::W8A8, Group::Channel, true, DType::BF16, transform);
     let recipe = Recipe { gptq: Some(GptqOptions { scale_steps: 4, sweeps: 1, ..Default::default() }), ..base };
     let ids: Vec<u32> = (0..80).map(|i| 3 + (i * 31) % 2000).collect();
-    let made = quantize(&file, &recipe, &device, Some(&Windows(vec![ids])), out, &|_| {}).map(|_| ());
+    let made = quantize(&file, &recipe, &device, Some(("text", &Windows(vec![ids]))), out, &|_| {}).map(|_| ());
     for kernel in KERNELS {
         for variant in kernel.variants.iter().filter(|v| check(kernel.name, v).is_err()) {
             assert_ne!(device.gpu().unwrap().trusts(kernel.name, variant.name), Some(true), "{}", kernel.name);
