@@ -189,7 +189,8 @@ impl Engine {
     /// Puts another linear layer (or embedding) in the place of one; shapes must be the same.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a place that the model does not have; as uploading.
+    /// [`Error::Argument`] for a place that the model does not have, and for a weight of another shape, or whose numbers are
+    /// no floats or no sound codes ([`crate::model::QuantizedLinear::check`]); as uploading. The old weight stays then.
     pub fn replace(&mut self, slot: Slot<'_>, linear: &Linear) -> Result<()> {
         // Recorded passes hold on to the old weight.
         self.passes.clear();

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
 use crate::kernels::{self, GatedNorm, Scaled};
 use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
+use crate::tensor::Shape;
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
 #[derive(Clone)]
@@ -244,16 +245,24 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Puts `linear` where `slot` says.
+    /// Puts `linear` where `slot` says, if it is one that could be loaded there.
     pub(super) fn replace(&mut self, device: &Device, slot: Slot<'_>, linear: &Linear) -> Result<()> {
         match slot {
-            Slot::Embedding => self.embedding = DeviceEmbedding::upload(device, linear)?,
-            Slot::Head => self.head = DeviceLinear::upload(device, "the head", linear)?,
+            Slot::Embedding => {
+                fits("the embedding", linear, self.embedding.shape())?;
+                self.embedding = DeviceEmbedding::upload(device, linear)?;
+            }
+            Slot::Head => {
+                fits("the head", linear, self.head.shape())?;
+                self.head = DeviceLinear::upload(device, "the head", linear)?;
+            }
             Slot::Layer(index, part) => {
                 let linears = self.layers.get_mut(index).map(|l| l.mixer.linears_mut()).unwrap_or_default();
                 let place = linears.into_iter().find(|(name, _)| *name == part).map(|(_, place)| place);
                 let place = place.ok_or_else(|| Error::argument("replace", format!("no `{part}` in block {index}")))?;
-                *place = DeviceLinear::upload(device, &format!("{part} of layer {index}"), linear)?;
+                let name = format!("{part} of layer {index}");
+                fits(&name, linear, place.shape())?;
+                *place = DeviceLinear::upload(device, &name, linear)?;
                 if let Some(DeviceMixer::Attention(a)) = self.layers.get_mut(index).map(|l| &mut l.mixer) {
                     a.qkv = None;
                 }
@@ -313,6 +322,24 @@ impl Weights {
     pub(super) fn bytes(&self) -> usize {
         let layers = self.layers.iter().map(DeviceLayer::bytes).sum::<usize>();
         self.embedding.bytes() + layers + self.norm_f.bytes() + self.head.bytes()
+    }
+}
+
+/// What a model's files are asked on opening, of a weight that comes by itself: the shape of the one it replaces, and
+/// floats or sound codes.
+fn fits(name: &str, linear: &Linear, want: Shape) -> Result<()> {
+    let wrong = |what: String| Err(Error::argument(format!("weight `{name}`"), what));
+    let shape = match linear {
+        Linear::Float(t) => t.shape,
+        Linear::Quantized(q) => q.codes.shape,
+    };
+    if shape != want {
+        return wrong(format!("has shape {shape}, the one it replaces {want}"));
+    }
+    match linear {
+        Linear::Float(t) if !t.dtype.is_float() => wrong(format!("is {}, expected f32, f16 or bf16", t.dtype)),
+        Linear::Float(_) => Ok(()),
+        Linear::Quantized(q) => q.check(name),
     }
 }
 

@@ -4,8 +4,8 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::Device;
-use wgquant::model::{Model, ModelFile, ModelSource};
-use wgquant::runtime::{Engine, EngineOptions, Memory};
+use wgquant::model::{Activations, Group, Linear, Model, ModelFile, ModelSource, QuantizedLinear, Scales};
+use wgquant::runtime::{Engine, EngineOptions, Memory, Slot};
 use wgquant::tensor::{DType, Shape, Tensor};
 use wgquant::transform::{Transform, Transformed};
 
@@ -114,4 +114,41 @@ fn the_most_that_was_held_is_watched() {
     assert!(gpu.most_held_bytes().unwrap() >= before + SIZE);
     gpu.watch_held_bytes();
     assert!(gpu.most_held_bytes().unwrap() < before + SIZE);
+}
+
+/// As a file of the wrong shape is refused, so is a weight; and what is refused changes nothing.
+#[test]
+fn a_weight_that_does_not_fit_its_place_is_refused() {
+    let model = Model::load(&ModelFile::open(&common::nano()).unwrap()).unwrap();
+    let options = EngineOptions { context: 8, pass_tokens: 8, ..Default::default() };
+    let mut engine = Engine::new(&Device::Cpu, &model, options).unwrap();
+    let logits = |engine: &mut Engine| {
+        engine.reset().unwrap();
+        engine.feed(&[3, 4]).unwrap();
+        block_on(engine.logits()).unwrap()
+    };
+    let before = logits(&mut engine);
+    let float = |shape: [usize; 2]| Linear::Float(Tensor::from_f32(shape, &vec![1.0; shape[0] * shape[1]]));
+    let codes = Tensor::new(DType::I8, [2048, 128], vec![1; 2048 * 128]).unwrap();
+    let mut broken = QuantizedLinear {
+        bits: 8,
+        group: Group::Size(32),
+        codes: codes.clone(),
+        scales: Scales::Plain(Tensor::from_f32([2048, 1], &[1.0; 2048])),
+        activations: Activations::Float,
+        input_scales: Vec::new(),
+    };
+    let mut refused = |slot: Slot<'_>, linear: Linear, parts: &[&str]| {
+        let error = engine.replace(slot, &linear).unwrap_err().to_string();
+        parts.iter().for_each(|part| assert!(error.contains(part), "`{part}` is not in: {error}"));
+    };
+    refused(Slot::Head, float([2048, 127]), &["the head", "[2048, 127]", "[2048, 128]"]);
+    refused(Slot::Embedding, float([2047, 128]), &["the embedding", "[2047, 128]", "[2048, 128]"]);
+    refused(Slot::Layer(1, "up_proj"), float([128, 672]), &["up_proj of layer 1", "[128, 672]", "[672, 128]"]);
+    refused(Slot::Layer(1, "in_proj"), float([128, 672]), &["no `in_proj` in block 1"]);
+    refused(Slot::Head, Linear::Float(codes), &["the head", "i8", "f32, f16 or bf16"]);
+    refused(Slot::Head, Linear::Quantized(broken.clone()), &["the head", "scales", "[2048, 1]", "[2048, 4]"]);
+    (broken.group, broken.bits) = (Group::Channel, 9);
+    refused(Slot::Head, Linear::Quantized(broken), &["the head", "9 bits"]);
+    assert_eq!(logits(&mut engine), before);
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{self, ScaledWeight, TablePart};
 use crate::model::Linear;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 /// Token embedding on a device.
 pub(in super::super) struct DeviceEmbedding {
@@ -56,6 +56,11 @@ impl DeviceEmbedding {
             }
         }
         Ok(())
+    }
+
+    /// `[vocab, hidden]`.
+    pub(super) fn shape(&self) -> Shape {
+        Shape::from([self.vocab, self.parts.first().map_or(0, |p| p.table.shape.cols())])
     }
 
     /// Bytes of the rows on the device, scales aside.

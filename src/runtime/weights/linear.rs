@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
 use crate::kernels::{self, Columns, Epilogue, Groups, Halves, ScaleBits, ScaledWeight};
 use crate::model::{Linear, QuantizedLinear};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// Parts begin at multiples of so many rows, where a binding holds them: so that the outputs of a token begin where a
 /// binding may.
@@ -177,9 +177,15 @@ impl DeviceLinear {
         kernels::grouped_pays(device, weight.codes.shape.cols(), self.groups()?).then_some(weight)
     }
 
+    /// `[out, in]`.
+    pub(super) fn shape(&self) -> Shape {
+        let rows = self.parts.iter().map(|p| p.held.weight().shape.rows()).sum();
+        Shape::from([rows, self.parts.first().map_or(0, |p| p.held.weight().shape.cols())])
+    }
+
     /// Scales that a token of its inputs has.
     pub(super) fn activation_groups(&self) -> usize {
-        let cols = self.parts.first().map_or(0, |p| p.held.weight().shape.cols());
+        let cols = self.shape().cols();
         self.rounding.as_ref().map_or(0, |rounding| cols.div_ceil(rounding.group.max(1)))
     }
 
@@ -203,8 +209,7 @@ impl DeviceLinear {
         out: &DeviceTensor,
         e: Epilogue,
     ) -> Result<()> {
-        let rows = self.parts.iter().map(|p| p.held.weight().shape.rows()).sum();
-        kernels::expect("linear layer", "out", out, [out.shape.rows(), rows])?;
+        kernels::expect("linear layer", "out", out, [out.shape.rows(), self.shape().rows()])?;
         for Part { first, held, cut } in &self.parts {
             let out = Columns::new("linear layer", out, *first, held.weight().shape.rows())?;
             if let Some(cut) = cut.as_ref().filter(|_| Cut::suits(&out)) {
