@@ -12,7 +12,7 @@ use wgquant::model::{Activations, Group, ModelFile, ModelSource};
 use wgquant::quantize::{Format, GptqOptions, QUANTIZER};
 use wgquant::recipe::{Module, Recipe, transformed};
 use wgquant::report::{DeviceInfo, ModelInfo, SearchReport, html, terminal};
-use wgquant::search::{self, Budget, Plan, Question, Survey};
+use wgquant::search::{self, Budget, MeasuredKl, Plan, Question, Survey};
 
 use super::args::{GpuArgs, size};
 use super::progress::Bar;
@@ -39,9 +39,15 @@ pub(super) struct Search {
     /// Budget: size of all tensors, such as 4GiB or 17.5MB: k, m, g, t and kib .. are powers of 1024, kb .. of 1000
     #[arg(long, value_name = "SIZE", group = "budget", value_parser = size)]
     target_size: Option<u64>,
-    /// Budget: the smallest model of at most this predicted KL, nats a token
+    /// Budget: the smallest model of at most this predicted KL, nats a token. Of rounded weights alone: int8 activations, and
+    /// states and caches that are not f32 when the model runs, add to it (--measure)
     #[arg(long, value_name = "NATS", group = "budget")]
     max_kld: Option<f64>,
+    /// Also quantize the model as the recipe found says, in memory, and measure its KL, activations rounded too, on the
+    /// sequences of --probes; warns where that is above --max-kld. Takes as long as `wgquant quantize`. These sequences also
+    /// calibrate, so other text (`wgquant perplexity --base`) has a somewhat higher KL
+    #[arg(long, requires = "budget")]
+    measure: bool,
     /// Bits to choose from: 2 to 8, or 16 for floats
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "3,4,5,6,8", value_parser = bits)]
     bits: Vec<usize>,
@@ -102,7 +108,12 @@ impl Search {
         if let (Some(path), Some(chosen)) = (&self.output, &chosen) {
             out::save(path, &chosen.recipe.to_toml()?)?;
         }
+        let measured = match &chosen {
+            Some(chosen) if self.measure => Some(self.measured(&device, &file, &chosen.recipe, &calibration)?),
+            _ => None,
+        };
         let report = SearchReport {
+            measured,
             model: ModelInfo::from(&file),
             device: DeviceInfo::from(&device),
             front: plan.points(),
@@ -187,7 +198,7 @@ impl Search {
         fingerprint: String,
     ) -> Result<Survey> {
         let source = transformed(file, base, device, Some(calibration))?;
-        let probes = Windows(calibration.0.iter().take(self.probes.max(1)).cloned().collect());
+        let probes = self.probes(calibration);
         let question = Question {
             source: &source,
             candidates,
@@ -209,6 +220,30 @@ impl Search {
                 .map_err(|e| wgquant::Error::argument("--sensitivity", format!("{e:#}")))
         };
         Ok(search::survey(device, &question, survey, done)?)
+    }
+
+    /// The sequences on which KL is measured.
+    fn probes(&self, calibration: &Windows) -> Windows {
+        Windows(calibration.0.iter().take(self.probes.max(1)).cloned().collect())
+    }
+
+    /// What the recipe found costs as a model. Says so where that is more than was allowed.
+    fn measured(
+        &self,
+        device: &Device,
+        file: &ModelFile,
+        recipe: &Recipe,
+        calibration: &Windows,
+    ) -> Result<MeasuredKl> {
+        let bar = Bar::new("quantizing", file.config().blocks.len());
+        let measured = search::measure(device, file, recipe, calibration, &self.probes(calibration), &|n| bar.at(n))?;
+        if let Some(bound) = self.max_kld.filter(|bound| measured.mean_kl > *bound) {
+            log::warn!(
+                "--max-kld {bound} is of rounded weights; with activations rounded too the model has a KL of {:.3e} nats",
+                measured.mean_kl
+            );
+        }
+        Ok(measured)
     }
 
     fn kept(&self) -> Option<PathBuf> {

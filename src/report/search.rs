@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{DeviceInfo, ModelInfo};
-use crate::search::{Allocation, ParetoPoint};
+use crate::search::{Allocation, MeasuredKl, ParetoPoint};
 
 /// The sizes there are, and the one chosen.
 #[derive(Clone, Debug, Serialize)]
@@ -15,6 +15,8 @@ pub struct SearchReport {
     pub device: DeviceInfo,
     /// The allocation within the budget, where one was given.
     pub chosen: Option<Allocation>,
+    /// What it costs as a model, activations rounded too, where that was measured.
+    pub measured: Option<MeasuredKl>,
     /// Where its recipe was written.
     pub recipe_file: Option<String>,
     /// Seconds it took; nearly none where all had been measured before.

@@ -5,9 +5,11 @@
 //! ```
 //!
 //! As in NVIDIA's AutoQuantize and llama.cpp's `--target-bpw`, the model's loss is taken to be the sum of what each
-//! module alone costs; unlike them, costs are GPTQ's own loss times a measured KL divergence.
+//! module alone costs; unlike them, costs are GPTQ's own loss times a measured KL divergence. That is of weights: what
+//! rounded activations add shows when the allocation is measured as a whole ([`measure`]).
 
 mod allocate;
+mod measure;
 mod survey;
 
 use std::fmt;
@@ -15,6 +17,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use allocate::{Cost, Front, LIMIT};
+pub use measure::{MeasuredKl, measure};
 pub use survey::{Form, Question, Sensitivity, Survey, survey};
 
 use crate::analyze::predict;
@@ -31,7 +34,7 @@ pub enum Budget {
     BitsPerParameter(f64),
     /// Bytes of all tensors.
     Bytes(u64),
-    /// The smallest size of at most this predicted KL, nats a token.
+    /// The smallest size of at most this predicted KL of the rounded weights, nats a token.
     Kl(f64),
 }
 

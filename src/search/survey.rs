@@ -7,6 +7,7 @@ use std::path::Path;
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 
+use super::measure::options;
 use crate::analyze::Sensitivity as Losses;
 use crate::calibrate::{Means, Walk, Windows, parts};
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::gpu::Device;
 use crate::model::{Activations, Group, Layer, Linear, ModelSource, Names, QuantizedLinear};
 use crate::quantize::{Format, GptqOptions, Prepared, gptq, searched};
 use crate::recipe::{EMBEDDING_STEPS, Module};
-use crate::runtime::{Engine, EngineOptions, Slot};
+use crate::runtime::{Engine, Slot};
 use crate::tensor::{DType, Tensor};
 
 /// One form of a module.
@@ -90,9 +91,6 @@ pub struct Question<'a> {
     pub probes: &'a Windows,
 }
 
-/// Tokens of a pass at most.
-const PASS: usize = 256;
-
 /// Asks `question`, going on where `survey` ended; `done` sees the survey after each module.
 ///
 /// # Errors
@@ -138,13 +136,7 @@ struct Surveyor<'a> {
 impl<'a> Surveyor<'a> {
     fn new(device: &Device, question: &'a Question<'a>) -> Result<Self> {
         let source = question.source;
-        let row = source.config().vocab_size as u64 * 4;
-        let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
-        let options = EngineOptions {
-            context: question.probes.longest(),
-            pass_tokens: PASS.min(fits).max(1),
-            ..EngineOptions::default()
-        };
+        let options = options(device, source, question.probes);
         let sequences = &question.calibration.0;
         Ok(Self {
             // A software driver takes more than twice the reference's time for it.

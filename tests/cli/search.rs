@@ -35,6 +35,22 @@ fn search_writes_a_recipe_that_quantize_follows() {
     // Transformed as the presets are.
     says(&std::fs::read_to_string(&recipe).unwrap(), &["out_proj = 32", "down_proj = 32", "relu2 = 0.5", "size = 32"]);
 
+    // A bound on the weights' KL; the model's own is measured beside it.
+    let (bound, other, kept) = (chosen["predicted_kl"].to_string(), at("kl.toml"), at("r.sensitivity.json"));
+    let bounded = |more: &[&str]| {
+        let asked = ["-o", &other, "--sensitivity", &kept, "--max-kld", &bound, "--bits", "3,4,5", "--probes", "1"];
+        search(&[&asked[..], more].concat())
+    };
+    says(&run(&bounded(&[])), &["predicted KL of the weights", "activations add", "--measure"]);
+    says(&run(&bounded(&["--measure"])), &["measured, activations rounded too", "nats on 1 sequences"]);
+    let output = wgquant().args(bounded(&["--measure", "--json"])).output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kl = found["measured"]["mean_kl"].as_f64().unwrap();
+    let predicted = found["chosen"]["predicted_kl"].as_f64().unwrap();
+    assert!(kl > predicted / 10.0 && kl < predicted * 10.0, "{kl} measured, {predicted} predicted");
+    let warnings = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(warnings.contains("--max-kld"), kl > bound.parse().unwrap(), "{kl} of {bound}: {warnings}");
+
     let explained = run(&["quantize", &model, "--recipe", &recipe, "--explain"]);
     says(&explained, &["lm_head", "6 bits × f16"]);
     let made = run_json(&[

@@ -18,6 +18,17 @@ pub fn search(report: &SearchReport) -> String {
             bytes(chosen.bytes),
             small(chosen.predicted_kl)
         );
+        out += &match &report.measured {
+            Some(m) => {
+                let error = m.mean_kl_stderr.map_or_else(String::new, |e| format!(" ± {}", small(e)));
+                format!(
+                    "measured, activations rounded too: {}{error} nats on {} sequences\n",
+                    small(m.mean_kl),
+                    m.sequences
+                )
+            }
+            None => "int8 activations add to that: --measure finds out how much\n".to_owned(),
+        };
     }
     out += &format!("{:.1} s on {} ({})\n", report.seconds, report.device.adapter, driver_words(&report.device));
     match &report.recipe_file {

@@ -1,0 +1,54 @@
+//! What an allocation costs as a model: survey and sum know weights alone.
+
+use pollster::block_on;
+use serde::Serialize;
+
+use crate::calibrate::Windows;
+use crate::error::Result;
+use crate::eval::compare;
+use crate::gpu::Device;
+use crate::model::ModelSource;
+use crate::recipe::{Quantized, Recipe};
+use crate::runtime::{Engine, EngineOptions};
+
+/// Tokens of a pass at most.
+const PASS: usize = 256;
+
+/// KL(original || quantized) of a whole model, weights and activations rounded, states in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MeasuredKl {
+    /// Mean, nats a token.
+    pub mean_kl: f64,
+    /// Its standard error over sequences; none of one sequence.
+    pub mean_kl_stderr: Option<f64>,
+    /// Sequences it was measured on.
+    pub sequences: usize,
+}
+
+/// Quantizes `original` by `recipe` in memory and runs both over `probes`. `done` is called with the number of blocks
+/// quantized.
+///
+/// # Errors
+/// As [`Quantized::new`], [`Engine::new`] and running plans.
+pub fn measure(
+    device: &Device,
+    original: &dyn ModelSource,
+    recipe: &Recipe,
+    calibration: &Windows,
+    probes: &Windows,
+    done: &(dyn Fn(usize) + Sync),
+) -> Result<MeasuredKl> {
+    let options = options(device, original, probes);
+    let quantized = Quantized::new(original, recipe, device, Some(calibration), done)?;
+    let mut model = Engine::new(device, &quantized, options)?;
+    let mut base = Engine::new(device, original, options)?;
+    let result = block_on(compare(&mut base, &mut model, probes, &mut |_, _| {}))?;
+    Ok(MeasuredKl { mean_kl: result.mean_kl, mean_kl_stderr: result.mean_kl_stderr, sequences: probes.0.len() })
+}
+
+/// Of an engine that runs `probes`: logits of all tokens of a pass must fit a binding.
+pub(super) fn options(device: &Device, source: &dyn ModelSource, probes: &Windows) -> EngineOptions {
+    let row = source.config().vocab_size as u64 * 4;
+    let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
+    EngineOptions { context: probes.longest(), pass_tokens: PASS.min(fits).max(1), ..EngineOptions::default() }
+}
