@@ -132,6 +132,7 @@ impl Checkpoint {
             StoredType::I8 => DType::I8,
             StoredType::I32 => DType::U32,
             StoredType::I64 => return Err(self.bad(name, "is I64; weights are floats, bytes or words")),
+            StoredType::Other(_) => return Err(self.foreign(name, info.dtype)),
         };
         if let Some((index, what)) = not_finite(info.dtype, bytes) {
             let advice = "the file is damaged or the training diverged; download it again";
@@ -194,6 +195,13 @@ impl Checkpoint {
         Error::bad(self.file_of(name), format!("tensor `{name}` {what}"))
     }
 
+    /// A [`Error::BadCheckpoint`] about a tensor of a type that is not read.
+    pub(crate) fn foreign(&self, name: &str, dtype: StoredType) -> Error {
+        let advice = "a model that another tool quantized has to be started from its original";
+        let supported = "supported are F32, F16, BF16, I8, I32 and I64";
+        self.bad(name, &format!("is {}; {supported}: {advice}", dtype.name()))
+    }
+
     fn raw(&self, name: &str) -> Result<(&TensorInfo, &[u8])> {
         let missing = || Error::MissingTensor { name: name.to_owned(), file: self.dir.clone() };
         let entry = self.entries.get(name).ok_or_else(missing)?;
@@ -219,7 +227,7 @@ fn not_finite(dtype: StoredType, bytes: &[u8]) -> Option<(usize, &'static str)> 
         StoredType::F32 => scan(bytes, |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7fff_ffff, 0x7f80_0000),
         StoredType::F16 => scan(bytes, |b: &[u8; 2]| u32::from(u16::from_le_bytes(*b) & 0x7fff), 0x7c00),
         StoredType::BF16 => scan(bytes, |b: &[u8; 2]| u32::from(u16::from_le_bytes(*b) & 0x7fff), 0x7f80),
-        StoredType::I8 | StoredType::I32 | StoredType::I64 => None,
+        StoredType::I8 | StoredType::I32 | StoredType::I64 | StoredType::Other(_) => None,
     }
 }
 

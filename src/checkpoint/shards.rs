@@ -11,7 +11,7 @@ use super::json::read_json;
 use crate::error::{Error, Result};
 
 /// Element type of a stored tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredType {
     /// IEEE 754 binary32.
     F32,
@@ -25,23 +25,26 @@ pub enum StoredType {
     I32,
     /// Signed double word: shapes.
     I64,
+    /// Another: such tensors may be there, and are refused when they are asked for.
+    Other(Dtype),
 }
 
 impl StoredType {
     /// Its name in a safetensors header.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::I8 => "I8",
-            Self::I32 => "I32",
-            Self::I64 => "I64",
+            Self::F32 => "F32".to_owned(),
+            Self::F16 => "F16".to_owned(),
+            Self::BF16 => "BF16".to_owned(),
+            Self::I8 => "I8".to_owned(),
+            Self::I32 => "I32".to_owned(),
+            Self::I64 => "I64".to_owned(),
+            Self::Other(dtype) => dtype.to_string(),
         }
     }
 
-    /// Bytes of an element.
+    /// Bytes of an element, rounded up.
     #[must_use]
     pub fn size(self) -> usize {
         match self {
@@ -49,6 +52,7 @@ impl StoredType {
             Self::I8 => 1,
             Self::F32 | Self::I32 => 4,
             Self::I64 => 8,
+            Self::Other(dtype) => dtype.bitsize().div_ceil(8),
         }
     }
 
@@ -58,16 +62,16 @@ impl StoredType {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
-    fn of(dtype: Dtype) -> Option<Self> {
-        Some(match dtype {
+    fn of(dtype: Dtype) -> Self {
+        match dtype {
             Dtype::F32 => Self::F32,
             Dtype::F16 => Self::F16,
             Dtype::BF16 => Self::BF16,
             Dtype::I8 => Self::I8,
             Dtype::I32 => Self::I32,
             Dtype::I64 => Self::I64,
-            _ => return None,
-        })
+            other => Self::Other(other),
+        }
     }
 }
 
@@ -156,7 +160,13 @@ fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
     if !index.is_file() {
         if !single.is_file() {
             let pickled = dir.join("pytorch_model.bin").exists() || dir.join("pytorch_model.bin.index.json").exists();
-            let hint = if pickled { "; convert pytorch_model.bin to safetensors first" } else { "" };
+            let others = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+            let shard = others.into_iter().any(|p| p.extension().is_some_and(|e| e == "safetensors"));
+            let hint = match (pickled, shard) {
+                (true, _) => "; convert pytorch_model.bin to safetensors first",
+                (_, true) => "; the index says which of its other .safetensors hold what: download it too",
+                _ => "",
+            };
             return Err(Error::bad(
                 dir,
                 format!("holds neither model.safetensors nor model.safetensors.index.json{hint}"),
@@ -223,18 +233,21 @@ fn map(path: &Path) -> Result<Data> {
     fs::read(path).map(Data::Held).map_err(|e| Error::io(path, e))
 }
 
+/// What stands in the place of a large file where a repository was cloned without Git LFS.
+const LFS: &[u8] = b"version https://git-lfs";
+
 /// Names, types, shapes and byte ranges of a shard's tensors, checked against the file's length.
 fn header(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorInfo, Range<usize>)>> {
+    if bytes.starts_with(LFS) {
+        return Err(Error::bad(path, "is Git LFS's note of a file, not the file; run `git lfs pull` in its directory"));
+    }
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
         let bytes = bytes.len();
         Error::bad(path, format!("is truncated or damaged ({bytes} bytes; {e}); download it again"))
     })?;
     let base = 8 + header;
     let tensor = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
-        let dtype = StoredType::of(info.dtype).ok_or_else(|| {
-            let dtype = info.dtype;
-            Error::bad(path, format!("tensor `{name}` is {dtype:?}; supported are F32, F16, BF16, I8, I32 and I64"))
-        })?;
+        let dtype = StoredType::of(info.dtype);
         if info.shape.len() > 4 || info.shape.contains(&0) {
             let shape = &info.shape;
             return Err(Error::bad(

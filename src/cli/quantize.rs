@@ -106,6 +106,14 @@ impl Quantize {
             CheckpointWriter::check(output)?;
         }
         let file = ModelFile::open(&self.model)?;
+        let unused = file.unused();
+        if !unused.is_empty() && !self.explain {
+            log::warn!(
+                "{} tensors are no part of the model that config.json describes and will be left out: {}",
+                unused.len(),
+                some(&unused)
+            );
+        }
         let recipe = self.recipe(&file)?;
         let modules = self.modules(&file, &recipe)?;
         let Some(output) = self.output.as_ref().filter(|_| !self.explain) else {
@@ -206,6 +214,13 @@ impl Quantize {
             }
         }
     }
+}
+
+/// The first few of `names`.
+fn some(names: &[&str]) -> String {
+    const SHOWN: usize = 4;
+    let rest = if names.len() > SHOWN { ", .." } else { "" };
+    names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ") + rest
 }
 
 /// Quantizes with a progress bar, and opens the result to describe it.

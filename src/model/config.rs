@@ -94,6 +94,12 @@ impl ModelConfig {
         let config = match v.get("model_type").and_then(Value::as_str) {
             Some("nemotron_h") => nemotron_h(keys)?,
             Some("mamba2") => mamba2(keys)?,
+            // As the authors of Mamba-2 publish their models.
+            None if v.get("ssm_cfg").is_some() => {
+                let value = "missing, and `ssm_cfg` there: convert it to Hugging Face's layout first (transformers' \
+                             convert_mamba2_ssm_checkpoint_to_pytorch.py)";
+                return Err(unsupported("model_type", value));
+            }
             other => {
                 let other = other.unwrap_or("missing");
                 return Err(unsupported("model_type", format!("{other}; supported are nemotron_h and mamba2")));
@@ -192,11 +198,10 @@ fn nemotron_h(keys: Keys<'_>) -> Result<ModelConfig> {
             return Err(unsupported("sliding_window", "set; only full attention is supported"));
         }
         attention_heads = keys.size(&["num_attention_heads"], COUNT)?;
-        kv_heads = keys.size_or(&["num_key_value_heads"], COUNT, attention_heads)?;
-        head_dim = match keys.get(&["head_dim", "attention_head_dim"])? {
-            Some(_) => keys.size(&["head_dim", "attention_head_dim"], COUNT)?,
-            None => quotient("hidden_size", hidden_size, "num_attention_heads", attention_heads)?,
-        };
+        // As transformers' configuration has them: null is as many, absent is 8.
+        let kv = if keys.v.get("num_key_value_heads").is_some() { attention_heads } else { 8 };
+        kv_heads = keys.size_or(&["num_key_value_heads"], COUNT, kv)?;
+        head_dim = keys.size_or(&["head_dim", "attention_head_dim"], COUNT, 128)?;
     }
     let intermediate_size = if has(Block::Mlp) { keys.size(&["intermediate_size"], WIDTH)? } else { 0 };
     let mut config = common(keys, ModelType::NemotronH, blocks, hidden_size)?;
@@ -263,14 +268,17 @@ fn common(keys: Keys<'_>, model_type: ModelType, blocks: Vec<Block>, hidden_size
 
 /// The blocks, from a pattern string or a list of names, checked against the number of layers.
 fn blocks(keys: Keys<'_>) -> Result<Vec<Block>> {
-    let (key, names): (&str, Vec<String>) = match keys.v.get("layers_block_type").filter(|v| v.is_array()) {
+    let list =
+        ["layers_block_type", "layer_types"].into_iter().find_map(|key| keys.v.get(key).filter(|v| v.is_array()));
+    let (key, names): (&str, Vec<String>) = match list {
         Some(list) => {
             let names = list.as_array().into_iter().flatten();
             ("layers_block_type", names.map(|n| n.as_str().map_or_else(|| n.to_string(), str::to_owned)).collect())
         }
         None => {
             let pattern = keys.required(&["hybrid_override_pattern", "layers_block_type"])?;
-            let letters = pattern.as_str().unwrap_or_default();
+            let wrong = || unsupported("hybrid_override_pattern", format!("{pattern}, not a string of letters"));
+            let letters = pattern.as_str().ok_or_else(wrong)?;
             ("hybrid_override_pattern", letters.chars().map(String::from).collect())
         }
     };

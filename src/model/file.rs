@@ -1,5 +1,6 @@
 //! A model on disk, checked against its configuration on opening and read one layer at a time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -29,6 +30,18 @@ struct Extension {
     #[serde(default)]
     rotation: OnlineRotation,
 }
+
+/// What a quantized weight is stored as, beside or in place of `weight`.
+const PARTS: [&str; 8] = [
+    "weight_packed",
+    "weight_shape",
+    "weight_scale",
+    "weight_scale_packed",
+    "weight_scale_row",
+    "weight_zero_point",
+    "input_scale",
+    "input_zero_point",
+];
 
 /// A model directory.
 #[derive(Debug)]
@@ -121,6 +134,19 @@ impl ModelFile {
         !self.quantization.groups.is_empty()
     }
 
+    /// Names of the tensors there are that the model as its configuration describes it has no use for, sorted.
+    #[must_use]
+    pub fn unused(&self) -> Vec<&str> {
+        let expected = self.names.expected(&self.config, self.conv_bias);
+        let mut known: BTreeSet<String> = expected.iter().map(|t| t.name.clone()).collect();
+        for weight in expected.iter().filter(|t| t.role != Role::Vector) {
+            known.extend(PARTS.map(|part| format!("{}.{part}", weight.module())));
+        }
+        // Some tied checkpoints store the head all the same.
+        known.insert(format!("{}.weight", self.names.head()));
+        self.checkpoint.names().filter(|name| !known.contains(*name)).collect()
+    }
+
     /// The tensor `name` must have `shape`, which the configuration implies.
     fn check_shape(&self, name: &str, shape: &[usize]) -> Result<StoredType> {
         let missing = || Error::MissingTensor { name: name.to_owned(), file: self.checkpoint.dir().to_owned() };
@@ -135,6 +161,9 @@ impl ModelFile {
 
     fn check_type(&self, name: &str, shape: &[usize], fits: impl Fn(StoredType) -> bool, want: &str) -> Result<()> {
         let dtype = self.check_shape(name, shape)?;
+        if matches!(dtype, StoredType::Other(_)) {
+            return Err(self.checkpoint.foreign(name, dtype));
+        }
         if !fits(dtype) {
             return Err(self.checkpoint.bad(name, &format!("is {}, expected {want}", dtype.name())));
         }

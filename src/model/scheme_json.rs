@@ -24,7 +24,12 @@ const MUST_BE_EMPTY: [&str; 4] = ["kv_cache_scheme", "sparsity_config", "transfo
 /// Parses `quantization_config`; refuses whatever would be computed differently, naming key and value.
 pub(super) fn parse(config: &Value) -> Result<Quantization> {
     let at = |key: &str| format!("quantization_config.{key}");
-    expect(config, "quantization_config", "quant_method", &[json!(METHOD), json!(OWN_METHOD)])?;
+    let method = config.get("quant_method").unwrap_or(&Value::Null);
+    if ![json!(METHOD), json!(OWN_METHOD)].contains(method) {
+        let value =
+            format!("{method}; supported: {METHOD} and {OWN_METHOD}; start from the model before it was quantized");
+        return Err(unsupported(&at("quant_method"), value));
+    }
     expect(config, "quantization_config", "quantization_status", &[json!("compressed"), Value::Null])?;
     for key in MUST_BE_EMPTY {
         let value = config.get(key).unwrap_or(&Value::Null);

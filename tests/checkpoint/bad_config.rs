@@ -20,12 +20,6 @@ fn unknown_block_letter() {
 }
 
 #[test]
-fn hidden_size_not_divisible() {
-    let changes = json!({"head_dim": null, "hidden_size": 26});
-    refused(changes, &["hidden_size", "26", "not divisible by num_attention_heads 4"]);
-}
-
-#[test]
 fn heads_not_divisible() {
     refused(json!({"n_groups": 3}), &["n_groups", "3", "mamba heads 4"]);
     refused(json!({"num_key_value_heads": 3}), &["num_key_value_heads", "3", "num_attention_heads 4"]);

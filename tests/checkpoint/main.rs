@@ -7,6 +7,7 @@ mod bad_files;
 mod common;
 mod in_memory;
 mod mixed_bits;
+mod published;
 mod quantized;
 mod real_models;
 mod round_trip;

@@ -49,7 +49,7 @@ fn one_scale_an_input_is_the_tensor_strategy() {
     });
     assert_eq!((method, inputs), (json!("compressed-tensors"), want));
     let info = Checkpoint::open(&dir).unwrap().info(&format!("{UP}.input_scale")).cloned().unwrap();
-    assert_eq!((info.dtype.name(), info.shape), ("F32", vec![1]));
+    assert_eq!((&*info.dtype.name(), info.shape), ("F32", vec![1]));
 }
 
 #[test]

@@ -88,13 +88,13 @@ fn config_contradicting_tensors() {
 }
 
 #[test]
-fn hidden_size_that_is_not_divisible() {
+fn heads_that_contradict_tensors() {
     let line = with_config(|c| {
         c["head_dim"] = Value::Null;
         c["attention_head_dim"] = Value::Null;
         c["num_attention_heads"] = json!(6);
     });
-    says(&line, &["hidden_size is 128", "not divisible", "6"]);
+    says(&line, &["q_proj.weight", "[128, 128]", "[768, 128]"]);
     says(&with_config(|c| c["n_groups"] = json!(3)), &["n_groups is 3", "mamba heads 8"]);
 }
 
