@@ -33,7 +33,7 @@ pub fn matmul_w4a8<'a>(
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
-    let (form, grid) = product.form(4, bits);
+    let (form, grid) = product.form(plan.device(), 4, bits);
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,

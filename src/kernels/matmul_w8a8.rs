@@ -30,7 +30,7 @@ pub fn matmul_w8a8<'a>(
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w8a8", x, weight, 8, &out)?;
-    let (form, grid) = product.form(8, bits);
+    let (form, grid) = product.form(plan.device(), 8, bits);
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,

@@ -4,7 +4,7 @@ use super::matmul::Sizes;
 use super::weight_scales::ScaledWeight;
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceTensor, Grid};
+use crate::gpu::{Device, DeviceTensor, Grid};
 use crate::tensor::DType;
 
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
@@ -34,6 +34,19 @@ const COLUMNS: usize = 16;
 /// | 4096 x 21504 | 135 | 93 |
 /// | 4096 x 8192 | 56 | 40 |
 const TILES_AT_ONCE: usize = 132;
+
+/// What a tile of 256 x 128 outputs (`shaders/shared/coop_rows.wgsl`) costs in tiles of 64 x 64. Of many tokens in few of the large ones most processors
+/// have none, or none in the last round. Measured on an H200 of 132 processors; us for int8 weights and tokens in groups of 32, large and small tiles:
+///
+/// | rows and columns of the weight | 128 tokens | 192 | 256 | 384 | 512 |
+/// |---|--:|--:|--:|--:|--:|
+/// | 4096 x 21504 | 663, 192 | 679, 374 | 700, 374 | 692, 549 | 699, 725 |
+/// | 4096 x 8192 | 275, 85 | 283, 157 | 292, 159 | 287, 231 | 291, 302 |
+/// | 18560 x 4096 | 275, 188 | 281, 270 | 290, 354 | 410, 525 | 423, 687 |
+/// | 21504 x 4096 | 274, 218 | 280, 306 | 289, 406 | 414, 603 | 423, 790 |
+const LARGE_TILE: usize = 3;
+/// Rows of a weight below which that is not asked: such a product takes little either way.
+const NARROW: usize = 1024;
 
 /// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +154,8 @@ impl IntProduct {
         Ok(Self { sizes, group, weight_scale_bits, x_group, quads_out: sizes.n.is_multiple_of(4) && out.in_quads() })
     }
 
-    /// The form of a product with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, and its workgroups.
-    pub(super) fn form(&self, bits: usize, scale_bits: ScaleBits) -> (Form, Grid) {
+    /// The form of a product on `device` with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, and its workgroups.
+    pub(super) fn form(&self, device: &Device, bits: usize, scale_bits: ScaleBits) -> (Form, Grid) {
         let Sizes { m, n, k } = self.sizes;
         let short = scale_bits == ScaleBits::Short;
         // Kernels of whole rows take an int4 weight's groups, too, at no cost.
@@ -151,10 +164,12 @@ impl IntProduct {
         // Smaller ones take groups of tokens, too.
         let by_few_rows = by_rows || (whole && short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
+        let on_matrices = device.gpu().is_some_and(|gpu| gpu.caps.coop_matrix);
+        let many = m >= MANY && !(on_matrices && by_few_rows && self.in_quads(bits) && small_tiles_pay(m, n));
         match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
-            true if by_rows && m >= MANY && self.quads_out => (Form::Rows, self.sizes.tiles()),
-            true if short && m >= MANY && self.quads_out => (Form::Groups, self.sizes.tiles()),
+            true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),
+            true if short && many && self.quads_out => (Form::Groups, self.sizes.tiles()),
             // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
             true if by_few_rows && self.in_quads(bits) && self.quads_out => (tile(m, n), by_tiles(16)),
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
@@ -175,6 +190,12 @@ impl IntProduct {
     pub(super) fn in_quads(&self, bits: usize) -> bool {
         [self.sizes.k, self.group, self.x_group].iter().all(|columns| columns.is_multiple_of(128 / bits))
     }
+}
+
+/// Do tiles of 64 x 64 outputs take less time than those of 256 x 128, for `m` rows of codes and `n` of a weight?
+fn small_tiles_pay(m: usize, n: usize) -> bool {
+    let rounds = |rows: usize, cols: usize| (m.div_ceil(rows) * n.div_ceil(cols)).div_ceil(TILES_AT_ONCE);
+    n >= NARROW && rounds(64, 64) <= LARGE_TILE * rounds(256, 128)
 }
 
 /// The tiles of a product of `m` rows of codes, more than few, with `n` of a weight. Of 12 rows with 21504 x 4096, 32 x 64
@@ -223,4 +244,19 @@ pub(super) fn group_of(
         expect(kernel, names[1], scales, [rows, groups])?;
     }
     Ok(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_tiles_where_large_ones_leave_processors_idle() {
+        for (m, n) in [(128, 4096), (128, 21504), (192, 4096), (256, 4096), (384, 4096), (128, NARROW)] {
+            assert!(small_tiles_pay(m, n), "{m} x {n}");
+        }
+        for (m, n) in [(192, 21504), (256, 18560), (384, 6144), (512, 4096), (2048, 4096), (128, NARROW - 4)] {
+            assert!(!small_tiles_pay(m, n), "{m} x {n}");
+        }
+    }
 }
