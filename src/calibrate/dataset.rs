@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 use super::chat::ChatTemplate;
-use super::documents::documents;
+use super::documents::{documents, extension};
 use crate::error::{Error, Result};
 
 /// What makes token ids of texts.
@@ -34,8 +34,7 @@ impl Windows {
         length: usize,
         limit: Option<usize>,
     ) -> Result<Self> {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let mut windows = match extension {
+        let mut windows = match extension(path).as_str() {
             "npy" => parse_npy(path, &std::fs::read(path).map_err(|e| Error::io(path, e))?)?,
             _ => {
                 let encoder = encoder.ok_or_else(|| no_tokenizer(path))?;
@@ -73,7 +72,7 @@ impl Windows {
     /// Predicted tokens in all.
     #[must_use]
     pub fn targets(&self) -> usize {
-        self.0.iter().map(|w| w.len() - 1).sum()
+        self.0.iter().map(|w| w.len().saturating_sub(1)).sum()
     }
 }
 
@@ -118,7 +117,7 @@ impl Default for Calibration {
 
 fn cut(tokens: &[u32], length: usize) -> Vec<Vec<u32>> {
     // The last target of a window is also the context of none: windows share no target.
-    tokens.chunks(length + 1).map(<[u32]>::to_vec).collect()
+    tokens.chunks(length.saturating_add(1)).map(<[u32]>::to_vec).collect()
 }
 
 fn tokenize(path: &Path, encoder: &TextEncoder, bos: Option<u32>) -> Result<Vec<u32>> {
@@ -154,8 +153,10 @@ pub(super) fn no_tokenizer(path: &Path) -> Error {
 pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u32>>> {
     let bad = |e: &dyn std::fmt::Display| Error::bad(path, format!("not a [windows, length] array of u16 or u32: {e}"));
     let file = npyz::NpyFile::new(bytes).map_err(|e| bad(&e))?;
-    let &[_, length] = file.shape() else { return Err(bad(&format!("its shape is {:?}", file.shape()))) };
-    if file.order() != npyz::Order::C || length == 0 {
+    let &[_, length @ 1..=u64::MAX] = file.shape() else {
+        return Err(bad(&format!("its shape is {:?}", file.shape())));
+    };
+    if file.order() != npyz::Order::C {
         return Err(bad(&"its rows are not contiguous"));
     }
     let kind = file.dtype().descr();

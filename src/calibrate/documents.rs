@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::chat::ChatTemplate;
 use crate::error::{Error, Result};
 
+/// What Windows' editors put before a text in UTF-8; no part of it.
+const BOM: char = '\u{feff}';
+
 /// Hands each document of `path` to `sink`: each line of a `.jsonl` or row of a `.parquet`, or the whole of any other
 /// file. A line or row has a `text`, or `messages`, a list of `{role, content}`: those become text by the model's chat
 /// `template`, and without one by their contents, a paragraph each.
@@ -20,22 +23,31 @@ pub(super) fn documents(
     template: Option<&ChatTemplate>,
     sink: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("jsonl") => json_lines(path, template, sink),
-        Some("parquet") => parquet(path, template, sink),
-        _ => sink(&std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?),
+    match extension(path).as_str() {
+        "jsonl" => json_lines(path, template, sink),
+        "parquet" => parquet(path, template, sink),
+        _ => {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            sink(text.strip_prefix(BOM).unwrap_or(&text))
+        }
     }
+}
+
+/// What kind of file a name says it is, in small letters; empty where it says nothing.
+pub(super) fn extension(path: &Path) -> String {
+    path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 
 fn json_lines(path: &Path, template: Option<&ChatTemplate>, sink: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
     let file = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
     for (i, line) in file.lines().enumerate() {
         let line = line.map_err(|e| Error::io(path, e))?;
+        let line = line.strip_prefix(BOM).filter(|_| i == 0).unwrap_or(&line);
         if line.trim().is_empty() {
             continue;
         }
         let at = |what: String| Error::bad(path, format!("line {}{what}", i + 1));
-        let value: Value = serde_json::from_str(&line).map_err(|e| at(format!(": {e}")))?;
+        let value: Value = serde_json::from_str(line).map_err(|e| at(format!(": {e}")))?;
         sink(&text(value, template).map_err(|e| at(format!(" {e}")))?)?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 use super::dataset::{Calibration, TextEncoder, Windows, missing, no_tokenizer, parse_npy};
-use super::documents::documents;
+use super::documents::{documents, extension};
 use crate::checkpoint::hex;
 use crate::error::{Error, Result};
 
@@ -48,8 +48,8 @@ impl Sequences {
         let Calibration { sequences, length, seed, min_tokens } = *settings;
         settings.check()?;
         let mut ids = Ids { file: BufWriter::new(tempfile::tempfile().map_err(failed)?), count: 0 };
-        let (mut starts, longest) = match path.extension().and_then(|e| e.to_str()) {
-            Some("npy") => windows(path, length, &mut ids)?,
+        let (mut starts, longest) = match extension(path).as_str() {
+            "npy" => windows(path, length, &mut ids)?,
             _ => text(path, encoder.ok_or_else(|| no_tokenizer(path))?, bos, (length, min_tokens), &mut ids)?,
         };
         if starts.is_empty() {

@@ -12,7 +12,7 @@ use super::by_position::{ByPosition, PositionKl};
 use super::logits::{Scored, kl, score};
 use super::stats::mean_and_error;
 use crate::calibrate::Windows;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runtime::Engine;
 
 /// Tokens fed at a time: bounds the logits held on the host. Divides the ranges of [`ByPosition`].
@@ -93,13 +93,33 @@ fn score_rows(logits: &[f32], vocab: usize, targets: &[u32]) -> Vec<Scored> {
     logits.par_chunks(vocab).zip(targets).map(|(row, target)| score(row, *target)).collect()
 }
 
+/// Refuses windows of which nothing can be measured, before anything is. A window's last token is a target only, so
+/// feeding does not look at it.
+fn check(windows: &Windows, vocab: usize) -> Result<()> {
+    let refuse = |reason: String| Err(Error::argument("windows", reason));
+    if windows.0.is_empty() {
+        return refuse("there are none".to_owned());
+    }
+    for (i, window) in windows.0.iter().enumerate() {
+        if window.len() < 2 {
+            return refuse(format!("window {i} has {} tokens, at least 2 are needed", window.len()));
+        }
+        if let Some(id) = window.iter().find(|id| **id as usize >= vocab) {
+            return refuse(format!("token id {id} of window {i} in a vocabulary of {vocab}"));
+        }
+    }
+    Ok(())
+}
+
 /// Perplexity of a model: every window from a fresh state, every token after the first a target.
 ///
 /// # Errors
-/// As [`Engine::feed_all`].
+/// [`Error::Argument`] for no windows, one of fewer than two tokens, or an id that is not in the vocabulary; as
+/// [`Engine::feed_all`].
 pub async fn perplexity(engine: &mut Engine, windows: &Windows, progress: Progress<'_>) -> Result<Perplexity> {
     let start = Instant::now();
     let vocab = engine.config().vocab_size;
+    check(windows, vocab)?;
     let mut per_window = Vec::new();
     for (i, window) in windows.0.iter().enumerate() {
         engine.reset()?;
@@ -127,7 +147,7 @@ struct Pair {
 /// Runs `base` and `model` in lockstep; no logits are kept beyond a few hundred tokens.
 ///
 /// # Errors
-/// As [`perplexity`]; [`crate::Error::Argument`] when the vocabularies differ.
+/// As [`perplexity`]; [`Error::Argument`] when the vocabularies differ.
 pub async fn compare(
     base: &mut Engine,
     model: &mut Engine,
@@ -137,8 +157,9 @@ pub async fn compare(
     let vocab = base.config().vocab_size;
     if model.config().vocab_size != vocab {
         let reason = format!("the base has a vocabulary of {vocab}, the model of {}", model.config().vocab_size);
-        return Err(crate::Error::argument("--base", reason));
+        return Err(Error::argument("--base", reason));
     }
+    check(windows, vocab)?;
     let (mut base_seconds, mut seconds) = (0.0, 0.0);
     let (mut pairs, mut by_position) = (Vec::new(), ByPosition::default());
     for (i, window) in windows.0.iter().enumerate() {

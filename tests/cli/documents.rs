@@ -169,3 +169,22 @@ mod from_parquet {
         says(&refusal(wgquant().args(args)), &["a.parquet", "as Parquet"]);
     }
 }
+
+/// As editors on Windows write them: a byte order mark is no text, and an extension may have capitals.
+#[test]
+fn byte_order_marks_and_capitals() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = temp.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let text = "the boat ".repeat(LONG);
+    let line = json!({ "text": text });
+    let plain = parts(&nano(), &file("plain.txt", text.clone()));
+    for (name, text) in [("bom.txt", text), ("plain.jsonl", line.to_string()), ("CAPITALS.JSONL", line.to_string())] {
+        let marked = format!("\u{feff}{text}");
+        assert_eq!(parts(&nano(), &file(name, marked)), plain, "{name}");
+        assert_eq!(parts(&nano(), &file(name, text)), plain, "{name}");
+    }
+}

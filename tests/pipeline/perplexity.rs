@@ -2,7 +2,7 @@
 
 use pollster::block_on;
 use wgquant::calibrate::Windows;
-use wgquant::eval::perplexity;
+use wgquant::eval::{compare, perplexity};
 use wgquant::gpu::Device;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, EngineOptions};
@@ -27,4 +27,26 @@ fn nano_on_the_reference() {
 #[test]
 fn nano_on_the_gpu() {
     check(&common::gpu());
+}
+
+/// A window's last token is never fed, only looked up.
+#[test]
+fn windows_of_which_nothing_can_be_measured() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let engine = || Engine::new(&Device::Cpu, &file, EngineOptions { context: 8, ..Default::default() }).unwrap();
+    let (mut base, mut model) = (engine(), engine());
+    for (windows, said) in [
+        (vec![], "there are none"),
+        (vec![vec![1, 2], vec![3]], "window 1 has 1 tokens, at least 2"),
+        (vec![vec![]], "window 0 has 0 tokens"),
+        (vec![vec![1, 2048]], "token id 2048 of window 0 in a vocabulary of 2048"),
+        (vec![vec![u32::MAX, 1]], "token id 4294967295 of window 0"),
+    ] {
+        let windows = Windows(windows);
+        let _ = (windows.targets(), windows.longest());
+        let alone = block_on(perplexity(&mut model, &windows, &mut |_, _| {})).unwrap_err().to_string();
+        let against = block_on(compare(&mut base, &mut model, &windows, &mut |_, _| {})).unwrap_err().to_string();
+        assert!(alone.contains(said), "{alone}");
+        assert_eq!(alone, against);
+    }
 }
