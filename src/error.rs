@@ -87,7 +87,8 @@ pub enum Error {
     },
     /// The driver has no memory left for something.
     #[error(
-        "adapter `{adapter}`: no memory for {what} of {need} bytes beside the {held} bytes held ({message}); close other programs that use the GPU, choose fewer bits, a shorter context or shorter passes, or pass --device NAME"
+        "adapter `{adapter}`: no memory for {what} of {need} bytes{} ({message}); close other programs that use its memory, choose fewer bits, a shorter context or shorter passes, or pass --device NAME",
+        beside(*held)
     )]
     OutOfMemory {
         /// Adapter name.
@@ -96,7 +97,7 @@ pub enum Error {
         what: String,
         /// Its bytes.
         need: u64,
-        /// Bytes that this program had on the device.
+        /// Bytes that this program had on the device; 0 where nobody counts them.
         held: u64,
         /// The driver's or wgpu's words.
         message: String,
@@ -187,6 +188,10 @@ pub enum Error {
         /// The driver's or wgpu's words.
         message: String,
     },
+}
+
+fn beside(held: u64) -> String {
+    if held == 0 { String::new() } else { format!(" beside the {held} bytes held") }
 }
 
 impl Error {

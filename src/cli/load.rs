@@ -126,8 +126,7 @@ pub(super) struct Settings {
     pub(super) announce: bool,
 }
 
-/// An engine for sequences of `context` tokens. Passes are as long as the logits of all their tokens fit a binding.
-/// The kernels it needs are checked first.
+/// An engine for sequences of `context` tokens. The kernels it needs are checked first.
 pub(super) fn engine(
     gpu: &GpuArgs,
     device: &Device,
@@ -142,10 +141,8 @@ pub(super) fn engine(
 
 /// As [`engine`], but trusts the device: to look for what is wrong with it.
 pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
-    let row = file.config().vocab_size as u64 * 4;
-    let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
     let Settings { sequences, transformers_dt_clamp, state, kv, scan, step, announce } = settings;
-    let pass_tokens = step.unwrap_or(PASS).min(fits).max(1);
+    let pass_tokens = step.unwrap_or(PASS);
     let sequences = sequences.max(1);
     let options = EngineOptions { context, pass_tokens, sequences, transformers_dt_clamp, state, kv, scan };
     let model = file.checkpoint().dir().display();

@@ -3,8 +3,32 @@
 use serde::{Deserialize, Serialize};
 
 use super::caps::Caps;
+use super::device::check_limit;
+use crate::error::{Error, Result};
 
 pub(super) const COOPERATIVE_MATRIX: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+
+/// What `--device` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best adapter there is: discrete, integrated, virtual, software, in that order.
+    Best,
+    /// The CPU reference.
+    Cpu,
+    /// The adapter whose index, or part of whose name (any case), this is; of a number that is no index, a whole word of the
+    /// name, such as 4090.
+    Named(String),
+}
+
+impl From<&str> for DeviceChoice {
+    fn from(text: &str) -> Self {
+        match text {
+            "gpu" => Self::Best,
+            "cpu" => Self::Cpu,
+            name => Self::Named(name.to_owned()),
+        }
+    }
+}
 
 /// An adapter as `wgquant devices` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -117,5 +141,73 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
         packed_dot: info.backend != wgpu::Backend::Gl,
         coop_matrix: coop,
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+    }
+}
+
+pub(super) fn pick<'a>(all: &'a [wgpu::Adapter], choice: &DeviceChoice) -> Result<&'a wgpu::Adapter> {
+    let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
+    let none = |wanted: String| Error::NoAdapter {
+        wanted,
+        found: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
+    };
+    match choice {
+        DeviceChoice::Named(name) => {
+            found(&names, name).map(|i| &all[i]).ok_or_else(|| none(format!("named `{name}`")))
+        }
+        _ => all.first().ok_or_else(|| none("at all".to_owned())),
+    }
+}
+
+/// Which of these adapters `wanted` is, by index or name.
+fn found(names: &[String], wanted: &str) -> Option<usize> {
+    let (wanted, number) = (wanted.to_lowercase(), wanted.parse::<usize>().ok());
+    let is_named = |name: &String| match number {
+        // Names are full of digits: `1` is not to be any adapter that has one.
+        Some(_) => name.split_whitespace().any(|word| word == wanted),
+        None => name.to_lowercase().contains(&wanted),
+    };
+    number.filter(|i| *i < names.len()).or_else(|| names.iter().position(is_named))
+}
+
+/// Refuses an adapter that offers less than the build lets every shader's first variant, and every plan, take for granted.
+pub(super) fn check_baseline(adapter: &str, have: &wgpu::Limits) -> Result<()> {
+    let listed = |l: &wgpu::Limits| {
+        [
+            ("storage buffers a shader", l.max_storage_buffers_per_shader_stage),
+            ("invocations a workgroup", l.max_compute_invocations_per_workgroup),
+            ("invocations a workgroup along x", l.max_compute_workgroup_size_x),
+            ("bytes of workgroup memory", l.max_compute_workgroup_storage_size),
+            ("workgroups along an axis", l.max_compute_workgroups_per_dimension),
+        ]
+    };
+    let mut both = listed(&wgpu::Limits::default()).into_iter().zip(listed(have));
+    both.try_for_each(|((what, need), (_, have))| check_limit(adapter, what, need.into(), have.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices_or_whole_words() {
+        let names = ["NVIDIA GeForce RTX 4090", "llvmpipe (LLVM 15.0.6, 256 bits)"].map(str::to_owned);
+        for (wanted, index) in [("0", Some(0)), ("1", Some(1)), ("4090", Some(0)), ("rtx", Some(0)), ("LLVM", Some(1))]
+        {
+            assert_eq!(found(&names, wanted), index, "{wanted}");
+        }
+        for none in ["2", "5", "15", "409", "radeon"] {
+            assert_eq!(found(&names, none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn adapters_below_the_baseline_are_refused() {
+        assert!(check_baseline("a", &wgpu::Limits::default()).is_ok());
+        let narrow = wgpu::Limits { max_compute_workgroup_size_x: 128, ..Default::default() };
+        let short = wgpu::Limits { max_compute_workgroups_per_dimension: 1000, ..Default::default() };
+        for (limits, said) in [(narrow, "along x is 128, need 256"), (short, "along an axis is 1000, need 65535")] {
+            let error = check_baseline("a", &limits).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 }

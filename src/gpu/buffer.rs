@@ -92,7 +92,7 @@ impl DeviceTensor {
     /// # Errors
     /// [`Error::Argument`] when they are not there.
     pub fn rows(&self, first: usize, count: usize) -> Result<Self> {
-        if first + count > self.shape.rows() {
+        if first.checked_add(count).is_none_or(|end| end > self.shape.rows()) {
             return Err(Error::argument("rows", format!("{count} from {first} of a tensor {}", self.shape)));
         }
         let offset = self.offset + first * self.row_words() * 4;

@@ -41,8 +41,14 @@ impl Caps {
     /// The capabilities left by `mask`: `baseline` leaves none, a comma-separated list leaves those it names.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a word that is no capability.
+    /// [`Error::Argument`] for a word that is no capability, or none at all.
     pub fn masked(self, mask: &str) -> Result<Self> {
+        if mask.trim().is_empty() {
+            return Err(Error::argument(
+                "--caps",
+                "names no capability; pass baseline for none, or leave it out for all",
+            ));
+        }
         let mut kept = Self { timestamps: self.timestamps, ..Self::BASELINE };
         for word in mask.split(',').map(str::trim).filter(|w| !w.is_empty() && *w != "baseline") {
             match word {

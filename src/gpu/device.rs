@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use super::adapter::{AdapterReport, COOPERATIVE_MATRIX, all_adapters, report};
+use super::adapter::{AdapterReport, COOPERATIVE_MATRIX, DeviceChoice, all_adapters, check_baseline, pick, report};
 use super::buffer::{DeviceTensor, Storage, row_words};
 use super::caps::Caps;
 use super::errors::{Late, Lost};
@@ -18,27 +18,6 @@ use crate::tensor::{DType, Shape, Tensor};
 
 /// A kernel that has not ended by then is taken to hang.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
-
-/// What `--device` asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The best adapter there is: discrete, integrated, virtual, software, in that order.
-    Best,
-    /// The CPU reference.
-    Cpu,
-    /// The adapter whose index, or part of whose name (any case), this is.
-    Named(String),
-}
-
-impl From<&str> for DeviceChoice {
-    fn from(text: &str) -> Self {
-        match text {
-            "gpu" => Self::Best,
-            "cpu" => Self::Cpu,
-            name => Self::Named(name.to_owned()),
-        }
-    }
-}
 
 /// An open GPU.
 pub struct Gpu {
@@ -134,7 +113,8 @@ impl Device {
     /// A tensor of zeros.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] when it is larger than a binding may be, [`Error::Gpu`] when memory is out.
+    /// [`Error::LimitExceeded`] when it is larger than a binding may be, [`Error::OutOfMemory`] when memory is out,
+    /// [`Error::Argument`] for a shape beyond any memory.
     pub fn alloc(&self, dtype: DType, shape: impl Into<Shape>) -> Result<DeviceTensor> {
         self.place(dtype, shape.into(), None)
     }
@@ -145,7 +125,7 @@ impl Device {
     /// As [`Device::alloc`], and [`Error::Argument`] when the word count is not the shape's.
     pub fn upload_words(&self, dtype: DType, shape: impl Into<Shape>, words: &[u32]) -> Result<DeviceTensor> {
         let shape = shape.into();
-        let need = shape.rows() * row_words(dtype, shape);
+        let need = checked_words(dtype, shape)?;
         if words.len() != need {
             return Err(Error::argument("upload", format!("{dtype} {shape} takes {need} words, got {}", words.len())));
         }
@@ -198,13 +178,17 @@ impl Device {
     /// Codes `[rows, cols]`, one byte each, packed to `bits` (4 or 8).
     ///
     /// # Errors
-    /// [`Error::Argument`] for another number of codes; as [`Device::alloc`].
+    /// [`Error::Argument`] for other bits or another number of codes; as [`Device::alloc`].
     pub fn upload_codes(&self, bits: usize, shape: impl Into<Shape>, codes: &[i8]) -> Result<DeviceTensor> {
         let shape = shape.into();
         if codes.len() != shape.elements() {
             return Err(Error::argument("upload_codes", format!("{} codes for a tensor {shape}", codes.len())));
         }
-        let dtype = if bits == 4 { DType::I4 } else { DType::I8 };
+        let dtype = match bits {
+            4 => DType::I4,
+            8 => DType::I8,
+            _ => return Err(Error::argument("upload_codes", format!("{bits} bits, expected 4 or 8"))),
+        };
         let cols = shape.cols();
         self.upload_rows(dtype, shape, |first, count| {
             Cow::Owned(pack_codes(bits, &codes[first * cols..(first + count) * cols], cols))
@@ -212,9 +196,9 @@ impl Device {
     }
 
     fn place(&self, dtype: DType, shape: Shape, words: Option<&[u32]>) -> Result<DeviceTensor> {
-        let count = shape.rows() * row_words(dtype, shape);
+        let count = checked_words(dtype, shape)?;
         let storage = match self {
-            Self::Cpu => Storage::Cpu(Arc::new(RwLock::new(words.map_or_else(|| vec![0; count], <[u32]>::to_vec)))),
+            Self::Cpu => Storage::Cpu(Arc::new(RwLock::new(words.map_or_else(|| zeros(count), |w| Ok(w.to_vec()))?))),
             Self::Gpu(gpu) => Storage::Gpu(gpu.buffer(count, words)?),
             Self::Nowhere => Storage::Cpu(Arc::default()),
         };
@@ -264,8 +248,11 @@ impl Device {
     /// The codes of an I8 or I4 tensor, one byte each.
     ///
     /// # Errors
-    /// As [`Device::read`].
+    /// As [`Device::read`], and [`Error::DType`] for another dtype.
     pub async fn read_codes(&self, tensor: &DeviceTensor) -> Result<Vec<i8>> {
+        if !matches!(tensor.dtype, DType::I8 | DType::I4) {
+            return Err(Error::DType { kernel: "read_codes", arg: "tensor", expected: "i8 or i4", got: tensor.dtype });
+        }
         let words = self.read(tensor).await?;
         Ok(unpack_codes(tensor.dtype.bits(), &words, tensor.shape.cols()))
     }
@@ -289,48 +276,33 @@ pub(crate) fn lock_write(data: &RwLock<Vec<u32>>) -> std::sync::RwLockWriteGuard
     data.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn pick<'a>(all: &'a [wgpu::Adapter], choice: &DeviceChoice) -> Result<&'a wgpu::Adapter> {
-    let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
-    let none = |wanted: String| Error::NoAdapter {
-        wanted,
-        found: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
-    };
-    match choice {
-        DeviceChoice::Named(name) => {
-            let wanted = name.to_lowercase();
-            let by_index = name.parse::<usize>().ok().and_then(|i| all.get(i));
-            by_index
-                .or_else(|| all.iter().zip(&names).find(|(_, n)| n.to_lowercase().contains(&wanted)).map(|(a, _)| a))
-                .ok_or_else(|| none(format!("named `{name}`")))
-        }
-        _ => all.first().ok_or_else(|| none("at all".to_owned())),
-    }
+/// Words of a tensor, whose number of bits must be a number too.
+fn checked_words(dtype: DType, shape: Shape) -> Result<usize> {
+    let bits = shape.dims().iter().try_fold(32usize, |n, axis| n.checked_mul(*axis));
+    bits.map(|_| shape.rows() * row_words(dtype, shape))
+        .ok_or_else(|| Error::argument("tensor", format!("{dtype} {shape} is beyond any memory")))
+}
+
+/// Zeros in host memory. `vec!` ends the program where there is no room for them, so the system is asked before.
+fn zeros(count: usize) -> Result<Vec<u32>> {
+    let mut asked = Vec::<u32>::new();
+    let granted = asked.try_reserve_exact(count);
+    // Or the compiler leaves out both, as nothing is done with the memory.
+    std::hint::black_box(&asked);
+    drop(asked);
+    granted.map(|()| vec![0; count]).map_err(|e| Error::OutOfMemory {
+        adapter: "CPU reference".to_owned(),
+        what: "a tensor".to_owned(),
+        need: count as u64 * 4,
+        held: 0,
+        message: e.to_string(),
+    })
 }
 
 async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
     let report = report(adapter);
     let have = adapter.limits();
-    let baseline = wgpu::Limits::default();
-    let needs = [
-        (
-            "storage buffers a shader",
-            baseline.max_storage_buffers_per_shader_stage,
-            have.max_storage_buffers_per_shader_stage,
-        ),
-        (
-            "invocations a workgroup",
-            baseline.max_compute_invocations_per_workgroup,
-            have.max_compute_invocations_per_workgroup,
-        ),
-        (
-            "bytes of workgroup memory",
-            baseline.max_compute_workgroup_storage_size,
-            have.max_compute_workgroup_storage_size,
-        ),
-    ];
-    for (what, need, have) in needs {
-        check_limit(&report.name, what, u64::from(need), u64::from(have))?;
-    }
+    check_baseline(&report.name, &have)?;
     let caps = caps_mask.map_or(Ok(report.caps), |mask| report.caps.masked(mask))?;
     let mut wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
     let mut experimental = wgpu::ExperimentalFeatures::disabled();
@@ -432,3 +404,25 @@ pub(super) fn wait_on(device: &wgpu::Device, submission_index: Option<wgpu::Subm
 
 /// Shared, lazily filled pipeline cache.
 pub(crate) type Cache<K, V> = Mutex<HashMap<K, V>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_beyond_any_memory_are_errors() {
+        // The last is a number of bytes, but no address space has them.
+        for shape in [[usize::MAX, 2], [1 << 40, 1 << 40], [1 << 16, 1 << 36]] {
+            let error = Device::Cpu.alloc(DType::F32, shape).unwrap_err().to_string();
+            assert!(error.contains("memory"), "{error}");
+        }
+        assert!(Device::Cpu.upload_words(DType::I4, [usize::MAX, usize::MAX], &[]).is_err());
+    }
+
+    #[test]
+    fn codes_are_of_four_or_eight_bits() {
+        assert!(Device::Cpu.upload_codes(5, [1, 8], &[0; 8]).unwrap_err().to_string().contains("5 bits"));
+        let floats = Device::Cpu.alloc(DType::F32, [2]).unwrap();
+        assert!(pollster::block_on(Device::Cpu.read_codes(&floats)).is_err());
+    }
+}

@@ -21,11 +21,11 @@ mod trust;
 mod tune;
 mod upload;
 
-pub use adapter::{AdapterReport, adapters};
+pub use adapter::{AdapterReport, DeviceChoice, adapters};
 pub use buffer::DeviceTensor;
 pub(crate) use buffer::{ALIGNMENT, row_words};
 pub use caps::Caps;
-pub use device::{Device, DeviceChoice, Gpu};
+pub use device::{Device, Gpu};
 pub use memory::Room;
 pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
 pub use read::Reading;

@@ -1,5 +1,6 @@
 //! From file to file, one layer in memory at a time. Blocks on the device.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -26,6 +27,12 @@ pub struct Quantized<'a> {
     /// The source's layer after the last one, made while that was on the device.
     ahead: Mutex<Option<(usize, Result<Layer>)>>,
     progress: &'a (dyn Fn(usize) + Sync),
+}
+
+impl fmt::Debug for Quantized<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Quantized({:?} on {:?})", self.source, self.device)
+    }
 }
 
 enum Method {

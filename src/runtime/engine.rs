@@ -1,6 +1,7 @@
 //! A model on a device: prefill of any length, decode, and the logits of either.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use super::Memory;
 use super::batch::Batch;
@@ -56,6 +57,13 @@ impl EngineOptions {
         if self.context == 0 || self.pass_tokens == 0 {
             return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
         }
+        // Kernels count tokens and rows in 32 bits.
+        let most = u32::MAX as usize - 1;
+        for (what, n) in [("context", self.context), ("sequences", self.sequences)] {
+            if n > most {
+                return Err(Error::argument("engine", format!("{what} of {n}, at most {most}")));
+            }
+        }
         Ok(Self { pass_tokens: self.pass_tokens.min(self.context), ..self })
     }
 
@@ -104,6 +112,13 @@ pub struct Engine {
     pub(super) seed: u32,
     /// Sequences that decode together.
     pub(super) batch: Option<Batch>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (blocks, tokens) = (self.config.blocks.len(), self.state.tokens);
+        write!(f, "Engine({blocks} blocks on {:?}, {tokens} of {} tokens)", self.device, self.state.context)
+    }
 }
 
 impl Engine {
@@ -235,7 +250,7 @@ impl Engine {
         self.check(tokens)?;
         let mut first = 0;
         while first < tokens.len() {
-            let piece = &tokens[first..tokens.len().min(first + self.quick_tokens)];
+            let piece = &tokens[first..tokens.len().min(first + self.quick_tokens.min(self.logits_rows()))];
             self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
             self.pass(piece.len(), Logits::All)?;
             let all = self.all_logits()?.view(DType::F32, [piece.len(), self.config.vocab_size])?;
@@ -294,9 +309,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Tokens of a pass of which all logits are wanted, at most: those that a binding holds.
+    fn logits_rows(&self) -> usize {
+        let fit = self.device.max_binding_bytes() / (4 * self.config.vocab_size as u64);
+        self.options.pass_tokens.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
+    }
+
     fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
         if logits == Logits::All && self.all_logits.is_none() {
-            let rows = self.options.pass_tokens;
+            let rows = self.logits_rows();
             let logits = self.device.alloc(DType::F32, [rows, self.config.vocab_size]);
             self.all_logits = Some(logits.map_err(|e| e.named(&format!("the logits of {rows} tokens")))?);
         }

@@ -132,7 +132,11 @@ impl State {
                         ssm: ssm(i).map_err(named)?,
                     }),
                     Block::Attention => {
-                        let named = |e: Error| e.named(&format!("keys and values of layer {i}"));
+                        let named = |e: Error| {
+                            let limited = matches!(e, Error::LimitExceeded { .. });
+                            let hint = if limited { "; fewer tokens, or fewer bits by --kv, take less" } else { "" };
+                            e.named(&format!("keys and values of layer {i}{hint}"))
+                        };
                         let cache = KvCache::of_sequences(device, heads, sequences, context, kv);
                         BlockState::Attention(cache.map_err(named)?)
                     }

@@ -1,5 +1,7 @@
 //! A model under exact rewrites, one block at a time.
 
+use std::fmt;
+
 use super::inputs::{Inputs, Known, sized};
 use super::klt::{diagonal_block, mean_covariance};
 use super::rotation::{Rotation, Rotor};
@@ -16,6 +18,12 @@ pub struct Transformed<'a> {
     transform: Transform,
     known: Box<dyn Known + 'a>,
     residual: Option<Rotor>,
+}
+
+impl fmt::Debug for Transformed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Transformed({} blocks by {:?})", self.config.blocks.len(), self.transform)
+    }
 }
 
 impl<'a> Transformed<'a> {

@@ -143,3 +143,27 @@ fn a_row_larger_than_a_binding_is_refused() {
         other => panic!("{other:?}"),
     }
 }
+
+/// As perplexity asks for them, of passes of which a binding does not hold all.
+#[test]
+fn logits_of_all_tokens_come_in_pieces_that_fit() {
+    const VOCAB: usize = 2048;
+    let (device, tokens) = (limited(u64::MAX), (0..20).map(|t| (t * t * 7 + t * 131) % 2048).collect::<Vec<u32>>());
+    let all = |limit: u64| {
+        let mut engine = Engine::new(&device, &nano(), options()).unwrap();
+        engine.device().gpu().unwrap().set_binding_limit(limit);
+        let (mut pieces, mut logits) = (Vec::new(), Vec::new());
+        let sink = |_, piece: &[f32]| {
+            pieces.push(piece.len() / VOCAB);
+            logits.extend_from_slice(piece);
+            Ok(())
+        };
+        block_on(engine.feed_all(&tokens, sink)).unwrap();
+        engine.device().gpu().unwrap().set_binding_limit(u64::MAX);
+        (pieces, logits)
+    };
+    let (whole, parts) = (all(u64::MAX), all(7 * VOCAB as u64 * 4 + 3));
+    assert_eq!((whole.0, parts.0), (vec![16, 4], vec![7, 7, 6]));
+    let (nmse, _) = error(&parts.1, &whole.1);
+    assert!(nmse <= 1e-10, "NMSE {nmse:.3e}");
+}
