@@ -48,6 +48,9 @@ pub(super) struct Analyze {
 
 impl Analyze {
     pub(super) fn run(&self) -> Result<Verdict> {
+        if let Some(path) = &self.html {
+            out::check_file("--html", path)?;
+        }
         let file = ModelFile::open(&self.model)?;
         let stats = self.stats.as_ref().map(|path| Stats::load(path)).transpose()?;
         let sensitivity = self.sensitivity()?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use pollster::block_on;
+use wgquant::Error;
 use wgquant::eval::{Activations, Between, diff, record};
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::ModelFile;
@@ -60,6 +61,9 @@ impl Diff {
         if self.tolerance.is_some_and(|t| !t.is_finite() || t < 0.0) {
             bail!("--tolerance: not a number of 0 or more, such as 1e-8");
         }
+        if let Some(path) = &self.dump {
+            out::check_file("--dump", path)?;
+        }
         let file = ModelFile::open(&self.model)?;
         let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
         let against = self.against();
@@ -114,7 +118,13 @@ impl Diff {
                     "--against {against}: is what the run itself uses; pass another device, a model or --against-caps"
                 );
             }
-            (Between::Devices, ModelFile::open(file.checkpoint().dir())?, self.device(against)?)
+            let device = self.device(against).map_err(|e| match e.downcast_ref() {
+                Some(Error::NoAdapter { .. }) => {
+                    e.context(format!("--against {against}: is no directory, and as a device"))
+                }
+                _ => e,
+            })?;
+            (Between::Devices, ModelFile::open(file.checkpoint().dir())?, device)
         };
         let mut engine = load::unchecked(&other, &model, tokens.len() + 1, load::Settings::default())?;
         let (taps, next) = block_on(record(&mut engine, &tokens, None, &[]))?;

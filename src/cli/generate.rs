@@ -103,6 +103,9 @@ impl Generate {
         if self.temp == 0.0 {
             return Ok(Next::Greedy);
         }
+        if !(1.0 / self.temp).is_normal() {
+            bail!("--temp: {:e} is neither 0 nor a number to divide by", self.temp);
+        }
         Ok(Next::Sample(Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p }))
     }
 }

@@ -56,6 +56,11 @@ pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> R
     if ids.is_empty() {
         bail!("--prompt: is empty, and the model has no beginning-of-sequence token");
     }
+    let vocab = file.config().vocab_size;
+    if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+        let dir = file.checkpoint().dir().display();
+        bail!("{dir}: tokenizer.json is another model's: it gives token id {id}, and the vocabulary is of {vocab}");
+    }
     Ok(ids)
 }
 

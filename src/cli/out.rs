@@ -15,14 +15,22 @@ pub(super) fn text(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses, before hours of work, a file that could not be written after; `flag` names it.
+/// Refuses, before hours of work, a file that could not be written after; `flag` names it. A device, pipe or link, such as
+/// /dev/stdout, would give its place to the file.
 pub(super) fn check_file(flag: &str, file: &Path) -> Result<()> {
+    let text = file.as_os_str().to_string_lossy();
+    if text.is_empty() || text.ends_with(std::path::is_separator) {
+        bail!("{flag} `{text}`: is no file's name");
+    }
     let dir = file.parent().filter(|d| !d.as_os_str().is_empty());
     if dir.is_some_and(|d| !d.is_dir()) {
         bail!("{flag} {}: there is no such directory", file.display());
     }
     if file.is_dir() {
         bail!("{flag} {}: is a directory", file.display());
+    }
+    if file.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        bail!("{flag} {}: is a link, device or pipe, which would be replaced by a file", file.display());
     }
     files::writable(file).with_context(|| format!("{flag} {}", file.display()))
 }

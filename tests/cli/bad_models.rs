@@ -170,3 +170,12 @@ fn quantized_already() {
     assert!(made.unwrap().status.success());
     says(&quantize_refusal(temp.path(), &model), &["is quantized already", "original"]);
 }
+
+/// A tokenizer of a larger vocabulary, copied from elsewhere, is told before anything is loaded or printed.
+#[test]
+fn tokenizer_of_another_model() {
+    let (_temp, dir) = copy();
+    edit(&dir.join("tokenizer.json"), |t| t["model"]["vocab"]["a"] = json!(2048));
+    let line = refusal(wgquant().arg("generate").arg(&dir).args(["-p", "a", "--device", "cpu"]));
+    says(&line, &["tokenizer.json is another model's", "token id 2048", "vocabulary is of 2048"]);
+}

@@ -89,6 +89,11 @@ fn flags_that_cannot_have_an_effect_are_refused() {
 fn no_such_adapter() {
     let line = refusal(wgquant().args(["doctor", "--device", "nosuchgpu"]));
     says(&line, &["no GPU adapter named `nosuchgpu`", "found: ", "--device cpu"]);
+    // No index, and no part of a name either: adapters' names have digits.
+    for number in ["99", "5"] {
+        let line = refusal(wgquant().args(["doctor", "--device", number]));
+        says(&line, &[&format!("no GPU adapter named `{number}`")]);
+    }
 }
 
 #[test]
@@ -126,6 +131,8 @@ fn static_activations_need_text() {
 #[test]
 fn unknown_capability_and_backend() {
     says(&refusal(wgquant().args(["doctor", "--caps", "tensor_cores"])), &["--caps", "`tensor_cores`", "baseline"]);
+    // Set, but to nothing: it would be `baseline`, which nobody asked for.
+    says(&refusal(wgquant().env("WGQUANT_CAPS", "").arg("doctor")), &["--caps", "names no capability", "baseline"]);
     says(&refusal(wgquant().env("WGPU_BACKEND", "cuda").arg("doctor")), &["WGPU_BACKEND", "`cuda`", "vulkan"]);
 }
 
@@ -149,7 +156,14 @@ fn data_that_cannot_be_used() {
 
 #[test]
 fn sampling_out_of_range() {
-    for args in [["--temp", "-1"], ["--temp", "NaN"], ["--top-p", "0"], ["--top-p", "1.5"]] {
+    for args in [
+        ["--temp", "-1"],
+        ["--temp", "NaN"],
+        ["--temp", "1e-40"],
+        ["--temp", "3e38"],
+        ["--top-p", "0"],
+        ["--top-p", "1.5"],
+    ] {
         let [flag, value] = args;
         let value = format!("{flag}={value}");
         says(&refusal(wgquant().arg("generate").arg(nano()).args(["-p", "x", &value])), &[flag]);
@@ -207,11 +221,55 @@ fn diff_refuses_what_it_cannot_compare() {
     says(&refused(&["-p", "x", "--device", "cpu"]), &["--against cpu", "--against-caps"]);
     says(&refused(&["-p", "x", "--tolerance", "NaN"]), &["--tolerance"]);
     says(&refused(&["-p", "x", "--against", "/nonexistent.safetensors"]), &["/nonexistent.safetensors"]);
-    says(&refused(&["-p", "x", "--device", "cpu", "--against", "nosuchgpu"]), &["no GPU adapter named `nosuchgpu`"]);
+    says(
+        &refused(&["-p", "x", "--device", "cpu", "--against", "no/such"]),
+        &["--against no/such: is no directory", "no GPU adapter named `no/such`"],
+    );
     says(
         &refused(&["-p", "x", "--device", "cpu", "--against", "cpu", "--against-caps", "baseline"]),
         &["--against-caps baseline", "CPU"],
     );
     let golden = "tests/fixtures/nano_golden.safetensors";
     says(&refused(&["-p", "x", "--against", golden]), &[golden, "another prompt", "21 and 42"]);
+}
+
+/// Nothing is measured for a result that could not be written, and nothing but a file is replaced.
+#[test]
+fn outputs_that_are_no_files() {
+    let temp = tempfile::tempdir().unwrap();
+    let place = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let ids = place("ids.npy");
+    short_windows(ids.as_ref(), 1, 9);
+    let (text, model) = (ids.as_str(), nano());
+    let model = model.to_str().unwrap();
+    let calibrate = ["calibrate", model, "-f", text, "--device", "cpu", "--sequence-length", "8", "-o"];
+    let commands: [&[&str]; 4] = [
+        &["diff", model, "-p", "x", "--device", "cpu", "--against", "nosuchgpu", "--dump"],
+        &["analyze", model, "--html"],
+        &["tune", model, "-o"],
+        &calibrate,
+    ];
+    for command in commands {
+        let refused = |file: &str| refusal(wgquant().args(command).arg(file));
+        says(&refused(&place("none/file")), &["none/file", "there is no such directory"]);
+        says(&refused(&place("new/")), &["new/", "is no file's name"]);
+    }
+    #[cfg(unix)]
+    {
+        let (pipe, link) = (place("pipe"), place("link"));
+        std::os::unix::net::UnixListener::bind(&pipe).unwrap();
+        std::os::unix::fs::symlink(&ids, &link).unwrap();
+        for (command, file) in commands[..3].iter().flat_map(|c| [(c, &pipe), (c, &link)]) {
+            says(&refusal(wgquant().args(*command).arg(file)), &[file, "would be replaced by a file"]);
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), if cfg!(unix) { 3 } else { 1 });
+}
+
+/// The cursor of a sequence is a 32-bit number.
+#[test]
+fn contexts_beyond_counting() {
+    let line = refusal(wgquant().arg("generate").arg(nano()).args(["-p", "x", "--device", "cpu", "-n", "4294967295"]));
+    says(&line, &["context of 4294967", "at most 4294967294"]);
 }
