@@ -133,6 +133,8 @@ impl Gpu {
         let (memory, validation) = (now(memory.pop()), now(validation.pop()));
         match (memory, validation) {
             (None, None) => Ok(made),
+            // It may have been lost just now: then that is the cause, whatever the scopes say.
+            _ if self.lost().is_some() => Err(Failure::Other(self.lost().unwrap_or_default())),
             (Some(e), _) => Err(Failure::Memory(causes(&e))),
             (None, Some(e)) => Err(Failure::Other(e.to_string())),
         }

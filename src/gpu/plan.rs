@@ -324,14 +324,15 @@ impl Gpu {
             }
         }
         let uniforms = self.checked("parameters", || {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
+            let uniforms = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("parameters"),
                 size: data.len().max(align) as u64,
                 usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
-            })
+            });
+            self.queue.write_buffer(&uniforms, 0, &data);
+            uniforms
         })?;
-        self.queue.write_buffer(&uniforms, 0, &data);
         let constant = self.specialising.applies(often);
         steps.iter().zip(offsets).map(|(step, offset)| self.command(step, (&uniforms, offset), constant)).collect()
     }

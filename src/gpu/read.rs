@@ -80,10 +80,12 @@ impl Gpu {
             self.queue.submit([encoder.finish()])
         })?;
         let (sender, mapped) = flume::bounded(1);
-        staging.map_async(wgpu::MapMode::Read, ..bytes as u64, move |result| {
-            // The receiver is gone only if the reading was dropped.
-            let _ = sender.send(result);
-        });
+        self.checked("read-back", || {
+            staging.map_async(wgpu::MapMode::Read, ..bytes as u64, move |result| {
+                // The receiver is gone only if the reading was dropped.
+                let _ = sender.send(result);
+            });
+        })?;
         let (device, late, spare) = (self.device.clone(), self.late.clone(), self.spare.clone());
         Ok(Reading(From::Gpu { device, late, staging, bytes, spare, submission, mapped }))
     }

@@ -66,8 +66,7 @@ impl Gpu {
     /// Overwrites a part of `buffer`, before anything submitted later; returns while the copy may be under way.
     pub(super) fn write(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
         if bytes.len() <= SMALL {
-            self.queue.write_buffer(buffer, offset as u64, bytes);
-            return Ok(());
+            return self.checked("writing", || self.queue.write_buffer(buffer, offset as u64, bytes));
         }
         for (i, piece) in bytes.chunks(SLOT).enumerate() {
             self.staged(buffer, offset + i * SLOT, piece)?;
@@ -94,10 +93,12 @@ impl Gpu {
             self.queue.submit([encoder.finish()])
         })?;
         let (sender, mapped) = flume::bounded(1);
-        staging.map_async(wgpu::MapMode::Write, .., move |result| {
-            // The receiver is gone only if the device is being dropped.
-            let _ = sender.send(result);
-        });
+        self.checked("uploading", || {
+            staging.map_async(wgpu::MapMode::Write, .., move |result| {
+                // The receiver is gone only if the device is being dropped.
+                let _ = sender.send(result);
+            });
+        })?;
         ring.push_back(Slot { buffer: staging, copied, mapped });
         Ok(())
     }

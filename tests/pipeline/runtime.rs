@@ -1,10 +1,13 @@
 //! However a sequence is cut into calls, states and logits are the same.
 
+use std::ops::ControlFlow::Continue;
+
 use pollster::block_on;
 use wgquant::gpu::Device;
 use wgquant::kernels::{Sampling, check::error};
 use wgquant::model::{Block, ModelFile};
 use wgquant::runtime::{Engine, EngineOptions, Next};
+use wgquant::tensor::DType;
 
 use crate::common;
 
@@ -182,4 +185,54 @@ fn transformers_clamp_of_dt_is_a_switch() {
     assert!(error(&clamped, &plain).0 > 1e-4, "the clamp changes prefill");
     let (plain, clamped) = (run(false, &[1; 20]), run(true, &[1; 20]));
     assert_eq!(plain, clamped, "decode is never clamped");
+}
+
+#[test]
+fn sizes_beyond_counting_are_refused() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let refused = |options| Engine::new(&Device::Cpu, &file, options).unwrap_err().to_string();
+    let usual = EngineOptions::default();
+    let context = refused(EngineOptions { context: usize::MAX, ..usual });
+    assert!(context.contains("context of 18446744073709551615, at most 4294967294"), "{context}");
+    let sequences = refused(EngineOptions { sequences: usize::MAX, ..usual });
+    assert!(sequences.contains("sequences of 18446744073709551615"), "{sequences}");
+    assert!(refused(EngineOptions { pass_tokens: 0, ..usual }).contains("at least 1"));
+}
+
+/// A server holds a device and moves engines to threads; that it can is part of the interface.
+#[test]
+fn devices_are_shared_and_engines_move() {
+    fn shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    shared::<Device>();
+    shared::<ModelFile>();
+    moves::<Engine>();
+    let mut engine = engine(&Device::Cpu, 8);
+    let told = format!("{engine:?}");
+    assert!(told.contains("9 blocks on Cpu, 0 of 512 tokens"), "{told}");
+    std::thread::spawn(move || engine.feed(&[1, 2])).join().unwrap().unwrap();
+}
+
+/// A driver's reset while a model is loaded: every call after it says so, and none panics.
+#[test]
+fn a_lost_device_is_an_error() {
+    let device = common::open(None);
+    let mut engine = engine(&device, 8);
+    engine.feed(&tokens(5)).unwrap();
+    let tensor = device.upload_f32([2, 64], &[0.0; 128]).unwrap();
+    // A driver tells at once; a device that is given up tells when nothing is under way any more.
+    device.wait().unwrap();
+    device.gpu().unwrap().lose();
+    let failures = [
+        engine.feed(&[1]).and_then(|()| block_on(engine.logits()).map(|_| ())),
+        engine.feed(&tokens(5)).and_then(|()| block_on(engine.logits()).map(|_| ())),
+        engine.reset().and_then(|()| block_on(engine.generate(&[1], 4, Next::Greedy, |_| Continue(()))).map(|_| ())),
+        device.write(&tensor, &[0; 128]).and_then(|()| block_on(device.read(&tensor)).map(|_| ())),
+        device.upload_f32([1 << 20], &vec![0.0; 1 << 20]).map(|_| ()),
+        device.alloc(DType::F32, [4]).map(|_| ()),
+    ];
+    for (i, failure) in failures.into_iter().enumerate() {
+        let error = failure.expect_err(&format!("call {i}")).to_string();
+        assert!(error.contains("device lost"), "call {i}: {error}");
+    }
 }
