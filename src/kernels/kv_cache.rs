@@ -78,7 +78,7 @@ impl KvCache {
         format: KvFormat,
     ) -> Result<Self> {
         let (dtype, row) = format.row(dims);
-        let cache = || device.alloc(dtype, [sequences * max, row]);
+        let cache = || device.alloc(dtype, [sequences.saturating_mul(max), row]);
         Ok(Self { key: cache()?, value: cache()?, sequences, format })
     }
 

@@ -51,19 +51,22 @@ impl Default for EngineOptions {
     }
 }
 
+/// Kernels count tokens and rows in 32 bits.
+const COUNTED: usize = u32::MAX as usize - 1;
+
+fn within(what: &str, n: usize, most: usize) -> Result<()> {
+    if n <= most { Ok(()) } else { Err(Error::argument("engine", format!("{what} of {n}, at most {most}"))) }
+}
+
 impl EngineOptions {
     /// With passes no longer than the context.
     pub(super) fn checked(self) -> Result<Self> {
         if self.context == 0 || self.pass_tokens == 0 {
             return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
         }
-        // Kernels count tokens and rows in 32 bits.
-        let most = u32::MAX as usize - 1;
-        for (what, n) in [("context", self.context), ("sequences", self.sequences)] {
-            if n > most {
-                return Err(Error::argument("engine", format!("{what} of {n}, at most {most}")));
-            }
-        }
+        // More cannot even be counted: bytes would overflow.
+        within("context", self.context, 1 << 48)?;
+        within("sequences", self.sequences, COUNTED)?;
         Ok(Self { pass_tokens: self.pass_tokens.min(self.context), ..self })
     }
 
@@ -134,6 +137,7 @@ impl Engine {
         if let Some(plan) = Memory::of(source, options)? {
             plan.check(device)?;
         }
+        within("context", options.context, COUNTED)?;
         // Caches first: one beyond the adapter's limits is known before gigabytes were read.
         let state = State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?;
         let weights = Weights::upload(device, source)?;

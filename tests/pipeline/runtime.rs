@@ -192,8 +192,10 @@ fn sizes_beyond_counting_are_refused() {
     let file = ModelFile::open(&common::nano()).unwrap();
     let refused = |options| Engine::new(&Device::Cpu, &file, options).unwrap_err().to_string();
     let usual = EngineOptions::default();
-    let context = refused(EngineOptions { context: usize::MAX, ..usual });
-    assert!(context.contains("context of 18446744073709551615, at most 4294967294"), "{context}");
+    for (context, most) in [(1 << 33, 4_294_967_294u64), (usize::MAX, 1 << 48)] {
+        let told = refused(EngineOptions { context, ..usual });
+        assert!(told.contains(&format!("context of {context}, at most {most}")), "{told}");
+    }
     let sequences = refused(EngineOptions { sequences: usize::MAX, ..usual });
     assert!(sequences.contains("sequences of 18446744073709551615"), "{sequences}");
     assert!(refused(EngineOptions { pass_tokens: 0, ..usual }).contains("at least 1"));
