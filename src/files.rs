@@ -2,7 +2,7 @@
 //!
 //! What is not finished is a hidden sibling of its destination, `.NAME.partial-XXXXXX`, and held by a lock. It is gone on
 //! any error, and where a signal ends the program ([`remove_partial`]). What a crash leaves nobody holds: the next run
-//! with this destination removes it ([`Partial::sweep`]).
+//! with this destination removes it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};

@@ -53,6 +53,8 @@ impl Default for EngineOptions {
 
 /// Kernels count tokens and rows in 32 bits.
 const COUNTED: usize = u32::MAX as usize - 1;
+/// Tokens of a context whose bytes can be counted, 2^48 of them where an address has 64 bits.
+const COUNTABLE: usize = if usize::BITS > 32 { usize::MAX >> 16 } else { COUNTED };
 
 fn within(what: &str, n: usize, most: usize) -> Result<()> {
     if n <= most { Ok(()) } else { Err(Error::argument("engine", format!("{what} of {n}, at most {most}"))) }
@@ -64,8 +66,7 @@ impl EngineOptions {
         if self.context == 0 || self.pass_tokens == 0 {
             return Err(Error::argument("engine", "context and pass_tokens must be at least 1"));
         }
-        // More cannot even be counted: bytes would overflow.
-        within("context", self.context, 1 << 48)?;
+        within("context", self.context, COUNTABLE)?;
         within("sequences", self.sequences, COUNTED)?;
         Ok(Self { pass_tokens: self.pass_tokens.min(self.context), ..self })
     }
