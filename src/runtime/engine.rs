@@ -54,7 +54,7 @@ impl Default for EngineOptions {
 /// Kernels count tokens and rows in 32 bits.
 const COUNTED: usize = u32::MAX as usize - 1;
 /// Tokens of a context whose bytes can be counted, 2^48 of them where an address has 64 bits.
-const COUNTABLE: usize = if usize::BITS > 32 { usize::MAX >> 16 } else { COUNTED };
+const COUNTABLE: usize = if usize::BITS > 32 { (usize::MAX >> 16) + 1 } else { COUNTED };
 
 fn within(what: &str, n: usize, most: usize) -> Result<()> {
     if n <= most { Ok(()) } else { Err(Error::argument("engine", format!("{what} of {n}, at most {most}"))) }
