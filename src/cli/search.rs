@@ -90,6 +90,10 @@ impl Search {
         let start = Instant::now();
         let file = ModelFile::open(&self.model)?;
         let budget = self.budget()?;
+        let written = [("--output", &self.output), ("--sensitivity", &self.sensitivity), ("--html", &self.html)];
+        for (flag, path) in written {
+            path.as_ref().map_or(Ok(()), |path| out::check_file(flag, path))?;
+        }
         let base = self.base(&file)?;
         let activations = Activations::Int8(self.activation_group);
         let formats = search::formats(&self.bits, &self.groups);

@@ -38,7 +38,7 @@ pub fn measure(
     probes: &Windows,
     done: &(dyn Fn(usize) + Sync),
 ) -> Result<MeasuredKl> {
-    let options = options(device, original, probes);
+    let options = options(probes);
     let quantized = Quantized::new(original, recipe, device, Some(calibration), done)?;
     let mut model = Engine::new(device, &quantized, options)?;
     let mut base = Engine::new(device, original, options)?;
@@ -46,9 +46,7 @@ pub fn measure(
     Ok(MeasuredKl { mean_kl: result.mean_kl, mean_kl_stderr: result.mean_kl_stderr, sequences: probes.0.len() })
 }
 
-/// Of an engine that runs `probes`: logits of all tokens of a pass must fit a binding.
-pub(super) fn options(device: &Device, source: &dyn ModelSource, probes: &Windows) -> EngineOptions {
-    let row = source.config().vocab_size as u64 * 4;
-    let fits = usize::try_from(device.max_binding_bytes() / row).unwrap_or(PASS);
-    EngineOptions { context: probes.longest(), pass_tokens: PASS.min(fits).max(1), ..EngineOptions::default() }
+/// Of an engine that runs `probes`.
+pub(super) fn options(probes: &Windows) -> EngineOptions {
+    EngineOptions { context: probes.longest(), pass_tokens: PASS, ..EngineOptions::default() }
 }

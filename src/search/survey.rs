@@ -136,7 +136,7 @@ struct Surveyor<'a> {
 impl<'a> Surveyor<'a> {
     fn new(device: &Device, question: &'a Question<'a>) -> Result<Self> {
         let source = question.source;
-        let options = options(device, source, question.probes);
+        let options = options(question.probes);
         let sequences = &question.calibration.0;
         Ok(Self {
             // A software driver takes more than twice the reference's time for it.

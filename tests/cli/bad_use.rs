@@ -243,10 +243,12 @@ fn outputs_that_are_no_files() {
     let (text, model) = (ids.as_str(), nano());
     let model = model.to_str().unwrap();
     let calibrate = ["calibrate", model, "-f", text, "--device", "cpu", "--sequence-length", "8", "-o"];
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 6] = [
         &["diff", model, "-p", "x", "--device", "cpu", "--against", "nosuchgpu", "--dump"],
         &["analyze", model, "--html"],
         &["tune", model, "-o"],
+        &["search", model, "-f", text, "--device", "cpu", "--html"],
+        &["search", model, "-f", text, "--device", "cpu", "--target-bpw", "4", "-o"],
         &calibrate,
     ];
     for command in commands {
@@ -259,7 +261,7 @@ fn outputs_that_are_no_files() {
         let (pipe, link) = (place("pipe"), place("link"));
         std::os::unix::net::UnixListener::bind(&pipe).unwrap();
         std::os::unix::fs::symlink(&ids, &link).unwrap();
-        for (command, file) in commands[..3].iter().flat_map(|c| [(c, &pipe), (c, &link)]) {
+        for (command, file) in commands[..5].iter().flat_map(|c| [(c, &pipe), (c, &link)]) {
             says(&refusal(wgquant().args(*command).arg(file)), &[file, "would be replaced by a file"]);
         }
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
