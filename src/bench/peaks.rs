@@ -97,7 +97,7 @@ fn dot_peak(device: &Device, warmer: &Warmer) -> Result<f64> {
 /// `None` where the product does not run on matrix units: the adapter has none, they are masked, or their kernel is distrusted.
 fn matrix_peak(device: &Device, warmer: &Warmer) -> Result<Option<f64>> {
     // Elsewhere nothing is made: a product of this size takes a software driver minutes.
-    if !device.gpu().is_some_and(|g| g.caps.coop_matrix) {
+    if !device.has_matrix_units() {
         return Ok(None);
     }
     let mut peak: Option<f64> = None;

@@ -110,6 +110,12 @@ impl Device {
         self.gpu().map_or(u64::MAX, Gpu::max_binding_bytes)
     }
 
+    /// Does it have matrix units, and not masked? The reference has none.
+    #[must_use]
+    pub fn has_matrix_units(&self) -> bool {
+        self.gpu().is_some_and(|gpu| gpu.caps.coop_matrix)
+    }
+
     /// A tensor of zeros.
     ///
     /// # Errors

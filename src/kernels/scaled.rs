@@ -10,7 +10,7 @@ use crate::tensor::DType;
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
 const MAX_SPAN: usize = (1 << 17) - 1;
 
-/// Tokens from which on the format `rows` is taken: half its tile.
+/// Tokens from which on the formats `rows` and `groups` are taken, where not [`small_tiles_pay`]: half their tile.
 const MANY: usize = 128;
 
 /// Tokens up to which the formats `few` and, where none of the others will do, `batch` are taken: by packed dot products, 8
@@ -63,8 +63,8 @@ pub(super) enum Form {
     Few,
     /// Whole vec4s of words, and more tokens than few.
     Batch,
-    /// Whole vec4s of words and outputs, blocks, one factor a row or short scales of groups of 32 columns, and tokens between few and many: on
-    /// matrix units tiles of as many rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
+    /// Whole vec4s of words and outputs, blocks, one factor a row or short scales of groups of 32 columns, and tokens between few and many, or
+    /// many where [`small_tiles_pay`]: on matrix units tiles of as many rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
     Tile64x64,
     /// Likewise.
     Tile64x32,
@@ -164,8 +164,8 @@ impl IntProduct {
         // Smaller ones take groups of tokens, too.
         let by_few_rows = by_rows || (whole && short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
-        let on_matrices = device.gpu().is_some_and(|gpu| gpu.caps.coop_matrix);
-        let many = m >= MANY && !(on_matrices && by_few_rows && self.in_quads(bits) && small_tiles_pay(m, n));
+        let small_tiles = device.has_matrix_units() && by_few_rows && self.in_quads(bits) && small_tiles_pay(m, n);
+        let many = m >= MANY && !small_tiles;
         match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),

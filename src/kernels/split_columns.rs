@@ -30,7 +30,7 @@ impl Halves {
     /// Is it worth cutting `n` columns on this device? It has matrix units, and rows are of whole 16 bytes.
     #[must_use]
     pub fn suit(device: &Device, n: usize) -> bool {
-        device.gpu().is_some_and(|gpu| gpu.caps.coop_matrix) && n.is_multiple_of(TOGETHER)
+        device.has_matrix_units() && n.is_multiple_of(TOGETHER)
     }
 
     /// Room for `tokens` rows of `n` columns, a multiple of 8, or for a matrix of `n` rows transposed; `parts`: f16 a number, 2
