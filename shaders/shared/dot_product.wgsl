@@ -15,6 +15,7 @@
 #import blocks
 #import dot
 #import index
+#import slices
 #ifdef blocks
 #import store_columns
 #else
@@ -154,28 +155,28 @@ fn store_four(y: vec4<f32>, row: u32, col: u32) {
 }
 #endif
 
-// Four rows of four columns, one a column of `block`.
-fn store_block(block: mat4x4<f32>, row: u32, col: u32) {
+// Four rows of four columns, one a column of `block`; `above`: rows of out before those of the product.
+fn store_block(block: mat4x4<f32>, above: u32, row: u32, col: u32) {
     if col >= params.n {
         return;
     }
     let rows = transpose(block);
     if row < params.m {
-        store_four(rows[0], row, col);
+        store_four(rows[0], above + row, col);
     }
     if row + 1u < params.m {
-        store_four(rows[1], row + 1u, col);
+        store_four(rows[1], above + row + 1u, col);
     }
     if row + 2u < params.m {
-        store_four(rows[2], row + 2u, col);
+        store_four(rows[2], above + row + 2u, col);
     }
     if row + 3u < params.m {
-        store_four(rows[3], row + 3u, col);
+        store_four(rows[3], above + row + 3u, col);
     }
 }
 
 // 8 columns of four rows, times what is left of the scales.
-fn store8(total: Total, row: u32, col: u32) {
+fn store8(total: Total, above: u32, row: u32, col: u32) {
     var rows = vec4(UNIT);
     var low = vec4(1.0);
     var high = vec4(1.0);
@@ -197,8 +198,8 @@ fn store8(total: Total, row: u32, col: u32) {
         total.c6 * (rows * high.z),
         total.c7 * (rows * high.w),
     );
-    store_block(near, row, col);
-    store_block(far, row, col + 4u * ACROSS);
+    store_block(near, above, row, col);
+    store_block(far, above, row, col + 4u * ACROSS);
 }
 
 // All sums of a thread; the high ones only where a row is one span.
@@ -233,15 +234,14 @@ fn add_spans(total: Totals, sums: All, row: u32, col: u32, first: u32) -> Totals
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
-    // The host covers the outputs with tiles of 64 x 64; of twice as wide ones the first half of the workgroups do the work. They go
-    // down the tokens first, whose codes then stay in cache.
+    // The host covers the outputs with tiles of 64 x 64; of twice as wide ones the first half of the workgroups do the work.
     let index = linear_workgroup(workgroup, grid);
-    let tile_rows = (params.m + ROWS - 1u) / ROWS;
-    let row0 = index % tile_rows * ROWS;
-    let col0 = index / tile_rows * COLS;
-    if col0 >= params.n {
+    let tile = tile_of(index, ROWS, COLS);
+    if tile.col >= params.n || tile.first >= params.k {
         return;
     }
+    let row0 = tile.row;
+    let col0 = tile.col;
     let own = thread.y * ACROSS + thread.x;
     let line = own / 4u;
     let part = own % 4u;
@@ -251,16 +251,17 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
     let col = col0 + 4u * thread.x;
     let span = min(params.group, params.x_group);
     var left = span; // columns of the span to come
-    var first = 0u; // of the span
+    var first = tile.first; // of the span
     var sums = All();
     var total = Totals();
-    var next_x0 = raw_codes(row0 + line, 16u * part);
-    var next_x1 = raw_codes(row0 + line + APART, 16u * part);
-    var next_w0 = fetch_weight(col0 + column, 16u * part);
-    var next_w1 = fetch_weight(col0 + column + APART, 16u * part);
-    var next_w2 = fetch_weight(col0 + column + 2u * APART, 16u * part);
-    var next_w3 = fetch_weight(col0 + column + 3u * APART, 16u * part);
-    for (var k = 0u; k < params.k; k += DEPTH) {
+    let begin = tile.first + 16u * part;
+    var next_x0 = raw_codes(row0 + line, begin);
+    var next_x1 = raw_codes(row0 + line + APART, begin);
+    var next_w0 = fetch_weight(col0 + column, begin);
+    var next_w1 = fetch_weight(col0 + column + APART, begin);
+    var next_w2 = fetch_weight(col0 + column + 2u * APART, begin);
+    var next_w3 = fetch_weight(col0 + column + 3u * APART, begin);
+    for (var k = tile.first; k < tile.end; k += DEPTH) {
         let inside = vec4(select(0u, ~0u, k + 16u * part < params.k));
         tile_x[to] = next_x0 & inside;
         tile_x[to + APART * PITCH] = next_x1 & inside;
@@ -304,8 +305,8 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
     }
     // What is left of the last span, or zeros.
     total = add_spans(total, sums, row, col, first);
-    store8(total.low, row, col);
+    store8(total.low, tile.above, row, col);
     if ONE_SPAN {
-        store8(total.high, row, col + 8u * ACROSS);
+        store8(total.high, tile.above, row, col + 8u * ACROSS);
     }
 }

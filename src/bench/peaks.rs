@@ -131,7 +131,7 @@ fn square_product(device: &Device, side: usize) -> Result<Recording> {
     let x = Scaled { codes: &x, scales: &x_scales, group: side };
     let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: side };
     let mut plan = Plan::new(device);
-    kernels::matmul_w8a8(&mut plan, x, weight, ScaleBits::Any, &out, Epilogue::Store)?;
+    kernels::matmul_w8a8(&mut plan, x, weight, ScaleBits::Any, &out, Epilogue::Store, None)?;
     plan.record()
 }
 

@@ -113,12 +113,17 @@ impl Named<'_> {
         ["dt_bias", "a_log", "per_head"].into_iter().find_map(|n| self.get(n)).map_or(0, |t| t.shape.cols())
     }
 
+    /// Rows of a product: `rows` of outputs may be those of several slices of its columns.
+    fn tokens(&self, rows: usize) -> usize {
+        self.get("codes").map_or(rows, |codes| codes.shape.rows().min(rows))
+    }
+
     /// Products: outputs by weight's rows and columns. Others: rows by columns written.
     fn sizes(&self) -> String {
         let Some(out) = self.out() else { return String::new() };
         let (rows, cols) = (out.shape.rows(), out.shape.cols());
         match self.get("weight") {
-            Some(w) if self.multiplies() => format!("{rows} x {} x {}", w.shape.rows(), w.shape.cols()),
+            Some(w) if self.multiplies() => format!("{} x {} x {}", self.tokens(rows), w.shape.rows(), w.shape.cols()),
             _ => format!("{rows} x {cols}"),
         }
     }
@@ -131,7 +136,7 @@ impl Named<'_> {
         let Some(out) = self.out() else { return 0 };
         let (rows, cols) = (out.shape.rows(), out.shape.cols());
         let ops = match self.0.kernel.name {
-            _ if self.multiplies() => 2 * rows * cols * self.cols("weight"),
+            _ if self.multiplies() => 2 * self.tokens(rows) * cols * self.cols("weight"),
             // A token sees, on average, half of its own pass.
             "attention" => 4 * rows * cols * (seen - (rows / self.sequences()).min(seen) / 2),
             "attention_split" => 4 * self.rows("q") * self.cols("q") * seen,
@@ -198,7 +203,7 @@ mod tests {
                 let w = ScaledWeight { codes: &t(DType::I8, [*rows, 32]), scales: &w_scales, group: 32 };
                 let mut plan = Plan::new(&Device::Cpu);
                 plan.force_variant(variant);
-                kernels::matmul_w8a8(&mut plan, x, w, kernels::ScaleBits::Any, &out, Epilogue::Store).unwrap();
+                kernels::matmul_w8a8(&mut plan, x, w, kernels::ScaleBits::Any, &out, Epilogue::Store, None).unwrap();
                 launches.push(plan.record().unwrap());
             }
             multiplies_on_matrices(launches.iter().flat_map(|r| r.launches()))

@@ -1,6 +1,7 @@
 //! What the matrix products share: the epilogue and the argument checks.
 
 use super::check::{Args, Fill, Setup, Work};
+use super::split_k_reduce::SplitK;
 use super::{Columns, ScaleBits, expect, upload_scales};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid};
@@ -20,6 +21,17 @@ pub enum Epilogue {
     ReluSquared = 1,
     /// `out += y`: the residual addition.
     Add = 2,
+}
+
+impl Epilogue {
+    /// Of a case: `epilogue`, store unless given.
+    pub(super) fn of(a: &Args) -> Self {
+        match a.get("epilogue").unwrap_or(0.0) as u32 {
+            1 => Self::ReluSquared,
+            2 => Self::Add,
+            _ => Self::Store,
+        }
+    }
 }
 
 /// Sizes of a product: `out: [m, n]` = `x: [m, k]` · `weight: [n, k]`ᵀ.
@@ -78,6 +90,8 @@ pub(super) struct CaseOf {
     stride: usize,
     first: usize,
     corners: Corners,
+    /// Slices that the columns are cut in.
+    slices: usize,
 }
 
 /// Codes at the ends of their range, where an instruction for packed dot products could saturate or wrap. -128 and -8
@@ -106,25 +120,22 @@ impl Corners {
 
 impl CaseOf {
     /// Reads `m` (1 unless given), `n`, `k`, `group` and `x_group` (`k` unless given), `epilogue` (store unless given),
-    /// `stride` (`n` unless given), `first`, `corners` (1 mixed, 2 lowest) and `short_scales` (1: both operands' are).
+    /// `stride` (`n` unless given), `first`, `corners` (1 mixed, 2 lowest), `short_scales` (1: both operands' are) and
+    /// `slices` (1 unless given).
     pub(super) fn new(a: &Args) -> Self {
         let (n, k) = (a.usize("n"), a.usize("k"));
-        let epilogue = match a.get("epilogue").unwrap_or(0.0) as u32 {
-            1 => Epilogue::ReluSquared,
-            2 => Epilogue::Add,
-            _ => Epilogue::Store,
-        };
         let or = |name: &str, default: usize| a.get(name).map_or(default, |v| v as usize);
         let corners = [Corners::None, Corners::Mixed, Corners::Lowest][or("corners", 0)];
         Self {
             sizes: Sizes { m: or("m", 1), n, k },
             group: or("group", k),
             x_group: or("x_group", k),
-            epilogue,
+            epilogue: Epilogue::of(a),
             scale_bits: [ScaleBits::Any, ScaleBits::Short][or("short_scales", 0)],
             stride: or("stride", n),
             first: or("first", 0),
             corners,
+            slices: or("slices", 1),
         }
     }
 
@@ -183,6 +194,17 @@ impl CaseOf {
         } else {
             s.output("out", DType::F32, shape)
         }
+    }
+
+    /// Room for the sums of slices, where there are several.
+    pub(super) fn room(&self, s: &mut Setup) -> Result<Option<DeviceTensor>> {
+        let shape = [self.slices * self.sizes.m, self.sizes.n];
+        if self.slices > 1 { s.output("sums", DType::F32, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// That, for the product.
+    pub(super) fn split<'a>(&self, room: Option<&'a DeviceTensor>) -> Option<SplitK<'a>> {
+        room.map(|room| SplitK { room, slices: Some(self.slices) })
     }
 
     /// The columns of `out` that are the product's.

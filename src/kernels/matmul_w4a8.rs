@@ -4,7 +4,8 @@ use super::Columns;
 use super::bindings::matmul_w4a8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Setup, Work};
 use super::matmul::{CaseOf, Epilogue};
-use super::scaled::{Form, IntProduct, ScaleBits, Scaled};
+use super::scaled::{Form, IntProduct, ScaleBits, Scaled, Shaped};
+use super::split_k_reduce::SplitK;
 use super::weight_scales::ScaledWeight;
 use crate::error::Result;
 use crate::gpu::Plan;
@@ -18,11 +19,12 @@ const TILE_COLUMNS: usize = 64;
 /// QServe, Lin et al. 2024, arXiv:2405.04532.
 ///
 /// `x`: `[m, k]` int8; `weight`: `[n, k]` int4; `out`: `[m, n]` f32, which may be columns of wider rows. Groups are multiples of 8, or `k` or more for
-/// one group a row; one of the two divides the other. `bits` of the scales choose the kernel for many tokens.
+/// one group a row; one of the two divides the other. `bits` of the scales choose the kernel for many tokens, which
+/// `split` lets cut `k`.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`crate::Error::Argument`] for
-/// groups that do not fit.
+/// groups that do not fit, or room that is too small for the slices asked for.
 pub fn matmul_w4a8<'a>(
     plan: &mut Plan,
     x: Scaled<'_>,
@@ -30,10 +32,11 @@ pub fn matmul_w4a8<'a>(
     bits: ScaleBits,
     out: impl Into<Columns<'a>>,
     epilogue: Epilogue,
+    split: Option<SplitK<'_>>,
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
-    let (form, grid) = product.form(plan.device(), 4, bits);
+    let Shaped { form, grid, slice } = product.form(plan.device(), 4, bits, split);
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,
@@ -48,25 +51,28 @@ pub fn matmul_w4a8<'a>(
         Form::Tile32x32 => Format::Tile32x32,
     };
     let IntProduct { sizes, group, weight_scale_bits, x_group, .. } = product;
-    let params = Params {
-        m: sizes.m as u32,
-        n: sizes.n as u32,
-        k: sizes.k as u32,
-        group: group as u32,
-        scale_bits: weight_scale_bits,
-        x_group: x_group as u32,
-        epilogue: epilogue as u32,
-        out_stride: out.stride() as u32,
-        out_first: out.offset as u32,
-    };
-    let bindings = Bindings {
-        codes: x.codes,
-        scales: x.scales,
-        weight: weight.codes,
-        weight_scales: weight.scales,
-        out: out.tensor,
-    };
-    launch(plan, format, params, bindings, grid)
+    product.in_slices(plan, slice, split, &out, epilogue, |plan, out, epilogue| {
+        let params = Params {
+            m: sizes.m as u32,
+            n: sizes.n as u32,
+            k: sizes.k as u32,
+            group: group as u32,
+            scale_bits: weight_scale_bits,
+            x_group: x_group as u32,
+            slice: slice as u32,
+            epilogue: epilogue as u32,
+            out_stride: out.stride() as u32,
+            out_first: out.offset as u32,
+        };
+        let bindings = Bindings {
+            codes: x.codes,
+            scales: x.scales,
+            weight: weight.codes,
+            weight_scales: weight.scales,
+            out: out.tensor,
+        };
+        launch(plan, format, params, bindings, grid)
+    })
 }
 
 /// Cases, setup and cost.
@@ -177,6 +183,43 @@ const CASES: &[Case] = &[
     Case {
         name: "groups_over_groups",
         args: &[("m", 131.0), ("n", 36.0), ("k", 1312.0), ("group", 32.0), ("x_group", 128.0), ("short_scales", 1.0)],
+    },
+    Case {
+        name: "rows_in_slices",
+        args: &[("m", 130.0), ("n", 68.0), ("k", 352.0), ("slices", 3.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "columns_of_rows_in_slices",
+        args: &[
+            ("m", 260.0),
+            ("n", 132.0),
+            ("k", 1088.0),
+            ("slices", 2.0),
+            ("epilogue", 1.0),
+            ("stride", 160.0),
+            ("first", 20.0),
+        ],
+    },
+    Case {
+        name: "groups_in_slices",
+        args: &[
+            ("m", 129.0),
+            ("n", 68.0),
+            ("k", 1056.0),
+            ("group", 128.0),
+            ("x_group", 32.0),
+            ("short_scales", 1.0),
+            ("slices", 4.0),
+            ("epilogue", 2.0),
+        ],
+    },
+    Case {
+        name: "groups_of_96_in_slices",
+        args: &[("m", 140.0), ("n", 36.0), ("k", 544.0), ("x_group", 96.0), ("short_scales", 1.0), ("slices", 3.0)],
+    },
+    Case {
+        name: "half_tiles_in_slices",
+        args: &[("m", 130.0), ("n", 36.0), ("k", 864.0), ("group", 96.0), ("short_scales", 1.0), ("slices", 2.0)],
     },
     Case {
         name: "columns_of_groups",
@@ -345,7 +388,8 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let out = case.out(s)?;
     let x = Scaled { codes: &codes, scales: &scales, group: case.x_group };
     let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: case.group };
-    matmul_w4a8(s.plan(), x, weight, case.scale_bits, case.columns(&out)?, case.epilogue)
+    let room = case.room(s)?;
+    matmul_w4a8(s.plan(), x, weight, case.scale_bits, case.columns(&out)?, case.epilogue, case.split(room.as_ref()))
 }
 
 fn work(a: &Args) -> Work {

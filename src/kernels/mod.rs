@@ -84,6 +84,7 @@ mod scaled;
 mod selective_state_update;
 mod selective_state_update_int8;
 mod split_columns;
+mod split_k_reduce;
 mod split_rows;
 mod ssd;
 mod ssm_load;
@@ -170,6 +171,7 @@ pub use scaled::{ScaleBits, Scaled};
 pub use selective_state_update::selective_state_update;
 pub use selective_state_update_int8::selective_state_update_int8;
 pub use split_columns::{Halves, split_columns};
+pub use split_k_reduce::{SplitK, split_k_reduce};
 pub use split_rows::split_rows;
 pub use ssd::SsdDims;
 pub use ssm_load::{StoredState, ssm_load};
@@ -256,6 +258,7 @@ pub const ENTRIES: &[check::Entry] = &[
     selective_state_update::ENTRY,
     selective_state_update_int8::ENTRY,
     split_columns::ENTRY,
+    split_k_reduce::ENTRY,
     split_rows::ENTRY,
     ssm_load::ENTRY,
     ssm_round::ENTRY,

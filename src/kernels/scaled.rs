@@ -1,10 +1,11 @@
 //! Integer codes with their scales, as the products take them.
 
-use super::matmul::Sizes;
+use super::matmul::{Epilogue, Sizes};
+use super::split_k_reduce::{SplitK, split_k_reduce};
 use super::weight_scales::ScaledWeight;
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{Device, DeviceTensor, Grid};
+use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::tensor::DType;
 
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
@@ -47,6 +48,11 @@ const TILES_AT_ONCE: usize = 132;
 const LARGE_TILE: usize = 3;
 /// Rows of a weight below which that is not asked: such a product takes little either way.
 const NARROW: usize = 1024;
+/// What adding up slices of columns ([`SplitK`]) costs, in columns that a round of tiles of 64 x 64 takes as long for (9 ns each).
+const SLICED: usize = 1024;
+/// The most slices, and the fewest columns that one is worth having.
+const SLICES: usize = 8;
+const SLICE: usize = 1024;
 
 /// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +122,14 @@ pub struct Scaled<'a> {
     pub group: usize,
 }
 
+/// How a product is launched.
+pub(super) struct Shaped {
+    pub(super) form: Form,
+    pub(super) grid: Grid,
+    /// Columns whose sums are outputs by themselves; `k` for all.
+    pub(super) slice: usize,
+}
+
 /// Sizes of a product of codes, and the columns that share a scale of the weight and of the tokens.
 pub(super) struct IntProduct {
     pub(super) sizes: Sizes,
@@ -154,8 +168,14 @@ impl IntProduct {
         Ok(Self { sizes, group, weight_scale_bits, x_group, quads_out: sizes.n.is_multiple_of(4) && out.in_quads() })
     }
 
-    /// The form of a product on `device` with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, and its workgroups.
-    pub(super) fn form(&self, device: &Device, bits: usize, scale_bits: ScaleBits) -> (Form, Grid) {
+    /// The form of a product on `device` with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, where it may be cut as `split` says.
+    pub(super) fn form(
+        &self,
+        device: &Device,
+        bits: usize,
+        scale_bits: ScaleBits,
+        split: Option<SplitK<'_>>,
+    ) -> Shaped {
         let Sizes { m, n, k } = self.sizes;
         let short = scale_bits == ScaleBits::Short;
         // Kernels of whole rows take an int4 weight's groups, too, at no cost.
@@ -164,9 +184,11 @@ impl IntProduct {
         // Smaller ones take groups of tokens, too.
         let by_few_rows = by_rows || (whole && short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
-        let small_tiles = device.has_matrix_units() && by_few_rows && self.in_quads(bits) && small_tiles_pay(m, n);
+        let slices = self.slices(device, split);
+        let small_tiles =
+            device.has_matrix_units() && by_few_rows && self.in_quads(bits) && small_tiles_pay(self.sizes, slices);
         let many = m >= MANY && !small_tiles;
-        match self.in_blocks(128 / bits) {
+        let (form, grid) = match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),
             true if short && many && self.quads_out => (Form::Groups, self.sizes.tiles()),
@@ -175,7 +197,51 @@ impl IntProduct {
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
+        };
+        let slice = match form {
+            Form::Rows | Form::Groups => k.div_ceil(slices).next_multiple_of(self.slice_unit()).min(k),
+            _ => k,
+        };
+        let Grid([across, down, one]) = grid;
+        Shaped { form, grid: Grid([across, down * k.div_ceil(slice), one]), slice }
+    }
+
+    /// Slices of columns that pay on `device`, or that `split` says.
+    fn slices(&self, device: &Device, split: Option<SplitK<'_>>) -> usize {
+        let Some(SplitK { room, slices }) = split else { return 1 };
+        let Sizes { m, n, k } = self.sizes;
+        let most = (room.shape.elements() / (m * n).max(1)).min(SLICES).min(k / SLICE).max(1);
+        let pays = device.has_matrix_units() && m >= MANY && n >= NARROW;
+        let best = || if pays { (1..=most).min_by_key(|slices| large_tiles_take(self.sizes, *slices)) } else { None };
+        slices.or_else(best).unwrap_or(1)
+    }
+
+    /// What slices are multiples of: kernels take 64 columns at a time, and end spans of scales where slices end.
+    fn slice_unit(&self) -> usize {
+        let span = self.group.min(self.x_group);
+        match span {
+            _ if span == self.sizes.k => 64,
+            // Of whole 32 columns, as of all shapes in blocks.
+            _ if span.is_multiple_of(64) => span,
+            _ => 2 * span,
         }
+    }
+
+    /// Launches a product by `launch`, with slices of so many columns in `split`'s room and what adds them up.
+    pub(super) fn in_slices(
+        &self,
+        plan: &mut Plan,
+        slice: usize,
+        split: Option<SplitK<'_>>,
+        out: &Columns<'_>,
+        epilogue: Epilogue,
+        launch: impl FnOnce(&mut Plan, &Columns<'_>, Epilogue) -> Result<()>,
+    ) -> Result<()> {
+        let Sizes { m, n, k } = self.sizes;
+        let Some(split) = split.filter(|_| slice < k) else { return launch(plan, out, epilogue) };
+        let sums = split.room.view(DType::F32, [k.div_ceil(slice) * m, n])?;
+        launch(plan, &Columns::from(&sums), Epilogue::Store)?;
+        split_k_reduce(plan, &sums, out, epilogue)
     }
 
     /// Is the shape in blocks: `k` a multiple of `multiple`, and spans of whole 32 columns up to 1024, of whole 1024, or
@@ -192,10 +258,16 @@ impl IntProduct {
     }
 }
 
-/// Do tiles of 64 x 64 outputs take less time than those of 256 x 128, for `m` rows of codes and `n` of a weight?
-fn small_tiles_pay(m: usize, n: usize) -> bool {
-    let rounds = |rows: usize, cols: usize| (m.div_ceil(rows) * n.div_ceil(cols)).div_ceil(TILES_AT_ONCE);
-    n >= NARROW && rounds(64, 64) <= LARGE_TILE * rounds(256, 128)
+/// What tiles of 256 x 128 outputs of so many slices take, in columns that a round of tiles of 64 x 64 takes as long for.
+fn large_tiles_take(Sizes { m, n, k }: Sizes, slices: usize) -> usize {
+    let rounds = (m.div_ceil(256) * n.div_ceil(128) * slices).div_ceil(TILES_AT_ONCE);
+    LARGE_TILE * rounds * k.div_ceil(slices) + if slices > 1 { SLICED } else { 0 }
+}
+
+/// Do tiles of 64 x 64 outputs take no more time than those of 256 x 128 in slices?
+fn small_tiles_pay(sizes: Sizes, slices: usize) -> bool {
+    let rounds = (sizes.m.div_ceil(64) * sizes.n.div_ceil(64)).div_ceil(TILES_AT_ONCE);
+    sizes.n >= NARROW && rounds * sizes.k <= large_tiles_take(sizes, slices)
 }
 
 /// The tiles of a product of `m` rows of codes, more than few, with `n` of a weight. Of 12 rows with 21504 x 4096, 32 x 64
@@ -253,10 +325,19 @@ mod tests {
     #[test]
     fn small_tiles_where_large_ones_leave_processors_idle() {
         for (m, n) in [(128, 4096), (128, 21504), (192, 4096), (256, 4096), (384, 4096), (128, NARROW)] {
-            assert!(small_tiles_pay(m, n), "{m} x {n}");
+            assert!(small_tiles_pay(Sizes { m, n, k: 4096 }, 1), "{m} x {n}");
         }
         for (m, n) in [(192, 21504), (256, 18560), (384, 6144), (512, 4096), (2048, 4096), (128, NARROW - 4)] {
-            assert!(!small_tiles_pay(m, n), "{m} x {n}");
+            assert!(!small_tiles_pay(Sizes { m, n, k: 4096 }, 1), "{m} x {n}");
         }
+    }
+
+    #[test]
+    fn slices_where_tiles_are_few() {
+        let best = |m, n, k| (1..=4).min_by_key(|slices| large_tiles_take(Sizes { m, n, k }, *slices)).unwrap();
+        let cases = [(192, 4), (512, 2), (1024, 1), (1280, 4), (2048, 1)];
+        assert_eq!(cases.map(|(m, _)| best(m, 4096, 21504)), cases.map(|(_, slices)| slices));
+        // Where a product is short, adding up costs more than it saves.
+        assert_eq!(best(512, 4096, 512), 1);
     }
 }

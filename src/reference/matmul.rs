@@ -56,14 +56,43 @@ impl Product {
         });
     }
 
-    /// The twin of `shaders/shared/epilogue.wgsl`.
-    fn finish(&self, y: f64, out: &mut f32) {
-        *out = match self.epilogue {
-            1 => y.max(0.0).powi(2),
-            2 => f64::from(*out) + y,
-            _ => y,
-        } as f32;
+    /// Of codes: with `slice` columns at a time, each of which gives rows of `out` of its own (`shaders/shared/slices.wgsl`).
+    pub(super) fn run_in_slices(
+        &self,
+        slice: u32,
+        x: &[i16],
+        weight_row: impl Fn(usize, &mut [i16]) + Sync,
+        sum: impl Fn(usize, usize, &[i16], &[i16]) -> f64 + Sync,
+        out: &mut [f32],
+    ) {
+        let (k, slice) = (self.k as usize, slice as usize);
+        if slice >= k {
+            return self.run(x, weight_row, sum, out);
+        }
+        let outputs = x.len() / k * self.stride as usize;
+        for (first, out) in (0..k).step_by(slice).zip(out.chunks_exact_mut(outputs)) {
+            // Codes of other columns are zeros.
+            let mut own = vec![0; x.len()];
+            for (own, x) in own.chunks_exact_mut(k).zip(x.chunks_exact(k)) {
+                let columns = first..(first + slice).min(k);
+                own[columns.clone()].copy_from_slice(&x[columns]);
+            }
+            self.run(&own, &weight_row, &sum, out);
+        }
     }
+
+    fn finish(&self, y: f64, out: &mut f32) {
+        *out = finished(self.epilogue, y, *out);
+    }
+}
+
+/// What is stored of a sum `y` over `out`: the twin of `shaders/shared/epilogue.wgsl`.
+pub(super) fn finished(epilogue: u32, y: f64, out: f32) -> f32 {
+    (match epilogue {
+        1 => y.max(0.0).powi(2),
+        2 => f64::from(out) + y,
+        _ => y,
+    }) as f32
 }
 
 /// The scales of `rows` rows, `[rows, groups]`, of a weight as kernels have them, in `bits` each (`shaders/shared/weight_scales.wgsl`).

@@ -5,7 +5,7 @@ use super::matmul::{IntScales, Product, codes_of_row, scales_of_rows, token_code
 use crate::shaders::matmul_w4a8::{Format, Params};
 
 /// `codes`: `[m, k]` int8; `scales`: `[m, x_groups]`; `weight`: `[n, k]` int4; `weight_scales`: `[n, groups]`; `out`:
-/// `[m, n]`. The format is about speed only.
+/// `[m, n]`, or that of each slice of columns. The format is about speed only.
 pub fn matmul_w4a8(
     p: &Params,
     _format: Format,
@@ -20,5 +20,5 @@ pub fn matmul_w4a8(
     let product = Product { n: p.n, k: p.k, epilogue: p.epilogue, stride: p.out_stride, first: p.out_first };
     let scales = IntScales { k, group: p.group as usize, x_group: p.x_group as usize, scales, weight_scales };
     let sum = |i: usize, j: usize, x: &[i16], w: &[i16]| scales.dot(i, j, x, w);
-    product.run(&token_codes(codes, k), |j, row| codes_of_row(4, weight, j, row), sum, out);
+    product.run_in_slices(p.slice, &token_codes(codes, k), |j, row| codes_of_row(4, weight, j, row), sum, out);
 }

@@ -93,6 +93,7 @@ pub mod scan;
 pub mod selective_state_update;
 pub mod selective_state_update_int8;
 pub mod split_columns;
+pub mod split_k_reduce;
 pub mod split_rows;
 mod splits;
 pub mod ssm_load;

@@ -83,7 +83,7 @@ impl Forward<'_> {
                 self.input(plan, normed, &[&weights.head], taps, ["logits.codes", "logits.scales"])?
             }
         };
-        weights.head.apply(plan, &input, logits, Epilogue::Store)?;
+        weights.head.apply(plan, &input, logits, Epilogue::Store, None)?;
         taps.end(plan, "logits", logits)
     }
 
@@ -185,7 +185,9 @@ impl Forward<'_> {
         hidden: &DeviceTensor,
         taps: &Taps<'_>,
     ) -> Result<()> {
-        if taps.inputs_only() { Ok(()) } else { writer.apply(plan, input, hidden, Epilogue::Add) }
+        // What was written there is in the input's codes by now.
+        let room = Some(&self.scratch.wide);
+        if taps.inputs_only() { Ok(()) } else { writer.apply(plan, input, hidden, Epilogue::Add, room) }
     }
 
     /// Applies the online rotation, where there is one.
@@ -216,7 +218,7 @@ impl Forward<'_> {
         let (d_inner, conv_dim) = (c.d_inner(), c.conv_dim());
         let input = self.normed(plan, hidden, norm, &[&m.in_proj], taps, ["in_proj.codes", "in_proj.scales"])?;
         let zxbcdt = self.f32(&s.wide, c.in_proj_rows())?;
-        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store)?;
+        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store, None)?;
         taps.op(plan, "in_proj", &zxbcdt)?;
 
         let columns = |offset, width| Columns::new("mamba2", &zxbcdt, offset, width);
@@ -389,12 +391,12 @@ impl Forward<'_> {
         let (all, q) = (self.f32(&s.wide, query + 2 * kv)?, self.f32(&s.wide, query)?);
         let (k, v) = (self.f32(&s.xbc, kv)?, self.f32(&s.value, kv)?);
         let [q, k, v] = if let Some(qkv) = qkv {
-            qkv.apply(plan, &input, &all, Epilogue::Store)?;
+            qkv.apply(plan, &input, &all, Epilogue::Store, None)?;
             let columns = |offset, width| Columns::new("attention", &all, offset, width);
             [columns(0, query)?, columns(query, kv)?, columns(query + kv, kv)?]
         } else {
             for (name, proj, out) in [("q_proj", &a.q_proj, &q), ("k_proj", &a.k_proj, &k), ("v_proj", &a.v_proj, &v)] {
-                proj.apply(plan, &input, out, Epilogue::Store)?;
+                proj.apply(plan, &input, out, Epilogue::Store, None)?;
                 taps.op(plan, name, out)?;
             }
             [&q, &k, &v].map(Columns::from)
@@ -427,7 +429,7 @@ impl Forward<'_> {
     ) -> Result<()> {
         let input = self.normed(plan, hidden, norm, &[&m.up_proj], taps, ["up_proj.codes", "up_proj.scales"])?;
         let up = self.f32(&self.scratch.wide, self.config.intermediate_size)?;
-        m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared)?;
+        m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared, None)?;
         taps.op(plan, "up_proj", &up)?;
         let input = self.down(plan, m, up, taps)?;
         self.write(plan, &m.down_proj, &input, hidden, taps)

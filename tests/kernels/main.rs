@@ -76,6 +76,7 @@ mod selective_state_update;
 mod selective_state_update_int8;
 mod specialised;
 mod split_columns;
+mod split_k_reduce;
 mod split_rows;
 mod ssd;
 mod ssm_load;

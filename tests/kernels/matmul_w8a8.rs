@@ -39,7 +39,7 @@ fn product(
     let mut plan = Plan::new(d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
     let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group };
-    kernels::matmul_w8a8(&mut plan, x, weight, ScaleBits::Any, &out, Epilogue::Store).unwrap();
+    kernels::matmul_w8a8(&mut plan, x, weight, ScaleBits::Any, &out, Epilogue::Store, None).unwrap();
     plan.record().unwrap().run().unwrap();
     block_on(d.read_f32(&out)).unwrap()
 }
@@ -110,7 +110,7 @@ fn rejected(m: usize, weight: DType, groups: usize, group: usize, x_group: usize
     let plan = &mut Plan::new(&d);
     let x = Scaled { codes: &codes, scales: &scales, group: x_group };
     let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group };
-    kernels::matmul_w8a8(plan, x, weight, ScaleBits::Any, &out, Epilogue::Store).unwrap_err()
+    kernels::matmul_w8a8(plan, x, weight, ScaleBits::Any, &out, Epilogue::Store, None).unwrap_err()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Input, Rounding, Token};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan, row_words};
-use crate::kernels::{self, Columns, Epilogue, Groups, Halves, ScaleBits, ScaledWeight};
+use crate::kernels::{self, Columns, Epilogue, Groups, Halves, ScaleBits, ScaledWeight, SplitK};
 use crate::model::{Linear, QuantizedLinear};
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -201,13 +201,14 @@ impl DeviceLinear {
     }
 
     /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels. A launch for each part, which makes
-    /// some columns of `out`.
+    /// some columns of `out`. `room`: f32 scratch that integer products of many tokens may be cut with ([`SplitK`]).
     pub(in super::super) fn apply(
         &self,
         plan: &mut Plan,
         input: &Input,
         out: &DeviceTensor,
         e: Epilogue,
+        room: Option<&DeviceTensor>,
     ) -> Result<()> {
         kernels::expect("linear layer", "out", out, [out.shape.rows(), self.shape().rows()])?;
         for Part { first, held, cut } in &self.parts {
@@ -216,7 +217,8 @@ impl DeviceLinear {
                 cut.apply(plan, input.float()?, out, e)?;
                 continue;
             }
-            held.apply(plan, input, self.rounding.is_some(), out, e)?;
+            let split = room.map(|room| SplitK { room, slices: None });
+            held.apply(plan, input, self.rounding.is_some(), out, e, split)?;
         }
         Ok(())
     }
@@ -250,7 +252,15 @@ impl Held {
         }
     }
 
-    fn apply(&self, plan: &mut Plan, input: &Input, rounded: bool, out: Columns<'_>, e: Epilogue) -> Result<()> {
+    fn apply(
+        &self,
+        plan: &mut Plan,
+        input: &Input,
+        rounded: bool,
+        out: Columns<'_>,
+        e: Epilogue,
+        split: Option<SplitK<'_>>,
+    ) -> Result<()> {
         // Where no binding may begin, the kernels of several rows do.
         let one = out.as_row();
         match (self, &input.int8) {
@@ -275,9 +285,9 @@ impl Held {
                 let weight = ScaledWeight { codes, scales, group: *group };
                 match (codes.dtype, one) {
                     (DType::I4, Some(out)) => kernels::matvec_w4a8(plan, x, weight, &out, e),
-                    (DType::I4, None) => kernels::matmul_w4a8(plan, x, weight, *scale_bits, out, e),
+                    (DType::I4, None) => kernels::matmul_w4a8(plan, x, weight, *scale_bits, out, e, split),
                     (_, Some(out)) => kernels::matvec_w8a8(plan, x, weight, &out, e),
-                    (_, None) => kernels::matmul_w8a8(plan, x, weight, *scale_bits, out, e),
+                    (_, None) => kernels::matmul_w8a8(plan, x, weight, *scale_bits, out, e, split),
                 }
             }
             (Self::Int { codes, scales, group, .. }, _) => {

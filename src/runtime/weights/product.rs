@@ -25,6 +25,6 @@ impl Product {
     /// # Errors
     /// [`crate::Error::Shape`] naming the argument at fault.
     pub(crate) fn apply(&self, plan: &mut Plan, x: &DeviceTensor, out: &DeviceTensor) -> Result<()> {
-        self.0.apply(plan, &Input { x: Some(x.clone()), ..Input::default() }, out, Epilogue::Store)
+        self.0.apply(plan, &Input { x: Some(x.clone()), ..Input::default() }, out, Epilogue::Store, None)
     }
 }

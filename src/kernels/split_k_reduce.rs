@@ -1,0 +1,77 @@
+//! Products in slices of their columns, so that there are tiles for all processors, and what adds them up.
+
+use super::bindings::split_k_reduce::{Bindings, launch};
+use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::matmul::Epilogue;
+use super::{Columns, f32_tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceTensor, Grid, Plan};
+use crate::shaders::split_k_reduce::Params;
+
+/// How a product of many tokens may be cut along its columns `k` (split-K, Osama et al. 2023, arXiv:2301.03598, section 3): where it has fewer tiles of
+/// outputs than the device has processors, the sums of slices of `k` go to `room`, and another launch adds them up.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitK<'a> {
+    /// f32 scratch for `slices · m · n` sums; as many slices as have room are considered.
+    pub room: &'a DeviceTensor,
+    /// Slices, where the kernel for these shapes takes any; `None`: as many as pay on the device.
+    pub slices: Option<usize>,
+}
+
+/// `out (epilogue)= Σ_s sums[s]`, of the sums of slices of a product's columns.
+///
+/// `sums`: `[slices · m, n]` f32; `out`: `[m, n]` f32 columns. `n` and the columns of `out` are whole vec4s.
+///
+/// # Errors
+/// [`crate::Error::Shape`] or [`crate::Error::DType`] naming the argument at fault; [`Error::Argument`] for sums that are not of whole slices, or rows that
+/// are not whole vec4s.
+pub fn split_k_reduce(plan: &mut Plan, sums: &DeviceTensor, out: &Columns<'_>, epilogue: Epilogue) -> Result<()> {
+    f32_tensor("split_k_reduce", "sums", sums)?;
+    let (m, n) = (out.tensor.shape.rows(), sums.shape.cols());
+    out.expect("split_k_reduce", "out", [m, n])?;
+    let fail = |reason: String| Err(Error::argument("split_k_reduce: sums", reason));
+    if m == 0 || !sums.shape.rows().is_multiple_of(m) || sums.shape.rows() == 0 {
+        return fail(format!("{} rows are not whole slices of {m}", sums.shape.rows()));
+    }
+    if !n.is_multiple_of(4) || !out.in_quads() {
+        return fail(format!("{n} columns from {} of {} are not whole vec4s", out.offset, out.stride()));
+    }
+    let params = Params {
+        m: m as u32,
+        n: n as u32,
+        slices: (sums.shape.rows() / m) as u32,
+        epilogue: epilogue as u32,
+        out_stride: out.stride() as u32,
+        out_first: out.offset as u32,
+    };
+    launch(plan, params, Bindings { sums, out: out.tensor }, Grid::cover(m * n / 4, 256))
+}
+
+/// Cases, setup and cost.
+pub(super) const ENTRY: Entry = Entry { name: "split_k_reduce", cases: CASES, setup, work };
+
+const CASES: &[Case] = &[
+    Case { name: "one_slice", args: &[("m", 1.0), ("n", 4.0), ("slices", 1.0)] },
+    Case { name: "three_slices_added", args: &[("m", 33.0), ("n", 36.0), ("slices", 3.0), ("epilogue", 2.0)] },
+    Case { name: "two_slices_relu2", args: &[("m", 70.0), ("n", 68.0), ("slices", 2.0), ("epilogue", 1.0)] },
+    Case {
+        name: "columns_of_wider_rows",
+        args: &[("m", 9.0), ("n", 68.0), ("slices", 4.0), ("stride", 100.0), ("first", 20.0)],
+    },
+];
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let [m, n, slices] = ["m", "n", "slices"].map(|name| a.usize(name));
+    let epilogue = Epilogue::of(a);
+    let stride = a.get("stride").map_or(n, |v| v as usize);
+    let sums = s.input([slices * m, n], Fill::Normal(1.0))?;
+    // What lies beside the columns is to be left alone.
+    let out = s.state("out", [m, stride], Fill::Normal(1.0))?;
+    let first = a.get("first").map_or(0, |v| v as usize);
+    split_k_reduce(s.plan(), &sums, &Columns::new("split_k_reduce", &out, first, n)?, epilogue)
+}
+
+fn work(a: &Args) -> Work {
+    let [m, n, slices] = ["m", "n", "slices"].map(|name| a.usize(name));
+    Work { bytes: 4 * m * n * (slices + 2), ops: m * n * slices }
+}
