@@ -86,7 +86,11 @@ fn kernel(out: &mut String, k: &Kernel) {
     for b in &k.bindings {
         let _ = writeln!(out, "            super::Binding {{ name: {:?}, writable: {} }},", b.name, b.writable);
     }
-    let _ = writeln!(out, "        ],\n        params: &{:?},", k.params.iter().map(|p| p.ty).collect::<Vec<_>>());
+    let _ = writeln!(
+        out,
+        "        ],\n        params: &{:?},",
+        k.params.iter().map(|p| (p.name.as_str(), p.ty)).collect::<Vec<_>>()
+    );
     let _ = writeln!(out, "        overrides: &{:?},\n        variants: &[", k.overrides);
     for v in &k.variants {
         let _ = writeln!(

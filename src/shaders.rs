@@ -7,8 +7,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// Storage buffers in binding order; the uniform `params` follows them.
     pub bindings: &'static [Binding],
-    /// Types of the members of `Params`: `u32`, `i32` or `f32`.
-    pub params: &'static [&'static str],
+    /// Names and types, `u32`, `i32` or `f32`, of the members of `Params`.
+    pub params: &'static [(&'static str, &'static str)],
     /// Pipeline-overridable constants and their defaults.
     pub overrides: &'static [(&'static str, f64)],
     /// In the order of `variants.toml`: later ones win.

@@ -1,4 +1,4 @@
-// Integer products on the f16 matrix units of up to 127 rows of codes with one scale each, or short ones for multiples of 32
+// Integer products on the f16 matrix units of few rows of codes (kernels::scaled) with one scale each, or short ones for multiples of 32
 // columns: sums as in coop_rows.wgsl, but with few outputs to share out, subgroups share out the columns of the operands too. So there are as many workgroups as
 // rows of weight can keep busy, and up to 64 rows of codes read the weight once.
 //

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::device::{Cache, Gpu};
-use super::specialise::specialised;
+use super::specialise::{Fixed, specialised};
 use crate::error::{Error, Result};
 use crate::shaders::{KERNELS, Kernel, Variant};
 
@@ -16,8 +16,7 @@ pub(crate) struct Pipeline {
 
 type Key = (&'static str, &'static str);
 
-/// Cache of [`Pipeline`]s by kernel and variant name and compiled parameters (none: those of a uniform buffer), and sources
-/// that replace the built-in ones, by kernel and variant name.
+/// Cache of [`Pipeline`]s by kernel and variant name and [`Fixed::key`] of the parameters, and sources that replace the built-in ones, by kernel and variant name.
 #[derive(Debug)]
 pub(crate) struct Pipelines {
     compiled: Cache<(Key, Vec<u8>), Pipeline>,
@@ -56,7 +55,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// The pipeline of a variant; of these bytes of `Params` where there are any, of those of a uniform buffer else.
+    /// The pipeline of a variant that has these numbers of `params`, bytes of `Params`, compiled in, and reads the others from a uniform buffer.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] with the compiler's message.
@@ -65,20 +64,21 @@ impl Gpu {
         kernel: &'static Kernel,
         variant: &'static Variant,
         params: &[u8],
+        fixed: Fixed,
     ) -> Result<Pipeline> {
         let mut cache = lock(&self.pipelines.compiled);
-        let key = ((kernel.name, variant.name), params.to_vec());
+        let key = ((kernel.name, variant.name), fixed.key(params));
         if let Some(found) = cache.get(&key) {
             return Ok(found.clone());
         }
         let label = format!("{}.{}", kernel.name, variant.name);
-        let pipeline = match self.alike(&cache, kernel, variant, params) {
+        let pipeline = match self.alike(&cache, kernel, variant, &key.1) {
             Some(found) => found,
             // A compiler may refuse in constants what it never comes to as numbers, such as a division by none of a part left out.
-            None => match self.checked(&label, || self.compile(&label, kernel, variant, params)) {
-                Err(e) if !params.is_empty() => {
+            None => match self.checked(&label, || self.compile(&label, kernel, variant, params, fixed)) {
+                Err(e) if fixed != Fixed::NONE => {
                     log::warn!("{label} with its parameters compiled in: {e}; they stay in a uniform buffer");
-                    self.checked(&label, || self.compile(&label, kernel, variant, &[]))?
+                    self.checked(&label, || self.compile(&label, kernel, variant, params, Fixed::NONE))?
                 }
                 compiled => compiled?,
             },
@@ -94,17 +94,17 @@ impl Gpu {
         compiled: &HashMap<(Key, Vec<u8>), Pipeline>,
         kernel: &Kernel,
         variant: &Variant,
-        params: &[u8],
+        key: &[u8],
     ) -> Option<Pipeline> {
         let replaced = lock(&self.pipelines.replaced);
         let own = |v: &&Variant| !replaced.contains_key(&(kernel.name, v.name));
         let mut alike = kernel.variants.iter().filter(own).filter(|v| v.same_shader(variant));
         own(&variant)
-            .then(|| alike.find_map(|v| compiled.get(&((kernel.name, v.name), params.to_vec())).cloned()))
+            .then(|| alike.find_map(|v| compiled.get(&((kernel.name, v.name), key.to_vec())).cloned()))
             .flatten()
     }
 
-    fn compile(&self, label: &str, kernel: &Kernel, variant: &Variant, params: &[u8]) -> Pipeline {
+    fn compile(&self, label: &str, kernel: &Kernel, variant: &Variant, params: &[u8], fixed: Fixed) -> Pipeline {
         let mut source = String::new();
         // naga 30 takes subgroups without a line.
         let enables = [("f16", "enable f16;\n"), ("coop_matrix", "enable wgpu_cooperative_matrix;\n")];
@@ -112,8 +112,7 @@ impl Gpu {
         let replacement = lock(&self.pipelines.replaced).get(&(kernel.name, variant.name)).cloned();
         let replaced = replacement.is_some();
         let text = replacement.as_deref().unwrap_or(variant.source);
-        let constant = (!params.is_empty()).then(|| specialised(text, kernel, params)).flatten();
-        source += constant.as_deref().unwrap_or(text);
+        source += &specialised(text, kernel, params, fixed);
         let module = self.module(label, source, !replaced);
         let layout = self.bind_group_layout(label, kernel);
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

@@ -7,6 +7,7 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::buffer::{DeviceTensor, Storage};
 use super::device::{Device, Gpu, lock_read, lock_write};
+use super::specialise::Fixed;
 use crate::error::{Error, Result};
 use crate::shaders::{Kernel, Variant};
 
@@ -121,6 +122,7 @@ pub(super) struct Dispatch {
     pub(super) bindings: Vec<DeviceTensor>,
     pub(super) grid: Grid,
     pub(super) cpu: fn(&mut CpuCall<'_, '_>),
+    pub(super) fixed: Fixed,
 }
 
 pub(super) enum Step {
@@ -133,7 +135,7 @@ pub struct Plan {
     device: Device,
     pub(super) steps: Vec<Step>,
     variant: Option<&'static str>,
-    often: bool,
+    pub(super) often: bool,
 }
 
 impl Plan {
@@ -152,13 +154,6 @@ impl Plan {
     /// Uses the variant of this name where a kernel has it, instead of the best one. For tests.
     pub fn force_variant(&mut self, name: &'static str) {
         self.variant = Some(name);
-    }
-
-    /// It will run often: recording may compile its parameters in, where that pays ([`super::Specialise`]).
-    #[must_use]
-    pub fn specialised(mut self) -> Self {
-        self.often = true;
-        self
     }
 
     /// Adds a dispatch.
@@ -214,6 +209,7 @@ impl Plan {
             bindings: launch.bindings.iter().map(|t| (*t).clone()).collect(),
             grid: launch.grid,
             cpu: launch.cpu,
+            fixed: Fixed::ALL,
         }));
         Ok(())
     }
@@ -342,7 +338,7 @@ impl Gpu {
             Step::Dispatch(d) => d,
             Step::Copy { from, to } => return copy(from, to),
         };
-        let pipeline = self.pipeline(d.kernel, d.variant, if constant { &d.params } else { &[] })?;
+        let pipeline = self.pipeline(d.kernel, d.variant, &d.params, if constant { d.fixed } else { Fixed::NONE })?;
         let mut entries = Vec::with_capacity(d.bindings.len() + 1);
         for tensor in &d.bindings {
             let Storage::Gpu(buffer) = &tensor.storage else { return Err(elsewhere()) };

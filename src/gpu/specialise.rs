@@ -1,8 +1,10 @@
 //! Parameters as constants of a pipeline instead of a uniform buffer. A compiler then leaves out branches, divisions and
 //! loops of one turn, and needs fewer registers: on an H100 a token of an 8B model takes 8 % less time.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::plan::{Dispatch, Plan, Step};
 use crate::shaders::Kernel;
 
 /// Which plans have their parameters compiled in.
@@ -47,14 +49,80 @@ impl super::Gpu {
     }
 }
 
-/// `source` with these bytes of `Params` in place of the uniform; `None` where a number has no literal.
-pub(super) fn specialised(source: &str, kernel: &Kernel, params: &[u8]) -> Option<String> {
-    const UNIFORM: &str = "var<uniform> params: Params;";
-    let end = source.find(UNIFORM)? + UNIFORM.len();
-    let start = source[..end].rfind('\n').map_or(0, |line| line + 1);
-    let values = kernel.params.iter().zip(params.chunks_exact(4)).map(|(ty, bytes)| literal(ty, bytes));
-    let values = values.collect::<Option<Vec<_>>>()?.join(", ");
-    Some(format!("{}const params = Params({values});{}", &source[..start], &source[end..]))
+/// Which numbers of a launch's `Params` are compiled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fixed(u64);
+
+impl Fixed {
+    pub(super) const ALL: Self = Self(u64::MAX);
+    pub(super) const NONE: Self = Self(0);
+
+    /// Those that two launches have in common.
+    fn alike(a: &[u8], b: &[u8]) -> Self {
+        let pairs = a.chunks_exact(4).zip(b.chunks_exact(4)).take(64).enumerate();
+        Self(pairs.filter(|(_, (a, b))| a == b).fold(0, |all, (i, _)| all | 1 << i))
+    }
+
+    fn has(self, number: usize) -> bool {
+        number < 64 && self.0 >> number & 1 == 1
+    }
+
+    /// What tells a pipeline from others of its variant; nothing where nothing is compiled in.
+    pub(super) fn key(self, params: &[u8]) -> Vec<u8> {
+        let fixed = params.chunks_exact(4).enumerate().filter(|(i, _)| self.has(*i));
+        fixed.flat_map(|(i, bytes)| std::iter::once(i as u8).chain(bytes.iter().copied())).collect()
+    }
+}
+
+impl Plan {
+    /// It will run often: recording may compile its parameters in, where that pays ([`Specialise`]).
+    #[must_use]
+    pub fn specialised(mut self) -> Self {
+        self.often = true;
+        self
+    }
+
+    /// Of its parameters those are compiled in that `other`, the same for another number of tokens, has as well: so what is compiled
+    /// serves any number. Launches of one kernel are paired in order.
+    #[must_use]
+    pub fn specialised_with(mut self, other: &Self) -> Self {
+        let mut others: HashMap<&str, VecDeque<&Dispatch>> = HashMap::new();
+        for step in &other.steps {
+            if let Step::Dispatch(d) = step {
+                others.entry(d.kernel.name).or_default().push_back(d);
+            }
+        }
+        for step in &mut self.steps {
+            if let Step::Dispatch(d) = step {
+                let pair = others.get_mut(d.kernel.name).and_then(VecDeque::pop_front);
+                d.fixed = pair.map_or(Fixed::NONE, |pair| Fixed::alike(&d.params, &pair.params));
+            }
+        }
+        self.specialised()
+    }
+}
+
+/// `source` with these numbers of `params` in place of the uniform's. What has no literal, as infinity, stays there.
+pub(super) fn specialised(source: &str, kernel: &Kernel, params: &[u8], fixed: Fixed) -> String {
+    const USE: &str = "params.";
+    let values = kernel.params.iter().zip(params.chunks_exact(4)).enumerate();
+    let values: HashMap<&str, String> = values
+        .filter(|(i, _)| fixed.has(*i))
+        .filter_map(|(_, ((name, ty), bytes))| Some((*name, literal(ty, bytes)?)))
+        .collect();
+    let part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let (mut out, mut rest) = (String::with_capacity(source.len()), source);
+    while let Some(at) = rest.find(USE) {
+        let (before, after) = (&rest[..at], &rest[at + USE.len()..]);
+        let name = &after[..after.find(|c| !part_of_name(c)).unwrap_or(after.len())];
+        out += before;
+        match values.get(name).filter(|_| !before.ends_with(part_of_name)) {
+            Some(value) => out += value,
+            None => out.extend([USE, name]),
+        }
+        rest = &after[name.len()..];
+    }
+    out + rest
 }
 
 fn literal(ty: &str, bytes: &[u8]) -> Option<String> {
@@ -72,19 +140,21 @@ mod tests {
     use crate::shaders::rms_norm_matvec::{KERNEL, Params};
 
     #[test]
-    fn parameters_take_the_uniforms_place_and_nothing_else_changes() {
+    fn numbers_take_the_uniforms_place_and_nothing_else_changes() {
         let params = Params { n: 1, cols: 4096, group: 128, scale_bits: 16, x_group: 4096, epilogue: 2, eps: 1e-5 };
-        let source = KERNEL.variants[0].source;
-        let got = specialised(source, &KERNEL, bytemuck::bytes_of(&params)).unwrap();
-        assert!(got.contains("\nconst params = Params(1u, 4096u, 128u, 16u, 4096u, 2u, f32(1e-5));\n"));
-        assert_eq!(got.lines().count(), source.lines().count());
-        assert_eq!(got.lines().zip(source.lines()).filter(|(a, b)| a != b).count(), 1);
-    }
-
-    #[test]
-    fn what_has_no_literal_stays_a_uniform() {
-        let params =
-            Params { n: 1, cols: 4096, group: 128, scale_bits: 16, x_group: 4096, epilogue: 2, eps: f32::INFINITY };
-        assert_eq!(specialised(KERNEL.variants[0].source, &KERNEL, bytemuck::bytes_of(&params)), None);
+        let source = "let a = params.cols / params.group_of + my_params.cols; f(params.eps, params.n); // params.cols";
+        let made = |params: &Params, fixed| specialised(source, &KERNEL, bytemuck::bytes_of(params), fixed);
+        let all = "let a = 4096u / params.group_of + my_params.cols; f(f32(1e-5), 1u); // 4096u";
+        assert_eq!(made(&params, Fixed::ALL), all);
+        assert_eq!(made(&params, Fixed::NONE), source);
+        let other = Params { n: 7, ..params };
+        let alike = Fixed::alike(bytemuck::bytes_of(&params), bytemuck::bytes_of(&other));
+        assert_eq!(made(&params, alike), all.replace("1u)", "params.n)"));
+        let keys = [params, other].map(|p| alike.key(bytemuck::bytes_of(&p)));
+        assert_eq!(keys[0], keys[1]);
+        assert_ne!(alike.key(bytemuck::bytes_of(&Params { cols: 8, ..params })), keys[0]);
+        assert!(Fixed::NONE.key(bytemuck::bytes_of(&params)).is_empty());
+        let unbounded = Params { eps: f32::INFINITY, ..params };
+        assert_eq!(made(&unbounded, Fixed::ALL), all.replace("f32(1e-5)", "params.eps"));
     }
 }

@@ -403,10 +403,17 @@ impl Engine {
 
     /// The pass over the tokens that `ids` will hold.
     pub(super) fn plan_of(&self, ids: &DeviceTensor, logits: Logits) -> Result<Plan> {
-        let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
-        if tokens == 1 {
-            plan = plan.specialised();
+        let (plan, tokens) = (self.built(ids, logits)?, ids.shape.elements());
+        let EngineOptions { pass_tokens, context, .. } = self.options;
+        if tokens == 1 || (tokens == pass_tokens && tokens < context) {
+            return Ok(plan.specialised());
         }
+        // What is compiled must serve prompts of other lengths, too.
+        Ok(plan.specialised_with(&self.built(&ids.view(DType::U32, [tokens / 2])?, logits)?))
+    }
+
+    fn built(&self, ids: &DeviceTensor, logits: Logits) -> Result<Plan> {
+        let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
         let (forward, vocab) = (self.forward(tokens), self.config.vocab_size);
         if logits != Logits::All && forward.chains(&self.device, &self.weights) {
             let last = self.scratch.logits.view(DType::F32, [1, vocab])?;

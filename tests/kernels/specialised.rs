@@ -86,3 +86,33 @@ fn plans_of_different_parameters_do_not_share_a_pipeline() {
         super::common::assert_close(constant, uniform, 1e-12);
     }
 }
+
+/// What plans of several lengths share is compiled once and serves all of them.
+#[test]
+fn what_two_plans_agree_in_serves_a_third() {
+    let device = device(Specialise::Often);
+    let cols = 36;
+    let weight = device.upload_f32([cols], &vec![1.5; cols]).unwrap();
+    let values: Vec<f32> = (0..7 * cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+    let run = |rows: usize, other: usize| {
+        let x = device.upload_f32([rows, cols], &values[..rows * cols]).unwrap();
+        let out = device.alloc(DType::F32, [rows, cols]).unwrap();
+        let plan = |rows: usize| {
+            let [x, out] = [&x, &out].map(|t| t.view(DType::F32, [rows, cols]).unwrap());
+            let mut plan = Plan::new(&device);
+            kernels::rms_norm(&mut plan, &x, &weight, &out, 1e-5).unwrap();
+            plan
+        };
+        plan(rows).specialised_with(&plan(other)).record().unwrap().run().unwrap();
+        block_on(device.read_f32(&out)).unwrap()
+    };
+    let all = run(7, 3);
+    assert_eq!(run(4, 2), all[..4 * cols]);
+    // All in common, the length too.
+    assert_eq!(run(5, 5), all[..5 * cols]);
+    for (row, out) in values.chunks(cols).zip(all.chunks(cols)) {
+        let factor = 1.5 / (row.iter().map(|v| v * v).sum::<f32>() / cols as f32 + 1e-5).sqrt();
+        let want: Vec<f32> = row.iter().map(|v| v * factor).collect();
+        super::common::assert_close(out, &want, 1e-12);
+    }
+}

@@ -588,7 +588,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("mamba2_update_gated", "windows_of_the_first_sequence", "conv_at = sequence * channels() * params.taps;", ""),
     m("mamba2_update_gated", "weight_of_the_head", "norm_weight(at.row)", "norm_weight(at.head)"),
     m("mamba2_update_gated", "weight_in_the_sum", "w, dot(v, v), thread", "w, dot(w, w), thread"),
-    m("mamba2_update_gated", "last_level_lost", "level < log_run;", "level + 1u < log_run;"),
+    m("mamba2_update_gated", "last_level_lost", "if log_run > 4u {", "if log_run > 5u {"),
     m(
         "mamba2_update_gated",
         "sign_of_the_other",
@@ -978,7 +978,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matvec_grouped_relu2", "no_pairs", "if log_run > 0u", "if log_run > 5u"),
     m("matvec_grouped_relu2", "no_quads", "if log_run > 1u", "if log_run > 5u"),
     m("matvec_grouped_relu2", "step_of_two", "at += STEPS * step", "at += 2u * step"),
-    m("hadamard_groups", "last_level_lost", "level < log_run;", "level + 1u < log_run;"),
+    m("hadamard_groups", "last_level_lost", "if log_run > 4u {", "if log_run > 5u {"),
     m(
         "hadamard_groups",
         "largest_of_two_threads",
