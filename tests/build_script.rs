@@ -90,7 +90,7 @@ fn reads_overrides_and_workgroup_memory() {
 fn refuses_what_does_not_fit() {
     refused(&GOOD.replace("x[id.x];", "x[id.y"), "", "expected");
     refused(&GOOD.replace("out[id.x] = x[id.x]", "out[id.x] = 1.0"), "", "`x` is not used");
-    refused(&GOOD.replace("id.x < params.count", "id.x < arrayLength(&x)"), "", "Params.count is not used");
+    refused(&GOOD.replace("id.x < params.count", "id.x < arrayLength(&x)"), "", "`params` is not used");
     refused(&GOOD.replace("count: u32,", "count: u32,\n spare: u32,"), "", "Params.spare is not used");
     refused(
         &GOOD.replace("count: u32,", "count: vec4<u32>,").replace("params.count", "params.count.x"),
@@ -126,6 +126,12 @@ fn variants_select_branches_and_keep_the_interface() {
     let sources = [(String::new(), GOOD.to_owned())].into();
     let probe = reflect::kernel("probe_k", &sources, &library(), table.get("k"));
     assert!(probe.is_ok(), "a probe may need a capability");
+    // One format may have no use for a number that another needs.
+    let one = GOOD
+        .replace("count: u32,", "count: u32,\n times: f32,")
+        .replace("x[id.x];", "x[id.x]\n#ifdef w_f16\n * params.times\n#endif\n;");
+    assert!(reflect(&one, "[k]\na = [\"w_f32\"]\nb = [\"w_f16\"]").is_ok());
+    refused(&one, "[k]\na = [\"w_f32\"]", "Params.times is not used");
     let other = GOOD
         .replace("x: array<f32>", "x: array<\n#ifdef w_u\nu32\n#else\nf32\n#endif\n>")
         .replace("x[id.x];", "f32(x[id.x]);");

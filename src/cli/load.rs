@@ -144,7 +144,8 @@ pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, setti
     let Settings { sequences, transformers_dt_clamp, state, kv, scan, step, announce } = settings;
     let pass_tokens = step.unwrap_or(PASS);
     let sequences = sequences.max(1);
-    let options = EngineOptions { context, pass_tokens, sequences, transformers_dt_clamp, state, kv, scan };
+    let options =
+        EngineOptions { context, pass_tokens, sequences, transformers_dt_clamp, state, kv, scan, split_k: None };
     let model = file.checkpoint().dir().display();
     if announce {
         say_memory(device, file, options)?;

@@ -132,6 +132,7 @@ pub(super) struct Shaped {
 
 /// Sizes of a product of codes, and the columns that share a scale of the weight and of the tokens.
 pub(super) struct IntProduct {
+    kernel: &'static str,
     pub(super) sizes: Sizes,
     pub(super) group: usize,
     /// Bits of a scale of the weight.
@@ -165,7 +166,14 @@ impl IntProduct {
         if small > MAX_SPAN {
             return fail(format!("{small} columns could overflow an int32 sum, at most {MAX_SPAN} are allowed"));
         }
-        Ok(Self { sizes, group, weight_scale_bits, x_group, quads_out: sizes.n.is_multiple_of(4) && out.in_quads() })
+        Ok(Self {
+            kernel,
+            sizes,
+            group,
+            weight_scale_bits,
+            x_group,
+            quads_out: sizes.n.is_multiple_of(4) && out.in_quads(),
+        })
     }
 
     /// The form of a product on `device` with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, where it may be cut as `split` says.
@@ -213,7 +221,7 @@ impl IntProduct {
         let most = (room.shape.elements() / (m * n).max(1)).min(SLICES).min(k / SLICE).max(1);
         let pays = device.has_matrix_units() && m >= MANY && n >= NARROW;
         let best = || if pays { (1..=most).min_by_key(|slices| large_tiles_take(self.sizes, *slices)) } else { None };
-        slices.or_else(best).unwrap_or(1)
+        slices.or_else(best).unwrap_or(1).max(1)
     }
 
     /// What slices are multiples of: kernels take 64 columns at a time, and end spans of scales where slices end.
@@ -239,7 +247,13 @@ impl IntProduct {
     ) -> Result<()> {
         let Sizes { m, n, k } = self.sizes;
         let Some(split) = split.filter(|_| slice < k) else { return launch(plan, out, epilogue) };
-        let sums = split.room.view(DType::F32, [k.div_ceil(slice) * m, n])?;
+        let (slices, room) = (k.div_ceil(slice), split.room.shape.elements());
+        f32_tensor(self.kernel, "room", split.room)?;
+        if room < slices * m * n {
+            let reason = format!("{room} numbers for {slices} slices of {m} x {n} outputs");
+            return Err(Error::argument(format!("{}: room", self.kernel), reason));
+        }
+        let sums = split.room.view(DType::F32, [slices * m, n])?;
         launch(plan, &Columns::from(&sums), Epilogue::Store)?;
         split_k_reduce(plan, &sums, out, epilogue)
     }

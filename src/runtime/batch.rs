@@ -344,6 +344,7 @@ impl Engine {
             dt_limit: self.config.dt_limit,
             tokens: batch.places.len(),
             decode: true,
+            split_k: self.options.split_k,
         };
         if forward.chains(&self.device, &self.weights) {
             forward.chain(&mut plan, &self.weights, &batch.ids, Some(&batch.logits))?;

@@ -8,7 +8,7 @@ use super::weights::{
 };
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, Columns, Epilogue, GatedNorm, HadamardBuffers, KvCache, MambaVectors};
+use crate::kernels::{self, Columns, Epilogue, GatedNorm, HadamardBuffers, KvCache, MambaVectors, SplitK};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -21,6 +21,8 @@ pub(super) struct Forward<'a> {
     pub(super) tokens: usize,
     /// One token by the kernels of decoding, which give neither dt nor states to look at.
     pub(super) decode: bool,
+    /// Slices of products into the stream.
+    pub(super) split_k: Option<usize>,
 }
 
 impl Forward<'_> {
@@ -186,8 +188,8 @@ impl Forward<'_> {
         taps: &Taps<'_>,
     ) -> Result<()> {
         // What was written there is in the input's codes by now.
-        let room = Some(&self.scratch.wide);
-        if taps.inputs_only() { Ok(()) } else { writer.apply(plan, input, hidden, Epilogue::Add, room) }
+        let split = SplitK { room: &self.scratch.wide, slices: self.split_k };
+        if taps.inputs_only() { Ok(()) } else { writer.apply(plan, input, hidden, Epilogue::Add, Some(split)) }
     }
 
     /// Applies the online rotation, where there is one.

@@ -112,6 +112,7 @@ impl Stage {
             dt_limit: self.config.dt_limit,
             tokens,
             decode: tokens == 1,
+            split_k: None,
         };
         let mut plan = Plan::new(&self.device);
         taps.stream(&mut plan, block.index, &forward.stream()?)?;

@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Epilogue, ScaleBits, Scaled, ScaledWeight};
+use wgquant::kernels::{self, Epilogue, ScaleBits, Scaled, ScaledWeight, SplitK};
 use wgquant::tensor::DType;
 
 use super::common::{assert_close, golden, gpu};
@@ -141,4 +141,25 @@ fn rejects_groups_of_which_none_divides_the_other() {
 fn rejects_group_of_codes_across_words() {
     let error = rejected(1, DType::I8, 2, 16, 6);
     assert!(error.to_string().contains("x_group") && error.to_string().contains("6 is neither"), "{error}");
+}
+
+/// Of two slices of 130 x 4 outputs.
+fn rejected_room(dtype: DType, elements: usize) -> Error {
+    let d = Device::Cpu;
+    let [codes, weight] = [130, 4].map(|rows| d.alloc(DType::I8, [rows, 320]).unwrap());
+    let [scales, weight_scales] = [130, 4].map(|n| d.alloc(DType::F32, [1, n]).unwrap());
+    let (scales, out) = (scales.view(DType::F32, [130, 1]).unwrap(), d.alloc(DType::F32, [130, 4]).unwrap());
+    let room = d.alloc(dtype, [elements]).unwrap();
+    let x = Scaled { codes: &codes, scales: &scales, group: 320 };
+    let weight = ScaledWeight { codes: &weight, scales: &weight_scales, group: 320 };
+    let split = Some(SplitK { room: &room, slices: Some(2) });
+    let plan = &mut Plan::new(&d);
+    kernels::matmul_w8a8(plan, x, weight, ScaleBits::Any, &out, Epilogue::Store, split).unwrap_err()
+}
+
+#[test]
+fn rejects_room_that_is_too_small_or_of_integers() {
+    let error = rejected_room(DType::F32, 1039).to_string();
+    assert!(error.contains("matmul_w8a8: room") && error.contains("1039 numbers for 2 slices of 130 x 4"), "{error}");
+    assert!(matches!(rejected_room(DType::U32, 1040), Error::DType { arg: "room", .. }));
 }

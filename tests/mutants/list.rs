@@ -592,8 +592,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m(
         "mamba2_update_gated",
         "sign_of_the_other",
-        "select(1.0, -1.0, (lane_of(place) & by) != 0u);\n    }",
-        "select(-1.0, 1.0, (lane_of(place) & by) != 0u);\n    }",
+        "v * select(1.0, -1.0, (lane_of(place) & by) != 0u);",
+        "v * select(-1.0, 1.0, (lane_of(place) & by) != 0u);",
     ),
     m("mamba2_update_gated", "forgotten_scale", "return v * unit;", "return v;"),
     m("mamba2_update_gated", "rows_of_the_first_quad", "4u * (thread % 8u)", "4u * (thread % 4u)"),

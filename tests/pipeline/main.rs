@@ -20,6 +20,7 @@ mod runtime;
 mod scan_format;
 mod search;
 mod sequences;
+mod split_k;
 mod static_scales;
 mod stats;
 mod transform;

@@ -201,14 +201,14 @@ impl DeviceLinear {
     }
 
     /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels. A launch for each part, which makes
-    /// some columns of `out`. `room`: f32 scratch that integer products of many tokens may be cut with ([`SplitK`]).
+    /// some columns of `out`. `split`: how integer products of many tokens may be cut.
     pub(in super::super) fn apply(
         &self,
         plan: &mut Plan,
         input: &Input,
         out: &DeviceTensor,
         e: Epilogue,
-        room: Option<&DeviceTensor>,
+        split: Option<SplitK<'_>>,
     ) -> Result<()> {
         kernels::expect("linear layer", "out", out, [out.shape.rows(), self.shape().rows()])?;
         for Part { first, held, cut } in &self.parts {
@@ -217,7 +217,6 @@ impl DeviceLinear {
                 cut.apply(plan, input.float()?, out, e)?;
                 continue;
             }
-            let split = room.map(|room| SplitK { room, slices: None });
             held.apply(plan, input, self.rounding.is_some(), out, e, split)?;
         }
         Ok(())
