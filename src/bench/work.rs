@@ -158,8 +158,8 @@ mod tests {
     use super::*;
     use crate::gpu::{Device, Plan};
     use crate::kernels::{
-        self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, Scaled, ScaledWeight, SsdDims,
-        StoredState,
+        self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, ScaleBits, Scaled, ScaledWeight,
+        SplitK, SsdDims, StoredState,
     };
     use crate::tensor::DType;
 
@@ -189,6 +189,25 @@ mod tests {
         assert_eq!(got, Cost { sizes: "1 x 64 x 256".to_owned(), bytes, ops: 2 * 64 * 256 });
     }
 
+    /// Its outputs are written once for each slice; what is multiplied is as much as without.
+    #[test]
+    fn a_product_in_slices() {
+        let got = of(
+            |plan, t| {
+                let (codes, scales) = (t(DType::I8, [130, 320]), t(DType::F32, [130, 1]));
+                let (w, w_scales) = (t(DType::I8, [4, 320]), t(DType::F32, [1, 4]));
+                let (room, out) = (t(DType::F32, [260, 4]), t(DType::F32, [130, 4]));
+                let x = Scaled { codes: &codes, scales: &scales, group: 320 };
+                let w = ScaledWeight { codes: &w, scales: &w_scales, group: 320 };
+                let split = Some(SplitK { room: &room, slices: Some(2) });
+                kernels::matmul_w8a8(plan, x, w, ScaleBits::Any, &out, Epilogue::Add, split).unwrap();
+            },
+            1,
+        );
+        let bytes = 130 * 320 + 130 * 4 + 4 * 320 + 4 * 4 + 2 * 130 * 4 * 4;
+        assert_eq!(got, Cost { sizes: "130 x 4 x 320".to_owned(), bytes, ops: 2 * 130 * 4 * 320 });
+    }
+
     /// A plan for the CPU may name any variant.
     #[test]
     fn products_count_by_the_units_they_run_on() {
@@ -203,7 +222,7 @@ mod tests {
                 let w = ScaledWeight { codes: &t(DType::I8, [*rows, 32]), scales: &w_scales, group: 32 };
                 let mut plan = Plan::new(&Device::Cpu);
                 plan.force_variant(variant);
-                kernels::matmul_w8a8(&mut plan, x, w, kernels::ScaleBits::Any, &out, Epilogue::Store, None).unwrap();
+                kernels::matmul_w8a8(&mut plan, x, w, ScaleBits::Any, &out, Epilogue::Store, None).unwrap();
                 launches.push(plan.record().unwrap());
             }
             multiplies_on_matrices(launches.iter().flat_map(|r| r.launches()))
