@@ -720,7 +720,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "stage(to, 1u, 3u, last)",
         "stage(to, 1u, 2u, last)",
     ),
-    of("matmul_w8a8", "rows_coop_emulated", "slices_over_each_other", "slice * params.m)", "0u)"),
+    of("matmul_w8a8", "blocks_of_rows", "slices_over_each_other", "slice * params.m)", "0u)"),
     of("matmul_w8a8", "blocks_of_rows", "slices_up_to_the_end", "k < tile.end; k += DEPTH", "k < params.k; k += DEPTH"),
     of(
         "matmul_w8a8",
@@ -738,7 +738,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     of(
         "matmul_w4a8",
-        "rows_of_groups_coop_emulated",
+        "blocks_of_groups",
         "slices_of_first_columns",
         "min(first + params.slice, params.k)",
         "params.slice",
