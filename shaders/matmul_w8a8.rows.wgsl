@@ -1,5 +1,5 @@
 // matmul_w8a8 on cooperative matrices (shared/coop_rows.wgsl; of fewer rows, the formats `tile_..`, shared/coop_wide.wgsl), where rows of both operands have one scale, or of the
-// format `groups` several that are short (kernels::ScaleBits), in groups of whole 32 columns: k a multiple of 16, n and the columns of out of 4, any m.
+// formats `groups` and `tile_..` several that are short (kernels::ScaleBits), in groups of whole 32 columns: k a multiple of 16, n and the columns of out of 4, any m.
 #ifdef rows groups
 #import coop_rows
 #else
@@ -87,15 +87,24 @@ fn line_bits(line: Line) -> vec4<u32> {
     return line.first ^ line.second;
 }
 
-// Of int4 weights.
+// Of rows with several scales.
 fn line_scale(row: u32, col: u32) -> f32 {
+    if params.group < params.k {
+        return scale_left(group_scale_word(row, col / params.group), row);
+    }
     return 1.0;
 }
 
 // Codes 4 step.. of each 16, four of either.
 fn stage_line(at: u32, line: Line, step: u32, scale: f32) {
-    tile_w[at] = halves8(word_of(line.first, step));
-    tile_w[at + 1u] = halves8(word_of(line.second, step));
+    var first = halves8(word_of(line.first, step));
+    var second = halves8(word_of(line.second, step));
+    if params.group < params.k {
+        first *= vec4(f16(scale));
+        second *= vec4(f16(scale));
+    }
+    tile_w[at] = first;
+    tile_w[at + 1u] = second;
 }
 #endif
 

@@ -2,16 +2,18 @@
 // columns: sums as in coop_rows.wgsl, but with few outputs to share out, subgroups share out the columns of the operands too. So there are as many workgroups as
 // rows of weight can keep busy, and up to 64 rows of codes read the weight once.
 //
-// A workgroup of 8 subgroups makes the outputs that its format names, rows of codes x rows of weight: 64 of the weight from
-// four slices of 16 columns at a time, 32 from eight. A subgroup makes 64 x 32 or 32 x 32 of a slice, as 4 x 2 or 2 x 2
-// matrices. What they have is added up at the end.
+// A workgroup of 8 subgroups makes the outputs that its format names, rows of codes x rows of weight, a subgroup 32 x 32 as 2 x 2 matrices (64x32: all of them, as 4 x 2)
+// from one of two, four or eight slices of the columns. What they have is added up at the end.
 //
-// Weights come from far, so threads load them for a round of 64 columns a slice at once, a round ahead: with less on its
+// With 64 rows of the weight it has less than 24 KiB of workgroup memory, so that two share a core and one waits while the other computes. Tiles of 32 are for weights of which there are no
+// more than one a core: those go twice as deep a step, which saves barriers, and have more than 24 KiB, since an H200 puts two that fit on one core while others have none.
+//
+// Weights come from far, so threads load them for a round of columns, of which a step takes a quarter, at once, a round ahead: with less on its
 // way memory is not kept busy. A thread has 32 columns of each of its rows; a step takes 4 of each 16, the next ones the
 // others: any order will do that both operands have. What an H100 shows: a load is waited for together with all later ones,
 // so those of a round are in one place; what is selected from loaded words, or is on a branch, waits where it is written;
 // and a load whose words only the next turn of the loop takes is moved there, unless something else looks at them too
-// (`looked_at`). Two tiles in turn, where they fit, save a barrier a step, and 5 to 8 % of the time.
+// (`looked_at`).
 //
 // The importing shader has the bindings, `Line`, `fetch_line`, `inside`, `line_bits`, `stage_line` and
 // `line_scale`, and imports row_factors.
@@ -28,27 +30,37 @@ const ROWS = 32u;
 #endif
 #ifdef tile_64x64 tile_32x64
 const COLS = 64u;
-const TILES = 2u;
 #else
 const COLS = 32u;
-const TILES = 1u;
+#endif
+#ifdef tile_64x32 tile_32x32
+const DEPTH = 8u; // sixteens of columns of a step
+const AT_ONCE = 8u; // subgroups whose sums there is room for
+#else
+const DEPTH = 4u;
+const AT_ONCE = 4u;
 #endif
 const WG = 256u;
-const SLICES = 256u / COLS;
-const ROUND = 64u * SLICES; // columns
-const PITCH = 4u * SLICES + 2u; // vec4s from a row of a tile to the next, padded against bank conflicts
+const SUBGROUPS = WG / 32u;
+#ifdef tile_64x64
+const DOWN = 2u; // subgroups that have the same columns
+#else
+const DOWN = 1u;
+#endif
+const SLICES = SUBGROUPS / (DOWN * COLS / 32u); // subgroups that make the same outputs
+const OWN = DEPTH / SLICES; // sixteens of a subgroup
+const ROUND = 64u * DEPTH; // columns
+const PITCH = 4u * DEPTH + 2u; // vec4s from a row of a tile to the next, padded against bank conflicts
 const PITCH_X = PITCH;
 const PITCH_W = PITCH;
 const SUM_PITCH = 4u;
-const X_TILE = ROWS * PITCH;
-const W_TILE = COLS * PITCH;
 const PARTS = ROUND / 32u; // threads that load a row
 const APART = WG / PARTS; // rows from one of a thread to its next
 const SHARERS = WG / ROWS; // threads that look for the largest scale of a row of codes
 
-var<workgroup> tile_x: array<vec4<f16>, TILES * X_TILE>;
-var<workgroup> tile_w: array<vec4<f16>, TILES * W_TILE>;
-var<workgroup> sums: array<vec4<f32>, 8u * 64u>; // a matrix of each subgroup; before, scales
+var<workgroup> tile_x: array<vec4<f16>, ROWS * PITCH>;
+var<workgroup> tile_w: array<vec4<f16>, COLS * PITCH>;
+var<workgroup> sums: array<vec4<f32>, AT_ONCE * 64u>; // a matrix of each subgroup; before, scales
 var<workgroup> col_factors: array<vec4<f32>, COLS / 4u>;
 var<workgroup> row_factors: array<f32, ROWS>;
 
@@ -81,7 +93,7 @@ struct Sums {
     c01: Sum,
     c10: Sum,
     c11: Sum,
-#ifdef tile_64x64 tile_64x32
+#ifdef tile_64x32
     c20: Sum,
     c21: Sum,
     c30: Sum,
@@ -156,19 +168,14 @@ fn fetch(row: u32, line: u32, col: u32) -> Batch {
 
 // Some bits of all that is in the batch.
 fn looked_at(batch: Batch) -> u32 {
-    var all = batch.x0.first ^ batch.x0.second;
-#ifndef tile_32x64
-    all ^= batch.x1.first ^ batch.x1.second;
-#endif
-#ifdef tile_64x32
-    all ^= batch.x2.first ^ batch.x2.second ^ batch.x3.first ^ batch.x3.second;
-#endif
-    all ^= line_bits(batch.w0) ^ line_bits(batch.w1);
+    var all = batch.x0.first ^ batch.x0.second ^ line_bits(batch.w0) ^ line_bits(batch.w1);
     var scale = bitcast<u32>(batch.scale0) ^ bitcast<u32>(batch.scale1) ^ bitcast<u32>(batch.x0.scale);
 #ifndef tile_32x64
+    all ^= batch.x1.first ^ batch.x1.second;
     scale ^= bitcast<u32>(batch.x1.scale);
 #endif
 #ifdef tile_64x32
+    all ^= batch.x2.first ^ batch.x2.second ^ batch.x3.first ^ batch.x3.second;
     scale ^= bitcast<u32>(batch.x2.scale) ^ bitcast<u32>(batch.x3.scale);
 #endif
     return all.x ^ all.y ^ all.z ^ all.w ^ scale;
@@ -197,55 +204,54 @@ fn scaled(codes: Codes, row: u32) -> Codes {
 
 // A quarter of a round.
 fn stage(at: u32, batch: Batch, step: u32) {
-    let x = at + step % TILES * X_TILE;
-    let w = at + step % TILES * W_TILE;
-    stage_row(x, batch.x0, step);
+    stage_row(at, batch.x0, step);
 #ifndef tile_32x64
-    stage_row(x + APART * PITCH, batch.x1, step);
+    stage_row(at + APART * PITCH, batch.x1, step);
 #endif
 #ifdef tile_64x32
-    stage_row(x + 2u * APART * PITCH, batch.x2, step);
-    stage_row(x + 3u * APART * PITCH, batch.x3, step);
+    stage_row(at + 2u * APART * PITCH, batch.x2, step);
+    stage_row(at + 3u * APART * PITCH, batch.x3, step);
 #endif
-    stage_line(w, batch.w0, step, batch.scale0);
-    stage_line(w + APART * PITCH, batch.w1, step, batch.scale1);
+    stage_line(at, batch.w0, step, batch.scale0);
+    stage_line(at + APART * PITCH, batch.w1, step, batch.scale1);
 }
 
-// A subgroup's slice of what is staged: it starts at `x` and `w` of the step's tiles.
-fn multiply(x: u32, w: u32, step: u32, c: ptr<function, Sums>) {
-    let a = x + step % TILES * X_TILE;
-    let b = w + step % TILES * W_TILE;
+// A subgroup's part of what is staged: its rows start at `x` and `w` of the tiles.
+fn multiply(x: u32, w: u32, c: ptr<function, Sums>) {
     workgroupBarrier();
-    let b0 = right(b);
-    let b1 = right(b + 16u * PITCH);
-    let a0 = left(a);
-    (*c).c00 = multiply_add(a0, b0, (*c).c00);
-    (*c).c01 = multiply_add(a0, b1, (*c).c01);
-    let a1 = left(a + 16u * PITCH);
-    (*c).c10 = multiply_add(a1, b0, (*c).c10);
-    (*c).c11 = multiply_add(a1, b1, (*c).c11);
-#ifdef tile_64x64 tile_64x32
-    let a2 = left(a + 32u * PITCH);
-    (*c).c20 = multiply_add(a2, b0, (*c).c20);
-    (*c).c21 = multiply_add(a2, b1, (*c).c21);
-    let a3 = left(a + 48u * PITCH);
-    (*c).c30 = multiply_add(a3, b0, (*c).c30);
-    (*c).c31 = multiply_add(a3, b1, (*c).c31);
+    for (var i = 0u; i < OWN; i++) {
+        let b0 = right(w + 4u * i);
+        let b1 = right(w + 16u * PITCH + 4u * i);
+        let a0 = left(x + 4u * i);
+        (*c).c00 = multiply_add(a0, b0, (*c).c00);
+        (*c).c01 = multiply_add(a0, b1, (*c).c01);
+        let a1 = left(x + 16u * PITCH + 4u * i);
+        (*c).c10 = multiply_add(a1, b0, (*c).c10);
+        (*c).c11 = multiply_add(a1, b1, (*c).c11);
+#ifdef tile_64x32
+        let a2 = left(x + 32u * PITCH + 4u * i);
+        (*c).c20 = multiply_add(a2, b0, (*c).c20);
+        (*c).c21 = multiply_add(a2, b1, (*c).c21);
+        let a3 = left(x + 48u * PITCH + 4u * i);
+        (*c).c30 = multiply_add(a3, b0, (*c).c30);
+        (*c).c31 = multiply_add(a3, b1, (*c).c31);
 #endif
-#ifdef tile_64x32 tile_32x32
+    }
     workgroupBarrier();
-#endif
 }
 
-// Where in the tile the thread's quad of a subgroup's first matrix is. Those of subgroups that have the same columns are added up, so few threads
-// have one, but each loads and stores 16 bytes.
+// Where in the tile the thread's quad of a subgroup's first matrix is, and whose sums make it. Those of subgroups that have the same outputs are added up, so some threads
+// have none, but each loads and stores 16 bytes.
 struct Spot {
     row: u32,
     col: u32, // at least COLS: it has none
+    first: u32, // the first subgroup
 }
 
 fn spot_of(thread: u32) -> Spot {
-    return Spot(thread % 64u / 4u, thread / 64u * 32u + thread % 4u * 4u);
+    let block = thread / 64u;
+    let row = block % DOWN * 32u + thread % 64u / 4u;
+    return Spot(row, block / DOWN * 32u + thread % 4u * 4u, block * SLICES);
 }
 
 // What the thread's outputs of a matrix are added to. Asked for before any matrix is stored, so that all are on their way at once.
@@ -253,30 +259,32 @@ fn addends(row: u32, col: u32) -> vec4<f32> {
     return addend(quad_at(min(row, params.m - 1u), min(col, params.n - 4u)));
 }
 
-// One matrix of all subgroups, added up over the slices and stored: at (row0 + row, col0 + col) of the output, of subgroups with other
-// columns 32 on.
-fn finish(sum: Sum, place: Place, row0: u32, col0: u32, row: u32, col: u32, onto: vec4<f32>) {
-    put_sum(sum, warp_of(place) * 64u);
-    workgroupBarrier();
+// One matrix of all subgroups, added up over the slices and stored: at (row, col) of a subgroup's outputs. `AT_ONCE` subgroups after the other.
+fn finish(sum: Sum, place: Place, origin: vec2<u32>, row: u32, col: u32, onto: vec4<f32>) {
     let spot = spot_of(place.thread);
-    let at = Spot(row + spot.row, col + spot.col);
-    if spot.col < COLS && row0 + at.row < params.m && col0 + at.col < params.n {
-        let first = spot.col / 32u * SLICES * 64u + place.thread % 64u;
-        var y = (sums[first] + sums[first + 64u]) + (sums[first + 128u] + sums[first + 192u]);
-#ifdef tile_64x32 tile_32x32
-        y += (sums[first + 256u] + sums[first + 320u]) + (sums[first + 384u] + sums[first + 448u]);
-#endif
-        store_onto(quad_at(row0 + at.row, col0 + at.col), y * (row_factors[at.row] * col_factors[at.col / 4u]), onto);
+    var y = vec4<f32>();
+    for (var base = 0u; base < SUBGROUPS; base += AT_ONCE) {
+        if warp_of(place) / AT_ONCE == base / AT_ONCE {
+            put_sum(sum, warp_of(place) % AT_ONCE * 64u);
+        }
+        workgroupBarrier();
+        for (var s = max(spot.first, base); s < min(spot.first + SLICES, base + AT_ONCE); s++) {
+            y += sums[(s - base) * 64u + place.thread % 64u];
+        }
+        workgroupBarrier();
     }
-    workgroupBarrier();
+    let own = vec2(row + spot.row, col + spot.col);
+    let at = origin + own;
+    if spot.col < COLS && at.x < params.m && at.y < params.n {
+        store_onto(quad_at(at.x, at.y), y * (row_factors[own.x] * col_factors[own.y / 4u]), onto);
+    }
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let index = linear_workgroup(workgroup, grid);
-    let tile_rows = (params.m + ROWS - 1u) / ROWS;
-    let row0 = index % tile_rows * ROWS;
-    let col0 = index / tile_rows * COLS;
-    if col0 >= params.n {
+    let down = (params.m + ROWS - 1u) / ROWS;
+    let origin = vec2(index % down * ROWS, index / down * COLS);
+    if origin.y >= params.n {
         return;
     }
     let warp = warp_of(place);
@@ -284,11 +292,13 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let line = thread / PARTS;
     let part = thread % PARTS;
     var col = 32u * part;
-    var batch = fetch(row0 + line, col0 + line, col);
-    find_factors(thread, row0, col0);
+    var batch = fetch(origin.x + line, origin.y + line, col);
+    find_factors(thread, origin.x, origin.y);
     var c = Sums();
-    let x = 4u * (warp % SLICES);
-    let w = x + warp / SLICES * 32u * PITCH;
+    let block = warp / SLICES;
+    let slice = warp % SLICES * OWN * 4u;
+    let x = block % DOWN * 32u * PITCH + slice;
+    let w = block / DOWN * 32u * PITCH + slice;
     let to = line * PITCH + 2u * part;
     for (var k = 0u; k < params.k; k += ROUND) {
         var now = batch;
@@ -306,39 +316,40 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         }
         col += ROUND;
         stage(to, now, 0u);
-        batch = fetch(row0 + line, col0 + line, col);
-        multiply(x, w, 0u, &c);
+        multiply(x, w, &c);
         stage(to, now, 1u);
-        multiply(x, w, 1u, &c);
+        // When half of the words are left: with more registers a core has no room for a second workgroup.
+        batch = fetch(origin.x + line, origin.y + line, col);
+        multiply(x, w, &c);
         stage(to, now, 2u);
-        multiply(x, w, 2u, &c);
+        multiply(x, w, &c);
         stage(to, now, 3u);
-        multiply(x, w, 3u, &c);
+        multiply(x, w, &c);
     }
     if params.m == 0u { // never
         sums[thread] = vec4(f32(looked_at(batch)));
     }
     let spot = spot_of(thread);
-    let row = row0 + spot.row;
-    let near = col0 + spot.col;
+    let row = origin.x + spot.row;
+    let near = origin.y + spot.col;
     let onto00 = addends(row, near);
     let onto01 = addends(row, near + 16u);
     let onto10 = addends(row + 16u, near);
     let onto11 = addends(row + 16u, near + 16u);
-#ifdef tile_64x64 tile_64x32
+#ifdef tile_64x32
     let onto20 = addends(row + 32u, near);
     let onto21 = addends(row + 32u, near + 16u);
     let onto30 = addends(row + 48u, near);
     let onto31 = addends(row + 48u, near + 16u);
 #endif
-    finish(c.c00, place, row0, col0, 0u, 0u, onto00);
-    finish(c.c01, place, row0, col0, 0u, 16u, onto01);
-    finish(c.c10, place, row0, col0, 16u, 0u, onto10);
-    finish(c.c11, place, row0, col0, 16u, 16u, onto11);
-#ifdef tile_64x64 tile_64x32
-    finish(c.c20, place, row0, col0, 32u, 0u, onto20);
-    finish(c.c21, place, row0, col0, 32u, 16u, onto21);
-    finish(c.c30, place, row0, col0, 48u, 0u, onto30);
-    finish(c.c31, place, row0, col0, 48u, 16u, onto31);
+    finish(c.c00, place, origin, 0u, 0u, onto00);
+    finish(c.c01, place, origin, 0u, 16u, onto01);
+    finish(c.c10, place, origin, 16u, 0u, onto10);
+    finish(c.c11, place, origin, 16u, 16u, onto11);
+#ifdef tile_64x32
+    finish(c.c20, place, origin, 32u, 0u, onto20);
+    finish(c.c21, place, origin, 32u, 16u, onto21);
+    finish(c.c30, place, origin, 48u, 0u, onto30);
+    finish(c.c31, place, origin, 48u, 16u, onto31);
 #endif
 }

@@ -14,7 +14,7 @@ fn tile_of(index: u32, rows: u32, cols: u32) -> Tile {
     let down = (params.m + rows - 1u) / rows;
     let across = (params.n + cols - 1u) / cols;
     let col = index / down;
-    // Where there is one slice, all that follows from it is compiled away.
+    // Where parameters are constants, a single slice is none.
     let slice = select(0u, col / across, params.slice < params.k);
     let first = slice * params.slice;
     let end = min(first + params.slice, params.k);

@@ -304,6 +304,30 @@ const CASES: &[Case] = &[
         name: "wide_tiles_of_groups_of_70_tokens",
         args: &[("m", 70.0), ("n", 2152.0), ("k", 544.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
+    Case {
+        name: "tiles_of_groups_of_the_weight",
+        args: &[("m", 20.0), ("n", 36.0), ("k", 544.0), ("group", 96.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "tiles_of_groups_of_both",
+        args: &[
+            ("m", 33.0),
+            ("n", 68.0),
+            ("k", 1056.0),
+            ("group", 32.0),
+            ("x_group", 32.0),
+            ("short_scales", 1.0),
+            ("epilogue", 1.0),
+        ],
+    },
+    Case {
+        name: "wide_tiles_of_groups_of_both",
+        args: &[("m", 17.0), ("n", 4260.0), ("k", 288.0), ("group", 96.0), ("x_group", 32.0), ("short_scales", 1.0)],
+    },
+    Case {
+        name: "wide_tiles_of_groups_of_the_weight",
+        args: &[("m", 70.0), ("n", 2152.0), ("k", 320.0), ("group", 64.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+    },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_068.0), ("corners", 2.0)] },

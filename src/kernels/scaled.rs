@@ -36,20 +36,21 @@ const COLUMNS: usize = 16;
 /// | 4096 x 8192 | 56 | 40 |
 const TILES_AT_ONCE: usize = 132;
 
-/// What a tile of 256 x 128 outputs (`shaders/shared/coop_rows.wgsl`) costs in tiles of 64 x 64. Of many tokens in few of the large ones most processors
-/// have none, or none in the last round. Measured on an H200 of 132 processors; us for int8 weights and tokens in groups of 32, large and small tiles:
+/// What a tile of 256 x 128 outputs (`shaders/shared/coop_rows.wgsl`) costs in tiles of 64 x 64, of which two share a processor. Of many tokens in few of the large ones most processors
+/// have none, or none in the last round. Measured on an H200 of 132 processors; us for int4 weights and tokens in groups of 32, large and small tiles (and the workgroups a processor has at
+/// most); of 4096 rows the large ones are of slices:
 ///
-/// | rows and columns of the weight | 128 tokens | 192 | 256 | 384 | 512 |
+/// | rows and columns of the weight | 64 tokens | 128 | 192 | 256 | 384 |
 /// |---|--:|--:|--:|--:|--:|
-/// | 4096 x 21504 | 663, 192 | 679, 374 | 700, 374 | 692, 549 | 699, 725 |
-/// | 4096 x 8192 | 275, 85 | 283, 157 | 292, 159 | 287, 231 | 291, 302 |
-/// | 18560 x 4096 | 275, 188 | 281, 270 | 290, 354 | 410, 525 | 423, 687 |
-/// | 21504 x 4096 | 274, 218 | 280, 306 | 289, 406 | 414, 603 | 423, 790 |
-const LARGE_TILE: usize = 3;
+/// | 21504 x 4096 | -, 90 (3) | 274, 161 to 170 (6) | 280, 226 (8) | 286, - (11) | 417, - (16) |
+/// | 18560 x 4096 | -, 89 (3) | 275, 147 to 151 (5) | 281, 204 (7) | 286, 255 (9) | 410, 382 (14) |
+/// | 6144 x 4096 | -, 58 (1) | -, 59 to 63 (2) | -, 98 (3) | -, 97 to 107 (3) | -, 148 (5) |
+/// | 4096 x 21504 | | 195, - (1) | 201, - (2) | 208, - (2) | 353, - (3) |
+const LARGE_TILE: usize = 5;
 /// Rows of a weight below which that is not asked: such a product takes little either way.
 const NARROW: usize = 1024;
-/// What adding up slices of columns ([`SplitK`]) costs, in columns that a round of tiles of 64 x 64 takes as long for (9 ns each).
-const SLICED: usize = 1024;
+/// What adding up slices of columns ([`SplitK`]) costs, in columns that a round of tiles of 64 x 64 takes as long for (6.6 ns each).
+const SLICED: usize = 1400;
 /// The most slices, and the fewest columns that one is worth having.
 const SLICES: usize = 8;
 const SLICE: usize = 1024;
@@ -189,8 +190,8 @@ impl IntProduct {
         // Kernels of whole rows take an int4 weight's groups, too, at no cost.
         let whole = self.group == k || (bits == 4 && short);
         let by_rows = self.x_group == k && whole;
-        // Smaller ones take groups of tokens, too.
-        let by_few_rows = by_rows || (whole && short && self.x_group.is_multiple_of(32));
+        // Smaller ones take groups of tokens and of int8 weights, too.
+        let by_few_rows = by_rows || (short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
         let slices = self.slices(device, split);
         let small_tiles =
@@ -281,7 +282,8 @@ fn large_tiles_take(Sizes { m, n, k }: Sizes, slices: usize) -> usize {
 /// Do tiles of 64 x 64 outputs take no more time than those of 256 x 128 in slices?
 fn small_tiles_pay(sizes: Sizes, slices: usize) -> bool {
     let rounds = (sizes.m.div_ceil(64) * sizes.n.div_ceil(64)).div_ceil(TILES_AT_ONCE);
-    sizes.n >= NARROW && rounds * sizes.k <= large_tiles_take(sizes, slices)
+    // One alone on its processor takes as long as two.
+    sizes.n >= NARROW && rounds.max(2) * sizes.k <= large_tiles_take(sizes, slices)
 }
 
 /// The tiles of a product of `m` rows of codes, more than few, with `n` of a weight. Of 12 rows with 21504 x 4096, 32 x 64
@@ -338,10 +340,19 @@ mod tests {
 
     #[test]
     fn small_tiles_where_large_ones_leave_processors_idle() {
-        for (m, n) in [(128, 4096), (128, 21504), (192, 4096), (256, 4096), (384, 4096), (128, NARROW)] {
+        for (m, n) in [
+            (128, 4096),
+            (128, 21504),
+            (192, 21504),
+            (256, 18560),
+            (384, 6144),
+            (256, 4096),
+            (384, 4096),
+            (128, NARROW),
+        ] {
             assert!(small_tiles_pay(Sizes { m, n, k: 4096 }, 1), "{m} x {n}");
         }
-        for (m, n) in [(192, 21504), (256, 18560), (384, 6144), (512, 4096), (2048, 4096), (128, NARROW - 4)] {
+        for (m, n) in [(256, 21504), (384, 21504), (512, 4096), (2048, 4096), (128, NARROW - 4)] {
             assert!(!small_tiles_pay(Sizes { m, n, k: 4096 }, 1), "{m} x {n}");
         }
     }
