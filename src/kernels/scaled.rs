@@ -38,7 +38,7 @@ const TILES_AT_ONCE: usize = 132;
 
 /// What a tile of 256 x 128 outputs (`shaders/shared/coop_rows.wgsl`) costs in tiles of 64 x 64, of which two share a processor. Of many tokens in few of the large ones most processors
 /// have none, or none in the last round. Measured on an H200 of 132 processors; us for int4 weights and tokens in groups of 32, large and small tiles (and the workgroups a processor has at
-/// most); of 4096 rows the large ones are of slices:
+/// most); of 4096 rows the large ones are of slices, and of 128 and 192 tokens of int8 weights:
 ///
 /// | rows and columns of the weight | 64 tokens | 128 | 192 | 256 | 384 |
 /// |---|--:|--:|--:|--:|--:|
@@ -46,7 +46,12 @@ const TILES_AT_ONCE: usize = 132;
 /// | 18560 x 4096 | -, 89 (3) | 275, 147 to 151 (5) | 281, 204 (7) | 286, 255 (9) | 410, 382 (14) |
 /// | 6144 x 4096 | -, 58 (1) | -, 59 to 63 (2) | -, 98 (3) | -, 97 to 107 (3) | -, 148 (5) |
 /// | 4096 x 21504 | | 195, - (1) | 201, - (2) | 208, - (2) | 353, - (3) |
+///
+/// With one scale a row of both, int8 weights cost a fifth less in large tiles (21504 x 4096: 242 us of 256 tokens).
 const LARGE_TILE: usize = 5;
+const LARGE_TILE_OF_ROWS: usize = 4;
+/// Rows of codes of a small tile, and of the weight.
+const SMALL_TILE: usize = 64;
 /// Rows of a weight below which that is not asked: such a product takes little either way.
 const NARROW: usize = 1024;
 /// What adding up slices of columns ([`SplitK`]) costs, in columns that a round of tiles of 64 x 64 takes as long for (6.6 ns each).
@@ -193,10 +198,11 @@ impl IntProduct {
         // Smaller ones take groups of tokens and of int8 weights, too.
         let by_few_rows = by_rows || (short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
-        let slices = self.slices(device, split);
-        let small_tiles =
-            device.has_matrix_units() && by_few_rows && self.in_quads(bits) && small_tiles_pay(self.sizes, slices);
-        let many = m >= MANY && !small_tiles;
+        let large = if bits == 8 && by_rows { LARGE_TILE_OF_ROWS } else { LARGE_TILE };
+        let slices = self.slices(device, large, split);
+        let small_tiles = device.has_matrix_units() && by_few_rows && self.in_quads(bits);
+        let small_tiles = small_tiles && small_tiles_pay(self.sizes, large, slices);
+        let many = self.many(device) && !small_tiles;
         let (form, grid) = match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),
@@ -215,13 +221,21 @@ impl IntProduct {
         Shaped { form, grid: Grid([across, down * k.div_ceil(slice), one]), slice }
     }
 
-    /// Slices of columns that pay on `device`, or that `split` says.
-    fn slices(&self, device: &Device, split: Option<SplitK<'_>>) -> usize {
+    /// Are there enough tokens for the formats `rows` and `groups`? On matrix units already more than one small tile has: of 4096 x 21504, large ones in
+    /// slices take 195 us for up to 128 tokens, two rows of small ones 277 (an H200, int4 weights and tokens in groups of 32).
+    fn many(&self, device: &Device) -> bool {
+        let Sizes { m, n, .. } = self.sizes;
+        m >= MANY || (device.has_matrix_units() && m > SMALL_TILE && n >= NARROW)
+    }
+
+    /// Slices of columns that pay on `device`, where a large tile costs `large` small ones, or that `split` says.
+    fn slices(&self, device: &Device, large: usize, split: Option<SplitK<'_>>) -> usize {
         let Some(SplitK { room, slices }) = split else { return 1 };
         let Sizes { m, n, k } = self.sizes;
         let most = (room.shape.elements() / (m * n).max(1)).min(SLICES).min(k / SLICE).max(1);
-        let pays = device.has_matrix_units() && m >= MANY && n >= NARROW;
-        let best = || if pays { (1..=most).min_by_key(|slices| large_tiles_take(self.sizes, *slices)) } else { None };
+        let pays = device.has_matrix_units() && self.many(device) && n >= NARROW;
+        let best =
+            || if pays { (1..=most).min_by_key(|slices| large_tiles_take(self.sizes, large, *slices)) } else { None };
         slices.or_else(best).unwrap_or(1).max(1)
     }
 
@@ -274,16 +288,16 @@ impl IntProduct {
 }
 
 /// What tiles of 256 x 128 outputs of so many slices take, in columns that a round of tiles of 64 x 64 takes as long for.
-fn large_tiles_take(Sizes { m, n, k }: Sizes, slices: usize) -> usize {
+fn large_tiles_take(Sizes { m, n, k }: Sizes, large: usize, slices: usize) -> usize {
     let rounds = (m.div_ceil(256) * n.div_ceil(128) * slices).div_ceil(TILES_AT_ONCE);
-    LARGE_TILE * rounds * k.div_ceil(slices) + if slices > 1 { SLICED } else { 0 }
+    large * rounds * k.div_ceil(slices) + if slices > 1 { SLICED } else { 0 }
 }
 
 /// Do tiles of 64 x 64 outputs take no more time than those of 256 x 128 in slices?
-fn small_tiles_pay(sizes: Sizes, slices: usize) -> bool {
-    let rounds = (sizes.m.div_ceil(64) * sizes.n.div_ceil(64)).div_ceil(TILES_AT_ONCE);
+fn small_tiles_pay(sizes: Sizes, large: usize, slices: usize) -> bool {
+    let rounds = (sizes.m.div_ceil(SMALL_TILE) * sizes.n.div_ceil(SMALL_TILE)).div_ceil(TILES_AT_ONCE);
     // One alone on its processor takes as long as two.
-    sizes.n >= NARROW && rounds.max(2) * sizes.k <= large_tiles_take(sizes, slices)
+    sizes.n >= NARROW && rounds.max(2) * sizes.k <= large_tiles_take(sizes, large, slices)
 }
 
 /// The tiles of a product of `m` rows of codes, more than few, with `n` of a weight. Of 12 rows with 21504 x 4096, 32 x 64
@@ -350,16 +364,19 @@ mod tests {
             (384, 4096),
             (128, NARROW),
         ] {
-            assert!(small_tiles_pay(Sizes { m, n, k: 4096 }, 1), "{m} x {n}");
+            assert!(small_tiles_pay(Sizes { m, n, k: 4096 }, LARGE_TILE, 1), "{m} x {n}");
         }
-        for (m, n) in [(256, 21504), (384, 21504), (512, 4096), (2048, 4096), (128, NARROW - 4)] {
-            assert!(!small_tiles_pay(Sizes { m, n, k: 4096 }, 1), "{m} x {n}");
+        for (m, n) in [(256, 21504), (384, 21504), (2048, 4096), (128, NARROW - 4)] {
+            assert!(!small_tiles_pay(Sizes { m, n, k: 4096 }, LARGE_TILE, 1), "{m} x {n}");
         }
+        let of_rows = |m, n| small_tiles_pay(Sizes { m, n, k: 4096 }, LARGE_TILE_OF_ROWS, 1);
+        assert!(of_rows(192, 21504) && of_rows(256, 6144) && !of_rows(256, 18560) && !of_rows(384, 6144));
     }
 
     #[test]
     fn slices_where_tiles_are_few() {
-        let best = |m, n, k| (1..=4).min_by_key(|slices| large_tiles_take(Sizes { m, n, k }, *slices)).unwrap();
+        let best =
+            |m, n, k| (1..=4).min_by_key(|slices| large_tiles_take(Sizes { m, n, k }, LARGE_TILE, *slices)).unwrap();
         let cases = [(192, 4), (512, 2), (1024, 1), (1280, 4), (2048, 1)];
         assert_eq!(cases.map(|(m, _)| best(m, 4096, 21504)), cases.map(|(_, slices)| slices));
         // Where a product is short, adding up costs more than it saves.
