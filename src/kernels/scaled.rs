@@ -11,7 +11,7 @@ use crate::tensor::DType;
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
 const MAX_SPAN: usize = (1 << 17) - 1;
 
-/// Tokens from which on the formats `rows` and `groups` are taken, where not [`small_tiles_pay`]: half their tile.
+/// Tokens from which on the formats `rows` and `groups` are taken, where not [`small_tiles_pay`]: half their tile. On matrix units fewer may do.
 const MANY: usize = 128;
 
 /// Tokens up to which the formats `few` and, where none of the others will do, `batch` are taken: by packed dot products, 8
@@ -26,7 +26,8 @@ pub(super) const LONG: usize = 8192;
 const COLUMNS: usize = 16;
 
 /// Tiles of 32 columns that a GPU computes at the same time: of that many and fewer, the formats `tile_..` have them, of
-/// more, tiles of 64, which take 1.5 times as long. Measured on an H100 of 132 processors; us for 64 rows and int4 weights:
+/// more, tiles of 64, which take 1.5 times as long. Measured on an H100 of 132 processors before
+/// tiles of 64 x 64 shared a processor; us for 64 rows and int4 weights:
 ///
 /// | rows and columns of the weight | tiles of 64 x 64 | 64 x 32 |
 /// |---|--:|--:|
@@ -47,7 +48,7 @@ const TILES_AT_ONCE: usize = 132;
 /// | 6144 x 4096 | -, 58 (1) | -, 59 to 63 (2) | -, 98 (3) | -, 97 to 107 (3) | -, 148 (5) |
 /// | 4096 x 21504 | | 195, - (1) | 201, - (2) | 208, - (2) | 353, - (3) |
 ///
-/// With one scale a row of both, int8 weights cost a fifth less in large tiles (21504 x 4096: 242 us of 256 tokens).
+/// With one scale a row of both, int8 weights cost a sixth less in large tiles (21504 x 4096: 242 us of 256 tokens for 286).
 const LARGE_TILE: usize = 5;
 const LARGE_TILE_OF_ROWS: usize = 4;
 /// Rows of codes of a small tile, and of the weight.
@@ -202,7 +203,7 @@ impl IntProduct {
         let slices = self.slices(device, large, split);
         let small_tiles = device.has_matrix_units() && by_few_rows && self.in_quads(bits);
         let small_tiles = small_tiles && small_tiles_pay(self.sizes, large, slices);
-        let many = self.many(device) && !small_tiles;
+        let many = (m >= MANY || self.fills_large_tiles(device)) && !small_tiles;
         let (form, grid) = match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),
@@ -221,11 +222,10 @@ impl IntProduct {
         Shaped { form, grid: Grid([across, down * k.div_ceil(slice), one]), slice }
     }
 
-    /// Are there enough tokens for the formats `rows` and `groups`? On matrix units already more than one small tile has: of 4096 x 21504, large ones in
-    /// slices take 195 us for up to 128 tokens, two rows of small ones 277 (an H200, int4 weights and tokens in groups of 32).
-    fn many(&self, device: &Device) -> bool {
-        let Sizes { m, n, .. } = self.sizes;
-        m >= MANY || (device.has_matrix_units() && m > SMALL_TILE && n >= NARROW)
+    /// May large tiles in slices pay on `device`? On matrix units, for more tokens than one small tile has: of 4096 x 21504 they take 195 us for
+    /// up to 128 tokens, two rows of small ones 277 (an H200, int4 weights and tokens in groups of 32).
+    fn fills_large_tiles(&self, device: &Device) -> bool {
+        device.has_matrix_units() && self.sizes.m > SMALL_TILE && self.sizes.n >= NARROW
     }
 
     /// Slices of columns that pay on `device`, where a large tile costs `large` small ones, or that `split` says.
@@ -233,9 +233,8 @@ impl IntProduct {
         let Some(SplitK { room, slices }) = split else { return 1 };
         let Sizes { m, n, k } = self.sizes;
         let most = (room.shape.elements() / (m * n).max(1)).min(SLICES).min(k / SLICE).max(1);
-        let pays = device.has_matrix_units() && self.many(device) && n >= NARROW;
-        let best =
-            || if pays { (1..=most).min_by_key(|slices| large_tiles_take(self.sizes, large, *slices)) } else { None };
+        let take = |slices: &usize| large_tiles_take(self.sizes, large, *slices);
+        let best = || if self.fills_large_tiles(device) { (1..=most).min_by_key(take) } else { None };
         slices.or_else(best).unwrap_or(1).max(1)
     }
 
