@@ -14,7 +14,7 @@ struct Params {
     group: u32, // columns a weight scale; a multiple of 4, or k
     scale_bits: u32, // of a weight scale: 16 or 32
     x_group: u32, // columns a scale of codes, likewise; one of the two divides the other
-    slice: u32, // of the formats `rows` and `groups`: columns whose sums are `m` rows of out by themselves; k for all
+    slice: u32, // of the formats `rows`, `groups` and `tile_..`: columns whose sums are `m` rows of out by themselves; k for all
     epilogue: u32, // 0 store, 1 squared ReLU, 2 add
     out_stride: u32, // columns of a whole row of out, of which these are n
     out_first: u32, // the first of them

@@ -7,7 +7,7 @@
 #import blocks
 #import coop_tiles
 #import halves
-#import index
+#import slices
 #import store_columns
 #import weight_scale
 
@@ -93,12 +93,10 @@ fn store_if(value: f32, row: u32, col: u32) {
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
-    // The host covers the outputs with tiles of 64 x 64; of these workgroups the first ones do the work, going down
-    // the tokens first, whose codes then stay in cache.
-    let index = linear_workgroup(workgroup, grid);
-    let tile_rows = (params.m + ROWS - 1u) / ROWS;
-    let row0 = index % tile_rows * ROWS;
-    let col0 = index / tile_rows * COLS;
+    // The host covers the outputs with tiles of 64 x 64; of these workgroups the first ones do the work.
+    let tile = tile_of(workgroup, grid, ROWS, COLS);
+    let row0 = tile.row;
+    let col0 = tile.col;
     if col0 >= params.n {
         return;
     }

@@ -13,7 +13,6 @@
 #import coop_tiles
 #import epilogue4
 #import halves
-#import index
 #import mask
 #import sixteen
 #import slices
@@ -185,9 +184,8 @@ fn finish(sum: Sum, place: Place, tile: Tile, row: u32, col: u32) {
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     // The host covers the outputs with tiles of 64 x 64; of these workgroups the first ones do the work.
-    let index = linear_workgroup(workgroup, grid);
-    let tile = tile_of(index, ROWS, COLS);
-    if tile.col >= params.n || tile.first >= params.k {
+    let tile = tile_of(workgroup, grid, ROWS, COLS);
+    if tile.col >= params.n {
         return;
     }
     let row0 = tile.row;

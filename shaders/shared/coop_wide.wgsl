@@ -1,12 +1,12 @@
 // Integer products on the f16 matrix units of few rows of codes (kernels::scaled) with one scale each, or short ones for multiples of 32
 // columns: sums as in coop_rows.wgsl, but with few outputs to share out, subgroups share out the columns of the operands too. So there are as many workgroups as
-// rows of weight can keep busy, and up to 64 rows of codes read the weight once.
+// rows of weight can keep busy, and up to 64 rows of codes read the weight once. Where those are still few, a workgroup has a slice of the columns (slices.wgsl), whole rounds.
 //
-// A workgroup of 8 subgroups makes the outputs that its format names, rows of codes x rows of weight, a subgroup 32 x 32 as 2 x 2 matrices (64x32: all of them, as 4 x 2)
-// from one of two, four or eight slices of the columns. What they have is added up at the end.
+// A workgroup of 8 subgroups makes the outputs that its format names, rows of codes x rows of weight, a subgroup 32 x 32 (16x64: 16 x 32) as 16 x 16 matrices
+// from one of four (64x64: two) parts of the columns of a step. What they have is added up at the end.
 //
-// With 64 rows of the weight it has less than 24 KiB of workgroup memory, so that two share a core and one waits while the other computes. Tiles of 32 are for weights of which there are no
-// more than one a core: those go twice as deep a step, which saves barriers, and have more than 24 KiB, since an H200 puts two that fit on one core while others have none.
+// Workgroups share a core, so that one computes while the others wait: two with less than 24 KiB of workgroup memory and at most 128 registers a thread, and three of 16x64,
+// which have less than 16 KiB and half of the sums.
 //
 // Weights come from far, so threads load them for a round of columns, of which a step takes a quarter, at once, a round ahead: with less on its
 // way memory is not kept busy. A thread has 32 columns of each of its rows; a step takes 4 of each 16, the next ones the
@@ -20,33 +20,30 @@
 #import coop_tiles
 #import epilogue4
 #import halves
-#import index
 #import mask
+#import slices
 
-#ifdef tile_64x64 tile_64x32
-const ROWS = 64u;
+#ifdef tile_16x64
+const ROWS = 16u;
+const EACH = 16u; // codes of a row that a thread loads
+const OWN_ROWS = 16u; // of a subgroup
+const AT_ONCE = 2u; // subgroups whose sums there is room for
 #else
-const ROWS = 32u;
-#endif
-#ifdef tile_64x64 tile_32x64
-const COLS = 64u;
-#else
-const COLS = 32u;
-#endif
-#ifdef tile_64x32 tile_32x32
-const DEPTH = 8u; // sixteens of columns of a step
-const AT_ONCE = 8u; // subgroups whose sums there is room for
-#else
-const DEPTH = 4u;
+const EACH = 32u;
+const OWN_ROWS = 32u;
 const AT_ONCE = 4u;
 #endif
+#ifdef tile_32x64
+const ROWS = 32u;
+#endif
+#ifdef tile_64x64
+const ROWS = 64u;
+#endif
+const COLS = 64u;
+const DEPTH = 4u; // sixteens of columns of a step
 const WG = 256u;
 const SUBGROUPS = WG / 32u;
-#ifdef tile_64x64
-const DOWN = 2u; // subgroups that have the same columns
-#else
-const DOWN = 1u;
-#endif
+const DOWN = ROWS / OWN_ROWS; // subgroups that have the same columns
 const SLICES = SUBGROUPS / (DOWN * COLS / 32u); // subgroups that make the same outputs
 const OWN = DEPTH / SLICES; // sixteens of a subgroup
 const ROUND = 64u * DEPTH; // columns
@@ -54,8 +51,9 @@ const PITCH = 4u * DEPTH + 2u; // vec4s from a row of a tile to the next, padded
 const PITCH_X = PITCH;
 const PITCH_W = PITCH;
 const SUM_PITCH = 4u;
-const PARTS = ROUND / 32u; // threads that load a row
+const PARTS = ROUND / 32u; // threads that load a row of the weight
 const APART = WG / PARTS; // rows from one of a thread to its next
+const PARTS_X = ROUND / EACH; // threads that load a row of codes
 const SHARERS = WG / ROWS; // threads that look for the largest scale of a row of codes
 
 var<workgroup> tile_x: array<vec4<f16>, ROWS * PITCH>;
@@ -64,22 +62,20 @@ var<workgroup> sums: array<vec4<f32>, AT_ONCE * 64u>; // a matrix of each subgro
 var<workgroup> col_factors: array<vec4<f32>, COLS / 4u>;
 var<workgroup> row_factors: array<f32, ROWS>;
 
-// 32 codes of a row, and where it has several scales theirs.
+// Of a row 32 codes (16x64: 16), and where it has several scales theirs.
 struct Codes {
     first: vec4<u32>,
+#ifndef tile_16x64
     second: vec4<u32>,
+#endif
     scale: f32,
 }
 
 // What a thread loads for a round.
 struct Batch {
     x0: Codes,
-#ifndef tile_32x64
+#ifdef tile_64x64
     x1: Codes,
-#endif
-#ifdef tile_64x32
-    x2: Codes,
-    x3: Codes,
 #endif
     w0: Line,
     w1: Line,
@@ -91,13 +87,9 @@ struct Batch {
 struct Sums {
     c00: Sum,
     c01: Sum,
+#ifndef tile_16x64
     c10: Sum,
     c11: Sum,
-#ifdef tile_64x32
-    c20: Sum,
-    c21: Sum,
-    c30: Sum,
-    c31: Sum,
 #endif
 }
 
@@ -106,10 +98,10 @@ fn in_groups() -> bool {
     return params.x_group < params.k;
 }
 
-// The largest of groups first, first + step, ..; four at a time, since each load takes long.
-fn largest_token_scale(row: u32, first: u32, step: u32) -> f32 {
+// The largest of groups first, first + step, .. before `end`, or one beyond; four at a time, since each load takes long.
+fn largest_token_scale(row: u32, first: u32, step: u32, end: u32) -> f32 {
     var most = 0.0;
-    for (var g = first; g < (params.k + params.x_group - 1u) / params.x_group; g += 4u * step) {
+    for (var g = first; g < end; g += 4u * step) {
         let near = max(token_scale(row, g), token_scale(row, g + step));
         most = max(most, max(near, max(token_scale(row, g + 2u * step), token_scale(row, g + 3u * step))));
     }
@@ -126,11 +118,13 @@ fn most_of(row: u32) -> f32 {
 }
 
 // Of every row of both operands in the tile, its factor.
-fn find_factors(thread: u32, row0: u32, col0: u32) {
+fn find_factors(thread: u32, tile: Tile) {
     if thread < COLS / 4u {
-        col_factors[thread] = weight_factors(col0 + 4u * thread);
+        col_factors[thread] = weight_factors(tile.col + 4u * thread);
     }
-    sums[thread / 4u][thread % 4u] = largest_token_scale(row0 + thread / SHARERS, thread % SHARERS, SHARERS);
+    let first = tile.first / params.x_group + thread % SHARERS;
+    let end = (tile.end + params.x_group - 1u) / params.x_group;
+    sums[thread / 4u][thread % 4u] = largest_token_scale(tile.row + thread / SHARERS, first, SHARERS, end);
     workgroupBarrier();
     if thread < ROWS {
         row_factors[thread] = factor_of(most_of(thread), in_groups());
@@ -146,18 +140,19 @@ fn fetch_row(row: u32, col: u32) -> Codes {
     if in_groups() {
         scale = token_scale(row, col / params.x_group);
     }
+#ifdef tile_16x64
+    return Codes(codes[at + min(col / 16u, last)], scale);
+#else
     return Codes(codes[at + min(col / 16u, last)], codes[at + min(col / 16u + 1u, last)], scale);
+#endif
 }
 
-fn fetch(row: u32, line: u32, col: u32) -> Batch {
+// Of a round: of codes from `row` and `col_x` on, of the weight from `line` and `col`.
+fn fetch(row: u32, col_x: u32, line: u32, col: u32) -> Batch {
     var batch: Batch;
-    batch.x0 = fetch_row(row, col);
-#ifndef tile_32x64
-    batch.x1 = fetch_row(row + APART, col);
-#endif
-#ifdef tile_64x32
-    batch.x2 = fetch_row(row + 2u * APART, col);
-    batch.x3 = fetch_row(row + 3u * APART, col);
+    batch.x0 = fetch_row(row, col_x);
+#ifdef tile_64x64
+    batch.x1 = fetch_row(row + APART, col_x);
 #endif
     batch.w0 = fetch_line(line, col);
     batch.w1 = fetch_line(line + APART, col);
@@ -168,15 +163,14 @@ fn fetch(row: u32, line: u32, col: u32) -> Batch {
 
 // Some bits of all that is in the batch.
 fn looked_at(batch: Batch) -> u32 {
-    var all = batch.x0.first ^ batch.x0.second ^ line_bits(batch.w0) ^ line_bits(batch.w1);
+    var all = batch.x0.first ^ line_bits(batch.w0) ^ line_bits(batch.w1);
+#ifndef tile_16x64
+    all ^= batch.x0.second;
+#endif
     var scale = bitcast<u32>(batch.scale0) ^ bitcast<u32>(batch.scale1) ^ bitcast<u32>(batch.x0.scale);
-#ifndef tile_32x64
+#ifdef tile_64x64
     all ^= batch.x1.first ^ batch.x1.second;
     scale ^= bitcast<u32>(batch.x1.scale);
-#endif
-#ifdef tile_64x32
-    all ^= batch.x2.first ^ batch.x2.second ^ batch.x3.first ^ batch.x3.second;
-    scale ^= bitcast<u32>(batch.x2.scale) ^ bitcast<u32>(batch.x3.scale);
 #endif
     return all.x ^ all.y ^ all.z ^ all.w ^ scale;
 }
@@ -188,29 +182,31 @@ fn word_of(words: vec4<u32>, i: u32) -> u32 {
 
 fn stage_row(at: u32, row: Codes, step: u32) {
     var first = halves8(word_of(row.first, step));
-    var second = halves8(word_of(row.second, step));
     if in_groups() {
         first *= vec4(f16(row.scale));
-        second *= vec4(f16(row.scale));
     }
     tile_x[at] = first;
+#ifndef tile_16x64
+    var second = halves8(word_of(row.second, step));
+    if in_groups() {
+        second *= vec4(f16(row.scale));
+    }
     tile_x[at + 1u] = second;
+#endif
 }
 
 // Over the factor of the tile's row `row`.
 fn scaled(codes: Codes, row: u32) -> Codes {
-    return Codes(codes.first, codes.second, codes.scale * inverse_of(row_factors[row], in_groups()));
+    var over = codes;
+    over.scale *= inverse_of(row_factors[row], in_groups());
+    return over;
 }
 
 // A quarter of a round.
-fn stage(at: u32, batch: Batch, step: u32) {
-    stage_row(at, batch.x0, step);
-#ifndef tile_32x64
-    stage_row(at + APART * PITCH, batch.x1, step);
-#endif
-#ifdef tile_64x32
-    stage_row(at + 2u * APART * PITCH, batch.x2, step);
-    stage_row(at + 3u * APART * PITCH, batch.x3, step);
+fn stage(x: u32, at: u32, batch: Batch, step: u32) {
+    stage_row(x, batch.x0, step);
+#ifdef tile_64x64
+    stage_row(x + APART * PITCH, batch.x1, step);
 #endif
     stage_line(at, batch.w0, step, batch.scale0);
     stage_line(at + APART * PITCH, batch.w1, step, batch.scale1);
@@ -225,16 +221,10 @@ fn multiply(x: u32, w: u32, c: ptr<function, Sums>) {
         let a0 = left(x + 4u * i);
         (*c).c00 = multiply_add(a0, b0, (*c).c00);
         (*c).c01 = multiply_add(a0, b1, (*c).c01);
+#ifndef tile_16x64
         let a1 = left(x + 16u * PITCH + 4u * i);
         (*c).c10 = multiply_add(a1, b0, (*c).c10);
         (*c).c11 = multiply_add(a1, b1, (*c).c11);
-#ifdef tile_64x32
-        let a2 = left(x + 32u * PITCH + 4u * i);
-        (*c).c20 = multiply_add(a2, b0, (*c).c20);
-        (*c).c21 = multiply_add(a2, b1, (*c).c21);
-        let a3 = left(x + 48u * PITCH + 4u * i);
-        (*c).c30 = multiply_add(a3, b0, (*c).c30);
-        (*c).c31 = multiply_add(a3, b1, (*c).c31);
 #endif
     }
     workgroupBarrier();
@@ -250,7 +240,7 @@ struct Spot {
 
 fn spot_of(thread: u32) -> Spot {
     let block = thread / 64u;
-    let row = block % DOWN * 32u + thread % 64u / 4u;
+    let row = block % DOWN * OWN_ROWS + thread % 64u / 4u;
     return Spot(row, block / DOWN * 32u + thread % 4u * 4u, block * SLICES);
 }
 
@@ -260,7 +250,7 @@ fn addends(row: u32, col: u32) -> vec4<f32> {
 }
 
 // One matrix of all subgroups, added up over the slices and stored: at (row, col) of a subgroup's outputs. `AT_ONCE` subgroups after the other.
-fn finish(sum: Sum, place: Place, origin: vec2<u32>, row: u32, col: u32, onto: vec4<f32>) {
+fn finish(sum: Sum, place: Place, tile: Tile, row: u32, col: u32, onto: vec4<f32>) {
     let spot = spot_of(place.thread);
     var y = vec4<f32>();
     for (var base = 0u; base < SUBGROUPS; base += AT_ONCE) {
@@ -274,82 +264,70 @@ fn finish(sum: Sum, place: Place, origin: vec2<u32>, row: u32, col: u32, onto: v
         workgroupBarrier();
     }
     let own = vec2(row + spot.row, col + spot.col);
-    let at = origin + own;
+    let at = vec2(tile.row, tile.col) + own;
     if spot.col < COLS && at.x < params.m && at.y < params.n {
-        store_onto(quad_at(at.x, at.y), y * (row_factors[own.x] * col_factors[own.y / 4u]), onto);
+        store_onto(quad_at(tile.above + at.x, at.y), y * (row_factors[own.x] * col_factors[own.y / 4u]), onto);
     }
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
-    let index = linear_workgroup(workgroup, grid);
-    let down = (params.m + ROWS - 1u) / ROWS;
-    let origin = vec2(index % down * ROWS, index / down * COLS);
-    if origin.y >= params.n {
+    let tile = tile_of(workgroup, grid, ROWS, COLS);
+    if tile.col >= params.n {
         return;
     }
     let warp = warp_of(place);
     let thread = place.thread;
     let line = thread / PARTS;
     let part = thread % PARTS;
-    var col = 32u * part;
-    var batch = fetch(origin.x + line, origin.y + line, col);
-    find_factors(thread, origin.x, origin.y);
+    let line_x = thread / PARTS_X;
+    let part_x = thread % PARTS_X;
+    var batch = fetch(tile.row + line_x, tile.first + EACH * part_x, tile.col + line, tile.first + 32u * part);
+    find_factors(thread, tile);
     var c = Sums();
     let block = warp / SLICES;
     let slice = warp % SLICES * OWN * 4u;
-    let x = block % DOWN * 32u * PITCH + slice;
+    let x = block % DOWN * OWN_ROWS * PITCH + slice;
     let w = block / DOWN * 32u * PITCH + slice;
     let to = line * PITCH + 2u * part;
-    for (var k = 0u; k < params.k; k += ROUND) {
+    let to_x = line_x * PITCH + EACH / 16u * part_x;
+    for (var k = tile.first; k < tile.end; k += ROUND) {
         var now = batch;
-        now.w0 = inside(now.w0, col);
-        now.w1 = inside(now.w1, col);
+        now.w0 = inside(now.w0, k + 32u * part);
+        now.w1 = inside(now.w1, k + 32u * part);
         if in_groups() {
-            now.x0 = scaled(now.x0, line);
-#ifndef tile_32x64
-            now.x1 = scaled(now.x1, line + APART);
-#endif
-#ifdef tile_64x32
-            now.x2 = scaled(now.x2, line + 2u * APART);
-            now.x3 = scaled(now.x3, line + 3u * APART);
+            now.x0 = scaled(now.x0, line_x);
+#ifdef tile_64x64
+            now.x1 = scaled(now.x1, line_x + APART);
 #endif
         }
-        col += ROUND;
-        stage(to, now, 0u);
+        stage(to_x, to, now, 0u);
         multiply(x, w, &c);
-        stage(to, now, 1u);
+        stage(to_x, to, now, 1u);
         // When half of the words are left: with more registers a core has no room for a second workgroup.
-        batch = fetch(origin.x + line, origin.y + line, col);
+        let next = k + ROUND;
+        batch = fetch(tile.row + line_x, next + EACH * part_x, tile.col + line, next + 32u * part);
         multiply(x, w, &c);
-        stage(to, now, 2u);
+        stage(to_x, to, now, 2u);
         multiply(x, w, &c);
-        stage(to, now, 3u);
+        stage(to_x, to, now, 3u);
         multiply(x, w, &c);
     }
     if params.m == 0u { // never
         sums[thread] = vec4(f32(looked_at(batch)));
     }
     let spot = spot_of(thread);
-    let row = origin.x + spot.row;
-    let near = origin.y + spot.col;
+    let row = tile.row + spot.row;
+    let near = tile.col + spot.col;
     let onto00 = addends(row, near);
     let onto01 = addends(row, near + 16u);
+#ifndef tile_16x64
     let onto10 = addends(row + 16u, near);
     let onto11 = addends(row + 16u, near + 16u);
-#ifdef tile_64x32
-    let onto20 = addends(row + 32u, near);
-    let onto21 = addends(row + 32u, near + 16u);
-    let onto30 = addends(row + 48u, near);
-    let onto31 = addends(row + 48u, near + 16u);
 #endif
-    finish(c.c00, place, origin, 0u, 0u, onto00);
-    finish(c.c01, place, origin, 0u, 16u, onto01);
-    finish(c.c10, place, origin, 16u, 0u, onto10);
-    finish(c.c11, place, origin, 16u, 16u, onto11);
-#ifdef tile_64x32
-    finish(c.c20, place, origin, 32u, 0u, onto20);
-    finish(c.c21, place, origin, 32u, 16u, onto21);
-    finish(c.c30, place, origin, 48u, 0u, onto30);
-    finish(c.c31, place, origin, 48u, 16u, onto31);
+    finish(c.c00, place, tile, 0u, 0u, onto00);
+    finish(c.c01, place, tile, 0u, 16u, onto01);
+#ifndef tile_16x64
+    finish(c.c10, place, tile, 16u, 0u, onto10);
+    finish(c.c11, place, tile, 16u, 16u, onto11);
 #endif
 }

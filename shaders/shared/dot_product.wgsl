@@ -14,7 +14,6 @@
 // word by word over all rows; and a row's only scale left to the end.
 #import blocks
 #import dot
-#import index
 #import slices
 #ifdef blocks
 #import store_columns
@@ -235,9 +234,8 @@ fn add_spans(total: Totals, sums: All, row: u32, col: u32, first: u32) -> Totals
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, thread: vec3<u32>) {
     // The host covers the outputs with tiles of 64 x 64; of twice as wide ones the first half of the workgroups do the work.
-    let index = linear_workgroup(workgroup, grid);
-    let tile = tile_of(index, ROWS, COLS);
-    if tile.col >= params.n || tile.first >= params.k {
+    let tile = tile_of(workgroup, grid, ROWS, COLS);
+    if tile.col >= params.n {
         return;
     }
     let row0 = tile.row;

@@ -5,9 +5,9 @@
 // threads have; else 32 threads, who do so through workgroup memory. The importing shader has the bindings, `const QUAD`, the
 // codes of a vec4 of weight, `const SHIFT`, by which its products are too large, `columns_of`, which makes int8 codes of four
 // vec4s, and `add_quad`, which adds their products with those of 4 rows of codes.
-#import index
 #import int_block
 #import place
+#import slices
 #import store_columns
 #import weight_scales
 
@@ -145,44 +145,45 @@ fn bits_of_sums(s: Sums) -> array<vec4<u32>, 4> {
     return array(bitcast<vec4<u32>>(s[0]), bitcast<vec4<u32>>(s[1]), bitcast<vec4<u32>>(s[2]), bitcast<vec4<u32>>(s[3]));
 }
 
-// Stores outputs of four rows of codes from `row` on, of the columns that the teams have in this pass over them. Every thread
+// Stores outputs of four rows of codes, `down` from the tile's first, of the columns that the teams have in this pass over them. Every thread
 // must call it.
-fn finish(place: Place, member: Member, teams: u32, bits: array<vec4<u32>, 4>, row: u32, col0: u32, pass_of: u32, whole: bool) {
+fn finish(place: Place, member: Member, teams: u32, bits: array<vec4<u32>, 4>, down: u32, tile: Tile, pass_of: u32, whole: bool) {
     workgroupBarrier(); // the last ones may still be read
     put_parts(place, member, teams, bits, whole);
     workgroupBarrier();
-    let r = row + place.thread / COLS;
+    let r = tile.row + down + place.thread / COLS;
     let block = place.thread % COLS / 4u;
-    let c = col0 + place.thread % COLS;
+    let c = tile.col + place.thread % COLS;
     if place.thread < 4u * COLS && block / teams == pass_of && r < params.m && c < params.n {
         var y = team_sum(place.thread / COLS, block % teams, place.thread % 4u, whole);
         if whole {
             y *= scales[r * groups_of(params.x_group)] * four_scales(first_scales(c, groups_of(params.group)))[c % 4u];
         }
-        store_at(r, c, y);
+        store_at(tile.above + r, c, y);
     }
 }
 
 // Where each row of codes and of the weight has one scale: one int32 sum.
-fn whole_rows(place: Place, member: Member, teams: u32, row: u32, col0: u32, pass_of: u32) {
+fn whole_rows(place: Place, member: Member, teams: u32, tile: Tile, pass_of: u32) {
     let quads = params.k / QUAD;
     let block = member.team + pass_of * teams;
-    let weight_rows = four(col0 + 4u * block, params.n) * quads;
+    let weight_rows = four(tile.col + 4u * block, params.n) * quads;
     let x_quads = params.k / 16u;
-    let rows0 = four(row, params.m) * x_quads;
-    let rows1 = four(row + 4u, params.m) * x_quads;
+    let rows0 = four(tile.row, params.m) * x_quads;
+    let rows1 = four(tile.row + 4u, params.m) * x_quads;
     var s0 = Sums();
     var s1 = Sums();
 #ifndef few
-    let rows2 = four(row + 8u, params.m) * x_quads;
-    let rows3 = four(row + 12u, params.m) * x_quads;
+    let rows2 = four(tile.row + 8u, params.m) * x_quads;
+    let rows3 = four(tile.row + 12u, params.m) * x_quads;
     var s2 = Sums();
     var s3 = Sums();
 #endif
     // Teams that are too many have nothing to do.
-    let end = select(0u, quads, member.team < teams && block < TEAMS);
-    var next = fetch_weight(weight_rows, min(member.first, quads - 1u));
-    for (var at = member.first; at < end; at += member.step) {
+    let end = select(0u, tile.end / QUAD, member.team < teams && block < TEAMS);
+    let first = tile.first / QUAD + member.first;
+    var next = fetch_weight(weight_rows, min(first, quads - 1u));
+    for (var at = first; at < end; at += member.step) {
         let columns = columns_of(next);
         next = fetch_weight(weight_rows, min(at + member.step, quads - 1u));
         s0 = add_quad(s0, rows0, at, columns);
@@ -192,11 +193,11 @@ fn whole_rows(place: Place, member: Member, teams: u32, row: u32, col0: u32, pas
         s3 = add_quad(s3, rows3, at, columns);
 #endif
     }
-    finish(place, member, teams, bits_of_sums(s0), row, col0, pass_of, true);
-    finish(place, member, teams, bits_of_sums(s1), row + 4u, col0, pass_of, true);
+    finish(place, member, teams, bits_of_sums(s0), 0u, tile, pass_of, true);
+    finish(place, member, teams, bits_of_sums(s1), 4u, tile, pass_of, true);
 #ifndef few
-    finish(place, member, teams, bits_of_sums(s2), row + 8u, col0, pass_of, true);
-    finish(place, member, teams, bits_of_sums(s3), row + 12u, col0, pass_of, true);
+    finish(place, member, teams, bits_of_sums(s2), 8u, tile, pass_of, true);
+    finish(place, member, teams, bits_of_sums(s3), 12u, tile, pass_of, true);
 #endif
 }
 
@@ -209,33 +210,34 @@ fn scales_at(rows: vec4<u32>, at: u32, one: vec4<f32>) -> vec4<f32> {
 }
 
 // Else each vec4's sum is scaled, and the rest is f32.
-fn spans(place: Place, member: Member, teams: u32, row: u32, col0: u32, pass_of: u32) {
+fn spans(place: Place, member: Member, teams: u32, tile: Tile, pass_of: u32) {
     let quads = params.k / QUAD;
     let block = member.team + pass_of * teams;
-    let weight_rows = four(col0 + 4u * block, params.n) * quads;
-    let col_scales = first_scales(min(col0 + 4u * block, params.n - 1u), groups_of(params.group));
+    let weight_rows = four(tile.col + 4u * block, params.n) * quads;
+    let col_scales = first_scales(min(tile.col + 4u * block, params.n - 1u), groups_of(params.group));
     let x_quads = params.k / 16u;
     let x_groups = groups_of(params.x_group);
-    let rows0 = four(row, params.m);
-    let rows1 = four(row + 4u, params.m);
+    let rows0 = four(tile.row, params.m);
+    let rows1 = four(tile.row + 4u, params.m);
     let one0 = fetch_scales(rows0 * x_groups);
     let one1 = fetch_scales(rows1 * x_groups);
     var t0 = mat4x4<f32>();
     var t1 = mat4x4<f32>();
 #ifndef few
-    let rows2 = four(row + 8u, params.m);
-    let rows3 = four(row + 12u, params.m);
+    let rows2 = four(tile.row + 8u, params.m);
+    let rows3 = four(tile.row + 12u, params.m);
     let one2 = fetch_scales(rows2 * x_groups);
     let one3 = fetch_scales(rows3 * x_groups);
     var t2 = mat4x4<f32>();
     var t3 = mat4x4<f32>();
 #endif
-    let end = select(0u, quads, member.team < teams && block < TEAMS);
+    let end = select(0u, tile.end / QUAD, member.team < teams && block < TEAMS);
+    let first = tile.first / QUAD + member.first;
     let group = params.group / QUAD;
     let last = quads - 1u;
-    var next = fetch_weight(weight_rows, min(member.first, last));
-    var next_scale = four_scales(col_scales + min(member.first, last) / group);
-    for (var at = member.first; at < end; at += member.step) {
+    var next = fetch_weight(weight_rows, min(first, last));
+    var next_scale = four_scales(col_scales + min(first, last) / group);
+    for (var at = first; at < end; at += member.step) {
         let columns = columns_of(next);
         // A power of two: as exact as shifting the sums.
         let scale = next_scale / f32(1u << SHIFT);
@@ -249,30 +251,26 @@ fn spans(place: Place, member: Member, teams: u32, row: u32, col0: u32, pass_of:
         t3 = add_scaled(t3, add_quad(Sums(), rows3 * x_quads, at, columns), scales_at(rows3 * x_groups, at, one3), scale);
 #endif
     }
-    finish(place, member, teams, bits_of(t0), row, col0, pass_of, false);
-    finish(place, member, teams, bits_of(t1), row + 4u, col0, pass_of, false);
+    finish(place, member, teams, bits_of(t0), 0u, tile, pass_of, false);
+    finish(place, member, teams, bits_of(t1), 4u, tile, pass_of, false);
 #ifndef few
-    finish(place, member, teams, bits_of(t2), row + 8u, col0, pass_of, false);
-    finish(place, member, teams, bits_of(t3), row + 12u, col0, pass_of, false);
+    finish(place, member, teams, bits_of(t2), 8u, tile, pass_of, false);
+    finish(place, member, teams, bits_of(t3), 12u, tile, pass_of, false);
 #endif
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
-    // Down the rows of codes first: the weight then comes from cache for all but the first of them.
-    let index = linear_workgroup(workgroup, grid);
-    let tile_rows = (params.m + ROWS - 1u) / ROWS;
-    let row0 = index % tile_rows * ROWS;
-    let col0 = index / tile_rows * COLS;
-    if col0 >= params.n {
+    let tile = tile_of(workgroup, grid, ROWS, COLS);
+    if tile.col >= params.n {
         return;
     }
     let member = member_of(place);
     let teams = count_teams(place);
     for (var pass_of = 0u; pass_of * teams < TEAMS; pass_of++) {
         if min(params.group, params.x_group) == params.k {
-            whole_rows(place, member, teams, row0, col0, pass_of);
+            whole_rows(place, member, teams, tile, pass_of);
         } else {
-            spans(place, member, teams, row0, col0, pass_of);
+            spans(place, member, teams, tile, pass_of);
         }
     }
 }

@@ -83,9 +83,9 @@ impl Plan {
     }
 
     /// Of its parameters those are compiled in that `other`, the same for another number of tokens, has as well: so what is compiled
-    /// serves any number. Launches of one kernel are paired in order; kernels that are not `chosen` keep all of theirs in a uniform buffer.
+    /// serves any number. Launches of one kernel are paired in order.
     #[must_use]
-    pub fn specialised_with(mut self, other: &Self, chosen: impl Fn(&Kernel) -> bool) -> Self {
+    pub fn specialised_with(mut self, other: &Self) -> Self {
         let mut others: HashMap<&str, VecDeque<&Dispatch>> = HashMap::new();
         for step in &other.steps {
             if let Step::Dispatch(d) = step {
@@ -94,7 +94,7 @@ impl Plan {
         }
         for step in &mut self.steps {
             if let Step::Dispatch(d) = step {
-                let pair = others.get_mut(d.kernel.name).filter(|_| chosen(d.kernel)).and_then(VecDeque::pop_front);
+                let pair = others.get_mut(d.kernel.name).and_then(VecDeque::pop_front);
                 d.fixed = pair.map_or(Fixed::NONE, |pair| Fixed::alike(&d.params, &pair.params));
             }
         }

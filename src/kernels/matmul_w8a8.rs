@@ -41,10 +41,9 @@ pub fn matmul_w8a8<'a>(
         Form::Groups => Format::Groups,
         Form::Few => Format::Few,
         Form::Batch => Format::Batch,
-        Form::Tile64x64 => Format::Tile64x64,
-        Form::Tile64x32 => Format::Tile64x32,
+        Form::Tile16x64 => Format::Tile16x64,
         Form::Tile32x64 => Format::Tile32x64,
-        Form::Tile32x32 => Format::Tile32x32,
+        Form::Tile64x64 => Format::Tile64x64,
     };
     let IntProduct { sizes, group, weight_scale_bits, x_group, .. } = product;
     product.in_slices(plan, slice, split, &out, epilogue, |plan, out, epilogue| {
@@ -255,31 +254,25 @@ const CASES: &[Case] = &[
     Case { name: "batch_of_41", args: &[("m", 41.0), ("n", 34.0), ("k", 160.0), ("x_group", 32.0), ("epilogue", 2.0)] },
     Case { name: "tiles_of_30_at_the_corners", args: &[("m", 30.0), ("n", 72.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "tiles_of_32", args: &[("m", 32.0), ("n", 68.0), ("k", 1040.0), ("epilogue", 1.0)] },
-    // More of the weight than tiles of 32 columns at once.
-    Case { name: "wide_tiles_of_9_short", args: &[("m", 9.0), ("n", 4228.0), ("k", 16.0)] },
-    Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 4228.0), ("k", 528.0), ("epilogue", 2.0)] },
-    Case { name: "wide_tiles_of_20", args: &[("m", 20.0), ("n", 4260.0), ("k", 272.0), ("epilogue", 1.0)] },
-    Case {
-        name: "wide_tiles_of_31_at_the_corners",
-        args: &[("m", 31.0), ("n", 4256.0), ("k", 64.0), ("corners", 1.0)],
-    },
-    Case { name: "wide_tiles_of_32", args: &[("m", 32.0), ("n", 4288.0), ("k", 256.0)] },
+    // More of the weight than one tile.
+    Case { name: "wide_tiles_of_9_short", args: &[("m", 9.0), ("n", 132.0), ("k", 16.0)] },
+    Case { name: "wide_tiles_of_16", args: &[("m", 16.0), ("n", 132.0), ("k", 528.0), ("epilogue", 2.0)] },
+    Case { name: "wide_tiles_of_20", args: &[("m", 20.0), ("n", 100.0), ("k", 272.0), ("epilogue", 1.0)] },
+    Case { name: "wide_tiles_of_31_at_the_corners", args: &[("m", 31.0), ("n", 96.0), ("k", 64.0), ("corners", 1.0)] },
+    Case { name: "wide_tiles_of_32", args: &[("m", 32.0), ("n", 128.0), ("k", 256.0)] },
     Case {
         name: "columns_of_wide_tiles",
-        args: &[("m", 17.0), ("n", 4232.0), ("k", 96.0), ("stride", 4400.0), ("first", 20.0)],
+        args: &[("m", 17.0), ("n", 136.0), ("k", 96.0), ("stride", 160.0), ("first", 20.0)],
     },
-    Case { name: "wide_tiles_of_33_short", args: &[("m", 33.0), ("n", 4228.0), ("k", 16.0)] },
-    Case { name: "wide_tiles_of_66", args: &[("m", 66.0), ("n", 2132.0), ("k", 1040.0)] },
-    Case {
-        name: "wide_tiles_of_68_at_the_corners",
-        args: &[("m", 68.0), ("n", 2144.0), ("k", 64.0), ("corners", 1.0)],
-    },
+    Case { name: "wide_tiles_of_33_short", args: &[("m", 33.0), ("n", 132.0), ("k", 16.0)] },
+    Case { name: "wide_tiles_of_66", args: &[("m", 66.0), ("n", 132.0), ("k", 1040.0)] },
+    Case { name: "wide_tiles_of_68_at_the_corners", args: &[("m", 68.0), ("n", 96.0), ("k", 64.0), ("corners", 1.0)] },
     Case {
         name: "columns_of_wide_tiles_of_65",
-        args: &[("m", 65.0), ("n", 2120.0), ("k", 96.0), ("stride", 2200.0), ("first", 20.0)],
+        args: &[("m", 65.0), ("n", 136.0), ("k", 96.0), ("stride", 160.0), ("first", 20.0)],
     },
-    Case { name: "wide_tiles_of_70", args: &[("m", 70.0), ("n", 2152.0), ("k", 528.0), ("epilogue", 2.0)] },
-    Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 2124.0), ("k", 96.0), ("epilogue", 1.0)] },
+    Case { name: "wide_tiles_of_70", args: &[("m", 70.0), ("n", 132.0), ("k", 528.0), ("epilogue", 2.0)] },
+    Case { name: "wide_tiles_of_127", args: &[("m", 127.0), ("n", 76.0), ("k", 96.0), ("epilogue", 1.0)] },
     Case {
         name: "tiles_of_groups_of_tokens",
         args: &[("m", 65.0), ("n", 68.0), ("k", 1056.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
@@ -298,11 +291,11 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "wide_tiles_of_groups_of_20_tokens",
-        args: &[("m", 20.0), ("n", 4260.0), ("k", 288.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
+        args: &[("m", 20.0), ("n", 100.0), ("k", 288.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 1.0)],
     },
     Case {
         name: "wide_tiles_of_groups_of_70_tokens",
-        args: &[("m", 70.0), ("n", 2152.0), ("k", 544.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 70.0), ("n", 132.0), ("k", 544.0), ("x_group", 32.0), ("short_scales", 1.0), ("epilogue", 2.0)],
     },
     Case {
         name: "tiles_of_groups_of_the_weight",
@@ -322,11 +315,63 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "wide_tiles_of_groups_of_both",
-        args: &[("m", 17.0), ("n", 4260.0), ("k", 288.0), ("group", 96.0), ("x_group", 32.0), ("short_scales", 1.0)],
+        args: &[("m", 17.0), ("n", 100.0), ("k", 288.0), ("group", 96.0), ("x_group", 32.0), ("short_scales", 1.0)],
     },
     Case {
         name: "wide_tiles_of_groups_of_the_weight",
-        args: &[("m", 70.0), ("n", 2152.0), ("k", 320.0), ("group", 64.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+        args: &[("m", 70.0), ("n", 132.0), ("k", 320.0), ("group", 64.0), ("short_scales", 1.0), ("epilogue", 2.0)],
+    },
+    Case { name: "tiles_of_13_at_the_corners", args: &[("m", 13.0), ("n", 72.0), ("k", 64.0), ("corners", 1.0)] },
+    Case {
+        name: "columns_of_tiles_of_12",
+        args: &[("m", 12.0), ("n", 68.0), ("k", 160.0), ("epilogue", 1.0), ("stride", 100.0), ("first", 20.0)],
+    },
+    Case {
+        name: "tiles_of_groups_of_15_tokens",
+        args: &[
+            ("m", 15.0),
+            ("n", 68.0),
+            ("k", 1056.0),
+            ("group", 96.0),
+            ("x_group", 32.0),
+            ("short_scales", 1.0),
+            ("epilogue", 1.0),
+        ],
+    },
+    // Slices of 512 columns and more, the last of fewer.
+    Case {
+        name: "tiles_of_9_in_slices",
+        args: &[("m", 9.0), ("n", 132.0), ("k", 1312.0), ("slices", 3.0), ("epilogue", 2.0)],
+    },
+    Case {
+        name: "tiles_of_groups_of_16_tokens_in_slices",
+        args: &[
+            ("m", 16.0),
+            ("n", 68.0),
+            ("k", 1056.0),
+            ("group", 32.0),
+            ("x_group", 96.0),
+            ("short_scales", 1.0),
+            ("slices", 3.0),
+            ("epilogue", 1.0),
+        ],
+    },
+    Case {
+        name: "columns_of_tiles_of_20_in_slices",
+        args: &[
+            ("m", 20.0),
+            ("n", 68.0),
+            ("k", 576.0),
+            ("x_group", 32.0),
+            ("short_scales", 1.0),
+            ("slices", 2.0),
+            ("stride", 100.0),
+            ("first", 20.0),
+        ],
+    },
+    Case {
+        name: "tiles_of_66_in_slices",
+        args: &[("m", 66.0), ("n", 68.0), ("k", 528.0), ("slices", 2.0), ("epilogue", 2.0)],
     },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },

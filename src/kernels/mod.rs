@@ -92,6 +92,7 @@ mod ssm_round;
 mod ssm_store;
 mod state_passing;
 mod subtract;
+mod tiling;
 mod weight_scales;
 
 pub use absmax::absmax;

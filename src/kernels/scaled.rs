@@ -2,6 +2,7 @@
 
 use super::matmul::{Epilogue, Sizes};
 use super::split_k_reduce::{SplitK, split_k_reduce};
+use super::tiling::{MORE_THAN_SMALL, Tiling};
 use super::weight_scales::ScaledWeight;
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::tensor::DType;
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
 const MAX_SPAN: usize = (1 << 17) - 1;
 
-/// Tokens from which on the formats `rows` and `groups` are taken, where not [`small_tiles_pay`]: half their tile. On matrix units fewer may do.
+/// Tokens from which on the formats `rows` and `groups` are taken, where small tiles do not pay ([`Tiling`]): half their tile. On matrix units fewer may do.
 const MANY: usize = 128;
 
 /// Tokens up to which the formats `few` and, where none of the others will do, `batch` are taken: by packed dot products, 8
@@ -25,41 +26,8 @@ pub(super) const LONG: usize = 8192;
 /// Rows of a weight that a workgroup of these formats makes outputs of (`shaders/shared/few.wgsl`).
 const COLUMNS: usize = 16;
 
-/// Tiles of 32 columns that a GPU computes at the same time: of that many and fewer, the formats `tile_..` have them, of
-/// more, tiles of 64, which take 1.5 times as long. Measured on an H100 of 132 processors before
-/// tiles of 64 x 64 shared a processor; us for 64 rows and int4 weights:
-///
-/// | rows and columns of the weight | tiles of 64 x 64 | 64 x 32 |
-/// |---|--:|--:|
-/// | 21504 x 4096 | 92 | 120 |
-/// | 18560 x 4096 | 92 | 103 |
-/// | 4096 x 21504 | 135 | 93 |
-/// | 4096 x 8192 | 56 | 40 |
-const TILES_AT_ONCE: usize = 132;
-
-/// What a tile of 256 x 128 outputs (`shaders/shared/coop_rows.wgsl`) costs in tiles of 64 x 64, of which two share a processor. Of many tokens in few of the large ones most processors
-/// have none, or none in the last round. Measured on an H200 of 132 processors; us for int4 weights and tokens in groups of 32, large and small tiles (and the workgroups a processor has at
-/// most); of 4096 rows the large ones are of slices, and of 128 and 192 tokens of int8 weights:
-///
-/// | rows and columns of the weight | 64 tokens | 128 | 192 | 256 | 384 |
-/// |---|--:|--:|--:|--:|--:|
-/// | 21504 x 4096 | -, 90 (3) | 274, 161 to 170 (6) | 280, 226 (8) | 286, - (11) | 417, - (16) |
-/// | 18560 x 4096 | -, 89 (3) | 275, 147 to 151 (5) | 281, 204 (7) | 286, 255 (9) | 410, 382 (14) |
-/// | 6144 x 4096 | -, 58 (1) | -, 59 to 63 (2) | -, 98 (3) | -, 97 to 107 (3) | -, 148 (5) |
-/// | 4096 x 21504 | | 195, - (1) | 201, - (2) | 208, - (2) | 353, - (3) |
-///
-/// With one scale a row of both, int8 weights cost a sixth less in large tiles (21504 x 4096: 242 us of 256 tokens for 286).
-const LARGE_TILE: usize = 5;
-const LARGE_TILE_OF_ROWS: usize = 4;
-/// Rows of codes of a small tile, and of the weight.
-const SMALL_TILE: usize = 64;
-/// Rows of a weight below which that is not asked: such a product takes little either way.
+/// Rows of a weight below which small tiles and slices are not asked for: such a product takes little either way.
 const NARROW: usize = 1024;
-/// What adding up slices of columns ([`SplitK`]) costs, in columns that a round of tiles of 64 x 64 takes as long for (6.6 ns each).
-const SLICED: usize = 1400;
-/// The most slices, and the fewest columns that one is worth having.
-const SLICES: usize = 8;
-const SLICE: usize = 1024;
 
 /// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,14 +45,12 @@ pub(super) enum Form {
     /// Whole vec4s of words, and more tokens than few.
     Batch,
     /// Whole vec4s of words and outputs, blocks, one factor a row or short scales of groups of 32 columns, and tokens between few and many, or
-    /// many where [`small_tiles_pay`]: on matrix units tiles of as many rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
-    Tile64x64,
-    /// Likewise.
-    Tile64x32,
+    /// many where small tiles pay ([`Tiling`]): on matrix units tiles of as many rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
+    Tile16x64,
     /// Likewise.
     Tile32x64,
     /// Likewise.
-    Tile32x32,
+    Tile64x64,
 }
 
 /// The least short scale of a weight ([`ScaleBits::Short`]), 2^-23: 64 times it, of 8 significant bits, has steps of f16's smallest
@@ -199,43 +165,43 @@ impl IntProduct {
         // Smaller ones take groups of tokens and of int8 weights, too.
         let by_few_rows = by_rows || (short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
-        let large = if bits == 8 && by_rows { LARGE_TILE_OF_ROWS } else { LARGE_TILE };
-        let slices = self.slices(device, large, split);
-        let small_tiles = device.has_matrix_units() && by_few_rows && self.in_quads(bits);
-        let small_tiles = small_tiles && small_tiles_pay(self.sizes, large, slices);
-        let many = (m >= MANY || self.fills_large_tiles(device)) && !small_tiles;
+        let (large, small) = (Tiling::large(bits == 8 && by_rows, self.slice_unit()), Tiling::small(m));
+        let [large_slice, small_slice] = [large, small].map(|tiling| self.slice(device, tiling, split));
+        let fills_tiles = device.has_matrix_units() && n >= NARROW;
+        let small_tiles = fills_tiles
+            && by_few_rows
+            && self.in_quads(bits)
+            && small.takes(self.sizes, small_slice) <= large.takes(self.sizes, large_slice);
+        let many = (m >= MANY || (fills_tiles && m >= MORE_THAN_SMALL)) && !small_tiles;
         let (form, grid) = match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),
             true if short && many && self.quads_out => (Form::Groups, self.sizes.tiles()),
             // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
-            true if by_few_rows && self.in_quads(bits) && self.quads_out => (tile(m, n), by_tiles(16)),
+            true if by_few_rows && self.in_quads(bits) && self.quads_out => (tile(m), by_tiles(16)),
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
         };
         let slice = match form {
-            Form::Rows | Form::Groups => k.div_ceil(slices).next_multiple_of(self.slice_unit()).min(k),
+            Form::Rows | Form::Groups => large_slice,
+            Form::Tile16x64 | Form::Tile32x64 | Form::Tile64x64 => small_slice,
             _ => k,
         };
-        let Grid([across, down, one]) = grid;
-        Shaped { form, grid: Grid([across, down * k.div_ceil(slice), one]), slice }
+        let Grid([across, down, _]) = grid;
+        // The reading order of shaders/shared/slices.wgsl; that of any shape has tiles along x and y.
+        let grid = if form == Form::Any { grid } else { Grid([k.div_ceil(slice), across, down]) };
+        Shaped { form, grid, slice }
     }
 
-    /// May large tiles in slices pay on `device`? On matrix units, for more tokens than one small tile has: of 4096 x 21504 they take 195 us for
-    /// up to 128 tokens, two rows of small ones 277 (an H200, int4 weights and tokens in groups of 32).
-    fn fills_large_tiles(&self, device: &Device) -> bool {
-        device.has_matrix_units() && self.sizes.m > SMALL_TILE && self.sizes.n >= NARROW
-    }
-
-    /// Slices of columns that pay on `device`, where a large tile costs `large` small ones, or that `split` says.
-    fn slices(&self, device: &Device, large: usize, split: Option<SplitK<'_>>) -> usize {
-        let Some(SplitK { room, slices }) = split else { return 1 };
-        let Sizes { m, n, k } = self.sizes;
-        let most = (room.shape.elements() / (m * n).max(1)).min(SLICES).min(k / SLICE).max(1);
-        let take = |slices: &usize| large_tiles_take(self.sizes, large, *slices);
-        let best = || if self.fills_large_tiles(device) { (1..=most).min_by_key(take) } else { None };
-        slices.or_else(best).unwrap_or(1).max(1)
+    /// Columns of the slices that pay on `device`, or of as many as `split` says.
+    fn slice(&self, device: &Device, tiling: Tiling, split: Option<SplitK<'_>>) -> usize {
+        let Sizes { n, k, .. } = self.sizes;
+        match split {
+            Some(SplitK { slices: Some(slices), .. }) => tiling.slice(k, slices),
+            Some(split) if device.has_matrix_units() && n >= NARROW => tiling.best(self.sizes, split),
+            _ => k,
+        }
     }
 
     /// What slices are multiples of: kernels take 64 columns at a time, and end spans of scales where slices end.
@@ -286,27 +252,11 @@ impl IntProduct {
     }
 }
 
-/// What tiles of 256 x 128 outputs of so many slices take, in columns that a round of tiles of 64 x 64 takes as long for.
-fn large_tiles_take(Sizes { m, n, k }: Sizes, large: usize, slices: usize) -> usize {
-    let rounds = (m.div_ceil(256) * n.div_ceil(128) * slices).div_ceil(TILES_AT_ONCE);
-    large * rounds * k.div_ceil(slices) + if slices > 1 { SLICED } else { 0 }
-}
-
-/// Do tiles of 64 x 64 outputs take no more time than those of 256 x 128 in slices?
-fn small_tiles_pay(sizes: Sizes, large: usize, slices: usize) -> bool {
-    let rounds = (sizes.m.div_ceil(SMALL_TILE) * sizes.n.div_ceil(SMALL_TILE)).div_ceil(TILES_AT_ONCE);
-    // One alone on its processor takes as long as two.
-    sizes.n >= NARROW && rounds.max(2) * sizes.k <= large_tiles_take(sizes, large, slices)
-}
-
-/// The tiles of a product of `m` rows of codes, more than few, with `n` of a weight. Of 12 rows with 21504 x 4096, 32 x 64
-/// take 64 us, where `batch` takes 73; of 32 rows 67 and 125, with 4096 x 21504 (32 x 32) 70 and 153.
-fn tile(m: usize, n: usize) -> Form {
-    let slim = |rows: usize| m.div_ceil(rows) * n.div_ceil(32) <= TILES_AT_ONCE;
+/// The tiles of a product of `m` rows of codes, more than few. Of 12 rows with 21504 x 4096, `batch` takes 73 us where tiles take 43.
+fn tile(m: usize) -> Form {
     match m {
-        ..=32 if slim(32) => Form::Tile32x32,
+        ..=16 => Form::Tile16x64,
         ..=32 => Form::Tile32x64,
-        _ if slim(64) => Form::Tile64x32,
         _ => Form::Tile64x64,
     }
 }
@@ -345,40 +295,4 @@ pub(super) fn group_of(
         expect(kernel, names[1], scales, [rows, groups])?;
     }
     Ok(group)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_tiles_where_large_ones_leave_processors_idle() {
-        for (m, n) in [
-            (128, 4096),
-            (128, 21504),
-            (192, 21504),
-            (256, 18560),
-            (384, 6144),
-            (256, 4096),
-            (384, 4096),
-            (128, NARROW),
-        ] {
-            assert!(small_tiles_pay(Sizes { m, n, k: 4096 }, LARGE_TILE, 1), "{m} x {n}");
-        }
-        for (m, n) in [(256, 21504), (384, 21504), (2048, 4096), (128, NARROW - 4)] {
-            assert!(!small_tiles_pay(Sizes { m, n, k: 4096 }, LARGE_TILE, 1), "{m} x {n}");
-        }
-        let of_rows = |m, n| small_tiles_pay(Sizes { m, n, k: 4096 }, LARGE_TILE_OF_ROWS, 1);
-        assert!(of_rows(192, 21504) && of_rows(256, 6144) && !of_rows(256, 18560) && !of_rows(384, 6144));
-    }
-
-    #[test]
-    fn slices_where_tiles_are_few() {
-        let best =
-            |m, n, k| (1..=4).min_by_key(|slices| large_tiles_take(Sizes { m, n, k }, LARGE_TILE, *slices)).unwrap();
-        let cases = [(192, 4), (512, 2), (1024, 1), (1280, 4), (2048, 1)];
-        assert_eq!(cases.map(|(m, _)| best(m, 4096, 21504)), cases.map(|(_, slices)| slices));
-        // Where a product is short, adding up costs more than it saves.
-        assert_eq!(best(512, 4096, 512), 1);
-    }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::split_k_reduce::Params;
 
-/// How a product of many tokens may be cut along its columns `k` (split-K; Osama et al. 2023, arXiv:2301.03598): where it has fewer tiles of
+/// How a product of several tokens may be cut along its columns `k` (split-K; Osama et al. 2023, arXiv:2301.03598): where it has fewer tiles of
 /// outputs than the device has processors, the sums of slices of `k` go to `room`, and another launch adds them up.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitK<'a> {

@@ -178,6 +178,11 @@ impl Forward<'_> {
         Ok(Input { x: Some(x), int8: Some(int8), ..Input::default() })
     }
 
+    /// How a product into `wide` may be cut: nothing is in `rotated` then.
+    fn split(&self) -> Option<SplitK<'_>> {
+        Some(SplitK { room: &self.scratch.rotated, slices: None })
+    }
+
     /// Adds the product of `writer` to the stream, where that is wanted.
     fn write(
         &self,
@@ -220,7 +225,7 @@ impl Forward<'_> {
         let (d_inner, conv_dim) = (c.d_inner(), c.conv_dim());
         let input = self.normed(plan, hidden, norm, &[&m.in_proj], taps, ["in_proj.codes", "in_proj.scales"])?;
         let zxbcdt = self.f32(&s.wide, c.in_proj_rows())?;
-        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store, None)?;
+        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store, self.split())?;
         taps.op(plan, "in_proj", &zxbcdt)?;
 
         let columns = |offset, width| Columns::new("mamba2", &zxbcdt, offset, width);
@@ -393,7 +398,7 @@ impl Forward<'_> {
         let (all, q) = (self.f32(&s.wide, query + 2 * kv)?, self.f32(&s.wide, query)?);
         let (k, v) = (self.f32(&s.xbc, kv)?, self.f32(&s.value, kv)?);
         let [q, k, v] = if let Some(qkv) = qkv {
-            qkv.apply(plan, &input, &all, Epilogue::Store, None)?;
+            qkv.apply(plan, &input, &all, Epilogue::Store, self.split())?;
             let columns = |offset, width| Columns::new("attention", &all, offset, width);
             [columns(0, query)?, columns(query, kv)?, columns(query + kv, kv)?]
         } else {
@@ -431,7 +436,7 @@ impl Forward<'_> {
     ) -> Result<()> {
         let input = self.normed(plan, hidden, norm, &[&m.up_proj], taps, ["up_proj.codes", "up_proj.scales"])?;
         let up = self.f32(&self.scratch.wide, self.config.intermediate_size)?;
-        m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared, None)?;
+        m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared, self.split())?;
         taps.op(plan, "up_proj", &up)?;
         let input = self.down(plan, m, up, taps)?;
         self.write(plan, &m.down_proj, &input, hidden, taps)

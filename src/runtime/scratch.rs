@@ -7,6 +7,9 @@ use crate::kernels::{GROUPED_TOKENS, GroupedTokens, HadamardBuffers, TOKEN_GROUP
 use crate::model::{Block, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
+/// Tokens up to which there is room for two slices of the widest product of few ([`crate::kernels::SplitK`]).
+const SLICED_TOKENS: usize = 128;
+
 /// In what a call of several tokens keeps x, B and C of the recurrence, the states that enter chunks, and products C·B. Sums and the
 /// state that is left are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,7 +100,7 @@ pub(super) struct Scratch {
     pub(super) y: DeviceTensor,
     /// Gated and normed `y`.
     pub(super) gated: DeviceTensor,
-    /// Rotated input of out_proj or down_proj.
+    /// Rotated input of out_proj or down_proj; or sums of slices of a product into `wide`.
     pub(super) rotated: DeviceTensor,
     /// What the rotation before out_proj needs, where there is one.
     pub(super) rotate_out: Option<HadamardBuffers>,
@@ -163,7 +166,7 @@ impl Scratch {
             entering: scanned(states)?,
             y: f32s(tokens * c.d_inner().max(query))?,
             gated: f32s(tokens * c.d_inner())?,
-            rotated: f32s(tokens * inner)?,
+            rotated: f32s(tokens.max(SLICED_TOKENS.min(2 * tokens)) * inner)?,
             codes: device.alloc(DType::I8, [tokens, inner])?,
             scales: f32s(tokens * groups)?,
             links: [Link::new(device, linked, inner)?, Link::new(device, linked, inner)?],

@@ -201,7 +201,7 @@ impl DeviceLinear {
     }
 
     /// `out (epilogue)= input · weightᵀ`; one row goes through the matvec kernels. A launch for each part, which makes
-    /// some columns of `out`. `split`: how integer products of many tokens may be cut.
+    /// some columns of `out`. `split`: how integer products of several tokens may be cut.
     pub(in super::super) fn apply(
         &self,
         plan: &mut Plan,

@@ -1,0 +1,126 @@
+//! Which tiles make an integer product on matrix units, and in how many slices of its columns (split-K).
+
+use super::matmul::Sizes;
+use super::split_k_reduce::SplitK;
+
+/// Processors that [`Tiling`]s are told for, an H100's and an H200's. A GPU that has fewer gets slices that it could do without.
+const PROCESSORS: usize = 132;
+
+/// The most slices, and the fewest columns that one is worth having.
+const SLICES: usize = 8;
+const SLICE: usize = 1024;
+
+/// Nanoseconds of a tile before its first column and after its last.
+const BEGINNING: f64 = 3000.0;
+
+/// Rows of codes from which on large tiles may pay: more than the largest of the small ones has.
+pub(super) const MORE_THAN_SMALL: usize = 65;
+
+/// Tiles of a product's outputs, and what they take. Measured on an H200 of 132 processors by `wgquant bench --ops`; us for int4 weights and tokens in
+/// groups of 32:
+///
+/// | rows and columns of the weight | 16 tokens | 32 | 64 | 128 | 192 | 256 | 384 |
+/// |---|--:|--:|--:|--:|--:|--:|--:|
+/// | 21504 x 4096, small tiles | 43 | 62 | 90 | 170 | 226 | - | - |
+/// | large tiles | | | | 274 | 280 | 286 | 417 |
+/// | 18560 x 4096, small tiles | 42 | 62 | 89 | 151 | 204 | 255 | 382 |
+/// | large tiles | | | | 275 | 281 | 286 | 410 |
+#[derive(Clone, Copy)]
+pub(super) struct Tiling {
+    /// Rows of codes, and of the weight.
+    rows: usize,
+    cols: usize,
+    /// Workgroups that share a processor; one alone takes as long.
+    share: usize,
+    /// Nanoseconds that a column takes of as many tiles as the GPU computes at the same time.
+    column: f64,
+    /// Slices are of multiples of so many columns.
+    unit: usize,
+}
+
+impl Tiling {
+    /// 256 x 128 outputs (`shaders/shared/coop_rows.wgsl`); `of_rows`: of int8 weights where rows of both operands have one scale, which
+    /// take a fifth less. `unit`: what slices must be multiples of.
+    pub(super) fn large(of_rows: bool, unit: usize) -> Self {
+        Self { rows: 256, cols: 128, share: 1, column: if of_rows { 26.4 } else { 33.0 }, unit }
+    }
+
+    /// Of `m` rows of codes at least those (`shaders/shared/coop_wide.wgsl`), whose rounds slices are whole ones of.
+    pub(super) fn small(m: usize) -> Self {
+        let (rows, share, column) = match m {
+            ..=16 => (16, 3, 8.1),
+            ..=32 => (32, 2, 7.7),
+            _ => (64, 2, 12.4),
+        };
+        Self { rows, cols: 64, share, column, unit: 256 }
+    }
+
+    /// Columns of each of about so many slices.
+    pub(super) fn slice(&self, k: usize, slices: usize) -> usize {
+        k.div_ceil(slices.max(1)).next_multiple_of(self.unit).min(k)
+    }
+
+    /// Nanoseconds of a product whose slices have so many columns.
+    pub(super) fn takes(&self, Sizes { m, n, k }: Sizes, slice: usize) -> f64 {
+        let slices = k.div_ceil(slice.max(1));
+        let tiles = (m.div_ceil(self.rows) * n.div_ceil(self.cols) * slices).div_ceil(PROCESSORS);
+        let rounds = tiles.max(self.share) as f64 / self.share as f64;
+        // A launch, and all sums to memory and back.
+        let adding_up = if slices > 1 { 4000.0 + (4 * m * n * (slices + 2)) as f64 / 6000.0 } else { 0.0 };
+        rounds * (BEGINNING + slice as f64 * self.column) + adding_up
+    }
+
+    /// Columns of each of the slices that take least time, where the sums of so many fit the room.
+    pub(super) fn best(&self, sizes: Sizes, split: SplitK<'_>) -> usize {
+        let Sizes { m, n, k } = sizes;
+        let most = (split.room.shape.elements() / (m * n).max(1)).min(SLICES).min(k / SLICE).max(1);
+        let all = (1..=most).map(|slices| self.slice(k, slices));
+        all.min_by(|a, b| self.takes(sizes, *a).total_cmp(&self.takes(sizes, *b))).unwrap_or(k)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: fn() -> Tiling = || Tiling::large(false, 64);
+
+    fn small_pays(m: usize, n: usize, large: Tiling) -> bool {
+        let sizes = Sizes { m, n, k: 4096 };
+        Tiling::small(m).takes(sizes, 4096) <= large.takes(sizes, 4096)
+    }
+
+    #[test]
+    fn small_tiles_where_large_ones_leave_processors_idle() {
+        let small = [(128, 4096), (128, 21504), (192, 21504), (256, 18560), (384, 6144), (256, 4096), (384, 4096)];
+        for (m, n) in small {
+            assert!(small_pays(m, n, LARGE()), "{m} x {n}");
+        }
+        for (m, n) in [(256, 21504), (384, 21504), (2048, 4096)] {
+            assert!(!small_pays(m, n, LARGE()), "{m} x {n}");
+        }
+        let of_rows = Tiling::large(true, 64);
+        assert!(small_pays(192, 21504, of_rows) && small_pays(256, 6144, of_rows));
+        assert!(!small_pays(256, 18560, of_rows) && !small_pays(384, 6144, of_rows));
+    }
+
+    fn slices(tiling: Tiling, m: usize, n: usize, k: usize, most: usize) -> usize {
+        let sizes = Sizes { m, n, k };
+        let take = |slices: &usize| tiling.takes(sizes, tiling.slice(k, *slices));
+        (1..=most).min_by(|a, b| take(a).total_cmp(&take(b))).unwrap()
+    }
+
+    #[test]
+    fn slices_where_tiles_are_few() {
+        let cases = [(192, 4), (512, 2), (1024, 1), (1280, 4), (2048, 1)];
+        let best = |m| slices(LARGE(), m, 4096, 21504, 4);
+        assert_eq!(cases.map(|(m, _)| best(m)), cases.map(|(_, slices)| slices));
+        let few = |m, n, k| slices(Tiling::small(m), m, n, k, SLICES);
+        assert_eq!(
+            [few(16, 4096, 21504), few(16, 21504, 4096), few(64, 4096, 21504), few(64, 6144, 4096)],
+            [6, 1, 4, 4]
+        );
+        // Where a product is short, adding up costs more than it saves.
+        assert_eq!([slices(LARGE(), 512, 4096, 512, 4), few(16, 4096, 512)], [1, 1]);
+    }
+}
