@@ -10,21 +10,23 @@ const PROCESSORS: usize = 132;
 const SLICES: usize = 8;
 const SLICE: usize = 1024;
 
-/// Nanoseconds of a tile before its first column and after its last.
-const BEGINNING: f64 = 3000.0;
+/// Bytes that the GPU's cache holds. What slices leave beyond that goes to memory and back.
+const CACHE: f64 = 50e6;
 
 /// Rows of codes from which on large tiles may pay: more than the largest of the small ones has.
 pub(super) const MORE_THAN_SMALL: usize = 65;
 
-/// Tiles of a product's outputs, and what they take. Measured on an H200 of 132 processors by `wgquant bench --ops`; us for int4 weights and tokens in
-/// groups of 32:
+/// Tiles of a product's outputs, and what they take. Measured on an H200 of 132 processors by `wgquant bench --ops`, parameters compiled in; us for int4 weights and tokens in
+/// groups of 32, with small tiles and large ones, in as many slices as in brackets:
 ///
-/// | rows and columns of the weight | 16 tokens | 32 | 64 | 128 | 192 | 256 | 384 |
-/// |---|--:|--:|--:|--:|--:|--:|--:|
-/// | 21504 x 4096, small tiles | 43 | 62 | 90 | 170 | 226 | - | - |
-/// | large tiles | | | | 274 | 280 | 286 | 417 |
-/// | 18560 x 4096, small tiles | 42 | 62 | 89 | 151 | 204 | 255 | 382 |
-/// | large tiles | | | | 275 | 281 | 286 | 410 |
+/// | rows and columns of the weight | 16 tokens | 32 | 64 | 128 | 192 | 512 |
+/// |---|--:|--:|--:|--:|--:|--:|
+/// | 21504 x 4096 | 43 | 66 | 91 | 159 | 210 | -, 418 |
+/// | 18560 x 4096 | 42 | 64 | 79 (2) | 136 | 187 | -, 406 |
+/// | 4096 x 21504 | 45 (6) | 50 (4) | 75 (4) | 137 (2) | -, 192 (4) | -, 358 (2) |
+/// | 4096 x 8192 | 25 (6) | 27 (4) | 37 (4) | 59 (2) | -, 82 (4) | -, 146 (2) |
+///
+/// Adding up takes 1 to 3 us of up to 64 tokens, 3 to 7 of more, and a launch. Two slices of 18560 x 4096 for 384 and 512 tokens took 1 to 2 % of a whole prompt longer than one.
 #[derive(Clone, Copy)]
 pub(super) struct Tiling {
     /// Rows of codes, and of the weight.
@@ -32,6 +34,8 @@ pub(super) struct Tiling {
     cols: usize,
     /// Workgroups that share a processor; one alone takes as long.
     share: usize,
+    /// Nanoseconds before the first column and after the last.
+    ends: f64,
     /// Nanoseconds that a column takes of as many tiles as the GPU computes at the same time.
     column: f64,
     /// Slices are of multiples of so many columns.
@@ -42,7 +46,8 @@ impl Tiling {
     /// 256 x 128 outputs (`shaders/shared/coop_rows.wgsl`); `of_rows`: of int8 weights where rows of both operands have one scale, which
     /// take a fifth less. `unit`: what slices must be multiples of.
     pub(super) fn large(of_rows: bool, unit: usize) -> Self {
-        Self { rows: 256, cols: 128, share: 1, column: if of_rows { 26.4 } else { 33.0 }, unit }
+        let (ends, column) = if of_rows { (10e3, 25.2) } else { (13e3, 30.3) };
+        Self { rows: 256, cols: 128, share: 1, ends, column, unit }
     }
 
     /// Of `m` rows of codes at least those (`shaders/shared/coop_wide.wgsl`), whose rounds slices are whole ones of.
@@ -52,7 +57,7 @@ impl Tiling {
             ..=32 => (32, 2, 7.7),
             _ => (64, 2, 12.4),
         };
-        Self { rows, cols: 64, share, column, unit: 256 }
+        Self { rows, cols: 64, share, ends: 3e3, column, unit: 256 }
     }
 
     /// Columns of each of about so many slices.
@@ -65,9 +70,10 @@ impl Tiling {
         let slices = k.div_ceil(slice.max(1));
         let tiles = (m.div_ceil(self.rows) * n.div_ceil(self.cols) * slices).div_ceil(PROCESSORS);
         let rounds = tiles.max(self.share) as f64 / self.share as f64;
-        // A launch, and all sums to memory and back.
-        let adding_up = if slices > 1 { 4000.0 + (4 * m * n * (slices + 2)) as f64 / 6000.0 } else { 0.0 };
-        rounds * (BEGINNING + slice as f64 * self.column) + adding_up
+        // A launch, and the sums of all slices and outputs there and back.
+        let bytes = (4 * m * n * (slices + 2)) as f64;
+        let adding_up = if slices > 1 { 4e3 + bytes / 6e3 + (bytes - CACHE).max(0.0) / 4e3 } else { 0.0 };
+        rounds * (self.ends + slice as f64 * self.column) + adding_up
     }
 
     /// Columns of each of the slices that take least time, where the sums of so many fit the room.
@@ -120,6 +126,10 @@ mod tests {
             [few(16, 4096, 21504), few(16, 21504, 4096), few(64, 4096, 21504), few(64, 6144, 4096)],
             [6, 1, 4, 4]
         );
+        // A prompt's sums of two slices would not fit the cache.
+        let wide =
+            [256, 384, 512].map(|m| [true, false].map(|of_rows| slices(Tiling::large(of_rows, 64), m, 18560, 4096, 4)));
+        assert_eq!(wide, [[2, 2], [1, 1], [1, 1]]);
         // Where a product is short, adding up costs more than it saves.
         assert_eq!([slices(LARGE(), 512, 4096, 512, 4), few(16, 4096, 512)], [1, 1]);
     }
