@@ -35,8 +35,8 @@ pub struct EngineOptions {
     pub kv: KvFormat,
     /// In what the scan of calls of several tokens reads x, B, C and states.
     pub scan: ScanFormat,
-    /// Slices of their columns that integer products of many tokens into the stream are cut in ([`crate::kernels::SplitK`]); `None`: as many as pay
-    /// on the device. For tests and measurements.
+    /// Slices of their columns that integer products of several tokens are cut in ([`crate::kernels::SplitK`]), those into the stream and, where scratch holds so many, those out of it;
+    /// `None`: as many as pay on the device. For tests and measurements.
     pub split_k: Option<usize>,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Forward<'a> {
     pub(super) tokens: usize,
     /// One token by the kernels of decoding, which give neither dt nor states to look at.
     pub(super) decode: bool,
-    /// Slices of products into the stream.
+    /// Slices of products, where they are given.
     pub(super) split_k: Option<usize>,
 }
 
@@ -178,9 +178,11 @@ impl Forward<'_> {
         Ok(Input { x: Some(x), int8: Some(int8), ..Input::default() })
     }
 
-    /// How a product into `wide` may be cut: nothing is in `rotated` then.
-    fn split(&self) -> Option<SplitK<'_>> {
-        Some(SplitK { room: &self.scratch.rotated, slices: None })
+    /// How a product of `columns` outputs into `wide` may be cut: nothing is in `rotated` then. As many slices as are asked for, where they fit.
+    fn split(&self, columns: usize) -> Option<SplitK<'_>> {
+        let (room, slices) = (&self.scratch.rotated, self.split_k);
+        let fits = slices.is_none_or(|slices| slices * self.tokens * columns <= room.shape.elements());
+        fits.then_some(SplitK { room, slices })
     }
 
     /// Adds the product of `writer` to the stream, where that is wanted.
@@ -225,7 +227,7 @@ impl Forward<'_> {
         let (d_inner, conv_dim) = (c.d_inner(), c.conv_dim());
         let input = self.normed(plan, hidden, norm, &[&m.in_proj], taps, ["in_proj.codes", "in_proj.scales"])?;
         let zxbcdt = self.f32(&s.wide, c.in_proj_rows())?;
-        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store, self.split())?;
+        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store, self.split(c.in_proj_rows()))?;
         taps.op(plan, "in_proj", &zxbcdt)?;
 
         let columns = |offset, width| Columns::new("mamba2", &zxbcdt, offset, width);
@@ -398,7 +400,7 @@ impl Forward<'_> {
         let (all, q) = (self.f32(&s.wide, query + 2 * kv)?, self.f32(&s.wide, query)?);
         let (k, v) = (self.f32(&s.xbc, kv)?, self.f32(&s.value, kv)?);
         let [q, k, v] = if let Some(qkv) = qkv {
-            qkv.apply(plan, &input, &all, Epilogue::Store, self.split())?;
+            qkv.apply(plan, &input, &all, Epilogue::Store, self.split(query + 2 * kv))?;
             let columns = |offset, width| Columns::new("attention", &all, offset, width);
             [columns(0, query)?, columns(query, kv)?, columns(query + kv, kv)?]
         } else {
@@ -436,7 +438,7 @@ impl Forward<'_> {
     ) -> Result<()> {
         let input = self.normed(plan, hidden, norm, &[&m.up_proj], taps, ["up_proj.codes", "up_proj.scales"])?;
         let up = self.f32(&self.scratch.wide, self.config.intermediate_size)?;
-        m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared, self.split())?;
+        m.up_proj.apply(plan, &input, &up, Epilogue::ReluSquared, self.split(self.config.intermediate_size))?;
         taps.op(plan, "up_proj", &up)?;
         let input = self.down(plan, m, up, taps)?;
         self.write(plan, &m.down_proj, &input, hidden, taps)
