@@ -256,7 +256,7 @@ impl IntProduct {
 fn tile(m: usize) -> Form {
     match m {
         ..=16 => Form::Tile16x64,
-        ..=32 => Form::Tile32x64,
+        17..=32 => Form::Tile32x64,
         _ => Form::Tile64x64,
     }
 }

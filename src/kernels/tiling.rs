@@ -54,7 +54,7 @@ impl Tiling {
     pub(super) fn small(m: usize) -> Self {
         let (rows, share, column) = match m {
             ..=16 => (16, 3, 8.1),
-            ..=32 => (32, 2, 7.7),
+            17..=32 => (32, 2, 7.7),
             _ => (64, 2, 12.4),
         };
         Self { rows, cols: 64, share, ends: 3e3, column, unit: 256 }
