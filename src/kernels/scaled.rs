@@ -178,7 +178,7 @@ impl IntProduct {
             true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),
             true if short && many && self.quads_out => (Form::Groups, self.sizes.tiles()),
             // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
-            true if by_few_rows && self.in_quads(bits) && self.quads_out => (tile(m), by_tiles(16)),
+            true if by_few_rows && self.in_quads(bits) && self.quads_out => (tile(small), by_tiles(16)),
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
@@ -229,7 +229,7 @@ impl IntProduct {
         let Some(split) = split.filter(|_| slice < k) else { return launch(plan, out, epilogue) };
         let (slices, room) = (k.div_ceil(slice), split.room.shape.elements());
         f32_tensor(self.kernel, "room", split.room)?;
-        if room < slices * m * n {
+        if split.holds(m, n) < slices {
             let reason = format!("{room} numbers for {slices} slices of {m} x {n} outputs");
             return Err(Error::argument(format!("{}: room", self.kernel), reason));
         }
@@ -252,11 +252,11 @@ impl IntProduct {
     }
 }
 
-/// The tiles of a product of `m` rows of codes, more than few. Of 12 rows with 21504 x 4096, `batch` takes 73 us where tiles take 43.
-fn tile(m: usize) -> Form {
-    match m {
-        ..=16 => Form::Tile16x64,
-        17..=32 => Form::Tile32x64,
+/// The format of small tiles, for more tokens than few. Of 12 rows with 21504 x 4096, `batch` takes 73 us where tiles take 43.
+fn tile(small: Tiling) -> Form {
+    match small.rows {
+        16 => Form::Tile16x64,
+        32 => Form::Tile32x64,
         _ => Form::Tile64x64,
     }
 }

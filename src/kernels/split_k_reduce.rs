@@ -18,6 +18,14 @@ pub struct SplitK<'a> {
     pub slices: Option<usize>,
 }
 
+impl SplitK<'_> {
+    /// The most slices whose sums of `m` by `n` outputs the room holds.
+    #[must_use]
+    pub fn holds(&self, m: usize, n: usize) -> usize {
+        self.room.shape.elements() / (m * n).max(1)
+    }
+}
+
 /// `out (epilogue)= Σ_s sums[s]`, of the sums of slices of a product's columns.
 ///
 /// `sums`: `[slices · m, n]` f32; `out`: `[m, n]` f32 columns. `n` and the columns of `out` are whole vec4s.

@@ -180,9 +180,9 @@ impl Forward<'_> {
 
     /// How a product of `columns` outputs into `wide` may be cut: nothing is in `rotated` then. As many slices as are asked for, where they fit.
     fn split(&self, columns: usize) -> Option<SplitK<'_>> {
-        let (room, slices) = (&self.scratch.rotated, self.split_k);
-        let fits = slices.is_none_or(|slices| slices * self.tokens * columns <= room.shape.elements());
-        fits.then_some(SplitK { room, slices })
+        let split = SplitK { room: &self.scratch.rotated, slices: self.split_k };
+        let fits = split.slices.is_none_or(|slices| slices <= split.holds(self.tokens, columns));
+        fits.then_some(split)
     }
 
     /// Adds the product of `writer` to the stream, where that is wanted.
