@@ -1,12 +1,12 @@
 // Integer products on the f16 matrix units of few rows of codes (kernels::scaled) with one scale each, or short ones for multiples of 32
-// columns: sums as in coop_rows.wgsl, but with few outputs to share out, subgroups share out the columns of the operands too. So there are as many workgroups as
-// rows of weight can keep busy, and up to 64 rows of codes read the weight once. Where those are still few, a workgroup has a slice of the columns (slices.wgsl), whole rounds.
+// columns: sums as in coop_rows.wgsl, of smaller tiles. Up to 64 rows of codes read the weight once. Where tiles are few, a workgroup has a slice of the columns
+// (slices.wgsl), whole rounds.
 //
-// A workgroup of 8 subgroups makes the outputs that its format names, rows of codes x rows of weight, a subgroup 32 x 32 (16x64: 16 x 32) as 16 x 16 matrices
-// from one of four (64x64: two) parts of the columns of a step. What they have is added up at the end.
+// A workgroup makes the outputs that its format names, rows of codes x rows of weight, a subgroup 32 x 32 (16x64: 16 x 32) of them as 16 x 16 matrices. In 16x64, whose outputs are
+// few, four subgroups make the same ones, each of a quarter of a step's columns. What they have is added up at the end.
 //
-// Workgroups share a core, so that one computes while the others wait: two with less than 24 KiB of workgroup memory and at most 128 registers a thread, and three of 16x64,
-// which have less than 16 KiB and half of the sums.
+// Workgroups share a core, so that one computes while the others wait: of 64x128 two, with less than 24 KiB of workgroup memory and at most 128 registers a thread, of the others three, with
+// less than 17 KiB. What they wait for most is workgroup memory, so 128 rows of the weight share the rows of codes, and threads that store together use different banks (`line_of`).
 //
 // Weights come from far, so threads load them for a round of columns, of which a step takes a quarter, at once, a round ahead: with less on its
 // way memory is not kept busy. A thread has 32 columns of each of its rows; a step takes 4 of each 16, the next ones the
@@ -25,26 +25,29 @@
 
 #ifdef tile_16x64
 const ROWS = 16u;
+const COLS = 64u;
 const EACH = 16u; // codes of a row that a thread loads
 const OWN_ROWS = 16u; // of a subgroup
-const AT_ONCE = 2u; // subgroups whose sums there is room for
+const DEPTH = 4u; // sixteens of columns of a step
 #else
+const COLS = 128u;
 const EACH = 32u;
 const OWN_ROWS = 32u;
-const AT_ONCE = 4u;
+const DEPTH = 2u;
 #endif
-#ifdef tile_32x64
+#ifdef tile_32x128
 const ROWS = 32u;
+const WG = 128u;
+#else
+const WG = 256u;
 #endif
-#ifdef tile_64x64
+#ifdef tile_64x128
 const ROWS = 64u;
 #endif
-const COLS = 64u;
-const DEPTH = 4u; // sixteens of columns of a step
-const WG = 256u;
+const OWN_COLS = 32u; // of a subgroup
 const SUBGROUPS = WG / 32u;
 const DOWN = ROWS / OWN_ROWS; // subgroups that have the same columns
-const SLICES = SUBGROUPS / (DOWN * COLS / 32u); // subgroups that make the same outputs
+const SLICES = SUBGROUPS / (DOWN * COLS / OWN_COLS); // subgroups that make the same outputs
 const OWN = DEPTH / SLICES; // sixteens of a subgroup
 const ROUND = 64u * DEPTH; // columns
 const PITCH = 4u * DEPTH + 2u; // vec4s from a row of a tile to the next, padded against bank conflicts
@@ -55,10 +58,11 @@ const PARTS = ROUND / 32u; // threads that load a row of the weight
 const APART = WG / PARTS; // rows from one of a thread to its next
 const PARTS_X = ROUND / EACH; // threads that load a row of codes
 const SHARERS = WG / ROWS; // threads that look for the largest scale of a row of codes
+const AT_ONCE = WG / 64u; // subgroups whose sums there is room for
 
 var<workgroup> tile_x: array<vec4<f16>, ROWS * PITCH>;
 var<workgroup> tile_w: array<vec4<f16>, COLS * PITCH>;
-var<workgroup> sums: array<vec4<f32>, AT_ONCE * 64u>; // a matrix of each subgroup; before, scales
+var<workgroup> sums: array<vec4<f32>, WG>; // a matrix of each of `AT_ONCE` subgroups; before, scales
 var<workgroup> col_factors: array<vec4<f32>, COLS / 4u>;
 var<workgroup> row_factors: array<f32, ROWS>;
 
@@ -73,14 +77,17 @@ struct Codes {
 
 // What a thread loads for a round.
 struct Batch {
-    x0: Codes,
-#ifdef tile_64x64
-    x1: Codes,
-#endif
+    x: Codes,
     w0: Line,
     w1: Line,
     scale0: f32,
     scale1: f32,
+#ifdef tile_32x128
+    w2: Line,
+    w3: Line,
+    scale2: f32,
+    scale3: f32,
+#endif
 }
 
 // Sums of a subgroup: 16 x 16 of its rows and columns each.
@@ -147,30 +154,33 @@ fn fetch_row(row: u32, col: u32) -> Codes {
 #endif
 }
 
-// Of a round: of codes from `row` and `col_x` on, of the weight from `line` and `col`.
+// Of a round: of codes from (`row`, `col_x`) on, of the weight from (`line`, `col`).
 fn fetch(row: u32, col_x: u32, line: u32, col: u32) -> Batch {
     var batch: Batch;
-    batch.x0 = fetch_row(row, col_x);
-#ifdef tile_64x64
-    batch.x1 = fetch_row(row + APART, col_x);
-#endif
+    batch.x = fetch_row(row, col_x);
     batch.w0 = fetch_line(line, col);
     batch.w1 = fetch_line(line + APART, col);
     batch.scale0 = line_scale(line, col);
     batch.scale1 = line_scale(line + APART, col);
+#ifdef tile_32x128
+    batch.w2 = fetch_line(line + 2u * APART, col);
+    batch.w3 = fetch_line(line + 3u * APART, col);
+    batch.scale2 = line_scale(line + 2u * APART, col);
+    batch.scale3 = line_scale(line + 3u * APART, col);
+#endif
     return batch;
 }
 
 // Some bits of all that is in the batch.
 fn looked_at(batch: Batch) -> u32 {
-    var all = batch.x0.first ^ line_bits(batch.w0) ^ line_bits(batch.w1);
+    var all = batch.x.first ^ line_bits(batch.w0) ^ line_bits(batch.w1);
+    var scale = bitcast<u32>(batch.scale0) ^ bitcast<u32>(batch.scale1) ^ bitcast<u32>(batch.x.scale);
 #ifndef tile_16x64
-    all ^= batch.x0.second;
+    all ^= batch.x.second;
 #endif
-    var scale = bitcast<u32>(batch.scale0) ^ bitcast<u32>(batch.scale1) ^ bitcast<u32>(batch.x0.scale);
-#ifdef tile_64x64
-    all ^= batch.x1.first ^ batch.x1.second;
-    scale ^= bitcast<u32>(batch.x1.scale);
+#ifdef tile_32x128
+    all ^= line_bits(batch.w2) ^ line_bits(batch.w3);
+    scale ^= bitcast<u32>(batch.scale2) ^ bitcast<u32>(batch.scale3);
 #endif
     return all.x ^ all.y ^ all.z ^ all.w ^ scale;
 }
@@ -195,21 +205,30 @@ fn stage_row(at: u32, row: Codes, step: u32) {
 #endif
 }
 
-// Over the factor of the tile's row `row`.
-fn scaled(codes: Codes, row: u32) -> Codes {
-    var over = codes;
-    over.scale *= inverse_of(row_factors[row], in_groups());
-    return over;
+// What is staged of a batch: codes' scales over the factor of the tile's row `line_x`, and zeros beyond the last column.
+fn ready(batch: Batch, line_x: u32, col: u32) -> Batch {
+    var now = batch;
+    if in_groups() {
+        now.x.scale *= inverse_of(row_factors[line_x], true);
+    }
+    now.w0 = inside(now.w0, col);
+    now.w1 = inside(now.w1, col);
+#ifdef tile_32x128
+    now.w2 = inside(now.w2, col);
+    now.w3 = inside(now.w3, col);
+#endif
+    return now;
 }
 
 // A quarter of a round.
-fn stage(x: u32, at: u32, batch: Batch, step: u32) {
-    stage_row(x, batch.x0, step);
-#ifdef tile_64x64
-    stage_row(x + APART * PITCH, batch.x1, step);
+fn stage(x: u32, w: u32, batch: Batch, step: u32) {
+    stage_row(x, batch.x, step);
+    stage_line(w, batch.w0, step, batch.scale0);
+    stage_line(w + APART * PITCH, batch.w1, step, batch.scale1);
+#ifdef tile_32x128
+    stage_line(w + 2u * APART * PITCH, batch.w2, step, batch.scale2);
+    stage_line(w + 3u * APART * PITCH, batch.w3, step, batch.scale3);
 #endif
-    stage_line(at, batch.w0, step, batch.scale0);
-    stage_line(at + APART * PITCH, batch.w1, step, batch.scale1);
 }
 
 // A subgroup's part of what is staged: its rows start at `x` and `w` of the tiles.
@@ -230,44 +249,39 @@ fn multiply(x: u32, w: u32, c: ptr<function, Sums>) {
     workgroupBarrier();
 }
 
-// Where in the tile the thread's quad of a subgroup's first matrix is, and whose sums make it. Those of subgroups that have the same outputs are added up, so some threads
-// have none, but each loads and stores 16 bytes.
-struct Spot {
-    row: u32,
-    col: u32, // at least COLS: it has none
-    first: u32, // the first subgroup
-}
-
-fn spot_of(thread: u32) -> Spot {
-    let block = thread / 64u;
-    let row = block % DOWN * OWN_ROWS + thread % 64u / 4u;
-    return Spot(row, block / DOWN * 32u + thread % 4u * 4u, block * SLICES);
-}
-
-// What the thread's outputs of a matrix are added to. Asked for before any matrix is stored, so that all are on their way at once.
-fn addends(row: u32, col: u32) -> vec4<f32> {
-    return addend(quad_at(min(row, params.m - 1u), min(col, params.n - 4u)));
-}
-
-// One matrix of all subgroups, added up over the slices and stored: at (row, col) of a subgroup's outputs. `AT_ONCE` subgroups after the other.
-fn finish(sum: Sum, place: Place, tile: Tile, row: u32, col: u32, onto: vec4<f32>) {
-    let spot = spot_of(place.thread);
-    var y = vec4<f32>();
+// Stores one matrix of all subgroups, which is at (row, col) of a subgroup's outputs, by way of workgroup memory: `AT_ONCE` subgroups after the other. Those who make the same outputs
+// are added up, so some threads have none, the others four. What they are added to is asked for before.
+fn finish(sum: Sum, place: Place, tile: Tile, row: u32, col: u32) {
+    let warp = warp_of(place);
+    let block = place.thread / 64u;
+    let quad = place.thread % 64u;
     for (var base = 0u; base < SUBGROUPS; base += AT_ONCE) {
-        if warp_of(place) / AT_ONCE == base / AT_ONCE {
-            put_sum(sum, warp_of(place) % AT_ONCE * 64u);
+        let made = base / SLICES + block;
+        let own = vec2(row + made % DOWN * OWN_ROWS + quad / 4u, col + made / DOWN * OWN_COLS + quad % 4u * 4u);
+        let at = vec2(tile.row, tile.col) + own;
+        let onto = addend(quad_at(min(at.x, params.m - 1u), min(at.y, params.n - 4u)));
+        if warp / AT_ONCE == base / AT_ONCE {
+            put_sum(sum, warp % AT_ONCE * 64u);
         }
         workgroupBarrier();
-        for (var s = max(spot.first, base); s < min(spot.first + SLICES, base + AT_ONCE); s++) {
-            y += sums[(s - base) * 64u + place.thread % 64u];
+        if block < AT_ONCE / SLICES && at.x < params.m && at.y < params.n {
+            var y = vec4<f32>();
+            for (var s = 0u; s < SLICES; s++) {
+                y += sums[(block * SLICES + s) * 64u + quad];
+            }
+            store_onto(quad_at(tile.above + at.x, at.y), y * (row_factors[own.x] * col_factors[own.y / 4u]), onto);
         }
         workgroupBarrier();
     }
-    let own = vec2(row + spot.row, col + spot.col);
-    let at = vec2(tile.row, tile.col) + own;
-    if spot.col < COLS && at.x < params.m && at.y < params.n {
-        store_onto(quad_at(tile.above + at.x, at.y), y * (row_factors[own.x] * col_factors[own.y / 4u]), onto);
-    }
+}
+
+// Which row of the weight a thread loads first. Where four threads load a row, eight that store at the same time have rows four apart, between which are 64 bytes of 128.
+fn line_of(thread: u32) -> u32 {
+#ifdef tile_16x64
+    return thread / PARTS;
+#else
+    return thread / 32u * 8u + thread % 32u / 8u + thread / 4u % 2u * 4u;
+#endif
 }
 
 fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
@@ -277,9 +291,13 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     }
     let warp = warp_of(place);
     let thread = place.thread;
-    let line = thread / PARTS;
+    let line = line_of(thread);
     let part = thread % PARTS;
+#ifdef tile_16x64
     let line_x = thread / PARTS_X;
+#else
+    let line_x = line;
+#endif
     let part_x = thread % PARTS_X;
     var batch = fetch(tile.row + line_x, tile.first + EACH * part_x, tile.col + line, tile.first + 32u * part);
     find_factors(thread, tile);
@@ -287,47 +305,30 @@ fn product(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let block = warp / SLICES;
     let slice = warp % SLICES * OWN * 4u;
     let x = block % DOWN * OWN_ROWS * PITCH + slice;
-    let w = block / DOWN * 32u * PITCH + slice;
-    let to = line * PITCH + 2u * part;
+    let w = block / DOWN * OWN_COLS * PITCH + slice;
     let to_x = line_x * PITCH + EACH / 16u * part_x;
+    let to_w = line * PITCH + 2u * part;
     for (var k = tile.first; k < tile.end; k += ROUND) {
-        var now = batch;
-        now.w0 = inside(now.w0, k + 32u * part);
-        now.w1 = inside(now.w1, k + 32u * part);
-        if in_groups() {
-            now.x0 = scaled(now.x0, line_x);
-#ifdef tile_64x64
-            now.x1 = scaled(now.x1, line_x + APART);
-#endif
-        }
-        stage(to_x, to, now, 0u);
+        let now = ready(batch, line_x, k + 32u * part);
+        stage(to_x, to_w, now, 0u);
         multiply(x, w, &c);
-        stage(to_x, to, now, 1u);
+        stage(to_x, to_w, now, 1u);
         // When half of the words are left: with more registers a core has no room for a second workgroup.
         let next = k + ROUND;
         batch = fetch(tile.row + line_x, next + EACH * part_x, tile.col + line, next + 32u * part);
         multiply(x, w, &c);
-        stage(to_x, to, now, 2u);
+        stage(to_x, to_w, now, 2u);
         multiply(x, w, &c);
-        stage(to_x, to, now, 3u);
+        stage(to_x, to_w, now, 3u);
         multiply(x, w, &c);
     }
     if params.m == 0u { // never
         sums[thread] = vec4(f32(looked_at(batch)));
     }
-    let spot = spot_of(thread);
-    let row = tile.row + spot.row;
-    let near = tile.col + spot.col;
-    let onto00 = addends(row, near);
-    let onto01 = addends(row, near + 16u);
+    finish(c.c00, place, tile, 0u, 0u);
+    finish(c.c01, place, tile, 0u, 16u);
 #ifndef tile_16x64
-    let onto10 = addends(row + 16u, near);
-    let onto11 = addends(row + 16u, near + 16u);
-#endif
-    finish(c.c00, place, tile, 0u, 0u, onto00);
-    finish(c.c01, place, tile, 0u, 16u, onto01);
-#ifndef tile_16x64
-    finish(c.c10, place, tile, 16u, 0u, onto10);
-    finish(c.c11, place, tile, 16u, 16u, onto11);
+    finish(c.c10, place, tile, 16u, 0u);
+    finish(c.c11, place, tile, 16u, 16u);
 #endif
 }

@@ -46,8 +46,8 @@ pub fn matmul_w4a8<'a>(
         Form::Few => Format::Few,
         Form::Batch => Format::Batch,
         Form::Tile16x64 => Format::Tile16x64,
-        Form::Tile32x64 => Format::Tile32x64,
-        Form::Tile64x64 => Format::Tile64x64,
+        Form::Tile32x128 => Format::Tile32x128,
+        Form::Tile64x128 => Format::Tile64x128,
     };
     let IntProduct { sizes, group, weight_scale_bits, x_group, .. } = product;
     product.in_slices(plan, slice, split, &out, epilogue, |plan, out, epilogue| {

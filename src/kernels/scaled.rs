@@ -48,9 +48,9 @@ pub(super) enum Form {
     /// many where small tiles pay ([`Tiling`]): on matrix units tiles of as many rows of codes and of the weight (`shaders/shared/coop_wide.wgsl`).
     Tile16x64,
     /// Likewise.
-    Tile32x64,
+    Tile32x128,
     /// Likewise.
-    Tile64x64,
+    Tile64x128,
 }
 
 /// The least short scale of a weight ([`ScaleBits::Short`]), 2^-23: 64 times it, of 8 significant bits, has steps of f16's smallest
@@ -185,7 +185,7 @@ impl IntProduct {
         };
         let slice = match form {
             Form::Rows | Form::Groups => large_slice,
-            Form::Tile16x64 | Form::Tile32x64 | Form::Tile64x64 => small_slice,
+            Form::Tile16x64 | Form::Tile32x128 | Form::Tile64x128 => small_slice,
             _ => k,
         };
         let Grid([across, down, _]) = grid;
@@ -256,8 +256,8 @@ impl IntProduct {
 fn tile(small: Tiling) -> Form {
     match small.rows {
         16 => Form::Tile16x64,
-        32 => Form::Tile32x64,
-        _ => Form::Tile64x64,
+        32 => Form::Tile32x128,
+        _ => Form::Tile64x128,
     }
 }
 

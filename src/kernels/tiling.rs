@@ -7,8 +7,8 @@ use super::split_k_reduce::SplitK;
 const PROCESSORS: usize = 132;
 
 /// The most slices, and the fewest columns that one is worth having.
-const SLICES: usize = 8;
-const SLICE: usize = 1024;
+const SLICES: usize = 16;
+const SLICE: usize = 512;
 
 /// Bytes that the GPU's cache holds. What slices leave beyond that goes to memory and back.
 const CACHE: f64 = 50e6;
@@ -52,12 +52,12 @@ impl Tiling {
 
     /// Of `m` rows of codes at least those (`shaders/shared/coop_wide.wgsl`), whose rounds slices are whole ones of.
     pub(super) fn small(m: usize) -> Self {
-        let (rows, share, column) = match m {
-            ..=16 => (16, 3, 8.1),
-            17..=32 => (32, 2, 7.7),
-            _ => (64, 2, 12.4),
+        let (rows, cols, share, column) = match m {
+            ..=16 => (16, 64, 3, 8.1),
+            17..=32 => (32, 128, 3, 19.8),
+            _ => (64, 128, 2, 21.0),
         };
-        Self { rows, cols: 64, share, ends: 3e3, column, unit: 256 }
+        Self { rows, cols, share, ends: 3e3, column, unit: 256 }
     }
 
     /// Columns of each of about so many slices.

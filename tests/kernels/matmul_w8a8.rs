@@ -17,8 +17,8 @@ fn emulated_coop_matches_reference() {
     super::common::check_variant("matmul_w8a8", "coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_of_groups_coop_emulated");
-    super::common::check_variant("matmul_w8a8", "rows_of_64x64_coop_emulated");
-    super::common::check_variant("matmul_w8a8", "rows_of_32x64_coop_emulated");
+    super::common::check_variant("matmul_w8a8", "rows_of_64x128_coop_emulated");
+    super::common::check_variant("matmul_w8a8", "rows_of_32x128_coop_emulated");
     super::common::check_variant("matmul_w8a8", "rows_of_16x64_coop_emulated");
 }
 
