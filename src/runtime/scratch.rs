@@ -7,8 +7,8 @@ use crate::kernels::{GROUPED_TOKENS, GroupedTokens, HadamardBuffers, TOKEN_GROUP
 use crate::model::{Block, ModelConfig, OnlineRotation};
 use crate::tensor::DType;
 
-/// Tokens up to which there is room for two slices of the widest product of few ([`crate::kernels::SplitK`]).
-const SLICED_TOKENS: usize = 128;
+/// Of a call of fewer tokens than this there is room for more than one slice of the widest product ([`crate::kernels::SplitK`]), but for no more than four.
+const SLICED_TOKENS: usize = 256;
 
 /// In what a call of several tokens keeps x, B and C of the recurrence, the states that enter chunks, and products C·B. Sums and the
 /// state that is left are f32.
@@ -80,7 +80,7 @@ pub(super) struct Scratch {
     pub(super) hidden: DeviceTensor,
     /// Normed stream.
     pub(super) normed: DeviceTensor,
-    /// Output of in_proj, up_proj, q_proj, or of q_proj, k_proj and v_proj as one.
+    /// Output of in_proj, up_proj, q_proj, or of q_proj, k_proj and v_proj as one; or sums of slices of a product into the stream.
     pub(super) wide: DeviceTensor,
     /// Convolved x, B, C; or keys.
     pub(super) xbc: DeviceTensor,
@@ -147,6 +147,12 @@ impl Scratch {
         let rotate = |block: Option<usize>, cols: usize| {
             block.map(|block| HadamardBuffers::new(device, tokens, cols, block)).transpose()
         };
+        // As many rows as a binding may have.
+        let roomy = |columns: usize| {
+            let bound = device.max_binding_bytes() / (4 * columns as u64).max(1);
+            let rows = SLICED_TOKENS.min(4 * tokens).min(usize::try_from(bound).unwrap_or(usize::MAX));
+            f32s(tokens.max(rows) * columns)
+        };
         let linked = tokens.min(GROUPED_TOKENS);
         let scanned = |n: usize| device.alloc(scan.dtype(), [n.max(1)]);
         Ok(Self {
@@ -156,7 +162,7 @@ impl Scratch {
             ids: device.alloc(DType::U32, [tokens])?,
             hidden: f32s(tokens * c.hidden_size)?,
             normed: f32s(tokens * c.hidden_size)?,
-            wide: f32s(tokens * widest)?,
+            wide: roomy(widest)?,
             xbc: f32s(tokens * c.conv_dim().max(kv))?,
             value: f32s(tokens * kv)?,
             dt: f32s(tokens * c.mamba_heads)?,
@@ -166,7 +172,7 @@ impl Scratch {
             entering: scanned(states)?,
             y: f32s(tokens * c.d_inner().max(query))?,
             gated: f32s(tokens * c.d_inner())?,
-            rotated: f32s(tokens.max(SLICED_TOKENS.min(2 * tokens)) * inner)?,
+            rotated: roomy(inner)?,
             codes: device.alloc(DType::I8, [tokens, inner])?,
             scales: f32s(tokens * groups)?,
             links: [Link::new(device, linked, inner)?, Link::new(device, linked, inner)?],
