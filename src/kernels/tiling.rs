@@ -19,12 +19,13 @@ pub(super) const MORE_THAN_SMALL: usize = 65;
 /// Tiles of a product's outputs, and what they take. Measured on an H200 of 132 processors by `wgquant bench --ops`, parameters compiled in; us for int4 weights and tokens in
 /// groups of 32, with small tiles and large ones, in as many slices as in brackets:
 ///
-/// | rows and columns of the weight | 16 tokens | 32 | 64 | 128 | 192 | 512 |
-/// |---|--:|--:|--:|--:|--:|--:|
-/// | 21504 x 4096 | 43 | 66 | 91 | 159 | 210 | -, 418 |
-/// | 18560 x 4096 | 42 | 64 | 79 (2) | 136 | 187 | -, 406 |
-/// | 4096 x 21504 | 45 (6) | 50 (4) | 75 (4) | 137 (2) | -, 192 (4) | -, 358 (2) |
-/// | 4096 x 8192 | 25 (6) | 27 (4) | 37 (4) | 59 (2) | -, 82 (4) | -, 146 (2) |
+/// | rows and columns of the weight | 16 tokens | 32 | 64 | 192 | 512 |
+/// |---|--:|--:|--:|--:|--:|
+/// | 131072 x 4096 | 181 | 229 | 362 | | |
+/// | 21504 x 4096 | 43 | 55 (2) | 83 (2) | | -, 418 |
+/// | 18560 x 4096 | 42 | 53 (8) | 77 (2) | | -, 406 |
+/// | 4096 x 21504 | 38 (6) | 48 (12) | 70 (8) | -, 192 (4) | -, 358 (2) |
+/// | 4096 x 8192 | 24 (6) | 28 (11) | 37 (8) | -, 82 (4) | -, 146 (2) |
 ///
 /// Adding up takes 1 to 3 us of up to 64 tokens, 3 to 7 of more, and a launch. With two slices of 18560 x 4096 prompts of 384 and 512 tokens took up to 3 % longer than by a program without, on another machine.
 #[derive(Clone, Copy)]
@@ -52,12 +53,11 @@ impl Tiling {
 
     /// Of `m` rows of codes at least those (`shaders/shared/coop_wide.wgsl`), whose rounds slices are whole ones of.
     pub(super) fn small(m: usize) -> Self {
-        let (rows, cols, share, column) = match m {
-            ..=16 => (16, 64, 3, 8.1),
-            17..=32 => (32, 128, 3, 19.8),
-            _ => (64, 128, 2, 21.0),
-        };
-        Self { rows, cols, share, ends: 3e3, column, unit: 256 }
+        match m {
+            ..=16 => Self { rows: 16, cols: 64, share: 3, ends: 3e3, column: 8.1, unit: 256 },
+            17..=32 => Self { rows: 32, cols: 128, share: 3, ends: 9e3, column: 19.4, unit: 128 },
+            _ => Self { rows: 64, cols: 128, share: 2, ends: 13.6e3, column: 18.6, unit: 128 },
+        }
     }
 
     /// Columns of each of about so many slices.
@@ -101,16 +101,16 @@ mod tests {
 
     #[test]
     fn small_tiles_where_large_ones_leave_processors_idle() {
-        let small = [(128, 4096), (128, 21504), (192, 21504), (256, 18560), (384, 6144), (256, 4096), (384, 4096)];
+        let small = [(128, 4096), (128, 21504), (256, 18560), (384, 6144), (384, 4096), (384, 21504)];
         for (m, n) in small {
             assert!(small_pays(m, n, LARGE()), "{m} x {n}");
         }
-        for (m, n) in [(256, 21504), (384, 21504), (2048, 4096)] {
+        for (m, n) in [(512, 21504), (2048, 4096)] {
             assert!(!small_pays(m, n, LARGE()), "{m} x {n}");
         }
         let of_rows = Tiling::large(true, 64);
         assert!(small_pays(192, 21504, of_rows) && small_pays(256, 6144, of_rows));
-        assert!(!small_pays(256, 18560, of_rows) && !small_pays(384, 6144, of_rows));
+        assert!(!small_pays(256, 21504, of_rows) && !small_pays(384, 6144, of_rows));
     }
 
     fn slices(tiling: Tiling, m: usize, n: usize, k: usize, most: usize) -> usize {
@@ -123,10 +123,8 @@ mod tests {
         let best = |m| slices(LARGE(), m, 4096, 21504, 4);
         assert_eq!(cases.map(|(m, _)| best(m)), cases.map(|(_, slices)| slices));
         let few = |m, n, k| slices(Tiling::small(m), m, n, k, SLICES);
-        assert_eq!(
-            [few(16, 4096, 21504), few(16, 21504, 4096), few(64, 4096, 21504), few(64, 6144, 4096)],
-            [6, 1, 4, 4]
-        );
+        assert_eq!([few(16, 4096, 21504), few(16, 21504, 4096)], [6, 1]);
+        assert_eq!([few(64, 4096, 21504), few(64, 21504, 4096), few(64, 131_072, 4096)], [8, 2, 1]);
         // A prompt's sums of two slices would not fit the cache.
         let wide =
             [256, 384, 512].map(|m| [true, false].map(|of_rows| slices(Tiling::large(of_rows, 64), m, 18560, 4096, 4)));
