@@ -2,6 +2,7 @@
 // those of x * weight, and threads wait for each other once, for the sum of squares and the largest at the same time.
 #import index
 #import spans
+#import stream
 #import warps
 
 struct Params {
@@ -9,22 +10,20 @@ struct Params {
     cols: u32, // a multiple of 4, up to two spans
     group: u32, // columns a scale; a multiple of 4, or cols
     eps: f32,
+    slices: u32, // of sums to be added to x first
 }
 
 const WG = 256u;
 const WARPS = WG / 32u;
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [rows, cols]
+@group(0) @binding(0) var<storage, read> sums: array<vec4<f32>>; // [slices, rows, cols]; untouched where there are none
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>; // [cols]
-@group(0) @binding(2) var<storage, read_write> codes: array<u32>; // [rows, cols] int8
-@group(0) @binding(3) var<storage, read_write> scales: array<f32>; // [rows, groups]
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read_write> x: array<vec4<f32>>; // [rows, cols]
+@group(0) @binding(3) var<storage, read_write> codes: array<u32>; // [rows, cols] int8
+@group(0) @binding(4) var<storage, read_write> scales: array<f32>; // [rows, groups]
+@group(0) @binding(5) var<uniform> params: Params;
 
 var<workgroup> found: array<vec2<f32>, WARPS>; // of each subgroup: sum of squares, largest of x * weight
-
-fn inputs(start: u32, at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(x[start + at.x], x[start + at.y], x[start + at.z], x[start + at.w]);
-}
 
 fn weights(at: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(weight[at.x], weight[at.y], weight[at.z], weight[at.w]);
@@ -53,11 +52,13 @@ fn main(
     }
     let v_low = times(x_low, w_low);
     let v_high = times(x_high, w_high);
-    let sums = squares(x_low, low) + squares(x_high, high);
+    let both = squares(x_low, low) + squares(x_high, high);
     let mine = max(tops(v_low, low), tops(v_high, high));
-    let sum = warp_sum(dot(sums, vec4(1.0)), place);
+    let sum = warp_sum(dot(both, vec4(1.0)), place);
     found[warp_of(place)] = vec2(sum, warp_max(max(max(mine.x, mine.y), max(mine.z, mine.w)), place));
     workgroupBarrier();
+    keep(start, low, x_low);
+    keep(start, high, x_high);
     var all = found[0];
     for (var i = 1u; i < WARPS; i++) {
         all = vec2(all.x + found[i].x, max(all.y, found[i].y));

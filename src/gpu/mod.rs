@@ -16,6 +16,7 @@ mod plan;
 mod read;
 mod specialise;
 mod submission;
+mod take_back;
 mod timing;
 mod trust;
 mod tune;

@@ -2,9 +2,11 @@
 
 use super::bindings::rms_norm_quantize::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
+use super::matmul::Epilogue;
 use super::quantize_tokens::held;
 use super::scaled::{Scaled, group_of};
-use super::{expect, expect_dtype, f32_tensor};
+use super::split_k_reduce::{split_k_reduce, sums_for};
+use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::rms_norm_quantize::{Format, Params};
@@ -19,10 +21,11 @@ pub fn rms_norm_quantize_fits(cols: usize, group: usize) -> bool {
     held([cols, group], 2)
 }
 
-/// [`super::rms_norm`] of `x`, then [`super::quantize_tokens`] of that into `out`. The norm itself is not kept.
+/// [`super::rms_norm`] of `x`, then [`super::quantize_tokens`] of that into `out`. The norm itself is not kept. Where the plan's last launch is to add sums of slices to `x`
+/// ([`super::split_k_reduce`]), this one does it instead.
 /// Zhang & Sennrich 2019, arXiv:1910.07467; Yao et al. 2022, arXiv:2206.01861.
 ///
-/// `x`: `[rows, cols]` f32; `weight`: `[cols]` f32; `out`: codes `[rows, cols]` int8 with scales
+/// `x`: `[rows, cols]` f32, written where sums are added; `weight`: `[cols]` f32; `out`: codes `[rows, cols]` int8 with scales
 /// `[rows, ceil(cols / group)]`, written.
 ///
 /// # Errors
@@ -40,8 +43,10 @@ pub fn rms_norm_quantize(
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     expect(NAME, "weight", weight, [cols])?;
     let group = quantized(NAME, out, [rows, cols], 2)?;
-    let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, eps };
-    let bindings = Bindings { x, weight, codes: out.codes, scales: out.scales };
+    let sums = sums_for(plan, x);
+    let slices = sums.as_ref().map_or(0, |sums| sums.shape.rows() / rows);
+    let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, eps, slices: slices as u32 };
+    let bindings = Bindings { sums: sums.as_ref().unwrap_or(weight), weight, x, codes: out.codes, scales: out.scales };
     let format = if group < cols { Format::Groups } else { Format::Whole };
     launch(plan, format, params, bindings, Grid::linear(rows))
 }
@@ -76,6 +81,16 @@ const CASES: &[Case] = &[
     Case { name: "groups_of_32", args: &[("rows", 3.0), ("cols", 4096.0), ("group", 32.0)] },
     Case { name: "groups_of_128_of_two_spans", args: &[("rows", 3.0), ("cols", 4480.0), ("group", 128.0)] },
     Case { name: "groups_of_64_ragged", args: &[("rows", 3.0), ("cols", 204.0), ("group", 64.0)] },
+    Case { name: "after_three_slices", args: &[("rows", 3.0), ("cols", 4096.0), ("slices", 3.0)] },
+    Case { name: "after_two_slices_ragged", args: &[("rows", 3.0), ("cols", 204.0), ("slices", 2.0)] },
+    Case {
+        name: "groups_of_32_after_one_slice_of_two_spans",
+        args: &[("rows", 2.0), ("cols", 4480.0), ("group", 32.0), ("slices", 1.0)],
+    },
+    Case {
+        name: "groups_of_32_after_six_slices",
+        args: &[("rows", 5.0), ("cols", 260.0), ("group", 32.0), ("slices", 6.0)],
+    },
     Case { name: "f16_overflow_activations_1e5", args: &[("rows", 3.0), ("cols", 260.0), ("size", 1e5)] },
 ];
 
@@ -84,7 +99,11 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let group = a.get("group").map_or(cols, |g| g as usize);
     let size = a.get("size").unwrap_or(1.0) as f32;
     let values: Vec<f32> = s.values(rows * cols, Fill::Outliers).iter().map(|v| v * size).collect();
-    let x = s.device().upload_f32([rows, cols], &values)?;
+    let x = s.state_of("x", [rows, cols], &values)?;
+    if let Some(slices) = a.get("slices") {
+        let sums = s.input([slices as usize * rows, cols], Fill::Normal(1.0))?;
+        split_k_reduce(s.plan(), &sums, &Columns::from(&x), Epilogue::Add)?;
+    }
     let weight = s.input([cols], Fill::Normal(1.0))?;
     let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
     let scales = s.output("scales", DType::F32, [rows, cols.div_ceil(group)])?;
@@ -93,5 +112,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 
 fn work(a: &Args) -> Work {
     let n = a.usize("rows") * a.usize("cols");
-    Work { bytes: 5 * n + 4 * a.usize("cols"), ops: 9 * n }
+    let slices = a.get("slices").map_or(0, |s| s as usize);
+    let adding_up = if slices > 0 { 4 * (slices + 1) * n } else { 0 };
+    Work { bytes: 5 * n + adding_up + 4 * a.usize("cols"), ops: (9 + slices) * n }
 }

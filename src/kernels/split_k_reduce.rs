@@ -44,15 +44,34 @@ pub fn split_k_reduce(plan: &mut Plan, sums: &DeviceTensor, out: &Columns<'_>, e
     if !n.is_multiple_of(4) || !out.in_quads() {
         return fail(format!("{n} columns from {} of {} are not whole vec4s", out.offset, out.stride()));
     }
-    let params = Params {
+    let params = params_of(sums, out, epilogue);
+    launch(plan, params, Bindings { sums, out: out.tensor }, Grid::cover(m * n / 4, 256))
+}
+
+/// The sums that the plan's last launch would add to `x`, all of it, with that launch taken back: for a kernel that adds them up along.
+pub(super) fn sums_for(plan: &mut Plan, x: &DeviceTensor) -> Option<DeviceTensor> {
+    let [m, n] = [x.shape.rows(), x.shape.cols()];
+    let into_x = |params: &[u8], bindings: &[DeviceTensor]| {
+        let [sums, out] = bindings else { return false };
+        params == bytemuck::bytes_of(&params_of(sums, &Columns::from(x), Epilogue::Add))
+            && out.storage.same(&x.storage)
+            && out.offset == x.offset
+            && sums.shape.cols() == n
+            && sums.shape.rows().is_multiple_of(m)
+    };
+    plan.take_back("split_k_reduce", into_x)?.into_iter().next()
+}
+
+fn params_of(sums: &DeviceTensor, out: &Columns<'_>, epilogue: Epilogue) -> Params {
+    let m = out.tensor.shape.rows();
+    Params {
         m: m as u32,
-        n: n as u32,
-        slices: (sums.shape.rows() / m) as u32,
+        n: sums.shape.cols() as u32,
+        slices: (sums.shape.rows() / m.max(1)) as u32,
         epilogue: epilogue as u32,
         out_stride: out.stride() as u32,
         out_first: out.offset as u32,
-    };
-    launch(plan, params, Bindings { sums, out: out.tensor }, Grid::cover(m * n / 4, 256))
+    }
 }
 
 /// Cases, setup and cost.

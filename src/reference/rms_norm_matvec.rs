@@ -18,8 +18,8 @@ pub fn rms_norm_matvec(
     out: &mut [f32],
 ) {
     let (mut codes, mut scales) = (vec![0; x.len().div_ceil(4)], vec![0.0; p.cols.div_ceil(p.x_group) as usize]);
-    let of = rms_norm_quantize::Params { rows: 1, cols: p.cols, group: p.x_group, eps: p.eps };
-    rms_norm_quantize(&of, rms_norm_quantize::Format::Whole, x, norm, &mut codes, &mut scales);
+    let of = rms_norm_quantize::Params { rows: 1, cols: p.cols, group: p.x_group, eps: p.eps, slices: 0 };
+    rms_norm_quantize(&of, rms_norm_quantize::Format::Whole, &[], norm, &mut x.to_vec(), &mut codes, &mut scales);
     let bits = if format == Format::Int4 { 4 } else { 8 };
     let Params { n, cols, group, scale_bits, x_group, epilogue, .. } = *p;
     Weight { n, cols, group, scale_bits, x_group, epilogue, bits, codes: weight, scales: weight_scales }

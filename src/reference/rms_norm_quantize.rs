@@ -3,13 +3,30 @@
 
 use super::quantize_tokens::quantize_rows;
 use super::rms_norm::rms_norm;
+use super::split_k_reduce::split_k_reduce;
+use crate::kernels::Epilogue;
 use crate::shaders::{
     rms_norm,
     rms_norm_quantize::{Format, Params},
+    split_k_reduce,
 };
 
-/// `x`: `[rows, cols]`; `weight`: `[cols]`; `codes`: `[rows, cols]` int8; `scales`: `[rows, ceil(cols / group)]`.
-pub fn rms_norm_quantize(p: &Params, _: Format, x: &[f32], weight: &[f32], codes: &mut [u32], scales: &mut [f32]) {
+/// `x`: `[rows, cols]`; `sums`: `[slices, rows, cols]`; `weight`: `[cols]`; `codes`: `[rows, cols]` int8; `scales`: `[rows, ceil(cols / group)]`.
+pub fn rms_norm_quantize(
+    p: &Params,
+    _: Format,
+    sums: &[f32],
+    weight: &[f32],
+    x: &mut [f32],
+    codes: &mut [u32],
+    scales: &mut [f32],
+) {
+    if p.slices > 0 {
+        let (epilogue, out_stride) = (Epilogue::Add as u32, p.cols);
+        let added =
+            split_k_reduce::Params { m: p.rows, n: p.cols, slices: p.slices, epilogue, out_stride, out_first: 0 };
+        split_k_reduce(&added, sums, x);
+    }
     let mut normed = vec![0.0; x.len()];
     rms_norm(&rms_norm::Params { rows: p.rows, cols: p.cols, eps: p.eps }, x, weight, &mut normed);
     quantize_rows(&normed, p.cols as usize, p.group as usize, codes, scales);

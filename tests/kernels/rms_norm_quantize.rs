@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
-use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Scaled};
+use wgquant::gpu::{Device, DeviceTensor, Plan};
+use wgquant::kernels::{self, Columns, Epilogue, Scaled};
 use wgquant::tensor::DType;
 
 use super::common::gpu;
@@ -36,6 +36,44 @@ fn is_the_norm_and_then_the_codes() {
     plan.record().unwrap().run().unwrap();
     assert_eq!(block_on(d.read(&codes)).unwrap(), block_on(d.read(&want_codes)).unwrap());
     assert_eq!(block_on(d.read(&scales)).unwrap(), block_on(d.read(&want_scales)).unwrap());
+}
+
+/// On the CPU what slices give, added up with the norm, is that added up before, to the bit. What goes elsewhere, or does more than add, stays a launch.
+#[test]
+fn adds_up_what_the_last_launch_would() {
+    let [rows, cols, group] = [3, 96, 32];
+    let values: Vec<f32> = (0..2 * rows * cols).map(|i| ((i * 7919) % 211) as f32 - 105.0).collect();
+    for d in [Device::Cpu, gpu()] {
+        let x = || d.upload_f32([rows, cols], &values[..rows * cols]).unwrap();
+        let sums = d.upload_f32([2 * rows, cols], &values).unwrap();
+        let weight = d.upload_f32([cols], &values[..cols]).unwrap();
+        let (along, apart, other) = (x(), x(), x());
+        let out = || (d.alloc(DType::I8, [rows, cols]).unwrap(), d.alloc(DType::F32, [rows, cols / group]).unwrap());
+        let ((codes, scales), (want_codes, want_scales)) = (out(), out());
+        let mut plan = Plan::new(&d);
+        let add = |plan: &mut Plan, to: &DeviceTensor, epilogue| {
+            kernels::split_k_reduce(plan, &sums, &Columns::from(to), epilogue).unwrap();
+        };
+        let norm = |plan: &mut Plan, x: &DeviceTensor, (codes, scales): (&DeviceTensor, &DeviceTensor)| {
+            kernels::rms_norm_quantize(plan, x, &weight, Scaled { codes, scales, group }, 1e-5).unwrap();
+        };
+        for (to, epilogue, launches) in [(&other, Epilogue::Add, 2), (&along, Epilogue::Store, 4)] {
+            add(&mut plan, to, epilogue);
+            norm(&mut plan, &along, (&want_codes, &want_scales));
+            assert_eq!(plan.dispatches(), launches);
+        }
+        add(&mut plan, &apart, Epilogue::Store);
+        add(&mut plan, &apart, Epilogue::Add);
+        plan.copy(&codes, &want_codes).unwrap();
+        norm(&mut plan, &apart, (&want_codes, &want_scales));
+        add(&mut plan, &along, Epilogue::Add);
+        norm(&mut plan, &along, (&codes, &scales));
+        assert_eq!(plan.dispatches(), 8);
+        plan.record().unwrap().run().unwrap();
+        for (got, want) in [(&along, &apart), (&codes, &want_codes), (&scales, &want_scales)] {
+            assert_eq!(block_on(d.read(got)).unwrap(), block_on(d.read(want)).unwrap(), "{}", d.name());
+        }
+    }
 }
 
 #[test]

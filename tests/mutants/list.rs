@@ -1148,6 +1148,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("rms_norm_quantize", "dropped_epsilon", " + params.eps", ""),
     m("rms_norm_quantize", "high_span_left_out", " + squares(x_high, high)", ""),
     m("rms_norm_quantize", "repeats_counted", "select(vec4(0.0), sums, within(spots))", "sums"),
+    m("rms_norm_quantize", "last_slice_lost", "s < params.slices; s++", "s + 1u < params.slices; s++"),
+    m(
+        "rms_norm_quantize",
+        "first_rows_slices",
+        "s * params.rows * row_quads() + start",
+        "s * params.rows * row_quads()",
+    ),
+    m("rms_norm_quantize", "stream_forgotten", "return m + total;", "return total;"),
+    m("rms_norm_quantize", "stream_not_kept", "x[start + spots.z] = m[2];", ""),
+    of("rms_norm_quantize", "warps_emulated", "warps_stream_not_kept", "keep(start, low, x_low);", ""),
     m("rms_norm_quantize", "first_groups_scale", "group * team]", "0u]"),
     race(
         "rms_norm_quantize",

@@ -57,7 +57,8 @@ fn slices_give_what_whole_products_give() {
                 let pass = engine.record_profile(150, Next::Greedy).unwrap();
                 pass.launches().filter(|launch| launch.kernel.name == "split_k_reduce").count()
             };
-            assert_eq!([adds(&whole), adds(&slices)], [0, 2 * model.config().blocks.len()], "on {}", device.name());
+            // Those into the stream the next block's norm adds up.
+            assert_eq!([adds(&whole), adds(&slices)], [0, 1 + model.config().blocks.len()], "on {}", device.name());
             near(&logits(&mut slices, 150), &logits(&mut whole, 150), 1e-3);
         }
     }
