@@ -3,8 +3,10 @@
 use super::bindings::hadamard_groups::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::grouped_rows::{TOKEN_GROUP, turn, turns_in_groups};
+use super::matmul::Epilogue;
 use super::scaled::{Scaled, group_of};
-use super::{expect, expect_dtype, f32_tensor};
+use super::split_k_reduce::{split_k_reduce, sums_for};
+use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::hadamard_groups::Params;
@@ -22,7 +24,8 @@ pub fn hadamard_groups_fits(block: usize, cols: usize, group: usize) -> bool {
 }
 
 /// [`super::hadamard`] of `x` in blocks of `block` columns (1: none), then [`super::quantize_tokens`] of that into `out`. QuaRot,
-/// arXiv:2404.00456.
+/// arXiv:2404.00456. Where the plan's last launch is to make `x` the squared ReLU of sums of slices ([`super::split_k_reduce`]), this one takes the sums, and
+/// `x` is not written: nobody may need it but for its codes.
 ///
 /// `x`: `[rows, cols]` f32; `out`: codes `[rows, cols]` int8 with scales `[rows, cols / 32]`, written.
 ///
@@ -39,8 +42,10 @@ pub fn hadamard_groups(plan: &mut Plan, x: &DeviceTensor, out: Scaled<'_>, block
         return Err(Error::argument(format!("{NAME}: `block`"), reason));
     }
     let (groups, (log_run, unit)) = (rows * cols / group, turn(NAME, block)?);
-    let params = Params { groups: groups as u32, log_run, unit };
-    let bindings = Bindings { x, codes: out.codes, scales: out.scales };
+    let sums = sums_for(plan, x, Epilogue::ReluSquared);
+    let slices = sums.as_ref().map_or(0, |sums| sums.shape.rows() / rows);
+    let params = Params { groups: groups as u32, log_run, unit, slices: slices as u32 };
+    let bindings = Bindings { x: sums.as_ref().unwrap_or(x), codes: out.codes, scales: out.scales };
     launch(plan, params, bindings, Grid::linear(groups.div_ceil(GROUPS)))
 }
 
@@ -61,11 +66,19 @@ const CASES: &[Case] = &[
     case!("four_threads", 33.0, 128.0, 16.0),
     case!("whole_groups", 7.0, 672.0, 32.0),
     case!("nemotron_8b_token", 1.0, 21504.0, 32.0),
+    Case { name: "after_one_slice", args: &[("rows", 2.0), ("cols", 96.0), ("block", 1.0), ("slices", 1.0)] },
+    Case { name: "after_three_slices", args: &[("rows", 9.0), ("cols", 1056.0), ("block", 32.0), ("slices", 3.0)] },
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, cols) = (a.usize("rows"), a.usize("cols"));
-    let x = s.input([rows, cols], Fill::Outliers)?;
+    let slices = a.get("slices").map_or(0, |s| s as usize);
+    let mut x = s.input([slices.max(1) * rows, cols], Fill::Outliers)?;
+    if slices > 0 {
+        let sums = x;
+        x = s.device().alloc(DType::F32, [rows, cols])?;
+        split_k_reduce(s.plan(), &sums, &Columns::from(&x), Epilogue::ReluSquared)?;
+    }
     let codes = s.rounded_output("codes", DType::I8, [rows, cols])?;
     let scales = s.output("scales", DType::F32, [rows, cols / TOKEN_GROUP])?;
     let out = Scaled { codes: &codes, scales: &scales, group: TOKEN_GROUP };
@@ -74,5 +87,6 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
 
 fn work(a: &Args) -> Work {
     let n = a.usize("rows") * a.usize("cols");
-    Work { bytes: 5 * n + n / 8, ops: n * (5 + a.usize("block").ilog2() as usize) }
+    let slices = a.get("slices").map_or(1, |s| s as usize);
+    Work { bytes: (4 * slices + 1) * n + n / 8, ops: n * (4 + slices + a.usize("block").ilog2() as usize) }
 }

@@ -43,7 +43,7 @@ pub fn rms_norm_quantize(
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     expect(NAME, "weight", weight, [cols])?;
     let group = quantized(NAME, out, [rows, cols], 2)?;
-    let sums = sums_for(plan, x);
+    let sums = sums_for(plan, x, Epilogue::Add);
     let slices = sums.as_ref().map_or(0, |sums| sums.shape.rows() / rows);
     let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, eps, slices: slices as u32 };
     let bindings = Bindings { sums: sums.as_ref().unwrap_or(weight), weight, x, codes: out.codes, scales: out.scales };

@@ -48,12 +48,13 @@ pub fn split_k_reduce(plan: &mut Plan, sums: &DeviceTensor, out: &Columns<'_>, e
     launch(plan, params, Bindings { sums, out: out.tensor }, Grid::cover(m * n / 4, 256))
 }
 
-/// The sums that the plan's last launch would add to `x`, all of it, with that launch taken back: for a kernel that adds them up along.
-pub(super) fn sums_for(plan: &mut Plan, x: &DeviceTensor) -> Option<DeviceTensor> {
+/// The sums `[slices · m, n]` that the plan's last launch would make `x` `[m, n]` of, all of it, with `epilogue`. That launch is taken back: for a kernel that adds them up
+/// along.
+pub(super) fn sums_for(plan: &mut Plan, x: &DeviceTensor, epilogue: Epilogue) -> Option<DeviceTensor> {
     let [m, n] = [x.shape.rows(), x.shape.cols()];
     let into_x = |params: &[u8], bindings: &[DeviceTensor]| {
         let [sums, out] = bindings else { return false };
-        params == bytemuck::bytes_of(&params_of(sums, &Columns::from(x), Epilogue::Add))
+        params == bytemuck::bytes_of(&params_of(sums, &Columns::from(x), epilogue))
             && out.storage.same(&x.storage)
             && out.offset == x.offset
             && sums.shape.cols() == n

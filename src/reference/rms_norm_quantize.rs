@@ -4,7 +4,6 @@
 use super::quantize_tokens::quantize_rows;
 use super::rms_norm::rms_norm;
 use super::split_k_reduce::split_k_reduce;
-use crate::kernels::Epilogue;
 use crate::shaders::{
     rms_norm,
     rms_norm_quantize::{Format, Params},
@@ -22,10 +21,9 @@ pub fn rms_norm_quantize(
     scales: &mut [f32],
 ) {
     if p.slices > 0 {
-        let (epilogue, out_stride) = (Epilogue::Add as u32, p.cols);
-        let added =
-            split_k_reduce::Params { m: p.rows, n: p.cols, slices: p.slices, epilogue, out_stride, out_first: 0 };
-        split_k_reduce(&added, sums, x);
+        const ADD: u32 = 2;
+        let Params { rows: m, cols: n, slices, .. } = *p;
+        split_k_reduce(&split_k_reduce::Params { m, n, slices, epilogue: ADD, out_stride: n, out_first: 0 }, sums, x);
     }
     let mut normed = vec![0.0; x.len()];
     rms_norm(&rms_norm::Params { rows: p.rows, cols: p.cols, eps: p.eps }, x, weight, &mut normed);

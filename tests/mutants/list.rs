@@ -996,6 +996,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matvec_grouped_relu2", "no_pairs", "if log_run > 0u", "if log_run > 5u"),
     m("matvec_grouped_relu2", "no_quads", "if log_run > 1u", "if log_run > 5u"),
     m("matvec_grouped_relu2", "step_of_two", "at += STEPS * step", "at += 2u * step"),
+    m("hadamard_groups", "last_slice_lost", "s < params.slices; s++", "s + 1u < params.slices; s++"),
+    m("hadamard_groups", "squares_of_each_sign", "max(v, vec4(0.0))", "v"),
     m("hadamard_groups", "last_level_lost", "if log_run > 4u {", "if log_run > 5u {"),
     m(
         "hadamard_groups",
