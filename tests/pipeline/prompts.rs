@@ -3,7 +3,7 @@
 use pollster::block_on;
 use wgquant::gpu::{Device, Specialise};
 use wgquant::kernels::check::error;
-use wgquant::model::{Activations, Group, ModelFile, ModelSource};
+use wgquant::model::{Activations, Block, Group, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe, Rule, quantize};
 use wgquant::runtime::{Engine, EngineOptions, Next};
 use wgquant::tensor::DType;
@@ -11,11 +11,14 @@ use wgquant::transform::Transform;
 
 use crate::common;
 
-/// nano W4A8 with a scale for each token, or for each 32 columns of it.
+/// nano W4A8 with a scale for each token, or for each 32 columns of it, which then are turned in blocks of as many.
 fn model(group: Option<Group>) -> (tempfile::TempDir, ModelFile) {
     let temp = tempfile::tempdir().unwrap();
     let file = ModelFile::open(&common::nano()).unwrap();
-    let transform = Transform::hadamard(file.config(), 0).unwrap();
+    let mut transform = Transform::hadamard(file.config(), 0).unwrap();
+    if group.is_some() {
+        transform = transform.in_blocks(file.config(), 32);
+    }
     let mut recipe = Recipe::uniform(file.config(), Bits::W4A8, Group::Size(32), true, DType::BF16, transform);
     if let Some(group) = group {
         let (modules, linear) = (vec!["Linear".to_owned()], recipe.rules[0].clone());
@@ -57,8 +60,10 @@ fn slices_give_what_whole_products_give() {
                 let pass = engine.record_profile(150, Next::Greedy).unwrap();
                 pass.launches().filter(|launch| launch.kernel.name == "split_k_reduce").count()
             };
-            // Those into the stream the next block's norm adds up.
-            assert_eq!([adds(&whole), adds(&slices)], [0, 1 + model.config().blocks.len()], "on {}", device.name());
+            // Those into the stream the next block's norm adds up, and up_proj's the transform of groups.
+            let blocks = &model.config().blocks;
+            let along = if group.is_some() { blocks.iter().filter(|b| **b == Block::Mlp).count() } else { 0 };
+            assert_eq!([adds(&whole), adds(&slices)], [0, 1 + blocks.len() - along], "on {}", device.name());
             near(&logits(&mut slices, 150), &logits(&mut whole, 150), 1e-3);
         }
     }
