@@ -14,6 +14,10 @@ use crate::tensor::DType;
 
 const NAME: &str = "rms_norm_quantize";
 
+/// Slices up to which a row's workgroup adds them up. On an H200 6 or 8 of 16 or 48 tokens of 4096 columns made a whole step 1 and 2 % faster than a launch that does it, 12 of 32 tokens 2 %
+/// slower.
+const SLICES: usize = 8;
+
 /// Does [`rms_norm_quantize`] take rows of `cols` columns with a scale for each `group` of them? Rows are held in
 /// registers: whole quads, at most 8192 columns and 256 groups.
 #[must_use]
@@ -43,7 +47,7 @@ pub fn rms_norm_quantize(
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     expect(NAME, "weight", weight, [cols])?;
     let group = quantized(NAME, out, [rows, cols], 2)?;
-    let sums = sums_for(plan, x, Epilogue::Add);
+    let sums = sums_for(plan, x, Epilogue::Add, SLICES);
     let slices = sums.as_ref().map_or(0, |sums| sums.shape.rows() / rows);
     let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, eps, slices: slices as u32 };
     let bindings = Bindings { sums: sums.as_ref().unwrap_or(weight), weight, x, codes: out.codes, scales: out.scales };

@@ -48,9 +48,9 @@ pub fn split_k_reduce(plan: &mut Plan, sums: &DeviceTensor, out: &Columns<'_>, e
     launch(plan, params, Bindings { sums, out: out.tensor }, Grid::cover(m * n / 4, 256))
 }
 
-/// The sums `[slices · m, n]` that the plan's last launch would make `x` `[m, n]` of, all of it, with `epilogue`. That launch is taken back: for a kernel that adds them up
-/// along.
-pub(super) fn sums_for(plan: &mut Plan, x: &DeviceTensor, epilogue: Epilogue) -> Option<DeviceTensor> {
+/// The sums `[slices · m, n]`, of up to `most` slices, that the plan's last launch would make `x` `[m, n]` of, all of it, with `epilogue`. That launch is taken back: for a kernel
+/// that adds them up along.
+pub(super) fn sums_for(plan: &mut Plan, x: &DeviceTensor, epilogue: Epilogue, most: usize) -> Option<DeviceTensor> {
     let [m, n] = [x.shape.rows(), x.shape.cols()];
     let into_x = |params: &[u8], bindings: &[DeviceTensor]| {
         let [sums, out] = bindings else { return false };
@@ -59,6 +59,7 @@ pub(super) fn sums_for(plan: &mut Plan, x: &DeviceTensor, epilogue: Epilogue) ->
             && out.offset == x.offset
             && sums.shape.cols() == n
             && sums.shape.rows().is_multiple_of(m)
+            && sums.shape.rows() / m <= most
     };
     plan.take_back("split_k_reduce", into_x)?.into_iter().next()
 }

