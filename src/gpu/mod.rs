@@ -8,6 +8,7 @@ mod buffer;
 mod caps;
 mod device;
 mod errors;
+mod grid;
 mod memory;
 #[cfg(not(target_arch = "wasm32"))]
 mod pace;
@@ -27,8 +28,9 @@ pub use buffer::DeviceTensor;
 pub(crate) use buffer::{ALIGNMENT, row_words};
 pub use caps::Caps;
 pub use device::{Device, Gpu};
+pub use grid::Grid;
 pub use memory::Room;
-pub use plan::{CpuBinding, CpuCall, Grid, Launch, Need, Plan, Recording};
+pub use plan::{CpuBinding, CpuCall, Launch, Need, Plan, Recording};
 pub use read::Reading;
 pub use specialise::Specialise;
 pub use submission::Submission;

@@ -7,33 +7,13 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::buffer::{DeviceTensor, Storage};
 use super::device::{Device, Gpu, lock_read, lock_write};
+use super::grid::{Grid, MAX_AXIS};
 use super::specialise::Fixed;
 use crate::error::{Error, Result};
 use crate::shaders::{Kernel, Variant};
 
-/// Most workgroups along one axis of a dispatch.
-const MAX_AXIS: usize = 65_535;
 /// Launches a command buffer. Every one costs the GPU a pause; what watchdogs allow is for `pace` to see to.
 pub(super) const LAUNCHES_PER_SUBMIT: usize = 1024;
-
-/// Number of workgroups along x, y and z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid(pub [usize; 3]);
-
-impl Grid {
-    /// `count` workgroups, folded into rows where one axis cannot hold them. Shaders use
-    /// `linear_workgroup` of `shared/index.wgsl` and ignore indices beyond their own count.
-    #[must_use]
-    pub fn linear(count: usize) -> Self {
-        if count <= MAX_AXIS { Self([count, 1, 1]) } else { Self([MAX_AXIS, count.div_ceil(MAX_AXIS), 1]) }
-    }
-
-    /// `items` covered by workgroups of `size`.
-    #[must_use]
-    pub fn cover(items: usize, size: usize) -> Self {
-        Self::linear(items.div_ceil(size))
-    }
-}
 
 /// One dispatch, as the generated `launch` functions build it.
 pub struct Launch<'a> {
@@ -175,7 +155,7 @@ impl Plan {
             }
         }
         if let Some(gpu) = self.device.gpu() {
-            for axis in launch.grid.0 {
+            for axis in launch.grid.workgroups() {
                 super::device::check_limit(
                     &gpu.adapter.name,
                     "workgroups along an axis",
@@ -194,7 +174,7 @@ impl Plan {
                 return Err(Error::Lacks { adapter, needs, kernel: kernel.name });
             }
         }
-        if launch.grid.0.contains(&0) {
+        if launch.grid.workgroups().contains(&0) {
             return Ok(());
         }
         // Of all of them: what an adapter runs must not depend on what another would have refused.
@@ -365,7 +345,7 @@ impl Gpu {
                 entries: &entries,
             })
         })?;
-        Ok(Command::Dispatch { pipeline: pipeline.pipeline, group, grid: d.grid.0.map(|n| n as u32) })
+        Ok(Command::Dispatch { pipeline: pipeline.pipeline, group, grid: d.grid.of(d.variant).map(|n| n as u32) })
     }
 
     pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, commands: &[Command], mut times: Times<'_>) {

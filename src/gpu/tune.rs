@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::Gpu;
-use super::plan::{Dispatch, Grid, Need, Plan, Step};
+use super::grid::Grid;
+use super::plan::{Dispatch, Need, Plan, Step};
 use crate::shaders::{Kernel, Variant};
 
 /// How large a launch is: up to `4^class` workgroups.
@@ -16,7 +17,7 @@ impl SizeClass {
     /// The class of a grid.
     #[must_use]
     pub fn of(grid: Grid) -> Self {
-        let workgroups = grid.0.iter().map(|n| *n as u64).product::<u64>();
+        let workgroups = grid.workgroups().iter().map(|n| *n as u64).product::<u64>();
         Self(workgroups.max(1).next_power_of_two().ilog2().div_ceil(2))
     }
 }
@@ -127,6 +128,6 @@ mod tests {
     fn classes_are_powers_of_four() {
         let of = |n: usize| SizeClass::of(Grid::linear(n)).0;
         assert_eq!([1, 2, 4, 5, 16, 17, 64, 65].map(of), [0, 1, 1, 2, 2, 3, 3, 4]);
-        assert_eq!(SizeClass::of(Grid([8, 8, 1])), SizeClass(3));
+        assert_eq!(SizeClass::of(Grid::new([8, 8, 1])), SizeClass(3));
     }
 }

@@ -70,7 +70,7 @@ impl Sizes {
 
     /// Workgroups of a tiled kernel.
     pub(super) fn tiles(self) -> Grid {
-        Grid([self.n.div_ceil(TILE), self.m.div_ceil(TILE), 1])
+        Grid::new([self.n.div_ceil(TILE), self.m.div_ceil(TILE), 1])
     }
 
     /// Workgroups of a one-token kernel.

@@ -177,20 +177,24 @@ impl IntProduct {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
             true if by_rows && many && self.quads_out => (Form::Rows, self.sizes.tiles()),
             true if short && many && self.quads_out => (Form::Groups, self.sizes.tiles()),
-            // On matrix units larger tiles need fewer workgroups; those that are too many cost nothing to be seen.
             true if by_few_rows && self.in_quads(bits) && self.quads_out => (tile(small), by_tiles(16)),
             _ if m <= BATCH && self.in_quads(bits) => (Form::Batch, by_tiles(16)),
             true => (Form::Blocks, self.sizes.tiles()),
             false => (Form::Any, self.sizes.tiles()),
         };
-        let slice = match form {
-            Form::Rows | Form::Groups => large_slice,
-            Form::Tile16x64 | Form::Tile32x128 | Form::Tile64x128 => small_slice,
-            _ => k,
+        // On matrix units, and of those in slices.
+        let (tiling, slice) = match form {
+            Form::Rows | Form::Groups => (Some(large), large_slice),
+            Form::Tile16x64 | Form::Tile32x128 | Form::Tile64x128 => (Some(small), small_slice),
+            _ => (None, k),
         };
-        let Grid([across, down, _]) = grid;
         // The reading order of shaders/shared/slices.wgsl; that of any shape has tiles along x and y.
-        let grid = if form == Form::Any { grid } else { Grid([k.div_ceil(slice), across, down]) };
+        let in_slices = |tiles: Grid| {
+            let [across, down, _] = tiles.workgroups();
+            [k.div_ceil(slice), across, down]
+        };
+        let grid = if form == Form::Any { grid } else { Grid::new(in_slices(grid)) };
+        let grid = tiling.map_or(grid, |tiling| grid.on_matrices(in_slices(tiling.tiles(m, n))));
         Shaped { form, grid, slice }
     }
 

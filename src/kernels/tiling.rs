@@ -2,6 +2,7 @@
 
 use super::matmul::Sizes;
 use super::split_k_reduce::SplitK;
+use crate::gpu::Grid;
 
 /// Processors that [`Tiling`]s are told for, an H100's and an H200's. A GPU that has fewer gets slices that it could do without.
 const PROCESSORS: usize = 132;
@@ -58,6 +59,11 @@ impl Tiling {
             17..=32 => Self { rows: 32, cols: 128, share: 3, ends: 9e3, column: 19.4, unit: 128 },
             _ => Self { rows: 64, cols: 128, share: 2, ends: 9e3, column: 20.4, unit: 128 },
         }
+    }
+
+    /// As many as have `m` by `n` outputs.
+    pub(super) fn tiles(&self, m: usize, n: usize) -> Grid {
+        Grid::linear(m.div_ceil(self.rows) * n.div_ceil(self.cols))
     }
 
     /// Columns of each of about so many slices.
