@@ -147,12 +147,7 @@ impl Scratch {
         let rotate = |block: Option<usize>, cols: usize| {
             block.map(|block| HadamardBuffers::new(device, tokens, cols, block)).transpose()
         };
-        // As many rows as a binding may have.
-        let roomy = |columns: usize| {
-            let bound = device.max_binding_bytes() / (4 * columns as u64).max(1);
-            let rows = SLICED_TOKENS.min(4 * tokens).min(usize::try_from(bound).unwrap_or(usize::MAX));
-            f32s(tokens.max(rows) * columns)
-        };
+        let roomy = |columns: usize| f32s(tokens.max(SLICED_TOKENS.min(4 * tokens)) * columns);
         let linked = tokens.min(GROUPED_TOKENS);
         let scanned = |n: usize| device.alloc(scan.dtype(), [n.max(1)]);
         Ok(Self {

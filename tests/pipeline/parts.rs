@@ -17,9 +17,9 @@ const NARROW: u64 = 64 * 672;
 /// 64 rows in bf16.
 const WIDE: u64 = 2 * NARROW;
 
-/// Passes so short that no activation is larger than [`NARROW`], room for two slices of each product included.
+/// Passes so short that no activation is larger than [`NARROW`], room for four slices of each product included.
 fn options() -> EngineOptions {
-    EngineOptions { context: 64, pass_tokens: 8, sequences: 3, ..Default::default() }
+    EngineOptions { context: 64, pass_tokens: 4, sequences: 3, ..Default::default() }
 }
 
 /// A device of its own: the limit is for all that is allocated.
