@@ -42,8 +42,7 @@ pub fn hadamard_groups(plan: &mut Plan, x: &DeviceTensor, out: Scaled<'_>, block
         return Err(Error::argument(format!("{NAME}: `block`"), reason));
     }
     let (groups, (log_run, unit)) = (rows * cols / group, turn(NAME, block)?);
-    let sums = sums_for(plan, x, Epilogue::ReluSquared, usize::MAX);
-    let slices = sums.as_ref().map_or(0, |sums| sums.shape.rows() / rows);
+    let (sums, slices) = sums_for(plan, x, Epilogue::ReluSquared, usize::MAX);
     let params = Params { groups: groups as u32, log_run, unit, slices: slices as u32 };
     let bindings = Bindings { x: sums.as_ref().unwrap_or(x), codes: out.codes, scales: out.scales };
     launch(plan, params, bindings, Grid::linear(groups.div_ceil(GROUPS)))

@@ -47,8 +47,7 @@ pub fn rms_norm_quantize(
     let (rows, cols) = (x.shape.rows(), x.shape.cols());
     expect(NAME, "weight", weight, [cols])?;
     let group = quantized(NAME, out, [rows, cols], 2)?;
-    let sums = sums_for(plan, x, Epilogue::Add, SLICES);
-    let slices = sums.as_ref().map_or(0, |sums| sums.shape.rows() / rows);
+    let (sums, slices) = sums_for(plan, x, Epilogue::Add, SLICES);
     let params = Params { rows: rows as u32, cols: cols as u32, group: group as u32, eps, slices: slices as u32 };
     let bindings = Bindings { sums: sums.as_ref().unwrap_or(weight), weight, x, codes: out.codes, scales: out.scales };
     let format = if group < cols { Format::Groups } else { Format::Whole };

@@ -194,7 +194,7 @@ impl IntProduct {
             [k.div_ceil(slice), across, down]
         };
         let grid = if form == Form::Any { grid } else { Grid::new(in_slices(grid)) };
-        let grid = tiling.map_or(grid, |tiling| grid.on_matrices(in_slices(tiling.tiles(m, n))));
+        let grid = tiling.map_or(grid, |tiling| grid.on_matrices(in_slices(Grid::linear(tiling.tiles(m, n)))));
         Shaped { form, grid, slice }
     }
 

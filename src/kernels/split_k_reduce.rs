@@ -48,20 +48,26 @@ pub fn split_k_reduce(plan: &mut Plan, sums: &DeviceTensor, out: &Columns<'_>, e
     launch(plan, params, Bindings { sums, out: out.tensor }, Grid::cover(m * n / 4, 256))
 }
 
-/// The sums `[slices · m, n]`, of up to `most` slices, that the plan's last launch would make `x` `[m, n]` of, all of it, with `epilogue`. That launch is taken back: for a kernel
-/// that adds them up along.
-pub(super) fn sums_for(plan: &mut Plan, x: &DeviceTensor, epilogue: Epilogue, most: usize) -> Option<DeviceTensor> {
-    let [m, n] = [x.shape.rows(), x.shape.cols()];
+/// The sums `[slices · m, n]`, and of how many slices, up to `most`, that the plan's last launch would make `x` `[m, n]` of, all of it, with `epilogue`. That launch is taken
+/// back: for a kernel that adds them up along. Else none, of 0.
+pub(super) fn sums_for(
+    plan: &mut Plan,
+    x: &DeviceTensor,
+    epilogue: Epilogue,
+    most: usize,
+) -> (Option<DeviceTensor>, usize) {
+    let slices = |sums: &DeviceTensor| sums.shape.rows() / x.shape.rows().max(1);
     let into_x = |params: &[u8], bindings: &[DeviceTensor]| {
         let [sums, out] = bindings else { return false };
         params == bytemuck::bytes_of(&params_of(sums, &Columns::from(x), epilogue))
             && out.storage.same(&x.storage)
             && out.offset == x.offset
-            && sums.shape.cols() == n
-            && sums.shape.rows().is_multiple_of(m)
-            && sums.shape.rows() / m <= most
+            && sums.shape.cols() == x.shape.cols()
+            && slices(sums) <= most
     };
-    plan.take_back("split_k_reduce", into_x)?.into_iter().next()
+    let sums = plan.take_back("split_k_reduce", into_x).and_then(|bindings| bindings.into_iter().next());
+    let count = sums.as_ref().map_or(0, slices);
+    (sums, count)
 }
 
 fn params_of(sums: &DeviceTensor, out: &Columns<'_>, epilogue: Epilogue) -> Params {

@@ -2,7 +2,6 @@
 
 use super::matmul::Sizes;
 use super::split_k_reduce::SplitK;
-use crate::gpu::Grid;
 
 /// Processors that [`Tiling`]s are told for, an H100's and an H200's. A GPU that has fewer gets slices that it could do without.
 const PROCESSORS: usize = 132;
@@ -62,8 +61,8 @@ impl Tiling {
     }
 
     /// As many as have `m` by `n` outputs.
-    pub(super) fn tiles(&self, m: usize, n: usize) -> Grid {
-        Grid::linear(m.div_ceil(self.rows) * n.div_ceil(self.cols))
+    pub(super) fn tiles(&self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.rows) * n.div_ceil(self.cols)
     }
 
     /// Columns of each of about so many slices.
@@ -74,7 +73,7 @@ impl Tiling {
     /// Nanoseconds of a product whose slices have so many columns.
     pub(super) fn takes(&self, Sizes { m, n, k }: Sizes, slice: usize) -> f64 {
         let slices = k.div_ceil(slice.max(1));
-        let tiles = (m.div_ceil(self.rows) * n.div_ceil(self.cols) * slices).div_ceil(PROCESSORS);
+        let tiles = (self.tiles(m, n) * slices).div_ceil(PROCESSORS);
         let rounds = tiles.max(self.share) as f64 / self.share as f64;
         // A launch, and the sums of all slices and outputs there and back.
         let bytes = (4 * m * n * (slices + 2)) as f64;

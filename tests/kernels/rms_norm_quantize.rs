@@ -38,7 +38,7 @@ fn is_the_norm_and_then_the_codes() {
     assert_eq!(block_on(d.read(&scales)).unwrap(), block_on(d.read(&want_scales)).unwrap());
 }
 
-/// On the CPU what slices give, added up with the norm, is that added up before, to the bit. What goes elsewhere, or does more than add, stays a launch.
+/// What slices give, added up with the norm, is that added up before, to the bit. What goes elsewhere, or is not added, stays a launch.
 #[test]
 fn adds_up_what_the_last_launch_would() {
     let [rows, cols, group] = [3, 96, 32];

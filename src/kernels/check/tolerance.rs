@@ -7,6 +7,12 @@ pub(super) const HALVES: (f64, &str) =
 /// Largest NMSE that `kernel.variant` may show, and why.
 #[must_use]
 pub fn tolerance(variant: &str) -> (f64, &'static str) {
+    if ["matmul_w4a8.rows_of_64x128_coop", "matmul_w8a8.rows_of_64x128_coop"].contains(&variant) {
+        return (
+            1e-11,
+            "exact f16 products, of which matrix units add 16 to an f32 sum of the whole row, cutting off what it does not hold: up to 1e-7 of it a step, all to one side",
+        );
+    }
     // Emulated it rounds what it does on matrices.
     let variant = variant.strip_suffix("_emulated").unwrap_or(variant);
     if ["attention.coop_half", "attention.coop_int8"].contains(&variant) {
@@ -25,12 +31,6 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
         return (
             3e-7,
             "C and products times their weights rounded to f16, 2^-12 relative each, 1e-7 of y, which then is a step of f16 off",
-        );
-    }
-    if variant.starts_with("matmul_w") && variant.ends_with("x128_coop") {
-        return (
-            1e-11,
-            "exact f16 products, of which matrix units add 16 to an f32 sum of the whole row, cutting off what it does not hold: up to 1e-7 of it a step, all to one side",
         );
     }
     match variant.split('.').next().unwrap_or_default() {
