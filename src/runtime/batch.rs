@@ -239,6 +239,7 @@ impl Engine {
         if self.batch()?.pass.is_none() {
             let pass = self.plan_each(self.batch()?)?.record()?;
             self.batch_mut()?.pass = Some(pass);
+            self.rounding_each()?; // compiled now, not in the middle of what is told
         }
         self.batch()?.pass.as_ref().map_or(Ok(()), |pass| submission.run(pass))
     }
@@ -270,15 +271,20 @@ impl Engine {
         if batch.state.recent == 0 {
             return Ok(());
         }
-        if batch.rounding.is_none() {
-            let mut plan = Plan::new(&device).specialised();
-            batch.state.round(&mut plan)?;
-            batch.rounding = Some(plan.record()?);
-        }
-        if let Some(recording) = &batch.rounding {
-            recording.run()?;
-        }
-        batch.state.rounded(&device)
+        self.rounding_each()?.run()?;
+        self.batch_mut()?.state.rounded(&device)
+    }
+
+    fn rounding_each(&mut self) -> Result<&Recording> {
+        let made = match self.batch_mut()?.rounding.take() {
+            Some(made) => made,
+            None => {
+                let mut plan = Plan::new(&self.device).specialised();
+                self.batch()?.state.round(&mut plan)?;
+                plan.record()?
+            }
+        };
+        Ok(self.batch_mut()?.rounding.insert(made))
     }
 
     fn write_cursors(&self) -> Result<()> {

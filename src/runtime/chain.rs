@@ -1,5 +1,5 @@
 //! One token, or one of each of few sequences, through all blocks where every product makes the codes of the next one's tokens: five
-//! launches for a Mamba block and its MLP. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
+//! launches for a Mamba block and its MLP, where its state is f32 and its heads are of whole groups; else six or seven. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
 
 use super::forward::Forward;
 use super::state::{BlockState, MambaState, SsmState, attention, ssd};
@@ -32,15 +32,15 @@ impl Forward<'_> {
     }
 
     fn links(&self, device: &Device, layer: &DeviceLayer, state: &BlockState) -> bool {
-        let (c, s) = (self.config, self.scratch);
+        let s = self.scratch;
         let short = |by: &Option<HadamardBuffers>| by.as_ref().is_none_or(|by| kernels::turns_in_groups(by.block()));
         let reads = |linear: &DeviceLinear| linear.grouped(device).is_some();
         // What makes codes makes whole groups.
         let writes = |linear: &DeviceLinear| linear.grouped(device).is_some_and(|w| whole(w.codes.shape.rows()));
         match (&layer.mixer, state) {
-            (DeviceMixer::Mamba2(m), BlockState::Mamba2(MambaState { ssm: SsmState::F32(_), .. })) => {
-                let gates = kernels::gates(ssd(c), c.conv_kernel) && self.gated_norm().fit(c.d_inner());
-                gates && short(&s.rotate_out) && reads(&m.in_proj) && writes(&m.out_proj)
+            (DeviceMixer::Mamba2(m), BlockState::Mamba2(state)) => {
+                let codes = self.gates(state) || self.makes_codes();
+                codes && short(&s.rotate_out) && reads(&m.in_proj) && writes(&m.out_proj)
             }
             (DeviceMixer::Mlp(m), BlockState::Mlp) => {
                 short(&s.rotate_down) && writes(&m.up_proj) && writes(&m.down_proj)
@@ -87,18 +87,34 @@ impl Forward<'_> {
         }
     }
 
+    /// Does the launch of a token in such a mixer make out_proj's codes, too?
+    fn gates(&self, state: &MambaState) -> bool {
+        let (c, f32) = (self.config, matches!(state.ssm, SsmState::F32(_)));
+        f32 && kernels::gates(ssd(c), c.conv_kernel) && self.gated_factors().fit(c.d_inner())
+    }
+
+    /// Do codes of groups come of the gated norm behind the recurrence?
+    fn makes_codes(&self) -> bool {
+        let zxbcdt = self.f32(&self.scratch.wide, self.config.in_proj_rows());
+        let gate = zxbcdt.as_ref().ok().and_then(|all| self.gate(all).ok());
+        gate.is_some_and(|gate| self.gated_norm().fits(&gate, TOKEN_GROUP))
+    }
+
     fn mamba2_link(&self, plan: &mut Plan, m: &DeviceMamba2, state: &MambaState, stream: &Stream<'_>) -> Result<()> {
         let (c, dims) = (self.config, ssd(self.config));
-        let SsmState::F32(ssm) = &state.ssm else {
-            return Err(Error::argument("chain", "its states must be f32"));
-        };
         let projected = self.projected(plan, &m.in_proj, stream)?;
         let inner = self.scratch.links[1].of(self.tokens, c.d_inner())?;
-        let block = self.scratch.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
-        let (all, conv, tickets, limit) = (Columns::from(&projected), &state.conv, &self.state.tickets, self.dt_limit);
-        let tokens = inner.tokens();
-        kernels::mamba2_update_gated(plan, &all, &m.gated, conv, ssm, tickets, tokens, dims, limit, block)?;
-        self.written(plan, tokens, Some(self.gated_norm()), &m.out_proj, stream)
+        let (tokens, scales) = (inner.tokens(), inner.scales()?);
+        if let (true, SsmState::F32(ssm)) = (self.gates(state), &state.ssm) {
+            let (all, tickets, limit) = (Columns::from(&projected), &self.state.tickets, self.dt_limit);
+            let block = self.gated_norm().block;
+            kernels::mamba2_update_gated(plan, &all, &m.gated, &state.conv, ssm, tickets, tokens, dims, limit, block)?;
+            return self.written(plan, tokens, Some(self.gated_factors()), &m.out_proj, stream);
+        }
+        let y = self.token(plan, m, state, &projected, &mut Taps::none())?;
+        let out = kernels::Scaled { codes: &inner.codes, scales: &scales, group: TOKEN_GROUP };
+        kernels::rms_norm_gated_quantize(plan, &y, &self.gate(&projected)?, &m.norm, out, self.gated_norm())?;
+        self.written(plan, tokens, None, &m.out_proj, stream)
     }
 
     fn mlp_link(&self, plan: &mut Plan, m: &DeviceMlp, stream: &Stream<'_>) -> Result<()> {
@@ -147,7 +163,7 @@ impl Forward<'_> {
     }
 
     /// Those of a Mamba-2 mixer's last norms.
-    fn gated_norm(&self) -> NormFactors {
+    fn gated_factors(&self) -> NormFactors {
         NormFactors { group: self.config.d_inner() / self.config.n_groups.max(1), eps: self.config.norm_eps }
     }
 

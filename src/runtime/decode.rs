@@ -35,6 +35,7 @@ impl Engine {
         self.room_for(1)?;
         if self.following.is_none() {
             self.following = Some(self.plan_of(&self.scratch.next, Logits::Last)?.record()?);
+            self.rounding()?; // compiled now, not in the middle of what is told
         }
         let mut submission = self.device.submission();
         if let Some(pass) = &self.following {

@@ -1,14 +1,12 @@
 //! One pass over the blocks as plan launches. Written once: GPU and reference both run it.
 
-use super::scratch::{ScanFormat, Scratch};
-use super::state::{self, BlockState, MambaState, SsmState, State, ssd};
+use super::scratch::Scratch;
+use super::state::{self, BlockState, State};
 use super::taps::Taps;
-use super::weights::{
-    DeviceAttention, DeviceLayer, DeviceLinear, DeviceMamba2, DeviceMixer, DeviceMlp, Input, Int8, Token, Weights,
-};
+use super::weights::{DeviceAttention, DeviceLayer, DeviceLinear, DeviceMixer, DeviceMlp, Input, Int8, Token, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, Columns, Epilogue, GatedNorm, HadamardBuffers, KvCache, MambaVectors, SplitK};
+use crate::kernels::{self, Columns, Epilogue, HadamardBuffers, KvCache, SplitK};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
@@ -90,7 +88,7 @@ impl Forward<'_> {
     }
 
     /// A view `[tokens, cols]` of a scratch buffer.
-    fn f32(&self, buffer: &DeviceTensor, cols: usize) -> Result<DeviceTensor> {
+    pub(super) fn f32(&self, buffer: &DeviceTensor, cols: usize) -> Result<DeviceTensor> {
         buffer.view(DType::F32, [self.tokens, cols])
     }
 
@@ -101,7 +99,7 @@ impl Forward<'_> {
     }
 
     /// The norm of `x` as its consumers want it.
-    fn normed(
+    pub(super) fn normed(
         &self,
         plan: &mut Plan,
         x: &DeviceTensor,
@@ -145,14 +143,14 @@ impl Forward<'_> {
     }
 
     /// Where codes go.
-    fn int8(&self, rows: usize, cols: usize, group: usize) -> Result<Int8> {
+    pub(super) fn int8(&self, rows: usize, cols: usize, group: usize) -> Result<Int8> {
         let codes = self.scratch.codes.view(DType::I8, [rows, cols])?;
         let scales = self.scratch.scales.view(DType::F32, [rows, cols.div_ceil(group)])?;
         Ok(Int8 { codes, scales, group })
     }
 
     /// Quantizes `x` once if any of its consumers wants int8; those that do must want the same groups and scales.
-    fn input(
+    pub(super) fn input(
         &self,
         plan: &mut Plan,
         x: DeviceTensor,
@@ -179,14 +177,14 @@ impl Forward<'_> {
     }
 
     /// How a product of `columns` outputs into `wide` may be cut: nothing is in `rotated` then. As many slices as are asked for, where they fit.
-    fn split(&self, columns: usize) -> Option<SplitK<'_>> {
+    pub(super) fn split(&self, columns: usize) -> Option<SplitK<'_>> {
         let split = SplitK { room: &self.scratch.rotated, slices: self.split_k };
         let fits = split.slices.is_none_or(|slices| slices <= split.holds(self.tokens, columns));
         fits.then_some(split)
     }
 
     /// Adds the product of `writer` to the stream, where that is wanted.
-    fn write(
+    pub(super) fn write(
         &self,
         plan: &mut Plan,
         writer: &DeviceLinear,
@@ -200,7 +198,7 @@ impl Forward<'_> {
     }
 
     /// Applies the online rotation, where there is one.
-    fn rotated(
+    pub(super) fn rotated(
         &self,
         plan: &mut Plan,
         x: DeviceTensor,
@@ -212,175 +210,6 @@ impl Forward<'_> {
         kernels::hadamard_with(plan, &x, &out, by)?;
         taps.op(plan, "rotated", &out)?;
         Ok(out)
-    }
-
-    fn mamba2(
-        &self,
-        plan: &mut Plan,
-        m: &DeviceMamba2,
-        state: &MambaState,
-        norm: &DeviceTensor,
-        hidden: &DeviceTensor,
-        taps: &mut Taps<'_>,
-    ) -> Result<()> {
-        let (c, s) = (self.config, self.scratch);
-        let (d_inner, conv_dim) = (c.d_inner(), c.conv_dim());
-        let input = self.normed(plan, hidden, norm, &[&m.in_proj], taps, ["in_proj.codes", "in_proj.scales"])?;
-        let zxbcdt = self.f32(&s.wide, c.in_proj_rows())?;
-        m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store, self.split(c.in_proj_rows()))?;
-        taps.op(plan, "in_proj", &zxbcdt)?;
-
-        let columns = |offset, width| Columns::new("mamba2", &zxbcdt, offset, width);
-        let (z, raw_xbc, raw_dt) =
-            (columns(0, d_inner)?, columns(d_inner, conv_dim)?, columns(d_inner + conv_dim, c.mamba_heads)?);
-        let xbc = self.f32(&s.xbc, conv_dim)?;
-        let mut y = self.f32(&s.y, d_inner)?;
-        let fused = self.decode && !taps.looking() && kernels::fuses(ssd(c), c.conv_kernel);
-        if let (true, SsmState::F32(ssm)) = (fused, &state.ssm) {
-            let raw = columns(d_inner, conv_dim + c.mamba_heads)?;
-            let MambaState { conv, .. } = state;
-            let DeviceMamba2 { conv_weight, conv_bias, per_head, .. } = m;
-            let vectors = MambaVectors { conv_weight, conv_bias, per_head };
-            let (tickets, limit) = (&self.state.tickets, self.dt_limit);
-            kernels::mamba2_update(plan, &raw, vectors, conv, ssm, tickets, &y, ssd(c), limit)?;
-        } else if let (true, SsmState::Int8 { stored, .. }) = (self.fuses_stored(&state.ssm, taps), &state.ssm) {
-            let raw = columns(d_inner, conv_dim + c.mamba_heads)?;
-            let (conv, clock, limit) = (&state.conv, &self.state.clock, self.dt_limit);
-            kernels::mamba2_update_int8(plan, &raw, &m.vectors, conv, stored, clock, &y, ssd(c), limit)?;
-        } else if self.decode {
-            kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
-            taps.op(plan, "conv", &xbc)?;
-            self.update(plan, m, &state.ssm, &raw_dt, &xbc, &y)?;
-        } else {
-            let xbc = s.xbc.view(s.scan.dtype(), [self.tokens, conv_dim])?;
-            y = s.y.view(s.scan.dtype(), [self.tokens, d_inner])?;
-            kernels::causal_conv1d(plan, &raw_xbc, &state.conv, &m.conv_weight, &m.conv_bias, &xbc)?;
-            kernels::causal_conv1d_state(plan, &raw_xbc, &state.conv)?;
-            taps.op(plan, "conv", &xbc)?;
-            self.scan(plan, m, state, &raw_dt, &xbc, &y, taps)?;
-        }
-        taps.op(plan, "scan", &y)?;
-
-        let input = self.gated(plan, m, &y, &z, taps)?;
-        self.write(plan, &m.out_proj, &input, hidden, taps)
-    }
-
-    /// Are convolution and update of this state one dispatch?
-    fn fuses_stored(&self, ssm: &SsmState, taps: &Taps<'_>) -> bool {
-        let (dims, conv_kernel) = (ssd(self.config), self.config.conv_kernel);
-        let stored =
-            matches!(ssm, SsmState::Int8 { stored, .. } if kernels::fuses_stored(dims, conv_kernel, stored.sequences));
-        self.decode && !taps.looking() && stored
-    }
-
-    /// Gated norm and rotation of `y`, as out_proj wants it: codes in one dispatch where that is all anybody wants, in none of one token
-    /// where that pays: the product makes them.
-    fn gated(
-        &self,
-        plan: &mut Plan,
-        m: &DeviceMamba2,
-        y: &DeviceTensor,
-        z: &Columns<'_>,
-        taps: &mut Taps<'_>,
-    ) -> Result<Input> {
-        let (c, s) = (self.config, self.scratch);
-        let (rows, cols, consumers) = (self.tokens, c.d_inner(), [&m.out_proj]);
-        let block = s.rotate_out.as_ref().map_or(1, HadamardBuffers::block);
-        let norm = GatedNorm { groups: c.n_groups, block, eps: c.norm_eps };
-        if let Some(group) = codes_alone(&consumers, taps).filter(|g| norm.fits(z, *g)) {
-            if let (1, Some(groups)) = (rows, m.out_proj.groups())
-                && kernels::rms_norm_gated_matvec_pays(plan.device(), norm, z, groups)
-            {
-                let (gate, weight) = (z.tensor.clone(), m.norm.clone());
-                let token = Token::Gated { y: y.clone(), gate, offset: z.offset, weight, norm, group };
-                return Ok(Input { token: Some(token), ..Input::default() });
-            }
-            let int8 = self.int8(rows, cols, group)?;
-            kernels::rms_norm_gated_quantize(plan, y, z, &m.norm, int8.scaled(), norm)?;
-            return Ok(Input { int8: Some(int8), ..Input::default() });
-        }
-        let gated = self.f32(&s.gated, cols)?;
-        kernels::rms_norm_gated(plan, y, z, &m.norm, &gated, c.n_groups, c.norm_eps)?;
-        taps.op(plan, "gated_norm", &gated)?;
-        let rotated = self.rotated(plan, gated, s.rotate_out.as_ref(), taps)?;
-        self.input(plan, rotated, &consumers, taps, ["out_proj.codes", "out_proj.scales"])
-    }
-
-    /// One token of the recurrence.
-    fn update(
-        &self,
-        plan: &mut Plan,
-        m: &DeviceMamba2,
-        state: &SsmState,
-        raw_dt: &Columns<'_>,
-        xbc: &DeviceTensor,
-        y: &DeviceTensor,
-    ) -> Result<()> {
-        let (dims, limit) = (ssd(self.config), self.dt_limit);
-        match state {
-            SsmState::F32(ssm) => {
-                kernels::selective_state_update(plan, xbc, raw_dt, &m.dt_bias, &m.a_log, &m.d, ssm, y, dims, limit)
-            }
-            SsmState::Int8 { stored, .. } => kernels::selective_state_update_int8(
-                plan,
-                xbc,
-                raw_dt,
-                &m.per_head,
-                stored,
-                &self.state.clock,
-                y,
-                dims,
-                limit,
-            ),
-        }
-    }
-
-    /// The chunked scan (Mamba-2, arXiv:2405.21060, section 6).
-    #[allow(clippy::too_many_arguments, reason = "the block's parts and buffers, all distinct types")]
-    fn scan(
-        &self,
-        plan: &mut Plan,
-        m: &DeviceMamba2,
-        state: &MambaState,
-        raw_dt: &Columns<'_>,
-        xbc: &DeviceTensor,
-        y: &DeviceTensor,
-        taps: &mut Taps<'_>,
-    ) -> Result<()> {
-        let (s, dims) = (self.scratch, ssd(self.config));
-        let heads_by_tokens = [dims.heads, self.tokens];
-        let dt = s.dt.view(DType::F32, heads_by_tokens)?;
-        let da_cumsum = s.da_cumsum.view(DType::F32, heads_by_tokens)?;
-        let per_chunk = [dims.chunks(self.tokens), dims.state_len()];
-        let dtype = s.scan.dtype();
-        let entering = s.entering.view(dtype, per_chunk)?;
-        kernels::chunk_cumsum(plan, raw_dt, &m.dt_bias, &m.a_log, &dt, &da_cumsum, dims, self.dt_limit)?;
-        taps.op(plan, "dt", &dt)?;
-        taps.op(plan, "da_cumsum", &da_cumsum)?;
-        // An int8 state is f32 within a call: only what is carried to the next one is rounded.
-        let ssm = match &state.ssm {
-            SsmState::F32(ssm) => ssm,
-            SsmState::Int8 { stored, work, .. } => {
-                kernels::ssm_load(plan, stored, &self.state.clock, work, dims)?;
-                work
-            }
-        };
-        if s.scan == ScanFormat::F16 {
-            kernels::chunk_entering(plan, xbc, &dt, &da_cumsum, ssm, &entering, dims)?;
-        } else {
-            let states = s.chunk_states.view(DType::F32, per_chunk)?;
-            kernels::chunk_state(plan, xbc, &dt, &da_cumsum, &states, dims)?;
-            taps.op(plan, "chunk_state", &states)?;
-            kernels::state_passing(plan, &states, &da_cumsum, ssm, &entering, dims, self.tokens)?;
-        }
-        if let SsmState::Int8 { stored, work, rounding } = &state.ssm {
-            kernels::ssm_store(plan, work, &self.state.clock, stored, dims, *rounding)?;
-        }
-        taps.op(plan, "state_passing", &entering)?;
-        let products = s.products.view(dtype, [self.tokens, dims.products_len(dtype)])?;
-        kernels::chunk_products(plan, xbc, &products, dims)?;
-        taps.op(plan, "chunk_products", &products)?;
-        kernels::chunk_scan(plan, xbc, &products, &dt, &da_cumsum, &entering, &m.d, y, dims)
     }
 
     fn attention(
@@ -468,7 +297,7 @@ impl Forward<'_> {
 
 /// The group of the consumers' codes, where all of them want codes of scales made from the token, and nobody looks at the
 /// floats.
-fn codes_alone(consumers: &[&DeviceLinear], taps: &Taps<'_>) -> Option<usize> {
+pub(super) fn codes_alone(consumers: &[&DeviceLinear], taps: &Taps<'_>) -> Option<usize> {
     let first = consumers.first()?.rounding()?;
     let same = consumers.iter().all(|l| l.rounding().is_some_and(|r| r.agrees(first)));
     (same && first.fixed.is_none() && !taps.looking()).then_some(first.group)

@@ -6,9 +6,11 @@ use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::compare;
 use wgquant::gpu::Device;
-use wgquant::model::{Activations, Block, Group, ModelFile, ModelSource};
+use wgquant::kernels::StateRounding;
+use wgquant::model::{Activations, Block, Group, ModelConfig, ModelFile, ModelSource};
 use wgquant::recipe::{Bits, Recipe, quantize};
-use wgquant::runtime::{Engine, EngineOptions};
+use wgquant::runtime::{Engine, EngineOptions, StateFormat};
+use wgquant::synth::{self, Synth};
 use wgquant::tensor::DType;
 use wgquant::transform::Transform;
 
@@ -28,8 +30,12 @@ fn write(bits: Bits, groups: &[(&str, Group)], out: &Path) -> ModelFile {
     ModelFile::open(out).unwrap()
 }
 
-fn logits(device: &Device, model: &ModelFile, pass_tokens: usize) -> Vec<f32> {
-    let options = EngineOptions { context: 64, pass_tokens, ..Default::default() };
+fn logits(device: &Device, model: &dyn ModelSource, pass_tokens: usize) -> Vec<f32> {
+    logits_of(device, model, pass_tokens, StateFormat::F32)
+}
+
+fn logits_of(device: &Device, model: &dyn ModelSource, pass_tokens: usize, state: StateFormat) -> Vec<f32> {
+    let options = EngineOptions { context: 64, pass_tokens, state, ..Default::default() };
     let mut engine = Engine::new(device, model, options).unwrap();
     engine.feed(&(0..60).map(|i| 3 + (i * 31) % 2000).collect::<Vec<u32>>()).unwrap();
     block_on(engine.logits()).unwrap()
@@ -93,6 +99,39 @@ fn a_chain_of_products_agrees_with_passes() {
     }
 }
 
+/// nano's shape with heads of 80 channels, as Nemotron-Nano-9B-v2 has, which are no whole groups.
+fn heads_of_80() -> Synth {
+    let text = std::fs::read_to_string(common::nano().join("config.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["mamba_head_dim"] = 80.into();
+    let config = ModelConfig::from_json(Path::new("config.json"), &json).unwrap();
+    Synth::new(json, synth::recipe("w4a8-g32-a32", &config).unwrap(), 0).unwrap()
+}
+
+const INT8: StateFormat = StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 8 };
+
+/// Where the token's launch cannot make out_proj's codes, the norm behind it does, and all else is as in the chain; passes of several tokens
+/// see the states of one call, in f32.
+#[test]
+fn a_chain_with_norms_of_their_own_agrees_with_passes() {
+    let temp = tempfile::tempdir().unwrap();
+    let nano = in_groups_of_32(Bits::W4A8, &temp.path().join("nano"));
+    let check = |name: &str, model: &dyn Fn(&Device, usize, StateFormat) -> Vec<f32>, state| {
+        let want = model(&Device::Cpu, 64, StateFormat::F32);
+        for device in [Device::Cpu, common::gpu()] {
+            let (nmse, _) = wgquant::kernels::check::error(&model(&device, 1, state), &want);
+            eprintln!("{name}: NMSE {nmse:.3e} on {}", device.name());
+            assert!(nmse < 1e-3, "{name}: NMSE {nmse:.3e} on {}", device.name());
+        }
+    };
+    check("nano, int8 states", &|device, tokens, state| logits_of(device, &nano, tokens, state), INT8);
+    let wide = heads_of_80();
+    for state in [StateFormat::F32, INT8] {
+        let name = format!("heads of 80, {state:?}");
+        check(&name, &|device, tokens, state| logits_of(device, &wide, tokens, state), state);
+    }
+}
+
 #[test]
 fn layers_of_one_input_must_agree() {
     let temp = tempfile::tempdir().unwrap();
@@ -132,13 +171,20 @@ fn a_decode_step_takes_few_dispatches() {
 fn a_chain_of_products_takes_fewer() {
     let temp = tempfile::tempdir().unwrap();
     let model = in_groups_of_32(Bits::W4A8, &temp.path().join("chain"));
-    let engine = Engine::new(&Device::Cpu, &model, EngineOptions { context: 8, ..Default::default() }).unwrap();
-    let of = |block: &Block| match block {
-        Block::Mamba2 => 3,
-        Block::Mlp => 2,
-        Block::Attention => 5,
+    let check = |engine: &Engine, mamba2| {
+        let of = |block: &Block| match block {
+            Block::Mamba2 => mamba2,
+            Block::Mlp => 2,
+            Block::Attention => 5,
+        };
+        // The embedding, its codes, the head.
+        let want = 3 + engine.config().blocks.iter().map(of).sum::<usize>();
+        assert_eq!(engine.decode_dispatches().unwrap(), want);
     };
-    // The embedding, its codes, the head.
-    let want = 3 + engine.config().blocks.iter().map(of).sum::<usize>();
-    assert_eq!(engine.decode_dispatches().unwrap(), want);
+    let options = |state| EngineOptions { context: 8, state, ..Default::default() };
+    let (f32, int8) = (options(StateFormat::F32), options(INT8));
+    check(&Engine::new(&Device::Cpu, &model, f32).unwrap(), 3);
+    // The convolution and the gated norm with codes besides, or the latter.
+    check(&Engine::new(&Device::Cpu, &model, int8).unwrap(), 5);
+    check(&Engine::new(&Device::Cpu, &heads_of_80(), f32).unwrap(), 4);
 }
