@@ -1,9 +1,9 @@
 // Rows of up to three spans, with one scale a row or a group of it: a group is a multiple of 4 columns, and a row has at
-// most WG of them. The importing shader also has `params.group`, the binding `scales` and `reduce_scratch`, a span of f32.
+// most 1024 of them. The importing shader also has `params.group`, the binding `scales` and `reduce_scratch`, a span of f32.
 #import reduce_in
 #import spans
 
-const PARTIALS = 3u * 1024u; // in reduce_scratch: first a value of each quad, then one of each thread
+const PARTIALS = 3u * 1024u; // in reduce_scratch: first a value of each quad, then one of each thread, or of each group where those are more
 
 struct Held {
     a: mat4x4<f32>,
@@ -11,9 +11,9 @@ struct Held {
     c: mat4x4<f32>,
 }
 
-// Threads that make one of so many groups, a power of two.
+// Threads that make one of so many groups, a power of two; where groups are more than threads, a thread makes several.
 fn team_of(groups: u32) -> u32 {
-    return WG >> (32u - countLeadingZeros(groups - 1u));
+    return max(WG >> (32u - countLeadingZeros(groups - 1u)), 1u);
 }
 
 fn put4(spots: vec4<u32>, values: vec4<f32>) {
@@ -37,13 +37,15 @@ fn reduce_groups(values: array<vec4<f32>, 3>, quads: u32, sum: bool, thread: u32
     let groups = (row_quads() + quads - 1u) / quads;
     let team = team_of(groups);
     let member = thread % team;
-    let first = thread / team * quads;
-    let end = min(first + quads, row_quads()); // a group beyond the last is empty
-    var partial = 0.0;
-    for (var i = first + member; i < end; i += team) {
-        partial = combined(partial, reduce_scratch[i], sum);
+    for (var group = thread / team; group < groups; group += WG / team) {
+        let first = group * quads;
+        let end = min(first + quads, row_quads());
+        var partial = 0.0;
+        for (var i = first + member; i < end; i += team) {
+            partial = combined(partial, reduce_scratch[i], sum);
+        }
+        reduce_scratch[PARTIALS + group * team + member] = partial;
     }
-    reduce_scratch[PARTIALS + thread] = partial;
     for (var half = team / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if member < half {
@@ -81,8 +83,8 @@ fn quantize_groups(row: u32, held: Held, thread: u32) {
     put_codes(row, b, held.b, inverses(of_groups(b, quads)));
     put_codes(row, c, held.c, inverses(of_groups(c, quads)));
     let groups = (row_quads() + quads - 1u) / quads;
-    if thread < groups {
-        scales[row * groups + thread] = group_scale_of(of_group(thread, team_of(groups)));
+    for (var group = thread; group < groups; group += WG) {
+        scales[row * groups + group] = group_scale_of(of_group(group, team_of(groups)));
     }
 }
 

@@ -137,7 +137,7 @@ impl Calibrator {
                 return probe(probes, &device, &site, false)?.add(plan, tensor, &site);
             }
             for site in sites.of(&name, tensor) {
-                probe(probes, &device, &site, covariance)?.add(plan, tensor, &site)?;
+                probe(probes, &device, &site, covariance && site.linear)?.add(plan, tensor, &site)?;
             }
             Ok(())
         };
@@ -207,9 +207,9 @@ pub(super) fn probe<'a>(
     probes: &'a mut BTreeMap<String, Probe>,
     device: &Device,
     site: &Site,
-    covariance: bool,
+    products: bool,
 ) -> Result<&'a mut Probe> {
-    let new = |site: &Site| Probe::new(device, site.samples.channels, covariance && site.linear);
+    let new = |site: &Site| Probe::new(device, site.samples.channels, products);
     match probes.entry(site.name.clone()) {
         std::collections::btree_map::Entry::Occupied(found) => Ok(found.into_mut()),
         std::collections::btree_map::Entry::Vacant(none) => Ok(none.insert(new(site)?)),

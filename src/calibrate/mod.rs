@@ -44,9 +44,9 @@ pub use dataset::{Calibration, TextEncoder, Windows};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use input_stats::InputStats;
+pub(crate) use input_stats::{Besides, InputStats};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use moments::{Means, Shift};
+pub(crate) use moments::{Means, Shift, moments_fit};
 #[cfg(not(target_arch = "wasm32"))]
 pub use sequences::{Sequences, chain, sample};
 pub use stats::{SiteStats, Stats, StatsMeta, StatsPart, kurtosis, max_over_median};

@@ -58,6 +58,12 @@ impl Sites {
         Samples { stride, offset: first * stride, outer: count - first, channels: heads, inner }
     }
 
+    /// All outputs of in_proj, where `name` is their tap.
+    pub(super) fn projected(&self, name: &str, tensor: &DeviceTensor) -> Option<Site> {
+        let index = name.strip_prefix("layer.")?.strip_suffix(".in_proj")?.parse().ok()?;
+        Some(all(self.part(index, "zxbcdt"), tensor, false))
+    }
+
     fn stream(&self, index: usize) -> String {
         let layer = self.names.layer(index, "");
         match index < self.config.blocks.len() {

@@ -78,7 +78,7 @@ impl StatsMeta {
         Ok(hex(&Sha256::digest(model.fingerprint()?.to_string().as_bytes())))
     }
 
-    /// Is this a run of the same model, device, draw and switches, that may go on?
+    /// Is this a run of the same program, model, device, draw and switches, that may go on?
     ///
     /// # Errors
     /// [`Error::StatsMismatch`] naming what differs.
@@ -88,6 +88,7 @@ impl StatsMeta {
             (here, there) if here == there => Ok(()),
             (here, there) => Err(Error::StatsMismatch { what, here, there }),
         };
+        same("program", &self.tool, &other.tool)?;
         same("number of texts", &self.parts.len(), &other.parts.len())?;
         same("device", &self.device, &other.device)?;
         for (a, b) in self.parts.iter().zip(&other.parts) {

@@ -49,10 +49,11 @@ pub(super) struct Generations {
     pub(super) device: DeviceInfo,
 }
 
-/// The prompt's tokens after the beginning-of-sequence token, if the model has one.
+/// The prompt's tokens after the beginning-of-sequence token, if the model has one and the prompt does not begin with it.
 pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
     let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("--prompt: {e}"))?;
-    let ids: Vec<u32> = file.config().bos.into_iter().chain(encoded.get_ids().iter().copied()).collect();
+    let bos = file.config().bos.filter(|bos| encoded.get_ids().first() != Some(bos));
+    let ids: Vec<u32> = bos.into_iter().chain(encoded.get_ids().iter().copied()).collect();
     if ids.is_empty() {
         bail!("--prompt: is empty, and the model has no beginning-of-sequence token");
     }
@@ -93,6 +94,11 @@ pub(super) fn generate(
     if let Some(e) = failed {
         return Err(e);
     }
+    let rest = stream.rest()?;
+    if !rest.is_empty() {
+        print(&rest)?;
+        text += &rest;
+    }
     let (first, last) = (times.first().copied().unwrap_or(0.0), times.last().copied().unwrap_or(0.0));
     let speed = if last > first { (times.len() - 1) as f64 / (last - first) } else { 0.0 };
     Ok(Generation {
@@ -125,7 +131,8 @@ pub(super) fn generate_each(
     let after = times.len() - made.iter().filter(|m| !m.is_empty()).count();
     let text = |made: &[u32]| -> Result<String> {
         let mut stream = TextStream::new(tokenizer);
-        made.iter().map(|id| stream.push(*id)).collect()
+        let text = made.iter().map(|id| stream.push(*id)).collect::<Result<String>>()?;
+        Ok(text + &stream.rest()?)
     };
     let each = prompts.iter().zip(ids).zip(&made);
     let sequences = each.map(|((prompt, ids), made)| {

@@ -175,5 +175,37 @@ pub(super) fn tokenizer(model: &Path) -> Result<Option<Tokenizer>> {
     if !path.is_file() {
         return Ok(None);
     }
-    Tokenizer::from_file(&path).map(Some).map_err(|e| anyhow!("{}: {e}", path.display()))
+    let named = |e| anyhow!("{}: {e}", path.display());
+    let mut tokenizer = Tokenizer::from_file(&path).map_err(named)?;
+    // Settings for batches of a trainer: they would cut texts and fill them up.
+    tokenizer.with_truncation(None).map_err(named)?.with_padding(None);
+    Ok(Some(tokenizer))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    /// What a trainer sets for its batches would cut texts, and fill them up with ids that no text has.
+    #[test]
+    fn a_tokenizer_neither_cuts_nor_fills() {
+        let temp = tempfile::tempdir().unwrap();
+        let nano = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/nano/tokenizer.json");
+        let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(nano).unwrap()).unwrap();
+        json["truncation"] =
+            serde_json::json!({ "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 });
+        json["padding"] = serde_json::json!({
+            "strategy": { "Fixed": 64 }, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+            "pad_type_id": 0, "pad_token": "<pad>",
+        });
+        std::fs::write(temp.path().join("tokenizer.json"), json.to_string()).unwrap();
+        let text = "of several words, which make more than two tokens";
+        let ids = |tokenizer: &Tokenizer| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+        let as_it_is = Tokenizer::from_file(temp.path().join("tokenizer.json")).unwrap();
+        assert_eq!(ids(&as_it_is).len(), 64);
+        let got = ids(&tokenizer(temp.path()).unwrap().unwrap());
+        assert_eq!(got, ids(&Tokenizer::from_file(nano).unwrap()));
+        assert!(got.len() > 2 && !got.contains(&0));
+    }
 }

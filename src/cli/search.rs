@@ -103,8 +103,8 @@ impl Search {
             check_groups("--activation-group", Some(self.activation_group), modules, |m| m.activations.group())?;
         }
         let calibration = self.calibration(&file, &base.calibration)?;
-        let fingerprint = self.fingerprint(&file, &base, &formats, &calibration)?;
         let device = self.gpu.open()?;
+        let fingerprint = self.fingerprint(&device, &file, &base, &formats, &calibration)?;
         self.gpu.check(&device, &QUANTIZER)?;
         let survey = self.survey(&device, &file, &base, &candidates, probe, &calibration, fingerprint)?;
         let plan = Plan::new(&base, &file, &survey, activations)?;
@@ -176,6 +176,7 @@ impl Search {
     /// Everything that the figures depend on.
     fn fingerprint(
         &self,
+        device: &Device,
         file: &ModelFile,
         base: &Recipe,
         formats: &[Option<Format>],
@@ -185,7 +186,7 @@ impl Search {
         hash.update(file.checkpoint().fingerprint()?.to_string());
         hash.update(base.to_toml()?);
         hash.update(serde_json::to_string(formats)?);
-        hash.update(format!("{} {}", self.probes, env!("CARGO_PKG_VERSION")));
+        hash.update(format!("{} {} {}", self.probes, env!("CARGO_PKG_VERSION"), device.name()));
         calibration.0.iter().flatten().for_each(|id| hash.update(id.to_le_bytes()));
         Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }

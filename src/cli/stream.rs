@@ -36,6 +36,12 @@ impl<'a> TextStream<'a> {
         Ok(piece)
     }
 
+    /// What is held back at the end, but for an incomplete character.
+    pub(super) fn rest(&self) -> Result<String> {
+        let text = self.decode(&self.ids)?;
+        Ok(text.trim_end_matches(INCOMPLETE).get(self.done_bytes..).unwrap_or_default().to_owned())
+    }
+
     fn decode(&self, ids: &[u32]) -> Result<String> {
         self.tokenizer.decode(ids, true).map_err(|e| anyhow!("tokenizer: {e}"))
     }
@@ -46,10 +52,24 @@ impl<'a> TextStream<'a> {
 mod tests {
     use super::*;
 
+    fn nano() -> Tokenizer {
+        Tokenizer::from_file(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/nano/tokenizer.json")).unwrap()
+    }
+
+    /// A token of letters and the first bytes of a character: the letters are not lost when nothing follows.
+    #[test]
+    fn what_is_before_an_incomplete_character_comes_at_the_end() {
+        let tokenizer = nano();
+        let ids = tokenizer.encode("so 🙂", false).unwrap().get_ids().to_vec();
+        let cut = (1..ids.len()).find(|n| tokenizer.decode(&ids[..*n], true).unwrap().ends_with(INCOMPLETE)).unwrap();
+        let mut stream = TextStream::new(&tokenizer);
+        stream.ids = ids[..cut].to_vec(); // as if they were one token
+        assert_eq!(stream.rest().unwrap(), "so ");
+    }
+
     #[test]
     fn characters_come_whole_and_nothing_is_lost() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/nano/tokenizer.json");
-        let tokenizer = Tokenizer::from_file(path).unwrap();
+        let tokenizer = nano();
         let text = "Héllo wörld, 木の🙂 and so on";
         let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
         let mut stream = TextStream::new(&tokenizer);
@@ -57,5 +77,6 @@ mod tests {
         assert_eq!(pieces.concat(), text);
         assert!(pieces.iter().any(String::is_empty), "the test should have a character of several tokens");
         assert!(!pieces.iter().any(|p| p.contains(INCOMPLETE)));
+        assert_eq!(stream.rest().unwrap(), "");
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
+use wgquant::checkpoint::read_json;
 use wgquant::model::{Model, ModelConfig, ModelSource, Names, WriteOptions, write_model};
 use wgquant::recipe::{RECIPE_FILE, Recipe};
 use wgquant::report::{bytes, count};
@@ -59,9 +60,7 @@ impl Shape {
 /// The configuration of a model on disk, without what quantizing added.
 fn read(path: &Path) -> Result<Value> {
     let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
-    let named = || file.display().to_string();
-    let text = std::fs::read_to_string(&file).with_context(named)?;
-    let mut config: Value = serde_json::from_str(&text).with_context(named)?;
+    let mut config = read_json(&file)?;
     if let Some(object) = config.as_object_mut() {
         object.shift_remove("quantization_config");
         object.shift_remove("wgquant");

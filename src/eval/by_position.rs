@@ -45,13 +45,14 @@ impl ByPosition {
         let mean = |(range, windows): (usize, &Vec<(f64, usize)>)| {
             let there = || windows.iter().filter(|(_, tokens)| *tokens > 0);
             let of_windows: Vec<f64> = there().map(|(kl, tokens)| kl / *tokens as f64).collect();
-            let tokens = there().map(|(_, tokens)| tokens).sum();
+            let weights: Vec<f64> = there().map(|(_, tokens)| *tokens as f64).collect();
+            let (mean_kl, mean_kl_stderr) = mean_and_error(&of_windows, &weights);
             PositionKl {
                 from: range * RANGE,
                 to: range * RANGE + there().map(|(_, tokens)| *tokens).max().unwrap_or(0),
-                tokens,
-                mean_kl: there().map(|(kl, _)| kl).sum::<f64>() / tokens as f64,
-                mean_kl_stderr: mean_and_error(&of_windows).1,
+                tokens: there().map(|(_, tokens)| tokens).sum(),
+                mean_kl,
+                mean_kl_stderr,
             }
         };
         self.ranges.iter().enumerate().map(mean).collect()

@@ -65,9 +65,8 @@ pub struct Comparison {
 /// Sums of one window of one model.
 fn totals(per_window: &[f64], windows: &Windows, seconds: f64) -> Perplexity {
     let tokens = windows.targets();
-    let weighted: f64 = per_window.iter().zip(&windows.0).map(|(nll, w)| nll * (w.len() - 1) as f64).sum();
-    let perplexity = (weighted / tokens as f64).exp();
-    let (_, error) = mean_and_error(per_window);
+    let (nll, error) = mean_and_error(per_window, &weights(windows));
+    let perplexity = nll.exp();
     Perplexity {
         perplexity,
         perplexity_stderr: error.map(|e| e * perplexity),
@@ -75,6 +74,11 @@ fn totals(per_window: &[f64], windows: &Windows, seconds: f64) -> Perplexity {
         tokens,
         seconds,
     }
+}
+
+/// Windows count by their targets.
+fn weights(windows: &Windows) -> Vec<f64> {
+    windows.0.iter().map(|w| (w.len() - 1) as f64).collect()
 }
 
 /// Logits of `tokens`, `[tokens, vocab]`.
@@ -214,19 +218,17 @@ fn summary(pairs: &[Pair], windows: &Windows, base_seconds: f64, seconds: f64) -
     let base = totals(&column(|p| p.base_nll), windows, base_seconds);
     let model = totals(&column(|p| p.nll), windows, seconds);
     let perplexity_ratio = model.perplexity / base.perplexity;
-    let (_, ratio_error) = mean_and_error(&column(|p| p.nll - p.base_nll));
-    // Means weigh windows by their targets; windows of one length make it the plain mean.
-    let weighted = |f: fn(&Pair) -> f64| {
-        let sum: f64 = pairs.iter().zip(&windows.0).map(|(p, w)| f(p) * (w.len() - 1) as f64).sum();
-        sum / windows.targets() as f64
-    };
+    let weights = weights(windows);
+    let (_, ratio_error) = mean_and_error(&column(|p| p.nll - p.base_nll), &weights);
+    let (mean_kl, mean_kl_stderr) = mean_and_error(&column(|p| p.kl), &weights);
+    let (top1_agreement, top1_agreement_stderr) = mean_and_error(&column(|p| p.same_top), &weights);
     Comparison {
         perplexity_ratio,
         perplexity_ratio_stderr: ratio_error.map(|e| e * perplexity_ratio),
-        mean_kl: weighted(|p| p.kl),
-        mean_kl_stderr: mean_and_error(&column(|p| p.kl)).1,
-        top1_agreement: weighted(|p| p.same_top),
-        top1_agreement_stderr: mean_and_error(&column(|p| p.same_top)).1,
+        mean_kl,
+        mean_kl_stderr,
+        top1_agreement,
+        top1_agreement_stderr,
         kl_per_window: column(|p| p.kl),
         kl_by_position: Vec::new(),
         base,

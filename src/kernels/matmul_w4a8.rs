@@ -36,7 +36,7 @@ pub fn matmul_w4a8<'a>(
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
-    let Shaped { form, grid, slice } = product.form(plan.device(), 4, bits, split);
+    let Shaped { form, grid, slice } = product.form(plan.device(), 4, bits, split, epilogue);
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,

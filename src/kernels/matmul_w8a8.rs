@@ -33,7 +33,7 @@ pub fn matmul_w8a8<'a>(
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w8a8", x, weight, 8, &out)?;
-    let Shaped { form, grid, slice } = product.form(plan.device(), 8, bits, split);
+    let Shaped { form, grid, slice } = product.form(plan.device(), 8, bits, split, epilogue);
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,

@@ -15,9 +15,12 @@ const WG: usize = 64;
 /// Columns that a workgroup of 256 holds in registers, 16 a thread (`shaders/shared/spans.wgsl`).
 pub(super) const SPAN: usize = 4096;
 
-/// Can a workgroup hold a row of up to `spans` spans? With groups, up to three, and as many groups as it has threads.
+/// Groups of a row that one finds the largest values of (`shaders/shared/held_row.wgsl`).
+const GROUPS: usize = 1024;
+
+/// Can a workgroup hold a row of up to `spans` spans? With groups, up to three.
 pub(super) fn held([cols, group]: [usize; 2], spans: usize) -> bool {
-    let groups = group >= cols || (cols <= 3 * SPAN && group.is_multiple_of(4) && cols.div_ceil(group) <= 256);
+    let groups = group >= cols || (cols <= 3 * SPAN && group.is_multiple_of(4) && cols.div_ceil(group) <= GROUPS);
     cols > 0 && cols.is_multiple_of(4) && cols <= spans * SPAN && groups
 }
 
@@ -73,6 +76,11 @@ const CASES: &[Case] = &[
     Case { name: "groups_of_64_ragged", args: &[("rows", 5.0), ("cols", 203.0), ("size", 1.0), ("group", 64.0)] },
     Case { name: "groups_of_96_no_power", args: &[("rows", 3.0), ("cols", 672.0), ("size", 1.0), ("group", 96.0)] },
     Case { name: "groups_of_one_word", args: &[("rows", 2.0), ("cols", 331.0), ("size", 1.0), ("group", 4.0)] },
+    Case {
+        name: "more_groups_than_threads",
+        args: &[("rows", 3.0), ("cols", 10240.0), ("size", 1.0), ("group", 32.0)],
+    },
+    Case { name: "most_groups_ragged", args: &[("rows", 2.0), ("cols", 12284.0), ("size", 1.0), ("group", 12.0)] },
     Case { name: "groups_of_512", args: &[("rows", 2.0), ("cols", 1100.0), ("size", 1.0), ("group", 512.0)] },
     // docs/driver-faults.md: MoltenVK #2711 (a reduction's barriers), f16 staging, values that may flush to zero.
     Case { name: "metal_dropped_barrier_32", args: &[("rows", 33.0), ("cols", 32.0), ("size", 1.0)] },

@@ -27,7 +27,7 @@ pub struct GatedNorm {
 
 impl GatedNorm {
     /// Does [`rms_norm_gated_quantize`] take rows of this gate's width with a scale for each `group` columns? Rows are held
-    /// in registers: at most 12288 columns and 256 groups, all in whole quads; blocks are powers of two up to 4096.
+    /// in registers: at most 12288 columns, 256 norms and 1024 groups, all in whole quads; blocks are powers of two up to 4096.
     #[must_use]
     pub fn fits(self, gate: &Columns<'_>, group: usize) -> bool {
         self.refusal(gate, group).is_none()
@@ -142,6 +142,8 @@ const CASES: &[Case] = &[
     case!("nemotron_8b_token", 1.0, 8192.0, 8.0, [0.0, 18560.0], 1024.0, 8192.0),
     case!("nemotron_8b_groups_of_128", 2.0, 8192.0, 8.0, [0.0, 18560.0], 1024.0, 128.0),
     case!("nemotron_9b_token", 1.0, 10240.0, 8.0, [0.0, 22656.0], 256.0, 10240.0),
+    case!("nemotron_9b_groups_of_32", 2.0, 10240.0, 8.0, [0.0, 22656.0], 32.0, 32.0),
+    case!("more_groups_than_threads", 2.0, 10240.0, 16.0, [0.0, 10240.0], 32.0, 32.0),
     case!("mamba2_2_7b_tokens", 2.0, 5120.0, 1.0, [0.0, 10576.0], 1024.0, 5120.0),
     case!("norms_of_128_no_transform", 3.0, 384.0, 3.0, [4.0, 400.0], 1.0, 384.0),
     case!("norms_of_640_groups_of_8", 2.0, 1280.0, 2.0, [0.0, 1280.0], 128.0, 8.0),
@@ -155,6 +157,7 @@ const CASES: &[Case] = &[
     case!("norms_of_640_groups_of_8_of_halves", 2.0, 1280.0, 2.0, [0.0, 1280.0], 128.0, 8.0, 16.0),
     case!("norms_of_896_groups_of_32_of_halves", 2.0, 7168.0, 8.0, [0.0, 7168.0], 128.0, 32.0, 16.0),
     case!("norms_of_256_runs_of_32_of_halves", 2.0, 1024.0, 4.0, [0.0, 1024.0], 32.0, 1024.0, 16.0),
+    case!("more_groups_than_threads_of_halves", 2.0, 10240.0, 16.0, [0.0, 10240.0], 32.0, 32.0, 16.0),
     case!("norms_of_100_of_halves", 3.0, 100.0, 5.0, [0.0, 100.0], 4.0, 100.0, 16.0),
     case!("norms_of_1536_runs_of_512_of_halves", 2.0, 12288.0, 8.0, [0.0, 12288.0], 512.0, 12288.0, 16.0),
     case!("norms_of_1280_of_halves", 3.0, 10240.0, 8.0, [0.0, 22656.0], 256.0, 10240.0, 16.0),

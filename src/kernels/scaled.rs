@@ -149,13 +149,15 @@ impl IntProduct {
         })
     }
 
-    /// The form of a product on `device` with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, where it may be cut as `split` says.
+    /// The form of a product on `device` with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, where it may be cut as `split` says
+    /// and ends in `epilogue`.
     pub(super) fn form(
         &self,
         device: &Device,
         bits: usize,
         scale_bits: ScaleBits,
         split: Option<SplitK<'_>>,
+        epilogue: Epilogue,
     ) -> Shaped {
         let Sizes { m, n, k } = self.sizes;
         let short = scale_bits == ScaleBits::Short;
@@ -166,12 +168,12 @@ impl IntProduct {
         let by_few_rows = by_rows || (short && self.x_group.is_multiple_of(32));
         let by_tiles = |rows: usize| Grid::linear(n.div_ceil(COLUMNS) * m.div_ceil(rows));
         let (large, small) = (Tiling::large(bits == 8 && by_rows, self.slice_unit()), Tiling::small(m));
-        let [large_slice, small_slice] = [large, small].map(|tiling| self.slice(device, tiling, split));
+        let [large_slice, small_slice] = [large, small].map(|tiling| self.slice(device, tiling, split, epilogue));
         let fills_tiles = device.has_matrix_units() && n >= NARROW;
         let small_tiles = fills_tiles
             && by_few_rows
             && self.in_quads(bits)
-            && small.takes(self.sizes, small_slice) <= large.takes(self.sizes, large_slice);
+            && small.takes(self.sizes, small_slice, epilogue) <= large.takes(self.sizes, large_slice, epilogue);
         let many = (m >= MANY || (fills_tiles && m >= MORE_THAN_SMALL)) && !small_tiles;
         let (form, grid) = match self.in_blocks(128 / bits) {
             _ if m <= FEW && self.in_quads(bits) => (Form::Few, by_tiles(8)),
@@ -199,11 +201,11 @@ impl IntProduct {
     }
 
     /// Columns of the slices that pay on `device`, or of as many as `split` says.
-    fn slice(&self, device: &Device, tiling: Tiling, split: Option<SplitK<'_>>) -> usize {
+    fn slice(&self, device: &Device, tiling: Tiling, split: Option<SplitK<'_>>, epilogue: Epilogue) -> usize {
         let Sizes { n, k, .. } = self.sizes;
         match split {
             Some(SplitK { slices: Some(slices), .. }) => tiling.slice(k, slices),
-            Some(split) if device.has_matrix_units() && n >= NARROW => tiling.best(self.sizes, split),
+            Some(split) if device.has_matrix_units() && n >= NARROW => tiling.best(self.sizes, split, epilogue),
             _ => k,
         }
     }

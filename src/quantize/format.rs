@@ -213,8 +213,8 @@ pub(crate) fn code(w: f32, inverse_scale: f32, half: f32) -> f32 {
     ((w * inverse_scale).clamp(-half, half - 1.0) + WHOLE) - WHOLE
 }
 
-/// A group of zeros has scale 1, so that nobody divides by 0.
-fn usable(scale: f32) -> f32 {
+/// A group of zeros has scale 1, so that nobody divides by 0; so has one whose scale its type does not hold.
+pub(super) fn usable(scale: f32) -> f32 {
     if scale > 0.0 && scale.is_finite() { scale } else { 1.0 }
 }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::format::{Format, RowScales, ScaleFormat, code};
+use super::format::{Format, RowScales, ScaleFormat, code, usable};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, Need, Plan};
 use crate::kernels;
@@ -120,8 +120,7 @@ fn float(linear: &Linear) -> Result<&Tensor> {
     }
 }
 
-/// The scale as it will be read back. A group of zeros has scale 1, so that readers never divide by 0.
+/// The scale as it will be read back.
 fn stored_scale(scale: f32, dtype: DType) -> f32 {
-    let rounded = round_to(dtype, scale);
-    if rounded > 0.0 { rounded } else { 1.0 }
+    usable(round_to(dtype, scale))
 }

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::sequential::Sequential;
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe};
-use crate::calibrate::{Windows, chain};
+use crate::calibrate::{Windows, chain, moments_fit};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{
-    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model_with,
+    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Role, Summary, WriteOptions,
+    write_model_with,
 };
 use crate::quantize::{LOSSES_FILE, ModuleLoss, timed};
 use crate::transform::Transformed;
@@ -54,6 +55,11 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
+        if recipe.gptq.is_some() {
+            let modules = recipe.modules(source.config())?;
+            let linear = modules.iter().filter(|m| m.role == Role::Linear && m.weights.is_some());
+            moments_fit(device, linear.map(|m| (m.name.as_str(), m.cols)))?;
+        }
         let source = transformed(source, recipe, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;
         let method = match (recipe.calibrates(), calibration) {

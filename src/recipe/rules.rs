@@ -1,5 +1,7 @@
 //! Which weights get which form: rules over module names, resolved against a model.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::packed_words;
@@ -121,7 +123,8 @@ impl Module {
 /// The modules of a model of this shape under `rules`, in order of use.
 ///
 /// # Errors
-/// [`Error::Argument`] for an entry of a rule that matches nothing, a form that cannot be, or a group that fits no row.
+/// [`Error::Argument`] for an entry of a rule that matches nothing, a form that cannot be, a group that fits no row, or layers of one input
+/// that round it to int8 in different ways.
 pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
     let parsed = rules
         .iter()
@@ -148,7 +151,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         }
         let cols = tensor.shape[1];
         let weights = match rule.and_then(|i| rules[i].weights) {
-            Some(format) => Some(Format { group: fitting(format.group, cols, &name)?, ..format }),
+            Some(format) => Some(Format { group: fitting(&format, cols, &name)?, ..format }),
             None => None,
         };
         let activations = match (tensor.role, weights, rule) {
@@ -170,7 +173,32 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
             return Err(Error::argument(format!("rule {i}"), "its list of modules is empty"));
         }
     }
+    agree(&modules)?;
     Ok(modules)
+}
+
+/// Of queries, keys and values, which have one input, those that take it in int8 must take the same.
+fn agree(modules: &[Module]) -> Result<()> {
+    let mixer = |m: &Module| {
+        let parts = ["q_proj", "k_proj", "v_proj"];
+        parts.iter().find_map(|part| m.name.strip_suffix(part)).map(ToOwned::to_owned)
+    };
+    let form = |m: &Module| (m.activations, m.activation_percentile);
+    let mut first: HashMap<String, &Module> = HashMap::new();
+    for module in modules.iter().filter(|m| m.activations.int8()) {
+        let Some(mixer) = mixer(module) else { continue };
+        let one = *first.entry(mixer).or_insert(module);
+        if form(one) != form(module) {
+            let what = format!("{:?}, but `{}`, which has the same input, {:?}", form(module), one.name, form(one));
+            return Err(Error::argument(format!("activations of `{}`", module.name), what));
+        }
+    }
+    Ok(())
+}
+
+/// Codes of a word of int32 as products read them: a group is whole words.
+fn codes_a_word(bits: usize) -> usize {
+    if bits > 4 { 4 } else { 8 }
 }
 
 /// Kernels sum integers over the smaller of a weight's and its input's groups, so one must divide the other: where it
@@ -178,7 +206,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
 fn beside(activations: Activations, weights: Format, cols: usize) -> Activations {
     let Some(Group::Size(asked)) = activations.group() else { return activations };
     let own = weights.group.len(cols);
-    let word = if weights.bits > 4 { 4 } else { 8 };
+    let word = codes_a_word(weights.bits);
     let fits = |g: &usize| g.is_multiple_of(word) && (own.is_multiple_of(*g) || g.is_multiple_of(own));
     let group = (4..=asked.min(cols)).rev().find(fits).map_or(Group::Channel, Group::Size);
     match activations {
@@ -188,15 +216,65 @@ fn beside(activations: Activations, weights: Format, cols: usize) -> Activations
     }
 }
 
-/// A row must be whole groups, or other tools refuse the file: where it is not, the largest smaller group that fits.
-fn fitting(group: Group, cols: usize, module: &str) -> Result<Group> {
-    let Group::Size(n) = group else { return Ok(Group::Channel) };
+/// A row must be whole groups, or other tools refuse the file, and a group whole words of codes, or no product takes it: where the group is
+/// not, the largest smaller one that is.
+fn fitting(format: &Format, cols: usize, module: &str) -> Result<Group> {
+    let Group::Size(n) = format.group else { return Ok(Group::Channel) };
     if n >= cols {
         return Ok(Group::Channel);
     }
-    let fits = (16.min(n)..=n).rev().find(|g| *g > 0 && cols.is_multiple_of(*g) && (g.is_multiple_of(8) || *g == n));
+    let word = codes_a_word(format.bits);
+    let whole = |g: &usize| g.is_multiple_of(8) || (*g == n && g.is_multiple_of(word));
+    let fits = (16.min(n)..=n).rev().find(|g| *g > 0 && cols.is_multiple_of(*g) && whole(g));
     fits.map(Group::Size).ok_or_else(|| {
-        let what = format!("no group of 16 to {n} divides its rows of {cols}; use one scale a row (channel)");
+        let (least, bits) = (16.min(n), format.bits);
+        let what = format!(
+            "no group of {least} to {n} divides its rows of {cols} and is whole words of {word} codes of {bits} bits; use one scale a row (channel)"
+        );
         Error::argument(format!("`{module}`"), what)
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    fn format(bits: usize, group: usize) -> Format {
+        Format { bits, group: Group::Size(group), scales: ScaleFormat::Plain(DType::F16) }
+    }
+
+    #[test]
+    fn groups_are_whole_words_that_divide_a_row() {
+        let fits = |bits, group, cols| fitting(&format(bits, group), cols, "m").ok();
+        assert_eq!(fits(4, 128, 672), Some(Group::Size(112)));
+        assert_eq!(fits(4, 8, 672), Some(Group::Size(8)));
+        assert_eq!(fits(4, 700, 672), Some(Group::Channel));
+        // Of 8 bits a word is four codes, of 4 eight.
+        assert_eq!((fits(8, 20, 640), fits(4, 20, 640)), (Some(Group::Size(20)), Some(Group::Size(16))));
+        assert_eq!((fits(8, 4, 640), fits(4, 4, 640)), (Some(Group::Size(4)), None));
+        let error = fitting(&format(4, 4), 640, "m").unwrap_err().to_string();
+        assert!(error.contains("rows of 640") && error.contains("8 codes of 4 bits"), "{error}");
+    }
+
+    #[test]
+    fn layers_of_one_input_agree() {
+        let module = |name: &str, group: usize| Module {
+            name: name.to_owned(),
+            role: Role::Linear,
+            rows: 64,
+            cols: 640,
+            rule: Some(0),
+            weights: Some(format(8, 32)),
+            activations: Activations::Int8(Group::Size(group)),
+            activation_percentile: None,
+        };
+        let other =
+            [module("a.0.q_proj", 32), module("a.0.k_proj", 32), module("a.1.q_proj", 64), module("a.0.o_proj", 16)];
+        agree(&other).unwrap();
+        let error = agree(&[module("a.0.q_proj", 32), module("a.0.k_proj", 64)]).unwrap_err().to_string();
+        assert!(error.contains("`a.0.k_proj`") && error.contains("`a.0.q_proj`") && error.contains("64"), "{error}");
+        let floats = Module { activations: Activations::Float, ..module("a.0.v_proj", 1) };
+        agree(&[module("a.0.q_proj", 32), floats]).unwrap();
+    }
 }

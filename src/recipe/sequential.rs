@@ -102,6 +102,8 @@ impl Sequential {
             let means = || self.options.map(|_| self.walk.after_norm(&original.norm, rounding.clone())).transpose();
             let means = timed(|| format!("layer {index}: moments behind the norm"), means)?;
             self.fill(index, &mut layer, readers, means, &rounding)?;
+        } else {
+            self.fill(index, &mut layer, readers, None, &Activations::Float.into())?;
         }
         if let Some(form) = self.quantized(index, &[writer])? {
             let cols = form.cols;
@@ -112,6 +114,8 @@ impl Sequential {
             let means = || self.options.map(|_| before()).transpose();
             let means = timed(|| format!("layer {index}: moments before {writer}"), means)?;
             self.fill(index, &mut layer, &[writer], means, &rounding)?;
+        } else {
+            self.fill(index, &mut layer, &[writer], None, &Activations::Float.into())?;
         }
         timed(|| format!("layer {index}: all sequences through it"), || self.walk.advance(index, &layer, &original))?;
         self.settle()?;
@@ -142,17 +146,11 @@ impl Sequential {
     }
 
     /// Of parts that share an input, the module that says how it is rounded: the first to be quantized with int8
-    /// activations, else the first to be quantized. All with int8 activations must agree.
+    /// activations, with which all such agree, else the first to be quantized.
     fn quantized(&self, index: usize, parts: &[&str]) -> Result<Option<Module>> {
         let modules = parts.iter().map(|part| self.forms.part(index, part)).collect::<Result<Vec<_>>>()?;
-        let int8 = || modules.iter().filter(|m| m.weights.is_some() && m.activations.int8());
-        let Some(first) = int8().next() else { return Ok(modules.into_iter().find(|m| m.weights.is_some()).cloned()) };
-        let form = |m: &Module| (m.activations, m.activation_percentile);
-        if let Some(other) = int8().find(|m| form(m) != form(first)) {
-            let what = format!("{:?}, but `{}`, which has the same input, {:?}", form(other), first.name, form(first));
-            return Err(Error::argument(format!("activations of `{}`", other.name), what));
-        }
-        Ok(Some((*first).clone()))
+        let any = || modules.iter().filter(|m| m.weights.is_some());
+        Ok(any().find(|m| m.activations.int8()).or_else(|| any().next()).map(|m| (**m).clone()))
     }
 
     /// How the input of `form` is rounded; `scales` finds fixed scales of a group and a percentile.

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::{Forms, Recipe, awq};
-use crate::calibrate::{InputStats, SiteStats, Stats, Windows};
+use crate::calibrate::{Besides, InputStats, SiteStats, Stats, Windows};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Block, ModelConfig, ModelSource, Names};
 use crate::quantize::timed;
-use crate::transform::{self, Inputs, Known, Smooth, Transformed};
+use crate::transform::{self, Inputs, Known, MeanCovariance, Transform, Transformed, read};
 
 /// `source` under the rewrites of `recipe`. Where those take statistics of activations, they are gathered on `calibration`:
 /// a block's when it is read, on the way through it and any before it that were not read yet; all at once now for a KLT of
@@ -34,13 +34,15 @@ pub fn transformed<'a>(
 /// Statistics of a model's blocks, each gathered when it is first asked for.
 struct Gathered<'a> {
     base: Transformed<'a>,
-    smooth: Smooth,
+    transform: Transform,
     /// Where factors are to be searched.
     forms: Option<Forms>,
     /// Before the first block of which nothing was found yet; nothing behind the head or after an error.
     walk: Mutex<Option<InputStats>>,
-    /// Of each block, and of the head.
+    /// Of each block, and of the head, but for covariances that only the stream's axes come of: a block's takes 134 MB for a stream of 4096.
     found: Vec<OnceLock<Inputs>>,
+    /// Of those, as far as the walk has come.
+    residual: Mutex<MeanCovariance>,
 }
 
 impl<'a> Gathered<'a> {
@@ -51,10 +53,10 @@ impl<'a> Gathered<'a> {
         let base = Transformed::new(source, transform.base())?;
         let forms = transform.smooth.searches().then(|| awq::forms(&base, recipe)).transpose()?;
         let (config, embedding) = (base.config(), base.embedding()?);
-        let covariance = transform.needs_covariance();
-        let walk = InputStats::new(device, config, base.rotation(), &embedding, &windows.0, covariance)?;
+        let walk = InputStats::new(device, config, base.rotation(), &embedding, &windows.0)?;
         let found = (0..=config.blocks.len()).map(|_| OnceLock::new()).collect();
-        Ok(Self { base, smooth: transform.smooth, forms, walk: Mutex::new(Some(walk)), found })
+        let residual = Mutex::new(MeanCovariance::new(config.hidden_size));
+        Ok(Self { base, transform, forms, walk: Mutex::new(Some(walk)), found, residual })
     }
 }
 
@@ -73,6 +75,11 @@ impl Known for Gathered<'_> {
         }
         asked.get().ok_or_else(none)
     }
+
+    fn residual_covariance(&self, config: &ModelConfig) -> Result<Vec<f64>> {
+        self.of(config.blocks.len())?; // and all before
+        self.residual.lock().unwrap_or_else(PoisonError::into_inner).clone().finish()
+    }
 }
 
 impl Gathered<'_> {
@@ -81,40 +88,62 @@ impl Gathered<'_> {
         let broken = || Error::argument("calibration", "goes no further after an error");
         let mut streams = walk.take().ok_or_else(broken)?;
         let config = self.base.config();
-        if at == config.blocks.len() {
-            return Ok(inputs(config, at, &streams.head(&self.base.norm_f()?)?));
+        let (names, covariances) = (sites(config, at), self.transform.covariances(config, at));
+        let read_at = |tap: &String| names.iter().find(|(_, t)| t == tap).map(|(site, _)| site.clone());
+        let look = Besides {
+            products: covariances.iter().filter_map(read_at).collect(),
+            projected: self.transform.smooth.conv.is_some(),
+        };
+        let head = at == config.blocks.len();
+        let (stats, rest) = if head {
+            (streams.head(&self.base.norm_f()?, look)?, None)
+        } else {
+            (streams.block(at, &self.base.layer(at)?, look)?, Some(streams))
+        };
+        let mut inputs = inputs(&names, &stats);
+        self.add_residual(at, &mut inputs)?;
+        if let Some(forms) = self.forms.as_ref().filter(|_| !head) {
+            awq::search(&self.base, at, &self.transform.smooth, forms, &mut inputs)?;
         }
-        let mut inputs = inputs(config, at, &streams.block(at, &self.base.layer(at)?)?);
-        if let Some(forms) = &self.forms {
-            awq::search(&self.base, at, &self.smooth, forms, &mut inputs)?;
-        }
-        *walk = Some(streams);
+        *walk = rest;
         Ok(inputs)
+    }
+
+    /// Takes what the stream's axes come of, and keeps of it what a block's own rewrites read, too.
+    fn add_residual(&self, at: usize, inputs: &mut Inputs) -> Result<()> {
+        let config = self.base.config();
+        let of_block = Transform { residual: None, ..self.transform }.covariances(config, at);
+        let tap = read(config, at);
+        let Some(site) = inputs.stats.get_mut(&tap).filter(|s| !s.covariance.is_empty()) else { return Ok(()) };
+        if self.transform.residual.is_some_and(transform::Rotation::needs_covariance) {
+            let mut mean = self.residual.lock().unwrap_or_else(PoisonError::into_inner);
+            mean.add(site.sensitivity, &site.covariance)?;
+        }
+        if !of_block.contains(&tap) {
+            site.covariance = Vec::new();
+        }
+        Ok(())
     }
 }
 
-/// The statistics of block `index`, or of the head, by the names that transforms have for them: those of the runtime's taps.
-fn inputs(config: &ModelConfig, index: usize, stats: &Stats) -> Inputs {
+/// The sites of block `index`, or of the head, with the names that transforms have for them: those of the runtime's taps.
+fn sites(config: &ModelConfig, index: usize) -> Vec<(String, String)> {
     let names = Names::default();
-    let mut inputs = Inputs::default();
-    let mut put = |site: &str, tap: String| {
-        if let Some(s) = stats.sites.get(site) {
-            inputs.stats.insert(tap, plain(s));
-        }
-    };
-    let Some(block) = config.blocks.get(index) else {
-        put(names.head(), "norm_f".to_owned());
-        return inputs;
-    };
-    let (reader, writer, tap) = match block {
+    let Some(block) = config.blocks.get(index) else { return vec![(names.head().to_owned(), read(config, index))] };
+    let (reader, writer, written) = match block {
         Block::Mamba2 => ("in_proj", "out_proj", "gated_norm"),
         Block::Attention => ("q_proj", "o_proj", "attention"),
         Block::Mlp => ("up_proj", "down_proj", "up_proj"),
     };
     let site = |part: &str| names.layer(index, &format!("mixer.{part}"));
-    put(&site(reader), format!("layer.{index}.norm"));
-    put(&site(writer), format!("layer.{index}.{tap}"));
-    inputs
+    let tap = |name: &str| format!("layer.{index}.{name}");
+    vec![(site(reader), read(config, index)), (site(writer), tap(written)), (site("zxbcdt"), tap("in_proj"))]
+}
+
+/// What was found at these sites.
+fn inputs(sites: &[(String, String)], stats: &Stats) -> Inputs {
+    let there = sites.iter().filter_map(|(site, tap)| Some((tap.clone(), plain(stats.sites.get(site)?))));
+    Inputs { stats: there.collect(), ..Inputs::default() }
 }
 
 fn plain(site: &SiteStats) -> transform::SiteStats {

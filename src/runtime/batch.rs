@@ -325,7 +325,7 @@ impl Engine {
             let last: Vec<usize> = going.iter().copied().filter(|slot| out[*slot].len() + 1 == max_new).collect();
             last.iter().try_for_each(|slot| self.retire(*slot))?;
             let more = last.len() < going.len();
-            // It may fail, by a context that is full, but only matters where one goes on.
+            // It may fail, by a context that is full, but only matters where that one goes on.
             let after = more.then(|| self.follow_each(next));
             let ids = ids.words().await?;
             for slot in std::mem::take(&mut going) {
@@ -336,7 +336,10 @@ impl Engine {
                 };
                 if ended { self.retire(slot)? } else { going.push(slot) }
             }
-            coming = after.filter(|_| !going.is_empty()).transpose()?;
+            coming = match after {
+                Some(Err(_)) if !going.is_empty() => Some(self.follow_each(next)?),
+                after => after.filter(|_| !going.is_empty()).transpose()?,
+            };
         }
         Ok(out)
     }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::options;
 use crate::analyze::Sensitivity as Losses;
-use crate::calibrate::{Means, Walk, Windows, parts};
+use crate::calibrate::{Means, Walk, Windows, moments_fit, parts};
 use crate::error::{Error, Result};
 use crate::eval::compare;
 use crate::gpu::Device;
-use crate::model::{Activations, Group, Layer, Linear, ModelSource, Names, QuantizedLinear};
+use crate::model::{Activations, Group, Layer, Linear, ModelSource, Names, QuantizedLinear, Role};
 use crate::quantize::{Format, GptqOptions, Prepared, gptq, searched};
 use crate::recipe::{EMBEDDING_STEPS, Module};
 use crate::runtime::{Engine, Slot};
@@ -105,6 +105,8 @@ pub fn survey(
     if survey.modules.len() >= modules {
         return Ok(survey);
     }
+    let linear = question.candidates.iter().flatten().filter(|m| m.role == Role::Linear && m.weights.is_some());
+    moments_fit(device, linear.map(|m| (m.name.as_str(), m.cols)))?;
     let mut surveyor = Surveyor::new(device, question)?;
     let source = question.source;
     let embedding = source.embedding()?;
@@ -221,7 +223,8 @@ impl<'a> Surveyor<'a> {
             };
             if i == self.question.probe {
                 let measured = self.measured(slot, linear, Tensor::from_f32(weight.shape, &rounded))?;
-                kl_of_loss = measured / loss.max(f64::MIN_POSITIVE);
+                // What loses nothing, like weights of zeros, tells nothing.
+                kl_of_loss = if loss > 0.0 { measured / loss } else { 0.0 };
             }
             forms.push(Form { format: Some(format), bytes, loss, kl: 0.0 });
         }

@@ -31,6 +31,7 @@ pub struct Synth {
     json: Value,
     recipe: Recipe,
     modules: Vec<Module>,
+    parameters: u64,
     seed: u64,
 }
 
@@ -42,8 +43,11 @@ impl Synth {
     pub fn new(json: Value, recipe: Recipe, seed: u64) -> Result<Self> {
         let mut config = ModelConfig::from_json(Path::new("config.json"), &json)?;
         let modules = recipe.modules(&config)?;
+        // A head that folding unties adds bytes and none of those.
+        let all = Names::default().expected(&config, true);
+        let parameters = all.iter().map(|t| t.shape.iter().map(|n| *n as u64).product::<u64>()).sum();
         config.tied &= !recipe.transform.fold_norms;
-        Ok(Self { config, json, recipe, modules, seed })
+        Ok(Self { config, json, recipe, modules, parameters, seed })
     }
 
     /// Its `config.json`, without what quantizing adds.
@@ -58,11 +62,10 @@ impl Synth {
         &self.recipe
     }
 
-    /// Parameters, whatever their form.
+    /// Parameters of the original, whatever their form.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        let tensors = Names::default().expected(&self.config, true);
-        tensors.iter().map(|t| t.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
+        self.parameters
     }
 
     /// Bytes its tensors take in a file, vectors as f32.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Matrix;
+use super::{Matrix, MeanCovariance};
 use crate::error::{Error, Result};
+use crate::model::ModelConfig;
 
 /// Statistics of an activation `[tokens, channels]`. What a transform does not ask for may be empty.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,26 @@ pub trait Known: Send + Sync {
     /// # Errors
     /// Whatever finding it out may give.
     fn of(&self, index: usize) -> Result<&Inputs>;
+
+    /// Of the stream's normed readings, over all blocks and the head that have one, by their sensitivity. MambaQuant takes the first
+    /// block's alone. Whoever finds blocks out one by one need not keep those of all.
+    ///
+    /// # Errors
+    /// As [`Known::of`] and [`super::mean_covariance`].
+    fn residual_covariance(&self, config: &ModelConfig) -> Result<Vec<f64>> {
+        let mut mean = MeanCovariance::new(config.hidden_size);
+        for index in 0..=config.blocks.len() {
+            if let Some(site) = self.of(index)?.stats.get(&read(config, index)).filter(|s| !s.covariance.is_empty()) {
+                mean.add(site.sensitivity, &site.covariance)?;
+            }
+        }
+        mean.finish()
+    }
+}
+
+/// The tap that block `index`, or the head, reads the stream by.
+pub(crate) fn read(config: &ModelConfig, index: usize) -> String {
+    if index < config.blocks.len() { format!("layer.{index}.norm") } else { "norm_f".to_owned() }
 }
 
 impl Known for Inputs {
@@ -59,6 +80,10 @@ impl Known for Inputs {
 impl<K: Known + ?Sized> Known for &K {
     fn of(&self, index: usize) -> Result<&Inputs> {
         (**self).of(index)
+    }
+
+    fn residual_covariance(&self, config: &ModelConfig) -> Result<Vec<f64>> {
+        (**self).residual_covariance(config)
     }
 }
 

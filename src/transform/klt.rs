@@ -59,8 +59,32 @@ pub(super) fn diagonal_block(covariance: &[f64], n: usize, first: usize, block: 
 /// [`Error::Argument`] for a weight or trace that is negative or not finite, a size other than the first's, or when
 /// nothing has any weight.
 pub fn mean_covariance<'a>(weighted: impl IntoIterator<Item = (f64, &'a [f64])>, n: usize) -> Result<Vec<f64>> {
-    let (mut mean, mut total) = (vec![0.0; n * n], 0.0);
-    for (weight, covariance) in weighted {
+    let mut mean = MeanCovariance::new(n);
+    weighted.into_iter().try_for_each(|(weight, covariance)| mean.add(weight, covariance))?;
+    mean.finish()
+}
+
+/// [`mean_covariance`] of one after the other, none of which is kept.
+#[derive(Clone, Debug)]
+pub struct MeanCovariance {
+    n: usize,
+    sum: Vec<f64>,
+    weights: f64,
+}
+
+impl MeanCovariance {
+    /// Of none yet, `[n, n]`.
+    #[must_use]
+    pub fn new(n: usize) -> Self {
+        Self { n, sum: Vec::new(), weights: 0.0 }
+    }
+
+    /// One more.
+    ///
+    /// # Errors
+    /// As [`mean_covariance`].
+    pub fn add(&mut self, weight: f64, covariance: &[f64]) -> Result<()> {
+        let n = self.n;
         if covariance.len() != n * n {
             return Err(Error::argument("covariance", format!("{} values for [{n}, {n}]", covariance.len())));
         }
@@ -70,13 +94,22 @@ pub fn mean_covariance<'a>(weighted: impl IntoIterator<Item = (f64, &'a [f64])>,
             return Err(Error::argument("mean covariance", format!("weight {weight}, trace {trace}")));
         }
         if trace > 0.0 {
-            mean.iter_mut().zip(covariance).for_each(|(m, c)| *m += weight / trace * c);
-            total += weight;
+            self.sum.resize(n * n, 0.0);
+            self.sum.iter_mut().zip(covariance).for_each(|(m, c)| *m += weight / trace * c);
+            self.weights += weight;
         }
+        Ok(())
     }
-    if total == 0.0 {
-        return Err(Error::argument("mean covariance", "no covariance of any weight"));
+
+    /// The mean of all.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when nothing has any weight.
+    pub fn finish(mut self) -> Result<Vec<f64>> {
+        if self.weights == 0.0 {
+            return Err(Error::argument("mean covariance", "no covariance of any weight"));
+        }
+        self.sum.iter_mut().for_each(|m| *m /= self.weights);
+        Ok(self.sum)
     }
-    mean.iter_mut().for_each(|m| *m /= total);
-    Ok(mean)
 }

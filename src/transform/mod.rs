@@ -25,8 +25,9 @@ pub mod wide;
 use serde::{Deserialize, Serialize};
 
 pub use exponent::Exponent;
+pub(crate) use inputs::read;
 pub use inputs::{Inputs, Known, SiteStats};
-pub use klt::{klt, klt_blocks, mean_covariance};
+pub use klt::{MeanCovariance, klt, klt_blocks, mean_covariance};
 pub use matrix::Matrix;
 pub use order::Permutation;
 pub use plant::{Outliers, Planted};
@@ -40,7 +41,7 @@ pub use wide::Layer;
 
 use crate::error::{Error, Result};
 use crate::hadamard;
-use crate::model::{ModelConfig, OnlineRotation};
+use crate::model::{Block, ModelConfig, OnlineRotation};
 
 /// Which rewrites to do, in this order but for `keys`, which come before `smooth`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,7 +140,21 @@ impl Transform {
     /// Does it need products of channels?
     #[must_use]
     pub fn needs_covariance(&self) -> bool {
-        [self.values, self.keys, self.residual].into_iter().flatten().any(Rotation::needs_covariance)
+        [self.values, self.keys, self.residual].into_iter().any(aligned)
+    }
+
+    /// The taps whose products of channels it needs, of block `index` or, where there is no such block, of the head: those of other
+    /// inputs would fill a host's memory.
+    #[must_use]
+    pub fn covariances(&self, config: &ModelConfig, index: usize) -> Vec<String> {
+        let (keys, values) = match config.blocks.get(index) {
+            None if aligned(self.residual) => return vec!["norm_f".to_owned()],
+            None => return Vec::new(),
+            Some(Block::Attention) => (aligned(self.keys), aligned(self.values)),
+            Some(_) => (false, false),
+        };
+        let taps = [(aligned(self.residual) || keys, "norm"), (values, "attention")];
+        taps.into_iter().filter(|(read, _)| *read).map(|(_, tap)| format!("layer.{index}.{tap}")).collect()
     }
 
     /// Does it need statistics of activations?
@@ -187,4 +202,9 @@ impl Transform {
         }
         Ok(())
     }
+}
+
+/// Is it one along the axes of what it rotates?
+fn aligned(rotation: Option<Rotation>) -> bool {
+    rotation.is_some_and(Rotation::needs_covariance)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::inputs::{Inputs, Known, sized};
-use super::klt::{diagonal_block, mean_covariance};
+use super::klt::diagonal_block;
 use super::rotation::{Rotation, Rotor};
 use super::wide::{self, Attention, Layer, Mixer};
 use super::{Matrix, Transform, heads, order, permute, scale, smooth};
@@ -52,7 +52,7 @@ impl<'a> Transformed<'a> {
         // The folded final norm belongs to the head alone.
         config.tied &= !transform.fold_norms;
         let n = config.hidden_size;
-        let covariance = || residual_covariance(&config, &known);
+        let covariance = || known.residual_covariance(&config);
         let given = || known.of(0)?.matrix("residual", n, n);
         let residual = transform.residual.map(|kind| Rotor::new(kind, n, covariance, given)).transpose()?;
         Ok(Self { source, config, transform, known: Box::new(known), residual })
@@ -204,16 +204,6 @@ impl<'a> Transformed<'a> {
         layer.writer().each_row(|row| hadamard.apply(row));
         Ok(())
     }
-}
-
-/// Of the stream's normed readings, over all blocks and the head that have one, by their sensitivity. MambaQuant takes
-/// the first block's alone.
-fn residual_covariance(config: &ModelConfig, known: &dyn Known) -> Result<Vec<f64>> {
-    let blocks = config.blocks.len();
-    let names = (0..blocks).map(|i| (i, format!("layer.{i}.norm"))).chain([(blocks, "norm_f".to_owned())]);
-    let sites = names.map(|(i, name)| Ok(known.of(i)?.stats.get(&name))).collect::<Result<Vec<_>>>()?;
-    let sites = sites.into_iter().flatten().filter(|s| !s.covariance.is_empty());
-    mean_covariance(sites.map(|s| (s.sensitivity, s.covariance.as_slice())), config.hidden_size)
 }
 
 impl ModelSource for Transformed<'_> {

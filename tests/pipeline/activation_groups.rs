@@ -8,7 +8,7 @@ use wgquant::eval::compare;
 use wgquant::gpu::Device;
 use wgquant::kernels::StateRounding;
 use wgquant::model::{Activations, Block, Group, ModelConfig, ModelFile, ModelSource};
-use wgquant::recipe::{Bits, Recipe, quantize};
+use wgquant::recipe::{Bits, Recipe, Rule, quantize};
 use wgquant::runtime::{Engine, EngineOptions, StateFormat};
 use wgquant::synth::{self, Synth};
 use wgquant::tensor::DType;
@@ -24,7 +24,7 @@ fn write(bits: Bits, groups: &[(&str, Group)], out: &Path) -> ModelFile {
     for (modules, group) in groups {
         let linear = recipe.rules[0].clone();
         let modules = vec![(*modules).to_owned()];
-        recipe.rules.push(wgquant::recipe::Rule { modules, activations: Activations::Int8(*group), ..linear });
+        recipe.rules.push(Rule { modules, activations: Activations::Int8(*group), ..linear });
     }
     quantize(&file, &recipe, &common::gpu(), None, out, &|_| {}).unwrap();
     ModelFile::open(out).unwrap()
@@ -132,11 +132,30 @@ fn a_chain_with_norms_of_their_own_agrees_with_passes() {
     }
 }
 
+/// A recipe that does not is refused, and a file of another tool's when it runs.
 #[test]
 fn layers_of_one_input_must_agree() {
     let temp = tempfile::tempdir().unwrap();
-    let groups = [("Linear", Group::Size(32)), (r"re:.*\.k_proj$", Group::Size(64))];
-    let model = write(Bits::W8A8, &groups, &temp.path().join("mixed"));
+    let config = ModelFile::open(&common::nano()).unwrap().config().clone();
+    let mut recipe = Recipe::uniform(&config, Bits::W8A8, Group::Channel, true, DType::BF16, Transform::NONE);
+    recipe.rules[0].activations = Activations::Int8(Group::Size(32));
+    recipe.modules(&config).unwrap();
+    let (modules, activations) = (vec![r"re:.*\.k_proj$".to_owned()], Activations::Int8(Group::Size(64)));
+    recipe.rules.push(Rule { modules, activations, ..recipe.rules[0].clone() });
+    let error = recipe.modules(&config).unwrap_err().to_string();
+    assert!(error.contains("k_proj") && error.contains("q_proj") && error.contains("same input"), "{error}");
+
+    let dir = temp.path().join("mixed");
+    write(Bits::W8A8, &[("Linear", Group::Size(32))], &dir);
+    let file = dir.join("config.json");
+    let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let groups = json["quantization_config"]["config_groups"].as_object_mut().unwrap();
+    let mut other = groups.values().find(|g| !g["input_activations"].is_null()).unwrap().clone();
+    other["targets"] = [r"re:.*\.k_proj$"].as_slice().into();
+    other["input_activations"]["group_size"] = 64.into();
+    groups.insert("group_9".to_owned(), other);
+    std::fs::write(&file, json.to_string()).unwrap();
+    let model = ModelFile::open(&dir).unwrap();
     let mut engine = Engine::new(&Device::Cpu, &model, EngineOptions { context: 8, ..Default::default() }).unwrap();
     let error = engine.feed(&[3, 4]).unwrap_err().to_string();
     assert!(error.contains("qkv.codes") && error.contains("groups of 32 and in groups of 64"), "{error}");

@@ -6,9 +6,9 @@ use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::{Comparison, compare};
 use wgquant::gpu::Device;
-use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource, OnlineRotation};
+use wgquant::model::{Activations, Group, Linear, Mixer, Model, ModelFile, ModelSource, OnlineRotation};
 use wgquant::quantize::GptqOptions;
-use wgquant::recipe::{Bits, Preset, Quantized, Recipe, quantize, transformed};
+use wgquant::recipe::{Bits, Preset, Quantized, Recipe, Rule, quantize, transformed};
 use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::tensor::DType;
 use wgquant::transform::Transform;
@@ -182,4 +182,71 @@ fn statistics_gathered_beside_change_nothing() {
     let wanted = made(&before, &Recipe { transform: Transform::NONE, ..recipe.clone() });
     assert!(made(&file, &recipe) == wanted);
     assert!(made(&file, &Recipe { transform: hadamard, ..recipe }) != wanted, "statistics change nothing at all");
+}
+
+fn windows() -> Windows {
+    let ids = |tokens: u32, step: u32| (0..tokens).map(|i| 3 + (i * step) % 2000).collect();
+    Windows(vec![ids(90, 31), ids(40, 17)])
+}
+
+fn quick() -> Option<GptqOptions> {
+    Some(GptqOptions { scale_steps: 4, sweeps: 0, asymmetric: false, ..Default::default() })
+}
+
+/// What no rule quantizes is of the recipe's type also beside GPTQ and rotated: of attention all, of other blocks one side.
+#[test]
+fn floats_beside_gptq_are_of_the_recipes_type() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let mut recipe = Recipe { gptq: quick(), ..recipe(&file, Bits::W4A8, Group::Size(32), true) };
+    let linear = recipe.rules[0].clone();
+    for modules in [r"re:.*\.(q|k|v|o|out|up)_proj$", "lm_head"].map(|name| vec![name.to_owned()]) {
+        recipe.rules.push(Rule { modules, weights: None, activations: Activations::Float, ..linear.clone() });
+    }
+    let quantized = Quantized::new(&file, &recipe, &common::gpu(), Some(&windows()), &|_| {}).unwrap();
+    let model = Model::load(&quantized).unwrap();
+    let dtype = |linear: &Linear| if let Linear::Float(t) = linear { Some(t.dtype) } else { None };
+    for (i, layer) in model.layers.iter().enumerate() {
+        let (floats, codes) = match &layer.mixer {
+            Mixer::Mamba2(m) => (vec![&m.out_proj], vec![&m.in_proj]),
+            Mixer::Mlp(m) => (vec![&m.up_proj], vec![&m.down_proj]),
+            Mixer::Attention(a) => (vec![&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj], vec![]),
+        };
+        assert!(floats.into_iter().all(|l| dtype(l) == Some(DType::BF16)), "block {i}");
+        assert!(codes.into_iter().all(|l| dtype(l).is_none()), "block {i}");
+    }
+    assert_eq!(model.head.as_ref().and_then(dtype), Some(DType::BF16));
+}
+
+/// GPTQ says at once that a device cannot hold a site's moments, not when it comes to the site.
+#[test]
+fn moments_that_no_binding_holds_are_refused_before_anything_is_done() {
+    let (file, device) = (ModelFile::open(&common::nano()).unwrap(), common::open(None));
+    device.gpu().unwrap().set_binding_limit(4 * 672 * 672 - 1);
+    let recipe = Recipe { gptq: quick(), ..recipe(&file, Bits::W8A8, Group::Channel, false) };
+    let error = Quantized::new(&file, &recipe, &device, Some(&windows()), &|_| {}).unwrap_err().to_string();
+    assert!(error.contains("down_proj") && error.contains("1806336") && error.contains("1806335"), "{error}");
+    device.gpu().unwrap().set_binding_limit(4 * 672 * 672);
+    Quantized::new(&file, &recipe, &device, Some(&windows()), &|_| {}).unwrap();
+}
+
+/// A smoothed convolution takes what calibration saw in front of it.
+#[test]
+fn convolutions_are_smoothed_by_what_was_calibrated() {
+    let (file, device) = (ModelFile::open(&common::nano()).unwrap(), common::gpu());
+    let mut recipe = recipe(&file, Bits::W8A8, Group::Channel, false);
+    recipe.transform.smooth.conv = Some(0.5.into());
+    let model = Model::load(&transformed(&file, &recipe, &device, Some(&windows())).unwrap()).unwrap();
+    let plain = Model::load(&file).unwrap();
+    let of = |model: &Model| match &model.layers[0].mixer {
+        Mixer::Mamba2(m) => m.conv_weight.clone(),
+        _ => panic!("nano begins with a Mamba block"),
+    };
+    assert!(of(&model) != of(&plain));
+    let logits = |model: &Model| {
+        let mut engine = Engine::new(&Device::Cpu, model, EngineOptions { context: 64, ..Default::default() }).unwrap();
+        engine.feed(&windows().0[1]).unwrap();
+        block_on(engine.logits()).unwrap()
+    };
+    let (nmse, _) = wgquant::kernels::check::error(&logits(&model), &logits(&plain));
+    assert!(nmse < 1e-9, "{nmse:.2e}");
 }

@@ -321,3 +321,19 @@ fn a_full_context_ends_with_the_last_id() {
     let (one, each) = made(given.len() + 1);
     assert!(one.unwrap_err().contains("context") && each.unwrap_err().contains("context"));
 }
+
+/// One of two ends by who looks just when its context is full: the other goes on.
+#[test]
+fn a_full_context_does_not_end_others() {
+    let (long, short) = (prompt(1), vec![5, 9]);
+    let options = EngineOptions { context: long.len() + 2, pass_tokens: 32, sequences: 2, ..Default::default() };
+    let mut engine = Engine::new(&Device::Cpu, &nano(), options).unwrap();
+    let alone = block_on(engine.generate(&short, 6, Next::Greedy, |_| ControlFlow::Continue(()))).unwrap();
+    let mut seen = 0;
+    let made = block_on(engine.generate_each(&[long, short], 6, Next::Greedy, |i, _| {
+        seen += usize::from(i == 0);
+        if seen == 3 && i == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }));
+    let made = made.unwrap();
+    assert_eq!((made[0].len(), &made[1]), (3, &alone));
+}
