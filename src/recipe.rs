@@ -45,7 +45,8 @@ pub struct Recipe {
     /// GPTQ; absent: round to nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gptq: Option<GptqOptions>,
-    /// Exact rewrites before.
+    /// Exact rewrites before; absent: none.
+    #[serde(default)]
     pub transform: Transform,
     /// Forms of weights.
     #[serde(rename = "rule")]
@@ -81,6 +82,9 @@ impl Recipe {
     /// # Errors
     /// As [`resolve`]; [`Error::Argument`] for a number that cannot be, or a transform that does not fit the model.
     pub fn modules(&self, config: &ModelConfig) -> Result<Vec<Module>> {
+        if !self.float.is_float() {
+            return Err(Error::argument("recipe: `float`", format!("{}, expected f32, f16 or bf16", self.float)));
+        }
         self.calibration.check()?;
         self.gptq.iter().try_for_each(GptqOptions::check)?;
         self.transform.check(config)?;

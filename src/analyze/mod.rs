@@ -48,14 +48,6 @@ impl From<&ModelFile> for ModelInfo {
     }
 }
 
-impl ModelInfo {
-    /// The same with the parameters of the model that it was made from.
-    #[must_use]
-    pub fn of_parameters(self, parameters: u64) -> Self {
-        Self { parameters, bits_per_parameter: bits_per_parameter(self.bytes, parameters), ..self }
-    }
-}
-
 fn bits_per_parameter(bytes: u64, parameters: u64) -> f64 {
     bytes as f64 * 8.0 / parameters.max(1) as f64
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use pollster::block_on;
 use wgquant::Error;
+use wgquant::calibrate::StatsMeta;
 use wgquant::eval::{Activations, Between, diff, record};
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::ModelFile;
@@ -24,7 +25,7 @@ pub(super) struct Diff {
     /// Model directory
     model: PathBuf,
     /// Prompt; a file with input_ids needs none
-    #[arg(short, long)]
+    #[arg(short, long, allow_hyphen_values = true)]
     prompt: Option<String>,
     /// `cpu` (the reference), `gpu`, an adapter's name, another model's directory (such as the original), or a
     /// .safetensors file of activations [default: cpu; with --against-caps the same device]
@@ -68,7 +69,7 @@ impl Diff {
         let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
         let against = self.against();
         let (reference, device) = match against {
-            path if is_file(path) => (self.stored(path, given.as_deref())?, self.gpu.open()?),
+            path if is_file(path) => (stored(&file, path, given.as_deref())?, self.gpu.open()?),
             other => {
                 let given =
                     given.ok_or_else(|| anyhow!("--prompt: is needed, unless --against is a file of activations"))?;
@@ -76,13 +77,14 @@ impl Diff {
                 (self.other_run(&file, other, &device, given)?, device)
             }
         };
-        let Activations { tokens, next, taps } = &reference.activations;
+        let Activations { tokens, next, taps, .. } = &reference.activations;
         let tokens = tokens.as_ref().ok_or_else(|| anyhow!("--prompt: is needed, {against} holds no input_ids"))?;
         let mut engine = load::unchecked(&device, &file, tokens.len() + 1, load::Settings::default())?;
         let next = next.unwrap_or(0);
         if let Some(path) = &self.dump {
             let taps = block_on(record(&mut engine, tokens, Some(next), &[]))?.0;
-            Activations { tokens: Some(tokens.clone()), next: Some(next), taps }.write(path)?;
+            let model_sha256 = Some(StatsMeta::sha256_of(file.checkpoint())?);
+            Activations { tokens: Some(tokens.clone()), next: Some(next), model_sha256, taps }.write(path)?;
         }
         let ops = block_on(diff(&mut engine, tokens, next, taps, reference.between, self.tolerance))?;
         let run = describe(&self.model, &device);
@@ -98,12 +100,6 @@ impl Diff {
             (None, Some(_)) => &self.gpu.device,
             (None, None) => "cpu",
         }
-    }
-
-    fn stored(&self, path: &str, tokens: Option<&[u32]>) -> Result<Reference> {
-        let mut activations = Activations::read(Path::new(path), tokens)?;
-        activations.tokens = activations.tokens.or_else(|| tokens.map(<[u32]>::to_vec));
-        Ok(Reference { name: path.to_owned(), between: Between::Devices, activations })
     }
 
     /// Runs the prompt on the other device, or the other model on this device.
@@ -128,7 +124,7 @@ impl Diff {
         };
         let mut engine = load::unchecked(&other, &model, tokens.len() + 1, load::Settings::default())?;
         let (taps, next) = block_on(record(&mut engine, &tokens, None, &[]))?;
-        let activations = Activations { tokens: Some(tokens), next: Some(next), taps };
+        let activations = Activations { tokens: Some(tokens), next: Some(next), model_sha256: None, taps };
         Ok(Reference { name: describe(model.checkpoint().dir(), &other), between, activations })
     }
 
@@ -145,6 +141,23 @@ impl Diff {
         }
         .open()
     }
+}
+
+/// Activations in a file: of this model on another machine, unless the file says that they are another's.
+fn stored(file: &ModelFile, path: &str, tokens: Option<&[u32]>) -> Result<Reference> {
+    let mut activations = Activations::read(Path::new(path), tokens)?;
+    activations.tokens = activations.tokens.or_else(|| tokens.map(<[u32]>::to_vec));
+    let between = match &activations.model_sha256 {
+        Some(other) if *other != StatsMeta::sha256_of(file.checkpoint())? => {
+            log::info!(
+                "{path}: is of another model than {}: ops are judged as between models",
+                file.checkpoint().dir().display()
+            );
+            Between::Models
+        }
+        _ => Between::Devices,
+    };
+    Ok(Reference { name: path.to_owned(), between, activations })
 }
 
 fn is_file(against: &str) -> bool {

@@ -19,7 +19,7 @@ pub(super) struct Generate {
     /// Model directory
     model: PathBuf,
     /// Text to continue; several with several -p, which then make their tokens together
-    #[arg(short, long, required = true)]
+    #[arg(short, long, required = true, allow_hyphen_values = true)]
     prompt: Vec<String>,
     /// New tokens at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]

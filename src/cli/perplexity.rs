@@ -16,6 +16,9 @@ use super::args::GpuArgs;
 use super::progress::Bar;
 use super::{Verdict, load, out};
 
+/// Predicted tokens a window, unless given.
+const CONTEXT: u32 = 1024;
+
 /// Measure perplexity on a text, alone or token by token against a base model
 #[derive(Debug, Args)]
 pub(super) struct Perplexity {
@@ -30,9 +33,9 @@ pub(super) struct Perplexity {
     /// Use only the first N windows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     windows: Option<u32>,
-    /// Predicted tokens a window, for text
-    #[arg(short, long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
-    context: u32,
+    /// Predicted tokens a window, for text [default: 1024]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
     /// Fail (exit code 1) when perplexity is more than this fraction above the base's, such as 0.01
     #[arg(long, value_name = "F", requires = "base")]
     max_ppl_increase: Option<f64>,
@@ -75,7 +78,11 @@ impl Perplexity {
     fn read(&self, file: &ModelFile) -> Result<Windows> {
         let texts = load::texts(&self.model)?;
         let limit = self.windows.map(|n| n as usize);
-        Ok(Windows::read(&self.file, texts.as_ref(), file.config().bos, self.context as usize, limit)?)
+        if self.context.is_some() && self.file.extension().is_some_and(|e| e == "npy") {
+            log::warn!("--context: is for text; the windows of {} are as they are", self.file.display());
+        }
+        let context = self.context.unwrap_or(CONTEXT) as usize;
+        Ok(Windows::read(&self.file, texts.as_ref(), file.config().bos, context, limit)?)
     }
 
     fn measure(

@@ -235,8 +235,7 @@ pub(super) fn quantize(
     let start = Instant::now();
     let bar = Bar::new(format!("quantizing {name}"), file.config().blocks.len());
     let (summary, losses) = recipe::quantize(file, recipe, device, calibration, out, &|done| bar.at(done))?;
-    // By the original's parameters: a head that folding unties adds bytes and none of those.
-    let output = ModelInfo::from(&ModelFile::open(out)?).of_parameters(file.parameters());
+    let output = ModelInfo::from(&ModelFile::open(out)?);
     Ok(QuantizeReport {
         source: ModelInfo::from(file),
         reduction: file.bytes() as f64 / output.bytes.max(1) as f64,

@@ -18,9 +18,14 @@ pub struct Activations {
     pub tokens: Option<Vec<u32>>,
     /// The token of the decode step behind it.
     pub next: Option<u32>,
+    /// Of which model they are ([`crate::calibrate::StatsMeta::sha256_of`]), where the file says.
+    pub model_sha256: Option<String>,
     /// What ops gave, named as in [`Tap::name`].
     pub taps: Vec<Tap>,
 }
+
+/// Key of the file's metadata.
+const MODEL: &str = "model_sha256";
 
 impl Activations {
     /// Reads a file. A file of several prompts names them `p0.hidden.0`, `p1.hidden.0` and so on: the one whose
@@ -50,7 +55,9 @@ impl Activations {
             return Err(Error::bad(path, reason));
         }
         let next = ids(&file, &format!("{prefix}next_id")).and_then(|ids| ids.first().copied());
-        Ok(Self { tokens: ids(&file, &format!("{prefix}input_ids")), next, taps })
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| Error::bad(path, e.to_string()))?;
+        let model_sha256 = header.metadata().as_ref().and_then(|words| words.get(MODEL).cloned());
+        Ok(Self { tokens: ids(&file, &format!("{prefix}input_ids")), next, model_sha256, taps })
     }
 
     /// Writes a file that [`Activations::read`] reads.
@@ -78,8 +85,9 @@ impl Activations {
             .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
             .collect::<Result<_, _>>()
             .map_err(failed)?;
-        let maker = HashMap::from([("wgquant".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
-        let bytes = serialize(views, Some(maker)).map_err(failed)?;
+        let mut words = HashMap::from([("wgquant".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+        words.extend(self.model_sha256.clone().map(|model| (MODEL.to_owned(), model)));
+        let bytes = serialize(views, Some(words)).map_err(failed)?;
         crate::files::replace(path, |to| to.write_all(&bytes)).map_err(|e| Error::io(path, e))
     }
 }

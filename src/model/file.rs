@@ -29,6 +29,9 @@ struct Extension {
     version: u32,
     #[serde(default)]
     rotation: OnlineRotation,
+    /// Was the head the embedding before it was transformed? It takes bytes, and is no more parameters.
+    #[serde(default)]
+    untied_head: bool,
 }
 
 /// What a quantized weight is stored as, beside or in place of `weight`.
@@ -76,9 +79,9 @@ impl ModelFile {
             config.end_also(file, &read_json(file)?)?;
         }
         let conv_bias = uses_conv_bias(&path, json)?;
-        let rotation = match json.get("wgquant") {
-            Some(extension) => rotation(extension, &config)?,
-            None => OnlineRotation::default(),
+        let (rotation, untied) = match json.get("wgquant") {
+            Some(extension) => extended(extension, &config)?,
+            None => Default::default(),
         };
         let quantization = match json.get("quantization_config").filter(|q| !q.is_null()) {
             Some(q) => scheme_json::parse(q)?,
@@ -88,12 +91,15 @@ impl ModelFile {
         let mut file = Self { checkpoint, config, names, rotation, quantization, conv_bias, parameters: 0 };
         for tensor in file.names.expected(&file.config, conv_bias) {
             file.check(&tensor)?;
+            if untied && tensor.module() == file.names.head() {
+                continue;
+            }
             file.parameters += tensor.shape.iter().map(|n| *n as u64).product::<u64>();
         }
         Ok(file)
     }
 
-    /// Parameters of the model, whatever their form in the file; a tied head counts once.
+    /// Parameters of the model, whatever their form in the file; a head that is tied, or was before a transform, counts once.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.parameters
@@ -370,8 +376,8 @@ impl ModelSource for ModelFile {
     }
 }
 
-/// The rotation in the `wgquant` key, checked against the sizes it applies to.
-fn rotation(extension: &Value, config: &ModelConfig) -> Result<OnlineRotation> {
+/// The rotation in the `wgquant` key, checked against the sizes it applies to, and whether the head was tied.
+fn extended(extension: &Value, config: &ModelConfig) -> Result<(OnlineRotation, bool)> {
     let parsed: Extension =
         serde_json::from_value(extension.clone()).map_err(|e| unsupported("wgquant", format!("{extension}: {e}")))?;
     if parsed.version != EXTENSION_VERSION {
@@ -392,5 +398,5 @@ fn rotation(extension: &Value, config: &ModelConfig) -> Result<OnlineRotation> {
             ));
         }
     }
-    Ok(parsed.rotation)
+    Ok((parsed.rotation, parsed.untied_head))
 }

@@ -11,7 +11,7 @@ use super::{Activations, BITS, Group, Linear};
 use crate::error::Result;
 
 const METHOD: &str = "compressed-tensors";
-/// The method of models that compressed-tensors has no words for: nested scales, static activation scales by groups.
+/// The method of models that compressed-tensors has no words for: nested scales, static activation scales by groups, rotations at run time.
 /// The rest is alike.
 const OWN_METHOD: &str = "wgquant";
 const PACKED: &str = "pack-quantized";
@@ -163,8 +163,8 @@ impl SchemeList {
         scheme
     }
 
-    /// `quantization_config`; `None` when nothing is quantized.
-    pub(super) fn to_json(&self) -> Option<Value> {
+    /// `quantization_config`; `None` when nothing is quantized. `rotated`: at run time, so that whoever does not know it must not run the model.
+    pub(super) fn to_json(&self, rotated: bool) -> Option<Value> {
         let mut schemes: Vec<(Role, Scheme)> = Vec::new();
         for (_, role, scheme) in &self.modules {
             if let Some(scheme) = scheme
@@ -194,7 +194,7 @@ impl SchemeList {
             "global_compression_ratio": null,
             "ignore": if linears > 0 { self.patterns(Role::Linear, None) } else { Vec::new() },
             "kv_cache_scheme": null,
-            "quant_method": if schemes.iter().all(|(_, s)| is_standard(*s)) { METHOD } else { OWN_METHOD },
+            "quant_method": if !rotated && schemes.iter().all(|(_, s)| is_standard(*s)) { METHOD } else { OWN_METHOD },
             "quantization_status": "compressed",
             "sparsity_config": {},
             "transform_config": {},

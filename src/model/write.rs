@@ -9,7 +9,9 @@ use super::file::EXTENSION_VERSION;
 use super::names::{Names, Role};
 use super::scheme::Scheme;
 use super::scheme_json::SchemeList;
-use super::{Group, Linear, Mamba2, Mixer, ModelFile, ModelSource, OnlineRotation, QuantizedLinear, Scales};
+use super::{
+    Group, Linear, Mamba2, Mixer, ModelConfig, ModelFile, ModelSource, OnlineRotation, QuantizedLinear, Scales,
+};
 use crate::checkpoint::{CheckpointWriter, DEFAULT_SHARD_BYTES, Written, pack_bits, packed_words};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor, exact_dtype};
@@ -129,15 +131,25 @@ pub fn write_model_with(
 /// The original configuration with what quantizing changed.
 fn finished_config(config: &Value, tied: bool, rotation: OnlineRotation, schemes: &SchemeList) -> Result<Value> {
     let not_object = || Error::argument("config", "is no JSON object");
+    let was_tied = ModelConfig::from_json(Path::new("config.json"), config)?.tied
+        || config.pointer("/wgquant/untied_head").is_some_and(|u| *u == json!(true));
     let mut config = config.as_object().ok_or_else(not_object)?.clone();
     config.insert("tie_word_embeddings".into(), json!(tied));
     config.shift_remove("quantization_config");
     config.shift_remove("wgquant");
-    if let Some(quantization) = schemes.to_json() {
+    let rotated = rotation != OnlineRotation::default();
+    if let Some(quantization) = schemes.to_json(rotated) {
         config.insert("quantization_config".into(), quantization);
     }
-    if rotation != OnlineRotation::default() {
-        config.insert("wgquant".into(), json!({ "version": EXTENSION_VERSION, "rotation": rotation }));
+    let mut extension = json!({ "version": EXTENSION_VERSION });
+    if rotated {
+        extension["rotation"] = json!(rotation);
+    }
+    if was_tied && !tied {
+        extension["untied_head"] = json!(true);
+    }
+    if extension.as_object().is_some_and(|e| e.len() > 1) {
+        config.insert("wgquant".into(), extension);
     }
     Ok(Value::Object(config))
 }

@@ -48,6 +48,7 @@ use crate::model::{Block, ModelConfig, OnlineRotation};
 #[serde(deny_unknown_fields)]
 pub struct Transform {
     /// Multiply each RMS norm's weight into the linear layers that read it.
+    #[serde(default)]
     pub fold_norms: bool,
     /// Move outliers of activations into weights, by calibrated factors.
     #[serde(default, skip_serializing_if = "Smooth::is_none")]
@@ -66,7 +67,14 @@ pub struct Transform {
     pub residual: Option<Rotation>,
     /// Hadamard transforms at run time, undone in the weights: blocks of any size that divides the width and has a
     /// Hadamard matrix.
+    #[serde(default)]
     pub online: OnlineRotation,
+}
+
+impl Default for Transform {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 impl Transform {

@@ -134,6 +134,28 @@ fn pure_mamba2() {
     assert_eq!(load(&dir), random(&config));
 }
 
+/// A head that a transform unties takes bytes and is no more parameters, also written once more.
+#[test]
+fn an_untied_head_is_no_parameter() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut json = config();
+    json["tie_word_embeddings"] = true.into();
+    let mut model = random(&json);
+    assert!(model.head.is_none());
+    let written = |json: &Value, model: &Model, name: &str| {
+        let dir = temp.path().join(name);
+        write_model(json, model, &dir, &WriteOptions::default()).unwrap();
+        let file = ModelFile::open(&dir).unwrap();
+        (file.parameters(), file.bytes(), file.checkpoint().config().clone())
+    };
+    let (parameters, bytes, _) = written(&json, &model, "tied");
+    model.head = Some(model.embedding.clone());
+    model.config.tied = false;
+    let (untied, more, json) = written(&json, &model, "untied");
+    assert!(untied == parameters && more > bytes && json["wgquant"]["untied_head"] == true, "{json}");
+    assert_eq!(written(&json, &model, "again").0, parameters);
+}
+
 #[test]
 fn rotation_is_kept_and_checked() {
     let temp = tempfile::tempdir().unwrap();

@@ -232,6 +232,11 @@ fn diff_of_a_quantized_model_ranks_its_ops() {
     let text = run(&["diff", out, "-p", "The sea", "--against", model, "--all"]);
     says(&text, &["other basis", "in_proj", "largest errors", "within their tolerances"]);
     says(&run(&["diff", out, "-p", "The sea", "--all"]), &["in_proj.codes", "within their tolerances"]);
+    // The original's activations in a file are another model's, too.
+    let dump = temp.path().join("a.safetensors");
+    let dump = dump.to_str().unwrap();
+    run(&["diff", model, "-p", "The sea", "--device", "cpu", "--against", "gpu", "--dump", dump]);
+    says(&run(&["diff", out, "--against", dump, "--all"]), &["other basis", "within their tolerances"]);
 }
 
 #[test]

@@ -143,12 +143,18 @@ fn written_activations_are_read_back() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("a.safetensors");
     let (mut taps, next) = block_on(record(&mut engine(&Device::Cpu, &nano()), &TOKENS, None, &[])).unwrap();
-    let written = Activations { tokens: Some(TOKENS.to_vec()), next: Some(next), taps: taps.clone() };
+    let written = Activations {
+        tokens: Some(TOKENS.to_vec()),
+        next: Some(next),
+        model_sha256: Some("ab12".to_owned()),
+        taps: taps.clone(),
+    };
     written.write(&path).unwrap();
     let mut read = Activations::read(&path, Some(&TOKENS)).unwrap();
     read.taps.sort_by(|a, b| a.name.cmp(&b.name));
     taps.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!((read.tokens.as_deref(), read.next), (Some(&TOKENS[..]), Some(next)));
+    assert_eq!(read.model_sha256, written.model_sha256);
     assert_eq!(read.taps, taps);
 }
 
@@ -166,7 +172,7 @@ fn wrong_shapes_and_names_are_refused() {
     let path = temp.path().join("b.safetensors");
     std::fs::write(&path, b"not safetensors").unwrap();
     assert!(Activations::read(&path, None).unwrap_err().to_string().contains("no safetensors file"));
-    let other = Activations { tokens: None, next: None, taps: vec![tap("weights", 4)] };
+    let other = Activations { tokens: None, next: None, model_sha256: None, taps: vec![tap("weights", 4)] };
     other.write(&path).unwrap();
     assert!(Activations::read(&path, None).unwrap_err().to_string().contains("holds no activations"));
 }

@@ -88,6 +88,7 @@ fn losses(losses: &[ModuleLoss], all: bool) -> String {
 /// `wgquant quantize`; with `verbose`, what was lost in every module.
 #[must_use]
 pub fn quantized(report: &QuantizeReport, verbose: bool) -> String {
+    let size = |by: f64| if by < 1.0 { format!("{:.2}× larger", 1.0 / by) } else { format!("{by:.2}× smaller") };
     let row = |name: &str, m: &ModelInfo| {
         vec![
             name.to_owned(),
@@ -100,9 +101,9 @@ pub fn quantized(report: &QuantizeReport, verbose: bool) -> String {
     let rows = vec![row("before", &report.source), row("after", &report.output)];
     losses(&report.losses, verbose)
         + &format!(
-            "{}{:.2}× smaller, {:.1} s on {}\nnext: wgquant perplexity {} -f FILE --base {}\n",
+            "{}{}, {:.1} s on {}\nnext: wgquant perplexity {} -f FILE --base {}\n",
             table(&["", "Model", "Parameters", "Size", "Bits/param"], 2, rows),
-            report.reduction,
+            size(report.reduction),
             report.seconds,
             report.device.adapter,
             report.output.model,

@@ -99,15 +99,15 @@ fn scale_bits(q: &QuantizedLinear, scales: &[f32]) -> ScaleBits {
 impl DeviceLinear {
     /// `name` is for messages.
     pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
-        Self::place(device, linear).map_err(|e| e.named(name))
+        Self::place(device, name, linear).map_err(|e| e.named(name))
     }
 
-    fn place(device: &Device, linear: &Linear) -> Result<Self> {
+    fn place(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
         match linear {
             Linear::Float(tensor) => Self::float(device, tensor),
             // There is no kernel of 8-bit weights and 32-bit activations: exact, at the price of memory.
             Linear::Quantized(q) if q.bits > 4 && !q.activations.int8() => {
-                log::warn!("a {}-bit weight without int8 activations is held as f32", q.bits);
+                log::warn!("{name}: a weight of {} bits without int8 activations is held as f32", q.bits);
                 Self::float(device, &dequantized(q)?)
             }
             Linear::Quantized(q) => {
