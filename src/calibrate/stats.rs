@@ -109,6 +109,17 @@ impl StatsMeta {
             let here = format!("{} ({})", twice.file, twice.tokens_sha256);
             return Err(Error::StatsMismatch { what: "text", here, there: "the same tokens".to_owned() });
         }
+        // Draws of one text by one seed begin alike; texts of one name may be different ones.
+        let alike = |p: &&StatsPart| {
+            let same = |q: &StatsPart| (&q.file, q.seed, q.length) == (&p.file, p.seed, p.length);
+            other.parts.iter().any(same)
+        };
+        if let Some(part) = self.parts.iter().find(alike) {
+            let StatsPart { file, seed, .. } = part;
+            log::warn!(
+                "{file}: both were drawn from a text of this name by seed {seed}; if it is the same text, what both have counts twice"
+            );
+        }
         self.parts.extend(other.parts.iter().cloned());
         Ok(())
     }

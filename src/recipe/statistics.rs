@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Block, ModelConfig, ModelSource, Names};
 use crate::quantize::timed;
-use crate::transform::{self, Inputs, Known, MeanCovariance, Transform, Transformed, read};
+use crate::transform::{self, Inputs, Known, MeanCovariance, Transform, Transformed, stream_tap};
 
 /// `source` under the rewrites of `recipe`. Where those take statistics of activations, they are gathered on `calibration`:
 /// a block's when it is read, on the way through it and any before it that were not read yet; all at once now for a KLT of
@@ -113,7 +113,7 @@ impl Gathered<'_> {
     fn add_residual(&self, at: usize, inputs: &mut Inputs) -> Result<()> {
         let config = self.base.config();
         let of_block = Transform { residual: None, ..self.transform }.covariances(config, at);
-        let tap = read(config, at);
+        let tap = stream_tap(config, at);
         let Some(site) = inputs.stats.get_mut(&tap).filter(|s| !s.covariance.is_empty()) else { return Ok(()) };
         if self.transform.residual.is_some_and(transform::Rotation::needs_covariance) {
             let mut mean = self.residual.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +129,9 @@ impl Gathered<'_> {
 /// The sites of block `index`, or of the head, with the names that transforms have for them: those of the runtime's taps.
 fn sites(config: &ModelConfig, index: usize) -> Vec<(String, String)> {
     let names = Names::default();
-    let Some(block) = config.blocks.get(index) else { return vec![(names.head().to_owned(), read(config, index))] };
+    let Some(block) = config.blocks.get(index) else {
+        return vec![(names.head().to_owned(), stream_tap(config, index))];
+    };
     let (reader, writer, written) = match block {
         Block::Mamba2 => ("in_proj", "out_proj", "gated_norm"),
         Block::Attention => ("q_proj", "o_proj", "attention"),
@@ -137,7 +139,7 @@ fn sites(config: &ModelConfig, index: usize) -> Vec<(String, String)> {
     };
     let site = |part: &str| names.layer(index, &format!("mixer.{part}"));
     let tap = |name: &str| format!("layer.{index}.{name}");
-    vec![(site(reader), read(config, index)), (site(writer), tap(written)), (site("zxbcdt"), tap("in_proj"))]
+    vec![(site(reader), stream_tap(config, index)), (site(writer), tap(written)), (site("zxbcdt"), tap("in_proj"))]
 }
 
 /// What was found at these sites.

@@ -58,7 +58,9 @@ pub trait Known: Send + Sync {
     fn residual_covariance(&self, config: &ModelConfig) -> Result<Vec<f64>> {
         let mut mean = MeanCovariance::new(config.hidden_size);
         for index in 0..=config.blocks.len() {
-            if let Some(site) = self.of(index)?.stats.get(&read(config, index)).filter(|s| !s.covariance.is_empty()) {
+            if let Some(site) =
+                self.of(index)?.stats.get(&stream_tap(config, index)).filter(|s| !s.covariance.is_empty())
+            {
                 mean.add(site.sensitivity, &site.covariance)?;
             }
         }
@@ -67,7 +69,7 @@ pub trait Known: Send + Sync {
 }
 
 /// The tap that block `index`, or the head, reads the stream by.
-pub(crate) fn read(config: &ModelConfig, index: usize) -> String {
+pub(crate) fn stream_tap(config: &ModelConfig, index: usize) -> String {
     if index < config.blocks.len() { format!("layer.{index}.norm") } else { "norm_f".to_owned() }
 }
 

@@ -25,7 +25,8 @@ pub mod wide;
 use serde::{Deserialize, Serialize};
 
 pub use exponent::Exponent;
-pub(crate) use inputs::read;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use inputs::stream_tap;
 pub use inputs::{Inputs, Known, SiteStats};
 pub use klt::{MeanCovariance, klt, klt_blocks, mean_covariance};
 pub use matrix::Matrix;
