@@ -26,7 +26,7 @@ pub use native::{Quantized, quantize};
 pub use preset::{Bits, Preset};
 pub use rules::{ACTIVATION_PERCENTILE, Module, Rule, resolve};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use sequential::EMBEDDING_STEPS;
+pub(crate) use sequential::{EMBEDDING_STEPS, moments_fit};
 #[cfg(not(target_arch = "wasm32"))]
 pub use statistics::transformed;
 

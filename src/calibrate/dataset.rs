@@ -124,7 +124,7 @@ fn tokenize(path: &Path, encoder: &TextEncoder, bos: Option<u32>) -> Result<Vec<
     let mut tokens = Vec::new();
     documents(path, encoder.template.as_ref(), &mut |text| {
         let ids = encoder.encode(path, text)?;
-        tokens.extend(missing(bos, &ids));
+        tokens.extend(missing_bos(bos, &ids));
         tokens.extend(ids);
         Ok(())
     })?;
@@ -140,8 +140,9 @@ impl TextEncoder {
     }
 }
 
-/// The token a document begins with, unless it does: templates write it themselves.
-pub(super) fn missing(bos: Option<u32>, ids: &[u32]) -> Option<u32> {
+/// The token a text begins with, `bos`, unless `ids` do: templates write it themselves.
+#[must_use]
+pub fn missing_bos(bos: Option<u32>, ids: &[u32]) -> Option<u32> {
     bos.filter(|bos| ids.first() != Some(bos))
 }
 

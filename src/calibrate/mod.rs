@@ -40,13 +40,13 @@ mod walk;
 #[cfg(not(target_arch = "wasm32"))]
 pub use calibrator::Calibrator;
 pub use chat::ChatTemplate;
-pub use dataset::{Calibration, TextEncoder, Windows};
+pub use dataset::{Calibration, TextEncoder, Windows, missing_bos};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use input_stats::{Besides, InputStats};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use moments::{Means, Shift, moments_fit};
+pub(crate) use moments::{Means, Shift};
 #[cfg(not(target_arch = "wasm32"))]
 pub use sequences::{Sequences, chain, sample};
 pub use stats::{SiteStats, Stats, StatsMeta, StatsPart, kurtosis, max_over_median};

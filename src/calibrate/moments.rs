@@ -87,21 +87,6 @@ impl Means {
     }
 }
 
-/// Refuses what GPTQ would come to late: a device that cannot bind the second moments `[n, n]` of one of `inputs`, modules with their
-/// numbers of channels.
-///
-/// # Errors
-/// [`Error::LimitExceeded`] naming the module with the widest.
-pub(crate) fn moments_fit<'a>(device: &Device, inputs: impl Iterator<Item = (&'a str, usize)>) -> Result<()> {
-    let Some((module, n)) = inputs.max_by_key(|(_, n)| *n) else { return Ok(()) };
-    let (need, have) = (4 * (n as u64).pow(2), device.max_binding_bytes());
-    if need <= have {
-        return Ok(());
-    }
-    let what = format!("the largest binding, for the second moments of `{module}`'s {n} inputs,");
-    Err(Error::LimitExceeded { adapter: device.name(), what, need, have })
-}
-
 impl Moments {
     /// For inputs of `width` in passes of up to `tokens`, which are rounded as `rounding` says. `writer`: the weight that
     /// alone reads them, where there is but one and sums of its outputs will do.

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use super::dataset::{Calibration, TextEncoder, Windows, missing, no_tokenizer, parse_npy};
+use super::dataset::{Calibration, TextEncoder, Windows, missing_bos, no_tokenizer, parse_npy};
 use super::documents::{documents, extension};
 use crate::checkpoint::hex;
 use crate::error::{Error, Result};
@@ -147,7 +147,7 @@ fn text(
             return Ok(());
         }
         taken += 1;
-        ids.add(missing(bos, &tokens).as_slice())?;
+        ids.add(missing_bos(bos, &tokens).as_slice())?;
         ids.add(&tokens)
     })?;
     if short > 0 {

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use pollster::block_on;
 use serde::Serialize;
 use tokenizers::Tokenizer;
+use wgquant::calibrate::missing_bos;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::DeviceInfo;
 use wgquant::runtime::{Engine, Next};
@@ -52,7 +53,7 @@ pub(super) struct Generations {
 /// The prompt's tokens after the beginning-of-sequence token, if the model has one and the prompt does not begin with it.
 pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
     let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("--prompt: {e}"))?;
-    let bos = file.config().bos.filter(|bos| encoded.get_ids().first() != Some(bos));
+    let bos = missing_bos(file.config().bos, encoded.get_ids());
     let ids: Vec<u32> = bos.into_iter().chain(encoded.get_ids().iter().copied()).collect();
     if ids.is_empty() {
         bail!("--prompt: is empty, and the model has no beginning-of-sequence token");

@@ -31,13 +31,13 @@ pub(super) const MORE_THAN_SMALL: usize = 65;
 /// | 4096 x 21504, in 1, 2, 4, 6, 8, 11, 16 | 104, 58, 43, 39, 46, 44, 42 | 245, 130, -, 64, 52, 52, 59 | -, 150, 84, 84, 67, 89, 73 | 287, 234, large 192 | 464 | large 358 (2) |
 /// | 4096 x 8192, likewise | 48, 29, 22, 23, 25, 25, 27 | 105, 58, -, 33, 28, 29, 33 | -, 65, 41, 40, 34, 45, 38 | 122, 96, large 85 | 187 | large 146 (2) |
 ///
-/// Adding up takes 1 to 3 us of up to 64 tokens, 3 to 7 of more, and a launch where it has one. With two slices of 18560 x 4096 prompts of 384 and 512 tokens took up to 3 % longer than by a program without, on another machine.
+/// 512 tokens were timed when launches had workgroups beyond their tiles. Adding up takes 1 to 3 us of up to 64 tokens, 3 to 7 of more, and a launch where it has one. With two slices of 18560 x 4096 prompts of 384 and 512 tokens took up to 3 % longer than by a program without, on another machine.
 #[derive(Clone, Copy)]
 pub(super) struct Tiling {
     /// Rows of codes, and of the weight.
     pub(super) rows: usize,
     cols: usize,
-    /// Workgroups that share a processor; one alone takes as long.
+    /// Workgroups that may share a processor.
     share: usize,
     /// Nanoseconds before a tile's first column and after its last.
     ends: f64,

@@ -6,15 +6,14 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use super::sequential::Sequential;
+use super::sequential::{Sequential, moments_fit};
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe};
-use crate::calibrate::{Windows, chain, moments_fit};
+use crate::calibrate::{Windows, chain};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{
-    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Role, Summary, WriteOptions,
-    write_model_with,
+    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model_with,
 };
 use crate::quantize::{LOSSES_FILE, ModuleLoss, timed};
 use crate::transform::Transformed;
@@ -56,9 +55,7 @@ impl<'a> Quantized<'a> {
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
         if recipe.gptq.is_some() {
-            let modules = recipe.modules(source.config())?;
-            let linear = modules.iter().filter(|m| m.role == Role::Linear && m.weights.is_some());
-            moments_fit(device, linear.map(|m| (m.name.as_str(), m.cols)))?;
+            moments_fit(device, &recipe.modules(source.config())?)?;
         }
         let source = transformed(source, recipe, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;

@@ -10,7 +10,7 @@ use super::{Forms, Module};
 use crate::calibrate::{Means, Rounding, Walk, parts};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Activations, Group, Layer, Linear, ModelConfig, Names, OnlineRotation};
+use crate::model::{Activations, Group, Layer, Linear, ModelConfig, Names, OnlineRotation, Role};
 use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched, timed, whole_on_device};
 
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
@@ -31,6 +31,21 @@ pub(crate) struct Sequential {
     losses: Vec<ModuleLoss>,
     /// What the module quantized last lost, which is only told, and so found while the next one's moments are gathered.
     pending: Option<JoinHandle<Result<ModuleLoss>>>,
+}
+
+/// Refuses what GPTQ would come to late: a device that cannot bind the second moments `[n, n]` of the `n` inputs of one of `modules`.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] naming the module with the most.
+pub(crate) fn moments_fit(device: &Device, modules: &[Module]) -> Result<()> {
+    let linear = modules.iter().filter(|m| m.role == Role::Linear && m.weights.is_some());
+    let Some(Module { name, cols, .. }) = linear.max_by_key(|m| m.cols) else { return Ok(()) };
+    let (need, have) = (4 * (*cols as u64).pow(2), device.max_binding_bytes());
+    if need <= have {
+        return Ok(());
+    }
+    let what = format!("the largest binding, for the second moments of `{name}`'s {cols} inputs,");
+    Err(Error::LimitExceeded { adapter: device.name(), what, need, have })
 }
 
 impl Sequential {

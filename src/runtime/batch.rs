@@ -278,11 +278,7 @@ impl Engine {
     fn rounding_each(&mut self) -> Result<&Recording> {
         let made = match self.batch_mut()?.rounding.take() {
             Some(made) => made,
-            None => {
-                let mut plan = Plan::new(&self.device).specialised();
-                self.batch()?.state.round(&mut plan)?;
-                plan.record()?
-            }
+            None => self.batch()?.state.round(&self.device)?.record()?,
         };
         Ok(self.batch_mut()?.rounding.insert(made))
     }

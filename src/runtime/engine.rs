@@ -361,15 +361,9 @@ impl Engine {
     pub(super) fn rounding(&mut self) -> Result<&Recording> {
         let made = match self.rounding.take() {
             Some(made) => made,
-            None => self.round()?.record()?,
+            None => self.state.round(&self.device)?.record()?,
         };
         Ok(self.rounding.insert(made))
-    }
-
-    fn round(&self) -> Result<Plan> {
-        let mut plan = Plan::new(&self.device).specialised();
-        self.state.round(&mut plan)?;
-        Ok(plan)
     }
 
     /// Variants that prefill, decode and choosing dispatch, to be checked before they are trusted.
@@ -395,7 +389,7 @@ impl Engine {
         if let Some(batch) = &self.batch {
             plans.push(self.plan_each(batch)?);
         }
-        plans.push(self.round()?);
+        plans.push(self.state.round(&self.device)?);
         plans.push(self.chooser.plan(Next::Greedy)?);
         plans.push(self.chooser.plan(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?);
         Ok(plans)

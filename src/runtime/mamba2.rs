@@ -66,29 +66,25 @@ impl Forward<'_> {
         let columns = |offset, width| Columns::new("mamba2", zxbcdt, offset, width);
         let raw = columns(d_inner, conv_dim + c.mamba_heads)?;
         let (xbc, y) = (self.f32(&self.scratch.xbc, conv_dim)?, self.f32(&self.scratch.y, d_inner)?);
-        let fused = !taps.looking() && kernels::fuses(dims, c.conv_kernel);
-        if let (true, SsmState::F32(ssm)) = (fused, &state.ssm) {
-            let DeviceMamba2 { conv_weight, conv_bias, per_head, .. } = m;
-            let vectors = MambaVectors { conv_weight, conv_bias, per_head };
-            kernels::mamba2_update(plan, &raw, vectors, &state.conv, ssm, &self.state.tickets, &y, dims, limit)?;
-        } else if let (true, SsmState::Int8 { stored, .. }) = (self.fuses_stored(&state.ssm, taps), &state.ssm) {
-            let (conv, clock) = (&state.conv, &self.state.clock);
-            kernels::mamba2_update_int8(plan, &raw, &m.vectors, conv, stored, clock, &y, dims, limit)?;
-        } else {
-            let (raw_xbc, raw_dt) = (columns(d_inner, conv_dim)?, columns(d_inner + conv_dim, c.mamba_heads)?);
-            kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
-            taps.op(plan, "conv", &xbc)?;
-            self.update(plan, m, &state.ssm, &raw_dt, &xbc, &y)?;
+        let unseen = !taps.looking();
+        match &state.ssm {
+            SsmState::F32(ssm) if unseen && kernels::fuses(dims, c.conv_kernel) => {
+                let DeviceMamba2 { conv_weight, conv_bias, per_head, .. } = m;
+                let vectors = MambaVectors { conv_weight, conv_bias, per_head };
+                kernels::mamba2_update(plan, &raw, vectors, &state.conv, ssm, &self.state.tickets, &y, dims, limit)?;
+            }
+            SsmState::Int8 { stored, .. } if unseen && kernels::fuses_stored(dims, c.conv_kernel, stored.sequences) => {
+                let (conv, clock) = (&state.conv, &self.state.clock);
+                kernels::mamba2_update_int8(plan, &raw, &m.vectors, conv, stored, clock, &y, dims, limit)?;
+            }
+            ssm => {
+                let (raw_xbc, raw_dt) = (columns(d_inner, conv_dim)?, columns(d_inner + conv_dim, c.mamba_heads)?);
+                kernels::causal_conv1d_update(plan, &raw_xbc, &m.conv_weight, &m.conv_bias, &state.conv, &xbc)?;
+                taps.op(plan, "conv", &xbc)?;
+                self.update(plan, m, ssm, &raw_dt, &xbc, &y)?;
+            }
         }
         Ok(y)
-    }
-
-    /// Are convolution and update of this state one dispatch?
-    fn fuses_stored(&self, ssm: &SsmState, taps: &Taps<'_>) -> bool {
-        let (dims, conv_kernel) = (ssd(self.config), self.config.conv_kernel);
-        let stored =
-            matches!(ssm, SsmState::Int8 { stored, .. } if kernels::fuses_stored(dims, conv_kernel, stored.sequences));
-        !taps.looking() && stored
     }
 
     /// The norm behind the recurrence, and the transform behind that.

@@ -277,15 +277,16 @@ impl State {
     }
 
     /// Rounds all int8 states with their recent tokens; they are forgotten by [`State::rounded`] afterwards.
-    pub(super) fn round(&self, plan: &mut Plan) -> Result<()> {
+    pub(super) fn round(&self, device: &Device) -> Result<Plan> {
+        let mut plan = Plan::new(device).specialised();
         for block in &self.blocks {
             let BlockState::Mamba2(MambaState { ssm: SsmState::Int8 { stored, rounding, .. }, .. }) = block else {
                 continue;
             };
             // A pass of several tokens may round at the same clock: other draws.
-            kernels::ssm_round(plan, stored, &self.clock, self.dims, of_block(*rounding, self.blocks.len()))?;
+            kernels::ssm_round(&mut plan, stored, &self.clock, self.dims, of_block(*rounding, self.blocks.len()))?;
         }
-        Ok(())
+        Ok(plan)
     }
 
     /// Bytes of keys and values on the device.

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::options;
 use crate::analyze::Sensitivity as Losses;
-use crate::calibrate::{Means, Walk, Windows, moments_fit, parts};
+use crate::calibrate::{Means, Walk, Windows, parts};
 use crate::error::{Error, Result};
 use crate::eval::compare;
 use crate::gpu::Device;
-use crate::model::{Activations, Group, Layer, Linear, ModelSource, Names, QuantizedLinear, Role};
+use crate::model::{Activations, Group, Layer, Linear, ModelSource, Names, QuantizedLinear};
 use crate::quantize::{Format, GptqOptions, Prepared, gptq, searched};
-use crate::recipe::{EMBEDDING_STEPS, Module};
+use crate::recipe::{EMBEDDING_STEPS, Module, moments_fit};
 use crate::runtime::{Engine, Slot};
 use crate::tensor::{DType, Tensor};
 
@@ -105,8 +105,7 @@ pub fn survey(
     if survey.modules.len() >= modules {
         return Ok(survey);
     }
-    let linear = question.candidates.iter().flatten().filter(|m| m.role == Role::Linear && m.weights.is_some());
-    moments_fit(device, linear.map(|m| (m.name.as_str(), m.cols)))?;
+    question.candidates.iter().try_for_each(|modules| moments_fit(device, modules))?;
     let mut surveyor = Surveyor::new(device, question)?;
     let source = question.source;
     let embedding = source.embedding()?;
