@@ -866,7 +866,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     of("matmul_w8a8", "blocks_of_rows", "blocks_beyond_the_end", "next_x0 & inside", "next_x0"),
     of("matmul_w8a8", "blocks_of_rows", "last_column_lost", "w + 7u * ACROSS * PITCH", "w + 6u * ACROSS * PITCH"),
     of("matmul_w4a8", "blocks_of_rows", "forgotten_row_scale", "rows *= row_scales(row, 0u);", ""),
-    of("matmul_w8a8", "blocks", "stores_beyond_the_columns", "if col + 2u < params.n {", "if col + 1u < params.n {"),
+    // Not a store beyond the columns: that is the next row's first one, which may be stored later.
+    of("matmul_w8a8", "blocks", "third_column_lost", "if col + 2u < params.n {", "if col + 3u < params.n {"),
     of("matmul_w8a8", "blocks_of_rows", "columns_of_neighbours", "4u * (line % ACROSS) + line / ACROSS", "line"),
     of("matmul_w8a8", "blocks_of_groups", "forgotten_column_scale", "low = column_scales(col, 0u);", ""),
     of(
@@ -944,7 +945,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matvec_grouped", "halves_swapped", "select(pair.x, pair.y, near)", "select(pair.y, pair.x, near)"),
     m("matvec_grouped", "sum_of_half_a_warp", "by > 0u; by /= 2u", "by > 1u; by /= 2u"),
     of("matvec_grouped", "int8", "squares_counted_twice", "f32(QUAD) / 32.0 * scales", "scales"),
-    // No missing barrier of matvec_grouped: every workgroup has the same factors, so what the one before left is right.
+    // No missing barrier of matvec_grouped and matvec_grouped_add: where threads take turns in software (Mesa's), all go
+    // through the branch of several tokens, too, and wait at its barriers, though none does anything there.
     m(
         "matvec_grouped",
         "codes_of_the_first_token",
@@ -987,8 +989,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "out_codes[8u * group + place.thread % 8u]",
         "out_codes[place.thread % 8u]",
     ),
-    // No missing barrier of matvec_grouped_add: where threads take turns in software (Mesa's), all go through the branch of several tokens, too, and
-    // wait at its barriers, though none does anything there.
     m("matvec_grouped_relu2", "relu_not_squared", "positive * positive", "positive"),
     m("matvec_grouped_relu2", "negative_kept", "max(y, vec4(0.0))", "y"),
     m("matvec_grouped_relu2", "no_transform", "transformed(v, params.log_run, params.unit, place)", "v * params.unit"),

@@ -7,23 +7,39 @@ pub(crate) fn filled(source: &str) -> Option<String> {
     if fills.is_empty() {
         return None;
     }
-    let main = source.find("fn main(").expect("a shader has `main`");
-    let body = main + source[main..].find(") {").expect("`main` has a body") + ") {".len();
-    let (head, rest) = source.split_at(body);
+    let size = source.split_once("@workgroup_size(").and_then(|(_, s)| s.split_once(')')).expect("a workgroup size").0;
     let rubbish = format!(
-        "fn rubbish() {{\n    var bits = 0x7fc00000u;\n    let nan = bitcast<f32>(bits);\n{}}}\n",
+        "fn rubbish(thread: u32) {{\n    let threads = u32({});\n    var bits = 0x7fc00000u;\n    let nan = bitcast<f32>(bits);\n{}}}\n",
+        size.replace(',', " *"),
         fills.concat()
     );
-    Some(format!("{head}\n    rubbish();\n    workgroupBarrier();{rest}\n{rubbish}"))
+    let (head, rest) = source.split_once("fn main(").expect("a shader has `main`");
+    let (parameters, body) = rest.split_once(") {").expect("`main` has a body");
+    let (more, thread) = thread(parameters);
+    Some(format!(
+        "{head}fn main({more}{parameters}) {{\n    rubbish({thread});\n    workgroupBarrier();{body}\n{rubbish}"
+    ))
 }
 
-/// A statement that fills the variable declared as `name: type`.
+/// What `main` takes besides its `parameters` to know its thread, and that thread.
+fn thread(parameters: &str) -> (&'static str, &str) {
+    const INDEX: &str = "@builtin(local_invocation_index) ";
+    if parameters.contains("place: Place") {
+        return ("", "place.thread");
+    }
+    match parameters.split_once(INDEX).and_then(|(_, p)| p.split_once(':')) {
+        Some((name, _)) => ("", name),
+        None => ("@builtin(local_invocation_index) filler: u32, ", "filler"),
+    }
+}
+
+/// A statement that fills the variable declared as `name: type`: of an array, each thread fills its share.
 fn fill(declaration: &str) -> String {
     let (name, ty) = declaration.split_once(": ").expect("a type");
     match ty.strip_prefix("array<").and_then(|t| t.strip_suffix('>')).and_then(|t| t.split_once(", ")) {
         Some((element, length)) => {
             let set = set(&format!("{name}[i]"), element);
-            format!("    for (var i = 0u; i < u32({length}); i++) {{\n        {set}\n    }}\n")
+            format!("    for (var i = thread; i < u32({length}); i += threads) {{\n        {set}\n    }}\n")
         }
         None => format!("    {}\n", set(name, ty)),
     }
