@@ -1,8 +1,9 @@
 //! `wgquant generate`.
 
 use std::path::PathBuf;
+use std::{fs, io};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use tokenizers::Tokenizer;
 use wgquant::kernels::Sampling;
@@ -19,8 +20,11 @@ pub(super) struct Generate {
     /// Model directory
     model: PathBuf,
     /// Text to continue; several with several -p, which then make their tokens together
-    #[arg(short, long, required = true, allow_hyphen_values = true)]
+    #[arg(short, long, required_unless_present = "file", allow_hyphen_values = true)]
     prompt: Vec<String>,
+    /// A text to continue from a file, without its last line break; - reads standard input. Several as with -p, after those
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
     /// New tokens at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
@@ -48,10 +52,11 @@ pub(super) struct Generate {
 impl Generate {
     pub(super) fn run(&self) -> Result<Verdict> {
         let next = self.next()?;
+        let prompts = self.prompts()?;
         let file = ModelFile::open(&self.model)?;
         let tokenizer = load::tokenizer(&self.model)?
             .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
-        let ids = self.prompt.iter().map(|p| encode(&tokenizer, &file, p)).collect::<Result<Vec<_>>>()?;
+        let ids = prompts.iter().map(|p| encode(&tokenizer, &file, p)).collect::<Result<Vec<_>>>()?;
         let device = self.gpu.open()?;
         let sequences = ids.len();
         let (state, kv, scan) = (self.state.format(), self.state.kv(), self.state.scan());
@@ -59,8 +64,8 @@ impl Generate {
         let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
         let mut engine = load::engine(&self.gpu, &device, &file, longest + self.tokens as usize, settings)?;
         engine.seed(self.seed)?;
-        let ([prompt], [ids]) = (&self.prompt[..], &ids[..]) else {
-            return self.several(&mut engine, &tokenizer, &ids, next);
+        let ([prompt], [ids]) = (&prompts[..], &ids[..]) else {
+            return self.several(&mut engine, &tokenizer, (&prompts, &ids), next);
         };
         let print = |piece: &str| if self.json { Ok(()) } else { out::text(piece) };
         print(prompt)?;
@@ -80,8 +85,14 @@ impl Generate {
     }
 
     /// Several prompts, whose tokens are made together.
-    fn several(&self, engine: &mut Engine, tokenizer: &Tokenizer, ids: &[Vec<u32>], next: Next) -> Result<Verdict> {
-        let made = generate_each(engine, tokenizer, &self.prompt, ids, self.tokens as usize, next)?;
+    fn several(
+        &self,
+        engine: &mut Engine,
+        tokenizer: &Tokenizer,
+        (prompts, ids): (&[String], &[Vec<u32>]),
+        next: Next,
+    ) -> Result<Verdict> {
+        let made = generate_each(engine, tokenizer, prompts, ids, self.tokens as usize, next)?;
         let texts = |made: &Generations| made.sequences.iter().map(|s| format!("{}{}\n\n", s.prompt, s.text)).collect();
         out::report(&made, self.json, texts)?;
         if !self.json {
@@ -91,6 +102,21 @@ impl Generate {
             eprintln!("{tokens} tokens of {count}, {tokens_per_second:.1} tokens/s together, on {}", device.adapter);
         }
         Ok(Verdict::Passed)
+    }
+
+    /// Those of the command line, then those of files.
+    fn prompts(&self) -> Result<Vec<String>> {
+        let stdin = |path: &PathBuf| path.as_os_str() == "-";
+        if self.file.iter().filter(|path| stdin(path)).count() > 1 {
+            bail!("--file: standard input (-) can be read once only");
+        }
+        let read = |path: &PathBuf| {
+            let text = if stdin(path) { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+            let text = text.with_context(|| format!("--file {}", path.display()))?;
+            Ok(text.strip_suffix('\n').map_or(&text[..], |t| t.strip_suffix('\r').unwrap_or(t)).to_owned())
+        };
+        let files = self.file.iter().map(read).collect::<Result<Vec<_>>>()?;
+        Ok(self.prompt.iter().cloned().chain(files).collect())
     }
 
     fn next(&self) -> Result<Next> {

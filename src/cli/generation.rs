@@ -52,11 +52,11 @@ pub(super) struct Generations {
 
 /// The prompt's tokens after the beginning-of-sequence token, if the model has one and the prompt does not begin with it.
 pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
-    let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("--prompt: {e}"))?;
+    let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("the prompt: {e}"))?;
     let bos = missing_bos(file.config().bos, encoded.get_ids());
     let ids: Vec<u32> = bos.into_iter().chain(encoded.get_ids().iter().copied()).collect();
     if ids.is_empty() {
-        bail!("--prompt: is empty, and the model has no beginning-of-sequence token");
+        bail!("the prompt is empty, and the model has no beginning-of-sequence token");
     }
     let vocab = file.config().vocab_size;
     if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {

@@ -13,6 +13,9 @@ use crate::gpu::{Device, DeviceTensor, Plan};
 use crate::kernels::{TablePart, embed};
 use crate::tensor::DType;
 
+/// Mean square of inputs below which they tell nothing, and the damping of which f32 need not hold.
+const SILENT: f64 = 1e-30;
+
 /// Largest damping tried.
 const MOST_DAMPING: f64 = 1.0;
 /// Widest inputs whose moments a GPU leaves to the host to factor, in f64.
@@ -79,7 +82,8 @@ impl Prepared {
     /// `(x₀ - x) xᵀ` with `x₀` the original model's. Where `device` cannot bind so large a matrix, the CPU takes its place.
     ///
     /// # Errors
-    /// [`Error::Argument`] naming `site` when no damping up to 1 makes the moments positive definite; GPU errors.
+    /// [`Error::Argument`] naming `site` when no damping up to 1 makes the moments positive definite, or they are not
+    /// finite; GPU errors. Inputs of zeros are none: the weight is then rounded to nearest.
     pub fn on(
         device: &Device,
         site: &str,
@@ -113,10 +117,14 @@ impl Prepared {
     fn from_given(device: Device, site: &str, given: &mut dyn Given, options: &GptqOptions) -> Result<Self> {
         let squares = given.diagonal()?;
         let n = squares.len();
-        let mean = squares.iter().sum::<f64>() / n.max(1) as f64;
-        if !mean.is_finite() || mean <= 0.0 {
+        let mut mean = squares.iter().sum::<f64>() / n.max(1) as f64;
+        if !mean.is_finite() || mean < 0.0 {
             let what = format!("the inputs' mean square is {mean:e}: calibration saw nothing, or no finite values");
             return Err(Error::argument(site, what));
+        }
+        if mean < SILENT {
+            log::warn!("{site}: all inputs are zero (mean square {mean:e}); the weight is rounded to nearest");
+            mean = 1.0; // what is added to the diagonal is all there is: GPTQ's result is rounding to nearest then
         }
         let mut order: Vec<usize> = (0..n).collect();
         if options.act_order {

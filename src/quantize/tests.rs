@@ -101,6 +101,23 @@ fn independent_inputs_are_rounded_to_nearest() {
     assert_eq!(run(&Device::Cpu, &w, &identity, &format, &options), nearest_to(&w, n, &format, 20));
 }
 
+/// As a layer behind one that a fine-tuning or pruning switched off has them.
+#[test]
+fn weights_whose_inputs_are_zero_are_rounded_to_nearest() {
+    let (rows, n) = (7, 150);
+    let (w, format) = (weight(rows, n, 5), plain(4, Group::Size(50)));
+    let options = GptqOptions { sweeps: 0, scale_steps: 20, ..GptqOptions::default() };
+    for device in [Device::Cpu, gpu()] {
+        for square in [0.0, 1e-44] {
+            let moments = vec![square; n * n];
+            let prepared = Prepared::on(&device, "test", &moments, Some(&moments), &options).unwrap();
+            let q = gptq(&w, &prepared, &format, Activations::Float, &options).unwrap();
+            assert_eq!(q, nearest_to(&w, n, &format, 20), "{square:e} on {}", device.name());
+        }
+    }
+    assert!(Prepared::new("the site", &[f64::NAN], None, &options).is_err());
+}
+
 /// At each step the code for which, were the rest free, the error would be least.
 fn greedy(w: &[f32], scale: f32, h: &[f64], bits: usize) -> Vec<i8> {
     let n = w.len();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::packed_words;
 use crate::error::{Error, Result};
+use crate::kernels::TOKEN_GROUP;
 use crate::model::{Activations, Group, ModelConfig, Names, Role, Stored, Target, WeightForm, is_packed, scale_type};
 use crate::quantize::{Format, ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
@@ -217,7 +218,8 @@ fn beside(activations: Activations, weights: Format, cols: usize) -> Activations
 }
 
 /// A row must be whole groups, or other tools refuse the file, and a group whole words of codes, or no product takes it: where the group is
-/// not, the largest smaller one that is.
+/// not, the largest smaller one that is, of those that are multiples of 32 if there are any, as products on matrix units and those that make
+/// the next one's codes want them.
 fn fitting(format: &Format, cols: usize, module: &str) -> Result<Group> {
     let Group::Size(n) = format.group else { return Ok(Group::Channel) };
     if n >= cols {
@@ -225,7 +227,9 @@ fn fitting(format: &Format, cols: usize, module: &str) -> Result<Group> {
     }
     let word = codes_a_word(format.bits);
     let whole = |g: &usize| g.is_multiple_of(8) || (*g == n && g.is_multiple_of(word));
-    let fits = (16.min(n)..=n).rev().find(|g| *g > 0 && cols.is_multiple_of(*g) && whole(g));
+    let smaller = || (16.min(n)..n).rev().filter(|g| *g > 0 && cols.is_multiple_of(*g) && whole(g));
+    let asked = Some(n).filter(|g| cols.is_multiple_of(*g) && whole(g));
+    let fits = asked.or_else(|| smaller().find(|g| g.is_multiple_of(TOKEN_GROUP))).or_else(|| smaller().next());
     fits.map(Group::Size).ok_or_else(|| {
         let (least, bits) = (16.min(n), format.bits);
         let what = format!(
@@ -247,7 +251,10 @@ mod tests {
     #[test]
     fn groups_are_whole_words_that_divide_a_row() {
         let fits = |bits, group, cols| fitting(&format(bits, group), cols, "m").ok();
-        assert_eq!(fits(4, 128, 672), Some(Group::Size(112)));
+        assert_eq!(fits(4, 128, 672), Some(Group::Size(96)));
+        assert_eq!(fits(4, 128, 15680), Some(Group::Size(64))); // down_proj of Nemotron-Nano-9B-v2
+        assert_eq!(fits(4, 112, 672), Some(Group::Size(112)));
+        assert_eq!(fits(4, 128, 560), Some(Group::Size(112)));
         assert_eq!(fits(4, 8, 672), Some(Group::Size(8)));
         assert_eq!(fits(4, 700, 672), Some(Group::Channel));
         // Of 8 bits a word is four codes, of 4 eight.

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::common::{copy, nano, run, run_json, wgquant};
+use crate::common::{copy, nano, refusal, run, run_json, says, wgquant};
 
 const PROMPT: &str = "The little boat";
 
@@ -52,6 +52,28 @@ fn sequences_end_where_generation_config_says() {
     let all: Vec<u32> = (0..2048).collect();
     fs::write(dir.join("generation_config.json"), json!({ "eos_token_id": all }).to_string()).unwrap();
     assert!(tokens() < Some(2), "{:?}", tokens());
+}
+
+#[test]
+fn prompts_come_from_files_and_standard_input() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("prompt.txt");
+    fs::write(&path, format!("{PROMPT}\r\n")).unwrap();
+    let path = path.to_str().unwrap();
+    let read = |args: &[&str], stdin: &str| {
+        let output =
+            wgquant().arg("generate").arg(nano()).args(["-n", "12"]).args(args).write_stdin(stdin).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = generate(&[]);
+    assert_eq!(read(&["-f", path], ""), text);
+    assert_eq!(read(&["-f", "-"], &format!("{PROMPT}\n")), text);
+    let both = read(&["-f", "-", "-f", path, "-p", "Once upon a time"], PROMPT);
+    assert!(both.starts_with("Once upon a time") && both.matches(text.trim_end()).count() == 2, "{both}");
+    let refused = |args: &[&str]| refusal(wgquant().arg("generate").arg(nano()).args(args));
+    says(&refused(&["-f", "no/such.txt"]), &["--file", "no/such.txt"]);
+    says(&refused(&["-f", "-", "-f", "-"]), &["--file", "once"]);
 }
 
 #[test]
