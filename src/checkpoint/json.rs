@@ -1,4 +1,4 @@
-//! JSON files of a checkpoint, with the two liberties Python takes.
+//! JSON files of a checkpoint, with the liberties Python and transformers take.
 
 use std::fs;
 use std::io::Read;
@@ -14,7 +14,11 @@ const MAX_JSON_BYTES: u64 = 64 << 20;
 /// What an infinite number becomes: JSON has none, and kernels must not meet one. No step size comes near it.
 const INFINITY: &str = "1e30";
 
-/// Reads a JSON file. Python's bare `Infinity` becomes 1e30, `-Infinity` -1e30 and `NaN` null.
+/// The only key of an object that stands for a number JSON has not, as transformers 5 writes it: `{"__float__": "Infinity"}`.
+const SPECIAL_FLOAT: &str = "__float__";
+
+/// Reads a JSON file. Python's bare `Infinity` becomes 1e30, `-Infinity` -1e30 and `NaN` null, and so do transformers 5's
+/// `{"__float__": "Infinity"}` and the like.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be read, [`Error::BadCheckpoint`] when it is not JSON or is far too large.
@@ -30,7 +34,27 @@ pub fn read_json(path: &Path) -> Result<Value> {
 
 /// As [`read_json`], for text that is in memory; `path` is its name in messages.
 pub(super) fn parse_json(path: &Path, text: &str) -> Result<Value> {
-    serde_json::from_str(&without_python_numbers(text)).map_err(|e| Error::bad(path, format!("is not JSON: {e}")))
+    let mut value: Value = serde_json::from_str(&without_python_numbers(text))
+        .map_err(|e| Error::bad(path, format!("is not JSON: {e}")))?;
+    resolve_special_floats(&mut value);
+    Ok(value)
+}
+
+/// Replaces the objects that stand for a special float. serde_json has no deeper nesting than 128.
+fn resolve_special_floats(value: &mut Value) {
+    let named = value.as_object().filter(|o| o.len() == 1).and_then(|o| o.get(SPECIAL_FLOAT)).and_then(Value::as_str);
+    let number = match named {
+        Some("Infinity") => Some(INFINITY.parse().map_or(Value::Null, Value::Number)),
+        Some("-Infinity") => Some(format!("-{INFINITY}").parse().map_or(Value::Null, Value::Number)),
+        Some("NaN") => Some(Value::Null),
+        _ => None,
+    };
+    match (number, value) {
+        (Some(number), value) => *value = number,
+        (None, Value::Array(all)) => all.iter_mut().for_each(resolve_special_floats),
+        (None, Value::Object(all)) => all.values_mut().for_each(resolve_special_floats),
+        _ => {}
+    }
 }
 
 /// Replaces `Infinity` and `NaN` wherever they stand outside a string.
@@ -58,6 +82,7 @@ fn without_python_numbers(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 
@@ -66,5 +91,15 @@ mod tests {
         let text = r#"{"a": [0.0, Infinity, -Infinity], "b \" Infinity": "NaN\\", "c": NaN, "é\é": 1}"#;
         let want = r#"{"a": [0.0, 1e30, -1e30], "b \" Infinity": "NaN\\", "c": null, "é\é": 1}"#;
         assert_eq!(without_python_numbers(text), want);
+    }
+
+    #[test]
+    fn special_floats_of_transformers_become_numbers() {
+        let text = r#"{"a": [0.0, {"__float__": "Infinity"}], "b": {"c": {"__float__": "-Infinity"}}, "d": {"__float__": "NaN"},
+            "e": {"__float__": "Infinity", "f": 1}, "g": {"__float__": 1}}"#;
+        let want = serde_json::json!({
+            "a": [0.0, 1e30], "b": { "c": -1e30 }, "d": null, "e": { "__float__": "Infinity", "f": 1 }, "g": { "__float__": 1 },
+        });
+        assert_eq!(parse_json(Path::new("config.json"), text).unwrap(), want);
     }
 }

@@ -1,6 +1,6 @@
 //! Reads a Hugging Face model directory without trusting it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -168,10 +168,17 @@ impl Checkpoint {
         Ok(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
     }
 
-    /// Tokenizer and generation files there are beside the weights.
+    /// Tokenizer and generation files there are beside the weights, and the Python files that `auto_map` of `config.json` names:
+    /// transformers' `trust_remote_code` looks for them where the configuration is.
     #[must_use]
     pub fn sibling_files(&self) -> Vec<PathBuf> {
-        SIBLINGS.iter().map(|f| self.dir.join(f)).filter(|f| f.is_file()).collect()
+        let classes = self.config.get("auto_map").and_then(Value::as_object).into_iter().flat_map(|map| map.values());
+        let modules: BTreeSet<&str> = classes.filter_map(|c| c.as_str()?.split_once('.')).map(|(m, _)| m).collect();
+        // `repository--module` is elsewhere.
+        let plain = |m: &&str| m.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let code = modules.into_iter().filter(plain).map(|m| format!("{m}.py"));
+        let names = SIBLINGS.iter().map(|f| (*f).to_owned()).chain(code);
+        names.map(|f| self.dir.join(f)).filter(|f| f.is_file()).collect()
     }
 
     /// Name, size and SHA-256 of each weight file and of `config.json`, to record what a result was made from.

@@ -29,6 +29,11 @@ impl Pipelines {
     }
 }
 
+/// Do shaders have the translator's checks of indices, loops and divisors, as the environment's `WGQUANT_SHADER_CHECKS` asks?
+pub(crate) fn shader_checks() -> bool {
+    std::env::var_os("WGQUANT_SHADER_CHECKS").is_some()
+}
+
 /// A poisoned lock only means that a compilation panicked; the maps are as good as before.
 fn lock<K, V>(cache: &Cache<K, V>) -> std::sync::MutexGuard<'_, HashMap<K, V>> {
     cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -138,13 +143,13 @@ impl Gpu {
     /// Our own shaders go without the translator's checks of indices, loop lengths and divisors, which cost a third of the
     /// speed of matrix products (H100): their hosts check shapes before a launch, the build refuses what it cannot
     /// validate, and every variant is compared with its reference, guard words around its outputs included, before it is
-    /// trusted. Vulkan drivers still keep accesses within buffers, where they can (robustBufferAccess2). Replaced sources
+    /// trusted (its parameters in a uniform; compiled in, on the machines that tests ran on). Vulkan drivers still keep accesses within buffers, where they can (robustBufferAccess2). Replaced sources
     /// are checked: a mutant may do anything. So is everything under the environment's `WGQUANT_SHADER_CHECKS`.
     #[allow(unsafe_code, reason = "wgpu's word for shaders without run-time checks")]
     fn module(&self, label: &str, source: String, own: bool) -> wgpu::ShaderModule {
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(source.into()) };
-        if own && std::env::var_os("WGQUANT_SHADER_CHECKS").is_none() {
+        if own && !shader_checks() {
             // SAFETY: see above; a shader that strays is a fault of this crate, which its tests look for.
             unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         } else {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value, json};
 
 use super::keys::unsupported;
-use super::names::Role;
+use super::names::{Names, Role};
 use super::scheme::{Quantization, Scheme, Target, is_packed};
 use super::{Activations, BITS, Group, Linear};
 use crate::error::Result;
@@ -164,7 +164,8 @@ impl SchemeList {
     }
 
     /// `quantization_config`; `None` when nothing is quantized. `rotated`: at run time, so that whoever does not know it must not run the model.
-    pub(super) fn to_json(&self, rotated: bool) -> Option<Value> {
+    /// `tied`: no head was written, but others have one, a linear layer with the embedding's weight. Of codes it would have no scales.
+    pub(super) fn to_json(&self, rotated: bool, tied: bool) -> Option<Value> {
         let mut schemes: Vec<(Role, Scheme)> = Vec::new();
         for (_, role, scheme) in &self.modules {
             if let Some(scheme) = scheme
@@ -187,14 +188,20 @@ impl SchemeList {
             })
             .collect();
         let (_, first) = schemes.first()?;
+        let mut ignore = if linears > 0 { self.patterns(Role::Linear, None) } else { Vec::new() };
+        if tied && linears > 0 {
+            ignore.push(Names::default().head().to_owned());
+        }
+        let head_of_codes = tied && schemes.iter().any(|(role, _)| *role == Role::Embedding);
+        let standard = !rotated && !head_of_codes && schemes.iter().all(|(_, s)| is_standard(*s));
         let format = if schemes.iter().all(|(_, s)| s.packed == first.packed) { format_name(*first) } else { MIXED };
         Some(json!({
             "config_groups": groups,
             "format": format,
             "global_compression_ratio": null,
-            "ignore": if linears > 0 { self.patterns(Role::Linear, None) } else { Vec::new() },
+            "ignore": ignore,
             "kv_cache_scheme": null,
-            "quant_method": if !rotated && schemes.iter().all(|(_, s)| is_standard(*s)) { METHOD } else { OWN_METHOD },
+            "quant_method": if standard { METHOD } else { OWN_METHOD },
             "quantization_status": "compressed",
             "sparsity_config": {},
             "transform_config": {},

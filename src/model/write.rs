@@ -138,7 +138,7 @@ fn finished_config(config: &Value, tied: bool, rotation: OnlineRotation, schemes
     config.shift_remove("quantization_config");
     config.shift_remove("wgquant");
     let rotated = rotation != OnlineRotation::default();
-    if let Some(quantization) = schemes.to_json(rotated) {
+    if let Some(quantization) = schemes.to_json(rotated, tied) {
         config.insert("quantization_config".into(), quantization);
     }
     let mut extension = json!({ "version": EXTENSION_VERSION });

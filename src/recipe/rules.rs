@@ -178,15 +178,18 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
-/// Of queries, keys and values, which have one input, those that take it in int8 must take the same.
-fn agree(modules: &[Module]) -> Result<()> {
+/// Of queries, keys and values, which have one input, those that take it in int8 must take the same; `modules` may have each several times.
+///
+/// # Errors
+/// [`Error::Argument`] naming two that do not.
+pub(crate) fn agree<'a>(modules: impl IntoIterator<Item = &'a Module>) -> Result<()> {
     let mixer = |m: &Module| {
         let parts = ["q_proj", "k_proj", "v_proj"];
         parts.iter().find_map(|part| m.name.strip_suffix(part)).map(ToOwned::to_owned)
     };
     let form = |m: &Module| (m.activations, m.activation_percentile);
     let mut first: HashMap<String, &Module> = HashMap::new();
-    for module in modules.iter().filter(|m| m.activations.int8()) {
+    for module in modules.into_iter().filter(|m| m.activations.int8()) {
         let Some(mixer) = mixer(module) else { continue };
         let one = *first.entry(mixer).or_insert(module);
         if form(one) != form(module) {

@@ -272,7 +272,9 @@ impl Engine {
             return Ok(());
         }
         self.rounding_each()?.run()?;
-        self.batch_mut()?.state.rounded(&device)
+        self.batch_mut()?.state.rounded(&device)?;
+        // With the clock goes the cursor of a state of one sequence, which does not know where that stands.
+        self.write_cursors()
     }
 
     fn rounding_each(&mut self) -> Result<&Recording> {

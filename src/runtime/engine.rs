@@ -220,7 +220,22 @@ impl Engine {
         self.passes.clear();
         self.following = None;
         self.batch.iter_mut().for_each(Batch::forget_recordings);
-        self.weights.replace(&self.device, slot, linear)
+        // Its input may have more scales than any other's; a tied head has one of each token.
+        let groups = match linear {
+            Linear::Quantized(q) => q.activations.group().map_or(1, |group| group.count(linear.dims().1)),
+            Linear::Float(_) => 0,
+        };
+        let scales = self.scratch.tokens() * groups;
+        let room = if scales > self.scratch.scales.shape.elements() {
+            Some(self.device.alloc(DType::F32, [scales])?)
+        } else {
+            None
+        };
+        self.weights.replace(&self.device, slot, linear)?;
+        if let Some(room) = room {
+            self.scratch.scales = room;
+        }
+        Ok(())
     }
 
     /// Starts a new sequence.

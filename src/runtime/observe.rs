@@ -47,7 +47,7 @@ impl Engine {
         }
         self.device.write(&self.scratch.ids.view(DType::U32, [tokens.len()])?, tokens)?;
         pass.recording.run_paced()?;
-        self.advance(tokens.len())
+        self.state.advance_rounded(&self.device, tokens.len())
     }
 
     /// Most tokens of a pass.

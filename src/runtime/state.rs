@@ -232,6 +232,12 @@ impl State {
         Ok(full)
     }
 
+    /// As [`State::advance`], of a pass by the kernels of several tokens, also where it is one.
+    pub(super) fn advance_rounded(&mut self, device: &Device, tokens: usize) -> Result<()> {
+        self.tokens += tokens;
+        self.rounded(device)
+    }
+
     /// All recent tokens went into the rounded states.
     pub(super) fn rounded(&mut self, device: &Device) -> Result<()> {
         self.recent = 0;

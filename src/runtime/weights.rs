@@ -242,15 +242,21 @@ pub(super) struct Weights {
     pub(super) layers: Vec<DeviceLayer>,
     pub(super) norm_f: DeviceTensor,
     pub(super) head: DeviceLinear,
+    /// Is the head the embedding?
+    tied: bool,
 }
 
 impl Weights {
-    /// Puts `linear` where `slot` says, if it is one that could be loaded there.
+    /// Puts `linear` where `slot` says, if it is one that could be loaded there; an embedding also in a tied head's place.
     pub(super) fn replace(&mut self, device: &Device, slot: Slot<'_>, linear: &Linear) -> Result<()> {
         match slot {
             Slot::Embedding => {
                 fits("the embedding", linear, self.embedding.shape())?;
-                self.embedding = DeviceEmbedding::upload(device, linear)?;
+                let embedding = DeviceEmbedding::upload(device, linear)?;
+                if self.tied {
+                    self.head = DeviceLinear::upload(device, "the head", &tied_head(linear.clone()))?;
+                }
+                self.embedding = embedding;
             }
             Slot::Head => {
                 fits("the head", linear, self.head.shape())?;
@@ -281,7 +287,9 @@ impl Weights {
             .map(|i| DeviceLayer::upload(device, i, &source.layer(i)?))
             .collect::<Result<Vec<_>>>()?;
         let norm_f = source.norm_f()?;
-        let head = match source.head()? {
+        let own = source.head()?;
+        let is_tied = own.is_none();
+        let head = match own {
             Some(head) => head,
             None => tied_head(tied.map_or_else(|| source.embedding(), Ok)?),
         };
@@ -290,6 +298,7 @@ impl Weights {
             layers,
             norm_f: device.upload_f32([norm_f.len()], &norm_f)?,
             head: DeviceLinear::upload(device, "the head", &head)?,
+            tied: is_tied,
         })
     }
 

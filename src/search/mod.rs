@@ -24,7 +24,7 @@ use crate::analyze::predict;
 use crate::error::{Error, Result};
 use crate::model::{Activations, Group, ModelConfig, ModelFile, Names};
 use crate::quantize::{Format, ScaleFormat};
-use crate::recipe::{Module, Recipe, Rule};
+use crate::recipe::{Module, Recipe, Rule, agree};
 use crate::runtime::EngineOptions;
 
 /// What to spend.
@@ -96,7 +96,8 @@ pub fn formats(bits: &[usize], groups: &[usize]) -> Vec<Option<Format>> {
 /// The modules of a model under each format, as a [`Question`] wants them.
 ///
 /// # Errors
-/// As [`Recipe::modules`].
+/// As [`Recipe::modules`]; [`Error::Argument`] where queries, keys and values, which have one input, would round it in different ways
+/// under different formats: a search may choose any of them for each.
 pub fn candidates(
     base: &Recipe,
     config: &ModelConfig,
@@ -110,7 +111,10 @@ pub fn candidates(
         ];
         Recipe { rules, ..base.clone() }.modules(config)
     };
-    formats.iter().map(under).collect()
+    let all = formats.iter().map(under).collect::<Result<Vec<_>>>()?;
+    let which = "a search may choose another form for each; take a group that divides the hidden size, such as 32";
+    agree(all.iter().flatten()).map_err(|e| Error::argument("activation group", format!("{e}; {which}")))?;
+    Ok(all)
 }
 
 fn rule(modules: Vec<String>, weights: Option<Format>, activations: Activations) -> Rule {

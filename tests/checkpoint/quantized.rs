@@ -47,6 +47,29 @@ fn w8a8() {
     assert_eq!((info.dtype, info.shape), (StoredType::I8, vec![124, 24]));
 }
 
+/// Other readers make a tied head a linear layer of the embedding's weight: it is none of those that are quantized, and of codes
+/// it would have no scales.
+#[test]
+fn a_tied_head_is_not_quantized_for_others() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut json = config();
+    json["tie_word_embeddings"] = json!(true);
+    let mut model = random(&json);
+    map_linears(&mut model, |_, _, l| quantize(l, 8, Group::Channel, Activations::TOKEN));
+    (model.config.tied, model.head) = (true, None);
+    let written = |name: &str, model: &Model| {
+        let dir = temp.path().join(name);
+        write_model(&json, model, &dir, &WriteOptions::default()).unwrap();
+        assert_eq!(&Model::load(&ModelFile::open(&dir).unwrap()).unwrap(), model);
+        quantization(&dir)
+    };
+    let q = written("floats", &model);
+    assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("compressed-tensors")));
+    model.embedding = quantize(&model.embedding, 8, Group::Channel, Activations::Float);
+    let q = written("codes", &model);
+    assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("wgquant")));
+}
+
 #[test]
 fn w4_in_groups() {
     let c = case(|_, _, l| quantize(l, 4, Group::Size(8), Activations::TOKEN), false);

@@ -166,3 +166,28 @@ fn tensors_are_aligned_and_written_once() {
     let total: u64 = entries(&out).iter().map(|p| p.metadata().unwrap().len()).sum();
     assert_eq!(written.file_bytes, total);
 }
+
+/// transformers' `trust_remote_code` looks for what `auto_map` names beside the configuration.
+#[test]
+fn code_that_the_configuration_names_goes_along() {
+    let mut json = config();
+    json["auto_map"] = json!({
+        "AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM",
+        "AutoModel": "someone/repository--other.X", "AutoTokenizer": ["../secret.X", null],
+    });
+    let (_temp, dir) = on_disk(&json, &WriteOptions::default());
+    for file in ["configuration_x.py", "modeling_x.py", "other.py", "setup.py"] {
+        fs::write(dir.join(file), "pass\n").unwrap();
+    }
+    let file = ModelFile::open(&dir).unwrap();
+    let names = |dir: &std::path::Path| {
+        let paths = entries(dir).into_iter().filter(|p| p.extension().is_some_and(|e| e == "py"));
+        let mut names: Vec<_> = paths.map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let out = dir.join("out");
+    let options = WriteOptions { copy: file.checkpoint().sibling_files(), ..WriteOptions::default() };
+    write_model(&json, &random(&json), &out, &options).unwrap();
+    assert_eq!(names(&out), ["configuration_x.py", "modeling_x.py"]);
+}

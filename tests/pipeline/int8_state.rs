@@ -181,3 +181,45 @@ fn convolution_and_update_are_one_dispatch_of_whole_groups() {
         assert!(error(&got.1, &want.1).0 < 1e-9, "{:.2e}", error(&got.1, &want.1).0);
     }
 }
+
+/// Through the kernels of several tokens, which take in the recent ones and round: none is recent afterwards.
+#[test]
+fn an_observed_token_leaves_none_recent() {
+    for device in [Device::Cpu, common::gpu()] {
+        let run = |state| {
+            let (mut engine, ids) = (engine(&device, state), tokens(43));
+            engine.feed(&ids[..40]).unwrap();
+            engine.feed(&ids[40..41]).unwrap();
+            let pass = engine.record_observed(1, &mut |_, _, _| Ok(())).unwrap();
+            engine.observe(&pass, &ids[41..42]).unwrap();
+            engine.feed(&ids[42..]).unwrap();
+            (states(&engine), block_on(engine.logits()).unwrap())
+        };
+        let ((s, l), (want_s, want_l)) = (run(NEAREST), run(StateFormat::F32));
+        let (state, logits) = (error(&s, &want_s).0, error(&l, &want_l).0);
+        assert!(state < 4.0 * 1.7e-4 && logits < 1e-3, "{state:.2e}, {logits:.2e}");
+    }
+}
+
+/// Taking a sequence rounds its state; where it stands in the caches does not change.
+#[test]
+fn a_batch_of_one_goes_on_after_it_was_taken() {
+    for device in [Device::Cpu, common::gpu()] {
+        let run = |state, taken| {
+            let (mut engine, ids) = (engine(&device, state), tokens(14));
+            engine.set_sequences(1).unwrap();
+            engine.feed(&ids[..10]).unwrap();
+            engine.put(0).unwrap();
+            ids[10..13].iter().for_each(|id| engine.feed_each(&[*id]).unwrap());
+            if taken {
+                engine.take(0).unwrap();
+            }
+            ids[13..].iter().for_each(|id| engine.feed_each(&[*id]).unwrap());
+            block_on(engine.logits_each()).unwrap()
+        };
+        let want = run(StateFormat::F32, false);
+        assert_eq!(run(StateFormat::F32, true), want);
+        let (nmse, _) = error(&run(NEAREST, true), &want);
+        assert!(nmse < 1e-5, "{nmse:.2e}");
+    }
+}

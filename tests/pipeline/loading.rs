@@ -4,7 +4,8 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::Device;
-use wgquant::model::{Activations, Group, Linear, Model, ModelFile, ModelSource, QuantizedLinear, Scales};
+use wgquant::model::{Activations, Group, Linear, Mixer, Model, ModelFile, ModelSource, QuantizedLinear, Scales};
+use wgquant::recipe::{Bits, Recipe};
 use wgquant::runtime::{Engine, EngineOptions, Memory, Slot};
 use wgquant::tensor::{DType, Shape, Tensor};
 use wgquant::transform::{Transform, Transformed};
@@ -151,4 +152,53 @@ fn a_weight_that_does_not_fit_its_place_is_refused() {
     (broken.group, broken.bits) = (Group::Channel, 9);
     refused(Slot::Head, Linear::Quantized(broken), &["the head", "9 bits"]);
     assert_eq!(logits(&mut engine), before);
+}
+
+/// A tied head is the embedding, also the one that takes its place.
+#[test]
+fn an_embedding_is_a_tied_head_too() {
+    let mut model = Model::load(&ModelFile::open(&common::nano()).unwrap()).unwrap();
+    (model.config.tied, model.head) = (true, None);
+    let mut other = model.clone();
+    let Linear::Float(table) = &model.embedding else { panic!("nano is of floats") };
+    let rounded: Vec<f32> = table.to_f32().unwrap().iter().map(|v| (v * 16.0).round() / 16.0).collect();
+    other.embedding = Linear::Float(Tensor::from_f32(table.shape, &rounded));
+    let options = EngineOptions { context: 8, pass_tokens: 8, ..Default::default() };
+    let engine = |model| Engine::new(&Device::Cpu, model, options).unwrap();
+    let logits = |engine: &mut Engine| {
+        engine.reset().unwrap();
+        engine.feed(&[3, 4]).unwrap();
+        block_on(engine.logits()).unwrap()
+    };
+    let mut replaced = engine(&model);
+    let before = logits(&mut replaced);
+    replaced.replace(Slot::Embedding, &other.embedding).unwrap();
+    assert_eq!(logits(&mut replaced), logits(&mut engine(&other)));
+    replaced.replace(Slot::Embedding, &model.embedding).unwrap();
+    assert_eq!(logits(&mut replaced), before);
+}
+
+/// Also where no input had been rounded before, so that there was no room for scales.
+#[test]
+fn a_quantized_layer_takes_the_place_of_a_float_one() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let model = Model::load(&file).unwrap();
+    let recipe = Recipe::uniform(file.config(), Bits::W8A8, Group::Channel, false, DType::BF16, Transform::NONE);
+    let mut rounded = block_on(recipe.apply(&file, &Device::Cpu, |_| {})).unwrap();
+    let Mixer::Mlp(mlp) = &mut rounded.layers[1].mixer else { panic!("block 1 of nano is an MLP") };
+    let Linear::Quantized(up_proj) = &mut mlp.up_proj else { panic!("quantized") };
+    up_proj.activations = Activations::Int8(Group::Size(32));
+    let mut other = model.clone();
+    let Mixer::Mlp(place) = &mut other.layers[1].mixer else { panic!("block 1 of nano is an MLP") };
+    place.up_proj = mlp.up_proj.clone();
+    let options = EngineOptions { context: 8, pass_tokens: 8, ..Default::default() };
+    for device in [Device::Cpu, common::gpu()] {
+        let logits = |mut engine: Engine| {
+            engine.feed(&[3, 4, 5]).unwrap();
+            block_on(engine.logits()).unwrap()
+        };
+        let mut engine = Engine::new(&device, &model, options).unwrap();
+        engine.replace(Slot::Layer(1, "up_proj"), &mlp.up_proj).unwrap();
+        assert_eq!(logits(engine), logits(Engine::new(&device, &other, options).unwrap()));
+    }
 }

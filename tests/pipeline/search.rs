@@ -117,3 +117,16 @@ fn the_device_finds_what_the_reference_finds() {
     }
     assert_eq!(gpu.modules.len(), cpu.modules.len());
 }
+
+/// Of which each may get any form.
+#[test]
+fn queries_keys_and_values_must_agree_under_all_forms() {
+    let setting = Setting::new(&[4], 0, 1);
+    let under = |group| {
+        let activations = Activations::Int8(wgquant::model::Group::Size(group));
+        candidates(&setting.base, setting.file.config(), &formats(&[4, 8], &[32]), activations)
+    };
+    under(64).unwrap();
+    let error = under(96).unwrap_err().to_string();
+    assert!(error.contains("activation group") && error.contains("q_proj") && error.contains("such as 32"), "{error}");
+}

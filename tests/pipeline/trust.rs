@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use wgquant::calibrate::Windows;
 use wgquant::gpu::{Device, Need, Place, Plan, SizeClass};
-use wgquant::kernels::trust::{Cache, Trusted, ensure, self_test, telling};
+use wgquant::kernels::trust::{Cache, Failure, Trusted, ensure, self_test, telling};
 use wgquant::kernels::{ENTRIES, rms_norm};
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::quantize::{GptqOptions, QUANTIZER};
@@ -88,7 +88,7 @@ fn passes_are_kept_and_failures_are_not() {
 
     // Fails once, and is found again by the next.
     let fresh = Cache::at(temp.path().join("fails"));
-    let mut fails = |_: &Device, _, _| Err("wrong".to_owned());
+    let mut fails = |_: &Device, _, _| Err(Failure::Wrong("wrong".to_owned()));
     for _ in 0..2 {
         ensure(&gpu(), &NEEDS, &fresh, &mut fails).unwrap_err();
     }
@@ -119,7 +119,7 @@ fn a_cache_that_cannot_be_written_is_no_failure() {
 #[test]
 fn refuses_when_no_variant_passes() {
     let device = gpu();
-    let fail = ensure(&device, &NEEDS, &Cache::none(), &mut |_, _, _| Err("NMSE 1.0".to_owned()));
+    let fail = ensure(&device, &NEEDS, &Cache::none(), &mut |_, _, _| Err(Failure::Wrong("NMSE 1.0".to_owned())));
     let line = fail.unwrap_err().to_string();
     let gpu = device.gpu().unwrap();
     for part in [&gpu.adapter.name, &gpu.adapter.driver_info, "`rms_norm`", "NMSE 1.0", "--device cpu", "--trust-gpu"] {
@@ -127,6 +127,21 @@ fn refuses_when_no_variant_passes() {
     }
     // And stays refused in this process.
     ensure(&device, &NEEDS, &Cache::none(), &mut |_, _, _| Ok(())).unwrap_err();
+}
+
+/// No memory for a check says nothing about a shader.
+#[test]
+fn what_could_not_be_checked_is_not_wrong() {
+    let device = gpu();
+    let gpu = device.gpu().unwrap();
+    gpu.set_memory_limit(gpu.held_bytes() + 1);
+    if gpu.room().is_none_or(|room| room.free > 1) {
+        return eprintln!("{} does not count what it holds", gpu.adapter.backend);
+    }
+    let error = ensure(&device, &NEEDS, &Cache::none(), &mut self_test).unwrap_err();
+    assert!(matches!(error, wgquant::Error::OutOfMemory { .. }), "{error}");
+    gpu.set_memory_limit(u64::MAX);
+    assert_eq!(counts(&ensure(&device, &NEEDS, &Cache::none(), &mut self_test).unwrap()), (2, 0, 0));
 }
 
 /// Where a kernel has a variant for this adapter's capabilities, the one before it takes its place.
@@ -143,7 +158,7 @@ fn the_next_best_takes_the_place_of_one_that_fails() {
             }
             let need = Need { kernel: kernel.name, format: best.format };
             let done = ensure(&gpu(), &[need], &Cache::none(), &mut |_, _, v| {
-                if v.needs.is_empty() { Ok(()) } else { Err("wrong".to_owned()) }
+                if v.needs.is_empty() { Ok(()) } else { Err(Failure::Wrong("wrong".to_owned())) }
             });
             let distrusted = done.unwrap().distrusted;
             assert!(distrusted.contains(&format!("{}.{}", kernel.name, best.name)), "{distrusted:?}");
@@ -173,7 +188,7 @@ fn plans_avoid_what_is_distrusted() {
 }
 
 /// Quantizes nano with statistics, GPTQ and quantized activations upstream; `check` stands for the self-test.
-fn calibrated(out: &Path, check: fn(&str, &Variant) -> Result<(), String>) -> (wgquant::Result<()>, BTreeSet<String>) {
+fn calibrated(out: &Path, check: fn(&str, &Variant) -> Result<(), Failure>) -> (wgquant::Result<()>, BTreeSet<String>) {
     let device = gpu();
     let asked = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = asked.clone();
@@ -205,7 +220,8 @@ fn calibrated(out: &Path, check: fn(&str, &Variant) -> Result<(), String>) -> (w
 #[test]
 fn calibration_and_gptq_dispatch_nothing_unchecked() {
     let temp = tempfile::tempdir().unwrap();
-    let plain = |_: &str, v: &Variant| if v.needs.is_empty() { Ok(()) } else { Err("wrong".to_owned()) };
+    let plain =
+        |_: &str, v: &Variant| if v.needs.is_empty() { Ok(()) } else { Err(Failure::Wrong("wrong".to_owned())) };
     let (made, asked) = calibrated(&temp.path().join("out"), plain);
     made.unwrap();
     let wanted = [
@@ -232,11 +248,12 @@ fn calibration_and_gptq_refuse_a_kernel_that_is_wrong_in_every_variant() {
     for (kernel, check) in [
         (
             "gptq_refine",
-            (|k, _| if k == "gptq_refine" { Err("NMSE 1".to_owned()) } else { Ok(()) }) as fn(&str, &Variant) -> _,
+            (|k, _| if k == "gptq_refine" { Err(Failure::Wrong("NMSE 1".to_owned())) } else { Ok(()) })
+                as fn(&str, &Variant) -> _,
         ),
-        ("gram", |k, _| if k == "gram" { Err("NMSE 1".to_owned()) } else { Ok(()) }),
-        ("channel_stats", |k, _| if k == "channel_stats" { Err("NMSE 1".to_owned()) } else { Ok(()) }),
-        ("chunk_scan", |k, _| if k == "chunk_scan" { Err("NMSE 1".to_owned()) } else { Ok(()) }),
+        ("gram", |k, _| if k == "gram" { Err(Failure::Wrong("NMSE 1".to_owned())) } else { Ok(()) }),
+        ("channel_stats", |k, _| if k == "channel_stats" { Err(Failure::Wrong("NMSE 1".to_owned())) } else { Ok(()) }),
+        ("chunk_scan", |k, _| if k == "chunk_scan" { Err(Failure::Wrong("NMSE 1".to_owned())) } else { Ok(()) }),
     ] {
         let temp = tempfile::tempdir().unwrap();
         let (made, _) = calibrated(&temp.path().join("out"), check);
@@ -274,7 +291,7 @@ fn choices_are_followed_unless_they_are_wrong() {
         let mut checked = Vec::new();
         let mut checker = |_: &Device, _, v: &'static Variant| {
             checked.push(v.name);
-            if right || v.name != other { Ok(()) } else { Err("wrong".to_owned()) }
+            if right || v.name != other { Ok(()) } else { Err(Failure::Wrong("wrong".to_owned())) }
         };
         let done = ensure(&device, &[need], &Cache::none(), &mut checker).unwrap();
         assert_eq!(counts(&done), (2, 0, usize::from(!right)), "the choice and what takes its place");

@@ -87,9 +87,10 @@ impl Cache {
     }
 }
 
-/// Everything a result hangs on but the shader.
+/// Everything a result hangs on but the shader: with the translator's checks it is another program.
 pub(in crate::kernels) fn key(gpu: &Gpu) -> Value {
-    json!({ "adapter": gpu.adapter, "caps": gpu.caps, "wgquant": env!("CARGO_PKG_VERSION") })
+    let checks = crate::gpu::shader_checks();
+    json!({ "adapter": gpu.adapter, "caps": gpu.caps, "checks": checks, "wgquant": env!("CARGO_PKG_VERSION") })
 }
 
 fn directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

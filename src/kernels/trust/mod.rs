@@ -26,8 +26,17 @@ const BUDGET: usize = 2_000_000;
 /// Seed of the inputs.
 const SEED: u64 = 1;
 
-/// Checks one variant of a kernel; an error says what is wrong.
-pub type Checker<'a> = dyn FnMut(&Device, &'static Kernel, &'static Variant) -> Result<(), String> + 'a;
+/// Why a variant did not pass.
+#[derive(Debug)]
+pub enum Failure {
+    /// It is wrong here, and how, in one line.
+    Wrong(String),
+    /// Nothing was found out: there was no memory for the check, or the device was lost.
+    Unchecked(Error),
+}
+
+/// Checks one variant of a kernel.
+pub type Checker<'a> = dyn FnMut(&Device, &'static Kernel, &'static Variant) -> Result<(), Failure> + 'a;
 
 /// What [`ensure`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +53,7 @@ pub struct Trusted {
 /// replaced. Plans made later use only what passed. The CPU reference needs no check.
 ///
 /// # Errors
-/// [`Error::Untrusted`] when no variant passes that the adapter can run.
+/// [`Error::Untrusted`] when no variant passes that the adapter can run; what kept a variant from being checked.
 pub fn ensure(device: &Device, needs: &[Need], cache: &Cache, checker: &mut Checker<'_>) -> Result<Trusted> {
     let mut done = Trusted::default();
     let Some(gpu) = device.gpu() else { return Ok(done) };
@@ -61,7 +70,8 @@ pub fn ensure(device: &Device, needs: &[Need], cache: &Cache, checker: &mut Chec
 }
 
 /// For [`Gpu::set_guard`]: as [`ensure`] with [`self_test`], of what plans come to. A pipeline that is made up as it
-/// goes, such as calibration's, thus runs nothing unchecked.
+/// goes, such as calibration's, thus runs no variant unchecked. What is checked has its parameters in a uniform
+/// ([`crate::gpu::Specialise`]).
 #[must_use]
 pub fn guard(cache: Cache) -> Arc<Guard> {
     Arc::new(move |device, need| ensure(device, &[need], &cache, &mut self_test).map(|_| ()))
@@ -82,11 +92,11 @@ fn settle(
     // Those chosen by measurement run instead of the best where they pass; where not, plans take the best.
     let chosen = gpu.chosen_for(Need { kernel: kernel.name, format });
     for variant in kernel.variants.iter().filter(|v| runs(v) && chosen.contains(&v.name)) {
-        passes(device, gpu, kernel, variant, passed, done, checker, &mut failures);
+        passes(device, gpu, kernel, variant, passed, done, checker, &mut failures)?;
     }
     failures.clear();
     for variant in kernel.variants.iter().rev().filter(runs) {
-        if passes(device, gpu, kernel, variant, passed, done, checker, &mut failures) {
+        if passes(device, gpu, kernel, variant, passed, done, checker, &mut failures)? {
             if !failures.is_empty() {
                 let label = format!("{}.{}", kernel.name, variant.name);
                 log::warn!("adapter `{}`: shader {label} takes its place", gpu.adapter.name);
@@ -113,7 +123,7 @@ fn passes(
     done: &mut Trusted,
     checker: &mut Checker<'_>,
     failures: &mut Vec<String>,
-) -> bool {
+) -> Result<bool> {
     let (label, proof) = (format!("{}.{}", kernel.name, variant.name), proof(kernel, variant));
     let right = match gpu.trusts(kernel.name, variant.name) {
         Some(right) => right,
@@ -123,13 +133,16 @@ fn passes(
         }
         None => {
             done.checked += 1;
-            let result = checker(device, kernel, variant);
-            if let Err(failure) = &result {
-                log::warn!("adapter `{}`: shader {label} is wrong here and is not used: {failure}", gpu.adapter.name);
-                failures.push(format!("{label}: {failure}"));
-                done.distrusted.push(label.clone());
+            match checker(device, kernel, variant) {
+                Ok(()) => true,
+                Err(Failure::Wrong(how)) => {
+                    log::warn!("adapter `{}`: shader {label} is wrong here and is not used: {how}", gpu.adapter.name);
+                    failures.push(format!("{label}: {how}"));
+                    done.distrusted.push(label.clone());
+                    false
+                }
+                Err(Failure::Unchecked(error)) => return Err(error),
             }
-            result.is_ok()
         }
     };
     gpu.set_trust(kernel.name, variant.name, right);
@@ -141,7 +154,7 @@ fn passes(
             failures.push(format!("{label} failed before"));
         }
     }
-    right
+    Ok(right)
 }
 
 /// What a pass is a pass of: the shader's source and the names of the kernel's cases.
@@ -155,19 +168,23 @@ fn proof(kernel: &Kernel, variant: &Variant) -> String {
 /// browsers, which await [`check::check`] themselves.
 ///
 /// # Errors
-/// What is wrong, in one line.
-pub fn self_test(device: &Device, kernel: &'static Kernel, variant: &'static Variant) -> Result<(), String> {
+/// [`Failure`]; a variant that does not compile or run here is wrong.
+pub fn self_test(device: &Device, kernel: &'static Kernel, variant: &'static Variant) -> Result<(), Failure> {
     let found = ENTRIES.iter().find(|e| e.name == kernel.name);
     let cases = found.map_or_else(Vec::new, |entry| telling(entry, variant));
     if cases.is_empty() {
-        return Err("no case runs it".to_owned());
+        return Err(Failure::Wrong("no case runs it".to_owned()));
     }
     for (entry, case) in cases {
         let outcome = block_on(check::check(device, entry, case, Some(variant.name), SEED));
-        let outcome = outcome.map_err(|e| e.to_string())?;
+        let outcome = outcome.map_err(|error| match error {
+            Error::OutOfMemory { .. } => Failure::Unchecked(error),
+            _ if device.gpu().is_some_and(|gpu| gpu.lost().is_some()) => Failure::Unchecked(error),
+            _ => Failure::Wrong(error.to_string()),
+        })?;
         // What was not run is not to be trusted.
         if let Some(wrong) = outcome.failure.or(outcome.skipped) {
-            return Err(wrong);
+            return Err(Failure::Wrong(wrong));
         }
     }
     Ok(())
