@@ -24,6 +24,7 @@ use crate::transform::{Transform, Transformed};
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{Quantized, quantize};
 pub use preset::{Bits, Preset};
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use rules::agree;
 pub use rules::{ACTIVATION_PERCENTILE, Module, Rule, resolve};
 #[cfg(not(target_arch = "wasm32"))]

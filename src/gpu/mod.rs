@@ -30,6 +30,7 @@ pub use caps::Caps;
 pub use device::{Device, Gpu};
 pub use grid::Grid;
 pub use memory::Room;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use pipeline::shader_checks;
 pub use plan::{CpuBinding, CpuCall, Launch, Need, Plan, Recording};
 pub use read::Reading;
