@@ -945,8 +945,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     m("matvec_grouped", "halves_swapped", "select(pair.x, pair.y, near)", "select(pair.y, pair.x, near)"),
     m("matvec_grouped", "sum_of_half_a_warp", "by > 0u; by /= 2u", "by > 1u; by /= 2u"),
     of("matvec_grouped", "int8", "squares_counted_twice", "f32(QUAD) / 32.0 * scales", "scales"),
-    // No missing barrier of matvec_grouped and matvec_grouped_add: where threads take turns in software (Mesa's), all go
-    // through the branch of several tokens, too, and wait at its barriers, though none does anything there.
+    // No missing barrier of matvec_grouped: in software (Mesa's) it survives, also where workgroup memory begins as NaN. Nor of
+    // matvec_grouped_add: where threads take turns there, all go through the branch of several tokens, too, and wait at its
+    // barriers, though none does anything there.
     m(
         "matvec_grouped",
         "codes_of_the_first_token",
