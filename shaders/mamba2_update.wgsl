@@ -45,7 +45,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let item = linear_workgroup(workgroup, grid);
-    let own = item / (tiles() * params.heads); // a private variable would count as one that differs between threads
+    let own = item / (tiles() * params.groups); // a private variable would count as one that differs between threads
     if own >= params.sequences {
         return;
     }

@@ -8,8 +8,8 @@
 
 struct Params {
     heads: u32,
-    head_dim: u32, // a multiple of ROWS
-    groups: u32,
+    head_dim: u32,
+    groups: u32, // whose heads' rows are a multiple of ROWS
     state: u32, // a multiple of 4, at most MAX_STATE
     taps: u32, // at most 4
     offset: u32, // first input column of x, B, C and dt
@@ -57,7 +57,7 @@ fn main(
 ) {
     let thread = place.thread;
     let item = linear_workgroup(workgroup, grid);
-    let own = item / (tiles() * params.heads); // a private variable would count as one that differs between threads
+    let own = item / (tiles() * params.groups); // a private variable would count as one that differs between threads
     if own >= params.sequences {
         return;
     }
@@ -79,6 +79,6 @@ fn main(
     let v = vec4(quad[0].x, quad[1].x, quad[2].x, quad[3].x);
     let weighted = vec4(quad[0].y, quad[1].y, quad[2].y, quad[3].y);
     let w = transformed(weighted, params.log_run, params.unit, place);
-    put_codes(item, params.sequences * params.heads * tiles(), w, dot(v, v), thread < 8u, place);
+    put_codes(item, params.sequences * params.groups * tiles(), w, dot(v, v), thread < 8u, place);
     move_shared(at, done);
 }

@@ -2,6 +2,7 @@
 // scale a column.
 // One workgroup: 64 columns. A thread: four columns of every 16th token.
 #import halves_of
+#import index
 
 struct Params {
     tokens: u32,
@@ -26,9 +27,14 @@ fn nearest(x: vec4<f32>) -> vec4<f32> {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
     let quads = params.n / 4u;
-    let quad = min(workgroup.x * QUADS + thread % QUADS, quads - 1u);
+    let own = linear_workgroup(workgroup, grid) * QUADS + thread % QUADS;
+    let quad = min(own, quads - 1u);
     var most = vec4(0.0);
     for (var t = thread / QUADS; t < params.tokens; t += LANES) {
         most = max(most, abs(x[t * quads + quad]));
@@ -40,7 +46,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let exponents = exponents_of(most);
     let up = up_of(exponents);
-    if workgroup.x * QUADS + thread % QUADS >= quads {
+    if own >= quads {
         return;
     }
     for (var t = thread / QUADS; t < params.tokens; t += LANES) {

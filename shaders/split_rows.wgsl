@@ -3,6 +3,7 @@
 // One workgroup: 16 rows. To find the largest numbers 16 threads a row; then, 64 k at a time, a thread reads numbers of a row
 // and writes a k of two rows.
 #import halves_of
+#import index
 
 struct Params {
     rows: u32, // a multiple of 8
@@ -40,8 +41,12 @@ fn number(row: u32, k: u32) -> f32 {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row0 = workgroup.x * ROWS;
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row0 = linear_workgroup(workgroup, grid) * ROWS;
     let own = row0 + thread / LANES;
     var most = 0.0;
     for (var k = thread % LANES; k < params.k; k += LANES) {

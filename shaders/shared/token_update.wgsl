@@ -1,5 +1,5 @@
-// One token of a sequence in a Mamba-2 mixer: causal_conv1d_update, then selective_state_update. One workgroup: 32 rows (head, p) of one
-// head by 8 threads, which share the row's state elements. It makes B and C of its group itself. The windows of its x channels are
+// One token of a sequence in a Mamba-2 mixer: causal_conv1d_update, then selective_state_update. One workgroup: 32 rows (head, p) of the heads of
+// one group by 8 threads, which share the row's state elements. It makes the group's B and C itself. The windows of its x channels are
 // its own; those of B and C are shared, so the last workgroup of the group to have read them moves them on: tickets count the
 // workgroups, and are 0 between dispatches. That is safe though WGSL's atomics order nothing else: what was read went into
 // workgroup memory before the barrier before the ticket. All loads of the state start before the convolution, whose latency they hide in.
@@ -25,9 +25,10 @@ var<private> conv_at: u32;
 // Where a thread stands.
 struct Spot {
     thread: u32,
+    group: u32, // the same for all of a workgroup
     head: u32,
     row: u32, // of the rows of all heads
-    inside: bool, // other threads read the head's last row and write nothing
+    inside: bool, // other threads read the group's last row and write nothing
 }
 
 // A channel's window without its oldest column, as far as there is one, its input, and what comes of them.
@@ -48,16 +49,22 @@ fn channels() -> u32 {
     return params.heads * params.head_dim + 2u * params.groups * params.state;
 }
 
-// Workgroups of a head.
+// Rows of a group's heads.
+fn group_rows() -> u32 {
+    return params.heads / params.groups * params.head_dim;
+}
+
+// Workgroups of a group.
 fn tiles() -> u32 {
-    return (params.head_dim + ROWS - 1u) / ROWS;
+    return (group_rows() + ROWS - 1u) / ROWS;
 }
 
 // Of the `item`th workgroup, all sequences' counted.
 fn spot_of(item: u32, thread: u32) -> Spot {
-    let head = item / tiles() % params.heads;
-    let p = item % tiles() * ROWS + thread / LANES;
-    return Spot(thread, head, head * params.head_dim + min(p, params.head_dim - 1u), p < params.head_dim);
+    let group = item / tiles() % params.groups;
+    let at = item % tiles() * ROWS + thread / LANES;
+    let row = group * group_rows() + min(at, group_rows() - 1u);
+    return Spot(thread, group, row / params.head_dim, row, at < group_rows());
 }
 
 fn conv(channel: u32) -> Conv {
@@ -120,14 +127,12 @@ fn update(at: Spot) -> Updated {
     let thread = at.thread;
     let lane = thread % LANES;
     let d_inner = params.heads * params.head_dim;
-    let repeats = params.heads / params.groups;
-    let group = at.head / repeats;
     let state_row = sequence * d_inner + at.row;
 
     var before = fetch_state(state_row, lane);
     let own = conv(at.row);
     let both = 2u * params.state;
-    let mine = shared_channel(group, min(thread, both - 1u));
+    let mine = shared_channel(at.group, min(thread, both - 1u));
     let first = conv(mine);
     let dt = input[input_at + channels() + at.head];
     let step = clamp(softplus(dt + head_vector(at.head)), params.dt_min, params.dt_max);
@@ -137,13 +142,13 @@ fn update(at: Spot) -> Updated {
         share(thread, first.out);
     }
     for (var i = thread + WG; i < both; i += WG) {
-        share(i, conv(shared_channel(group, i)).out);
+        share(i, conv(shared_channel(at.group, i)).out);
     }
     workgroupBarrier();
 
     var ticket = 0u;
     if thread == 0u {
-        ticket = atomicAdd(&tickets[sequence * params.groups + group], 1u);
+        ticket = atomicAdd(&tickets[sequence * params.groups + at.group], 1u);
     }
     var sum = 0.0;
     if at.inside {
@@ -160,7 +165,7 @@ fn update(at: Spot) -> Updated {
     }
     sums[thread] = sum;
     if thread == 0u {
-        is_last = select(0u, 1u, ticket + 1u == repeats * tiles());
+        is_last = select(0u, 1u, ticket + 1u == tiles());
     }
     workgroupBarrier();
     if lane == 0u {
@@ -177,15 +182,14 @@ fn move_shared(at: Spot, done: Updated) {
         return;
     }
     let both = 2u * params.state;
-    let group = at.head / (params.heads / params.groups);
     if at.thread == 0u {
-        atomicStore(&tickets[sequence * params.groups + group], 0u);
+        atomicStore(&tickets[sequence * params.groups + at.group], 0u);
     }
     if at.thread < both {
         move_on(done.channel, done.window);
     }
     for (var i = at.thread + WG; i < both; i += WG) {
-        let channel = shared_channel(group, i);
+        let channel = shared_channel(at.group, i);
         move_on(channel, conv(channel));
     }
 }

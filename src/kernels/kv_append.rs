@@ -151,13 +151,15 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let cursors = cursors_of(a);
     let (sequences, width) = (cursors.len(), dims.kv_heads * dims.head_dim);
     let rows = sequences * max * dims.kv_heads;
-    let other = 3 * (sequences - 1);
-    let mut input = || {
-        let values = s.values(sequences * tokens * (width + other), Fill::Outliers);
+    // Columns before and after keys and values, as of one product for both; more before values.
+    let [before, after] = [5, 3];
+    let mut input = |before: usize| {
+        let all = before + width + after;
+        let values = s.values(sequences * tokens * all, Fill::Outliers);
         let values: Vec<f32> = values.iter().map(|v| v * a.f64("size") as f32).collect();
-        s.device().upload_f32([sequences * tokens, width + other], &values)
+        s.device().upload_f32([sequences * tokens, all], &values)
     };
-    let (k, v) = (input()?, input()?);
+    let (k, v) = (input(before)?, input(2 * before)?);
     let cursor = s.device().upload_words(DType::U32, [sequences], &cursors)?;
     let mut cache = |name| {
         let values = s.values(sequences * max * width, Fill::Normal(1.0));
@@ -177,8 +179,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
         }
     };
     let cache = KvCache { key: cache("k_cache")?, value: cache("v_cache")?, sequences, format };
-    // Other columns come after keys and before values.
-    let (k, v) = (Columns::new(NAME, &k, 0, width)?, Columns::new(NAME, &v, other, width)?);
+    let (k, v) = (Columns::new(NAME, &k, before, width)?, Columns::new(NAME, &v, 2 * before, width)?);
     kv_append(s.plan(), k, v, &cursor, &cache, dims)
 }
 

@@ -3,7 +3,7 @@
 use super::bindings::mamba2_update::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
+use super::ssd::{SsdDims, dims, dt_limit, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
 use super::{Columns, expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
@@ -11,7 +11,7 @@ use crate::shaders::mamba2_update::Params;
 use crate::tensor::DType;
 
 const NAME: &str = "mamba2_update";
-/// Rows of the state of one workgroup, all of one head.
+/// Rows of the state of one workgroup, all of one group. (`shaders/shared/token_update.wgsl`)
 const ROWS: usize = 32;
 /// What fits into its workgroup memory.
 const MAX_STATE: usize = 256;
@@ -33,6 +33,11 @@ pub struct MambaVectors<'a> {
 #[must_use]
 pub fn fuses(dims: SsdDims, taps: usize) -> bool {
     dims.state <= MAX_STATE && taps <= MAX_TAPS
+}
+
+/// Rows of the state of a group's heads.
+pub(super) fn group_rows(dims: SsdDims) -> usize {
+    dims.d_inner() / dims.groups
 }
 
 /// [`super::causal_conv1d_update`] of x | B | C, then [`super::selective_state_update`] of the result.
@@ -101,17 +106,17 @@ pub fn mamba2_update(
         tickets,
         y,
     };
-    launch(plan, params, bindings, Grid::linear(sequences * dims.heads * dims.head_dim.div_ceil(ROWS)))
+    launch(plan, params, bindings, Grid::linear(sequences * dims.groups * group_rows(dims).div_ceil(ROWS)))
 }
 
 /// Cases, setup and cost.
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $dims:tt, $taps:expr, $bias:expr, $a_log:expr) => {
-        case!($name, $dims, $taps, $bias, $a_log, 1.0)
+    ($name:expr, $dims:tt, $taps:expr, $bias:expr, $a_log:expr $(; $low:expr, $high:expr)?) => {
+        case!($name, $dims, $taps, $bias, $a_log, 1.0 $(; $low, $high)?)
     };
-    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $n:expr) => {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $n:expr $(; $low:expr, $high:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -124,6 +129,7 @@ macro_rules! case {
                 ("a_log", $a_log),
                 ("chunk", 1.0),
                 ("sequences", $n),
+                $(("dt_min", $low), ("dt_max", $high),)?
             ],
         }
     };
@@ -139,6 +145,7 @@ const CASES: &[Case] = &[
     case!("strong_decay_large_dt", [4.0, 16.0, 2.0, 96.0], 4.0, 8.0, 2.77),
     case!("three_sequences", [4.0, 36.0, 2.0, 40.0], 4.0, -4.0, 1.5, 3.0),
     case!("five_sequences_wide_state", [2.0, 8.0, 1.0, 256.0], 3.0, -4.0, 1.5, 5.0),
+    case!("dt_limited", [16.0, 4.0, 2.0, 16.0], 4.0, -1.0, 1.5; 0.2, 0.5),
     // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
     case!("mamba_923_decay_near_zero", [4.0, 16.0, 2.0, 16.0], 4.0, -2.0, -20.0),
     case!("fast_math_exp_minus_1e5", [4.0, 16.0, 2.0, 16.0], 4.0, 1e4, 2.77),
@@ -164,7 +171,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let y = s.output("y", DType::F32, [n, dims.d_inner()])?;
     let raw = Columns::new(NAME, &input, 5, channels + heads)?;
     let vectors = MambaVectors { conv_weight: &conv_weight, conv_bias: &conv_bias, per_head: &per_head };
-    let limit = (0.0, f32::INFINITY);
+    let limit = dt_limit(a);
     for _ in 0..TOKENS {
         mamba2_update(s.plan(), &raw, vectors, &conv_state, &ssm_state, &tickets, &y, dims, limit)?;
     }

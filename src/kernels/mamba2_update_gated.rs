@@ -4,8 +4,8 @@ use super::bindings::mamba2_update_gated::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::grouped_rows::{GroupedTokens, TOKEN_GROUP, out_scales, turn};
-use super::mamba2_update::{fuses, work as token};
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
+use super::mamba2_update::{fuses, group_rows, work as token};
+use super::ssd::{SsdDims, dims, dt_limit, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
 use super::{Columns, expect, expect_dtype};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
@@ -16,10 +16,10 @@ const NAME: &str = "mamba2_update_gated";
 /// Rows of one workgroup (`shaders/shared/token_update.wgsl`), which share a scale.
 const ROWS: usize = TOKEN_GROUP;
 
-/// Does [`mamba2_update_gated`] take mixers of these sizes? Groups of 32 rows must not reach over heads.
+/// Does [`mamba2_update_gated`] take mixers of these sizes? Runs of 32 rows, which share a scale, must not reach over groups of heads.
 #[must_use]
 pub fn gates(dims: SsdDims, taps: usize) -> bool {
-    fuses(dims, taps) && dims.head_dim.is_multiple_of(ROWS)
+    fuses(dims, taps) && dims.groups > 0 && group_rows(dims).is_multiple_of(ROWS)
 }
 
 /// The vectors of a mixer as [`mamba2_update_gated`] takes them: the convolution's weight `[conv_dim, taps]` and bias, then dt_bias, a_log and
@@ -57,8 +57,8 @@ pub fn mamba2_update_gated(
     dims.check(NAME)?;
     let (taps, channels, d_inner) = (taps(NAME, conv_state)?, dims.conv_dim(), dims.d_inner());
     if !gates(dims, taps) {
-        let SsdDims { head_dim, state, .. } = dims;
-        let reason = format!("heads of {head_dim} channels in groups of {ROWS}, {state} state elements, {taps} taps");
+        let (rows, SsdDims { state, .. }) = (group_rows(dims), dims);
+        let reason = format!("groups of {rows} channels in runs of {ROWS}, {state} state elements, {taps} taps");
         return Err(Error::argument(format!("{NAME}: `dims`"), reason));
     }
     let (log_run, unit) = turn(NAME, block)?;
@@ -107,7 +107,7 @@ pub fn mamba2_update_gated(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $block:expr $(, $n:expr)?) => {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $taps:expr, $bias:expr, $a_log:expr, $block:expr $(, $n:expr)? $(; $low:expr, $high:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -121,6 +121,7 @@ macro_rules! case {
                 ("chunk", 1.0),
                 ("block", $block),
                 $(("sequences", $n),)?
+                $(("dt_min", $low), ("dt_max", $high),)?
             ],
         }
     };
@@ -129,6 +130,7 @@ macro_rules! case {
 const CASES: &[Case] = &[
     case!("nano", [8.0, 32.0, 2.0, 32.0], 4.0, -4.0, 1.5, 32.0),
     case!("small", [16.0, 64.0, 2.0, 128.0], 4.0, -4.0, 1.5, 32.0),
+    case!("nemotron_nano_9b_heads", [8.0, 80.0, 2.0, 128.0], 4.0, -4.0, 1.5, 32.0),
     case!("heads_of_96_three_taps", [6.0, 96.0, 3.0, 64.0], 3.0, -4.0, 1.5, 8.0),
     case!("one_group_one_tap_no_transform", [1.0, 32.0, 1.0, 12.0], 1.0, -4.0, 1.5, 1.0),
     case!("wide_state_two_taps_pairs", [4.0, 64.0, 2.0, 256.0], 2.0, -4.0, 1.5, 2.0),
@@ -136,6 +138,7 @@ const CASES: &[Case] = &[
     case!("strong_decay_large_dt", [4.0, 32.0, 2.0, 96.0], 4.0, 8.0, 2.77, 4.0),
     case!("three_sequences", [4.0, 64.0, 2.0, 36.0], 4.0, -4.0, 1.5, 32.0, 3.0),
     case!("eight_sequences_no_transform", [2.0, 32.0, 1.0, 256.0], 3.0, -4.0, 1.5, 1.0, 8.0),
+    case!("dt_limited", [16.0, 4.0, 2.0, 16.0], 4.0, -1.0, 1.5, 32.0; 0.2, 0.5),
     // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
     case!("mamba_923_decay_near_zero", [4.0, 32.0, 2.0, 16.0], 4.0, -2.0, -20.0, 32.0),
     case!("fast_math_exp_minus_1e5", [4.0, 32.0, 2.0, 16.0], 4.0, 1e4, 2.77, 32.0),
@@ -168,7 +171,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let codes = s.rounded_output("out_codes", DType::I8, [n, d_inner])?;
     let scales = out_scales(s, n * d_inner / ROWS)?;
     let projected = Columns::new(NAME, &input, 5, d_inner + channels + heads)?;
-    let limit = (0.0, f32::INFINITY);
+    let limit = dt_limit(a);
     let (plan, block, out) = (s.plan(), block(a), GroupedTokens { codes: &codes, scales: &scales });
     for _ in 0..TOKENS {
         mamba2_update_gated(plan, &projected, &vectors, &conv_state, &ssm_state, &tickets, out, dims, limit, block)?;

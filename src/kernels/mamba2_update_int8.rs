@@ -3,7 +3,7 @@
 use super::bindings::mamba2_update_int8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::selective_state_update_int8 as recurrence;
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
+use super::ssd::{SsdDims, dims, dt_limit, dt_range, expect_columns, expect_f32};
 use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case};
 use super::{Columns, expect};
 use crate::error::{Error, Result};
@@ -97,6 +97,7 @@ const CASES: &[Case] = &[
     stored_case!("two_heads_a_group", [256.0, 4.0, 128.0, 16.0], 1.0, 4.0, 3.0, 0.0, 4.0),
     stored_case!("more_rows_than_threads", [64.0, 36.0, 8.0, 16.0], 1.0, 4.0, 3.0, 0.0, 64.0),
     stored_case!("nemotron_8b_state", [16.0, 20.0, 8.0, 128.0], 1.0, 8.0, 5.0, 0.0, 64.0),
+    stored_case!("dt_limited", [16.0, 4.0, 16.0, 16.0], 1.0, 8.0, 3.0, 0.0, 4.0; 0.1, 0.15),
     stored_case!("widest", [2.0, 4.0, 2.0, 256.0], 1.0, 64.0, 63.0, 0.0, 2.0),
 ];
 
@@ -118,7 +119,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let y = s.output("y", DType::F32, [sequences, dims.d_inner()])?;
     let raw = Columns::new(NAME, &raw, 4, channels + heads)?;
     let stored = StoredState { recent, ..stored };
-    let limit = (0.0, f32::INFINITY);
+    let limit = dt_limit(a);
     mamba2_update_int8(s.plan(), &raw, &vectors, &conv_state, &stored, &clock, &y, dims, limit)
 }
 

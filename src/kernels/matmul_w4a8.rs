@@ -36,7 +36,13 @@ pub fn matmul_w4a8<'a>(
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
-    let Shaped { form, grid, slice } = product.form(plan.device(), 4, bits, split, epilogue);
+    let Shaped { form, grid, slice, whole_rounds } = product.form(plan.device(), 4, bits, split, epilogue);
+    if let Some(rows) = whole_rounds {
+        let each = |part: ScaledWeight<'_>, out: Columns<'_>, split: Option<SplitK<'_>>| {
+            matmul_w4a8(plan, x, part, bits, out, epilogue, split)
+        };
+        return product.in_two(rows, weight, &out, split, each);
+    }
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,

@@ -17,6 +17,9 @@ const NAME: &str = "matvec_grouped_add";
 /// Tokens up to which int4 weights are taken by a thousand threads a workgroup. 4096 x 21504 on an H200, us: of two tokens 16.6, with half as many
 /// threads 20.1; of four 33.4 and 24.9, of eight 44.7 and 34.0.
 const MOST_WIDE: u32 = 2;
+/// Rows up to which they are: as many workgroups have room at a time on an H200, one a core. 4480 x 15680 (140 of them) takes 20.3 us there, with half as
+/// many threads, two a core, 17.7.
+const MOST_ROWS: u32 = 132 * TOKEN_GROUP as u32;
 
 /// [`super::matvec_grouped`] added to `stream`, and codes of that times the weight of the next norm, whose factor they are without. A
 /// norm's factor is one for all columns and the codes of each group have a scale, so nobody has to wait for it. Zhang & Sennrich 2019, arXiv:1910.07467.
@@ -45,9 +48,9 @@ pub fn matvec_grouped_add(
     expect(NAME, "next_norm", next_norm, [n as usize])?;
     expect(NAME, "stream", stream, rows)?;
     let params = Params { tokens, n, k, group, scale_bits, norm_group, eps };
-    let format = match (bits, tokens) {
-        (4, ..=MOST_WIDE) => Format::Int4,
-        (4, _) => Format::Int4Several,
+    let format = match bits {
+        4 if tokens <= MOST_WIDE && n <= MOST_ROWS => Format::Int4,
+        4 => Format::Int4Several,
         _ => Format::Int8,
     };
     let bindings = Bindings {
@@ -70,6 +73,7 @@ const CASES: &[Case] = &[
     grouped_case!("int4", 4.0, [64.0, 2080.0, 2080.0], 0.0),
     grouped_case!("int4_in_groups_normed", 4.0, [96.0, 2112.0, 96.0], 2112.0),
     grouped_case!("int4_nemotron_8b_rows", 4.0, [32.0, 4096.0, 128.0], 4096.0; 1.0),
+    grouped_case!("int4_more_rows_than_cores", 4.0, [4256.0, 96.0, 32.0], 96.0),
     grouped_case!("int4_one_vec4", 4.0, [32.0, 32.0, 32.0], 32.0),
     grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0; 1.0),
     grouped_case!("int4_two_tokens", 4.0, [2.0, 64.0, 4128.0, 96.0], 0.0),

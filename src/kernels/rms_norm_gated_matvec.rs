@@ -86,7 +86,7 @@ pub fn rms_norm_gated_matvec(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $groups:expr, $block:expr, $epilogue:expr, [$offset:expr, $stride:expr] $(, $x_group:expr)? $(; $short:expr)?) => {
+    ($name:expr, $bits:expr, [$n:expr, $k:expr, $group:expr], $groups:expr, $block:expr, $epilogue:expr, [$offset:expr, $stride:expr] $(, $x_group:expr)? $(; $short:expr)? $(=> $gate:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -101,6 +101,7 @@ macro_rules! case {
                 ("gate_stride", $stride),
                 $(("x_group", $x_group),)?
                 $(("short_scales", $short),)?
+                $(("gate", $gate),)?
             ],
         }
     };
@@ -114,6 +115,7 @@ const CASES: &[Case] = &[
     case!("int4_norms_of_640", 4.0, [5.0, 1280.0, 64.0], 2.0, 128.0, 1.0, [0.0, 1280.0]),
     case!("int4_norms_of_1536", 4.0, [5.0, 9216.0, 9216.0], 6.0, 512.0, 0.0, [0.0, 9216.0]),
     case!("int4_token_in_groups_of_32", 4.0, [21.0, 3072.0, 96.0], 3.0, 1024.0, 0.0, [0.0, 3072.0], 32.0),
+    case!("int4_small_numbers_need_epsilon", 4.0, [21.0, 768.0, 96.0], 3.0, 64.0, 0.0, [4.0, 776.0] => 2e-3),
     case!("int8_token_in_groups_of_64", 8.0, [21.0, 2560.0, 2560.0], 2.0, 256.0, 2.0, [4.0, 2568.0], 64.0),
     case!("int8_nano", 8.0, [128.0, 256.0, 256.0], 2.0, 128.0, 2.0, [0.0, 584.0]),
     case!("int8_nemotron_8b_rows", 8.0, [40.0, 8192.0, 8192.0], 8.0, 1024.0, 2.0, [0.0, 18560.0]),
@@ -127,7 +129,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let case = CaseOf::new(a);
     let (d, eps) = (case.sizes.k, 1e-5);
     let y = s.input([1, d], Fill::Outliers)?;
-    let projected = s.input([1, a.usize("gate_stride")], Fill::Normal(2.0))?;
+    let projected = s.input([1, a.usize("gate_stride")], Fill::Normal(a.get("gate").unwrap_or(2.0) as f32))?;
     let norm_weight = s.input([d], Fill::Normal(1.0))?;
     let [_, _, weight, weight_scales] = case.quantized(s, a.usize("bits"))?;
     let out = case.out(s)?;

@@ -116,7 +116,7 @@ pub fn rms_norm_gated_quantize(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $rows:expr, $d:expr, $groups:expr, [$offset:expr, $stride:expr], $block:expr, $x_group:expr $(, $bits:expr)?) => {
+    ($name:expr, $rows:expr, $d:expr, $groups:expr, [$offset:expr, $stride:expr], $block:expr, $x_group:expr $(, $bits:expr)? $(; $gate:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -128,6 +128,7 @@ macro_rules! case {
                 ("block", $block),
                 ("group", $x_group),
                 $(("bits", $bits),)?
+                $(("gate", $gate),)?
             ],
         }
     };
@@ -135,6 +136,9 @@ macro_rules! case {
 
 const CASES: &[Case] = &[
     case!("nano", 5.0, 256.0, 2.0, [0.0, 584.0], 128.0, 256.0),
+    case!("small_numbers_need_epsilon", 3.0, 96.0, 4.0, [20.0, 132.0], 1.0, 96.0; 2e-3),
+    case!("norms_of_128_of_small_numbers", 3.0, 384.0, 3.0, [4.0, 400.0], 32.0, 32.0; 2e-3),
+    case!("norms_of_1536_of_small_numbers", 1.0, 9216.0, 6.0, [0.0, 9216.0], 1.0, 9216.0; 2e-3),
     case!("no_transform", 3.0, 96.0, 4.0, [20.0, 132.0], 1.0, 96.0),
     case!("pairs", 3.0, 12.0, 1.0, [4.0, 20.0], 2.0, 12.0),
     case!("quads", 3.0, 100.0, 5.0, [0.0, 100.0], 4.0, 100.0),
@@ -171,7 +175,7 @@ const CASES: &[Case] = &[
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let (rows, d, group) = (a.usize("rows"), a.usize("d"), a.usize("group"));
     let y = s.input_as(dtype(a), [rows, d], Fill::Outliers)?;
-    let projected = s.input([rows, a.usize("stride")], Fill::Normal(2.0))?;
+    let projected = s.input([rows, a.usize("stride")], Fill::Normal(a.get("gate").unwrap_or(2.0) as f32))?;
     let weight = s.input([d], Fill::Normal(1.0))?;
     let codes = s.rounded_output("codes", DType::I8, [rows, d])?;
     let scales = s.output("scales", DType::F32, [rows, d.div_ceil(group)])?;

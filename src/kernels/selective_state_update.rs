@@ -3,7 +3,7 @@
 use super::Columns;
 use super::bindings::selective_state_update::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
+use super::ssd::{SsdDims, dims, dt_limit, dt_range, expect_columns, expect_f32, row, sequences, sequences_of};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::selective_state_update::Params;
@@ -68,10 +68,10 @@ pub fn selective_state_update(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 macro_rules! case {
-    ($name:expr, $dims:tt, $bias:expr, $a_log:expr) => {
-        case!($name, $dims, $bias, $a_log, 1.0)
+    ($name:expr, $dims:tt, $bias:expr, $a_log:expr $(; $low:expr, $high:expr)?) => {
+        case!($name, $dims, $bias, $a_log, 1.0 $(; $low, $high)?)
     };
-    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $bias:expr, $a_log:expr, $sequences:expr) => {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $bias:expr, $a_log:expr, $sequences:expr $(; $low:expr, $high:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -83,6 +83,7 @@ macro_rules! case {
                 ("a_log", $a_log),
                 ("chunk", 1.0),
                 ("sequences", $sequences),
+                $(("dt_min", $low), ("dt_max", $high),)?
             ],
         }
     };
@@ -97,6 +98,7 @@ const CASES: &[Case] = &[
     case!("weak_decay", [4.0, 16.0, 4.0, 40.0], -2.0, -9.2),
     case!("strong_decay_large_dt", [4.0, 16.0, 2.0, 96.0], 8.0, 2.77),
     case!("three_sequences", [6.0, 12.0, 2.0, 40.0], -4.0, 1.5, 3.0),
+    case!("dt_limited", [16.0, 4.0, 2.0, 16.0], -1.0, 1.5; 0.2, 0.5),
     // docs/driver-faults.md: mamba #923 (decay in 16 bits), exp under fast math.
     case!("mamba_923_decay_near_zero", [4.0, 16.0, 2.0, 16.0], -2.0, -20.0),
     case!("fast_math_exp_minus_1e5", [4.0, 16.0, 2.0, 16.0], 1e4, 2.77),
@@ -116,7 +118,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let ssm_state = s.state("ssm_state", [sequences * heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
     let y = s.output("y", DType::F32, [sequences, dims.d_inner()])?;
     let raw = Columns::new(NAME, &raw, 3, heads)?;
-    let limit = (0.0, f32::INFINITY);
+    let limit = dt_limit(a);
     selective_state_update(s.plan(), &xbc, &raw, &dt_bias, &a_log, &d, &ssm_state, &y, dims, limit)
 }
 

@@ -3,7 +3,7 @@
 use super::Columns;
 use super::bindings::selective_state_update_int8::{Bindings, launch};
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
-use super::ssd::{SsdDims, dims, dt_range, expect_columns, expect_f32};
+use super::ssd::{SsdDims, dims, dt_limit, dt_range, expect_columns, expect_f32};
 use super::ssm_load::{self, StoredState, expect_clock, heads_each, stored_case, stored_cases};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
@@ -70,6 +70,7 @@ pub fn selective_state_update_int8(
 pub(super) const ENTRY: Entry = Entry { name: NAME, cases: CASES, setup, work };
 
 const CASES: &[Case] = stored_cases![
+    stored_case!("dt_limited", [16.0, 4.0, 2.0, 16.0], 1.0, 8.0, 3.0, 0.0, 1.0; 0.1, 0.15),
     stored_case!("three_sequences", [4.0, 80.0, 2.0, 64.0], 1.0, 8.0, 5.0, 0.0, 3.0),
     stored_case!("sequences_of_many_heads", [256.0, 36.0, 1.0, 32.0], 1.0, 4.0, 3.0, 0.0, 16.0),
     stored_case!("five_sequences_of_many_recent", [2.0, 36.0, 1.0, 128.0], 1.0, 40.0, 37.0, 0.0, 5.0),
@@ -89,7 +90,7 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let y = s.output("y", DType::F32, [sequences, dims.d_inner()])?;
     let raw = Columns::new(NAME, &raw, 3, heads)?;
     let stored = StoredState { recent, ..stored };
-    let limit = (0.0, f32::INFINITY);
+    let limit = dt_limit(a);
     selective_state_update_int8(s.plan(), &xbc, &raw, &per_head, &stored, &clock, &y, dims, limit)
 }
 

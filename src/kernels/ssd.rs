@@ -129,6 +129,11 @@ pub(super) fn sequences(a: &Args) -> usize {
     a.get("sequences").map_or(1, |n| n as usize)
 }
 
+/// The range of a case's dt, from 0 on unless given.
+pub(super) fn dt_limit(a: &Args) -> (f32, f32) {
+    (a.get("dt_min").unwrap_or(0.0) as f32, a.get("dt_max").unwrap_or(f64::INFINITY) as f32)
+}
+
 /// A case's sizes.
 pub(super) fn dims(a: &Args) -> SsdDims {
     let of = |name| a.usize(name);

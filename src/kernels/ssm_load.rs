@@ -185,7 +185,7 @@ macro_rules! stored_case {
     ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr, $errors:expr) => {
         stored_case!($name, [$heads, $head_dim, $groups, $state], $rotate, $window, $recent, $errors, 1.0)
     };
-    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr, $errors:expr, $sequences:expr) => {
+    ($name:expr, [$heads:expr, $head_dim:expr, $groups:expr, $state:expr], $rotate:expr, $window:expr, $recent:expr, $errors:expr, $sequences:expr $(; $low:expr, $high:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -199,6 +199,7 @@ macro_rules! stored_case {
                 ("recent", $recent),
                 ("errors", $errors),
                 ("chunk", 1.0),
+                $(("dt_min", $low), ("dt_max", $high),)?
             ],
         }
     };

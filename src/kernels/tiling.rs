@@ -76,6 +76,14 @@ impl Tiling {
         m.div_ceil(self.rows) * n.div_ceil(self.cols)
     }
 
+    /// The most rows of the weight, whole tiles, whose tiles are as many as whole rounds of the processors have, if that is some and not all of them.
+    pub(super) fn whole_rounds(&self, Sizes { m, n, .. }: Sizes) -> Option<usize> {
+        let at_once = PROCESSORS * self.share;
+        let full = self.tiles(m, n) / at_once * at_once;
+        let rows = full / m.div_ceil(self.rows).max(1) * self.cols;
+        (rows > 0 && rows < n).then_some(rows)
+    }
+
     /// Columns of each of about so many slices.
     pub(super) fn slice(&self, k: usize, slices: usize) -> usize {
         k.div_ceil(slices.max(1)).next_multiple_of(self.unit).min(k)
@@ -132,6 +140,15 @@ mod tests {
         let of_rows = Tiling::large(true, 64);
         assert!(small_pays(192, 21504, of_rows) && small_pays(256, 6144, of_rows));
         assert!(!small_pays(256, 21504, of_rows) && !small_pays(384, 6144, of_rows));
+    }
+
+    #[test]
+    fn whole_rounds_leave_some_rows() {
+        let rows = |m, n| LARGE().whole_rounds(Sizes { m, n, k: 4096 });
+        // 1344 tiles of 2048 x 21504 are ten rounds of 132 and 24 more: three of the 168 columns of eight.
+        assert_eq!(rows(2048, 21504), Some(165 * 128));
+        assert_eq!(rows(2048, 4480), Some(33 * 128));
+        assert_eq!([rows(2048, 4096), rows(256, 132 * 128), rows(128, 4096)], [Some(16 * 128), None, None]);
     }
 
     /// As the runtime asks: writers add to the stream, up_proj squares, in_proj stores.

@@ -1,5 +1,5 @@
 //! One token, or one of each of few sequences, through all blocks where every product makes the codes of the next one's tokens: five
-//! launches for a Mamba block and its MLP, where its state is f32 and its heads are of whole groups; else six or seven. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
+//! launches for a Mamba block and its MLP, where its state is f32 and the heads of a norm are whole groups; else six or seven. So activations must be int8 with a scale for each [`TOKEN_GROUP`] columns, which no workgroup has to wait for another to find.
 
 use super::forward::Forward;
 use super::state::{BlockState, MambaState, SsmState, attention, ssd};

@@ -127,10 +127,11 @@ fn rejects_wrong_arguments() {
 fn rejects_what_does_not_fit() {
     assert!(kernels::gates(DIMS, 4));
     assert!(kernels::gates(SsdDims { head_dim: 96, state: 256, ..DIMS }, 4));
+    assert!(kernels::gates(SsdDims { head_dim: 80, ..DIMS }, 4), "two heads are five runs");
     assert!(!kernels::gates(SsdDims { state: 260, ..DIMS }, 4));
     assert!(!kernels::gates(DIMS, 5));
-    let dims = SsdDims { head_dim: 80, ..DIMS };
+    let dims = SsdDims { head_dim: 72, ..DIMS };
     assert!(!kernels::gates(dims, 4));
     let error = launched(D + CHANNELS + 4, RIGHT, dims, ANY_DT, BLOCK).unwrap_err().to_string();
-    assert!(error.contains("heads of 80 channels in groups of 32"), "{error}");
+    assert!(error.contains("groups of 144 channels in runs of 32"), "{error}");
 }

@@ -99,13 +99,18 @@ fn a_chain_of_products_agrees_with_passes() {
     }
 }
 
-/// nano's shape with heads of 80 channels, as Nemotron-Nano-9B-v2 has, which are no whole groups.
-fn heads_of_80() -> Synth {
+/// nano's shape by a scheme, `changed`.
+fn synth_nano(scheme: &str, changed: &[(&str, usize)]) -> Synth {
     let text = std::fs::read_to_string(common::nano().join("config.json")).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    json["mamba_head_dim"] = 80.into();
+    changed.iter().for_each(|(key, value)| json[*key] = (*value).into());
     let config = ModelConfig::from_json(Path::new("config.json"), &json).unwrap();
-    Synth::new(json, synth::recipe("w4a8-g32-a32", &config).unwrap(), 0).unwrap()
+    Synth::new(json, synth::recipe(scheme, &config).unwrap(), 0).unwrap()
+}
+
+/// With heads of `channels` and so many state elements.
+fn heads_of(channels: usize, state: usize) -> Synth {
+    synth_nano("w4a8-g32-a32", &[("mamba_head_dim", channels), ("ssm_state_size", state)])
 }
 
 const INT8: StateFormat = StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 8 };
@@ -125,10 +130,10 @@ fn a_chain_with_norms_of_their_own_agrees_with_passes() {
         }
     };
     check("nano, int8 states", &|device, tokens, state| logits_of(device, &nano, tokens, state), INT8);
-    let wide = heads_of_80();
-    for state in [StateFormat::F32, INT8] {
-        let name = format!("heads of 80, {state:?}");
-        check(&name, &|device, tokens, state| logits_of(device, &wide, tokens, state), state);
+    // Nemotron-Nano-9B-v2's heads, of which only pairs are whole groups of 32, and states that no launch has room for beside the rest.
+    for (channels, elements, state) in [(80, 32, StateFormat::F32), (80, 32, INT8), (32, 260, StateFormat::F32)] {
+        let (name, model) = (format!("heads of {channels} x {elements}, {state:?}"), heads_of(channels, elements));
+        check(&name, &|device, tokens, state| logits_of(device, &model, tokens, state), state);
     }
 }
 
@@ -205,5 +210,9 @@ fn a_chain_of_products_takes_fewer() {
     check(&Engine::new(&Device::Cpu, &model, f32).unwrap(), 3);
     // The convolution and the gated norm with codes besides, or the latter.
     check(&Engine::new(&Device::Cpu, &model, int8).unwrap(), 5);
-    check(&Engine::new(&Device::Cpu, &heads_of_80(), f32).unwrap(), 4);
+    check(&Engine::new(&Device::Cpu, &heads_of(80, 32), f32).unwrap(), 3);
+    // Queries, keys and values are one product with scales of scales, too.
+    check(&Engine::new(&Device::Cpu, &synth_nano("preset-w4a8", &[]), f32).unwrap(), 3);
+    // Convolution, recurrence and gated norm on their own.
+    check(&Engine::new(&Device::Cpu, &heads_of(32, 260), f32).unwrap(), 5);
 }

@@ -18,27 +18,39 @@ pub(super) fn joined(layers: [&Linear; 3]) -> Result<Option<Linear>> {
     let alike = |q: &QuantizedLinear| {
         (a.bits, a.group, a.activations) == (q.bits, q.group, q.activations) && a.input_scales == q.input_scales
     };
-    let [Scales::Plain(x), Scales::Plain(y), Scales::Plain(z)] = [&a.scales, &b.scales, &c.scales] else {
-        return Ok(None);
-    };
+    let codes = stacked([&a.codes, &b.codes, &c.codes])?;
     let (true, Some(codes), Some(scales)) =
-        (alike(b) && alike(c), stacked([&a.codes, &b.codes, &c.codes])?, stacked([x, y, z])?)
+        (alike(b) && alike(c), codes, stacked_scales([&a.scales, &b.scales, &c.scales])?)
     else {
         return Ok(None);
     };
-    Ok(Some(Linear::Quantized(QuantizedLinear { codes, scales: Scales::Plain(scales), ..a.clone() })))
+    Ok(Some(Linear::Quantized(QuantizedLinear { codes, scales, ..a.clone() })))
+}
+
+/// The scales of all, where they are of one kind.
+fn stacked_scales(all: [&Scales; 3]) -> Result<Option<Scales>> {
+    if let [Scales::Plain(a), Scales::Plain(b), Scales::Plain(c)] = all {
+        return Ok(stacked([a, b, c])?.map(Scales::Plain));
+    }
+    let nested =
+        all.map(|s| if let Scales::Nested { codes, bits, rows } = s { Some((codes, *bits, rows)) } else { None });
+    let [Some(a), Some(b), Some(c)] = nested else { return Ok(None) };
+    let (codes, rows) = (stacked([a.0, b.0, c.0])?, stacked([a.2, b.2, c.2])?);
+    let nested = |(codes, rows)| Scales::Nested { codes, bits: a.1, rows };
+    Ok(codes.zip(rows).filter(|_| [b.1, c.1] == [a.1; 2]).map(nested))
 }
 
 /// The rows of all, of tensors of one type and width.
 fn stacked(tensors: [&Tensor; 3]) -> Result<Option<Tensor>> {
     let [first, ..] = tensors;
-    let (dtype, cols) = (first.dtype, first.shape.cols());
-    if tensors.iter().any(|t| t.dtype != dtype || t.shape.cols() != cols || t.shape.dims().len() != 2) {
+    let [_, columns @ ..] = first.shape.dims() else { return Ok(None) };
+    let fits = |t: &&Tensor| t.dtype == first.dtype && t.shape.dims().get(1..) == Some(columns);
+    if !tensors.iter().all(fits) {
         return Ok(None);
     }
-    let rows = tensors.iter().map(|t| t.shape.rows()).sum::<usize>();
+    let rows = tensors.iter().map(|t| t.shape.dims()[0]).sum::<usize>();
     let bytes = tensors.iter().flat_map(|t| t.bytes.iter().copied()).collect();
-    Tensor::new(dtype, Shape::new(&[rows, cols]), bytes).map(Some)
+    Tensor::new(first.dtype, Shape::new(&[&[rows], columns].concat()), bytes).map(Some)
 }
 
 impl DeviceLinear {
@@ -62,5 +74,44 @@ impl DeviceLinear {
             Some(Self { parts: vec![Part { first: 0, held, cut: None }], rounding: self.rounding.clone() })
         };
         Some([of(0)?, of(1)?, of(2)?])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::model::{Activations, Group};
+    use crate::tensor::DType;
+
+    /// `[rows, 8]` in groups of 4, with scales of scales.
+    fn nested(rows: usize, bits: usize) -> Linear {
+        let codes = (0..rows * 8).map(|i| (i % 15) as u8).collect();
+        let of_scales = (0..rows * 2).map(|i| 1 + (i % 7) as u8).collect();
+        let units: Vec<f32> = (0..rows).map(|i| 0.5 + i as f32).collect();
+        Linear::Quantized(QuantizedLinear {
+            bits: 4,
+            group: Group::Size(4),
+            codes: Tensor::new(DType::I8, [rows, 8], codes).unwrap(),
+            scales: Scales::Nested {
+                codes: Tensor::new(DType::I8, [rows, 2], of_scales).unwrap(),
+                bits,
+                rows: Tensor::from_f32_as(DType::F16, [rows], &units).unwrap(),
+            },
+            activations: Activations::TOKEN,
+            input_scales: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn scales_of_scales_are_joined() {
+        let all = [nested(4, 6), nested(8, 6), nested(2, 6)];
+        let values = |l: &Linear| match l {
+            Linear::Quantized(q) => q.dequantize().unwrap(),
+            Linear::Float(_) => unreachable!(),
+        };
+        let one = joined([&all[0], &all[1], &all[2]]).unwrap().unwrap();
+        assert_eq!((one.dims(), values(&one)), ((14, 8), all.iter().flat_map(values).collect()));
+        assert!(joined([&all[0], &nested(8, 5), &all[2]]).unwrap().is_none(), "of other bits");
     }
 }
