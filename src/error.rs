@@ -87,7 +87,8 @@ pub enum Error {
     },
     /// The driver has no memory left for something.
     #[error(
-        "adapter `{adapter}`: no memory for {what} of {need} bytes{} ({message}); close other programs that use its memory, choose fewer bits, a shorter context or shorter passes, or pass --device NAME",
+        "adapter `{adapter}`: no memory for {what}{}{} ({message}); close other programs that use its memory, choose fewer bits, a shorter context or shorter passes, or pass --device NAME",
+        bytes(*need),
         beside(*held)
     )]
     OutOfMemory {
@@ -95,7 +96,7 @@ pub enum Error {
         adapter: String,
         /// What was being allocated.
         what: String,
-        /// Its bytes.
+        /// Its bytes; 0 where nobody counts them.
         need: u64,
         /// Bytes that this program had on the device; 0 where nobody counts them.
         held: u64,
@@ -188,6 +189,10 @@ pub enum Error {
         /// The driver's or wgpu's words.
         message: String,
     },
+}
+
+fn bytes(need: u64) -> String {
+    if need == 0 { String::new() } else { format!(" of {need} bytes") }
 }
 
 fn beside(held: u64) -> String {

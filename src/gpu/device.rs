@@ -284,9 +284,11 @@ pub(crate) fn lock_write(data: &RwLock<Vec<u32>>) -> std::sync::RwLockWriteGuard
 
 /// Words of a tensor, whose number of bits must be a number too.
 fn checked_words(dtype: DType, shape: Shape) -> Result<usize> {
-    let bits = shape.dims().iter().try_fold(32usize, |n, axis| n.checked_mul(*axis));
-    bits.map(|_| shape.rows() * row_words(dtype, shape))
-        .ok_or_else(|| Error::argument("tensor", format!("{dtype} {shape} is beyond any memory")))
+    // A browser's `usize` has 32 bits, and an int4 tensor more elements than bytes.
+    let bits = shape.dims().iter().try_fold(32u64, |n, axis| n.checked_mul(*axis as u64));
+    let words = bits.map(|_| shape.rows() as u64 * row_words(dtype, shape) as u64);
+    let words = words.and_then(|n| usize::try_from(n).ok()).filter(|n| n.checked_mul(4).is_some());
+    words.ok_or_else(|| Error::argument("tensor", format!("{dtype} {shape} is beyond any memory")))
 }
 
 /// Zeros in host memory. `vec!` ends the program where there is no room for them, so the system is asked before.

@@ -97,25 +97,39 @@ impl Gpu {
         let _ = self.device.poll(wgpu::PollType::Poll);
     }
 
-    /// Runs `make` and turns a validation or out-of-memory error, or a lost device, into [`Error::Gpu`]; in a browser the next
-    /// read does.
+    /// Runs `make` and turns a validation error or a lost device into [`Error::Gpu`], and a lack of memory for small things that nobody counts into
+    /// [`Error::OutOfMemory`]; in a browser the next read does.
     pub(crate) fn checked<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
-        self.scoped(make).map_err(|failure| failure.of(what))
+        self.scoped(make).map_err(|failure| self.error(failure, what, 0))
     }
 
-    /// As [`Gpu::checked`], for an allocation of `need` bytes: [`Error::OutOfMemory`] when there is no memory for it.
-    pub(crate) fn allocated<T>(&self, what: &str, need: u64, make: impl FnOnce() -> T) -> Result<T> {
-        let out = |message| {
-            let (adapter, held) = (self.adapter.name.clone(), self.held_bytes());
-            Error::OutOfMemory { adapter, what: what.to_owned(), need, held, message }
-        };
-        if let Some(limit) = self.beyond_limit(need) {
-            return Err(out(format!("the memory limit is {limit} bytes")));
+    /// What a scope caught, of `what` that needed so many bytes, 0 where that is not known.
+    fn error(&self, failure: Failure, what: &str, need: u64) -> Error {
+        let what = what.to_owned();
+        match failure {
+            Failure::Memory(message) => {
+                let (adapter, held) = (self.adapter.name.clone(), self.held_bytes());
+                Error::OutOfMemory { adapter, what, need, held, message }
+            }
+            Failure::Other(message) => Error::Gpu { what, message },
         }
-        let made = self.scoped(make).map_err(|failure| match failure {
-            Failure::Memory(message) => out(message),
-            other => other.of(what),
-        })?;
+    }
+
+    /// As [`Gpu::checked`], for an allocation of `need` bytes: [`Error::OutOfMemory`] when there is no memory for it, without
+    /// staging buffers either.
+    pub(crate) fn allocated<T>(&self, what: &str, need: u64, make: impl Fn() -> T) -> Result<T> {
+        match self.allocated_beside(what, need, &make) {
+            Err(Error::OutOfMemory { .. }) if self.drop_staging()? => self.allocated_beside(what, need, make),
+            made => made,
+        }
+    }
+
+    fn allocated_beside<T>(&self, what: &str, need: u64, make: impl FnOnce() -> T) -> Result<T> {
+        if let Some(limit) = self.beyond_limit(need) {
+            let message = format!("the memory limit is {limit} bytes");
+            return Err(self.error(Failure::Memory(message), what, need));
+        }
+        let made = self.scoped(make).map_err(|failure| self.error(failure, what, need))?;
         // What is dropped soon after counts, too.
         let _ = self.most_held_bytes();
         Ok(made)
@@ -157,13 +171,6 @@ impl Gpu {
 enum Failure {
     Memory(String),
     Other(String),
-}
-
-impl Failure {
-    fn of(self, what: &str) -> Error {
-        let (Self::Memory(message) | Self::Other(message)) = self;
-        Error::Gpu { what: what.to_owned(), message }
-    }
 }
 
 /// An error with its causes, in one line.

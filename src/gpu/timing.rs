@@ -50,7 +50,7 @@ impl Recording {
     pub async fn run_timed(&self) -> Result<f64> {
         match &self.device {
             Device::Gpu(gpu) if gpu.adapter.caps.timestamps => {
-                let queries = gpu.queries(1);
+                let queries = gpu.queries(1)?;
                 gpu.checked("timing", || {
                     let mut encoder = gpu.device.create_command_encoder(&Default::default());
                     gpu.encode(&mut encoder, &self.commands, Some((&queries.set, 0)));
@@ -130,20 +130,22 @@ impl Queries {
 }
 
 impl Gpu {
-    fn queries(&self, passes: usize) -> Queries {
+    fn queries(&self, passes: usize) -> Result<Queries> {
         let count = 2 * passes as u32;
-        let set = self.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("timing"),
-            ty: wgpu::QueryType::Timestamp,
-            count,
-        });
-        let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("timing"),
-            size: u64::from(count) * 8,
-            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        Queries { set, count, resolved }
+        self.checked("timing", || {
+            let set = self.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timing"),
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            });
+            let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timing"),
+                size: u64::from(count) * 8,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            Queries { set, count, resolved }
+        })
     }
 
     /// Seconds by the clock of `times` runs of `command` in one submission.
@@ -162,7 +164,7 @@ impl Gpu {
     fn submit_each(&self, commands: &[Command]) -> Result<Queries> {
         let passes = commands.iter().filter(|c| c.is_dispatch()).count();
         // A set of no queries cannot be.
-        let mut queries = self.queries(passes.max(1));
+        let mut queries = self.queries(passes.max(1))?;
         self.checked("timing", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let mut next = 0;

@@ -1,5 +1,6 @@
 //! Words to a GPU through a ring of staging buffers of fixed size: the host holds no second copy of a model, and goes on
-//! to the next rows while those before are still being copied.
+//! to the next rows while those before are still being copied. The ring takes what memory there is, and is given up
+//! when a model is loaded and when something else finds no memory: no plan need count it.
 
 use std::borrow::Cow;
 
@@ -8,6 +9,8 @@ use rayon::prelude::*;
 
 use super::buffer::{DeviceTensor, Storage, row_words};
 use super::device::{Device, Gpu};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::error::Error;
 use crate::error::Result;
 use crate::tensor::{DType, Shape};
 
@@ -42,6 +45,14 @@ impl Device {
         }
         Ok(tensor)
     }
+
+    /// Gives the staging buffers up, which the next upload makes anew.
+    ///
+    /// # Errors
+    /// As waiting for the GPU.
+    pub(crate) fn uploaded(&self) -> Result<()> {
+        self.gpu().map_or(Ok(()), |gpu| gpu.drop_staging().map(drop))
+    }
 }
 
 /// A staging buffer, and the submission that copies out of it.
@@ -57,9 +68,10 @@ struct Slot {
 #[derive(Default)]
 pub(super) struct Ring(std::sync::Mutex<std::collections::VecDeque<Slot>>);
 
+/// Bytes that a browser stages since the last submission.
 #[cfg(target_arch = "wasm32")]
 #[derive(Default)]
-pub(super) struct Ring;
+pub(super) struct Ring(std::sync::atomic::AtomicUsize);
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Gpu {
@@ -77,7 +89,12 @@ impl Gpu {
     /// Copies up to a slot's bytes.
     fn staged(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
         let mut ring = self.ring.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let staging = if ring.len() < SLOTS { self.slot()? } else { self.wait_for(ring.pop_front())? };
+        let more = if ring.len() < SLOTS { self.slot()? } else { None };
+        let staging =
+            match more.map_or_else(|| ring.pop_front().map(|oldest| self.wait_for(oldest)), |new| Some(Ok(new))) {
+                Some(staging) => staging?,
+                None => return self.unstaged(buffer, offset, bytes),
+            };
         let size = bytes.len() as u64;
         // One core copies half as fast as a bus takes it.
         let views = bytes.chunks(PIECE).enumerate().map(|(i, piece)| {
@@ -103,21 +120,44 @@ impl Gpu {
         Ok(())
     }
 
-    /// A new staging buffer, mapped.
-    fn slot(&self) -> Result<wgpu::Buffer> {
-        self.allocated("a staging buffer", SLOT as u64, || {
+    /// Without memory for a staging buffer: a small piece after the other.
+    fn unstaged(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
+        for (i, piece) in bytes.chunks(SMALL).enumerate() {
+            let at = (offset + i * SMALL) as u64;
+            self.wait_until(self.checked("uploading", || {
+                self.queue.write_buffer(buffer, at, piece);
+                self.queue.submit([])
+            })?)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the staging buffers, once all of them are copied, unless one is being filled. Were there any?
+    pub(super) fn drop_staging(&self) -> Result<bool> {
+        let Ok(mut ring) = self.ring.0.try_lock() else { return Ok(false) };
+        let any = !ring.is_empty();
+        ring.drain(..).try_for_each(|slot| self.wait_for(slot).map(drop))?;
+        Ok(any)
+    }
+
+    /// A new staging buffer, mapped; `None` where there is no memory for it.
+    fn slot(&self) -> Result<Option<wgpu::Buffer>> {
+        let made = self.allocated("a staging buffer", SLOT as u64, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("staging"),
                 size: SLOT as u64,
                 usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: true,
             })
-        })
+        });
+        match made {
+            Err(Error::OutOfMemory { .. }) => Ok(None),
+            made => made.map(Some),
+        }
     }
 
-    /// The buffer of `slot`, once it is copied and mapped again.
-    fn wait_for(&self, slot: Option<Slot>) -> Result<wgpu::Buffer> {
-        let Some(Slot { buffer, copied, mapped }) = slot else { return self.slot() };
+    /// The buffer of a slot, once it is copied and mapped again.
+    fn wait_for(&self, Slot { buffer, copied, mapped }: Slot) -> Result<wgpu::Buffer> {
         self.wait_until(copied)?;
         let result = mapped.recv_timeout(super::device::TIMEOUT).map_err(|e| failed(e.to_string()))?;
         result.map_err(|e| failed(e.to_string()))?;
@@ -126,18 +166,26 @@ impl Gpu {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-fn failed(message: String) -> crate::error::Error {
-    crate::error::Error::Gpu { what: "uploading".to_owned(), message }
+fn failed(message: String) -> Error {
+    Error::Gpu { what: "uploading".to_owned(), message }
 }
 
 #[cfg(target_arch = "wasm32")]
 impl Gpu {
-    /// Overwrites a part of `buffer`, before anything submitted later. A browser stages on its own; submitting lets it.
+    /// Overwrites a part of `buffer`, before anything submitted later. A browser stages on its own, and submitting now and then lets it give that up.
     pub(super) fn write(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
         self.queue.write_buffer(buffer, offset as u64, bytes);
-        if bytes.len() >= SLOT {
+        let staged = self.ring.0.fetch_add(bytes.len(), std::sync::atomic::Ordering::Relaxed) + bytes.len();
+        if staged >= SLOT {
+            self.ring.0.store(0, std::sync::atomic::Ordering::Relaxed);
             self.queue.submit([]);
         }
         Ok(())
+    }
+
+    /// There are none of our own.
+    #[allow(clippy::unnecessary_wraps, reason = "as natively")]
+    pub(super) fn drop_staging(&self) -> Result<bool> {
+        Ok(false)
     }
 }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::blocks::{Factor, product};
 use super::given::{Given, OnHost};
 use super::options::GptqOptions;
+use super::rtn::{ROWS_BYTES, rows_of_bytes};
 use super::turn::{column_products, lines_of, rows_of, turned};
 use crate::calibrate::{Means, Shift};
 use crate::error::{Error, Result};
@@ -20,8 +21,6 @@ const SILENT: f64 = 1e-30;
 const MOST_DAMPING: f64 = 1.0;
 /// Widest inputs whose moments a GPU leaves to the host to factor, in f64.
 const HOST_FACTORS: usize = 1024;
-/// Most bytes, as f32, of the rows of a weight that are quantized together.
-const ROWS_BYTES: u64 = 512 << 20;
 /// The same of those that are weighed together, beside other work that takes memory.
 const WEIGHED_BYTES: u64 = 128 << 20;
 
@@ -254,10 +253,4 @@ impl Weigher {
 /// Is a weight `[rows, n]` quantized in one piece, with sums that stay on the device?
 pub(crate) fn whole_on_device(device: &Device, rows: usize, n: usize) -> bool {
     n > HOST_FACTORS && rows <= rows_of_bytes(device, n, ROWS_BYTES)
-}
-
-/// Rows of `n` f32 in so many bytes, whole words of codes, that the device can bind.
-fn rows_of_bytes(device: &Device, n: usize, bytes: u64) -> usize {
-    let most = device.max_binding_bytes().min(bytes) / (4 * n.max(1)) as u64;
-    usize::try_from(most).unwrap_or(1 << 20).clamp(4, 1 << 20) / 4 * 4
 }

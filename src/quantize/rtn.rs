@@ -9,6 +9,9 @@ use crate::kernels;
 use crate::model::{Activations, Linear, QuantizedLinear, Scales};
 use crate::tensor::{DType, Tensor, round_to};
 
+/// Most bytes, as f32, of the rows of a weight that are quantized together.
+pub(super) const ROWS_BYTES: u64 = 512 << 20;
+
 /// What quantizing dispatches, to be checked before it is trusted.
 pub const QUANTIZER: [Need; 16] = [
     Need { kernel: "gram", format: None },
@@ -46,8 +49,40 @@ pub async fn nearest(
         return searched(linear, format, activations, 1);
     };
     let (rows, cols) = (weight.shape.rows(), weight.shape.cols());
-    let (size, groups) = (format.group.len(cols), format.group.count(cols));
-    let w = device.upload_f32([rows, cols], &weight.to_f32()?)?;
+    let groups = format.group.count(cols);
+    let (mut codes, mut scales) = (Vec::with_capacity(rows * cols), Vec::with_capacity(rows * groups));
+    let values = weight.to_f32()?;
+    for some in values.chunks(rows_of_bytes(device, cols, ROWS_BYTES) * cols.max(1)) {
+        let (own, of_rows) = nearest_rows(device, some, cols, format, scale_dtype).await?;
+        codes.extend(own);
+        scales.extend(of_rows);
+    }
+    Ok(QuantizedLinear {
+        bits: format.bits,
+        group: format.group,
+        codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
+        scales: Scales::Plain(Tensor::from_f32_as(scale_dtype, [rows, groups], &scales)?),
+        activations,
+        input_scales: Vec::new(),
+    })
+}
+
+/// Rows of `n` f32 in so many bytes, whole words of codes, that the device can bind.
+pub(super) fn rows_of_bytes(device: &Device, n: usize, bytes: u64) -> usize {
+    let most = device.max_binding_bytes().min(bytes) / (4 * n.max(1)) as u64;
+    usize::try_from(most).unwrap_or(1 << 20).clamp(4, 1 << 20) / 4 * 4
+}
+
+/// Codes and scales of whole rows of `cols`.
+async fn nearest_rows(
+    device: &Device,
+    weight: &[f32],
+    cols: usize,
+    format: &Format,
+    scale_dtype: DType,
+) -> Result<(Vec<i8>, Vec<f32>)> {
+    let (rows, size, groups) = (weight.len() / cols.max(1), format.group.len(cols), format.group.count(cols));
+    let w = device.upload_f32([rows, cols], weight)?;
     let amax = device.alloc(DType::F32, [rows, groups])?;
     let mut plan = Plan::new(device);
     kernels::absmax(&mut plan, &w, &amax, size)?;
@@ -60,15 +95,7 @@ pub async fn nearest(
     let mut plan = Plan::new(device);
     kernels::quantize_weight(&mut plan, &w, &scales_on_device, &codes, size)?;
     plan.record()?.run()?;
-    let codes = device.read_codes(&codes).await?;
-    Ok(QuantizedLinear {
-        bits: format.bits,
-        group: format.group,
-        codes: Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))?,
-        scales: Scales::Plain(Tensor::from_f32_as(scale_dtype, [rows, groups], &scales)?),
-        activations,
-        input_scales: Vec::new(),
-    })
+    Ok((device.read_codes(&codes).await?, scales))
 }
 
 /// Quantizes a float weight with the scales of least squared error among `steps` candidates each, on the host.

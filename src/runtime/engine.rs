@@ -146,6 +146,7 @@ impl Engine {
         // Caches first: one beyond the adapter's limits is known before gigabytes were read.
         let state = State::new(device, &config, StateSizes::one(options.context), options.state, options.kv)?;
         let weights = Weights::upload(device, source)?;
+        device.uploaded()?;
         let groups = weights.activation_groups();
         let scratch = Scratch::new(device, &config, source.rotation(), options.rows(), groups, options.scan)
             .map_err(|e| e.named(&format!("activations of passes of {} tokens", options.rows())))?;

@@ -41,7 +41,7 @@ impl Engine {
     #[must_use]
     pub fn token_bytes(&self, seen: usize, sequences: usize) -> u64 {
         let table = &self.weights.embedding;
-        let weights = (self.weights.bytes() - table.table_bytes()) / sequences.max(1) + table.row_bytes();
+        let weights = (self.weights.bytes() - table.bytes()) / sequences.max(1) + table.row_bytes();
         let state = self.state.blocks.iter().map(|block| match block {
             BlockState::Mamba2(MambaState { conv, ssm }) => {
                 2 * conv.bytes()

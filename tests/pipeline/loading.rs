@@ -7,6 +7,7 @@ use wgquant::gpu::Device;
 use wgquant::model::{Activations, Group, Linear, Mixer, Model, ModelFile, ModelSource, QuantizedLinear, Scales};
 use wgquant::recipe::{Bits, Recipe};
 use wgquant::runtime::{Engine, EngineOptions, Memory, Slot};
+use wgquant::synth::{self, Synth};
 use wgquant::tensor::{DType, Shape, Tensor};
 use wgquant::transform::{Transform, Transformed};
 
@@ -94,6 +95,50 @@ fn an_allocation_that_fails_says_what_it_was_for() {
     // Nothing is left of it: what fits still loads.
     device.gpu().unwrap().set_memory_limit(1 << 30);
     Engine::new(&device, &source, options).unwrap();
+}
+
+/// Of an embedding a token moves one row: how many scales the others have makes no difference.
+#[test]
+fn a_token_moves_one_row_of_the_embedding() {
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(common::nano().join("config.json")).unwrap()).unwrap();
+    let config = ModelFile::open(&common::nano()).unwrap().config().clone();
+    let bytes = [32, 128].map(|size| {
+        let mut recipe = synth::recipe("preset-w4a8", &config).unwrap();
+        let table = recipe.rules.iter_mut().find(|rule| rule.modules == ["Embedding"]).unwrap();
+        table.weights.as_mut().unwrap().group = Group::Size(size);
+        let model = Synth::new(json.clone(), recipe, 0).unwrap();
+        Engine::new(&Device::Cpu, &model, EngineOptions { context: 8, ..Default::default() }).unwrap().token_bytes(0, 1)
+    });
+    assert!(bytes[0].abs_diff(bytes[1]) < config.hidden_size as u64, "{bytes:?}");
+}
+
+/// Staging takes what memory there is, and gives it up to tensors.
+#[test]
+fn a_tensor_that_just_fits_is_uploaded() {
+    const SIZE: usize = 40 << 20;
+    let device = common::open(None);
+    let gpu = device.gpu().unwrap();
+    let words: Vec<u32> = (0..SIZE as u32 / 4).map(|i| i.wrapping_mul(0x9e37_79b9)).collect();
+    let upload = || device.upload_words(DType::U32, [words.len()], &words);
+    // What the driver's alignment and small writes take beside it.
+    let beside = 1 << 20;
+    gpu.set_memory_limit(gpu.held_bytes() + (SIZE + beside) as u64);
+    let first = upload().unwrap();
+    assert!(
+        block_on(device.read(&first.view(DType::U32, [16]).unwrap())).unwrap() == words[..16],
+        "without a staging buffer"
+    );
+    gpu.set_memory_limit(u64::MAX);
+    device.write(&first, &words).unwrap();
+    if gpu.held_bytes() > 0 {
+        gpu.set_memory_limit(gpu.held_bytes() + (SIZE - (16 << 20)) as u64);
+    }
+    let second = upload().unwrap();
+    gpu.set_memory_limit(u64::MAX);
+    for tensor in [first, second] {
+        assert!(block_on(device.read(&tensor)).unwrap() == words);
+    }
 }
 
 /// What was dropped again counts, until somebody begins anew.

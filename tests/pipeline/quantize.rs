@@ -164,6 +164,22 @@ fn streams_on_the_device_change_nothing() {
     assert!(made[0] == made[1]);
 }
 
+/// Rows of a weight beyond a binding are quantized some at a time, embedding and head as well.
+#[test]
+fn small_bindings_change_nothing() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let plain = Recipe { gptq: None, ..recipe(&file, Bits::W8A8, Group::Channel, false) };
+    let modules = vec!["Embedding".to_owned()];
+    let table = Rule { modules, activations: Activations::Float, ..plain.rules[0].clone() };
+    let plain = Recipe { rules: [plain.rules.clone(), vec![table]].concat(), ..plain };
+    let made = [None, Some(100 << 10)].map(|limit| {
+        let device = common::open(None);
+        limit.inspect(|bytes| device.gpu().unwrap().set_binding_limit(*bytes));
+        Model::load(&Quantized::new(&file, &plain, &device, None, &|_| {}).unwrap()).unwrap()
+    });
+    assert!(made[0] == made[1]);
+}
+
 /// What a block's rewrites need to know is gathered on the device while the block before is quantized there. Gathered and
 /// rewritten before anything is quantized, the model comes out the same.
 #[test]

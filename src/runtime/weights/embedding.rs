@@ -63,18 +63,13 @@ impl DeviceEmbedding {
         Shape::from([self.vocab, self.parts.first().map_or(0, |p| p.table.shape.cols())])
     }
 
-    /// Bytes of the rows on the device, scales aside.
-    pub(in super::super) fn table_bytes(&self) -> usize {
-        self.parts.iter().map(|p| p.table.bytes()).sum()
-    }
-
-    /// Bytes of one of them.
+    /// Bytes of a row with its scales.
     pub(in super::super) fn row_bytes(&self) -> usize {
-        self.parts.first().map_or(0, |p| p.table.row_words() * 4)
+        self.bytes() / self.vocab.max(1)
     }
 
     /// Bytes on the device.
-    pub(super) fn bytes(&self) -> usize {
-        self.table_bytes() + self.parts.iter().filter_map(|p| p.scales.as_ref()).map(|(s, _)| s.bytes()).sum::<usize>()
+    pub(in super::super) fn bytes(&self) -> usize {
+        self.parts.iter().map(|p| p.table.bytes() + p.scales.as_ref().map_or(0, |(scales, _)| scales.bytes())).sum()
     }
 }
