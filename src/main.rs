@@ -2,7 +2,6 @@
 
 mod cli;
 
-use std::io;
 use std::process::ExitCode;
 
 /// 0 done, 1 a check or quality gate failed, 2 error (as clap's own for wrong usage).
@@ -13,15 +12,11 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(cli::Verdict::Passed) => ExitCode::SUCCESS,
         Ok(cli::Verdict::Failed) => ExitCode::from(1),
-        Err(e) if reader_left(&e) => ExitCode::SUCCESS,
+        // `wgquant .. | head` has what it wants.
+        Err(e) if cli::reader_left(&e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("wgquant: {}", cli::one_line(&format!("{e:#}")));
             ExitCode::from(2)
         }
     }
-}
-
-/// `wgquant .. | head` has what it wants.
-fn reader_left(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

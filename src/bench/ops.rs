@@ -115,10 +115,14 @@ pub fn profile(engine: &mut Engine, warmer: &Warmer, what: Pass, repeat: usize) 
         warmer.run()?;
         whole.push(as_it_runs(engine)?);
     }
-    let costs = pass.launches().map(|l| (format!("{}.{}", l.kernel.name, l.variant), cost(&l, depth + tokens)));
-    let timed: Vec<(String, Cost, f64)> = costs
+    let launches: Vec<_> = pass.launches().collect();
+    let timed: Vec<(String, Cost, f64)> = launches
+        .iter()
         .enumerate()
-        .map(|(i, (op, cost))| (op, cost, median(&each.iter().map(|run| run[i]).collect::<Vec<_>>())))
+        .map(|(i, l)| {
+            let (op, cost) = (format!("{}.{}", l.kernel.name, l.variant), cost(l, launches.get(i + 1), depth + tokens));
+            (op, cost, median(&each.iter().map(|run| run[i]).collect::<Vec<_>>()))
+        })
         .collect();
     let timestamps = engine.device().gpu().is_some_and(|g| g.adapter.caps.timestamps);
     Ok(OpTable {

@@ -13,16 +13,17 @@ pub struct Cost {
     pub ops: u64,
 }
 
-/// A launch of a pass that leaves `seen` tokens in the caches.
+/// A launch of a pass that leaves `seen` tokens in the caches; `next` is the launch behind it.
 #[must_use]
-pub fn cost(launch: &Launched<'_>, seen: usize) -> Cost {
+pub fn cost(launch: &Launched<'_>, next: Option<&Launched<'_>>, seen: usize) -> Cost {
     let of = Named(launch);
+    let queries = of.queries(next.map(Named).as_ref());
     let mut bytes = 0;
     for (binding, tensor) in launch.kernel.bindings.iter().zip(launch.bindings) {
         let times = if binding.writable && of.updates(binding.name) { 2 } else { 1 };
-        bytes += times * of.touched(binding.name, tensor, seen);
+        bytes += times * of.touched(binding.name, tensor, seen, queries);
     }
-    Cost { sizes: of.sizes(), bytes, ops: of.ops(seen) }
+    Cost { sizes: of.sizes(), bytes, ops: of.ops(seen, queries) }
 }
 
 /// Does most of the multiplying by weights in these launches run on matrix units?
@@ -32,7 +33,7 @@ pub fn multiplies_on_matrices<'a>(launches: impl Iterator<Item = Launched<'a>>) 
     for launch in launches {
         let of = Named(&launch);
         if of.multiplies() {
-            let ops = of.ops(0);
+            let ops = of.ops(0, 0);
             all += ops;
             on_matrices += if launch.needs("coop_matrix") { ops } else { 0 };
         }
@@ -70,17 +71,20 @@ impl Named<'_> {
     }
 
     /// Bytes of a binding that the launch needs. Of a wide tensor that several kernels share, each reads its columns.
-    fn touched(&self, binding: &str, tensor: &DeviceTensor, seen: usize) -> u64 {
+    fn touched(&self, binding: &str, tensor: &DeviceTensor, seen: usize, queries: usize) -> u64 {
         let rows = tensor.shape.rows();
         let some = |count: usize| (count.min(rows) * tensor.row_words() * 4) as u64;
         let columns = |cols: usize| (rows * cols.min(tensor.shape.cols()) * 4) as u64;
         match (self.0.kernel.name, binding) {
-            ("embed", "table") | ("embed_codes", "codes" | "scales") => some(self.rows("out")),
+            // Of scales four rows lie next to each other.
+            ("embed", "table") | ("embed_codes", "codes" | "weight_scales") => some(self.rows("out")),
             ("attention" | "attention_split", "k_cache" | "v_cache") => some(seen * self.sequences()),
             ("kv_append", "k_cache" | "v_cache") => some(self.rows("k")),
             // Columns of one product's output.
             ("kv_append", "k" | "v") => columns(self.cols("k_cache")),
-            ("attention", "q") => columns(self.cols("out")),
+            ("attention" | "attention_split", "q") => columns(queries),
+            // A weight in parts has a launch for each, into columns of the output.
+            (_, "out") if self.multiplies() && self.get("weight").is_some() => columns(self.rows("weight")),
             (_, "dt_raw") => columns(self.heads()),
             ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
             ("mamba2_update_gated", "input") => {
@@ -101,6 +105,13 @@ impl Named<'_> {
             ("rms_norm_gated" | "rms_norm_gated_quantize" | "rms_norm_gated_matvec", "gate") => columns(self.cols("y")),
             _ => tensor.bytes() as u64,
         }
+    }
+
+    /// Columns of an attention kernel's queries, whose tensor may hold keys and values, too: those of the result, which is the
+    /// next launch's where this one leaves parts.
+    fn queries(&self, next: Option<&Self>) -> usize {
+        let whole = if self.get("parts").is_some() { next } else { Some(self) };
+        whole.and_then(Named::out).map_or(0, |out| out.shape.cols())
     }
 
     /// Sequences of an attention kernel.
@@ -132,14 +143,14 @@ impl Named<'_> {
         self.0.kernel.name.starts_with("mat") || self.0.kernel.name.ends_with("matvec")
     }
 
-    fn ops(&self, seen: usize) -> u64 {
+    fn ops(&self, seen: usize, queries: usize) -> u64 {
         let Some(out) = self.out() else { return 0 };
         let (rows, cols) = (out.shape.rows(), out.shape.cols());
         let ops = match self.0.kernel.name {
-            _ if self.multiplies() => 2 * self.tokens(rows) * cols * self.cols("weight"),
+            _ if self.multiplies() => 2 * self.tokens(rows) * self.rows("weight") * self.cols("weight"),
             // A token sees, on average, half of its own pass.
             "attention" => 4 * rows * cols * (seen - (rows / self.sequences()).min(seen) / 2),
-            "attention_split" => 4 * self.rows("q") * self.cols("q") * seen,
+            "attention_split" => 4 * self.rows("q") * queries * seen,
             "chunk_state" => 2 * self.rows("xbc") * cols,
             "chunk_scan" => {
                 let (tokens, inner, state) = (self.rows("y"), self.cols("y"), self.cols("entering"));
@@ -158,8 +169,8 @@ mod tests {
     use super::*;
     use crate::gpu::{Device, Plan};
     use crate::kernels::{
-        self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, MambaVectors, ScaleBits, Scaled, ScaledWeight,
-        SplitK, SsdDims, StoredState,
+        self, AttentionDims, AttentionParts, Columns, Epilogue, KvCache, KvFormat, MambaVectors, ScaleBits, Scaled,
+        ScaledWeight, SplitK, SsdDims, StoredState, TablePart,
     };
     use crate::tensor::DType;
 
@@ -167,8 +178,8 @@ mod tests {
         let mut plan = Plan::new(&Device::Cpu);
         add(&mut plan, &|dtype, shape| Device::Cpu.alloc(dtype, shape).unwrap());
         let recording = plan.record().unwrap();
-        let launched = recording.launches().next().unwrap();
-        cost(&launched, seen)
+        let launched: Vec<_> = recording.launches().collect();
+        cost(&launched[0], launched.get(1), seen)
     }
 
     #[test]
@@ -206,6 +217,38 @@ mod tests {
         );
         let bytes = 130 * 320 + 130 * 4 + 4 * 320 + 4 * 4 + 2 * 130 * 4 * 4;
         assert_eq!(got, Cost { sizes: "130 x 4 x 320".to_owned(), bytes, ops: 2 * 130 * 4 * 320 });
+    }
+
+    /// A weight in parts has launches that each make some columns of its output.
+    #[test]
+    fn a_part_of_a_product() {
+        let got = of(
+            |plan, t| {
+                let (codes, scales) = (t(DType::I8, [130, 320]), t(DType::F32, [130, 1]));
+                let (w, w_scales, out) = (t(DType::I8, [4, 320]), t(DType::F32, [1, 4]), t(DType::F32, [130, 12]));
+                let x = Scaled { codes: &codes, scales: &scales, group: 320 };
+                let w = ScaledWeight { codes: &w, scales: &w_scales, group: 320 };
+                let part = Columns::new("test", &out, 4, 4).unwrap();
+                kernels::matmul_w8a8(plan, x, w, ScaleBits::Any, part, Epilogue::Store, None).unwrap();
+            },
+            1,
+        );
+        let bytes = 130 * 320 + 130 * 4 + 4 * 320 + 4 * 4 + 130 * 4 * 4;
+        assert_eq!(got, Cost { sizes: "130 x 4 x 320".to_owned(), bytes, ops: 2 * 130 * 4 * 320 });
+    }
+
+    #[test]
+    fn an_embedding_reads_its_rows_and_their_scales() {
+        let got = of(
+            |plan, t| {
+                let (ids, out) = (Device::Cpu.alloc(DType::U32, [3]).unwrap(), t(DType::F32, [3, 256]));
+                let (codes, scales) = (t(DType::I8, [1000, 256]), t(DType::F32, [250, 8 * 4]));
+                let table = ScaledWeight { codes: &codes, scales: &scales, group: 32 };
+                kernels::embed_codes(plan, &ids, table, TablePart::whole(1000), &out).unwrap();
+            },
+            1,
+        );
+        assert_eq!((got.bytes, got.ops), (3 * 4 + 3 * 256 + 3 * 8 * 4 * 4 + 3 * 256 * 4, 0));
     }
 
     /// A plan for the CPU may name any variant.
@@ -312,6 +355,25 @@ mod tests {
             10,
         );
         assert_eq!(got.bytes, 4 * (32 + 2 * 10 * 16 + 1 + 32));
+        assert_eq!(got.ops, 4 * 32 * 10);
+    }
+
+    /// The queries are columns of a product that made keys and values, too.
+    #[test]
+    fn attention_in_parts_reads_its_queries() {
+        let dims = AttentionDims { heads: 4, kv_heads: 2, head_dim: 8 };
+        let parts = AttentionParts::new(&Device::Cpu, dims, 1, 100).unwrap();
+        let got = of(
+            |plan, t| {
+                let (qkv, out) = (t(DType::F32, [1, 64]), t(DType::F32, [1, 32]));
+                let cache = KvCache::new(&Device::Cpu, dims, 100, KvFormat::F32).unwrap();
+                let cursor = Device::Cpu.alloc(DType::U32, [1]).unwrap();
+                let q = Columns::new("test", &qkv, 0, 32).unwrap();
+                kernels::attention_in_parts(plan, q, &cache, &cursor, &out, dims, &parts).unwrap();
+            },
+            10,
+        );
+        assert_eq!(got.bytes, 4 * (32 + 2 * 10 * 16 + 1) + parts.bytes() as u64);
         assert_eq!(got.ops, 4 * 32 * 10);
     }
 }

@@ -51,6 +51,7 @@ impl Analyze {
         if let Some(path) = &self.html {
             out::check_file("--html", path)?;
         }
+        self.state.check()?;
         let file = ModelFile::open(&self.model)?;
         let stats = self.stats.as_ref().map(|path| Stats::load(path)).transpose()?;
         let sensitivity = self.sensitivity()?;

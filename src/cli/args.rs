@@ -1,7 +1,7 @@
 //! Arguments that several commands share.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -14,11 +14,14 @@ use wgquant::kernels::tuned;
 const BACKENDS: [&str; 11] =
     ["vulkan", "vk", "dx12", "d3d12", "metal", "mtl", "opengl", "gles", "gl", "webgpu", "noop"];
 
+/// The device of who names none.
+pub(super) const DEVICE: &str = "gpu";
+
 /// Where to run.
 #[derive(Clone, Debug, Args)]
 pub(super) struct GpuArgs {
     /// `gpu` (the best there is), `cpu` (the reference), or an adapter's index or part of its name
-    #[arg(long, value_name = "gpu|cpu|NAME", default_value = "gpu", env = "WGQUANT_DEVICE")]
+    #[arg(long, value_name = "gpu|cpu|NAME", default_value = DEVICE, env = "WGQUANT_DEVICE")]
     pub(super) device: String,
     /// Use only these features of the adapter: `baseline` (none) or a list of f16, subgroups, packed_dot,
     /// coop_matrix
@@ -73,6 +76,18 @@ impl GpuArgs {
         Ok(())
     }
 
+    /// Is the device the one of all commands, by the environment or by default?
+    pub(super) fn usual_device(&self) -> bool {
+        std::env::var("WGQUANT_DEVICE").map_or(self.device == DEVICE, |usual| self.device == usual)
+    }
+
+    /// Flags beside --device that decide what runs, with their values, where they were given.
+    pub(super) fn more(&self) -> Vec<(&'static str, String)> {
+        let limit = self.memory_limit.map(|bytes| bytes.to_string());
+        let all = [("--caps", self.caps.clone()), ("--memory-limit", limit), ("--tune", self.tune.clone())];
+        all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+    }
+
     /// Why that device.
     pub(super) fn reason(&self) -> String {
         match DeviceChoice::from(self.device.as_str()) {
@@ -104,8 +119,16 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 /// Seconds to wait or work for.
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|s: &f64| s.is_finite() && *s >= 0.0);
-    seconds.ok_or_else(|| format!("`{text}` is no number of seconds from 0"))
+    let seconds = text.parse().ok().filter(|s: &f64| Duration::try_from_secs_f64(*s).is_ok());
+    seconds.ok_or_else(|| format!("`{text}` is no number of seconds from 0 to 2^64"))
+}
+
+/// Refuses the first of `flags` that was given, each with its value: it has no effect `because` of something else.
+pub(super) fn refuse(flags: impl IntoIterator<Item = Option<String>>, because: &str) -> Result<()> {
+    match flags.into_iter().flatten().next() {
+        Some(flag) => bail!("{flag}: has no effect {because}"),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a `WGPU_BACKEND` that wgpu would ignore.
@@ -121,7 +144,7 @@ pub(super) fn check_backend() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::{seconds, size};
 
     #[test]
     fn sizes_have_units() {
@@ -133,6 +156,15 @@ mod tests {
         assert_eq!((size("3 kb"), size("1t")), (Ok(3000), Ok(1 << 40)));
         for wrong in ["", "GiB", "8 cows", "-1", "1.2.3", "0", "4gibb", "1e999"] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// What passes is a `Duration`.
+    #[test]
+    fn seconds_can_be_waited() {
+        assert_eq!((seconds("0"), seconds("1.5")), (Ok(0.0), Ok(1.5)));
+        for wrong in ["1e20", "-1", "nan", "inf", "", "soon"] {
+            assert!(seconds(wrong).is_err_and(|e| e.contains(&format!("`{wrong}`"))), "{wrong}");
         }
     }
 }

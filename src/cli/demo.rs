@@ -12,7 +12,7 @@ use wgquant::gpu::Device;
 use wgquant::model::ModelFile;
 use wgquant::quantize::QUANTIZER;
 use wgquant::recipe::Bits;
-use wgquant::report::{DemoReport, DemoRow, DeviceInfo, DoctorReport, ModelInfo, html, terminal};
+use wgquant::report::{DemoReport, DemoRow, DeviceInfo, ModelInfo, html, terminal};
 use wgquant::runtime::Next;
 
 use super::args::GpuArgs;
@@ -51,15 +51,30 @@ impl Demo {
     pub(super) fn run(&self) -> Result<Verdict> {
         let start = Instant::now();
         let file = ModelFile::open(&self.model_dir()?)?;
+        // Before an earlier demo is removed for this one.
+        let data = file.checkpoint().dir().join("val_ids_u16.npy");
+        let windows = Windows::read(&data, None, None, 0, Some(WINDOWS))?;
         let device = self.gpu.open()?;
         fresh(&self.out)?;
         eprintln!("1/3 checking every kernel on {}", DeviceInfo::from(&device).adapter);
         let health = doctor::examine(&device, self.gpu.reason(), false);
         if !health.healthy() {
-            out::text(&terminal::doctor(&health))?;
+            out::report(&health, self.json, terminal::doctor)?;
             return Ok(Verdict::Failed);
         }
-        let report = self.measure(&file, &device, &health, start)?;
+        let models = self.measure(&file, &device, &windows)?;
+        let report = DemoReport {
+            tool: concat!("wgquant ", env!("CARGO_PKG_VERSION")).to_owned(),
+            device: DeviceInfo::from(&device),
+            cases_passed: health.passed,
+            cases_failed: health.failed,
+            file: data.display().to_string(),
+            windows: windows.0.len(),
+            tokens: windows.targets(),
+            prompt: PROMPT.to_owned(),
+            models,
+            seconds: start.elapsed().as_secs_f64(),
+        };
         let json = serde_json::to_string_pretty(&report)?;
         out::save(&self.out.join("demo.json"), &format!("{json}\n"))?;
         let page = self.out.join("report.html");
@@ -83,9 +98,8 @@ impl Demo {
         found.ok_or_else(|| anyhow!("assets/nano is not here; run the demo in the repository, or pass --model DIR"))
     }
 
-    fn measure(&self, file: &ModelFile, device: &Device, health: &DoctorReport, start: Instant) -> Result<DemoReport> {
-        let data = file.checkpoint().dir().join("val_ids_u16.npy");
-        let windows = Windows::read(&data, None, None, 0, Some(WINDOWS))?;
+    /// The original, then each quantized model.
+    fn measure(&self, file: &ModelFile, device: &Device, windows: &Windows) -> Result<Vec<DemoRow>> {
         self.gpu.check(device, &QUANTIZER)?;
         eprintln!("2/3 quantizing into {}", self.out.display());
         let made = self.quantize_all(file, device)?;
@@ -100,24 +114,13 @@ impl Demo {
                 load::engine(&self.gpu, device, &model, longest, load::Settings::default())?,
             );
             let mut step = |done, _| bar.at(i * windows.0.len() + done);
-            let result = block_on(compare(&mut base, &mut engine, &windows, &mut step))?;
+            let result = block_on(compare(&mut base, &mut engine, windows, &mut step))?;
             if models.is_empty() {
                 models.push(base_row(file, &result, speak(&self.gpu, device, file)?));
             }
             models.push(row(name, &model, file, &result, speak(&self.gpu, device, &model)?));
         }
-        Ok(DemoReport {
-            tool: concat!("wgquant ", env!("CARGO_PKG_VERSION")).to_owned(),
-            device: DeviceInfo::from(device),
-            cases_passed: health.passed,
-            cases_failed: health.failed,
-            file: data.display().to_string(),
-            windows: windows.0.len(),
-            tokens: windows.targets(),
-            prompt: PROMPT.to_owned(),
-            models,
-            seconds: start.elapsed().as_secs_f64(),
-        })
+        Ok(models)
     }
 
     /// Names and directories of the quantized models.

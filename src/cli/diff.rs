@@ -12,7 +12,7 @@ use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::ModelFile;
 use wgquant::report::{DiffReport, terminal};
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, refuse};
 use super::generation::encode;
 use super::{Verdict, load, out};
 
@@ -59,15 +59,19 @@ struct Reference {
 
 impl Diff {
     pub(super) fn run(&self) -> Result<Verdict> {
-        if self.tolerance.is_some_and(|t| !t.is_finite() || t < 0.0) {
-            bail!("--tolerance: not a number of 0 or more, such as 1e-8");
+        if let Some(t) = self.tolerance.filter(|t| !t.is_finite() || *t < 0.0) {
+            bail!("--tolerance {t}: is no number of 0 or more, such as 1e-8");
+        }
+        let against = self.against();
+        if is_file(against) {
+            let caps = self.against_caps.as_ref().map(|caps| format!("--against-caps {caps}"));
+            refuse([caps], &format!("with --against {against}, which holds what another run left"))?;
         }
         if let Some(path) = &self.dump {
             out::check_file("--dump", path)?;
         }
         let file = ModelFile::open(&self.model)?;
         let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
-        let against = self.against();
         let (reference, device) = match against {
             path if is_file(path) => (stored(&file, path, given.as_deref())?, self.gpu.open()?),
             other => {
@@ -128,6 +132,7 @@ impl Diff {
         Ok(Reference { name: describe(model.checkpoint().dir(), &other), between, activations })
     }
 
+    /// The other run's device. Choices of variants are of one adapter and its features, so those of a file are not for it.
     fn device(&self, name: &str) -> Result<Device> {
         if let (DeviceChoice::Cpu, Some(caps)) = (DeviceChoice::from(name), &self.against_caps) {
             bail!("--against-caps {caps}: the CPU reference has no features to choose from");
@@ -135,8 +140,8 @@ impl Diff {
         GpuArgs {
             device: name.to_owned(),
             caps: self.against_caps.clone(),
-            memory_limit: None,
-            tune: None,
+            memory_limit: self.gpu.memory_limit,
+            tune: self.gpu.tune.clone().filter(|tune| tune == "off"),
             trust_gpu: true,
         }
         .open()

@@ -10,7 +10,7 @@ use wgquant::kernels::Sampling;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, Next};
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, refuse};
 use super::generation::{Generation, Generations, encode, generate, generate_each};
 use super::{Verdict, load, out};
 
@@ -31,15 +31,15 @@ pub(super) struct Generate {
     /// Temperature; 0 always takes the most likely token
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     temp: f32,
-    /// Draw from the K most likely tokens only; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    top_k: u32,
-    /// Draw from the most likely tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
-    top_p: f32,
-    /// Seed of the draws; of several prompts each has the next one
-    #[arg(short, long, default_value_t = 0)]
-    seed: u32,
+    /// Draw from the K most likely tokens only; 0 for all [default: 0]
+    #[arg(long, value_name = "K")]
+    top_k: Option<u32>,
+    /// Draw from the most likely tokens that together have this probability [default: 1]
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Seed of the draws; of several prompts each has the next one [default: 0]
+    #[arg(short, long)]
+    seed: Option<u32>,
     #[command(flatten)]
     state: load::StateArgs,
     #[command(flatten)]
@@ -52,6 +52,7 @@ pub(super) struct Generate {
 impl Generate {
     pub(super) fn run(&self) -> Result<Verdict> {
         let next = self.next()?;
+        self.state.check()?;
         let prompts = self.prompts()?;
         let file = ModelFile::open(&self.model)?;
         let tokenizer = load::tokenizer(&self.model)?
@@ -63,7 +64,7 @@ impl Generate {
         let settings = load::Settings { sequences, state, kv, scan, announce: true, ..Default::default() };
         let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
         let mut engine = load::engine(&self.gpu, &device, &file, longest + self.tokens as usize, settings)?;
-        engine.seed(self.seed)?;
+        engine.seed(self.seed.unwrap_or(0))?;
         let ([prompt], [ids]) = (&prompts[..], &ids[..]) else {
             return self.several(&mut engine, &tokenizer, (&prompts, &ids), next);
         };
@@ -123,15 +124,19 @@ impl Generate {
         if !self.temp.is_finite() || self.temp < 0.0 {
             bail!("--temp: {} is not 0 or more", self.temp);
         }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            bail!("--top-p: {} is not above 0 and at most 1", self.top_p);
+        let (top_k, top_p) = (self.top_k.unwrap_or(0), self.top_p.unwrap_or(1.0));
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            bail!("--top-p: {top_p} is not above 0 and at most 1");
         }
         if self.temp == 0.0 {
+            let (k, p) = (self.top_k.map(|k| format!("--top-k {k}")), self.top_p.map(|p| format!("--top-p {p}")));
+            let seed = self.seed.map(|seed| format!("--seed {seed}"));
+            refuse([k, p, seed], "with --temp 0, the default, which draws nothing")?;
             return Ok(Next::Greedy);
         }
         if !(1.0 / self.temp).is_normal() {
             bail!("--temp: {:e} is neither 0 nor a number to divide by", self.temp);
         }
-        Ok(Next::Sample(Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p }))
+        Ok(Next::Sample(Sampling { temperature: self.temp, top_k, top_p }))
     }
 }

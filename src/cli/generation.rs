@@ -77,7 +77,8 @@ pub(super) fn generate(
     print: impl Fn(&str) -> Result<()>,
 ) -> Result<Generation> {
     let start = Instant::now();
-    let (mut text, mut stream, mut times, mut failed) = (String::new(), TextStream::new(tokenizer), Vec::new(), None);
+    let mut stream = TextStream::after(ids, tokenizer)?;
+    let (mut text, mut times, mut failed) = (String::new(), Vec::new(), None);
     let tokens = block_on(engine.generate(ids, most, next, |id| {
         times.push(start.elapsed().as_secs_f64());
         let printed = stream.push(id).and_then(|piece| {
@@ -130,14 +131,14 @@ pub(super) fn generate_each(
     }))?;
     let (first, last) = (times.first().copied().unwrap_or(0.0), times.last().copied().unwrap_or(0.0));
     let after = times.len() - made.iter().filter(|m| !m.is_empty()).count();
-    let text = |made: &[u32]| -> Result<String> {
-        let mut stream = TextStream::new(tokenizer);
+    let text = |ids: &[u32], made: &[u32]| -> Result<String> {
+        let mut stream = TextStream::after(ids, tokenizer)?;
         let text = made.iter().map(|id| stream.push(*id)).collect::<Result<String>>()?;
         Ok(text + &stream.rest()?)
     };
     let each = prompts.iter().zip(ids).zip(&made);
     let sequences = each.map(|((prompt, ids), made)| {
-        Ok(Continued { prompt: prompt.clone(), text: text(made)?, prompt_tokens: ids.len(), tokens: made.len() })
+        Ok(Continued { prompt: prompt.clone(), text: text(ids, made)?, prompt_tokens: ids.len(), tokens: made.len() })
     });
     Ok(Generations {
         sequences: sequences.collect::<Result<_>>()?,

@@ -12,7 +12,7 @@ use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::bytes;
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, ScanFormat, StateFormat};
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, refuse};
 
 /// Tokens a pass at most; what is measured does not depend on it.
 const PASS: usize = 256;
@@ -68,15 +68,15 @@ pub(super) struct StateArgs {
     /// Keep the states of Mamba-2 blocks in this format between calls; within a call of several tokens they are f32
     #[arg(long, value_enum, default_value = "f32")]
     state: StateWord,
-    /// Round an int8 state once in N single tokens, and keep the tokens since exactly
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
-    state_window: u32,
+    /// Round an int8 state once in N single tokens, and keep the tokens since exactly [default: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    state_window: Option<u32>,
     /// Do not turn an int8 state by Hadamard's matrix
     #[arg(long)]
     no_state_rotation: bool,
-    /// Seed of stochastic rounding
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    state_seed: u32,
+    /// Seed of stochastic rounding [default: 0]
+    #[arg(long, value_name = "N")]
+    state_seed: Option<u32>,
     /// Keep keys and values in this format: f16, int8 with a scale a token and head, int4 with one for 32 elements of it
     #[arg(long, value_enum, default_value = "f32")]
     kv: KvWord,
@@ -85,16 +85,32 @@ pub(super) struct StateArgs {
     scan: ScanWord,
 }
 
+/// Single tokens between two roundings of an int8 state, unless given.
+const WINDOW: u32 = 8;
+
 impl StateArgs {
+    /// Refuses what would do nothing to a state of this format.
+    pub(super) fn check(&self) -> Result<()> {
+        let state = self.state.to_possible_value().map_or_else(String::new, |word| word.get_name().to_owned());
+        let because = format!("with --state {state}");
+        if self.state == StateWord::F32 {
+            let rotation = self.no_state_rotation.then(|| "--no-state-rotation".to_owned());
+            refuse([self.state_window.map(|n| format!("--state-window {n}")), rotation], &because)?;
+        }
+        let seed = self.state_seed.filter(|_| self.state != StateWord::Int8Stochastic);
+        refuse([seed.map(|n| format!("--state-seed {n}"))], &because)
+    }
+
     /// As the engine takes it.
     pub(super) fn format(&self) -> StateFormat {
         let rounding = match self.state {
             StateWord::F32 => return StateFormat::F32,
             StateWord::Int8 => StateRounding::Feedback,
             StateWord::Int8Nearest => StateRounding::Nearest,
-            StateWord::Int8Stochastic => StateRounding::Stochastic(self.state_seed),
+            StateWord::Int8Stochastic => StateRounding::Stochastic(self.state_seed.unwrap_or(0)),
         };
-        StateFormat::Int8 { rounding, rotate: !self.no_state_rotation, window: self.state_window as usize }
+        let window = self.state_window.unwrap_or(WINDOW) as usize;
+        StateFormat::Int8 { rounding, rotate: !self.no_state_rotation, window }
     }
 
     /// As the engine takes it.

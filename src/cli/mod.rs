@@ -28,6 +28,8 @@ use std::io::Write as _;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+pub(crate) use out::reader_left;
+
 /// Quantize and run hybrid Mamba-2 language models (Nemotron-H) on any GPU.
 ///
 /// Start with `wgquant demo`. MODEL is a directory in Hugging Face layout: config.json, safetensors and, for text,

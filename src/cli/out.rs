@@ -1,4 +1,5 @@
-//! Writing results to stdout and files. A reader that has left is an error here and success in `main`.
+//! Writing results to stdout and files. A reader that has left ends what streams, by an error that is success in `main`; a
+//! report is a command's last word, after which its verdict stands.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,6 +14,16 @@ pub(super) fn text(text: &str) -> Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
+}
+
+/// Is this of a reader that has left?
+pub(crate) fn reader_left(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Writes a command's last word. Who has stopped reading waits for the exit code all the same.
+pub(super) fn last(words: &str) -> Result<()> {
+    text(words).or_else(|e| if reader_left(&e) { Ok(()) } else { Err(e) })
 }
 
 /// Refuses, before hours of work, a file that could not be written after; `flag` names it. A device, pipe or link, such as
@@ -40,7 +51,7 @@ pub(super) fn save(path: &Path, text: &str) -> Result<()> {
     files::replace(path, |to| to.write_all(text.as_bytes())).with_context(|| format!("{}", path.display()))
 }
 
-/// Writes `report` as JSON with `json`, else as `table` shows it.
+/// Writes `report` as JSON with `json`, else as `table` shows it: a command's last word.
 pub(super) fn report<T: Serialize>(report: &T, json: bool, table: impl FnOnce(&T) -> String) -> Result<()> {
-    if json { text(&format!("{}\n", serde_json::to_string_pretty(report)?)) } else { text(&table(report)) }
+    if json { last(&format!("{}\n", serde_json::to_string_pretty(report)?)) } else { last(&table(report)) }
 }

@@ -56,9 +56,10 @@ pub(super) struct Perplexity {
 
 impl Perplexity {
     pub(super) fn run(&self) -> Result<Verdict> {
-        if self.max_ppl_increase.is_some_and(|limit| !limit.is_finite() || limit < 0.0) {
-            bail!("--max-ppl-increase: not a fraction of 0 or more, such as 0.01");
+        if let Some(limit) = self.max_ppl_increase.filter(|limit| !limit.is_finite() || *limit < 0.0) {
+            bail!("--max-ppl-increase {limit}: is no fraction of 0 or more, such as 0.01");
         }
+        self.state.check()?;
         let file = ModelFile::open(&self.model)?;
         let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
         let windows = self.read(&file)?;

@@ -15,7 +15,7 @@ use wgquant::quantize::{GptqOptions, QUANTIZER};
 use wgquant::recipe::{self, Bits, Module, Preset, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, refuse};
 use super::progress::Bar;
 use super::recipe::{RecipeArgs, check_groups, group, named};
 use super::{Verdict, load, out};
@@ -101,6 +101,12 @@ pub(super) struct Quantize {
 
 impl Quantize {
     pub(super) fn run(&self) -> Result<Verdict> {
+        if self.file.is_none() {
+            let sequences = self.sequences.map(|n| format!("--sequences {n}"));
+            let length = self.sequence_length.map(|n| format!("--sequence-length {n}"));
+            let seed = self.calibration_seed.map(|n| format!("--calibration-seed {n}"));
+            refuse([sequences, length, seed], "without --file, whose text it would draw from")?;
+        }
         // Known now, and better said before the work than after.
         if let Some(output) = self.output.as_ref().filter(|_| !self.explain) {
             CheckpointWriter::check(output)?;

@@ -32,7 +32,7 @@ pub struct Perplexity {
     pub nll_per_window: Vec<f64>,
     /// Targets scored.
     pub tokens: usize,
-    /// Seconds it took, everything included.
+    /// Seconds of this model's passes and their scores, alone or beside another.
     pub seconds: f64,
 }
 
@@ -81,20 +81,41 @@ fn weights(windows: &Windows) -> Vec<f64> {
     windows.0.iter().map(|w| (w.len() - 1) as f64).collect()
 }
 
-/// Logits of `tokens`, `[tokens, vocab]`.
-async fn logits_of(engine: &mut Engine, tokens: &[u32]) -> Result<Vec<f32>> {
-    let mut all = Vec::with_capacity(tokens.len() * engine.config().vocab_size);
-    engine
-        .feed_all(tokens, |_, logits| {
-            all.extend_from_slice(logits);
-            Ok(())
-        })
-        .await?;
-    Ok(all)
+/// A model and the seconds of all that it was asked for.
+struct Timed<'a> {
+    engine: &'a mut Engine,
+    seconds: f64,
 }
 
-fn score_rows(logits: &[f32], vocab: usize, targets: &[u32]) -> Vec<Scored> {
-    logits.par_chunks(vocab).zip(targets).map(|(row, target)| score(row, *target)).collect()
+impl<'a> Timed<'a> {
+    fn new(engine: &'a mut Engine) -> Self {
+        Self { engine, seconds: 0.0 }
+    }
+
+    /// Begins a window.
+    fn reset(&mut self) -> Result<()> {
+        let start = Instant::now();
+        self.engine.reset()?;
+        self.seconds += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Logits of `tokens`, `[tokens, vocab]`, and what they say of `targets`.
+    async fn score(&mut self, tokens: &[u32], targets: &[u32]) -> Result<(Vec<f32>, Vec<Scored>)> {
+        let start = Instant::now();
+        let vocab = self.engine.config().vocab_size;
+        let mut logits = Vec::with_capacity(tokens.len() * vocab);
+        self.engine
+            .feed_all(tokens, |_, rows| {
+                logits.extend_from_slice(rows);
+                Ok(())
+            })
+            .await?;
+        let scored: Vec<Scored> =
+            logits.par_chunks(vocab).zip(targets).map(|(row, target)| score(row, *target)).collect();
+        self.seconds += start.elapsed().as_secs_f64();
+        Ok((logits, scored))
+    }
 }
 
 /// Refuses windows of which nothing can be measured, before anything is. A window's last token is a target only, so
@@ -121,22 +142,21 @@ fn check(windows: &Windows, vocab: usize) -> Result<()> {
 /// [`Error::Argument`] for no windows, one of fewer than two tokens, or an id that is not in the vocabulary; as
 /// [`Engine::feed_all`].
 pub async fn perplexity(engine: &mut Engine, windows: &Windows, progress: Progress<'_>) -> Result<Perplexity> {
-    let start = Instant::now();
-    let vocab = engine.config().vocab_size;
-    check(windows, vocab)?;
+    check(windows, engine.config().vocab_size)?;
+    let mut model = Timed::new(engine);
     let mut per_window = Vec::new();
     for (i, window) in windows.0.iter().enumerate() {
-        engine.reset()?;
+        model.reset()?;
         let mut nll = 0.0;
         let inputs = &window[..window.len() - 1];
         for (piece, targets) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)) {
-            let logits = logits_of(engine, piece).await?;
-            nll += score_rows(&logits, vocab, targets).iter().map(|s| s.nll).sum::<f64>();
+            let (_, scored) = model.score(piece, targets).await?;
+            nll += scored.iter().map(|s| s.nll).sum::<f64>();
         }
         per_window.push(nll / inputs.len() as f64);
         progress(i + 1, windows.0.len());
     }
-    Ok(totals(&per_window, windows, start.elapsed().as_secs_f64()))
+    Ok(totals(&per_window, windows, model.seconds))
 }
 
 /// What a window adds to a comparison, means over its targets; or a piece of it, sums.
@@ -164,7 +184,7 @@ pub async fn compare(
         return Err(Error::argument("--base", reason));
     }
     check(windows, vocab)?;
-    let (mut base_seconds, mut seconds) = (0.0, 0.0);
+    let (mut base, mut model) = (Timed::new(base), Timed::new(model));
     let (mut pairs, mut by_position) = (Vec::new(), ByPosition::default());
     for (i, window) in windows.0.iter().enumerate() {
         base.reset()?;
@@ -172,13 +192,7 @@ pub async fn compare(
         let mut sum = Pair::default();
         let inputs = &window[..window.len() - 1];
         for (j, (piece, targets)) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)).enumerate() {
-            let start = Instant::now();
-            let p = logits_of(base, piece).await?;
-            base_seconds += start.elapsed().as_secs_f64();
-            let start = Instant::now();
-            let q = logits_of(model, piece).await?;
-            seconds += start.elapsed().as_secs_f64();
-            let of_piece = piece_sums(&p, &q, vocab, targets);
+            let of_piece = piece_sums(&base.score(piece, targets).await?, &model.score(piece, targets).await?, vocab);
             by_position.add(i, j * PIECE, of_piece.kl, targets.len());
             sum.add(&of_piece);
         }
@@ -187,7 +201,7 @@ pub async fn compare(
         progress(i + 1, windows.0.len());
     }
     let kl_by_position = by_position.means();
-    Ok(Comparison { kl_by_position, ..summary(&pairs, windows, base_seconds, seconds) })
+    Ok(Comparison { kl_by_position, ..summary(&pairs, windows, base.seconds, model.seconds) })
 }
 
 impl Pair {
@@ -199,11 +213,11 @@ impl Pair {
     }
 }
 
-fn piece_sums(p: &[f32], q: &[f32], vocab: usize, targets: &[u32]) -> Pair {
-    let rows = p.par_chunks(vocab).zip(q.par_chunks(vocab)).zip(targets);
+/// Of logits and their scores.
+fn piece_sums((p, base): &(Vec<f32>, Vec<Scored>), (q, model): &(Vec<f32>, Vec<Scored>), vocab: usize) -> Pair {
+    let rows = p.par_chunks(vocab).zip(base).zip(q.par_chunks(vocab).zip(model));
     let rows: Vec<Pair> = rows
-        .map(|((p, q), target)| {
-            let (a, b) = (score(p, *target), score(q, *target));
+        .map(|((p, a), (q, b))| {
             let kl = kl(p, a.log_sum, q, b.log_sum);
             Pair { base_nll: a.nll, nll: b.nll, kl, same_top: f64::from(u8::from(a.top == b.top)) }
         })

@@ -68,19 +68,21 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], marked: Option<(f64, f64
             let right = LEFT + (x - x0) / (x1 - x0) * PLOT.0;
             (right, 10.0 + (y1 - y.log10()) / (y1 - y0) * (PLOT.1 - 20.0))
         };
-        for decade in (y0.ceil() as i32)..=(y1.floor() as i32) {
-            let (_, y) = at((x0, 10f64.powi(decade)));
+        let decades = ((y0.ceil() as i32)..=(y1.floor() as i32)).map(|d| (10f64.powi(d), format!("1e{d}")));
+        for (value, label) in labels(decades, [y0, y1].map(|y| 10f64.powf(y))) {
+            let (_, y) = at((x0, value));
             let _ = write!(
                 svg,
-                r#"<line class="axis" x1="{LEFT}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}"/><text x="{:.1}" y="{:.1}" text-anchor="end">1e{decade}</text>"#,
+                r#"<line class="axis" x1="{LEFT}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}"/><text x="{:.1}" y="{:.1}" text-anchor="end">{label}</text>"#,
                 LEFT + PLOT.0,
                 LEFT - 8.0,
                 y + 4.5
             );
         }
-        for bits in (x0.ceil() as usize)..=(x1.floor() as usize) {
-            let (x, _) = at((bits as f64, 10f64.powf(y0)));
-            let _ = write!(svg, r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{bits}</text>"#, PLOT.1 + 20.0);
+        let whole = ((x0.ceil() as usize)..=(x1.floor() as usize)).map(|bits| (bits as f64, bits.to_string()));
+        for (bits, label) in labels(whole, [x0, x1]) {
+            let (x, _) = at((bits, 10f64.powf(y0)));
+            let _ = write!(svg, r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{label}</text>"#, PLOT.1 + 20.0);
         }
         let line: Vec<String> = positive
             .iter()
@@ -96,6 +98,13 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], marked: Option<(f64, f64
     }
     svg.push_str("</svg>");
     svg
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+/// The round values of an axis with their labels; both its ends where those are fewer than two, which tell no scale.
+fn labels(round: impl Iterator<Item = (f64, String)>, ends: [f64; 2]) -> Vec<(f64, String)> {
+    let round: Vec<_> = round.collect();
+    if round.len() < 2 { ends.map(|end| (end, significant(end, 3))).into() } else { round }
 }
 
 /// One line of a plot.
@@ -181,6 +190,11 @@ mod tests {
         assert!(svg.contains("x&amp;y") && svg.contains("a &lt; b"));
         let svg = curve("kl", &[(3.0, 0.1), (4.0, 0.01), (5.0, 0.001), (16.0, 0.0)], Some((4.0, 0.01)));
         assert!(svg.contains(r#"<circle cx="350.0" cy="150.0""#) && svg.contains("1e-2"), "{svg}");
+        // Within a decade, and between two whole bits, the ends are named.
+        let svg = curve("kl", &[(4.25, 0.03), (4.5, 0.02)], None);
+        for end in [">4.25<", ">4.50<", ">0.0300<", ">0.0200<"] {
+            assert!(svg.contains(end), "{end}: {svg}");
+        }
         assert!(bars("empty", &[bar("x", 0.0)]).contains(r#"width="0.0""#));
     }
 

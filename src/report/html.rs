@@ -103,7 +103,8 @@ pub fn search(report: &SearchReport) -> String {
 }
 
 fn device_words(device: &DeviceInfo) -> String {
-    let software = if device.device_type == "Cpu" { "a software driver" } else { "" };
+    // The reference is a CPU, too, and no driver.
+    let software = if device.device_type == "Cpu" && device.backend != "cpu" { "a software driver" } else { "" };
     let words = [device.adapter.as_str(), software, &device.backend, &device.driver];
     words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" · ")
 }
@@ -147,4 +148,18 @@ fn texts(models: &[DemoRow]) -> String {
     let rows = models.iter().map(|m| row("td", &[escape(&m.name), escape(&m.text)]));
     let head = row("th", &["Model", "Text"]);
     format!("<table class=\"words\"><thead>{head}</thead><tbody>{}</tbody></table>", rows.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Device;
+
+    #[test]
+    fn a_software_driver_is_called_one_and_the_reference_is_not() {
+        let reference = DeviceInfo::from(&Device::Cpu);
+        assert_eq!(device_words(&reference), "CPU reference · cpu");
+        let software = DeviceInfo { adapter: "llvmpipe".to_owned(), backend: "vulkan".to_owned(), ..reference };
+        assert_eq!(device_words(&software), "llvmpipe · a software driver · vulkan");
+    }
 }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::bench::{BenchRecord, Shown, conditions};
+use super::bench::{BenchContext, BenchRecord, Shown, conditions};
 use super::chart::{Line, lines};
 use super::html::{escape, page, row};
 use super::text::bytes;
@@ -18,7 +18,7 @@ pub enum Grows {
     Sequences,
 }
 
-/// A test, and its cost beside the first of the same model, size of passes, kind and depth.
+/// A test, and its cost beside the first of the same model, size of passes, kind, depth and tokens made.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepRecord {
     /// The test.
@@ -54,16 +54,23 @@ impl SweepRecord {
     }
 
     /// Records of one line of the plot have the same.
-    fn line(&self) -> (Grows, &str, usize, usize, usize) {
-        let context = &self.record.context;
-        (self.grows, &context.model_type, context.n_batch, context.n_ubatch, self.record.n_depth)
+    fn line(&self) -> (Grows, [&str; 2], [usize; 4]) {
+        let BenchRecord { context, n_depth, n_gen, .. } = &self.record;
+        let BenchContext { model_filename, model_type, n_batch, n_ubatch, .. } = context;
+        (self.grows, [model_filename.as_str(), model_type.as_str()], [*n_batch, *n_ubatch, *n_depth, *n_gen])
     }
 
-    /// The name of that line, with what other lines differ in.
-    fn name(&self, shown: Shown) -> String {
+    /// The name of that line, with what other lines of its plot differ in.
+    fn name(&self, shown: Shown, plot: &[&Self]) -> String {
         let (context, depth) = (&self.record.context, self.record.n_depth);
+        let files = plot
+            .iter()
+            .map(|r| &r.record.context)
+            .any(|other| other.model_type == context.model_type && other.model_filename != context.model_filename);
         let parts = [
             (true, context.model_type.clone()),
+            (files, format!(" ({})", context.model_filename)),
+            (plot.iter().any(|r| r.record.n_gen != self.record.n_gen), format!(" -n {}", self.record.n_gen)),
             (shown.n_batch, format!(" -b {}", context.n_batch)),
             (shown.n_ubatch, format!(" -ub {}", context.n_ubatch)),
             (depth > 0, format!(" after {depth}")),
@@ -118,7 +125,7 @@ pub fn sweep_html(records: &[SweepRecord], shown: Shown) -> String {
     };
     let cells: String = records.iter().map(|r| row("td", &kept(r.cells()))).collect();
     let body = format!(
-        "<h1>How cost grows</h1>\n<p>{}.</p>\n{plots}<h2>Each test</h2>\n<div class=\"wide\"><table><thead>{}</thead><tbody>{cells}</tbody></table></div>\n<p class=\"soft\">t/s: median of all sequences together. ms/token: of one sequence. Relative: t/s over that of the first of the same model, size of passes and depth.</p>\n",
+        "<h1>How cost grows</h1>\n<p>{}.</p>\n{plots}<h2>Each test</h2>\n<div class=\"wide\"><table><thead>{}</thead><tbody>{cells}</tbody></table></div>\n<p class=\"soft\">t/s: median of all sequences together. ms/token: of one sequence. Relative: t/s over that of the first of the same model, size of passes, depth and tokens made.</p>\n",
         records.first().map_or_else(String::new, |r| escape(&conditions(&r.record.context))),
         row("th", &kept(columns.map(str::to_owned).to_vec())),
     );
@@ -129,14 +136,15 @@ pub fn sweep_html(records: &[SweepRecord], shown: Shown) -> String {
 fn plot(records: &[SweepRecord], shown: Shown, grows: Grows, words: &str) -> String {
     let mut all: Vec<Line> = Vec::new();
     let mut keys = Vec::new();
-    for record in records.iter().filter(|r| r.grows == grows) {
+    let records: Vec<&SweepRecord> = records.iter().filter(|r| r.grows == grows).collect();
+    for record in &records {
         let point = (record.size() as f64, record.record.median_ts);
         let known = keys.iter().position(|k| *k == record.line());
         match known.and_then(|at| all.get_mut(at)) {
             Some(line) => line.points.push(point),
             None => {
                 keys.push(record.line());
-                all.push(Line { name: record.name(shown), points: vec![point] });
+                all.push(Line { name: record.name(shown, &records), points: vec![point] });
             }
         }
     }
@@ -147,4 +155,48 @@ fn plot(records: &[SweepRecord], shown: Shown, grows: Grows, words: &str) -> Str
         "<figure><figcaption>Tokens a second <span>by {words}, doubling to the right</span></figcaption>{}</figure>\n",
         lines(&format!("Tokens a second by {words}"), &all)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Runs, Test};
+    use crate::report::bench::{TestMemory, TokenCost};
+    use crate::runtime::Memory;
+
+    /// The rates of tests of `sequences` that make `tokens`, of models of one type; each took as many seconds.
+    fn swept(tests: &[(&str, usize, usize, f64)]) -> Vec<SweepRecord> {
+        let mut all: Vec<SweepRecord> = Vec::new();
+        for (file, tokens, sequences, seconds) in tests {
+            let context = BenchContext {
+                model_filename: (*file).to_owned(),
+                model_type: "a type".to_owned(),
+                ..Default::default()
+            };
+            let test = Test { prompt: 0, generate: *tokens, depth: 0, sequences: *sequences };
+            let runs = Runs { seconds: vec![*seconds], ..Default::default() };
+            let plan = Memory { weights: 1, kv: 2, state: 3, scratch: 4 };
+            let memory = TestMemory { plan, device: None, host: None };
+            let cost = TokenCost { bytes: 1, ops: 1, int8: false, matrix: false };
+            let record = BenchRecord::new(&context, test, &runs, memory, cost, String::new());
+            all.push(SweepRecord::after(&all, record));
+        }
+        all
+    }
+
+    #[test]
+    fn models_of_one_type_and_tokens_made_have_lines_of_their_own() {
+        let relative = |all: &[SweepRecord]| all.iter().map(|r| r.relative).collect::<Vec<_>>();
+        let models = swept(&[("m/a", 8, 1, 1.0), ("m/a", 8, 2, 1.0), ("m/b", 8, 1, 4.0), ("m/b", 8, 2, 2.0)]);
+        assert_eq!(relative(&models), [1.0, 2.0, 1.0, 4.0]);
+        let page = sweep_html(&models, Shown::default());
+        assert!(page.contains(">a type (m/a)<") && page.contains(">a type (m/b)<"), "{page}");
+        assert_eq!(page.matches("<polyline ").count(), 4, "a line and its sample in the legend, twice");
+        let tokens = swept(&[("m/a", 8, 1, 1.0), ("m/a", 4, 1, 1.0), ("m/a", 8, 2, 1.0), ("m/a", 4, 2, 1.0)]);
+        assert_eq!(relative(&tokens), [1.0, 1.0, 2.0, 2.0]);
+        let page = sweep_html(&tokens, Shown::default());
+        assert!(page.contains(">a type -n 8<") && page.contains(">a type -n 4<"), "{page}");
+        // What all have is not said.
+        assert!(!sweep_html(&models[..2], Shown::default()).contains("m/a"));
+    }
 }

@@ -85,6 +85,30 @@ fn flags_that_cannot_have_an_effect_are_refused() {
     says(&String::from_utf8(output.stderr).unwrap(), &["warning: --activation-group 48", "have 32 instead"]);
 }
 
+/// Nothing is drawn, rounded or calibrated that they could change.
+#[test]
+fn flags_of_what_is_not_done_are_refused() {
+    let explain = ["quantize", "--explain", "--scheme", "w4a8"];
+    let commands: [(&[&str], [&str; 2], [&str; 2]); 10] = [
+        (&["generate", "-p", "x"], ["--top-k", "5"], ["--top-k 5", "--temp 0"]),
+        (&["generate", "-p", "x"], ["--top-p", "0.5"], ["--top-p 0.5", "--temp 0"]),
+        (&["generate", "-p", "x"], ["-s", "3"], ["--seed 3", "--temp 0"]),
+        (&["generate", "-p", "x"], ["--state-window", "4"], ["--state-window 4", "--state f32"]),
+        (&["perplexity", "-f"], ["x", "--no-state-rotation"], ["--no-state-rotation", "--state f32"]),
+        (&["analyze", "--state", "int8"], ["--state-seed", "3"], ["--state-seed 3", "--state int8"]),
+        (&["bench"], ["--state-seed", "3"], ["--state-seed 3", "--state f32"]),
+        (&explain, ["--sequences", "4"], ["--sequences 4", "--file"]),
+        (&explain, ["--sequence-length", "4"], ["--sequence-length 4", "--file"]),
+        (&explain, ["--calibration-seed", "4"], ["--calibration-seed 4", "--file"]),
+    ];
+    for (command, flag, words) in commands {
+        let model: &[&str] = if command[0] == "bench" { &["-m"] } else { &[] };
+        let mut program = wgquant();
+        program.arg(command[0]).args(model).arg(nano()).args(&command[1..]).args(flag);
+        says(&refusal(&mut program), &[words[0], "has no effect", words[1]]);
+    }
+}
+
 #[test]
 fn no_such_adapter() {
     let line = refusal(wgquant().args(["doctor", "--device", "nosuchgpu"]));
@@ -197,6 +221,13 @@ fn quality_gate_is_exit_code_1() {
     says(&String::from_utf8_lossy(&failed.stderr), &["wgquant: quality gate", "is allowed"]);
 }
 
+#[test]
+fn a_limit_that_is_none_is_named() {
+    let mut command = wgquant();
+    command.arg("perplexity").arg(nano()).args(["-f", "x", "--base", "y", "--max-ppl-increase=-1"]);
+    says(&refusal(&mut command), &["--max-ppl-increase -1"]);
+}
+
 /// `wgquant .. | head`: the reader leaves, and that is fine.
 #[cfg(unix)]
 #[test]
@@ -219,7 +250,12 @@ fn diff_refuses_what_it_cannot_compare() {
     let refused = |args: &[&str]| refusal(wgquant().arg("diff").arg(nano()).args(args));
     says(&refused(&[]), &["--prompt", "is needed"]);
     says(&refused(&["-p", "x", "--device", "cpu"]), &["--against cpu", "--against-caps"]);
-    says(&refused(&["-p", "x", "--tolerance", "NaN"]), &["--tolerance"]);
+    says(&refused(&["-p", "x", "--tolerance", "NaN"]), &["--tolerance NaN"]);
+    let file = ["--against", "/nonexistent.safetensors", "--against-caps", "baseline"];
+    says(&refused(&file), &["--against-caps baseline", "--against /nonexistent.safetensors"]);
+    let mut limited = wgquant();
+    limited.env("RUST_LOG", "error").arg("diff").arg(nano()).args(["-p", "x", "--device", "cpu", "--against", "gpu"]);
+    says(&refusal(limited.args(["--memory-limit", "1MiB"])), &["the model takes", "of the memory limit set"]);
     says(&refused(&["-p", "x", "--against", "/nonexistent.safetensors"]), &["/nonexistent.safetensors"]);
     says(
         &refused(&["-p", "x", "--device", "cpu", "--against", "no/such"]),

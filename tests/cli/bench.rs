@@ -272,7 +272,9 @@ fn a_delay_is_waited_before_each_test() {
     let start = std::time::Instant::now();
     bench(&["-p", "4,5", "-n", "0", "-r", "1", "--delay", "1.5"]);
     assert!(start.elapsed().as_secs_f64() >= 3.0);
-    says(&refused(&["--delay=-1"]), &["--delay", "number of seconds"]);
+    for wrong in ["-1", "1e20"] {
+        says(&refused(&[&format!("--delay={wrong}")]), &["--delay", &format!("`{wrong}`"), "number of seconds"]);
+    }
 }
 
 #[test]
@@ -315,6 +317,9 @@ fn flags_that_would_do_nothing_are_refused() {
         (["-b", "0"], ["`0`", "--batch-size"]),
     ] {
         says_of(&[&["bench", "-m", &model][..], &flag].concat(), &parts);
+    }
+    for flag in [&["--delay", "1"][..], &["--no-warmup"]] {
+        says_of(&[&["bench", "-m", &model, "--ops"][..], flag].concat(), &[flag[0], "--ops"]);
     }
     for wrong in ["--warm-up=nan", "--warm-up=inf", "--warm-up=-1"] {
         says_of(&["bench", "-m", &model, wrong], &["--warm-up", "number of seconds"]);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{refusal, run, says, wgquant};
+use crate::common::{copy, refusal, run, says, wgquant};
 
 #[test]
 fn one_table_json_and_a_page() {
@@ -29,4 +29,28 @@ fn the_demo_replaces_nothing_but_its_own() {
     let line = refusal(wgquant().args(["demo", "--device", "cpu", "--out"]).arg(temp.path()));
     says(&line, &["exists and is not the demo's own", "--out"]);
     assert!(temp.path().join("mine").is_file());
+}
+
+/// A model that nothing can be measured on is told before the earlier demo is gone.
+#[test]
+fn an_earlier_demo_stays_until_another_can_begin() {
+    let ((_model, model), temp) = (copy(), tempfile::tempdir().unwrap());
+    fs::write(temp.path().join(".wgquant-demo"), "").unwrap();
+    fs::write(temp.path().join("demo.json"), "{}").unwrap();
+    let mut command = wgquant();
+    command.args(["demo", "--device", "cpu", "--model"]).arg(model).arg("--out").arg(temp.path());
+    says(&refusal(&mut command), &["val_ids_u16.npy"]);
+    assert!(temp.path().join("demo.json").is_file());
+}
+
+/// No kernel finds memory for its cases.
+#[test]
+fn a_device_that_fails_is_told_in_json_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut command = wgquant();
+    command.args(["demo", "--json", "--memory-limit", "1", "--out"]).arg(temp.path().join("demo"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["failed"].as_u64() > Some(0), "{report}");
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+#[cfg(unix)]
+use crate::common::program;
 use crate::common::{edit, refusal, run, run_json, says, wgquant};
 
 /// What is wrong with `value` by `schema`, in the keywords that our schema uses; another keyword panics.
@@ -117,6 +119,9 @@ fn every_format_and_filter() {
     let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
     let mut args: Vec<String> =
         ["test-ops", "test", "-b", "cpu", "-o", "scale_channels", "-p", "cols=1\\b"].map(str::to_owned).into();
+    // A result takes the place of the file of its name, whole: what else was that file stays.
+    fs::write(file("kept"), "as it was").unwrap();
+    fs::hard_link(file("kept"), file("a.json")).unwrap();
     let names = ["a.json", "a.xml", "a.csv", "a.html"];
     names.iter().for_each(|n| args.extend(["-O".to_owned(), file(n)]));
     says(&run(&args), &["CPU reference", "scale_channels", "1 of 1 cases as expected (1 Pass), seed 1"]);
@@ -130,6 +135,7 @@ fn every_format_and_filter() {
     assert_eq!(text("a.csv").lines().count(), 2);
     says(&text("a.csv"), &["\"rows=300, cols=1\"", ",Pass,"]);
     says(&text("a.html"), &["<!doctype html>", "class=\"c Pass\"", "one_column (rows=300, cols=1): Pass"]);
+    assert_eq!(text("kept"), "as it was");
 }
 
 #[test]
@@ -137,6 +143,11 @@ fn support_and_lists() {
     says(&run(&["test-ops", "support", "-o", "embed"]), &["embed.f32: yes", "embed.bf16: yes"]);
     let list = run(&["test-ops", "test", "--list-ops", "-o", "embed"]);
     assert!(list.starts_with("embed\n  ") && !list.contains("absmax"), "{list}");
+    let list = |args: &[&str]| run(&[&["test-ops", "test", "--list-ops"][..], args].concat());
+    let one = list(&["-o", "embed_codes", "--case", "nano.*", "-p", "rows=5\\b"]);
+    assert_eq!(one, "embed_codes\n  nano (rows=5, vocab=512, cols=128, ids=512)\n");
+    let large = list(&["-o", "matmul_w8a8", "--case", "square.*", "--large"]);
+    assert_eq!(large, "matmul_w8a8\n  square_4096 (m=4096, n=4096, k=4096)\n");
 }
 
 #[test]
@@ -148,7 +159,8 @@ fn a_baseline_expects_failures() {
     let output = wgquant().args(args).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    says(&text, &["UnexpectedPass scale_channels/one_column [best]: passes; the baseline says: why not", "--seed 1"]);
+    says(&text, &["UnexpectedPass scale_channels/one_column [best]: passes; the baseline says: why not"]);
+    says(&text, &["--seed 1 --backend 'cpu'\n"]);
     fs::write(&path, "adapter,driver,kernel,case,variant,reason\nno such adapter,,.*,,,why\n").unwrap();
     run(&args);
     fs::write(&path, "adapter\n").unwrap();
@@ -199,6 +211,60 @@ fn crashes_hangs_and_lost_devices_are_results() {
     assert_eq!((code, &statuses[..3]), (Some(1), &["ExpectedFail", "UnexpectedPass", "Flake"][..]));
     fs::write(&known, format!("{head},,scale_channels,{},,dies\n", names[0])).unwrap();
     assert_eq!(injected(&faults, &["--baseline", &known]).0, Some(0));
+}
+
+/// What was given beside names and seed decides, too.
+#[test]
+fn the_command_that_runs_a_case_again_is_whole() {
+    let limited = ["-o", "scale_channels", "--case", "one_column", "--memory-limit", "1", "--tune", "off"];
+    let output = wgquant().args(["test-ops", "test"]).args(limited).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    says(&text, &["the memory limit is 1 bytes", " --seed 1 --memory-limit '1' --tune 'off'\n"]);
+    let mut command = wgquant();
+    command.env("WGQUANT_INJECT_FAULT", "matmul_w8a8/square_4096=abort").args(["test-ops", "test", "--large"]);
+    command.args(["-o", "matmul_w8a8", "--case", "square_4096", "--variant", "best", "--caps", "baseline"]);
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    says(&text, &["Crash matmul_w8a8/square_4096", "--variant best --seed 1 --caps 'baseline' --large\n"]);
+}
+
+/// What was timed is worth keeping where the peaks that it would be compared with are not known.
+#[test]
+fn perf_keeps_its_times_without_peaks() {
+    let mut command = wgquant();
+    command.env("WGQUANT_INJECT_FAULT", "peaks=abort");
+    command.args(["test-ops", "perf", "-o", "relu_squared", "--case", "one_element", "--variant", "best", "--json"]);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    says(&stderr, &["warning: the peaks of copies and multiply-adds were not measured"]);
+    let file: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(mistakes(&file), [""; 0]);
+    let speed = &file["cases"][0]["speed"];
+    assert!(file["peaks"].is_null() && speed["us"].as_f64() > Some(0.0), "{file}");
+    assert_eq!(speed["percent_of_copy"], 0.0);
+}
+
+/// `wgquant .. | head`: whoever has read enough still gets the verdict.
+#[cfg(unix)]
+#[test]
+fn a_failed_check_is_exit_code_1_though_nobody_reads() {
+    let unread = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        program().args(args).stdout(writer).stderr(std::process::Stdio::null()).status().unwrap().code()
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let (a, b, known) = (file("a.json"), file("b.json"), file("known.csv"));
+    fs::write(&known, "adapter,driver,kernel,case,variant,reason\n,,scale_channels,,,why not\n").unwrap();
+    let test = ["test-ops", "test", "-b", "cpu", "-o", "scale_channels", "--case", "one_column", "--json"];
+    assert_eq!(unread(&[&test[..], &["-O", &a]].concat()), Some(0));
+    assert_eq!(unread(&[&test[..], &["--baseline", &known]].concat()), Some(1), "a failure that did not come");
+    fs::copy(&a, &b).unwrap();
+    edit(b.as_ref(), |file| file["cases"][0]["status"] = "Crash".into());
+    assert_eq!(unread(&["test-ops", "compare", &a, &a]), Some(0));
+    assert_eq!(unread(&["test-ops", "compare", &a, &b]), Some(1));
 }
 
 /// What the adapter lacks is skipped, visibly, in every format.
@@ -266,4 +332,16 @@ fn mistakes_are_refused() {
     says(&of(&["-b", "no such adapter"]), &["opening the device", "no such adapter"]);
     says(&of(&["-b", "cpu", "--case", "none_such"]), &["no case matches the filters"]);
     says(&of(&["-O", "a.what"]), &["a.what", "add --output"]);
+    says(&of(&["-o", "argmax", "--tune", "no/such.json"]), &["opening the device", "no/such.json"]);
+    says(&of(&["-b", "cpu", "--device", "another"]), &["--backend cpu", "--device another"]);
+}
+
+/// -b is of this run, a device in the environment of all.
+#[test]
+fn a_backend_takes_the_place_of_the_device_in_the_environment() {
+    let mut command = wgquant();
+    command.env("WGQUANT_DEVICE", "no such adapter").args(["test-ops", "test", "-b", "cpu", "-o", "scale_channels"]);
+    let output = command.args(["--case", "one_column"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    says(&String::from_utf8(output.stdout).unwrap(), &["CPU reference", "1 of 1 cases as expected"]);
 }

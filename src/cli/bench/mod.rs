@@ -79,13 +79,13 @@ pub(super) struct Bench {
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
     /// Do not run each test once before it counts
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ops")]
     no_warmup: bool,
     /// Seconds that a GPU is kept busy before each repetition
     #[arg(long, value_name = "SECONDS", default_value_t = WARM_UP, value_parser = seconds)]
     warm_up: f64,
     /// Seconds to wait before each test
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds, conflicts_with = "ops")]
     delay: f64,
     /// Time each op of a prompt's pass (of -p tokens, up to -ub) and of a token (where -n is not 0) instead; of -pg both
     #[arg(long)]
@@ -160,6 +160,7 @@ struct Loaded<'a> {
 
 impl Bench {
     pub(super) fn run(&self) -> Result<Verdict> {
+        self.state.check()?;
         let tests = self.tests();
         if tests.is_empty() {
             bail!("nothing to measure: -p and -n are 0, and there is no -pg");

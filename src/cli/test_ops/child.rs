@@ -53,11 +53,12 @@ impl RunCase {
         for line in std::io::stdin().lock().lines() {
             let line = line?;
             if line == perf::PEAKS {
+                inject(&device, perf::PEAKS)?;
                 say(&serde_json::to_string(&perf::measure_peaks(&device)?)?)?;
                 continue;
             }
             let id: CaseId = serde_json::from_str(&line).with_context(|| format!("not a case: {line}"))?;
-            inject(&device, &id)?;
+            inject(&device, &format!("{}/{}", id.kernel, id.case))?;
             let (record, lost) = self.record(&device, id)?;
             let answer = serde_json::to_string(&record)?;
             if lost {
@@ -103,11 +104,10 @@ impl RunCase {
 }
 
 /// Fault injection, for tests of the watching only: what `WGQUANT_INJECT_FAULT` says happens to cases of its names.
-/// `KERNEL/CASE=KIND;..`, where the kind is `abort`, `hang`, `lost` (the device) or, with a file that it makes the first
-/// time, `abort-once:FILE`.
-fn inject(device: &Device, id: &CaseId) -> Result<()> {
+/// `KERNEL/CASE=KIND;..`, with `peaks=KIND` for measuring those, where the kind is `abort`, `hang`, `lost` (the device) or,
+/// with a file that it makes the first time, `abort-once:FILE`.
+fn inject(device: &Device, name: &str) -> Result<()> {
     let Ok(faults) = std::env::var("WGQUANT_INJECT_FAULT") else { return Ok(()) };
-    let name = format!("{}/{}", id.kernel, id.case);
     match faults.split(';').filter_map(|f| f.split_once('=')).find(|(of, _)| *of == name).map(|(_, kind)| kind) {
         None => {}
         Some("abort") => std::process::abort(),

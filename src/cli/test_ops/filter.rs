@@ -7,7 +7,7 @@ use clap::Args;
 use regex::Regex;
 use wgquant::gpu::Caps;
 use wgquant::kernels::ENTRIES;
-use wgquant::kernels::check::{choices, concerned, lacking};
+use wgquant::kernels::check::{Case, Entry, choices, concerned, lacking};
 use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, Status, params};
 
 /// Filters over kernels, cases and variants.
@@ -27,8 +27,11 @@ pub(super) struct Filter {
     variant: Option<String>,
     /// Cases of real models' sizes instead; checking one takes the reference seconds to minutes
     #[arg(long)]
-    large: bool,
+    pub(super) large: bool,
 }
+
+/// What filters say that leave nothing.
+const NONE: &str = "no case matches the filters";
 
 /// The cases to run, and those that cannot run here.
 pub(super) struct Chosen {
@@ -55,30 +58,41 @@ impl Filter {
         Ok(ENTRIES.iter().map(|e| e.name).filter(|n| all.contains(n)).collect())
     }
 
-    /// The cases that pass, in the `variants` that the adapter has; those it lacks are skipped.
-    pub(super) fn choose(&self, variants: &BTreeMap<String, Vec<String>>, caps: &Caps, seed: u64) -> Result<Chosen> {
+    /// The cases that pass, kernel by kernel.
+    pub(super) fn cases(&self) -> Result<Vec<(&'static Entry, &'static Case)>> {
         let (kernels, case) = (self.kernels()?, self.case.as_deref().map(|c| whole("--case", c)).transpose()?);
         let numbers = self.params.as_deref().map(|p| Regex::new(p).context("--params")).transpose()?;
-        let variant = self.variant.as_deref().map(|v| whole("--variant", v)).transpose()?;
-        let mut chosen = Chosen { run: Vec::new(), skipped: Vec::new() };
+        let mut all = Vec::new();
         for entry in ENTRIES.iter().filter(|e| kernels.contains(&e.name)) {
             let cases = entry.cases_of(self.large).filter(|c| case.as_ref().is_none_or(|r| r.is_match(c.name)));
-            for c in cases.filter(|c| numbers.as_ref().is_none_or(|r| r.is_match(&params(c)))) {
-                let id = |v: &str| CaseId { kernel: entry.name.into(), case: c.name.into(), variant: v.into() };
-                let wanted = |v: &&str| variant.as_ref().is_none_or(|r| r.is_match(v));
-                let concerned = concerned(entry, c);
-                let here = variants.get(entry.name).into_iter().flatten().map(String::as_str);
-                let here = std::iter::once(BEST).chain(here.filter(|v| concerned.contains(v)));
-                chosen.run.extend(here.filter(wanted).map(id));
-                let lacking = lacking(choices(entry.name), caps).into_iter().filter(|(n, _)| concerned.contains(n));
-                for (name, needs) in lacking.filter(|(n, _)| wanted(n)) {
-                    let reason = Some(format!("the adapter lacks {needs}"));
-                    chosen.skipped.push(CaseRecord::new(id(name), params(c), seed, Status::Skip, reason));
-                }
+            let cases = cases.filter(|c| numbers.as_ref().is_none_or(|r| r.is_match(&params(c))));
+            all.extend(cases.map(|c| (entry, c)));
+        }
+        if all.is_empty() {
+            bail!("{NONE}");
+        }
+        Ok(all)
+    }
+
+    /// The cases that pass, in the `variants` that the adapter has; those it lacks are skipped.
+    pub(super) fn choose(&self, variants: &BTreeMap<String, Vec<String>>, caps: &Caps, seed: u64) -> Result<Chosen> {
+        let variant = self.variant.as_deref().map(|v| whole("--variant", v)).transpose()?;
+        let mut chosen = Chosen { run: Vec::new(), skipped: Vec::new() };
+        for (entry, c) in self.cases()? {
+            let id = |v: &str| CaseId { kernel: entry.name.into(), case: c.name.into(), variant: v.into() };
+            let wanted = |v: &&str| variant.as_ref().is_none_or(|r| r.is_match(v));
+            let concerned = concerned(entry, c);
+            let here = variants.get(entry.name).into_iter().flatten().map(String::as_str);
+            let here = std::iter::once(BEST).chain(here.filter(|v| concerned.contains(v)));
+            chosen.run.extend(here.filter(wanted).map(id));
+            let lacking = lacking(choices(entry.name), caps).into_iter().filter(|(n, _)| concerned.contains(n));
+            for (name, needs) in lacking.filter(|(n, _)| wanted(n)) {
+                let reason = Some(format!("the adapter lacks {needs}"));
+                chosen.skipped.push(CaseRecord::new(id(name), params(c), seed, Status::Skip, reason));
             }
         }
         if chosen.run.is_empty() && chosen.skipped.is_empty() {
-            bail!("no case matches the filters");
+            bail!("{NONE}");
         }
         Ok(chosen)
     }

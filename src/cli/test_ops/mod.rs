@@ -12,13 +12,12 @@ pub(super) use run::rfc3339;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use wgquant::kernels::ENTRIES;
 use wgquant::report::terminal;
 use wgquant::report::test_ops::{Baseline, Comparison, ResultFile, SCHEMA_VERSION, params};
 
-use super::args::{GpuArgs, check_backend};
+use super::args::{DEVICE, GpuArgs, check_backend};
 use super::{Verdict, out};
 use filter::Filter;
 use output::Output;
@@ -50,8 +49,8 @@ enum Mode {
 struct Cases {
     #[command(flatten)]
     gpu: GpuArgs,
-    /// `vulkan`, `metal`, `dx12`, `gl` or `cpu`; anything else is as --device
-    #[arg(short, long, value_name = "BACKEND", conflicts_with = "device")]
+    /// `vulkan`, `metal`, `dx12`, `gl` or `cpu`; anything else is as --device, which it takes the place of
+    #[arg(short, long, value_name = "BACKEND")]
     backend: Option<String>,
     #[command(flatten)]
     filter: Filter,
@@ -106,11 +105,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 fn list(filter: &Filter) -> Result<Verdict> {
-    let kernels = filter.kernels()?;
-    let mut text = String::new();
-    for entry in ENTRIES.iter().filter(|e| kernels.contains(&e.name)) {
-        text += &format!("{}\n", entry.name);
-        entry.cases.iter().for_each(|c| text += &format!("  {} ({})\n", c.name, params(c)));
+    let (mut text, mut last) = (String::new(), "");
+    for (entry, case) in filter.cases()? {
+        if entry.name != last {
+            text += &format!("{}\n", entry.name);
+            last = entry.name;
+        }
+        text += &format!("  {} ({})\n", case.name, params(case));
     }
     out::text(&text)?;
     Ok(Verdict::Passed)
@@ -118,22 +119,44 @@ fn list(filter: &Filter) -> Result<Verdict> {
 
 impl Cases {
     fn run(&self, perf: bool) -> Result<Verdict> {
-        check_backend()?;
+        self.check_device()?;
         self.output.check()?;
         let known = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let mut file = run::run(self, perf)?;
         if let Some(known) = known {
             known.apply(&mut file);
         }
-        self.output.write(&file)?;
+        self.output.write(&file, &self.again())?;
         Ok(if file.as_expected() { Verdict::Passed } else { Verdict::Failed })
     }
 
     fn support(&self) -> Result<Verdict> {
-        check_backend()?;
+        self.check_device()?;
         let ready = run::probe(self)?;
         output::support(&ready, &self.filter.kernels()?, self.output.json()?)?;
         Ok(Verdict::Passed)
+    }
+
+    /// -b beside a --device of the command line is refused; one that the environment names for all commands gives way.
+    fn check_device(&self) -> Result<()> {
+        check_backend()?;
+        match &self.backend {
+            Some(b) if !self.gpu.usual_device() => {
+                bail!("--backend {b} and --device {}: both name the device, pass one of them", self.gpu.device)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The flags that a failing case needs to run as it did, beside its names and seed.
+    fn again(&self) -> String {
+        let device = match &self.backend {
+            Some(b) => Some(("--backend", b.clone())),
+            None if self.gpu.device == DEVICE => None,
+            None => Some(("--device", self.gpu.device.clone())),
+        };
+        let flags = device.into_iter().chain(self.gpu.more()).map(|(flag, value)| format!(" {flag} '{value}'"));
+        flags.collect::<String>() + if self.filter.large { " --large" } else { "" }
     }
 }
 

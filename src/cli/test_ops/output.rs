@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use wgquant::kernels::check::lacking;
@@ -81,19 +81,18 @@ impl Output {
         }
     }
 
-    /// Writes everything.
-    pub(super) fn write(&self, result: &ResultFile) -> Result<()> {
+    /// Writes everything; `again` are the flags that a failing case needs to run as it did.
+    pub(super) fn write(&self, result: &ResultFile, again: &str) -> Result<()> {
         for file in &self.output_file {
-            let text = self.text(result, self.format_of(file)?)?;
-            std::fs::write(file, text).with_context(|| file.display().to_string())?;
+            out::save(file, &self.text(result, self.format_of(file)?, again)?)?;
         }
         let shown = if self.output_file.is_empty() { self.format() } else { None };
-        out::text(&self.text(result, shown.unwrap_or(Format::Console))?)
+        out::last(&self.text(result, shown.unwrap_or(Format::Console), again)?)
     }
 
-    fn text(&self, result: &ResultFile, format: Format) -> Result<String> {
+    fn text(&self, result: &ResultFile, format: Format, again: &str) -> Result<String> {
         Ok(match format {
-            Format::Console => terminal::test_ops(result, self.verbose),
+            Format::Console => terminal::test_ops(result, self.verbose, again),
             Format::Json => result.json()?,
             Format::Junit => result.junit(),
             Format::Csv => result.csv(),

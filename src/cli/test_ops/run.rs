@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use wgquant::kernels::ENTRIES;
 use wgquant::report::test_ops::{CaseId, CaseRecord, Peaks, ResultFile, Status, params};
 
+use super::super::args::DEVICE;
 use super::super::progress::Bar;
 use super::Cases;
 use super::child::Ready;
@@ -40,9 +41,14 @@ pub(super) fn run(cases: &Cases, perf: bool) -> Result<ResultFile> {
     let mut records = watch(cases, perf, &chosen.run)?;
     again(cases, &mut records)?;
     if perf {
-        let peaks = peaks(cases)?;
-        records.iter_mut().filter_map(|r| r.speed.as_mut()).for_each(|s| perf::relate(s, &peaks));
-        file.peaks = Some(peaks);
+        match peaks(cases) {
+            Ok(peaks) => {
+                records.iter_mut().filter_map(|r| r.speed.as_mut()).for_each(|s| perf::relate(s, &peaks));
+                file.peaks = Some(peaks);
+            }
+            // What was timed stands without percentages.
+            Err(e) => log::warn!("the peaks of copies and multiply-adds were not measured: {e:#}"),
+        }
     }
     // The reference has no variants to lack.
     records.extend(chosen.skipped.into_iter().filter(|_| !reference));
@@ -70,20 +76,25 @@ fn again(cases: &Cases, records: &mut [CaseRecord]) -> Result<()> {
     Ok(())
 }
 
-/// Runs `ids` in as many processes as asked for; records in the order of `ids`.
+/// Runs `ids` in as many processes as asked for; records in the order of `ids`. The device has been opened before, so where it
+/// cannot be any more, that is how cases end and no reason to lose those that ran.
 fn watch(cases: &Cases, perf: bool, ids: &[CaseId]) -> Result<Vec<CaseRecord>> {
     let bar = Bar::new("kernels", ids.len());
     let done = AtomicUsize::new(0);
     let slots: Mutex<Vec<Option<CaseRecord>>> = Mutex::new(vec![None; ids.len()]);
     let jobs = if perf { 1 } else { usize::from(cases.jobs).clamp(1, ids.len().max(1)) };
+    let ended = |i: usize, end: End, time: Duration| {
+        let record = record(&ids[i], cases.seed, end, time);
+        slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[i] = Some(record);
+        bar.at(done.fetch_add(1, Ordering::Relaxed) + 1);
+    };
     let job = |job: usize| -> Result<()> {
         let mine: Vec<usize> = (job..ids.len()).step_by(jobs).collect();
         let items = mine.iter().map(|i| Ok(serde_json::to_string(&ids[*i])?)).collect::<Result<Vec<_>>>()?;
-        supervise(&|| command(cases, perf), &items, cases.limit(), &mut |i, end, time| {
-            let record = record(&ids[mine[i]], cases.seed, end, time);
-            slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[mine[i]] = Some(record);
-            bar.at(done.fetch_add(1, Ordering::Relaxed) + 1);
-        })?;
+        let mut seen = |i: usize, end, time| ended(mine[i], end, time);
+        if let Err(e) = supervise(&|| command(cases, perf), &items, cases.limit(), &mut seen) {
+            mine.iter().for_each(|i| ended(*i, End::Crash(format!("{e:#}")), Duration::ZERO));
+        }
         Ok(())
     };
     std::thread::scope(|scope| {
@@ -106,8 +117,12 @@ fn record(id: &CaseId, seed: u64, end: End, time: Duration) -> CaseRecord {
         End::Answer(text) => serde_json::from_str(&text)
             .unwrap_or_else(|e| ended(Status::Crash, format!("the process answered nonsense: {e}"))),
         End::Crash(how) => ended(Status::Crash, how),
-        End::Timeout(limit) => ended(Status::Timeout, format!("not done after {} s", limit.as_secs_f64())),
+        End::Timeout(limit) => ended(Status::Timeout, late(limit)),
     }
+}
+
+fn late(limit: Duration) -> String {
+    format!("not done after {} s", limit.as_secs_f64())
 }
 
 fn peaks(cases: &Cases) -> Result<Peaks> {
@@ -116,7 +131,9 @@ fn peaks(cases: &Cases) -> Result<Peaks> {
     supervise(&|| command(cases, true), &items, cases.limit(), &mut |_, end, _| found = Some(end))?;
     match found {
         Some(End::Answer(text)) => Ok(serde_json::from_str(&text)?),
-        other => bail!("measuring the copy and multiply-add peaks: {other:?}"),
+        Some(End::Crash(how)) => bail!("{how}"),
+        Some(End::Timeout(limit)) => bail!("{}", late(limit)),
+        None => bail!("nothing was asked for"),
     }
 }
 
@@ -124,17 +141,17 @@ fn peaks(cases: &Cases) -> Result<Peaks> {
 fn command(cases: &Cases, perf: bool) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("finding this program")?);
     command.args(["test-ops", "run-case", "--seed", &cases.seed.to_string()]);
-    let backend = cases.backend.as_deref();
-    match backend {
+    match cases.backend.as_deref() {
+        // The best of that backend, also where the environment names a device.
         Some(b) if BACKENDS.contains(&b) => {
-            command.env("WGPU_BACKEND", b).args(["--device", &cases.gpu.device]);
+            command.env("WGPU_BACKEND", b).args(["--device", DEVICE]);
         }
         other => {
             command.args(["--device", other.unwrap_or(&cases.gpu.device)]);
         }
     }
-    if let Some(caps) = &cases.gpu.caps {
-        command.args(["--caps", caps]);
+    for (flag, value) in cases.gpu.more() {
+        command.arg(flag).arg(value);
     }
     if perf {
         command.arg("--perf");

@@ -2,7 +2,8 @@
 //!
 //! The child first says that it is ready, then reads one item a line and answers each with one line. Its lines begin
 //! with [`MARK`]; anything else on its stdout is a driver's chatter. When it dies or takes too long, that is the result
-//! of the item it was given, and a new child goes on with the rest. [`RESTART`] after an answer asks for a new child.
+//! of the item it was given, and a new child goes on with the rest. [`RESTART`] after an answer asks for a new child. Where
+//! no new child gets ready, that is how the rest ends.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -33,7 +34,7 @@ pub(super) enum End {
 /// child said when it was ready.
 ///
 /// # Errors
-/// When a child does not start or dies before it is ready: that concerns no item.
+/// When the first child does not start or dies before it is ready: that concerns no item.
 pub(super) fn supervise(
     command: &dyn Fn() -> Result<Command>,
     items: &[String],
@@ -44,7 +45,15 @@ pub(super) fn supervise(
     let mut fresh = true;
     for (i, item) in items.iter().enumerate() {
         if !fresh {
-            worker = Worker::start(command()?, timeout)?.0;
+            let start = || Worker::start(command()?, timeout);
+            // A driver may need a moment after a crash.
+            worker = match start().or_else(|_| start()) {
+                Ok((worker, _)) => worker,
+                Err(e) => {
+                    (i..items.len()).for_each(|left| seen(left, End::Crash(format!("{e:#}")), Duration::ZERO));
+                    return Ok(ready);
+                }
+            };
             fresh = true;
         }
         let start = Instant::now();
@@ -205,6 +214,30 @@ mod tests {
         let (_, ends) = run(SCRIPT, &["last", "last"], 20_000);
         assert!(ends[0] != ends[1], "one process answered both: {ends:?}");
         assert!(matches!(&ends[0], End::Answer(a) if a.starts_with("last of ")), "{ends:?}");
+    }
+
+    /// One that does not get ready is started once more; then what is left has crashed, and what was seen stays.
+    #[test]
+    fn what_no_child_is_left_for_has_crashed() {
+        let temp = tempfile::tempdir().unwrap();
+        for (refusals, crashed) in [(1, 1), (2, 3)] {
+            let file = temp.path().join(refusals.to_string());
+            let script = format!(
+                "f='{}'; n=$(cat \"$f\" 2>/dev/null || echo none); if [ $n != none ] && [ $n -gt 0 ]; then \
+                 echo $((n - 1)) > \"$f\"; echo 'wgquant: no adapter' >&2; exit 2; fi; echo '@wgquant ready'; \
+                 while read -r item; do if [ $item = crash ]; then echo {refusals} > \"$f\"; kill -SEGV $$; fi; \
+                 echo \"@wgquant did $item\"; done",
+                file.display()
+            );
+            let (ready, ends) = run(&script, &["a", "crash", "b", "c"], 20_000);
+            assert_eq!(ready.unwrap(), "ready");
+            assert_eq!((ends.len(), &ends[0]), (4, &End::Answer("did a".to_owned())));
+            assert_eq!(ends.iter().filter(|e| matches!(e, End::Crash(_))).count(), crashed, "{ends:?}");
+            match &ends[3] {
+                End::Answer(text) => assert_eq!((refusals, text.as_str()), (1, "did c")),
+                other => assert_eq!(*other, End::Crash("opening the device: no adapter (exit status: 2)".to_owned())),
+            }
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::fmt::Display;
 use super::{caps_words, table};
 use crate::report::test_ops::{CaseRecord, Change, Comparison, ResultFile, Status};
 
-/// `wgquant test-ops test` and `perf`; every case with `verbose`.
+/// `wgquant test-ops test` and `perf`; every case with `verbose`. `again` are the flags, each after a space, that a case needs to
+/// run as it did, beside its names and seed.
 #[must_use]
-pub fn test_ops(file: &ResultFile, verbose: bool) -> String {
+pub fn test_ops(file: &ResultFile, verbose: bool, again: &str) -> String {
     let a = &file.adapter;
     let mut out = format!("{} ({} {}), features: {}\n", a.name, a.backend, file.driver(), caps_words(&file.caps));
     if let Some(p) = &file.peaks {
@@ -20,6 +21,8 @@ pub fn test_ops(file: &ResultFile, verbose: bool) -> String {
             p.fma_ops_per_s / 1e9 / giga
         );
         out += &speeds(file, unit, giga);
+    } else if file.cases.iter().any(|c| c.speed.is_some()) {
+        out += &speeds(file, "GFLOP/s", 1.0);
     } else {
         out += &kernels(file);
     }
@@ -31,7 +34,7 @@ pub fn test_ops(file: &ResultFile, verbose: bool) -> String {
         }
     }
     out += &told(file);
-    out += &failing(file);
+    out += &failing(file, again);
     let counts: Vec<String> = file.counts().iter().map(|(s, n)| format!("{n} {s:?}")).collect();
     out + &format!(
         "{} of {} cases as expected ({}), seed {}, in {:.1} s\n",
@@ -66,7 +69,9 @@ fn kernels(file: &ResultFile) -> String {
     table(&head, 2, rows.collect::<Vec<_>>())
 }
 
+/// Without measured peaks there are no percentages.
 fn speeds(file: &ResultFile, unit: &str, giga: f64) -> String {
+    let percent = |of_peak: f64| file.peaks.map_or_else(String::new, |_| format!("{of_peak:.1}"));
     let rows = file.cases.iter().filter_map(|c| c.speed.map(|s| (c, s))).map(|(c, s)| {
         vec![
             c.id.kernel.clone(),
@@ -75,8 +80,8 @@ fn speeds(file: &ResultFile, unit: &str, giga: f64) -> String {
             format!("{:.1}", s.us),
             format!("{:.2}", s.gb_per_s),
             format!("{:.3}", s.gflop_per_s / giga),
-            format!("{:.1}", s.percent_of_copy),
-            format!("{:.1}", s.percent_of_fma),
+            percent(s.percent_of_copy),
+            percent(s.percent_of_fma),
         ]
     });
     let head = ["Kernel", "Variant", "Case", "us", "GB/s", unit, "% of copy", "% of FMA"];
@@ -95,11 +100,11 @@ fn told(file: &ResultFile) -> String {
 }
 
 /// What did not end as expected, and how to see it again.
-fn failing(file: &ResultFile) -> String {
+fn failing(file: &ResultFile, again: &str) -> String {
     let line = |c: &CaseRecord| {
         let message = c.message.as_deref().unwrap_or("the baseline expects it to fail; remove the entry");
         format!(
-            "{:?} {}: {message}\n  again: wgquant test-ops test -o {} --case '{}' --variant {} --seed {}\n",
+            "{:?} {}: {message}\n  again: wgquant test-ops test -o {} --case '{}' --variant {} --seed {}{again}\n",
             c.status, c.id, c.id.kernel, c.id.case, c.id.variant, c.seed
         )
     };

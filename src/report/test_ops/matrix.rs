@@ -69,11 +69,11 @@ fn row(kernel: &str, variant: &str, cases: &[&CaseRecord]) -> String {
 /// A letter as well as a colour: not everybody sees colours.
 fn cell(c: &CaseRecord) -> String {
     let speed = c.speed.map_or_else(String::new, |s| {
-        let (copy, fma) = (s.percent_of_copy, s.percent_of_fma);
-        format!(
-            ", {:.1} us, {:.2} GB/s ({copy:.1} % of copy), {:.3} GFLOP/s ({fma:.1} % of FMA)",
-            s.us, s.gb_per_s, s.gflop_per_s
-        )
+        // Where the peaks are not known there is no share of them.
+        let known = s.percent_of_copy > 0.0;
+        let share = |percent: f64, of: &str| if known { format!(" ({percent:.1} % of {of})") } else { String::new() };
+        let (copy, fma) = (share(s.percent_of_copy, "copy"), share(s.percent_of_fma, "FMA"));
+        format!(", {:.1} us, {:.2} GB/s{copy}, {:.3} GFLOP/s{fma}", s.us, s.gb_per_s, s.gflop_per_s)
     });
     let nmse = c.nmse.map_or_else(String::new, |n| format!(", NMSE {n:.1e}"));
     let title = escape(&format!("{} ({}): {:?}{nmse}{speed}", c.id.case, c.params, c.status));

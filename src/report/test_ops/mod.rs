@@ -96,9 +96,9 @@ pub struct Speed {
     pub gb_per_s: f64,
     /// Operations a second it must do, in 10^9 (a multiply-add is two).
     pub gflop_per_s: f64,
-    /// Bytes a second in percent of the measured copy.
+    /// Bytes a second in percent of the measured copy; 0 where the peaks could not be measured.
     pub percent_of_copy: f64,
-    /// Operations a second in percent of the measured f32 multiply-adds; int8 products may exceed 100.
+    /// Operations a second in percent of the measured f32 multiply-adds, likewise; int8 products may exceed 100.
     pub percent_of_fma: f64,
 }
 
@@ -195,7 +195,7 @@ pub struct ResultFile {
     pub seed: u64,
     /// Seconds in all.
     pub seconds: f64,
-    /// Of `perf`.
+    /// Of `perf`, unless measuring them failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peaks: Option<Peaks>,
     /// Every shader of the program.
