@@ -103,6 +103,8 @@ pub(super) struct Dispatch {
     pub(super) grid: Grid,
     pub(super) cpu: fn(&mut CpuCall<'_, '_>),
     pub(super) fixed: Fixed,
+    /// Does it do what is left of the launch before, [`Plan::beside`]?
+    pub(super) beside: bool,
 }
 
 pub(super) enum Step {
@@ -116,13 +118,14 @@ pub struct Plan {
     pub(super) steps: Vec<Step>,
     variant: Option<&'static str>,
     pub(super) often: bool,
+    beside: bool,
 }
 
 impl Plan {
     /// An empty plan.
     #[must_use]
     pub fn new(device: &Device) -> Self {
-        Self { device: device.clone(), steps: Vec::new(), variant: None, often: false }
+        Self { device: device.clone(), steps: Vec::new(), variant: None, often: false, beside: false }
     }
 
     /// The device it is for.
@@ -134,6 +137,18 @@ impl Plan {
     /// Uses the variant of this name where a kernel has it, instead of the best one. For tests.
     pub fn force_variant(&mut self, name: &'static str) {
         self.variant = Some(name);
+    }
+
+    /// Adds what does the rest of the launch before, by another variant of its kernel. Whether there is such may depend on the number of tokens
+    /// ([`Plan::specialised_with`]).
+    ///
+    /// # Errors
+    /// What `add` gives.
+    pub(crate) fn beside(&mut self, add: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.beside = true;
+        let added = add(self);
+        self.beside = false;
+        added
     }
 
     /// Adds a dispatch.
@@ -190,6 +205,7 @@ impl Plan {
             grid: launch.grid,
             cpu: launch.cpu,
             fixed: Fixed::ALL,
+            beside: self.beside,
         }));
         Ok(())
     }

@@ -83,19 +83,25 @@ impl Plan {
     }
 
     /// Of its parameters those are compiled in that `other`, the same for another number of tokens, has as well: so what is compiled
-    /// serves any number. Launches of one kernel are paired in order.
+    /// serves any number. Launches of one kernel are paired in order; what does the rest of one has its parameters.
     #[must_use]
     pub fn specialised_with(mut self, other: &Self) -> Self {
         let mut others: HashMap<&str, VecDeque<&Dispatch>> = HashMap::new();
         for step in &other.steps {
-            if let Step::Dispatch(d) = step {
+            if let Step::Dispatch(d) = step
+                && !d.beside
+            {
                 others.entry(d.kernel.name).or_default().push_back(d);
             }
         }
+        let mut last = Fixed::NONE;
         for step in &mut self.steps {
             if let Step::Dispatch(d) = step {
-                let pair = others.get_mut(d.kernel.name).and_then(VecDeque::pop_front);
-                d.fixed = pair.map_or(Fixed::NONE, |pair| Fixed::alike(&d.params, &pair.params));
+                if !d.beside {
+                    let pair = others.get_mut(d.kernel.name).and_then(VecDeque::pop_front);
+                    last = pair.map_or(Fixed::NONE, |pair| Fixed::alike(&d.params, &pair.params));
+                }
+                d.fixed = last;
             }
         }
         self.specialised()
@@ -135,9 +141,13 @@ fn literal(ty: &str, bytes: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
+    use crate::gpu::Device;
+    use crate::kernels;
     use crate::shaders::rms_norm_matvec::{KERNEL, Params};
+    use crate::tensor::DType;
 
     #[test]
     fn numbers_take_the_uniforms_place_and_nothing_else_changes() {
@@ -156,5 +166,32 @@ mod tests {
         assert!(Fixed::NONE.key(bytemuck::bytes_of(&params)).is_empty());
         let unbounded = Params { eps: f32::INFINITY, ..params };
         assert_eq!(made(&unbounded, Fixed::ALL), all.replace("f32(1e-5)", "params.eps"));
+    }
+
+    /// A plan of some tokens may have a launch more than one of others, which does the rest of the one before.
+    #[test]
+    fn launches_are_paired_without_what_does_their_rest() {
+        let device = Device::Cpu;
+        let tensor = |rows: usize| device.alloc(DType::F32, [rows, 8]).unwrap();
+        let (weight, eps) = (tensor(1), 1e-5);
+        let plan = |rows: usize, in_two: bool| {
+            let mut plan = Plan::new(&device);
+            let norm = |plan: &mut Plan, eps| kernels::rms_norm(plan, &tensor(rows), &weight, &tensor(rows), eps);
+            norm(&mut plan, eps).unwrap();
+            if in_two {
+                plan.beside(|plan| norm(plan, eps)).unwrap();
+            }
+            norm(&mut plan, 1.0).unwrap();
+            plan
+        };
+        let fixed = |plan: Plan| {
+            let of = |step: Step| if let Step::Dispatch(d) = step { Some(d.fixed) } else { None };
+            plan.steps.into_iter().filter_map(of).collect::<Vec<_>>()
+        };
+        let [one, two] = [false, true].map(|in_two| plan(6, in_two));
+        let both = [fixed(one.specialised_with(&plan(3, true))), fixed(two.specialised_with(&plan(3, false)))];
+        let all_but_rows = both[0][0];
+        assert!(all_but_rows != Fixed::ALL && all_but_rows != Fixed::NONE);
+        assert_eq!(both, [vec![all_but_rows; 2], vec![all_but_rows; 3]]);
     }
 }

@@ -37,12 +37,6 @@ pub fn matmul_w4a8<'a>(
     let out = out.into();
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
     let Shaped { form, grid, slice, whole_rounds } = product.form(plan.device(), 4, bits, split, epilogue);
-    if let Some(rows) = whole_rounds {
-        let each = |part: ScaledWeight<'_>, out: Columns<'_>, split: Option<SplitK<'_>>| {
-            matmul_w4a8(plan, x, part, bits, out, epilogue, split)
-        };
-        return product.in_two(rows, weight, &out, split, each);
-    }
     let format = match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,
@@ -77,7 +71,13 @@ pub fn matmul_w4a8<'a>(
             out: out.tensor,
         };
         launch(plan, format, params, bindings, grid)
-    })
+    })?;
+    match whole_rounds {
+        None => Ok(()),
+        Some(rows) => product.others(plan, rows, weight, &out, split, |plan, weight, out, split| {
+            matmul_w4a8(plan, x, weight, bits, out, epilogue, split)
+        }),
+    }
 }
 
 /// Cases, setup and cost.
