@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use super::adapter::{AdapterReport, COOPERATIVE_MATRIX, DeviceChoice, all_adapters, check_baseline, pick, report};
-use super::buffer::{DeviceTensor, Storage, row_words};
+use super::buffer::{DeviceTensor, Storage};
 use super::caps::Caps;
 use super::errors::{Late, Lost};
 use super::pipeline::Pipelines;
@@ -285,8 +285,10 @@ pub(crate) fn lock_write(data: &RwLock<Vec<u32>>) -> std::sync::RwLockWriteGuard
 /// Words of a tensor, whose number of bits must be a number too.
 fn checked_words(dtype: DType, shape: Shape) -> Result<usize> {
     // A browser's `usize` has 32 bits, and an int4 tensor more elements than bytes.
-    let bits = shape.dims().iter().try_fold(32u64, |n, axis| n.checked_mul(*axis as u64));
-    let words = bits.map(|_| shape.rows() as u64 * row_words(dtype, shape) as u64);
+    let product = |axes: &[usize]| axes.iter().try_fold(32u64, |n, axis| n.checked_mul(*axis as u64)).map(|n| n / 32);
+    let (rows, cols) = shape.dims().split_at(shape.dims().len().saturating_sub(1));
+    let row = product(cols).map(|cols| (cols * dtype.bits() as u64).div_ceil(32));
+    let words = product(shape.dims()).and(row).zip(product(rows)).map(|(row, rows)| row * rows);
     let words = words.and_then(|n| usize::try_from(n).ok()).filter(|n| n.checked_mul(4).is_some());
     words.ok_or_else(|| Error::argument("tensor", format!("{dtype} {shape} is beyond any memory")))
 }

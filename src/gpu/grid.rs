@@ -48,7 +48,11 @@ impl Grid {
     /// The number of `variant`.
     #[must_use]
     pub fn of(self, variant: &Variant) -> [usize; 3] {
-        let matrices = variant.emulated() || variant.needs.contains(&"coop_matrix");
-        self.on_matrices.filter(|_| matrices).unwrap_or(self.workgroups)
+        self.on_matrices.filter(|_| on_matrices(variant)).unwrap_or(self.workgroups)
     }
+}
+
+/// Does a variant run on matrix units, or emulate them?
+pub(super) fn on_matrices(variant: &Variant) -> bool {
+    variant.emulated() || variant.needs.contains(&"coop_matrix")
 }

@@ -7,7 +7,7 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::buffer::{DeviceTensor, Storage};
 use super::device::{Device, Gpu, lock_read, lock_write};
-use super::grid::{Grid, MAX_AXIS};
+use super::grid::{Grid, MAX_AXIS, on_matrices};
 use super::specialise::Fixed;
 use crate::error::{Error, Result};
 use crate::shaders::{Kernel, Variant};
@@ -208,6 +208,14 @@ impl Plan {
             beside: self.beside,
         }));
         Ok(())
+    }
+
+    /// Will a launch of this kernel run on matrix units, or emulate them?
+    ///
+    /// # Errors
+    /// What the guard says.
+    pub(crate) fn on_matrices(&self, kernel: &'static Kernel, format: &'static str, grid: Grid) -> Result<bool> {
+        Ok(on_matrices(self.settled(kernel, Some(format), grid)?))
     }
 
     /// The variant to dispatch, about which the guard was asked.

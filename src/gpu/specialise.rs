@@ -63,6 +63,11 @@ impl Fixed {
         Self(pairs.filter(|(_, (a, b))| a == b).fold(0, |all, (i, _)| all | 1 << i))
     }
 
+    /// Those of both.
+    fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     fn has(self, number: usize) -> bool {
         number < 64 && self.0 >> number & 1 == 1
     }
@@ -83,7 +88,7 @@ impl Plan {
     }
 
     /// Of its parameters those are compiled in that `other`, the same for another number of tokens, has as well: so what is compiled
-    /// serves any number. Launches of one kernel are paired in order; what does the rest of one has its parameters.
+    /// serves any number. Launches of one kernel are paired in order; of what does the rest of one ([`Plan::beside`]) those are that it shares with it.
     #[must_use]
     pub fn specialised_with(mut self, other: &Self) -> Self {
         let mut others: HashMap<&str, VecDeque<&Dispatch>> = HashMap::new();
@@ -94,14 +99,16 @@ impl Plan {
                 others.entry(d.kernel.name).or_default().push_back(d);
             }
         }
-        let mut last = Fixed::NONE;
+        let (mut fixed, mut params) = (Fixed::NONE, Vec::new());
         for step in &mut self.steps {
             if let Step::Dispatch(d) = step {
-                if !d.beside {
+                if d.beside {
+                    d.fixed = fixed.and(Fixed::alike(&d.params, &params));
+                } else {
                     let pair = others.get_mut(d.kernel.name).and_then(VecDeque::pop_front);
-                    last = pair.map_or(Fixed::NONE, |pair| Fixed::alike(&d.params, &pair.params));
+                    d.fixed = pair.map_or(Fixed::NONE, |pair| Fixed::alike(&d.params, &pair.params));
+                    (fixed, params) = (d.fixed, d.params.clone());
                 }
-                d.fixed = last;
             }
         }
         self.specialised()
@@ -179,7 +186,7 @@ mod tests {
             let norm = |plan: &mut Plan, eps| kernels::rms_norm(plan, &tensor(rows), &weight, &tensor(rows), eps);
             norm(&mut plan, eps).unwrap();
             if in_two {
-                plan.beside(|plan| norm(plan, eps)).unwrap();
+                plan.beside(|plan| norm(plan, 0.5)).unwrap();
             }
             norm(&mut plan, 1.0).unwrap();
             plan
@@ -190,8 +197,8 @@ mod tests {
         };
         let [one, two] = [false, true].map(|in_two| plan(6, in_two));
         let both = [fixed(one.specialised_with(&plan(3, true))), fixed(two.specialised_with(&plan(3, false)))];
-        let all_but_rows = both[0][0];
-        assert!(all_but_rows != Fixed::ALL && all_but_rows != Fixed::NONE);
-        assert_eq!(both, [vec![all_but_rows; 2], vec![all_but_rows; 3]]);
+        // Of rows, columns and epsilon the last two; the rest has another epsilon.
+        let bits = |all: &[Fixed]| all.iter().map(|fixed| fixed.0).collect::<Vec<_>>();
+        assert_eq!([bits(&both[0]), bits(&both[1])], [vec![0b110, 0b110], vec![0b110, 0b010, 0b110]]);
     }
 }

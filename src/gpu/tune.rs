@@ -86,8 +86,12 @@ impl Plan {
     pub fn contests(&self) -> Vec<Contest> {
         let Some(gpu) = self.device().gpu() else { return Vec::new() };
         let mut largest: HashMap<Place, &Dispatch> = HashMap::new();
-        for step in &self.steps {
+        for (i, step) in self.steps.iter().enumerate() {
             let Step::Dispatch(d) = step else { continue };
+            // One that leaves a rest to the next has as many workgroups as one variant needs.
+            if matches!(self.steps.get(i + 1), Some(Step::Dispatch(next)) if next.beside) {
+                continue;
+            }
             let held =
                 largest.entry((Need { kernel: d.kernel.name, format: d.format }, SizeClass::of(d.grid))).or_insert(d);
             if d.bytes() > held.bytes() {

@@ -9,7 +9,7 @@ use super::split_k_reduce::SplitK;
 use super::weight_scales::ScaledWeight;
 use crate::error::Result;
 use crate::gpu::Plan;
-use crate::shaders::matmul_w4a8::{Format, Params};
+use crate::shaders::matmul_w4a8::{Format, KERNEL, Params};
 
 /// Columns of a tile of the kernels without matrices (`shaders/shared/dot_product.wgsl`).
 const TILE_COLUMNS: usize = 64;
@@ -36,8 +36,7 @@ pub fn matmul_w4a8<'a>(
 ) -> Result<()> {
     let out = out.into();
     let product = IntProduct::of("matmul_w4a8", x, weight, 4, &out)?;
-    let Shaped { form, grid, slice, whole_rounds } = product.form(plan.device(), 4, bits, split, epilogue);
-    let format = match form {
+    let format = |form| match form {
         Form::Any => Format::Any,
         Form::Blocks => Format::Blocks,
         Form::Rows if product.group == product.sizes.k || product.group.is_multiple_of(TILE_COLUMNS) => Format::Rows,
@@ -49,7 +48,10 @@ pub fn matmul_w4a8<'a>(
         Form::Tile32x128 => Format::Tile32x128,
         Form::Tile64x128 => Format::Tile64x128,
     };
+    let kernel = (&KERNEL, |form| format(form).word());
+    let Shaped { form, grid, slice, whole_rounds } = product.shaped(plan, kernel, (4, bits), split, epilogue)?;
     let IntProduct { sizes, group, weight_scale_bits, x_group, .. } = product;
+    let first = product.rows(weight, 0, whole_rounds.unwrap_or(sizes.n))?;
     product.in_slices(plan, slice, split, &out, epilogue, |plan, out, epilogue| {
         let params = Params {
             m: sizes.m as u32,
@@ -63,14 +65,9 @@ pub fn matmul_w4a8<'a>(
             out_stride: out.stride() as u32,
             out_first: out.offset as u32,
         };
-        let bindings = Bindings {
-            codes: x.codes,
-            scales: x.scales,
-            weight: weight.codes,
-            weight_scales: weight.scales,
-            out: out.tensor,
-        };
-        launch(plan, format, params, bindings, grid)
+        let bindings =
+            Bindings { codes: x.codes, scales: x.scales, weight: &first[0], weight_scales: &first[1], out: out.tensor };
+        launch(plan, format(form), params, bindings, grid)
     })?;
     match whole_rounds {
         None => Ok(()),

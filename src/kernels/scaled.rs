@@ -7,6 +7,7 @@ use super::weight_scales::{ScaledWeight, scales_of};
 use super::{Columns, expect, expect_dtype, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
+use crate::shaders::Kernel;
 use crate::tensor::DType;
 
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
@@ -30,7 +31,11 @@ const COLUMNS: usize = 16;
 /// and -.1 % faster with .93, 3.1, -.5 and .8 % with this.
 const PAYS: f64 = 0.98;
 
-/// Rows of a weight below which small tiles and slices are not asked for: such a product takes little either way.
+/// Tokens from which on there may be two: fewer were not timed so.
+const LONG_PROMPT: usize = 1024;
+
+/// Rows of a weight below which small tiles and slices are not asked for: such a product takes little either way. Small tiles in one slice are, which is how what
+/// whole rounds leave is asked for.
 const NARROW: usize = 1024;
 
 /// What kernels of several tokens count on; the names are those of `shaders/variants.toml`.
@@ -155,15 +160,31 @@ impl IntProduct {
         })
     }
 
-    /// The form of a product on `device` with a weight of `bits`, whose scales and the tokens' are of `scale_bits`, where it may be cut as `split` says
-    /// and ends in `epilogue`.
-    pub(super) fn form(
+    /// How a product with a weight of `bits` goes into `plan`, whose scales and the tokens' are of `scale_bits`, where it may be cut as `split` says and ends in
+    /// `epilogue`. `format`: the kernel's of a form.
+    pub(super) fn shaped(
         &self,
-        device: &Device,
-        bits: usize,
-        scale_bits: ScaleBits,
+        plan: &Plan,
+        (kernel, format): (&'static Kernel, impl Fn(Form) -> &'static str),
+        (bits, scale_bits): (usize, ScaleBits),
         split: Option<SplitK<'_>>,
         epilogue: Epilogue,
+    ) -> Result<Shaped> {
+        let form = |in_two| self.form(plan.device(), (bits, scale_bits), split, epilogue, in_two);
+        let shaped = form(true);
+        // Tiles without matrices are of other sizes, so the first of two launches would make outputs of the second.
+        let whole = shaped.whole_rounds.is_none() || plan.on_matrices(kernel, format(shaped.form), shaped.grid)?;
+        Ok(if whole { shaped } else { form(false) })
+    }
+
+    /// That, in one launch or perhaps `in_two`.
+    fn form(
+        &self,
+        device: &Device,
+        (bits, scale_bits): (usize, ScaleBits),
+        split: Option<SplitK<'_>>,
+        epilogue: Epilogue,
+        in_two: bool,
     ) -> Shaped {
         let Sizes { m, n, k } = self.sizes;
         let short = scale_bits == ScaleBits::Short;
@@ -180,7 +201,7 @@ impl IntProduct {
         let [by_large, by_small] = [(large, large_slice), (small, small_slice)]
             .map(|(tiling, slice)| tiling.takes(self.sizes, slice, epilogue));
         let may_be_small = fills_tiles && takes_small;
-        let free = may_be_small && split.is_some_and(|split| split.slices.is_none());
+        let free = in_two && may_be_small && split.is_some_and(|split| split.slices.is_none());
         let whole_rounds = self.whole_rounds([large, small], epilogue, by_large.min(by_small)).filter(|_| free);
         let small_tiles = may_be_small && whole_rounds.is_none() && by_small <= by_large;
         let many = (m >= MANY || (fills_tiles && m >= MORE_THAN_SMALL)) && !small_tiles;
@@ -224,7 +245,14 @@ impl IntProduct {
         let Sizes { m, n, k } = self.sizes;
         let takes = |tiling: Tiling, n: usize| tiling.takes(Sizes { n, ..self.sizes }, k, epilogue);
         let pays = |rows: &usize| takes(large, *rows) + takes(small, n - rows) < PAYS * one;
-        large.whole_rounds(self.sizes).filter(|rows| m >= MORE_THAN_SMALL && pays(rows))
+        large.whole_rounds(self.sizes).filter(|rows| m >= LONG_PROMPT && pays(rows))
+    }
+
+    /// Rows of a weight, `count` from `first` on.
+    pub(super) fn rows(&self, weight: ScaledWeight<'_>, first: usize, count: usize) -> Result<[DeviceTensor; 2]> {
+        let scales = scales_of(weight.scales, first, count);
+        let scales = scales.ok_or_else(|| Error::argument(self.kernel, format!("a weight cut at row {first}")))?;
+        Ok([weight.codes.rows(first, count)?, scales])
     }
 
     /// After a launch that makes the outputs of the first `rows` of the weight alone, the others' by `launch`, in small tiles and whole columns.
@@ -238,13 +266,12 @@ impl IntProduct {
         launch: impl FnOnce(&mut Plan, ScaledWeight<'_>, Columns<'_>, Option<SplitK<'_>>) -> Result<()>,
     ) -> Result<()> {
         let count = self.sizes.n - rows;
-        let codes = weight.codes.rows(rows, count)?;
-        let scales = scales_of(weight.scales, rows, count);
-        let scales = scales.ok_or_else(|| Error::argument(self.kernel, format!("a weight cut at row {rows}")))?;
+        let [codes, scales] = self.rows(weight, rows, count)?;
         let out = Columns::new(self.kernel, out.tensor, out.offset + rows, count)?;
         let split = split.map(|split| SplitK { slices: Some(1), ..split });
         plan.beside(|plan| launch(plan, ScaledWeight { codes: &codes, scales: &scales, ..weight }, out, split))
     }
+
     /// Columns of the slices that pay on `device`, or of as many as `split` says.
     fn slice(&self, device: &Device, tiling: Tiling, split: Option<SplitK<'_>>, epilogue: Epilogue) -> usize {
         let Sizes { n, k, .. } = self.sizes;
