@@ -151,8 +151,21 @@ pub(super) fn no_tokenizer(path: &Path) -> Error {
     Error::bad(path, "is text, and the model has no tokenizer.json; pass an .npy of token ids")
 }
 
+/// The shape in an .npy's header, where it has more elements than the file has bytes: npyz multiplies it without a look at them.
+fn absurd_shape(bytes: &[u8]) -> Option<String> {
+    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(1 << 12)]);
+    let (_, after) = header.split_once("'shape':")?;
+    let (shape, _) = after.split_once('(')?.1.split_once(')')?;
+    let axes = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty());
+    let count = axes.map(|axis| axis.parse().ok()).try_fold(1u64, |n, axis| n.checked_mul(axis?));
+    count.is_none_or(|count| count > bytes.len() as u64).then(|| shape.to_owned())
+}
+
 pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u32>>> {
     let bad = |e: &dyn std::fmt::Display| Error::bad(path, format!("not a [windows, length] array of u16 or u32: {e}"));
+    if let Some(shape) = absurd_shape(bytes) {
+        return Err(bad(&format!("its shape is ({shape}), in {} bytes", bytes.len())));
+    }
     let file = npyz::NpyFile::new(bytes).map_err(|e| bad(&e))?;
     let &[_, length @ 1..=u64::MAX] = file.shape() else {
         return Err(bad(&format!("its shape is {:?}", file.shape())));

@@ -81,7 +81,7 @@ impl Calibrate {
 
     /// Refuses what could not be added up or written at the end: better said before hours of calibration than after.
     fn check(&self, meta: &StatsMeta, exists: bool) -> Result<()> {
-        out::check_file("--output", &self.output)?;
+        out::check_place("--output", &self.output)?;
         // With a text, what is in the output is looked at when it is gone on with.
         let start = Some(&self.output).filter(|_| exists && self.file.is_none());
         let mut all = meta.clone();

@@ -166,7 +166,8 @@ fn stored(file: &ModelFile, path: &str, tokens: Option<&[u32]>) -> Result<Refere
 }
 
 fn is_file(against: &str) -> bool {
-    Path::new(against).extension().is_some_and(|e| e == "safetensors")
+    let path = Path::new(against);
+    path.extension().is_some_and(|e| e == "safetensors") || path.is_file()
 }
 
 fn tokens(file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {

@@ -26,9 +26,17 @@ pub(super) fn last(words: &str) -> Result<()> {
     text(words).or_else(|e| if reader_left(&e) { Ok(()) } else { Err(e) })
 }
 
-/// Refuses, before hours of work, a file that could not be written after; `flag` names it. A device, pipe or link, such as
-/// /dev/stdout, would give its place to the file.
+/// Refuses, before hours of work, a file that could not be written after or whose place a model's is in; `flag` names it.
 pub(super) fn check_file(flag: &str, file: &Path) -> Result<()> {
+    check_place(flag, file)?;
+    if belongs_to_a_model(file) {
+        bail!("{flag} {}: would replace a file of the model in its directory; name another", file.display());
+    }
+    Ok(())
+}
+
+/// As [`check_file`], of a file that a run may go on with. A device, pipe or link, such as /dev/stdout, would give its place to the file.
+pub(super) fn check_place(flag: &str, file: &Path) -> Result<()> {
     let text = file.as_os_str().to_string_lossy();
     if text.is_empty() || text.ends_with(std::path::is_separator) {
         bail!("{flag} `{text}`: is no file's name");
@@ -44,6 +52,13 @@ pub(super) fn check_file(flag: &str, file: &Path) -> Result<()> {
         bail!("{flag} {}: is a link, device or pipe, which would be replaced by a file", file.display());
     }
     files::writable(file).with_context(|| format!("{flag} {}", file.display()))
+}
+
+/// Is there such a file, of a kind that models consist of, beside a `config.json`?
+fn belongs_to_a_model(file: &Path) -> bool {
+    const KINDS: [&str; 7] = ["json", "safetensors", "bin", "model", "npy", "txt", "py"];
+    let kind = file.extension().is_some_and(|e| KINDS.iter().any(|kind| e.eq_ignore_ascii_case(kind)));
+    kind && file.is_file() && file.with_file_name("config.json").is_file()
 }
 
 /// Writes a file, as a whole or not at all.

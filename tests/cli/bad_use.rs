@@ -174,6 +174,10 @@ fn data_that_cannot_be_used() {
     says(&refused("b.jsonl", b"not json\n"), &["line 1"]);
     says(&refused("c.npy", b"not numpy"), &["u16 or u32"]);
     says(&refused("d.txt", b""), &["at least two tokens"]);
+    let words = "{'descr': '<u2', 'fortran_order': False, 'shape': (4611686018427387904, 129), }";
+    let header = format!("{words:<117}\n");
+    let endless = [b"\x93NUMPY\x01\x00\x76\x00", header.as_bytes(), &[0; 64]].concat();
+    says(&refused("e.npy", &endless), &["4611686018427387904", "bytes"]);
     let line = refusal(wgquant().arg("perplexity").arg(nano()).args(["-f", "/nonexistent.txt"]));
     says(&line, &["/nonexistent.txt", "No such file"]);
 }
@@ -267,6 +271,28 @@ fn diff_refuses_what_it_cannot_compare() {
     );
     let golden = "tests/fixtures/nano_golden.safetensors";
     says(&refused(&["-p", "x", "--against", golden]), &[golden, "another prompt", "21 and 42"]);
+}
+
+/// What a model consists of is no place for a result.
+#[test]
+fn outputs_do_not_replace_a_model() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("nano");
+    fs::create_dir(&dir).unwrap();
+    for entry in fs::read_dir(nano()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    let model = dir.to_str().unwrap();
+    for (command, name) in [
+        (&["diff", model, "-p", "x", "--device", "cpu", "--against", "nosuchgpu", "--dump"][..], "model.safetensors"),
+        (&["analyze", model, "--html"], "config.json"),
+        (&["search", model, "-f", "none.txt", "--device", "cpu", "--target-bpw", "4", "-o"], "tokenizer.json"),
+    ] {
+        let before = fs::read(dir.join(name)).unwrap();
+        says(&refusal(wgquant().args(command).arg(dir.join(name))), &[name, "would replace a file of the model"]);
+        assert!(fs::read(dir.join(name)).unwrap() == before, "{name}");
+    }
 }
 
 /// Nothing is measured for a result that could not be written, and nothing but a file is replaced.
