@@ -118,13 +118,13 @@ impl Gpu {
     /// As [`Gpu::checked`], for an allocation of `need` bytes: [`Error::OutOfMemory`] when there is no memory for it, without
     /// staging buffers either.
     pub(crate) fn allocated<T>(&self, what: &str, need: u64, make: impl Fn() -> T) -> Result<T> {
-        match self.allocated_beside(what, need, &make) {
-            Err(Error::OutOfMemory { .. }) if self.drop_staging()? => self.allocated_beside(what, need, make),
+        match self.allocated_once(what, need, &make) {
+            Err(Error::OutOfMemory { .. }) if self.drop_staging()? => self.allocated_once(what, need, make),
             made => made,
         }
     }
 
-    fn allocated_beside<T>(&self, what: &str, need: u64, make: impl FnOnce() -> T) -> Result<T> {
+    fn allocated_once<T>(&self, what: &str, need: u64, make: impl FnOnce() -> T) -> Result<T> {
         if let Some(limit) = self.beyond_limit(need) {
             let message = format!("the memory limit is {limit} bytes");
             return Err(self.error(Failure::Memory(message), what, need));

@@ -88,7 +88,7 @@ impl Plan {
     }
 
     /// Of its parameters those are compiled in that `other`, the same for another number of tokens, has as well: so what is compiled
-    /// serves any number. Launches of one kernel are paired in order; of what does the rest of one ([`Plan::beside`]) those are that it shares with it.
+    /// serves any number. Launches of one kernel are paired in order; of what does the rest of one (`Plan::beside`) those are that it shares with it.
     #[must_use]
     pub fn specialised_with(mut self, other: &Self) -> Self {
         let mut others: HashMap<&str, VecDeque<&Dispatch>> = HashMap::new();

@@ -89,12 +89,13 @@ impl Gpu {
     /// Copies up to a slot's bytes.
     fn staged(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
         let mut ring = self.ring.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let more = if ring.len() < SLOTS { self.slot()? } else { None };
-        let staging =
-            match more.map_or_else(|| ring.pop_front().map(|oldest| self.wait_for(oldest)), |new| Some(Ok(new))) {
-                Some(staging) => staging?,
-                None => return self.unstaged(buffer, offset, bytes),
-            };
+        let new = if ring.len() < SLOTS { self.slot()? } else { None };
+        let staging = if let Some(new) = new {
+            new
+        } else {
+            let Some(oldest) = ring.pop_front() else { return self.unstaged(buffer, offset, bytes) };
+            self.wait_for(oldest)?
+        };
         let size = bytes.len() as u64;
         // One core copies half as fast as a bus takes it.
         let views = bytes.chunks(PIECE).enumerate().map(|(i, piece)| {

@@ -65,12 +65,9 @@ pub fn matmul_w8a8<'a>(
             Bindings { codes: x.codes, scales: x.scales, weight: &first[0], weight_scales: &first[1], out: out.tensor };
         launch(plan, format(form), params, bindings, grid)
     })?;
-    match whole_rounds {
-        None => Ok(()),
-        Some(rows) => product.others(plan, rows, weight, &out, split, |plan, weight, out, split| {
-            matmul_w8a8(plan, x, weight, bits, out, epilogue, split)
-        }),
-    }
+    product.others(plan, whole_rounds, weight, &out, split, |plan, weight, out, split| {
+        matmul_w8a8(plan, x, weight, bits, out, epilogue, split)
+    })
 }
 
 /// Cases, setup and cost.

@@ -17,8 +17,7 @@ const NAME: &str = "matvec_grouped_add";
 /// Tokens up to which int4 weights are taken by a thousand threads a workgroup. 4096 x 21504 on an H200, us: of two tokens 16.6, with half as many
 /// threads 20.1; of four 33.4 and 24.9, of eight 44.7 and 34.0.
 const MOST_WIDE: u32 = 2;
-/// Rows up to which they are: as many workgroups have room at a time on an H200, one a core. 4480 x 15680 (140 of them) takes 20.3 us there, with half as
-/// many threads, two a core, 17.7.
+/// Rows up to which they are: a workgroup for each of an H200's processors. 4480 x 15680 (140 of them) takes 20.3 us there, with half as many threads 17.7.
 const MOST_ROWS: u32 = 132 * TOKEN_GROUP as u32;
 
 /// [`super::matvec_grouped`] added to `stream`, and codes of that times the weight of the next norm, whose factor they are without. A

@@ -201,7 +201,12 @@ impl IntProduct {
         let [by_large, by_small] = [(large, large_slice), (small, small_slice)]
             .map(|(tiling, slice)| tiling.takes(self.sizes, slice, epilogue));
         let may_be_small = fills_tiles && takes_small;
-        let free = in_two && may_be_small && split.is_some_and(|split| split.slices.is_none());
+        // Tiles of either size must do, and nobody have asked for slices.
+        let free = in_two
+            && may_be_small
+            && self.quads_out
+            && self.in_blocks(128 / bits)
+            && split.is_some_and(|split| split.slices.is_none());
         let whole_rounds = self.whole_rounds([large, small], epilogue, by_large.min(by_small)).filter(|_| free);
         let small_tiles = may_be_small && whole_rounds.is_none() && by_small <= by_large;
         let many = (m >= MANY || (fills_tiles && m >= MORE_THAN_SMALL)) && !small_tiles;
@@ -214,7 +219,6 @@ impl IntProduct {
             true => Form::Blocks,
             false => Form::Any,
         };
-        let whole_rounds = whole_rounds.filter(|_| matches!(form, Form::Rows | Form::Groups));
         // On matrix units, and of those in slices.
         let (tiling, slice) = match form {
             Form::Rows | Form::Groups if whole_rounds.is_some() => (Some(large), k),
@@ -255,16 +259,17 @@ impl IntProduct {
         Ok([weight.codes.rows(first, count)?, scales])
     }
 
-    /// After a launch that makes the outputs of the first `rows` of the weight alone, the others' by `launch`, in small tiles and whole columns.
+    /// After a launch that makes the outputs of the weight's first rows alone, which are `whole_rounds`, the others' by `launch`, in small tiles and whole columns.
     pub(super) fn others(
         &self,
         plan: &mut Plan,
-        rows: usize,
+        whole_rounds: Option<usize>,
         weight: ScaledWeight<'_>,
         out: &Columns<'_>,
         split: Option<SplitK<'_>>,
         launch: impl FnOnce(&mut Plan, ScaledWeight<'_>, Columns<'_>, Option<SplitK<'_>>) -> Result<()>,
     ) -> Result<()> {
+        let Some(rows) = whole_rounds else { return Ok(()) };
         let count = self.sizes.n - rows;
         let [codes, scales] = self.rows(weight, rows, count)?;
         let out = Columns::new(self.kernel, out.tensor, out.offset + rows, count)?;

@@ -100,8 +100,8 @@ pub(super) fn curve(title: &str, points: &[(f64, f64)], marked: Option<(f64, f64
     svg
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 /// The round values of an axis with their labels; both its ends where those are fewer than two, which tell no scale.
+#[cfg(not(target_arch = "wasm32"))]
 fn labels(round: impl Iterator<Item = (f64, String)>, ends: [f64; 2]) -> Vec<(f64, String)> {
     let round: Vec<_> = round.collect();
     if round.len() < 2 { ends.map(|end| (end, significant(end, 3))).into() } else { round }
