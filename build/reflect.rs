@@ -1,7 +1,7 @@
 //! Parses and validates every variant of a kernel with naga and reads its interface.
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
+use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Function, ScalarKind, Statement, StorageAccess, TypeInner};
 
 use crate::preprocess::{Library, Sources, preprocess};
 
@@ -160,6 +160,12 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
+    if let Some(function) = stores_a_component(&module, &info) {
+        return Err(format!(
+            "{function} stores a component of a vector that other threads see, which may store the others, too (WGSL, memory locations); \
+             store a whole vector, or use scalars"
+        ));
+    }
     // With overrides at their defaults, array and workgroup sizes are numbers.
     let (resolved, _) = naga::back::pipeline_constants::process_overrides(&module, &info, None, &Default::default())
         .map_err(|e| e.to_string())?;
@@ -234,6 +240,36 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
         return Err("inputs come before outputs".into());
     }
     Ok(Interface { params, bindings, overrides: read_overrides(&resolved, &module)?, workgroup_bytes, strides })
+}
+
+/// A function that stores a component of a vector in memory that threads share. Such a store may be one of the whole vector, and is on Metal
+/// (gpuweb issue 2112), so of threads that store next to each other only one is heard.
+fn stores_a_component(module: &naga::Module, info: &ModuleInfo) -> Option<String> {
+    let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+    let entries = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+    let stores = |(function, info): (&Function, &FunctionInfo)| {
+        pointers(&function.body).into_iter().any(|pointer| match info[pointer].ty.inner_with(&module.types) {
+            TypeInner::ValuePointer { space, .. } => {
+                matches!(space, AddressSpace::WorkGroup | AddressSpace::Storage { .. })
+            }
+            _ => false,
+        })
+    };
+    let mut all = functions.chain(entries);
+    all.find(|f| stores(*f)).map(|(function, _)| function.name.clone().unwrap_or_else(|| "main".to_owned()))
+}
+
+/// Where the statements of a block store.
+fn pointers(block: &naga::Block) -> Vec<naga::Handle<naga::Expression>> {
+    let of = |statement: &Statement| match statement {
+        Statement::Store { pointer, .. } => vec![*pointer],
+        Statement::Block(body) => pointers(body),
+        Statement::If { accept, reject, .. } => [pointers(accept), pointers(reject)].concat(),
+        Statement::Switch { cases, .. } => cases.iter().flat_map(|case| pointers(&case.body)).collect(),
+        Statement::Loop { body, continuing, .. } => [pointers(body), pointers(continuing)].concat(),
+        _ => Vec::new(),
+    };
+    block.iter().flat_map(of).collect()
 }
 
 fn read_params(module: &naga::Module, ty: naga::Handle<naga::Type>, text: &str) -> Result<Vec<Param>, String> {

@@ -433,7 +433,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         workgroupBarrier();
     }
     if params.tokens == 0u { // never
-        sums[thread].x = f32(looked_at(keys));
+        sums[thread] = vec4(f32(looked_at(keys)));
     }
     let whole = total + subgroupShuffleXor(total, 1u);
     if thread % 2u == 0u {

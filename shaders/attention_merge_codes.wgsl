@@ -3,6 +3,7 @@
 #import index
 #import int8_codes
 #import merged_parts
+#import top
 
 struct Params {
     sequences: u32,
@@ -31,8 +32,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) gr
         return;
     }
     let y = merged(row, place);
-    let pairs = max(abs(y.xy), abs(y.zw));
-    tops[place.thread] = max(pairs.x, pairs.y);
+    tops[place.thread] = top(y);
     workgroupBarrier();
     if place.thread >= params.head_dim / 4u {
         return;

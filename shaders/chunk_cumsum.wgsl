@@ -19,7 +19,7 @@ const WG = 256u;
 const HEADS = 8u; // of a workgroup
 const LANES = 32u; // threads of a head
 const TILE = 4u * LANES; // tokens at a time
-const PITCH = LANES + 1u; // vec4s from a head to the next, padded against bank conflicts
+const PITCH = TILE + 4u; // tokens from a head to the next, padded against bank conflicts
 
 @group(0) @binding(0) var<storage, read> dt_raw: array<f32>; // [tokens, stride]
 @group(0) @binding(1) var<storage, read> dt_bias: array<f32>; // [heads]
@@ -28,8 +28,8 @@ const PITCH = LANES + 1u; // vec4s from a head to the next, padded against bank 
 @group(0) @binding(4) var<storage, read_write> da_cumsum: array<f32>; // [heads, tokens]
 @group(0) @binding(5) var<uniform> params: Params;
 
-var<workgroup> steps: array<vec4<f32>, HEADS * PITCH>; // dt of [head, token]
-var<workgroup> sums: array<vec4<f32>, HEADS * PITCH>; // da_cumsum of [head, token]
+var<workgroup> steps: array<f32, HEADS * PITCH>; // dt of [head, token]
+var<workgroup> sums: array<f32, HEADS * PITCH>; // da_cumsum of [head, token]
 var<workgroup> totals: array<f32, 2u * WG>; // of threads, in turn what a step of the tree reads and writes
 
 @compute @workgroup_size(WG)
@@ -58,11 +58,11 @@ fn main(
                 let raw = dt_raw[(start + token) * params.stride + params.offset + read] + bias;
                 step = clamp(softplus(raw), params.dt_min, params.dt_max);
             }
-            steps[thread % HEADS * PITCH + token / 4u][token % 4u] = step;
+            steps[thread % HEADS * PITCH + token] = step;
         }
         workgroupBarrier();
-        let own = slot * PITCH + lane;
-        let da = steps[own] * a;
+        let own = slot * PITCH + 4u * lane;
+        let da = vec4(steps[own], steps[own + 1u], steps[own + 2u], steps[own + 3u]) * a;
         let two = da.x + da.y;
         let three = two + da.z;
         let all = three + da.w;
@@ -79,13 +79,16 @@ fn main(
         }
         workgroupBarrier();
         let earlier = before + select(0.0, totals[from_half + max(thread, 1u) - 1u], lane > 0u);
-        sums[own] = earlier + vec4(da.x, two, three, all);
+        sums[own] = earlier + da.x;
+        sums[own + 1u] = earlier + two;
+        sums[own + 2u] = earlier + three;
+        sums[own + 3u] = earlier + all;
         workgroupBarrier();
         before += totals[from_half + slot * LANES + LANES - 1u];
         for (var token = lane; token < min(TILE, end - start); token += LANES) {
             if head < params.heads {
-                dt[head * params.tokens + start + token] = steps[slot * PITCH + token / 4u][token % 4u];
-                da_cumsum[head * params.tokens + start + token] = sums[slot * PITCH + token / 4u][token % 4u];
+                dt[head * params.tokens + start + token] = steps[slot * PITCH + token];
+                da_cumsum[head * params.tokens + start + token] = sums[slot * PITCH + token];
             }
         }
         workgroupBarrier(); // what is stored may still be read

@@ -17,7 +17,7 @@ const PITCH = 10u; // 4 of first bits, 4 of what is left, padded against bank co
 const PITCH_X = 34u; // 16 and 16, likewise
 const LOW = 4u; // where what is left begins in a row
 const LOW_X = 16u; // likewise
-const KEYS = 64u; // vec4s of a step in `sums`: every so many threads put the same, each at its own place
+const KEYS = 8u; // vec4s of a step in `sums`
 
 @group(0) @binding(0) var<storage, read> xbc: array<vec4<u32>>; // [tokens, heads * head_dim + 2 * groups * state]
 @group(0) @binding(1) var<storage, read> products: array<vec4<u32>>; // [tokens, groups * chunk], a chunk in whole vec4s
@@ -28,14 +28,18 @@ const KEYS = 64u; // vec4s of a step in `sums`: every so many threads put the sa
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<u32>>; // [tokens, heads * head_dim]
 @group(0) @binding(7) var<uniform> params: Params;
 
-// Of a step's token s the sum of dt A, or its dt; each 2 STEP threads all of them.
+// Of a step's token s the sum of dt A, or its dt; each subgroup all of them.
 fn fetch_key(spot: Spot, step: u32) -> f32 {
     let at = spot.base + min(spot.first + STEP * step + spot.thread % STEP, spot.last);
     return select(dt[at], da_cumsum[at], spot.thread % (2u * STEP) < STEP);
 }
 
-fn put_key(thread: u32, step: u32, key: f32) {
-    sums[step % 2u * KEYS + thread / 4u][thread % 4u] = key;
+// Keys of four threads as one vec4, which one of them stores.
+fn put_key(step: u32, key: f32, place: Place) {
+    let four = four_from(key, lane_of(place) % KEYS * 4u, place);
+    if warp_of(place) == 0u && lane_of(place) < KEYS {
+        sums[step % 2u * KEYS + lane_of(place)] = four;
+    }
 }
 
 fn put_left(at: u32, x: vec4<f32>) {
@@ -108,11 +112,11 @@ fn add_tokens(a: u32, b: u32, c: ptr<function, Sums>) {
 }
 
 // Sums of both terms, of the subgroup's part.
-fn terms(start: ptr<function, Spot>, part: Part, tokens: u32) -> Sums {
+fn terms(start: ptr<function, Spot>, part: Part, tokens: u32, place: Place) -> Sums {
     var batch = fetch_state(*start, 0u);
     find_decays(start);
     let spot = *start;
-    put_key(spot.thread, 0u, fetch_key(spot, 0u));
+    put_key(0u, fetch_key(spot, 0u), place);
     var key = fetch_key(spot, 1u);
     var c = Sums();
     let steps = state_steps();
@@ -132,7 +136,7 @@ fn terms(start: ptr<function, Spot>, part: Part, tokens: u32) -> Sums {
         workgroupBarrier();
         stage_tokens(spot, step, batch);
         batch = fetch_tokens(spot, step + 1u);
-        put_key(spot.thread, step + 1u, key);
+        put_key(step + 1u, key, place);
         key = fetch_key(spot, step + 2u);
         workgroupBarrier();
         if reads(spot, step, part) {

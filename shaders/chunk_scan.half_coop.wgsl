@@ -38,9 +38,11 @@ fn fetch_key(spot: Spot, step: u32) -> f32 {
     return LOG2E * da_cumsum[at] - log2(max(PART * dt[at], 1e-37));
 }
 
-fn put_key(thread: u32, key: f32) {
-    if thread < BLOCK {
-        sums[thread / 4u][thread % 4u] = key;
+// Keys of four threads as one vec4, which one of them stores.
+fn put_key(key: f32, place: Place) {
+    let four = four_from(key, lane_of(place) % 8u * 4u, place);
+    if 32u * warp_of(place) < BLOCK && lane_of(place) < 8u {
+        sums[8u * warp_of(place) + lane_of(place)] = four;
     }
 }
 
@@ -108,7 +110,7 @@ fn add_tokens(a: u32, b: u32, c: ptr<function, Sums>) {
 }
 
 // Sums of both terms, of the subgroup's part.
-fn terms(start: ptr<function, Spot>, part: Part, tokens: u32) -> Sums {
+fn terms(start: ptr<function, Spot>, part: Part, tokens: u32, place: Place) -> Sums {
     var even = fetch_state(*start, 0u);
     var odd = fetch_state(*start, 1u);
     find_decays(start);
@@ -142,7 +144,7 @@ fn terms(start: ptr<function, Spot>, part: Part, tokens: u32) -> Sums {
     add_state(part.left, part.right, &c);
     for (step = 0u; STEP * step < tokens; step += 2u) {
         if STEP * step % BLOCK == 0u {
-            put_key(spot.thread, key);
+            put_key(key, place);
             key = fetch_key(spot, step + BLOCK / STEP);
         }
         workgroupBarrier();

@@ -16,6 +16,7 @@ struct Params {
 const SIDE = 16u;
 const TILE = 128u;
 const DEPTH = 16u; // tokens of a tile
+const QUADS = TILE / 4u; // of a token
 
 @group(0) @binding(0) var<storage, read> a: array<f32>; // [tokens, n]
 @group(0) @binding(1) var<storage, read> b: array<f32>; // [tokens, m]
@@ -30,14 +31,16 @@ fn outer(x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(x.x * y, x.y * y, x.z * y, x.w * y);
 }
 
-// Beyond the last token or row any; beyond the last token b is 0, and rows and columns beyond the end are not stored.
-fn a_at(token: u32, row: u32) -> f32 {
-    return a[min(token, params.tokens - 1u) * params.n + min(row, params.n - 1u)];
+// Four rows of a token. Beyond the last token or row any; beyond the last token b is 0, and rows and columns beyond the end are not
+// stored.
+fn a_at(token: u32, row: u32) -> vec4<f32> {
+    let at = min(token, params.tokens - 1u) * params.n + min(row + vec4(0u, 1u, 2u, 3u), vec4(params.n - 1u));
+    return vec4(a[at.x], a[at.y], a[at.z], a[at.w]);
 }
 
-fn b_at(token: u32, column: u32) -> f32 {
-    let value = b[min(token, params.tokens - 1u) * params.m + min(column, params.m - 1u)];
-    return select(0.0, value, token < params.tokens);
+fn b_at(token: u32, column: u32) -> vec4<f32> {
+    let at = min(token, params.tokens - 1u) * params.m + min(column + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u));
+    return select(vec4(0.0), vec4(b[at.x], b[at.y], b[at.z], b[at.w]), token < params.tokens);
 }
 
 // Adds one block of sums: `sum[i][j]` belongs to row + i, column + j.
@@ -69,23 +72,23 @@ fn main(
     if row0 >= params.n || (params.upper == 1u && column0 < row0) {
         return;
     }
-    let own = (thread.y * SIDE + thread.x) % TILE; // the row and the column that it loads, of every second token
-    let odd = (thread.y * SIDE + thread.x) / TILE;
+    let quad = (thread.y * SIDE + thread.x) % QUADS; // what it loads of every eighth token
+    let token = (thread.y * SIDE + thread.x) / QUADS;
     var s00 = mat4x4<f32>();
     var s01 = mat4x4<f32>();
     var s10 = mat4x4<f32>();
     var s11 = mat4x4<f32>();
     for (var first = 0u; first < params.tokens; first += DEPTH) {
-        for (var t = odd; t < DEPTH; t += 2u) {
-            a_tile[t * (TILE / 4u) + own / 4u][own % 4u] = a_at(first + t, row0 + own);
-            b_tile[t * (TILE / 4u) + own / 4u][own % 4u] = b_at(first + t, column0 + own);
+        for (var t = token; t < DEPTH; t += SIDE * SIDE / QUADS) {
+            a_tile[t * QUADS + quad] = a_at(first + t, row0 + 4u * quad);
+            b_tile[t * QUADS + quad] = b_at(first + t, column0 + 4u * quad);
         }
         workgroupBarrier();
         for (var t = 0u; t < DEPTH; t++) {
-            let x0 = a_tile[t * (TILE / 4u) + thread.y];
-            let x1 = a_tile[t * (TILE / 4u) + SIDE + thread.y];
-            let y0 = b_tile[t * (TILE / 4u) + thread.x];
-            let y1 = b_tile[t * (TILE / 4u) + SIDE + thread.x];
+            let x0 = a_tile[t * QUADS + thread.y];
+            let x1 = a_tile[t * QUADS + SIDE + thread.y];
+            let y0 = b_tile[t * QUADS + thread.x];
+            let y1 = b_tile[t * QUADS + SIDE + thread.x];
             s00 += outer(x0, y0);
             s01 += outer(x0, y1);
             s10 += outer(x1, y0);

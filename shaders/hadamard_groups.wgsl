@@ -4,6 +4,7 @@
 #import index
 #import int8_codes
 #import runs4
+#import top
 
 struct Params {
     groups: u32, // of 32 columns
@@ -48,8 +49,7 @@ fn main(
     let all = array(m[0], m[1], m[2], m[3]);
     for (var i = 0u; i < EACH; i++) {
         let v = transformed(all[i], params.log_run, params.unit, place);
-        let pair = max(abs(v.xy), abs(v.zw));
-        let largest = run_max(vec4(max(pair.x, pair.y)), 8u, place).x;
+        let largest = run_max(vec4(top(v)), 8u, place).x;
         let at = first + WG * i;
         if at < quads {
             codes[at] = codes_of(v, group_inverse_of(largest));

@@ -16,14 +16,14 @@ struct Params {
 }
 
 const WG = 64u;
-const PITCH = 17u; // vec4s of 64 elements, padded against bank conflicts
+const PITCH = 65u; // 64 elements, padded against bank conflicts
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>; // [rows, cols] f32 or f16
 @group(0) @binding(1) var<storage, read_write> codes: array<u32>; // [rows, cols] int8
 @group(0) @binding(2) var<storage, read_write> scales: array<f32>; // [rows]
 @group(0) @binding(3) var<uniform> params: Params;
 
-var<workgroup> swapped: array<vec4<f32>, 16u * PITCH>; // [element % 8 of two 512s, element / 8 % 64]
+var<workgroup> swapped: array<f32, 16u * PITCH>; // [element % 8 of two 512s, element / 8 % 64]
 var<workgroup> largests: array<f32, 2>; // of each subgroup
 
 struct Elements {
@@ -55,11 +55,11 @@ fn levels(v: Elements) -> Elements {
 
 // A column of a matrix: four elements of one 512.
 fn put_column(row: u32, thread: u32, v: vec4<f32>) {
-    let at = row * PITCH + thread / 4u;
-    swapped[at][thread % 4u] = v.x;
-    swapped[at + PITCH][thread % 4u] = v.y;
-    swapped[at + 2u * PITCH][thread % 4u] = v.z;
-    swapped[at + 3u * PITCH][thread % 4u] = v.w;
+    let at = row * PITCH + thread;
+    swapped[at] = v.x;
+    swapped[at + PITCH] = v.y;
+    swapped[at + 2u * PITCH] = v.z;
+    swapped[at + 3u * PITCH] = v.w;
 }
 
 fn put_matrix(thread: u32, m: mat4x4<f32>) {
@@ -69,14 +69,18 @@ fn put_matrix(thread: u32, m: mat4x4<f32>) {
     put_column(12u, thread, m[3]);
 }
 
+fn got_quad(at: u32) -> vec4<f32> {
+    return vec4(swapped[at], swapped[at + 1u], swapped[at + 2u], swapped[at + 3u]);
+}
+
 fn got4(at: u32) -> mat4x4<f32> {
-    return mat4x4(swapped[at], swapped[at + 1u], swapped[at + 2u], swapped[at + 3u]);
+    return mat4x4(got_quad(at), got_quad(at + 4u), got_quad(at + 8u), got_quad(at + 12u));
 }
 
 // Every eighth element of a 512.
 fn got(row: u32) -> Elements {
     let at = row * PITCH;
-    return Elements(got4(at), got4(at + 4u), got4(at + 8u), got4(at + 12u));
+    return Elements(got4(at), got4(at + 16u), got4(at + 32u), got4(at + 48u));
 }
 
 // Four words of a thread's codes, a byte of four numbers each, as four words of four threads' codes of one number.

@@ -1,6 +1,7 @@
 // hadamard_runs.wgsl for up to 96 runs of 256 columns, by subgroups of 32 threads: all loads of a thread are under way at once, and after
 // one wait for the others' sums a subgroup has the whole run, two quads a thread.
 #import index
+#import top
 #import warps
 
 struct Params {
@@ -87,8 +88,7 @@ fn main(
     }
     v *= params.unit;
     w *= params.unit;
-    let most = max(abs(v), abs(w));
-    let largest = warp_max(max(max(most.x, most.y), max(most.z, most.w)), place);
+    let largest = warp_max(max(top(v), top(w)), place);
     if place.thread < 32u {
         out[item * QUADS + place.thread] = v;
         out[item * QUADS + 32u + place.thread] = w;

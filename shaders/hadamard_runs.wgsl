@@ -4,6 +4,7 @@
 // token's row is in the cache, and what counts is that nobody waits long.
 #import index
 #import reduce
+#import top
 
 struct Params {
     rows: u32,
@@ -83,8 +84,7 @@ fn main(
     if team == 0u {
         out[item * quads + lane] = v;
     }
-    let pair = max(abs(v.xy), abs(v.zw));
-    let largest = workgroup_max(max(pair.x, pair.y), place);
+    let largest = workgroup_max(top(v), place);
     if place.thread == 0u {
         maxima[item] = largest;
     }

@@ -30,42 +30,29 @@ var<workgroup> tile_x: array<vec4<f32>, DEPTH * PITCH_X>; // [step, row / 4]
 // [step, column / 4] with the 8 columns of a thread, 16 apart, beside each other.
 var<workgroup> tile_w: array<vec4<f32>, DEPTH * PITCH_W>;
 
-// A step of four rows of x, 8 apart; zero beyond the end, so that the weight there does not count.
+// A step of four rows of x; zero beyond the end, so that the weight there does not count.
 fn fetch_x(row: u32, k: u32) -> vec4<f32> {
-    let rows = min(vec4(row, row + 8u, row + 16u, row + 24u), vec4(params.m - 1u));
+    let rows = min(row + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u));
     let i = rows * params.k + min(k, params.k - 1u);
     return select(vec4(0.0), vec4(x[i.x], x[i.y], x[i.z], x[i.w]), k < params.k);
 }
 
-fn stage_x(row: u32, step: u32, v: vec4<f32>) {
-    let at = step * PITCH_X;
-    tile_x[at + row / 4u][row % 4u] = v.x;
-    tile_x[at + (row + 8u) / 4u][row % 4u] = v.y;
-    tile_x[at + (row + 16u) / 4u][row % 4u] = v.z;
-    tile_x[at + (row + 24u) / 4u][row % 4u] = v.w;
-}
-
-fn put_w(col: u32, step: u32, v: f32) {
-    let at = col % ACROSS * 8u + col / ACROSS;
-    tile_w[step * PITCH_W + at / 4u][at % 4u] = v;
+// A step of four columns, 16 apart, the first of which is in the tile's first or fifth 16.
+fn put_w(col: u32, step: u32, v: vec4<f32>) {
+    tile_w[step * PITCH_W + col % ACROSS * 2u + col / (4u * ACROSS)] = v;
 }
 
 #ifdef tiled_f32
-// A step of four columns, 8 apart.
+// A step of four columns, 16 apart.
 fn fetch_w(col: u32, thread: u32, k0: u32) -> vec4<u32> {
     let first = col + thread / DEPTH;
-    let cols = min(vec4(first, first + 8u, first + 16u, first + 24u), vec4(params.n - 1u));
+    let cols = min(first + ACROSS * vec4(0u, 1u, 2u, 3u), vec4(params.n - 1u));
     let i = cols * params.k + min(k0 + thread % DEPTH, params.k - 1u);
     return vec4(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
 }
 
 fn stage_w(col: u32, thread: u32, words: vec4<u32>) {
-    let v = bitcast<vec4<f32>>(words);
-    let first = col + thread / DEPTH;
-    put_w(first, thread % DEPTH, v.x);
-    put_w(first + 8u, thread % DEPTH, v.y);
-    put_w(first + 16u, thread % DEPTH, v.z);
-    put_w(first + 24u, thread % DEPTH, v.w);
+    put_w(col + thread / DEPTH, thread % DEPTH, bitcast<vec4<f32>>(words));
 }
 #else
 fn pair_of(word: u32) -> vec2<f32> {
@@ -80,24 +67,17 @@ fn pair_of(word: u32) -> vec2<f32> {
 fn fetch_w(col: u32, thread: u32, k0: u32) -> vec4<u32> {
     let words = (params.k + 1u) / 2u;
     let first = col + thread / 8u;
-    let cols = min(vec4(first, first + 16u, first + 32u, first + 48u), vec4(params.n - 1u));
+    let cols = min(first + ACROSS * vec4(0u, 1u, 2u, 3u), vec4(params.n - 1u));
     let i = cols * words + min(k0 / 2u + thread % 8u, words - 1u);
     return vec4(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
 }
 
-fn stage_pair(col: u32, step: u32, word: u32) {
-    let v = pair_of(word);
-    put_w(col, step, v.x);
-    put_w(col, step + 1u, v.y);
-}
-
 fn stage_w(col: u32, thread: u32, words: vec4<u32>) {
-    let first = col + thread / 8u;
+    let pairs = mat4x2(pair_of(words.x), pair_of(words.y), pair_of(words.z), pair_of(words.w));
+    let steps = transpose(pairs);
     let step = 2u * (thread % 8u);
-    stage_pair(first, step, words.x);
-    stage_pair(first + 16u, step, words.y);
-    stage_pair(first + 32u, step, words.z);
-    stage_pair(first + 48u, step, words.w);
+    put_w(col + thread / 8u, step, steps[0]);
+    put_w(col + thread / 8u, step + 1u, steps[1]);
 }
 #endif
 
@@ -151,33 +131,33 @@ fn main(
     var a01 = mat4x4<f32>();
     var a10 = mat4x4<f32>();
     var a11 = mat4x4<f32>();
-    var x0 = fetch_x(row0 + line, step);
-    var x1 = fetch_x(row0 + line + 32u, step);
+    var x0 = fetch_x(row0 + 4u * line, step);
+    var x1 = fetch_x(row0 + 4u * line + ROWS / 2u, step);
     var w0 = fetch_w(col0, own, 0u);
     var w1 = fetch_w(col0 + COLS / 2u, own, 0u);
 #ifdef tiled_f32
-    var w2 = fetch_w(col0 + COLS / 4u, own, 0u);
-    var w3 = fetch_w(col0 + COLS / 4u * 3u, own, 0u);
+    var w2 = fetch_w(col0 + ACROSS / 2u, own, 0u);
+    var w3 = fetch_w(col0 + COLS / 2u + ACROSS / 2u, own, 0u);
 #endif
     for (var k0 = 0u; k0 < params.k; k0 += DEPTH) {
-        stage_x(line, step, x0);
-        stage_x(line + 32u, step, x1);
+        tile_x[step * PITCH_X + line] = x0;
+        tile_x[step * PITCH_X + line + ROWS / 8u] = x1;
         stage_w(0u, own, w0);
         stage_w(COLS / 2u, own, w1);
 #ifdef tiled_f32
-        stage_w(COLS / 4u, own, w2);
-        stage_w(COLS / 4u * 3u, own, w3);
+        stage_w(ACROSS / 2u, own, w2);
+        stage_w(COLS / 2u + ACROSS / 2u, own, w3);
 #endif
         workgroupBarrier();
         // The next words come while these are multiplied.
         let ahead = k0 + DEPTH;
-        x0 = fetch_x(row0 + line, ahead + step);
-        x1 = fetch_x(row0 + line + 32u, ahead + step);
+        x0 = fetch_x(row0 + 4u * line, ahead + step);
+        x1 = fetch_x(row0 + 4u * line + ROWS / 2u, ahead + step);
         w0 = fetch_w(col0, own, ahead);
         w1 = fetch_w(col0 + COLS / 2u, own, ahead);
 #ifdef tiled_f32
-        w2 = fetch_w(col0 + COLS / 4u, own, ahead);
-        w3 = fetch_w(col0 + COLS / 4u * 3u, own, ahead);
+        w2 = fetch_w(col0 + ACROSS / 2u, own, ahead);
+        w3 = fetch_w(col0 + COLS / 2u + ACROSS / 2u, own, ahead);
 #endif
         for (var i = 0u; i < DEPTH; i++) {
             let left0 = tile_x[i * PITCH_X + 2u * thread.y];

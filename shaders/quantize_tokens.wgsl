@@ -6,6 +6,7 @@
 #import index
 #import int8_codes
 #import reduce
+#import top
 
 struct Params {
     rows: u32,
@@ -65,7 +66,7 @@ fn main(
     let end = select(0u, min(first + params.group, params.cols), group < groups);
     var largest = 0.0;
     for (var c = first + member; c < end; c += team) {
-        largest = max(largest, abs(x[start + c]));
+        largest = max(largest, magnitude(x[start + c]));
     }
     largest = team_max(largest, team, place);
     let whole = params.group == params.cols;

@@ -111,6 +111,25 @@ fn refuses_what_does_not_fit() {
     refused(&greedy, "", "20000 bytes of workgroup memory");
 }
 
+/// Threads that store components of one vector may undo each other's, on Metal for one.
+#[test]
+fn refuses_stores_of_components_that_threads_share() {
+    let with = |store: &str| {
+        GOOD.replace("@group(0) @binding(0)", "var<workgroup> s: array<vec4<f32>, 64>;\n@group(0) @binding(0)")
+            .replace("fn main", "fn put(i: u32, v: f32) {\nfor (var k = 0u; k < 2u; k++) {\nSTORE\n}\n}\n\nfn main")
+            .replace("@compute @workgroup_size(64)\nfn put", "fn put")
+            .replace("\nfn main", "\n@compute @workgroup_size(64)\nfn main")
+            .replace("STORE", store)
+            .replace("out[id.x] = x[id.x]", "put(id.x, x[id.x]); out[id.x] = s[0].x")
+    };
+    refused(&with("s[i / 4u][i % 4u] = v;"), "", "put stores a component");
+    refused(&with("if i == 1u { s[i].x = v; }"), "", "put stores a component");
+    assert!(reflect(&with("s[i] = vec4(v);"), "").is_ok());
+    assert!(reflect(&with("var own = s[i]; own[k] = v; s[i] = own;"), "").is_ok());
+    let storage = GOOD.replace("out: array<f32>", "out: array<vec4<f32>>").replace("out[id.x] =", "out[id.x].y =");
+    refused(&storage, "", "main stores a component");
+}
+
 #[test]
 fn variants_select_branches_and_keep_the_interface() {
     let source = GOOD.replace("x[id.x];", "x[id.x]\n#ifdef w_f16\n * 2.0\n#else\n * 3.0\n#endif\n;");

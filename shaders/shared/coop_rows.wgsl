@@ -83,15 +83,11 @@ fn find_factors(tile: Tile, line: u32, part: u32, thread: u32) {
         col_factors[thread] = weight_factors(tile.col + 4u * thread);
     }
 #ifdef groups
-    let most = largest_scales(tile.row + line, part);
-    sums[line][part] = most.x;
-    sums[line + APART][part] = most.y;
-    sums[line + 2u * APART][part] = most.z;
-    sums[line + 3u * APART][part] = most.w;
+    sums[part * APART + line] = largest_scales(tile.row + line, part);
     workgroupBarrier();
-    let four = sums[thread];
-    let largest = max(max(four.x, four.y), max(four.z, four.w));
-    row_factors[thread] = factor_of(largest, params.x_group < params.k);
+    let own = thread % APART;
+    let parts = max(max(sums[own], sums[APART + own]), max(sums[2u * APART + own], sums[3u * APART + own]));
+    row_factors[thread] = factor_of(parts[thread / APART], params.x_group < params.k);
 #else
     row_factors[thread] = scales[min(tile.row + thread, params.m - 1u)];
 #endif

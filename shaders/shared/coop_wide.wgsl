@@ -117,11 +117,11 @@ fn largest_token_scale(row: u32, first: u32, step: u32, end: u32) -> f32 {
 
 // The largest of the scales that a row's threads have found.
 fn most_of(row: u32) -> f32 {
-    var most = sums[row * SHARERS / 4u];
-    for (var i = 1u; i < SHARERS / 4u; i++) {
-        most = max(most, sums[row * SHARERS / 4u + i]);
+    var most = 0.0;
+    for (var i = 0u; i < SHARERS; i++) {
+        most = max(most, sums[row * SHARERS + i].x);
     }
-    return max(max(most.x, most.y), max(most.z, most.w));
+    return most;
 }
 
 // Of every row of both operands in the tile, its factor.
@@ -131,7 +131,7 @@ fn find_factors(thread: u32, tile: Tile) {
     }
     let first = tile.first / params.x_group + thread % SHARERS;
     let end = (tile.end + params.x_group - 1u) / params.x_group;
-    sums[thread / 4u][thread % 4u] = largest_token_scale(tile.row + thread / SHARERS, first, SHARERS, end);
+    sums[thread] = vec4(largest_token_scale(tile.row + thread / SHARERS, first, SHARERS, end));
     workgroupBarrier();
     if thread < ROWS {
         row_factors[thread] = factor_of(most_of(thread), in_groups());

@@ -3,6 +3,7 @@
 // [2, tokens * columns / 32]: scales, and sums of squares. All of a workgroup call together.
 #import int8_codes
 #import place
+#import top
 
 var<workgroup> tops: array<vec2<f32>, 64>; // of four columns the largest magnitude, and the sum of squares
 
@@ -10,8 +11,7 @@ var<workgroup> tops: array<vec2<f32>, 64>; // of four columns the largest magnit
 // stand for, of this thread's columns.
 fn put_codes(group: u32, groups: u32, v: vec4<f32>, squares: f32, holds: bool, place: Place) {
     if holds {
-        let pairs = max(abs(v.xy), abs(v.zw));
-        tops[place.thread] = vec2(max(pairs.x, pairs.y), squares);
+        tops[place.thread] = vec2(top(v), squares);
     }
     workgroupBarrier();
     if holds {

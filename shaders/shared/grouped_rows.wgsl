@@ -25,6 +25,10 @@ const MOST_TOKENS = 8u;
 
 var<workgroup> factors: array<f32, MOST_NORMS * MOST_TOKENS>;
 
+fn codes_at(at: u32) -> vec4<u32> {
+    return codes[at];
+}
+
 // Has a token one norm, whose factor is one for all outputs?
 fn has_norm() -> bool {
     return params.norm_group == params.k;

@@ -1,5 +1,5 @@
 // Symmetric int8: scale = max|x| / 127, code = round(x / scale), ties to even, within +-127. Where the largest value is
-// below 1e-35, codes 0 and, of a whole row, scale 1.
+// below 1e-35, codes 0 and, of a whole row, scale 1. Where it is not finite (top.wgsl), neither is the scale, so that products are not.
 #import pack
 
 const SMALLEST = 1e-35; // below, scale or its inverse would leave the range of normal floats
@@ -16,8 +16,8 @@ fn inverse_of(largest: f32) -> f32 {
 // Where groups of a row have scales of their own: rounded up to 4 significant bits, so that code times scale has the 11 of an
 // f16. A group of zeros has a small one.
 fn group_scale_of(largest: f32) -> f32 {
-    let bits = bitcast<u32>(max(largest, SMALLEST) * (1.0 / 127.0));
-    return bitcast<f32>((bits + 0xfffffu) & 0xfff00000u);
+    let bits = bitcast<u32>(select(largest, SMALLEST, largest < SMALLEST) * (1.0 / 127.0)) & 0x7fffffffu;
+    return bitcast<f32>(min(bits + 0xfffffu, 0x7f800000u) & 0xfff00000u);
 }
 
 fn group_inverse_of(largest: f32) -> f32 {

@@ -2,7 +2,7 @@
 // before would make, in the time that it would take to start. A workgroup makes 16 outputs; its teams of 32 threads take two rows
 // each and wait for nobody once the codes are made. Loads of codes are 16 bytes, eight of them on the way. The importing shader has
 // `params` with n, cols, group, x_group and epilogue, the bindings `weight`, `weight_scales` and `out`, `const MOST` columns, and
-// fills `codes` and `token_scales`. cols and groups are multiples of QUAD, or a group is the row; x_group is 32, 64, 128 or the row.
+// fills `words` and `token_scales`. cols and groups are multiples of QUAD, or a group is the row; x_group is 32, 64, 128 or the row.
 #import epilogue
 #import int8_codes
 #ifdef int4
@@ -17,8 +17,14 @@ const WG = 256u;
 const TEAMS = WG / 32u;
 const ROWS = 2u * TEAMS;
 
-var<workgroup> codes: array<vec4<u32>, MOST / 16u>; // the token's codes
+const PLANE = MOST / 16u + 8u; // every fourth word of the token's codes, and room between, so that threads next to each other share no bank
+
+var<workgroup> words: array<u32, 4u * PLANE>; // the token's codes
 var<workgroup> token_scales: array<f32, MOST / 32u>; // and their scales
+
+fn codes_at(at: u32) -> vec4<u32> {
+    return vec4(words[at], words[PLANE + at], words[2u * PLANE + at], words[3u * PLANE + at]);
+}
 
 // Vec4s of one row of the weight.
 struct Quads {
@@ -53,7 +59,7 @@ fn dot_row(at: vec4<u32>, w: Quads, scales: vec4<f32>) -> f32 {
 
 fn put(spot: u32, v: vec4<f32>, is_there: bool, inverse: f32) {
     if is_there {
-        codes[spot / 4u][spot % 4u] = codes_of(v, inverse);
+        words[spot % 4u * PLANE + spot / 4u] = codes_of(v, inverse);
     }
 }
 

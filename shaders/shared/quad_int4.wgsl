@@ -1,5 +1,5 @@
-// Codes of one token that meet a vec4 of an int4 weight, and their product, 2^SHIFT times too large. The importing shader has `codes`,
-// the token's, in vec4s of words.
+// Codes of one token that meet a vec4 of an int4 weight, and their product, 2^SHIFT times too large. The importing shader has `codes_at`,
+// which gives the token's in vec4s of words.
 #import dot
 #import pack
 
@@ -12,7 +12,7 @@ struct Token {
 }
 
 fn fetch_token(at: u32) -> Token {
-    return Token(codes[2u * at], codes[2u * at + 1u]);
+    return Token(codes_at(2u * at), codes_at(2u * at + 1u));
 }
 
 // Bits of a word of each vec4.

@@ -6,7 +6,7 @@ const SHIFT = 0u;
 alias Token = vec4<u32>;
 
 fn fetch_token(at: u32) -> Token {
-    return codes[at];
+    return codes_at(at);
 }
 
 fn token_bits(x: Token) -> u32 {

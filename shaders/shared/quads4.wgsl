@@ -13,6 +13,10 @@ const WG = 128u; // a weight of few long rows has too few workgroups to keep mem
 const WG = 64u;
 #endif
 
+fn codes_at(at: u32) -> vec4<u32> {
+    return codes[at];
+}
+
 // Where each row has one scale: one int32 sum.
 fn whole_rows(row: u32, quads: u32, place: Place) -> f32 {
     let rows = rows4(row) * quads;

@@ -9,6 +9,7 @@
 // `store` of a matrix.
 #import index
 #import matrices
+#import warps
 
 const WG = 256u;
 const ROWS = 128u; // tokens of a workgroup
@@ -183,11 +184,11 @@ fn scan(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
         return;
     }
     var spot: Spot;
-    spot.thread = place.thread;
+    spot.thread = 32u * warp_of(place) + lane_of(place);
     // Rows 0, 2, 4, 6, 1, .. of each eight: four that are staged together share no bank.
-    let quad = place.thread / 4u;
+    let quad = spot.thread / 4u;
     spot.line = (quad & ~7u) | ((quad & 3u) << 1u) | ((quad >> 2u) & 1u);
-    spot.part = place.thread % UNITS;
+    spot.part = spot.thread % UNITS;
     spot.row0 = row0;
     spot.last = end - 1u;
     spot.first = first;
@@ -204,7 +205,7 @@ fn scan(workgroup: vec3<u32>, grid: vec3<u32>, place: Place) {
     let top = row0 + warp / 2u * 32u;
     let side = warp % 2u;
     let part = Part(top, warp / 2u * 32u * PITCH, side * 32u * PITCH, side * 8u);
-    let c = terms(&spot, part, min(row0 + ROWS, end) - first);
+    let c = terms(&spot, part, min(row0 + ROWS, end) - first, place);
     let column = spot.x_at + side * 32u / NUMBERS;
     store(c.c00, place, top, spot.last, column, spot.x_end);
     store(c.c01, place, top, spot.last, column + 16u / NUMBERS, spot.x_end);

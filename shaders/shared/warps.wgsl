@@ -58,11 +58,17 @@ fn warp_max(v: f32, place: Place) -> f32 {
 // What the thread of this lane has.
 fn from_lane(v: f32, lane: u32, place: Place) -> f32 {
     workgroupBarrier();
-    told[place.thread].x = v;
+    told[place.thread] = vec4(v);
     workgroupBarrier();
     return told[32u * warp_of(place) + lane].x;
 }
 #endif
+
+// What the thread of this lane and the next three have.
+fn four_from(v: f32, lane: u32, place: Place) -> vec4<f32> {
+    let low = vec2(from_lane(v, lane, place), from_lane(v, lane + 1u, place));
+    return vec4(low, from_lane(v, lane + 2u, place), from_lane(v, lane + 3u, place));
+}
 
 // Sums of four numbers over the subgroup, of which threads 8 i and the next seven get number i's: by halves, so six numbers change places
 // where four sums of their own would take twenty.

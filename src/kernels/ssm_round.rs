@@ -80,6 +80,9 @@ const CASES: &[Case] = &[
     stored_case!("five_sequences_of_many_heads", [256.0, 4.0, 2.0, 16.0], 1.0, 8.0, 5.0, 1.0, 5.0),
     stored_case!("five_sequences_of_many_recent", [256.0, 4.0, 2.0, 16.0], 1.0, 16.0, 13.0, 0.0, 5.0),
     stored_case!("three_sequences_stochastic", [4.0, 20.0, 2.0, 64.0], 1.0, 4.0, 4.0, 2.0, 3.0),
+    // More rows of a workgroup than it takes at a time.
+    stored_case!("several_rounds_of_rows", [256.0, 36.0, 2.0, 16.0], 1.0, 4.0, 3.0, 1.0, 4.0),
+    stored_case!("several_rounds_of_rows_an_odd_word", [256.0, 36.0, 2.0, 12.0], 1.0, 4.0, 3.0, 1.0, 4.0),
 ];
 
 fn setup(s: &mut Setup, a: &Args) -> Result<()> {

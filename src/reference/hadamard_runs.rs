@@ -17,6 +17,6 @@ pub fn hadamard_runs(p: &Params, _: Format, x: &[f32], signs: &[u32], out: &mut 
     hadamard_mix(&mix, hadamard_mix::Format::Any, x, signs, &mut mixed);
     runs(&hadamard::Params { count, log_run: p.log_run, scale: p.unit }, &mixed, out);
     for (run, largest) in out.chunks_exact(run as usize).zip(maxima) {
-        *largest = run.iter().fold(0.0, |m, v| m.max(v.abs()));
+        *largest = super::quantize_tokens::largest(run);
     }
 }

@@ -19,7 +19,8 @@ pub fn group_scale(scale: f32) -> f32 {
 }
 
 /// `x`: `[rows, cols]`; `codes`: `[rows, cols]` int8; `scales`: `[rows, ceil(cols / group)]`. A row whose largest value
-/// is below 1e-35 has scale 1 and codes 0, a group of one a scale below 1e-36 and codes 0.
+/// is below 1e-35 has scale 1 and codes 0, a group of one a scale below 1e-36 and codes 0. Where a value is not finite, neither is the
+/// scale.
 pub fn quantize_tokens(p: &Params, _: Format, x: &[f32], codes: &mut [u32], scales: &mut [f32]) {
     quantize_rows(x, p.cols as usize, p.group as usize, codes, scales);
 }
@@ -45,8 +46,9 @@ pub(super) fn group_codes(x: &[f32], group: usize, codes: &mut [u32], scales: &m
 /// Below, a scale or its inverse would leave the range of normal floats.
 const SMALLEST: f32 = 1e-35;
 
-fn largest(x: &[f32]) -> f32 {
-    x.iter().fold(0.0f32, |m, v| m.max(v.abs()))
+/// The largest magnitude, of NaN infinity: codes of what is no number have a scale that is none.
+pub(super) fn largest(x: &[f32]) -> f32 {
+    x.iter().fold(0.0f32, |m, v| if v.is_nan() { f32::INFINITY } else { m.max(v.abs()) })
 }
 
 /// The codes of one of a row's groups, and its scale.

@@ -4,7 +4,7 @@
 use pollster::block_on;
 use wgquant::Result;
 use wgquant::gpu::{Device, DeviceTensor, Plan};
-use wgquant::kernels::{self, AttentionDims, Columns, Epilogue, KvCache, KvFormat, SsdDims};
+use wgquant::kernels::{self, AttentionDims, Columns, Epilogue, GatedNorm, KvCache, KvFormat, Scaled, SsdDims};
 use wgquant::tensor::DType;
 
 /// NaN with two patterns, the infinities, and the largest float.
@@ -70,6 +70,57 @@ fn nan_stays_in_its_row() {
     stays("rms_norm", COLS, |p, x, out| kernels::rms_norm(p, x, &scale, out, 1e-5), row);
     stays("matmul_f32", COLS, |p, x, out| kernels::matmul_f32(p, x, &square, out, Epilogue::Store), row);
     stays("hadamard", COLS, |p, x, out| kernels::hadamard(p, x, out, 2), row);
+}
+
+/// Codes are numbers, so what is none must show in their scale; of the row or group that it is in, and of no other.
+#[test]
+fn codes_of_nan_have_a_scale_that_is_none() {
+    const WIDE: usize = 256;
+    type Op = fn(&mut Plan, &DeviceTensor, &DeviceTensor, Scaled<'_>) -> Result<()>;
+    let norm: Op = |p, x, scale, out| kernels::rms_norm_quantize(p, x, scale, out, 1e-5);
+    let gated: Op = |p, x, scale, out| {
+        let gate = p.device().upload_f32([ROWS, WIDE], &[1.0; ROWS * WIDE])?;
+        let how = GatedNorm { groups: 2, block: 32, eps: 1e-5 };
+        kernels::rms_norm_gated_quantize(p, x, &Columns::from(&gate), scale, out, how)
+    };
+    let tokens: Op = |p, x, _, out| kernels::quantize_tokens(p, x, out.codes, out.scales, out.group);
+    let turned: Op = |p, x, _, out| kernels::hadamard_groups(p, x, out, 32);
+    let ops: [(&str, Op, usize, usize); 7] = [
+        ("quantize_tokens", tokens, WIDE, WIDE),
+        ("quantize_tokens", tokens, 32, 32),
+        ("rms_norm_quantize", norm, WIDE, WIDE),
+        ("rms_norm_quantize", norm, 32, WIDE),
+        ("rms_norm_gated_quantize", gated, WIDE, WIDE),
+        ("rms_norm_gated_quantize", gated, 32, WIDE / 2),
+        ("hadamard_groups", turned, 32, 32),
+    ];
+    for device in [super::common::gpu(), Device::Cpu] {
+        for (name, op, group, reach) in ops {
+            for bad in &BAD[..4] {
+                let mut x = values(ROWS * WIDE);
+                x[AT.0 * WIDE + AT.1] = *bad;
+                let x = device.upload_words(DType::F32, [ROWS, WIDE], &x).unwrap();
+                let ones = device.upload_f32([1, WIDE], &[1.0; WIDE]).unwrap();
+                let codes = device.alloc(DType::I8, [ROWS, WIDE]).unwrap();
+                let scales = device.alloc(DType::F32, [ROWS, WIDE / group]).unwrap();
+                let mut plan = Plan::new(&device);
+                op(&mut plan, &x, &ones, Scaled { codes: &codes, scales: &scales, group }).unwrap();
+                plan.record().unwrap().run().unwrap();
+                let scales = block_on(device.read(&scales)).unwrap();
+                for (i, scale) in scales.iter().enumerate() {
+                    let (row, column) = (i * group / WIDE, i * group % WIDE);
+                    let reached = row == AT.0 && column / reach == AT.1 / reach;
+                    let finite = scale & 0x7f80_0000 != 0x7f80_0000;
+                    assert_eq!(
+                        finite,
+                        !reached,
+                        "{name} by {group} of {bad:#010x} on {}: {scale:#010x}",
+                        device.name()
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// A bad row of the weight is a bad output column.
