@@ -28,11 +28,11 @@ pub(super) const LONG: usize = 8192;
 const COLUMNS: usize = 16;
 
 /// Of the estimate for one launch what two may have to be worth it. On an H200 prompts of 1024, 1536 and 2048 tokens of 18 blocks of 8B, preset w4a8, were 1.8, -.7
-/// and -.1 % faster with .93, 3.1, -.5 and .8 % with this.
+/// and -.1 % faster with .93, 3.1, -.5 and .8 % with this; of all its blocks (docs/performance-log.md) .3 to 4.4 %.
 const PAYS: f64 = 0.98;
 
 /// Tokens from which on there may be two: fewer were not timed so.
-const LONG_PROMPT: usize = 1024;
+const LONG_PROMPT: usize = 512;
 
 /// Rows of a weight below which small tiles and slices are not asked for: such a product takes little either way. Small tiles in one slice are, which is how what
 /// whole rounds leave is asked for.
