@@ -122,8 +122,10 @@ pub enum Error {
         file: PathBuf,
     },
     /// The configuration asks for something this crate does not know.
-    #[error("unsupported model: {key} is {value}")]
+    #[error("{}: unsupported model: {key} is {value}", path.display())]
     UnsupportedModel {
+        /// File.
+        path: PathBuf,
         /// Configuration key.
         key: String,
         /// Its value and what is allowed.
@@ -210,6 +212,15 @@ impl Error {
             Self::OutOfMemory { adapter, need, held, message, .. } => {
                 Self::OutOfMemory { adapter, what: name.to_owned(), need, held, message }
             }
+            other => other,
+        }
+    }
+
+    /// Says which configuration asks for what this crate does not know.
+    #[must_use]
+    pub(crate) fn in_config(self, path: &Path) -> Self {
+        match self {
+            Self::UnsupportedModel { key, value, .. } => Self::UnsupportedModel { path: path.to_owned(), key, value },
             other => other,
         }
     }

@@ -22,7 +22,7 @@ use crate::calibrate::{Stats, StatsMeta};
 use crate::error::Result;
 use crate::model::{Block, ModelFile, ModelSource, ModelType};
 use crate::recipe::Recipe;
-use crate::runtime::EngineOptions;
+use crate::runtime::{EngineOptions, Memory};
 
 /// Which model, and how large.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -68,6 +68,10 @@ pub struct Analysis {
     pub vocab_size: usize,
     /// Is it quantized already?
     pub quantized: bool,
+    /// Bytes of its weights on a device as it is; none of forms that are made as they are read.
+    pub device_bytes: Option<u64>,
+    /// Bytes on a device while it runs as it is, in the engine options asked for.
+    pub peak_bytes: Option<u64>,
     /// Kinds of parts that there are.
     pub parts: Vec<Part>,
     /// Sizes to come; none for a quantized model.
@@ -123,16 +127,18 @@ impl Analysis {
     }
 }
 
-/// Takes stock of a model, and predicts its size under each recipe; on a device, in an engine with `options`.
+/// Takes stock of a model, and predicts its size under each recipe; on a device, in an engine with `options`. A quantized model
+/// takes no recipe.
 ///
 /// # Errors
-/// As [`predict`].
+/// As [`predict`] and [`Memory::of`].
 pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)], options: EngineOptions) -> Result<Analysis> {
     let config = file.config();
     let predictions = match file.is_quantized() {
         true => Vec::new(),
         false => recipes.iter().map(|(name, recipe)| predict(file, name, recipe, options)).collect::<Result<_>>()?,
     };
+    let memory = Memory::of(file, options)?;
     let mut analysis = Analysis {
         model: ModelInfo::from(file),
         model_type: match config.model_type {
@@ -143,6 +149,8 @@ pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)], options: EngineOp
         hidden_size: config.hidden_size,
         vocab_size: config.vocab_size,
         quantized: file.is_quantized(),
+        device_bytes: memory.as_ref().map(|m| m.weights),
+        peak_bytes: memory.as_ref().map(Memory::total),
         parts: parts(file),
         predictions,
         details: None,

@@ -10,9 +10,9 @@ use super::chat::ChatTemplate;
 use crate::error::{Error, Result};
 
 /// What Windows' editors put before a text in UTF-8; no part of it.
-const BOM: char = '\u{feff}';
+pub const BOM: char = '\u{feff}';
 
-/// Hands each document of `path` to `sink`: each line of a `.jsonl` or row of a `.parquet`, or the whole of any other
+/// Hands each document of `path` to `sink`: each line of a `.jsonl` or `.ndjson` or row of a `.parquet`, or the whole of any other
 /// file. A line or row has a `text`, or `messages`, a list of `{role, content}`: those become text by the model's chat
 /// `template`, and without one by their contents, a paragraph each.
 ///
@@ -24,7 +24,11 @@ pub(super) fn documents(
     sink: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
     match extension(path).as_str() {
-        "jsonl" => json_lines(path, template, sink),
+        "jsonl" | "ndjson" => json_lines(path, template, sink),
+        "json" => Err(Error::bad(
+            path,
+            "is JSON, whose documents cannot be told apart; pass JSON lines (.jsonl), Parquet or text",
+        )),
         "parquet" => parquet(path, template, sink),
         _ => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;

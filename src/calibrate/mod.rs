@@ -41,6 +41,7 @@ mod walk;
 pub use calibrator::Calibrator;
 pub use chat::ChatTemplate;
 pub use dataset::{Calibration, TextEncoder, Windows, missing_bos};
+pub use documents::BOM;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]

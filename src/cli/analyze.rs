@@ -12,6 +12,7 @@ use wgquant::report::{html, terminal};
 use wgquant::runtime::EngineOptions;
 use wgquant::search::Survey;
 
+use super::args::refuse;
 use super::load::StateArgs;
 use super::recipe::{RecipeArgs, Rotate, named};
 use super::{Verdict, out};
@@ -55,6 +56,10 @@ impl Analyze {
         let file = ModelFile::open(&self.model)?;
         let stats = self.stats.as_ref().map(|path| Stats::load(path)).transpose()?;
         let sensitivity = self.sensitivity()?;
+        if file.is_quantized() {
+            let recipe = self.recipe.as_ref().map(|path| format!("--recipe {}", path.display()));
+            refuse([recipe], "on a model that is quantized already")?;
+        }
         let recipes = self.recipes(&file)?;
         let options = EngineOptions {
             context: self.context as usize,

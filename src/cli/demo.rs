@@ -141,7 +141,7 @@ impl Demo {
 }
 
 /// Tokens a second and a continuation of the prompt.
-fn speak(gpu: &GpuArgs, device: &Device, file: &ModelFile) -> Result<(f64, String)> {
+fn speak(gpu: &GpuArgs, device: &Device, file: &ModelFile) -> Result<(Option<f64>, String)> {
     let tokenizer = load::tokenizer(file.checkpoint().dir())?;
     let tokenizer =
         tokenizer.ok_or_else(|| anyhow!("{}: holds no tokenizer.json", file.checkpoint().dir().display()))?;
@@ -152,7 +152,7 @@ fn speak(gpu: &GpuArgs, device: &Device, file: &ModelFile) -> Result<(f64, Strin
     Ok((made.tokens_per_second, made.text))
 }
 
-fn row(name: &str, model: &ModelFile, base: &ModelFile, c: &Comparison, (speed, text): (f64, String)) -> DemoRow {
+fn row(name: &str, model: &ModelFile, base: &ModelFile, c: &Comparison, said: (Option<f64>, String)) -> DemoRow {
     DemoRow {
         name: name.to_owned(),
         model: ModelInfo::from(model),
@@ -162,13 +162,13 @@ fn row(name: &str, model: &ModelFile, base: &ModelFile, c: &Comparison, (speed, 
         perplexity_ratio: c.perplexity_ratio,
         mean_kl: c.mean_kl,
         top1_agreement: c.top1_agreement,
-        tokens_per_second: speed,
-        text,
+        tokens_per_second: said.0,
+        text: said.1,
     }
 }
 
 /// The original against itself.
-fn base_row(base: &ModelFile, c: &Comparison, said: (f64, String)) -> DemoRow {
+fn base_row(base: &ModelFile, c: &Comparison, said: (Option<f64>, String)) -> DemoRow {
     let row = row("original", base, base, c, said);
     let (perplexity, perplexity_stderr) = (c.base.perplexity, c.base.perplexity_stderr);
     DemoRow { perplexity, perplexity_stderr, perplexity_ratio: 1.0, mean_kl: 0.0, top1_agreement: 1.0, ..row }

@@ -9,7 +9,7 @@ use wgquant::Error;
 use wgquant::calibrate::StatsMeta;
 use wgquant::eval::{Activations, Between, diff, record};
 use wgquant::gpu::{Device, DeviceChoice};
-use wgquant::model::ModelFile;
+use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DiffReport, terminal};
 
 use super::args::{GpuArgs, refuse};
@@ -35,7 +35,7 @@ pub(super) struct Diff {
     #[arg(long, value_name = "LIST")]
     against_caps: Option<String>,
     /// Largest error (NMSE) of any op, instead of the table of tolerances
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
     tolerance: Option<f64>,
     /// Write the run's activations, to be compared on another machine
     #[arg(long, value_name = "FILE.safetensors")]
@@ -152,6 +152,11 @@ impl Diff {
 fn stored(file: &ModelFile, path: &str, tokens: Option<&[u32]>) -> Result<Reference> {
     let mut activations = Activations::read(Path::new(path), tokens)?;
     activations.tokens = activations.tokens.or_else(|| tokens.map(<[u32]>::to_vec));
+    let (mut ids, vocab) = (activations.tokens.iter().flatten().chain(&activations.next), file.config().vocab_size);
+    if let Some(id) = ids.find(|id| **id as usize >= vocab) {
+        let model = file.checkpoint().dir().display();
+        bail!("{path}: holds token id {id}, and the vocabulary of {model} is of {vocab}: it is of another model");
+    }
     let between = match &activations.model_sha256 {
         Some(other) if *other != StatsMeta::sha256_of(file.checkpoint())? => {
             log::info!(

@@ -6,12 +6,13 @@ use std::{fs, io};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use tokenizers::Tokenizer;
+use wgquant::calibrate::BOM;
 use wgquant::kernels::Sampling;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, Next};
 
 use super::args::{GpuArgs, refuse};
-use super::generation::{Generation, Generations, encode, generate, generate_each};
+use super::generation::{Ended, Generation, Generations, encode, generate, generate_each};
 use super::{Verdict, load, out};
 
 /// Continue a prompt; text is printed as it comes, of several prompts at the end
@@ -32,10 +33,10 @@ pub(super) struct Generate {
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     temp: f32,
     /// Draw from the K most likely tokens only; 0 for all [default: 0]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top_k: Option<u32>,
     /// Draw from the most likely tokens that together have this probability [default: 1]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Seed of the draws; of several prompts each has the next one [default: 0]
     #[arg(short, long)]
@@ -75,12 +76,11 @@ impl Generate {
             out::report(&made, true, |_| String::new())?;
         } else {
             out::text("\n")?;
-            let Generation { tokens, prompt_tokens, tokens_per_second, seconds_to_first_token, device, .. } = &made;
-            eprintln!(
-                "{tokens} tokens after {prompt_tokens}, {tokens_per_second:.1} tokens/s, first after {:.0} ms, on {}",
-                seconds_to_first_token * 1e3,
-                device.adapter
-            );
+            let Generation { tokens, prompt_tokens, device, .. } = &made;
+            let speed = made.tokens_per_second.map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
+            let first = made.seconds_to_first_token.map(|s| format!(", first after {:.0} ms", s * 1e3));
+            let (first, adapter) = (first.unwrap_or_default(), &device.adapter);
+            eprintln!("{tokens} tokens after {prompt_tokens}{speed}{first}, on {adapter}{}", ended(made.ended));
         }
         Ok(Verdict::Passed)
     }
@@ -97,10 +97,10 @@ impl Generate {
         let texts = |made: &Generations| made.sequences.iter().map(|s| format!("{}{}\n\n", s.prompt, s.text)).collect();
         out::report(&made, self.json, texts)?;
         if !self.json {
-            let Generations { sequences, tokens_per_second, device, .. } = &made;
-            let tokens: usize = sequences.iter().map(|s| s.tokens).sum();
-            let count = sequences.len();
-            eprintln!("{tokens} tokens of {count}, {tokens_per_second:.1} tokens/s together, on {}", device.adapter);
+            let Generations { sequences, device, .. } = &made;
+            let (count, tokens) = (sequences.len(), sequences.iter().map(|s| s.tokens).sum::<usize>());
+            let speed = made.tokens_per_second.map(|speed| format!(", {speed:.1} tokens/s together"));
+            eprintln!("{tokens} tokens of {count}{}, on {}", speed.unwrap_or_default(), device.adapter);
         }
         Ok(Verdict::Passed)
     }
@@ -114,7 +114,8 @@ impl Generate {
         let read = |path: &PathBuf| {
             let text = if stdin(path) { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
             let text = text.with_context(|| format!("--file {}", path.display()))?;
-            Ok(text.strip_suffix('\n').map_or(&text[..], |t| t.strip_suffix('\r').unwrap_or(t)).to_owned())
+            let text = text.strip_prefix(BOM).unwrap_or(&text);
+            Ok(text.strip_suffix('\n').map_or(text, |t| t.strip_suffix('\r').unwrap_or(t)).to_owned())
         };
         let files = self.file.iter().map(read).collect::<Result<Vec<_>>>()?;
         Ok(self.prompt.iter().cloned().chain(files).collect())
@@ -122,7 +123,7 @@ impl Generate {
 
     fn next(&self) -> Result<Next> {
         if !self.temp.is_finite() || self.temp < 0.0 {
-            bail!("--temp: {} is not 0 or more", self.temp);
+            bail!("--temp: {} is no finite number of 0 or more", self.temp);
         }
         let (top_k, top_p) = (self.top_k.unwrap_or(0), self.top_p.unwrap_or(1.0));
         if !(top_p > 0.0 && top_p <= 1.0) {
@@ -139,4 +140,9 @@ impl Generate {
         }
         Ok(Next::Sample(Sampling { temperature: self.temp, top_k, top_p }))
     }
+}
+
+/// What is said of a sequence that the model ended itself.
+fn ended(ended: Ended) -> &'static str {
+    if ended == Ended::EndOfSequence { "; the model ended it" } else { "" }
 }

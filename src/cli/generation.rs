@@ -21,10 +21,11 @@ pub(super) struct Generation {
     pub(super) text: String,
     pub(super) prompt_tokens: usize,
     pub(super) tokens: usize,
-    /// From the prompt to the first new token.
-    pub(super) seconds_to_first_token: f64,
-    /// Tokens after the first, over the time they took.
-    pub(super) tokens_per_second: f64,
+    pub(super) ended: Ended,
+    /// From the prompt to the first new token, if there is one.
+    pub(super) seconds_to_first_token: Option<f64>,
+    /// Tokens after the first, over the time they took, if there are any.
+    pub(super) tokens_per_second: Option<f64>,
     #[serde(flatten)]
     pub(super) device: DeviceInfo,
 }
@@ -36,16 +37,39 @@ pub(super) struct Continued {
     pub(super) text: String,
     pub(super) prompt_tokens: usize,
     pub(super) tokens: usize,
+    pub(super) ended: Ended,
+}
+
+/// Why there are no more tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ended {
+    /// The model ended the sequence.
+    EndOfSequence,
+    /// There are as many as were asked for.
+    Length,
+}
+
+impl Ended {
+    fn of(made: usize, most: usize) -> Self {
+        if made < most { Self::EndOfSequence } else { Self::Length }
+    }
+}
+
+/// `after` tokens that came between the first and the last of `times`, a second.
+fn speed(times: &[f64], after: usize) -> Option<f64> {
+    let (first, last) = (times.first()?, times.last()?);
+    (last > first).then(|| after as f64 / (last - first))
 }
 
 /// What was generated together, and how fast.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Generations {
     pub(super) sequences: Vec<Continued>,
-    /// From the first prompt to the first new tokens: all prompts are read before.
-    pub(super) seconds_to_first_token: f64,
-    /// Tokens of all after the first of each, over the time they took.
-    pub(super) tokens_per_second: f64,
+    /// From the first prompt to the first new token, if there is one: all prompts are read before.
+    pub(super) seconds_to_first_token: Option<f64>,
+    /// Tokens of all after the first of each, over the time they took, if there are any.
+    pub(super) tokens_per_second: Option<f64>,
     #[serde(flatten)]
     pub(super) device: DeviceInfo,
 }
@@ -101,15 +125,14 @@ pub(super) fn generate(
         print(&rest)?;
         text += &rest;
     }
-    let (first, last) = (times.first().copied().unwrap_or(0.0), times.last().copied().unwrap_or(0.0));
-    let speed = if last > first { (times.len() - 1) as f64 / (last - first) } else { 0.0 };
     Ok(Generation {
         prompt: prompt.to_owned(),
         text,
         prompt_tokens: ids.len(),
         tokens: tokens.len(),
-        seconds_to_first_token: first,
-        tokens_per_second: speed,
+        ended: Ended::of(tokens.len(), most),
+        seconds_to_first_token: times.first().copied(),
+        tokens_per_second: speed(&times, times.len().saturating_sub(1)),
         device: DeviceInfo::from(engine.device()),
     })
 }
@@ -129,7 +152,6 @@ pub(super) fn generate_each(
         times.push(start.elapsed().as_secs_f64());
         ControlFlow::Continue(())
     }))?;
-    let (first, last) = (times.first().copied().unwrap_or(0.0), times.last().copied().unwrap_or(0.0));
     let after = times.len() - made.iter().filter(|m| !m.is_empty()).count();
     let text = |ids: &[u32], made: &[u32]| -> Result<String> {
         let mut stream = TextStream::after(ids, tokenizer)?;
@@ -138,12 +160,13 @@ pub(super) fn generate_each(
     };
     let each = prompts.iter().zip(ids).zip(&made);
     let sequences = each.map(|((prompt, ids), made)| {
-        Ok(Continued { prompt: prompt.clone(), text: text(ids, made)?, prompt_tokens: ids.len(), tokens: made.len() })
+        let (prompt, text, ended) = (prompt.clone(), text(ids, made)?, Ended::of(made.len(), most));
+        Ok(Continued { prompt, text, prompt_tokens: ids.len(), tokens: made.len(), ended })
     });
     Ok(Generations {
         sequences: sequences.collect::<Result<_>>()?,
-        seconds_to_first_token: first,
-        tokens_per_second: if last > first { after as f64 / (last - first) } else { 0.0 },
+        seconds_to_first_token: times.first().copied(),
+        tokens_per_second: speed(&times, after),
         device: DeviceInfo::from(engine.device()),
     })
 }

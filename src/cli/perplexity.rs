@@ -37,7 +37,7 @@ pub(super) struct Perplexity {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
     /// Fail (exit code 1) when perplexity is more than this fraction above the base's, such as 0.01
-    #[arg(long, value_name = "F", requires = "base")]
+    #[arg(long, value_name = "F", requires = "base", allow_negative_numbers = true)]
     max_ppl_increase: Option<f64>,
     /// Clamp dt in prefill as transformers (wrongly) does, to compare with its numbers
     #[arg(long)]
@@ -83,7 +83,15 @@ impl Perplexity {
             log::warn!("--context: is for text; the windows of {} are as they are", self.file.display());
         }
         let context = self.context.unwrap_or(CONTEXT) as usize;
-        Ok(Windows::read(&self.file, texts.as_ref(), file.config().bos, context, limit)?)
+        let windows = Windows::read(&self.file, texts.as_ref(), file.config().bos, context, limit)?;
+        let (ids, vocab) = (|| windows.0.iter().flatten(), file.config().vocab_size);
+        if let Some(id) = ids().find(|id| **id as usize >= vocab) {
+            let (file, model) = (self.file.display(), self.model.display());
+            bail!(
+                "{file}: holds token id {id}, and the vocabulary of {model} is of {vocab}: its ids are another tokenizer's"
+            );
+        }
+        Ok(windows)
     }
 
     fn measure(

@@ -90,12 +90,15 @@ impl ModelConfig {
     /// [`crate::Error::UnsupportedModel`] naming the key and its value, [`crate::Error::BadCheckpoint`] for a missing
     /// key.
     pub fn from_json(path: &Path, v: &Value) -> Result<Self> {
-        let keys = Keys { path, v };
-        let config = match v.get("model_type").and_then(Value::as_str) {
+        Self::from_keys(Keys { path, v }).map_err(|e| e.in_config(path))
+    }
+
+    fn from_keys(keys: Keys<'_>) -> Result<Self> {
+        let config = match keys.v.get("model_type").and_then(Value::as_str) {
             Some("nemotron_h") => nemotron_h(keys)?,
             Some("mamba2") => mamba2(keys)?,
             // As the authors of Mamba-2 publish their models.
-            None if v.get("ssm_cfg").is_some() => {
+            None if keys.v.get("ssm_cfg").is_some() => {
                 let value = "missing, and `ssm_cfg` there: convert it to Hugging Face's layout first (transformers' \
                              convert_mamba2_ssm_checkpoint_to_pytorch.py)";
                 return Err(unsupported("model_type", value));
@@ -114,11 +117,10 @@ impl ModelConfig {
         if !v.is_object() {
             return Err(Error::bad(path, "is no JSON object"));
         }
-        let tokens = Keys { path, v }.tokens("eos_token_id").map_err(|e| Error::bad(path, e.to_string()))?;
-        for token in tokens {
-            if token as usize >= self.vocab_size {
-                return Err(Error::bad(path, format!("eos_token_id is {token}, above vocab_size {}", self.vocab_size)));
-            }
+        let eos = "eos_token_id";
+        let keys = Keys { path, v };
+        for token in keys.tokens(eos).map_err(|e| e.in_config(path))? {
+            self.holds(eos, token).map_err(|e| e.in_config(path))?;
             if !self.eos.contains(&token) {
                 self.eos.push(token);
             }
@@ -141,15 +143,17 @@ impl ModelConfig {
         if has(Block::Attention) {
             divides("num_key_value_heads", self.kv_heads, "num_attention_heads", self.attention_heads)?;
         }
-        for token in self.bos.iter().chain(&self.eos) {
-            if *token as usize >= self.vocab_size {
-                return Err(unsupported(
-                    "bos_token_id or eos_token_id",
-                    format!("{token}, above vocab_size {}", self.vocab_size),
-                ));
-            }
+        let bos = self.bos.iter().map(|token| ("bos_token_id", token));
+        let mut tokens = bos.chain(self.eos.iter().map(|token| ("eos_token_id", token)));
+        tokens.try_for_each(|(key, token)| self.holds(key, *token))
+    }
+
+    /// Is the token of `key` one of the vocabulary's?
+    fn holds(&self, key: &str, token: u32) -> Result<()> {
+        if (token as usize) < self.vocab_size {
+            return Ok(());
         }
-        Ok(())
+        Err(unsupported(key, format!("{token}, not below vocab_size {}", self.vocab_size)))
     }
 
     /// `heads * head_dim`.
@@ -268,12 +272,10 @@ fn common(keys: Keys<'_>, model_type: ModelType, blocks: Vec<Block>, hidden_size
 
 /// The blocks, from a pattern string or a list of names, checked against the number of layers.
 fn blocks(keys: Keys<'_>) -> Result<Vec<Block>> {
-    let list =
-        ["layers_block_type", "layer_types"].into_iter().find_map(|key| keys.v.get(key).filter(|v| v.is_array()));
-    let (key, names): (&str, Vec<String>) = match list {
-        Some(list) => {
-            let names = list.as_array().into_iter().flatten();
-            ("layers_block_type", names.map(|n| n.as_str().map_or_else(|| n.to_string(), str::to_owned)).collect())
+    let list = |key| keys.v.get(key).and_then(Value::as_array).map(|list| (key, list));
+    let (key, names): (&str, Vec<String>) = match ["layers_block_type", "layer_types"].into_iter().find_map(list) {
+        Some((key, list)) => {
+            (key, list.iter().map(|n| n.as_str().map_or_else(|| n.to_string(), str::to_owned)).collect())
         }
         None => {
             let pattern = keys.required(&["hybrid_override_pattern", "layers_block_type"])?;
@@ -291,7 +293,7 @@ fn blocks(keys: Keys<'_>) -> Result<Vec<Block>> {
             let moe = if matches!(name.as_str(), "E" | "moe") { " (mixture of experts)" } else { "" };
             unsupported(
                 &format!("{key}[{i}]"),
-                format!("`{name}`{moe}; supported are M (Mamba-2), * (attention), - (MLP)"),
+                format!("`{name}`{moe}; supported are M or mamba (Mamba-2), * or attention, - or mlp"),
             )
         })
     };
@@ -315,7 +317,8 @@ fn dt_limit(keys: Keys<'_>) -> Result<(f32, f32)> {
 
 /// Does the convolution have a bias? Not part of [`ModelConfig`]: a layer without has zeros.
 pub(super) fn uses_conv_bias(path: &Path, v: &Value) -> Result<bool> {
-    Ok(Keys { path, v }.flag(&["use_conv_bias", "mamba_conv_bias"])?.unwrap_or(true))
+    let flag = Keys { path, v }.flag(&["use_conv_bias", "mamba_conv_bias"]).map_err(|e| e.in_config(path))?;
+    Ok(flag.unwrap_or(true))
 }
 
 fn quotient(key: &str, n: usize, by_key: &str, by: usize) -> Result<usize> {

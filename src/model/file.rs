@@ -80,11 +80,11 @@ impl ModelFile {
         }
         let conv_bias = uses_conv_bias(&path, json)?;
         let (rotation, untied) = match json.get("wgquant") {
-            Some(extension) => extended(extension, &config)?,
+            Some(extension) => extended(extension, &config).map_err(|e| e.in_config(&path))?,
             None => Default::default(),
         };
         let quantization = match json.get("quantization_config").filter(|q| !q.is_null()) {
-            Some(q) => scheme_json::parse(q)?,
+            Some(q) => scheme_json::parse(q).map_err(|e| e.in_config(&path))?,
             None => Quantization::default(),
         };
         let names = Names::detect(&checkpoint)?;
@@ -158,8 +158,7 @@ impl ModelFile {
         let missing = || Error::MissingTensor { name: name.to_owned(), file: self.checkpoint.dir().to_owned() };
         let info = self.checkpoint.info(name).ok_or_else(missing)?;
         if info.shape != shape {
-            let (got, hidden) = (&info.shape, self.config.hidden_size);
-            let what = format!("has shape {got:?}, config.json (hidden_size {hidden}) implies {shape:?}");
+            let what = format!("has shape {:?}, config.json implies {shape:?}", info.shape);
             return Err(self.checkpoint.bad(name, &what));
         }
         Ok(info.dtype)

@@ -1,7 +1,7 @@
 //! Typed, range-checked access to the keys of `config.json`.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -14,9 +14,9 @@ pub(super) struct Keys<'a> {
     pub(super) v: &'a Value,
 }
 
-/// A key whose value this crate cannot use.
+/// A key whose value this crate cannot use; [`Error::in_config`] adds the file.
 pub(super) fn unsupported(key: &str, value: impl Into<String>) -> Error {
-    Error::UnsupportedModel { key: key.to_owned(), value: value.into() }
+    Error::UnsupportedModel { path: PathBuf::new(), key: key.to_owned(), value: value.into() }
 }
 
 impl<'a> Keys<'a> {

@@ -47,7 +47,8 @@ fn sizes(a: &Analysis) -> String {
     };
     line("file", bytes(a.model.bytes), &|p| bytes(p.bytes));
     line("bits a parameter", format!("{:.2}", a.model.bits_per_parameter), &|p| format!("{:.2}", p.bits_per_parameter));
-    line("weights on the device", String::new(), &|p| bytes(p.device_bytes));
-    line("peak, running", String::new(), &|p| bytes(p.peak_bytes));
+    let known = |n: Option<u64>| n.map_or_else(String::new, bytes);
+    line("weights on the device", known(a.device_bytes), &|p| bytes(p.device_bytes));
+    line("peak, running", known(a.peak_bytes), &|p| bytes(p.peak_bytes));
     format!("<table><thead>{}</thead><tbody>{rows}</tbody></table>", row("th", &head))
 }

@@ -50,8 +50,8 @@ pub struct DemoRow {
     pub mean_kl: f64,
     /// Share of tokens whose most likely next token is the original's, 0 to 1.
     pub top1_agreement: f64,
-    /// Decoding speed, one sequence.
-    pub tokens_per_second: f64,
+    /// Decoding speed, one sequence; none where the model ended it before there was a second token.
+    pub tokens_per_second: Option<f64>,
     /// Its greedy continuation of the prompt.
     pub text: String,
 }

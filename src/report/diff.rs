@@ -13,6 +13,8 @@ pub struct DiffReport {
     pub against: String,
     /// Tokens of the prompt; one decode step follows them.
     pub tokens: usize,
+    /// Ops that have a verdict. The others' values have another basis, such as a rotated one, so that nothing can be said of them.
+    pub judged: usize,
     /// The first op whose own error passes its tolerance.
     pub culprit: Option<OpError>,
     /// Every op compared, in the order of execution.
@@ -24,6 +26,7 @@ impl DiffReport {
     #[must_use]
     pub fn new(run: String, against: String, tokens: usize, ops: Vec<OpError>) -> Self {
         let culprit = ops.iter().find(|op| op.verdict == Judgement::Failed).cloned();
-        Self { run, against, tokens, culprit, ops }
+        let judged = ops.iter().filter(|op| op.verdict != Judgement::OtherBasis).count();
+        Self { run, against, tokens, judged, culprit, ops }
     }
 }

@@ -121,7 +121,7 @@ fn table(models: &[DemoRow]) -> String {
             format!("{:.4}", m.perplexity_ratio),
             small(m.mean_kl),
             format!("{:.1} %", m.top1_agreement * 100.0),
-            format!("{:.1}", m.tokens_per_second),
+            m.tokens_per_second.map_or_else(String::new, |speed| format!("{speed:.1}")),
         ]
     };
     let rows = models.iter().map(|m| row("td", &cells(m)));

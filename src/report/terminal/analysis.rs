@@ -43,12 +43,15 @@ pub fn analysis(a: &Analysis) -> String {
         rows.push(row);
     };
     line("total", count(a.model.parameters), bytes(a.model.bytes), &|p| bytes(p.bytes));
-    line("on the device", String::new(), String::new(), &|p| bytes(p.device_bytes));
-    line("peak, running", String::new(), String::new(), &|p| bytes(p.peak_bytes));
+    let known = |n: Option<u64>| n.map_or_else(String::new, bytes);
+    line("on the device", String::new(), known(a.device_bytes), &|p| bytes(p.device_bytes));
+    line("peak, running", String::new(), known(a.peak_bytes), &|p| bytes(p.peak_bytes));
     line("bits per parameter", String::new(), format!("{:.2}", a.model.bits_per_parameter), &|p| {
         format!("{:.2}", p.bits_per_parameter)
     });
-    line("smaller", String::new(), String::new(), &|p| format!("{:.2}×", p.reduction));
+    if !a.predictions.is_empty() {
+        line("smaller", String::new(), String::new(), &|p| format!("{:.2}×", p.reduction));
+    }
     out += &table(&head, 2, rows);
     if let Some(details) = &a.details {
         out += &outliers(a, details);

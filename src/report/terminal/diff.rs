@@ -15,7 +15,7 @@ pub fn diff(report: &DiffReport, all: bool) -> String {
         vec![
             op.layer.map_or_else(String::new, |i| i.to_string()),
             op.block.to_owned(),
-            format!("{}{}", if op.step == "decode" { "decode: " } else { "" }, op.op),
+            step(op) + &op.op,
             match op.verdict {
                 Judgement::Ok => "ok",
                 Judgement::Failed => "FAILED",
@@ -39,17 +39,19 @@ pub fn diff(report: &DiffReport, all: bool) -> String {
     match &report.culprit {
         Some(op) => {
             out += &format!(
-                "first op past its tolerance: {} ({}, {}): NMSE {} above {:.0e}\n",
+                "first op past its tolerance: {} ({}): NMSE {} above {:.0e}\n",
                 name(op),
                 op.block,
-                op.step,
                 number(op.nmse),
                 op.limit
             );
         }
-        None => out += &format!("all {} ops are within their tolerances\n", report.ops.len()),
+        None => out += &format!("{} ops are within their tolerances\n", report.judged),
     }
-    out
+    match report.ops.len() - report.judged {
+        0 => out,
+        others => out + &format!("{others} could not be compared: their values are in another basis\n"),
+    }
 }
 
 /// The largest own error of its step and layer, or one that failed.
@@ -60,7 +62,11 @@ fn shown(op: &OpError, ops: &[OpError]) -> bool {
 }
 
 fn name(op: &OpError) -> String {
-    op.layer.map_or_else(|| op.op.clone(), |i| format!("layer {i} {}", op.op))
+    step(op) + &op.layer.map_or_else(|| op.op.clone(), |i| format!("layer {i} {}", op.op))
+}
+
+fn step(op: &OpError) -> String {
+    if op.step == "decode" { "decode: ".to_owned() } else { String::new() }
 }
 
 fn number(value: f64) -> String {

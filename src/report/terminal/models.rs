@@ -174,7 +174,7 @@ pub fn demo(report: &DemoReport) -> String {
             format!("{:.4}", m.perplexity_ratio),
             small(m.mean_kl),
             format!("{:.1}", m.top1_agreement * 100.0),
-            format!("{:.1}", m.tokens_per_second),
+            m.tokens_per_second.map_or_else(String::new, |speed| format!("{speed:.1}")),
         ]
     });
     table(&head, 2, rows.collect::<Vec<_>>())
