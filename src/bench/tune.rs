@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use pollster::block_on;
 
 use super::{Warmer, median};
-use crate::error::Result;
-use crate::gpu::{Contest, Plan};
+use crate::error::{Error, Result};
+use crate::gpu::{Contest, Plan, Recording};
 use crate::kernels::tuned::{Choice, shader_hash};
+use crate::shaders::Variant;
 
 /// Times `contests` on a warm device, `repeat` times each, and says what is fastest. What plans take anyway stays unless
-/// another is faster by more than `margin`, so that noise changes nothing.
+/// another is faster by more than `margin`, so that noise changes nothing. Another that does not compile here is not timed.
 ///
 /// Times of a launch without timestamp queries are by the clock, many at once. What tensors hold afterwards means nothing.
 ///
@@ -27,7 +28,7 @@ pub fn tune(
     for (i, contest) in contests.into_iter().enumerate() {
         progress(i);
         let Contest { need, class, by } = contest;
-        let by = by.into_iter().map(|(v, plan)| Ok((v, plan.record()?))).collect::<Result<Vec<_>>>()?;
+        let by = recorded(by)?;
         let mut times = vec![Vec::new(); by.len()];
         warmer.run()?;
         // Round after round, so that a change of clocks strikes all alike; the first compiles and is not counted.
@@ -51,6 +52,21 @@ pub fn tune(
         });
     }
     Ok(choices)
+}
+
+/// Those that compile. The first must: it is what plans take anyway.
+fn recorded(by: Vec<(&'static Variant, Plan)>) -> Result<Vec<(&'static Variant, Recording)>> {
+    let mut made = Vec::with_capacity(by.len());
+    for (variant, plan) in by {
+        let device = plan.device().clone();
+        let lost = || device.gpu().is_some_and(|gpu| gpu.lost().is_some());
+        match plan.record() {
+            Ok(recording) => made.push((variant, recording)),
+            Err(e) if made.is_empty() || matches!(e, Error::OutOfMemory { .. }) || lost() => return Err(e),
+            Err(e) => log::warn!("{}: variant {} is not timed: {e}", device.name(), variant.name),
+        }
+    }
+    Ok(made)
 }
 
 /// Index of the fastest, or 0 where none is faster than the first by more than `margin`.

@@ -33,12 +33,13 @@ const SCAN: usize = 4096;
 
 /// A model directory: its `config.json` and its tensors, memory-mapped. Or the same in memory.
 ///
-/// Everything the files claim is checked on opening: that shards are there, whole, inside the directory, and hold
-/// each tensor once. Values are checked when read.
+/// Everything the files claim is checked on opening: that shards are there, whole, inside the directory as all other
+/// files are, and hold each tensor once. Values are checked when read.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
     config: Value,
+    siblings: Vec<PathBuf>,
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
 }
@@ -54,13 +55,13 @@ impl Checkpoint {
             let need = "a model is a directory with config.json and model.safetensors";
             return Err(Error::bad(dir, format!("{what}; {need}")));
         }
-        let config = dir.join("config.json");
-        if !config.is_file() {
+        if !dir.join("config.json").is_file() {
             return Err(Error::bad(dir, "holds no config.json; is it a model directory in Hugging Face layout?"));
         }
-        let config = read_json(&config)?;
+        let config = read_json(&shards::own(dir, "config.json")?)?;
+        let siblings = siblings(dir, &config)?;
         let (shards, entries) = shards::open_all(dir)?;
-        Ok(Self { dir: dir.to_owned(), config, shards, entries })
+        Ok(Self { dir: dir.to_owned(), config, siblings, shards, entries })
     }
 
     /// A model that is in memory: the text of its `config.json` and the bytes of its one `model.safetensors`,
@@ -75,7 +76,7 @@ impl Checkpoint {
         let (mut shards, mut entries) = (Vec::new(), BTreeMap::new());
         let shard = Shard { path: dir.join("model.safetensors"), data: Data::Held(weights) };
         shards::add(shard, &mut shards, &mut entries)?;
-        Ok(Self { dir, config, shards, entries })
+        Ok(Self { dir, config, siblings: Vec::new(), shards, entries })
     }
 
     /// The directory.
@@ -122,7 +123,8 @@ impl Checkpoint {
     /// A copy of a tensor. 32-bit integers come as the words they are.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::BadCheckpoint`] for 64-bit integers and for NaN or infinite values.
+    /// [`Error::MissingTensor`]; [`Error::BadCheckpoint`] for 64-bit integers, for more than four axes or no elements, and
+    /// for NaN or infinite values.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let (info, bytes) = self.raw(name)?;
         let dtype = match info.dtype {
@@ -168,20 +170,14 @@ impl Checkpoint {
         Ok(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
     }
 
-    /// Tokenizer and generation files there are beside the weights, and the Python files that `auto_map` of `config.json` names:
+    /// Tokenizer and generation files there were beside the weights on opening, and the Python files that `auto_map` of `config.json` names:
     /// transformers' `trust_remote_code` looks for them where the configuration is.
     #[must_use]
     pub fn sibling_files(&self) -> Vec<PathBuf> {
-        let classes = self.config.get("auto_map").and_then(Value::as_object).into_iter().flat_map(|map| map.values());
-        let modules: BTreeSet<&str> = classes.filter_map(|c| c.as_str()?.split_once('.')).map(|(m, _)| m).collect();
-        // `repository--module` is elsewhere.
-        let plain = |m: &&str| m.chars().all(|c| c.is_alphanumeric() || c == '_');
-        let code = modules.into_iter().filter(plain).map(|m| format!("{m}.py"));
-        let names = SIBLINGS.iter().map(|f| (*f).to_owned()).chain(code);
-        names.map(|f| self.dir.join(f)).filter(|f| f.is_file()).collect()
+        self.siblings.clone()
     }
 
-    /// Name, size and SHA-256 of each weight file and of `config.json`, to record what a result was made from.
+    /// Path below the directory, size and SHA-256 of each weight file and of `config.json`, to record what a result was made from.
     ///
     /// # Errors
     /// [`Error::Io`] when `config.json` has gone.
@@ -189,7 +185,9 @@ impl Checkpoint {
         let config = self.config_path();
         let text = std::fs::read(&config).map_err(|e| Error::io(&config, e))?;
         let entry = |path: &Path, bytes: &[u8]| {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            // Shards may lie in folders, where two may have one name.
+            let below = path.strip_prefix(&self.dir).unwrap_or(path).components();
+            let name = below.map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
             (name, json!({ "bytes": bytes.len(), "sha256": super::hex(&Sha256::digest(bytes)) }))
         };
         let mut files = vec![entry(&config, &text)];
@@ -213,10 +211,25 @@ impl Checkpoint {
         let missing = || Error::MissingTensor { name: name.to_owned(), file: self.dir.clone() };
         let entry = self.entries.get(name).ok_or_else(missing)?;
         let shard = self.shards.get(entry.shard).ok_or_else(missing)?;
+        let shape = &entry.info.shape;
+        if shape.len() > 4 || shape.contains(&0) {
+            return Err(self.bad(name, &format!("has shape {shape:?}; up to 4 axes above 0 are supported")));
+        }
         let bytes =
             shard.data.get(entry.range.clone()).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
         Ok((&entry.info, bytes))
     }
+}
+
+/// What [`Checkpoint::sibling_files`] gives. A link out of the directory would put a stranger's file into copies of the model.
+fn siblings(dir: &Path, config: &Value) -> Result<Vec<PathBuf>> {
+    let classes = config.get("auto_map").and_then(Value::as_object).into_iter().flat_map(|map| map.values());
+    let modules: BTreeSet<&str> = classes.filter_map(|c| c.as_str()?.split_once('.')).map(|(m, _)| m).collect();
+    // `repository--module` is elsewhere.
+    let plain = |m: &&str| m.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let code = modules.into_iter().filter(plain).map(|m| format!("{m}.py"));
+    let names = SIBLINGS.iter().map(|f| (*f).to_owned()).chain(code);
+    names.filter(|f| dir.join(f).is_file()).map(|f| shards::own(dir, &f)).collect()
 }
 
 /// A copy; of what is large, by all cores, so that a disk has several pages to read at once.

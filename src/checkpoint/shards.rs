@@ -80,7 +80,8 @@ impl StoredType {
 pub struct TensorInfo {
     /// Element type.
     pub dtype: StoredType,
-    /// Sizes of the axes, slowest first; at most four, none of them 0.
+    /// Sizes of the axes, slowest first. A tensor of more than four, or of no elements, may be there, and is refused when
+    /// it is asked for.
     pub shape: Vec<usize>,
 }
 
@@ -121,6 +122,9 @@ impl Deref for Data {
     }
 }
 
+/// Says which file holds which tensor, where there are several.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// The index's promise: which file holds which tensor. `None` for a single-file model.
 type WeightMap = Option<(PathBuf, BTreeMap<String, String>)>;
 
@@ -155,7 +159,7 @@ pub(super) fn add(shard: Shard, shards: &mut Vec<Shard>, entries: &mut BTreeMap<
 
 /// The model files of `dir`.
 fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
-    let index = dir.join("model.safetensors.index.json");
+    let index = dir.join(INDEX);
     let single = dir.join("model.safetensors");
     if !index.is_file() {
         if !single.is_file() {
@@ -172,9 +176,9 @@ fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
                 format!("holds neither model.safetensors nor model.safetensors.index.json{hint}"),
             ));
         }
-        return Ok((vec![inside(dir, "model.safetensors", &single)?], None));
+        return Ok((vec![own(dir, "model.safetensors")?], None));
     }
-    let json = read_json(&index)?;
+    let json = read_json(&own(dir, INDEX)?)?;
     let map =
         json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| Error::bad(&index, "has no `weight_map`"))?;
     let mut weights = BTreeMap::new();
@@ -191,22 +195,26 @@ fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
     Ok((files, Some((index, weights))))
 }
 
-/// `dir/name`, if that is a file of this very directory; `source` is the file that named it.
+/// `dir/name`, a file that a model directory has by this name, if it is of this very directory: as [`inside`].
+pub(super) fn own(dir: &Path, name: &str) -> Result<PathBuf> {
+    inside(dir, name, &dir.join(name))
+}
+
+/// `dir/name`, if that is a file of this very directory; `source` is the file that named it, or itself.
 ///
 /// Links are followed. They must end inside the directory, or in the `blobs` of a Hugging Face cache
 /// (`models--x/snapshots/<hash>/model.safetensors -> ../../blobs/<hash>`).
 fn inside(dir: &Path, name: &str, source: &Path) -> Result<PathBuf> {
     let plain = !name.is_empty() && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
-    let outside = || Error::bad(source, format!("names `{name}`, which lies outside the model directory"));
+    let path = dir.join(name);
+    let is = if path == source { "is a link to what".to_owned() } else { format!("names `{name}`, which") };
+    let outside = || Error::bad(source, format!("{is} lies outside the model directory"));
     // A backslash separates folders on Windows only; no shard is called so.
     if !plain || name.contains('\\') {
         return Err(outside());
     }
-    let path = dir.join(name);
     let real = fs::canonicalize(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::bad(source, format!("names `{name}`, which is missing; download it again"))
-        }
+        std::io::ErrorKind::NotFound => Error::bad(source, format!("{is} is missing; download it again")),
         _ => Error::io(&path, e),
     })?;
     let home = fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?;
@@ -214,6 +222,10 @@ fn inside(dir: &Path, name: &str, source: &Path) -> Result<PathBuf> {
     let blobs = snapshots.and_then(Path::parent).map(|cache| cache.join("blobs"));
     if !real.starts_with(&home) && !blobs.is_some_and(|b| real.starts_with(b)) {
         return Err(outside());
+    }
+    // To open a pipe is to wait for who writes it.
+    if !fs::metadata(&real).map_err(|e| Error::io(&path, e))?.is_file() {
+        return Err(Error::bad(source, format!("{is} is no regular file")));
     }
     Ok(path)
 }
@@ -247,18 +259,11 @@ fn header(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorInfo, Range<us
     })?;
     let base = 8 + header;
     let tensor = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
-        let dtype = StoredType::of(info.dtype);
-        if info.shape.len() > 4 || info.shape.contains(&0) {
-            let shape = &info.shape;
-            return Err(Error::bad(
-                path,
-                format!("tensor `{name}` has shape {shape:?}; up to 4 axes above 0 are supported"),
-            ));
-        }
         let (start, end) = info.data_offsets;
-        Ok((name, TensorInfo { dtype, shape: info.shape.clone() }, base + start..base + end))
+        let info = TensorInfo { dtype: StoredType::of(info.dtype), shape: info.shape.clone() };
+        (name, info, base + start..base + end)
     };
-    metadata.tensors().into_iter().map(tensor).collect()
+    Ok(metadata.tensors().into_iter().map(tensor).collect())
 }
 
 /// Is every tensor of the index in the file the index says?

@@ -107,6 +107,13 @@ pub fn write_model_with(
         ragged: Vec::new(),
         bias,
     };
+    // What cannot be read is known before the model is made.
+    for path in &options.copy {
+        to.writer.copy(path)?;
+    }
+    for (name, text) in &options.files {
+        to.writer.file(name, text.as_bytes())?;
+    }
     let names = &options.names;
     to.linear(&names.embedding(), Role::Embedding, &model.embedding()?)?;
     for index in 0..model.config().blocks.len() {
@@ -119,10 +126,7 @@ pub fn write_model_with(
     }
     let config = finished_config(config, head.is_none(), model.rotation(), &to.schemes)?;
     to.writer.file("config.json", format!("{config:#}\n").as_bytes())?;
-    for path in &options.copy {
-        to.writer.copy(path)?;
-    }
-    for (name, text) in options.files.iter().cloned().chain(last()) {
+    for (name, text) in last() {
         to.writer.file(&name, text.as_bytes())?;
     }
     Ok(Summary { written: to.writer.finish(options.source.clone())?, ragged: to.ragged })

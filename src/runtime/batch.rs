@@ -122,9 +122,8 @@ impl Engine {
         let tokens = self.state.tokens;
         let mut plan = Plan::new(&self.device);
         self.state.copy(0, &batch.state, slot, tokens, &mut plan)?;
-        let (logits, rng) = (self.scratch.logits.view(DType::F32, [1, self.config.vocab_size])?, &self.scratch.rng);
-        plan.copy(&logits, &batch.logits.row(slot)?)?;
-        plan.copy(rng, &batch.rng.row(slot)?)?;
+        plan.copy(&self.last_logits()?, &batch.logits.row(slot)?)?;
+        plan.copy(&self.scratch.rng, &batch.rng.row(slot)?)?;
         plan.record()?.run()?;
         self.batch_mut()?.places[slot] = Place { tokens, live: true };
         self.write_cursors()
@@ -145,8 +144,7 @@ impl Engine {
         let batch = self.batch()?;
         let mut plan = Plan::new(&self.device);
         batch.state.copy(slot, &self.state, 0, tokens, &mut plan)?;
-        let logits = self.scratch.logits.view(DType::F32, [1, self.config.vocab_size])?;
-        plan.copy(&batch.logits.row(slot)?, &logits)?;
+        plan.copy(&batch.logits.row(slot)?, &self.last_logits()?)?;
         plan.copy(&batch.rng.row(slot)?, &self.scratch.rng)?;
         plan.record()?.run()?;
         self.state.set_tokens(&self.device, tokens)
@@ -293,7 +291,7 @@ impl Engine {
 
     /// Prefills `prompts` one by one, then continues all together until each has `max_new` tokens or ends; `on_token` sees
     /// every token with the number of its prompt, and may end that sequence. There must be a sequence for each prompt.
-    /// Number i draws by the seed of [`Engine::seed`] plus i.
+    /// Number i draws by the seed of [`Engine::seed`] plus i; the engine's own sampler goes on afterwards as if this had not been.
     ///
     /// # Errors
     /// [`Error::Argument`] for more prompts than sequences; as [`Engine::feed`] and [`Engine::step_each`].
@@ -309,12 +307,10 @@ impl Engine {
             return Err(Error::argument("prompts", format!("{} for {sequences} sequences", prompts.len())));
         }
         (0..sequences).try_for_each(|slot| self.retire(slot))?;
-        for (slot, prompt) in prompts.iter().enumerate() {
-            self.reset()?;
-            self.feed(prompt)?;
-            self.device.write(&self.scratch.rng, &[self.seed.wrapping_add(slot as u32), 0])?;
-            self.put(slot)?;
-        }
+        let sampler = self.device.read(&self.scratch.rng).await?;
+        let prefilled = self.prefill_each(prompts);
+        self.device.write(&self.scratch.rng, &sampler)?;
+        prefilled?;
         let mut out = vec![Vec::new(); prompts.len()];
         let mut going: Vec<usize> = (0..prompts.len()).filter(|_| max_new > 0).collect();
         let mut coming = if going.is_empty() { None } else { Some(self.pick_each(next)?) };
@@ -340,6 +336,16 @@ impl Engine {
             };
         }
         Ok(out)
+    }
+
+    /// Puts each prompt in the slot of its number, with a sampler of its own.
+    fn prefill_each(&mut self, prompts: &[Vec<u32>]) -> Result<()> {
+        prompts.iter().enumerate().try_for_each(|(slot, prompt)| {
+            self.reset()?;
+            self.feed(prompt)?;
+            self.device.write(&self.scratch.rng, &[self.seed.wrapping_add(slot as u32), 0])?;
+            self.put(slot)
+        })
     }
 
     pub(super) fn plan_each(&self, batch: &Batch) -> Result<Plan> {

@@ -37,6 +37,16 @@ impl Engine {
             self.following = Some(self.plan_of(&self.scratch.next, Logits::Last)?.record()?);
             self.rounding()?; // compiled now, not in the middle of what is told
         }
+        let before = (self.state.tokens, self.state.recent);
+        let read = self.follow_recorded(next);
+        if read.is_err() {
+            // All of it is one submit: where that failed, the device stands where it did.
+            (self.state.tokens, self.state.recent) = before;
+        }
+        read
+    }
+
+    fn follow_recorded(&mut self, next: Next) -> Result<Reading> {
         let mut submission = self.device.submission();
         if let Some(pass) = &self.following {
             submission.run(pass)?;

@@ -1,12 +1,12 @@
 //! A model on a device: prefill of any length, decode, and the logits of either.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use super::Memory;
 use super::batch::Batch;
 use super::choose::Chooser;
 use super::forward::Forward;
+use super::passes::{Passes, shorter};
 use super::scratch::{ScanFormat, Scratch};
 use super::state::{State, StateFormat, StateSizes};
 use super::taps::Taps;
@@ -91,7 +91,7 @@ pub enum Next {
 }
 
 /// Which logits a pass ends with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logits {
     None,
     Last,
@@ -108,7 +108,7 @@ pub struct Engine {
     pub(super) scratch: Scratch,
     /// Logits of all tokens of a pass; made when first asked for.
     all_logits: Option<DeviceTensor>,
-    passes: HashMap<(usize, Logits), Recording>,
+    passes: Passes,
     /// Tokens a pass at most, of those that take no longer than a submit may.
     quick_tokens: usize,
     pub(super) chooser: Chooser,
@@ -160,7 +160,7 @@ impl Engine {
             config,
             options,
             all_logits: None,
-            passes: HashMap::new(),
+            passes: Passes::default(),
             quick_tokens: options.pass_tokens,
             chooser,
             following: None,
@@ -266,7 +266,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Processes tokens and gives the logits of every one: `sink(first, logits)` with `logits` `[n, vocab]` of
+    /// As [`Engine::feed`], and gives the logits of every token: `sink(first, logits)` with `logits` `[n, vocab]` of
     /// the tokens from `first` on, pass by pass.
     ///
     /// # Errors
@@ -346,11 +346,11 @@ impl Engine {
             let logits = self.device.alloc(DType::F32, [rows, self.config.vocab_size]);
             self.all_logits = Some(logits.map_err(|e| e.named(&format!("the logits of {rows} tokens")))?);
         }
-        if !self.passes.contains_key(&(tokens, logits)) {
+        if !self.passes.recall((tokens, logits)) {
             let recording = self.plan(tokens, logits)?.record()?;
-            self.passes.insert((tokens, logits), recording);
+            self.passes.keep((tokens, logits), recording);
         }
-        if let Some(recording) = self.passes.get(&(tokens, logits)) {
+        if let Some(recording) = self.passes.latest() {
             if tokens == 1 {
                 recording.run()?;
             } else {
@@ -430,7 +430,7 @@ impl Engine {
         let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
         let (forward, vocab) = (self.forward(tokens), self.config.vocab_size);
         if logits != Logits::All && forward.chains(&self.device, &self.weights) {
-            let last = self.scratch.logits.view(DType::F32, [1, vocab])?;
+            let last = self.last_logits()?;
             forward.chain(&mut plan, &self.weights, ids, (logits == Logits::Last).then_some(&last))?;
             return Ok(plan);
         }
@@ -440,15 +440,20 @@ impl Engine {
             Logits::Last => {
                 let last = self.scratch.last.view(DType::F32, [1, self.config.hidden_size])?;
                 plan.copy(&hidden.row(tokens - 1)?, &last)?;
-                let logits = self.scratch.logits.view(DType::F32, [1, vocab])?;
-                forward.head(&mut plan, &self.weights, &last, &logits, &mut Taps::none())?;
+                forward.head(&mut plan, &self.weights, &last, &self.last_logits()?, &mut Taps::none())?;
             }
             Logits::All => {
                 let logits = self.all_logits()?.view(DType::F32, [tokens, vocab])?;
                 forward.head(&mut plan, &self.weights, &hidden, &logits, &mut Taps::none())?;
+                plan.copy(&logits.row(tokens - 1)?, &self.last_logits()?)?;
             }
         }
         Ok(plan)
+    }
+
+    /// Those that the next token is chosen from, as a row.
+    pub(super) fn last_logits(&self) -> Result<DeviceTensor> {
+        self.scratch.logits.view(DType::F32, [1, self.config.vocab_size])
     }
 
     fn all_logits(&self) -> Result<&DeviceTensor> {
@@ -467,30 +472,5 @@ impl Engine {
             decode: tokens == 1,
             split_k: self.options.split_k,
         }
-    }
-}
-
-/// A launch, which cannot be cut, may take this many times what a submit may: still a quarter of what watchdogs let pass.
-/// Shorter passes are slower.
-const LAUNCH: f64 = 5.0;
-
-/// Tokens of the next pass after one whose slowest launch took `overrun` times what a submit may: whole chunks, or one.
-fn shorter(tokens: usize, chunk: usize, overrun: f64) -> usize {
-    if overrun <= LAUNCH {
-        return usize::MAX;
-    }
-    let fit = (tokens as f64 * LAUNCH / overrun) as usize;
-    (fit / chunk * chunk).max(chunk)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shorter;
-
-    #[test]
-    fn passes_shrink_to_whole_chunks() {
-        assert_eq!(shorter(2048, 128, 4.5), usize::MAX);
-        assert_eq!(shorter(2048, 128, 7.5), 1280);
-        assert_eq!(shorter(2048, 128, 500.0), 128);
     }
 }

@@ -15,6 +15,7 @@ mod forward;
 mod mamba2;
 mod memory;
 mod observe;
+mod passes;
 mod profile;
 mod scratch;
 mod stage;

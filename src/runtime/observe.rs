@@ -35,7 +35,7 @@ impl Engine {
         Ok(ObservedPass { tokens, recording: plan.record()? })
     }
 
-    /// Runs a recorded pass on the next tokens of the sequence.
+    /// Runs a recorded pass on the next tokens of the sequence. It has no head: [`Engine::logits`] stay what they were.
     ///
     /// # Errors
     /// As [`Engine::feed`]; [`Error::Argument`] when the pass is for another number of tokens.

@@ -21,7 +21,7 @@ pub struct Tap {
 }
 
 impl Engine {
-    /// Processes tokens in one pass and gives what every op gave, in order: see [`Tap::name`].
+    /// As [`Engine::feed`] in one pass, and gives what every op gave, in order: see [`Tap::name`].
     ///
     /// # Errors
     /// As [`Engine::feed`]; [`Error::Argument`] when the tokens are more than one pass takes.
@@ -61,6 +61,7 @@ impl Engine {
         let forward = self.forward(tokens.len());
         let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut taps)?;
         forward.head(&mut plan, &self.weights, &hidden, &logits, &mut taps)?;
+        plan.copy(&logits.row(tokens.len() - 1)?, &self.last_logits()?)?;
         plan.record()?.run_paced()?;
         self.advance(tokens.len())?;
         let mut read = Vec::with_capacity(copies.len());

@@ -95,6 +95,36 @@ fn link_out_of_the_directory() {
     says(&refusal(&dir), &["outside the model directory"]);
 }
 
+/// What lies beside the weights goes into copies of the model: a stranger's file must not.
+#[cfg(unix)]
+#[test]
+fn link_of_another_file_out_of_the_directory() {
+    for file in ["config.json", "generation_config.json", "tokenizer.json"] {
+        let (temp, dir) = tiny();
+        let outside = temp.path().join("outside.json");
+        fs::rename(dir.join("config.json"), &outside).unwrap();
+        if file != "config.json" {
+            fs::copy(&outside, dir.join("config.json")).unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, dir.join(file)).unwrap();
+        says(&refusal(&dir), &[file, "is a link", "outside the model directory"]);
+    }
+}
+
+/// A pipe that nobody writes to would be waited for.
+#[cfg(unix)]
+#[test]
+fn shard_that_is_no_file() {
+    let (_temp, dir) = sharded();
+    let pipe = dir.join("pipe.safetensors");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::create_dir(dir.join("folder.safetensors")).unwrap();
+    for name in ["pipe.safetensors", "folder.safetensors"] {
+        edit_json(&dir.join(INDEX), |j| j["weight_map"]["lm_head.weight"] = json!(name));
+        says(&refusal(&dir), &[INDEX, name, "no regular file"]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn links_of_a_hugging_face_cache_are_followed() {
@@ -102,11 +132,13 @@ fn links_of_a_hugging_face_cache_are_followed() {
     let (blobs, snapshot) = (temp.path().join("blobs"), temp.path().join("snapshots/abc"));
     fs::create_dir_all(&blobs).unwrap();
     fs::create_dir_all(&snapshot).unwrap();
-    for file in ["config.json", "model.safetensors"] {
+    fs::write(dir.join("tokenizer.json"), "{}").unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         fs::rename(dir.join(file), blobs.join(file)).unwrap();
         std::os::unix::fs::symlink(format!("../../blobs/{file}"), snapshot.join(file)).unwrap();
     }
-    assert!(wgquant::model::ModelFile::open(&snapshot).is_ok());
+    let file = wgquant::model::ModelFile::open(&snapshot).unwrap();
+    assert_eq!(file.checkpoint().sibling_files(), [snapshot.join("tokenizer.json")]);
 }
 
 #[test]
@@ -125,6 +157,32 @@ fn wrong_dtype() {
     let changed = [&text[..at], b"\"U32\"", &text[at + 5..]].concat();
     fs::write(&file, changed).unwrap();
     says(&refusal(&dir), &["is U32", "supported are F32"]);
+}
+
+/// Of any shape, too, a tensor matters only where it is asked for.
+#[test]
+fn odd_shapes_of_unused_tensors() {
+    let (_temp, dir) = sharded();
+    let header = json!({
+        "deep": { "dtype": "F32", "shape": [1, 1, 1, 1, 2], "data_offsets": [0, 8] },
+        "empty": { "dtype": "F32", "shape": [0, 3], "data_offsets": [8, 8] },
+    });
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(dir.join("odd.safetensors"), [&length[..], header.as_bytes(), &[0; 8]].concat()).unwrap();
+    edit_json(&dir.join(INDEX), |j| {
+        j["weight_map"]["deep"] = json!("odd.safetensors");
+        j["weight_map"]["empty"] = json!("odd.safetensors");
+    });
+    let file = wgquant::model::ModelFile::open(&dir).unwrap();
+    wgquant::model::Model::load(&file).unwrap();
+    for (name, shape) in [("deep", vec![1, 1, 1, 1, 2]), ("empty", vec![0, 3])] {
+        let (tensor, floats) = (file.checkpoint().tensor(name), file.checkpoint().float_vec(name, &shape));
+        let shape = format!("{shape:?}");
+        for error in [tensor.unwrap_err(), floats.unwrap_err()] {
+            says(&error.to_string(), &["odd.safetensors", name, &shape, "up to 4 axes above 0"]);
+        }
+    }
 }
 
 #[test]

@@ -35,6 +35,34 @@ fn sharded_is_the_same_as_a_single_file() {
     assert_eq!(load(&single), load(&parts));
 }
 
+/// Two models must not pass for one because of what their folders hide.
+#[test]
+fn shards_of_one_name_in_two_folders_are_two() {
+    let (_temp, dir) = sharded();
+    let shards = ["model-00001", "model-00002"].map(|shard| {
+        let mut names = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.find(|n| n.starts_with(shard)).unwrap()
+    });
+    let folders = ["x", "y"].map(|folder| format!("{folder}/w.safetensors"));
+    for (shard, folder) in shards.iter().zip(&folders) {
+        std::fs::create_dir(dir.join(folder).parent().unwrap()).unwrap();
+        std::fs::rename(dir.join(shard), dir.join(folder)).unwrap();
+    }
+    let plain = load(&sharded().1);
+    edit_json(&dir.join("model.safetensors.index.json"), |j| {
+        for file in j["weight_map"].as_object_mut().unwrap().values_mut() {
+            if let Some(i) = shards.iter().position(|shard| *file == shard.as_str()) {
+                *file = json!(folders[i]);
+            }
+        }
+    });
+    assert_eq!(load(&dir), plain);
+    let print = Checkpoint::open(&dir).unwrap().fingerprint().unwrap();
+    let [a, b] = folders.map(|folder| print[&folder]["sha256"].as_str().unwrap().to_owned());
+    assert_ne!(a, b);
+    assert!(print["config.json"]["sha256"].is_string() && print.get("w.safetensors").is_none(), "{print}");
+}
+
 #[test]
 fn model_prefix_and_new_names() {
     let (temp, dir) = on_disk(&config(), &WriteOptions::default());

@@ -110,6 +110,20 @@ fn full_disk() {
     }
 }
 
+/// Making a model may take hours: what is to be copied beside it is read before.
+#[test]
+fn file_to_copy_that_cannot_be_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let (out, absent) = (temp.path().join("model"), temp.path().join("absent.json"));
+    let filled = AtomicBool::new(false);
+    let source = FillsDisk { model: random(&config()), parent: temp.path(), file: "unused", filled };
+    let options = WriteOptions { copy: vec![absent], ..WriteOptions::default() };
+    let err = write_model(&config(), &source, &out, &options).unwrap_err();
+    assert!(!source.filled.load(Ordering::Relaxed), "the model was asked for");
+    says(&err.to_string(), &["absent.json"]);
+    assert!(entries(temp.path()).is_empty(), "left behind: {:?}", entries(temp.path()));
+}
+
 #[test]
 fn manifest_lists_every_file_with_its_hash() {
     let temp = tempfile::tempdir().unwrap();

@@ -81,6 +81,62 @@ fn prefill_then_decode_is_decode_only() {
     }
 }
 
+/// However a sequence is fed, what is chosen next follows its last token.
+#[test]
+fn logits_are_of_the_last_token_fed() {
+    let tokens = tokens(40);
+    for (device, limit) in [(Device::Cpu, 1e-10), (common::gpu(), 1e-9)] {
+        let [mut fed, mut all, mut traced] = [(); 3].map(|()| engine(&device, 16));
+        fed.feed(&tokens).unwrap();
+        let vocab = fed.config().vocab_size;
+        let mut last = Vec::new();
+        let sink = |_, logits: &[f32]| {
+            last = logits[logits.len() - vocab..].to_vec();
+            Ok(())
+        };
+        block_on(all.feed_all(&tokens, sink)).unwrap();
+        assert!(block_on(all.logits()).unwrap() == last, "{}: feed_all", device.name());
+        traced.feed(&tokens[..32]).unwrap();
+        let (name, values) = block_on(traced.trace(&tokens[32..])).unwrap().pop().unwrap();
+        assert_eq!(name, "logits");
+        assert!(block_on(traced.logits()).unwrap() == values[7 * vocab..], "{}: trace", device.name());
+        let want = block_on(fed.choose(Next::Greedy)).unwrap();
+        for engine in [&mut all, &mut traced] {
+            same(&outcome(engine), &outcome(&fed), limit);
+            assert_eq!(block_on(engine.choose(Next::Greedy)).unwrap(), want, "{}", device.name());
+        }
+    }
+}
+
+/// A token whose read finds no memory was not processed; it is when it is asked for again.
+#[test]
+fn a_token_that_fails_may_be_asked_for_again() {
+    let device = common::open(None);
+    let gpu = device.gpu().unwrap();
+    let [mut whole, mut fails] = [(); 2].map(|()| engine(&device, 16));
+    let follow = |engine: &mut Engine| block_on(engine.follow(Next::Greedy).unwrap().words()).unwrap()[0];
+    for engine in [&mut whole, &mut fails] {
+        engine.feed(&tokens(9)).unwrap();
+        block_on(engine.choose(Next::Greedy)).unwrap();
+        follow(engine);
+    }
+    // Reads that are under way have the buffers there are to read to.
+    let under_way = [(); 3].map(|()| fails.pick(Next::Greedy).unwrap());
+    device.wait().unwrap();
+    gpu.set_memory_limit(gpu.held_bytes() + 1);
+    if gpu.room().is_none_or(|room| room.free > 1) {
+        return eprintln!("{} does not count what it holds", gpu.adapter.backend);
+    }
+    let error = fails.follow(Next::Greedy).err().unwrap();
+    assert!(matches!(error, wgquant::Error::OutOfMemory { .. }), "{error}");
+    gpu.set_memory_limit(u64::MAX);
+    drop(under_way);
+    assert_eq!(fails.tokens(), 10);
+    let [want, got] = [&mut whole, &mut fails].map(|engine| [(); 3].map(|()| follow(engine)));
+    assert_eq!((got, fails.tokens()), (want, 13));
+    assert!(outcome(&fails) == outcome(&whole));
+}
+
 /// Ops that a token fuses run apart where somebody looks: the states they leave are the same.
 #[test]
 fn a_token_looked_at_leaves_the_same_states() {

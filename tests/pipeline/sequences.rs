@@ -244,6 +244,28 @@ fn generating_together_is_generating_alone() {
     }
 }
 
+/// Their seeds are theirs: what is drawn alone afterwards is what it would have been without them.
+#[test]
+fn generating_together_leaves_the_sampler_as_it_was() {
+    let next = Next::Sample(Sampling { temperature: 0.9, top_k: 50, top_p: 0.95 });
+    let [without, with] = [false, true].map(|together| {
+        let mut engine = engine(&Device::Cpu, &nano(), 2, KvFormat::F32);
+        engine.seed(5).unwrap();
+        let alone = |engine: &mut Engine| {
+            engine.reset().unwrap();
+            block_on(engine.generate(&prompt(3), 10, next, |_| ControlFlow::Continue(()))).unwrap()
+        };
+        let first = alone(&mut engine);
+        if together {
+            let prompts = [prompt(0), prompt(3)];
+            block_on(engine.generate_each(&prompts, 2, next, |_, _| ControlFlow::Continue(()))).unwrap();
+        }
+        [first, alone(&mut engine)]
+    });
+    assert_ne!(without[0], without[1], "the sampler goes on");
+    assert_eq!(with, without);
+}
+
 /// What was asked for is what was there then, though the next choice has taken its place on the device.
 #[test]
 fn ids_may_be_awaited_after_the_next_pass() {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use wgquant::bench::{Warmer, contests, tune};
 use wgquant::calibrate::Windows;
 use wgquant::gpu::{Device, Need, Place, Plan, SizeClass};
 use wgquant::kernels::trust::{Cache, Failure, Trusted, ensure, self_test, telling};
@@ -299,4 +300,32 @@ fn choices_are_followed_unless_they_are_wrong() {
         assert_eq!(norm(&device, 16), if right { format!("{}.{other}", need.kernel) } else { best.clone() });
         assert_eq!(norm(&device, 1), best, "another size");
     }
+}
+
+/// What does not compile here is not timed, as the self-test leaves it out of plans; what plans take must.
+#[test]
+fn tuning_leaves_out_what_does_not_compile() {
+    let device = gpu();
+    let contests = || {
+        let (x, out) = (device.alloc(DType::F32, [16, 64]).unwrap(), device.alloc(DType::F32, [16, 64]).unwrap());
+        let weight = device.alloc(DType::F32, [64]).unwrap();
+        let mut plan = Plan::new(&device);
+        rms_norm(&mut plan, &x, &weight, &out, 1e-5).unwrap();
+        contests(&[plan])
+    };
+    let Some(contest) = contests().pop() else {
+        return println!("{} has one variant of rms_norm", device.name());
+    };
+    let names: Vec<&str> = contest.by.iter().map(|(variant, _)| variant.name).collect();
+    let warmer = Warmer::new(&device, 0.0).unwrap();
+    let tune = || tune(contests(), &warmer, 1, 0.03, &mut |_| ());
+    let breaks = |name| device.gpu().unwrap().override_source("rms_norm", name, Some("no shader".to_owned())).unwrap();
+    breaks(names[1]);
+    let choices = tune().unwrap();
+    let timed: Vec<&str> = choices[0].us.iter().map(|(name, _)| name.as_str()).collect();
+    let others: Vec<&str> = names.iter().copied().filter(|name| *name != names[1]).collect();
+    assert_eq!(timed, others);
+    breaks(names[0]);
+    let error = tune().unwrap_err().to_string();
+    assert!(error.contains(&format!("rms_norm.{}", names[0])), "{error}");
 }
