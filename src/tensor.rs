@@ -131,7 +131,7 @@ pub struct Tensor {
     pub dtype: DType,
     /// Axes.
     pub shape: Shape,
-    /// `ceil(elements * bits / 8)` bytes; `I4` rows are padded to whole bytes.
+    /// `rows * ceil(cols * bits / 8)` bytes: each row of `I4` is padded to whole ones.
     pub bytes: Vec<u8>,
 }
 

@@ -84,8 +84,12 @@ impl Calibrator {
     /// Adds one sequence, from a fresh state.
     ///
     /// # Errors
-    /// As [`Engine::observe`]; [`Error::Argument`] naming a site whose values are not finite.
+    /// As [`Engine::observe`]; [`Error::Argument`] naming a site whose values are not finite, or for no tokens, after which there
+    /// is no state to look at.
     pub async fn sequence(&mut self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::argument("calibration", "a sequence of no tokens"));
+        }
         self.engine.reset()?;
         let (mut start, mut flushed) = (0, 0);
         while start < ids.len() {

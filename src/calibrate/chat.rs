@@ -6,8 +6,10 @@ use std::path::Path;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
+use regex::Regex;
 use serde_json::Value as Json;
 
+use super::dumps::tojson;
 use crate::error::{Error, Result};
 
 /// Steps a template may take for one conversation: a template is a program from a stranger's file.
@@ -15,8 +17,16 @@ const FUEL: u64 = 10_000_000;
 /// Name of the template in messages.
 const NAME: &str = "chat_template";
 
-/// A chat template, compiled.
+/// What to say of a template that writes today's date.
+const DATED: &str = "it writes today's date, with which the same text would be others tomorrow; put a chat_template.jinja \
+                     with a date of its own beside the model";
+
+/// A chat template, compiled, or why it is not: that is said when a conversation needs it, since other texts do not.
 pub struct ChatTemplate {
+    compiled: Result<Compiled, String>,
+}
+
+struct Compiled {
     environment: Environment<'static>,
     /// `bos_token` and so on.
     tokens: BTreeMap<String, String>,
@@ -25,10 +35,26 @@ pub struct ChatTemplate {
 impl ChatTemplate {
     /// The template beside a model: `chat_template.jinja`, or that of `tokenizer_config.json`; of several, the one called
     /// `default`. `None` where there is none.
+    #[must_use]
+    pub fn beside(model: &Path) -> Option<Self> {
+        let compiled = Compiled::beside(model).map_err(|e| e.to_string()).transpose()?;
+        Some(Self { compiled })
+    }
+
+    /// A conversation as text: `messages` as in Hugging Face's chat data.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadCheckpoint`] for a template that does not compile.
-    pub fn beside(model: &Path) -> Result<Option<Self>> {
+    /// What is wrong with the template or the conversation, in one line.
+    pub fn render(&self, messages: &[Json]) -> Result<String, String> {
+        self.compiled.as_ref().map_err(Clone::clone)?.render(messages).map_err(|e| {
+            let dated = e.kind() == ErrorKind::UnknownFunction && e.to_string().contains("strftime_now");
+            if dated { format!("chat template: {e:#}: {DATED}") } else { format!("chat template: {e:#}") }
+        })
+    }
+}
+
+impl Compiled {
+    fn beside(model: &Path) -> Result<Option<Self>> {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| Error::io(path, e));
         let config = model.join("tokenizer_config.json");
         let config: Json = match config.is_file() {
@@ -40,19 +66,20 @@ impl ChatTemplate {
             true => Some(read(&own)?),
             false => named(&config[NAME]),
         };
-        let compiled = source.map(|source| Self::new(source, &config)).transpose();
+        let compiled = source.map(|source| Self::new(&source, &config)).transpose();
         compiled.map_err(|e| Error::bad(model, format!("chat template: {e:#}")))
     }
 
     /// Compiles `source`; `config` (`tokenizer_config.json`) names the special tokens.
-    fn new(source: String, config: &Json) -> Result<Self, minijinja::Error> {
+    fn new(source: &str, config: &Json) -> Result<Self, minijinja::Error> {
         let mut environment = Environment::new();
-        // As transformers sets Jinja up.
+        // As transformers sets Jinja up, but for `strftime_now`: templates that ask whether there is one have a date of their own.
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise);
-        environment.add_template_owned(NAME, source)?;
+        environment.add_filter("tojson", tojson);
+        environment.add_template_owned(NAME, without_spans(source)?)?;
         let token = |(key, value): (&String, &Json)| {
             let text = value.as_str().or_else(|| value["content"].as_str())?;
             key.ends_with("_token").then(|| (key.clone(), text.to_owned()))
@@ -61,16 +88,18 @@ impl ChatTemplate {
         Ok(Self { environment, tokens })
     }
 
-    /// A conversation as text: `messages` as in Hugging Face's chat data.
-    ///
-    /// # Errors
-    /// What is wrong, in one line.
-    pub fn render(&self, messages: &[Json]) -> Result<String, String> {
+    fn render(&self, messages: &[Json]) -> Result<String, minijinja::Error> {
         let tokens = Value::from(Serde(&self.tokens));
         let own = context! { messages => Value::from(Serde(messages)), add_generation_prompt => false };
-        let template = self.environment.get_template(NAME).map_err(|e| e.to_string())?;
-        template.render(context! { ..own, ..tokens }).map_err(|e| format!("chat template: {e:#}"))
+        self.environment.get_template(NAME)?.render(context! { ..own, ..tokens })
     }
+}
+
+/// `{% generation %}`, by which transformers finds the spans that a model wrote, as a block that Jinja has: it changes no text.
+fn without_spans(source: &str) -> Result<String, minijinja::Error> {
+    let tags = Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}");
+    let tags = tags.map_err(|e| minijinja::Error::new(ErrorKind::SyntaxError, e.to_string()))?;
+    Ok(tags.replace_all(source, "{%${1} ${2}with ${3}%}").into_owned())
 }
 
 /// The text of `chat_template`: a string, or a list of templates with names.
@@ -104,13 +133,13 @@ mod tests {
 
     fn template(dir: &Path, config: &Json) -> Option<ChatTemplate> {
         std::fs::write(dir.join("tokenizer_config.json"), config.to_string()).unwrap();
-        ChatTemplate::beside(dir).unwrap()
+        ChatTemplate::beside(dir)
     }
 
     #[test]
     fn renders_as_the_model_reads() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(ChatTemplate::beside(dir.path()).unwrap().is_none());
+        assert!(ChatTemplate::beside(dir.path()).is_none());
         let tokens = json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" } });
         assert!(template(dir.path(), &tokens).is_none());
         let mut config = tokens.clone();
@@ -139,7 +168,32 @@ mod tests {
         let template = template(dir.path(), &json!({ "chat_template": endless })).unwrap();
         assert!(template.render(&[]).unwrap_err().contains("fuel"));
         std::fs::write(dir.path().join("chat_template.jinja"), "{% if %}").unwrap();
-        let Err(error) = ChatTemplate::beside(dir.path()) else { panic!("compiled") };
-        assert!(error.to_string().contains("chat template"), "{error}");
+        let error = ChatTemplate::beside(dir.path()).unwrap().render(&[]).unwrap_err();
+        assert!(error.contains("chat template: syntax error"), "{error}");
+    }
+
+    /// What transformers adds to Jinja: its own `tojson`, spans that a model wrote, and today's date.
+    #[test]
+    fn templates_have_what_transformers_adds() {
+        let dir = tempfile::tempdir().unwrap();
+        let render = |source: &str| {
+            std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
+            let messages = [json!({ "role": "assistant", "content": "a<b", "calls": [{ "name": "é", "n": 1 }] })];
+            ChatTemplate::beside(dir.path()).unwrap().render(&messages)
+        };
+        let got = render(
+            "{% for m in messages %}{{ m.content | tojson }} {{ m.calls | tojson(ensure_ascii=False) }}{% endfor %}",
+        );
+        assert_eq!(got.unwrap(), r#""a<b" [{"name": "é", "n": 1}]"#);
+        let spans =
+            "{% for m in messages %}\n  {% generation %}\n{{ m.content }}!\n  {%- endgeneration -%}\n .\n{% endfor %}";
+        assert_eq!(render(spans).unwrap(), "a<b!.\n");
+        assert_eq!(
+            render("{% if strftime_now is defined %}no{% else %}26 Jul 2024{% endif %}").unwrap(),
+            "26 Jul 2024"
+        );
+        let error = render("{{ strftime_now('%Y') }}").unwrap_err();
+        assert!(error.contains("strftime_now") && error.contains("today's date") && !error.contains('\n'), "{error}");
+        assert!(!render("{{ unheard_of() }}").unwrap_err().contains("today"));
     }
 }

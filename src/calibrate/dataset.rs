@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
@@ -86,7 +87,7 @@ pub struct Calibration {
     pub length: usize,
     /// Seed of the draw.
     pub seed: u64,
-    /// Documents of fewer tokens are left out.
+    /// Documents of fewer tokens are left out; token ids (`.npy`) have none.
     #[serde(skip_serializing_if = "is_zero")]
     pub min_tokens: usize,
 }
@@ -151,21 +152,33 @@ pub(super) fn no_tokenizer(path: &Path) -> Error {
     Error::bad(path, "is text, and the model has no tokenizer.json; pass an .npy of token ids")
 }
 
-/// The shape in an .npy's header, where it has more elements than the file has bytes: npyz multiplies it without a look at them.
-fn absurd_shape(bytes: &[u8]) -> Option<String> {
-    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(1 << 12)]);
-    let (_, after) = header.split_once("'shape':")?;
-    let (shape, _) = after.split_once('(')?.1.split_once(')')?;
-    let axes = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty());
-    let count = axes.map(|axis| axis.parse().ok()).try_fold(1u64, |n, axis| n.checked_mul(axis?));
-    count.is_none_or(|count| count > bytes.len() as u64).then(|| shape.to_owned())
+/// Refuses an .npy whose header says of no shape, or of more elements than the file has bytes: npyz multiplies it without a look at
+/// them. What is no .npy at all is for npyz to say.
+fn check_shape(bytes: &[u8]) -> Result<(), String> {
+    // Headers are up to 64 KiB, but for arrays of records.
+    let Some(header) = bytes.strip_prefix(b"\x93NUMPY").map(|rest| &rest[..rest.len().min(1 << 16)]) else {
+        return Ok(());
+    };
+    let header = String::from_utf8_lossy(header);
+    let shapes = Regex::new(r#"['"]shape['"]\s*:\s*\(([^)]*)\)"#).map_err(|e| e.to_string())?;
+    let mut found = shapes.captures_iter(&header).map(|c| c[1].to_owned()).peekable();
+    if found.peek().is_none() {
+        return Err("its header says no shape".to_owned());
+    }
+    let absurd = |shape: &String| {
+        let axes = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty());
+        let count = axes.map(|axis| axis.parse().ok()).try_fold(1u64, |n, axis| n.checked_mul(axis?));
+        count.is_none_or(|count| count > bytes.len() as u64)
+    };
+    match found.find(absurd) {
+        Some(shape) => Err(format!("its shape is ({shape}), in {} bytes", bytes.len())),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u32>>> {
     let bad = |e: &dyn std::fmt::Display| Error::bad(path, format!("not a [windows, length] array of u16 or u32: {e}"));
-    if let Some(shape) = absurd_shape(bytes) {
-        return Err(bad(&format!("its shape is ({shape}), in {} bytes", bytes.len())));
-    }
+    check_shape(bytes).map_err(|e| bad(&e))?;
     let file = npyz::NpyFile::new(bytes).map_err(|e| bad(&e))?;
     let &[_, length @ 1..=u64::MAX] = file.shape() else {
         return Err(bad(&format!("its shape is {:?}", file.shape())));

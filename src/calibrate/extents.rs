@@ -1,6 +1,7 @@
 //! How large a site's activations get, group by group: what fixed scales are chosen from.
 
 use super::calibrator::{Probe, check_finite};
+use super::stats::edge;
 use super::walk::Collect;
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan};
@@ -49,7 +50,10 @@ impl Extents {
             let found = probe.take(device).await?;
             check_finite(site, &found)?;
             // Magnitudes are known to an eighth of an octave, but the largest exactly.
-            let top = if percentile < 100.0 { found.percentile(percentile / 100.0) } else { found.largest().into() };
+            let most = f64::from(found.largest());
+            let top = if percentile < 100.0 { found.percentile(percentile / 100.0) } else { most };
+            // A ReLU may leave zeros for the most part: they ask for no scale, and one next to nothing would cut off all the rest.
+            let top = if top > edge(1) { top } else { most };
             scales.push(if top < SMALLEST { 1.0 } else { (top / 127.0) as f32 });
         }
         // As those that are found token by token, where there are several.
@@ -66,5 +70,25 @@ impl Collect for Extents {
             kernels::channel_stats(plan, x, at, &probe.sums)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_zero_is_not_cut_off() {
+        let mut values = vec![0f32; 400];
+        values[7] = 3.0;
+        let extents = Extents::new(&Device::Cpu, 4, Group::Channel).unwrap();
+        let x = Device::Cpu.upload_f32([100, 4], &values).unwrap();
+        let mut plan = Plan::new(&Device::Cpu);
+        extents.add(&mut plan, &x).unwrap();
+        plan.record().unwrap().run().unwrap();
+        assert_eq!(block_on(extents.scales(&Device::Cpu, "a site", 99.0)).unwrap(), [3.0 / 127.0]);
     }
 }

@@ -19,6 +19,7 @@ mod calibrator;
 mod chat;
 mod dataset;
 mod documents;
+mod dumps;
 #[cfg(not(target_arch = "wasm32"))]
 mod extents;
 #[cfg(not(target_arch = "wasm32"))]

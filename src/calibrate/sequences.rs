@@ -47,6 +47,12 @@ impl Sequences {
     pub fn draw(path: &Path, encoder: Option<&TextEncoder>, bos: Option<u32>, settings: &Calibration) -> Result<Self> {
         let Calibration { sequences, length, seed, min_tokens } = *settings;
         settings.check()?;
+        if min_tokens > 0 && extension(path) == "npy" {
+            log::warn!(
+                "{}: holds no documents, of which those below {min_tokens} tokens could be left out",
+                path.display()
+            );
+        }
         let mut ids = Ids { file: BufWriter::new(tempfile::tempfile().map_err(failed)?), count: 0 };
         let (mut starts, longest) = match extension(path).as_str() {
             "npy" => windows(path, length, &mut ids)?,
@@ -76,6 +82,14 @@ impl Sequences {
     #[must_use]
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// The hash of the first `count`, as [`chain`] makes it.
+    ///
+    /// # Errors
+    /// As [`Sequences::get`].
+    pub fn hash(&mut self, count: usize) -> Result<String> {
+        (0..count).try_fold(String::new(), |hash, index| Ok(chain(&hash, &self.get(index)?)))
     }
 
     /// The token ids of one.

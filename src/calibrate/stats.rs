@@ -280,7 +280,7 @@ pub fn max_over_median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Lower end of a bin.
-fn edge(bin: usize) -> f64 {
+pub(super) fn edge(bin: usize) -> f64 {
     if bin == 0 {
         return 0.0;
     }
@@ -341,7 +341,9 @@ impl Stats {
         let mismatch =
             |what: &'static str, here: String, there: String| Err(Error::StatsMismatch { what, here, there });
         self.meta.same_model(&other.meta)?;
-        let sizes = |s: &Self| s.sites.iter().map(|(k, v)| format!("{k} {}", v.channels())).collect::<Vec<_>>();
+        let products = |site: &SiteStats| if site.products.is_some() { " with products" } else { "" };
+        let size = |(name, site): (&String, &SiteStats)| format!("{name} {}{}", site.channels(), products(site));
+        let sizes = |s: &Self| s.sites.iter().map(size).collect::<Vec<_>>();
         let (here, there) = (sizes(self), sizes(other));
         if let Some((h, t)) = here.iter().zip(&there).find(|(h, t)| h != t) {
             return mismatch("sites", h.clone(), t.clone());

@@ -80,6 +80,11 @@ impl Stats {
             let site = site(&file, name).map_err(|e| bad(&format!("`{name}`: {e}")))?;
             sites.insert(name.to_owned(), site);
         }
+        let products = sites.values().any(|site| site.products.is_some());
+        if products != meta.covariance && !sites.is_empty() {
+            let have = if products { "has" } else { "has no" };
+            return Err(bad(&format!("{have} products of channels, and says covariance: {}", meta.covariance)));
+        }
         Ok(Self { meta, sites })
     }
 }
@@ -137,4 +142,29 @@ fn numbers<'a, const N: usize>(
         return Err(format!("{field} is {:?} {:?}, expected {dtype:?} {shape:?}", view.dtype(), view.shape()));
     }
     Ok(view.data().as_chunks().0.iter().copied())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    /// Sums that only some texts have would be of some texts only.
+    #[test]
+    fn products_are_where_the_file_says() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (says, has) in [(true, true), (false, false), (true, false), (false, true)] {
+            let mut stats = Stats::of_one_text(says);
+            stats.sites.insert("a".to_owned(), SiteStats::empty(2, has));
+            stats.save(file.path()).unwrap();
+            let error = Stats::load(file.path()).err().map(|e| e.to_string());
+            assert_eq!(error.is_some(), says != has, "{error:?}");
+            assert!(error.is_none_or(|e| e.contains(&format!("covariance: {says}"))));
+            let (mut with, mut without) = (Stats::of_one_text(says), Stats::of_one_text(says));
+            without.meta.parts.clear();
+            with.sites.insert("a".to_owned(), SiteStats::empty(2, true));
+            without.sites.insert("a".to_owned(), SiteStats::empty(2, false));
+            assert!(with.merge(&without).unwrap_err().to_string().contains("with products"));
+        }
+    }
 }

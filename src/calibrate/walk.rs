@@ -121,14 +121,20 @@ impl Walk {
         self.means(&rounding.into(), self.config.hidden_size, None, Source::Norm(norm))
     }
 
-    /// Fixed scales for those inputs: what `percentile` percent of each group do not exceed has code 127.
+    /// Fixed scales for those inputs: what `percentile` percent of each group do not exceed has code 127. `site` is for messages.
     ///
     /// # Errors
     /// As running a plan; [`crate::Error::Argument`] for inputs that are not finite.
-    pub(crate) fn scales_after_norm(&mut self, norm: &[f32], group: Group, percentile: f64) -> Result<Vec<f32>> {
+    pub(crate) fn scales_after_norm(
+        &mut self,
+        site: &str,
+        norm: &[f32],
+        group: Group,
+        percentile: f64,
+    ) -> Result<Vec<f32>> {
         let extents = Extents::new(&self.device, self.config.hidden_size, group)?;
         self.gather(&extents, Source::Norm(norm))?;
-        block_on(extents.scales(&self.device, "a norm", percentile))
+        block_on(extents.scales(&self.device, site, percentile))
     }
 
     /// Means of the inputs, `width` wide, of the layer of block `index` that writes to the stream; `layer` is the

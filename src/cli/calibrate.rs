@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pollster::block_on;
 use wgquant::Error;
-use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart, chain};
+use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart};
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{CalibrateReport, terminal};
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, refuse};
 use super::progress::Bar;
 use super::{Verdict, load, out};
 
@@ -28,24 +28,24 @@ pub(super) struct Calibrate {
     /// Where to write the statistics (safetensors)
     #[arg(short, long, value_name = "FILE", default_value = "stats.safetensors")]
     output: PathBuf,
-    /// Sequences, drawn from the text
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    sequences: u32,
-    /// Tokens a sequence
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    sequence_length: u32,
-    /// Seed of the draw
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Leave out documents of fewer tokens
-    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
-    min_length: usize,
+    /// Sequences, drawn from the text [default: 128]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    sequences: Option<u32>,
+    /// Tokens a sequence [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    sequence_length: Option<u32>,
+    /// Seed of the draw [default: 0]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Leave out documents of fewer tokens [default: 0]
+    #[arg(long, value_name = "TOKENS")]
+    min_length: Option<usize>,
     /// Also gather the products of channels at the inputs of linear layers, for Hessians: n x n numbers each
     #[arg(long)]
     covariance: bool,
-    /// Save after every N sequences
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    save_every: u32,
+    /// Save after every N sequences [default: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    save_every: Option<u32>,
     /// Go on from what the output file holds; the result is the same as without the interruption
     #[arg(long)]
     resume: bool,
@@ -59,17 +59,32 @@ pub(super) struct Calibrate {
     json: bool,
 }
 
+/// Sequences between two saves, unless given.
+const SAVE_EVERY: u32 = 8;
+
 impl Calibrate {
     pub(super) fn run(&self) -> Result<Verdict> {
+        if self.file.is_none() {
+            let number = |flag: &str, n: Option<u64>| n.map(|n| format!("{flag} {n}"));
+            let flags = [
+                number("--sequences", self.sequences.map(u64::from)),
+                number("--sequence-length", self.sequence_length.map(u64::from)),
+                number("--seed", self.seed),
+                number("--min-length", self.min_length.map(|n| n as u64)),
+                number("--save-every", self.save_every.map(u64::from)),
+                self.covariance.then(|| "--covariance".to_owned()),
+            ];
+            refuse(flags, "without --file: nothing is gathered then")?;
+        }
         let exists = self.output.symlink_metadata().is_ok();
         if exists && !self.resume {
             bail!("{}: exists; pass --resume to go on from it, or choose another --output", self.output.display());
         }
         let file = ModelFile::open(&self.model)?;
         let meta = self.meta(&file)?;
-        self.check(&meta, exists)?;
+        let others = self.others(&meta, exists)?;
         let stats = match &self.file {
-            Some(text) => Some(self.gather(&file, text, meta, exists)?),
+            Some(text) => Some(self.gather(&file, text, meta, exists, &others)?),
             None if exists => Some(Stats::load(&self.output)?),
             None => None,
         };
@@ -79,22 +94,28 @@ impl Calibrate {
         Ok(Verdict::Passed)
     }
 
-    /// Refuses what could not be added up or written at the end: better said before hours of calibration than after.
-    fn check(&self, meta: &StatsMeta, exists: bool) -> Result<()> {
+    /// What the files to be added are of. Refuses what could not be added up or written at the end: better said before hours of
+    /// calibration than after.
+    fn others(&self, meta: &StatsMeta, exists: bool) -> Result<Vec<(&Path, StatsMeta)>> {
         out::check_place("--output", &self.output)?;
+        let real = |path: &Path| path.canonicalize().ok();
+        if exists && let Some(path) = self.merge.iter().find(|path| real(path) == real(&self.output)) {
+            bail!("--merge {}: is the --output, which is gone on with as it is", path.display());
+        }
         // With a text, what is in the output is looked at when it is gone on with.
         let start = Some(&self.output).filter(|_| exists && self.file.is_none());
         let mut all = meta.clone();
+        let mut others = Vec::new();
         for (i, path) in start.into_iter().chain(&self.merge).enumerate() {
             let other = Stats::load(path)?.meta;
             // Without a text nothing is gathered, and the files only have to agree with each other.
             if i == 0 && self.file.is_none() {
                 all.covariance = other.covariance;
             }
-            all.merge(&other)
-                .with_context(|| format!("{}: cannot be added to statistics of {}", path.display(), meta.model))?;
+            all.merge(&other).with_context(|| cannot_add(path, &meta.model))?;
+            others.push((path.as_path(), other));
         }
-        Ok(())
+        Ok(others)
     }
 
     /// What `--merge` names added to `stats`.
@@ -109,15 +130,31 @@ impl Calibrate {
         stats.context("--file or --merge is needed")
     }
 
-    fn gather(&self, file: &ModelFile, text: &Path, mut meta: StatsMeta, exists: bool) -> Result<Stats> {
-        let texts = load::texts(&self.model)?;
+    fn gather(
+        &self,
+        file: &ModelFile,
+        text: &Path,
+        mut meta: StatsMeta,
+        exists: bool,
+        others: &[(&Path, StatsMeta)],
+    ) -> Result<Stats> {
+        let texts = load::texts(&self.model, text)?;
+        let Calibration { sequences, seed, min_tokens, .. } = Calibration::default();
         let settings = Calibration {
-            sequences: self.sequences as usize,
-            length: self.sequence_length as usize,
-            seed: self.seed,
-            min_tokens: self.min_length,
+            sequences: self.sequences.map_or(sequences, |n| n as usize),
+            length: self.length(),
+            seed: self.seed.unwrap_or(seed),
+            min_tokens: self.min_length.unwrap_or(min_tokens),
         };
         let mut sequences = Sequences::draw(text, texts.as_ref(), file.config().bos, &settings)?;
+        if !others.is_empty() {
+            let (all, name) = (sequences.hash(sequences.count())?, load::file_name(text));
+            let twice = |other: &StatsMeta| other.parts.iter().any(|part| part.tokens_sha256 == all);
+            if let Some((path, _)) = others.iter().find(|(_, other)| twice(other)) {
+                let (here, there) = (format!("{name} ({all})"), "the same tokens".to_owned());
+                return Err(Error::StatsMismatch { what: "text", here, there }).context(cannot_add(path, &meta.model));
+            }
+        }
         let device = self.gpu.open()?;
         meta.device = device.name();
         let mut stats = Stats::new(meta);
@@ -131,11 +168,20 @@ impl Calibrate {
         for index in done(calibrator.stats())..sequences.count() {
             bar.at(index);
             block_on(calibrator.sequence(&sequences.get(index)?))?;
-            if (index + 1).is_multiple_of(self.save_every as usize) {
+            if (index + 1).is_multiple_of(self.save_every.unwrap_or(SAVE_EVERY) as usize) {
                 calibrator.stats().save(&self.output)?;
             }
         }
+        // Whatever becomes of what is added.
+        if !others.is_empty() {
+            calibrator.stats().save(&self.output)?;
+        }
         Ok(calibrator.stats().clone())
+    }
+
+    /// Tokens of a sequence.
+    fn length(&self) -> usize {
+        self.sequence_length.map_or(Calibration::default().length, |n| n as usize)
     }
 
     /// What this run's statistics are of, but for the device.
@@ -144,12 +190,16 @@ impl Calibrate {
             file: self.file.as_deref().map(load::file_name).unwrap_or_default(),
             tokens_sha256: String::new(),
             sequences: 0,
-            length: self.sequence_length as usize,
+            length: self.length(),
             tokens: 0,
-            seed: self.seed,
+            seed: self.seed.unwrap_or(Calibration::default().seed),
         };
         Ok(StatsMeta::new(file.checkpoint(), String::new(), self.covariance, part)?)
     }
+}
+
+fn cannot_add(path: &Path, model: &str) -> String {
+    format!("{}: cannot be added to statistics of {model}", path.display())
 }
 
 /// Sequences that the last part has seen.
@@ -165,10 +215,7 @@ fn goes_on(saved: Stats, new: &StatsMeta, sequences: &mut Sequences, path: &Path
         if count > sequences.count() {
             bail!("holds {count} sequences, and {} are asked for; pass --sequences {count} or more", sequences.count());
         }
-        let mut hash = String::new();
-        for index in 0..count {
-            hash = chain(&hash, &sequences.get(index)?);
-        }
+        let hash = sequences.hash(count)?;
         let there = saved.meta.parts.last().map_or("", |p| p.tokens_sha256.as_str());
         if hash != there {
             return Err(Error::StatsMismatch { what: "token ids", here: there.to_owned(), there: hash }.into());

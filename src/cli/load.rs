@@ -179,10 +179,19 @@ pub(super) fn say_memory(device: &Device, source: &dyn ModelSource, options: Eng
     Ok(())
 }
 
-/// What makes token ids of texts, if there is a tokenizer beside the model; with its chat template, if there is one.
-pub(super) fn texts(model: &Path) -> Result<Option<TextEncoder>> {
+/// What makes token ids of the text `file`, if there is a tokenizer beside the model; with its chat template, if there is one.
+/// Ids that are made already need none.
+pub(super) fn texts(model: &Path, file: &Path) -> Result<Option<TextEncoder>> {
+    if is_ids(file) {
+        return Ok(None);
+    }
     let Some(tokenizer) = tokenizer(model)? else { return Ok(None) };
-    Ok(Some(TextEncoder { tokenizer, template: ChatTemplate::beside(model)? }))
+    Ok(Some(TextEncoder { tokenizer, template: ChatTemplate::beside(model) }))
+}
+
+/// Does a file hold token ids rather than text?
+pub(super) fn is_ids(file: &Path) -> bool {
+    file.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
 }
 
 /// The tokenizer beside a model, if there is one.

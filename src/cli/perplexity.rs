@@ -77,9 +77,9 @@ impl Perplexity {
     }
 
     fn read(&self, file: &ModelFile) -> Result<Windows> {
-        let texts = load::texts(&self.model)?;
+        let texts = load::texts(&self.model, &self.file)?;
         let limit = self.windows.map(|n| n as usize);
-        if self.context.is_some() && self.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
+        if self.context.is_some() && load::is_ids(&self.file) {
             log::warn!("--context: is for text; the windows of {} are as they are", self.file.display());
         }
         let context = self.context.unwrap_or(CONTEXT) as usize;

@@ -215,7 +215,7 @@ impl Quantize {
             }
             (None, Some(what)) => bail!("{what} needs calibration text: pass --file FILE (.txt, .jsonl or .npy)"),
             (Some(path), Some(_)) => {
-                let texts = load::texts(&self.model)?;
+                let texts = load::texts(&self.model, path)?;
                 Ok(Some(calibrate::sample(path, texts.as_ref(), file.config().bos, &recipe.calibration)?))
             }
         }

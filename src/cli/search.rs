@@ -169,7 +169,7 @@ impl Search {
     }
 
     fn calibration(&self, file: &ModelFile, settings: &Calibration) -> Result<Windows> {
-        let texts = load::texts(&self.model)?;
+        let texts = load::texts(&self.model, &self.file)?;
         Ok(calibrate::sample(&self.file, texts.as_ref(), file.config().bos, settings)?)
     }
 

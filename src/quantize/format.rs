@@ -1,5 +1,6 @@
 //! What form a weight's codes and scales have, and the search for scales that fit it.
 
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -74,16 +75,17 @@ impl Format {
         }
     }
 
-    /// The scale of a row whose groups have codes of `bits`, at least `unit`: a multiple of it has, where that can be, so few
-    /// bits that matrix units take the weight ([`crate::kernels::ScaleBits`]).
+    /// The scale of a row whose groups have codes of `bits`, at least `unit`, but for what f16 rounds where it is subnormal: a
+    /// multiple of it has, where that can be, so few bits that matrix units take the weight ([`crate::kernels::ScaleBits`]).
     pub(crate) fn row_scale(&self, unit: f32, bits: usize) -> f32 {
         // A scale of one bit leaves a product the bits of the code.
         let kept = match (12 - self.bits).checked_sub(bits) {
             Some(left) => left.max(1) as u32,
-            None => half::f16::MANTISSA_DIGITS,
+            None => f16::MANTISSA_DIGITS,
         };
         let rest = (1u32 << (f32::MANTISSA_DIGITS - kept)) - 1;
-        usable(round_to(ROW_SCALE, f32::from_bits((unit.max(0.0).to_bits() + rest) & !rest)))
+        let unit = f32::from_bits((unit.max(0.0).to_bits() + rest) & !rest);
+        holding(ROW_SCALE, unit, f32::from((1u8 << bits) - 1))
     }
 
     /// Codes are `-half .. half`.
@@ -122,7 +124,7 @@ impl Format {
     fn stored(&self, scales: &[f32], unit: f32) -> RowScales {
         match self.scales {
             ScaleFormat::Plain(dtype) => {
-                let values = scales.iter().map(|s| usable(round_to(dtype, *s))).collect();
+                let values = scales.iter().map(|s| stored_scale(dtype, *s)).collect();
                 RowScales { values, codes: Vec::new(), row: 1.0 }
             }
             ScaleFormat::Nested(bits) => {
@@ -137,7 +139,7 @@ impl Format {
     /// Sets the scale of group `g` to the storable value nearest to `scale`.
     pub(crate) fn set(&self, scales: &mut RowScales, g: usize, scale: f32) {
         match self.scales {
-            ScaleFormat::Plain(dtype) => scales.values[g] = usable(round_to(dtype, scale)),
+            ScaleFormat::Plain(dtype) => scales.values[g] = stored_scale(dtype, scale),
             ScaleFormat::Nested(bits) => {
                 let code = (scale / scales.row).round_ties_even().clamp(1.0, f32::from((1u8 << bits) - 1));
                 scales.codes[g] = code as u8;
@@ -213,9 +215,32 @@ pub(crate) fn code(w: f32, inverse_scale: f32, half: f32) -> f32 {
     ((w * inverse_scale).clamp(-half, half - 1.0) + WHOLE) - WHOLE
 }
 
-/// A group of zeros has scale 1, so that nobody divides by 0; so has one whose scale its type does not hold.
-pub(super) fn usable(scale: f32) -> f32 {
-    if scale > 0.0 && scale.is_finite() { scale } else { 1.0 }
+/// The smallest scale of f32 and bf16. Inverses, products with codes and those with second moments of inputs must be normal
+/// numbers: GPUs may take others for zeros, and 0 / 0 would spread through a row.
+const SMALLEST: f32 = f32::from_bits((127 - 100) << 23);
+/// The largest: of a larger one the inverse is not normal.
+const LARGEST: f32 = f32::from_bits((127 + 126) << 23);
+
+/// A scale as it will be read back, of what `dtype` holds the nearest. A group of zeros has scale 1, so that nobody divides by 0,
+/// and so has one whose weights are not finite, or subnormal, which GPUs may take for zeros.
+pub(super) fn stored_scale(dtype: DType, scale: f32) -> f32 {
+    if !scale.is_normal() || scale < 0.0 {
+        return 1.0;
+    }
+    let (least, most) = match dtype {
+        DType::F16 => (f16::MIN_POSITIVE_SUBNORMAL.to_f32(), f16::MAX.to_f32()),
+        _ => (SMALLEST, LARGEST),
+    };
+    round_to(dtype, scale).clamp(least, most)
+}
+
+/// As [`stored_scale`], for codes up to `top`, which stand for up to `top * scale`: subnormal f16 lie so far apart that the nearest one
+/// may ask for larger codes, and then it is the next.
+pub(super) fn holding(dtype: DType, scale: f32, top: f32) -> f32 {
+    let stored = stored_scale(dtype, scale);
+    let coarse = dtype == DType::F16 && stored < f16::MIN_POSITIVE.to_f32();
+    // From half a code above on, which rounds to the even one.
+    if coarse && scale / stored >= 1.0 + 0.5 / top { stored + f16::MIN_POSITIVE_SUBNORMAL.to_f32() } else { stored }
 }
 
 #[cfg(test)]
@@ -254,5 +279,45 @@ mod tests {
             assert_eq!(ScaleBits::of(&scales, bits), ScaleBits::Short, "{bits} bits");
             assert!(rows.iter().all(|row| row.codes.iter().any(|code| *code > 31)), "codes of 6 bits are used");
         }
+    }
+
+    /// Only of zeros, and of what no type holds, the scale is 1.
+    #[test]
+    fn scales_can_be_divided_by() {
+        let step = 2f32.powi(-24);
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            for odd in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-39] {
+                assert_eq!(stored_scale(dtype, odd), 1.0, "{odd} as {dtype}");
+            }
+            for scale in [f32::MIN_POSITIVE, 1e-31, 1e-20, 1e-9, 0.1, 1e6, f32::MAX] {
+                let stored = stored_scale(dtype, scale);
+                assert!(stored.is_normal() && stored.recip().is_normal(), "{scale:e} as {dtype}: {stored:e}");
+                assert_eq!(round_to(dtype, stored), stored, "{scale:e} as {dtype}");
+            }
+        }
+        assert_eq!([1e-9, 1.4 * step, 1e6].map(|s| stored_scale(DType::F16, s)), [step, step, 65504.0]);
+        assert_eq!(stored_scale(DType::BF16, 1e6), round_to(DType::BF16, 1e6));
+        // The next one only where codes would be beyond: of 1.4 steps up to 15, but not of 20.4 or with top 1.
+        assert_eq!(
+            [(1.4, 15.0), (20.4, 15.0), (1.4, 1.0)].map(|(s, top)| holding(DType::F16, s * step, top) / step),
+            [2.0, 20.0, 1.0]
+        );
+    }
+
+    /// f16 has nothing below 2^-24, and a row is not for that zeros.
+    #[test]
+    fn rows_of_small_weights_are_not_lost() {
+        let step = 2f32.powi(-24);
+        assert_eq!([1e-10, 1.4 * step].map(|unit| nested(4).row_scale(unit, 6)), [step, 2.0 * step]);
+        assert_eq!([1.4 * step, 80.3 * step].map(|unit| nested(8).row_scale(unit, 6)), [2.0 * step, 80.0 * step]);
+        let weight: Vec<f32> = (0..256).map(|i| 1.3e-6 * (i as f32 * 0.7).sin()).collect();
+        let row = nested(4).search(&weight, &[1.0; 256], 1);
+        let (mut lost, mut all) = (0f32, 0f32);
+        for (i, w) in weight.iter().enumerate() {
+            let scale = row.values[i / 32];
+            lost += ((w - code(*w, scale.recip(), 8.0) * scale) / step).powi(2);
+            all += (w / step).powi(2);
+        }
+        assert!(lost < 0.05 * all, "{lost} of {all}");
     }
 }

@@ -135,11 +135,11 @@ impl Prepared {
             if let Some(factor) = given.factor(&device, &order, damping * mean)? {
                 break factor;
             }
-            damping *= 10.0;
-            if damping > MOST_DAMPING {
+            if damping >= MOST_DAMPING {
                 let what = "the inputs' second moments are not positive definite with any damping up to 1";
                 return Err(Error::argument(site, what));
             }
+            damping = (damping * 10.0).min(MOST_DAMPING);
             log::warn!("{site}: second moments are not positive definite; damping raised to {damping:e}");
         };
         Ok(Self {

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::format::{Format, RowScales, ScaleFormat, code, usable};
+use super::format::{Format, RowScales, ScaleFormat, code, holding};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, Need, Plan};
 use crate::kernels;
 use crate::model::{Activations, Linear, QuantizedLinear, Scales};
-use crate::tensor::{DType, Tensor, round_to};
+use crate::tensor::{DType, Tensor};
 
 /// Most bytes, as f32, of the rows of a weight that are quantized together.
 pub(super) const ROWS_BYTES: u64 = 512 << 20;
@@ -87,15 +87,19 @@ async fn nearest_rows(
     let mut plan = Plan::new(device);
     kernels::absmax(&mut plan, &w, &amax, size)?;
     plan.record()?.run()?;
-    let top = f32::from((1i16 << (format.bits - 1)) - 1);
-    let scales: Vec<f32> = device.read_f32(&amax).await?.iter().map(|a| stored_scale(a / top, scale_dtype)).collect();
+    let most = ((1i16 << (format.bits - 1)) - 1) as i8;
+    let top = f32::from(most);
+    let scales: Vec<f32> = device.read_f32(&amax).await?.iter().map(|a| holding(scale_dtype, a / top, top)).collect();
 
     let scales_on_device = device.upload_f32([rows, groups], &scales)?;
     let codes = device.alloc(if format.bits <= 4 { DType::I4 } else { DType::I8 }, [rows, cols])?;
     let mut plan = Plan::new(device);
     kernels::quantize_weight(&mut plan, &w, &scales_on_device, &codes, size)?;
     plan.record()?.run()?;
-    Ok((device.read_codes(&codes).await?, scales))
+    let mut codes = device.read_codes(&codes).await?;
+    // The kernel knows the codes of the type they are stored in, of which 3 bits or 5 are a part.
+    codes.iter_mut().for_each(|code| *code = (*code).clamp(-most, most));
+    Ok((codes, scales))
 }
 
 /// Quantizes a float weight with the scales of least squared error among `steps` candidates each, on the host.
@@ -145,9 +149,4 @@ fn float(linear: &Linear) -> Result<&Tensor> {
             Err(Error::argument("quantize", "the weight is quantized already; start from the original checkpoint"))
         }
     }
-}
-
-/// The scale as it will be read back.
-fn stored_scale(scale: f32, dtype: DType) -> f32 {
-    usable(round_to(dtype, scale))
 }

@@ -334,6 +334,58 @@ fn wide_moments_stay_on_the_device() {
 fn indefinite_moments_are_damped_or_refused() {
     let prepared = Prepared::new("test", &[1.0, 1.04, 1.04, 1.0], None, &PLAIN).unwrap();
     assert!((prepared.damping - 0.1).abs() < 1e-12, "{}", prepared.damping);
+    // The most is tried, whatever lies on the way there.
+    let from = GptqOptions { damping: 0.2, ..PLAIN };
+    assert_eq!(Prepared::new("test", &[1.0, 1.9, 1.9, 1.0], None, &from).unwrap().damping, 1.0);
     let error = Prepared::new("the site", &[1.0, 3.0, 3.0, 1.0], None, &PLAIN).err().unwrap().to_string();
     assert!(error.contains("the site"), "{error}");
+}
+
+/// f16 has few scales below 2^-14: codes keep their bits, and no weight is cut off.
+#[test]
+fn codes_fit_their_bits_under_subnormal_scales() {
+    let (step, cols) = (2f32.powi(-24), 33);
+    let steps = [0.3, 0.6, 1.0, 1.4, 1.49, 2.5, 3.4, 7.45, 20.4, 900.3];
+    for bits in 2..=8 {
+        let top = f32::from((1u8 << (bits - 1)) - 1);
+        let largest = |row: usize| top * step * steps[row];
+        let mut w = weight(steps.len(), cols, bits as u64);
+        w.iter_mut().enumerate().for_each(|(i, w)| *w *= 0.9 * largest(i / cols));
+        (0..steps.len()).for_each(|row| w[row * cols + 5] = if row % 2 == 0 { largest(row) } else { -largest(row) });
+        let linear = Linear::Float(Tensor::from_f32([steps.len(), cols], &w));
+        let format = format(bits, Group::Channel, ScaleFormat::Plain(DType::F16));
+        let of = |device: &Device| block_on(nearest(device, &linear, &format, Activations::Float)).unwrap();
+        let q = of(&Device::Cpu);
+        q.check("test").unwrap();
+        assert_eq!(of(&gpu()), q, "{bits} bits");
+        let (scales, values) = (q.scales.to_f32().unwrap(), q.dequantize().unwrap());
+        for (i, (w, value)) in w.iter().zip(values).enumerate() {
+            let off = (w - value).abs() / scales[i / cols];
+            assert!(off < 0.51, "{bits} bits, {} steps: {off} of a scale", steps[i / cols]);
+        }
+    }
+}
+
+/// Weights that GPUs take for zeros, or nearly so, leave the rest of their row as it is.
+#[test]
+fn groups_of_next_to_nothing_do_not_spread() {
+    let (rows, n) = (6, 96);
+    let (h, format) = (moments(n, 25), format(4, Group::Size(32), ScaleFormat::Plain(DType::BF16)));
+    for (device, sweeps) in [(Device::Cpu, 0), (Device::Cpu, 4), (gpu(), 4)] {
+        let options = GptqOptions { sweeps, act_order: false, ..GptqOptions::default() };
+        let prepared = Prepared::on(&device, "test", &h, None, &options).unwrap();
+        let loss = |size: f32| {
+            let mut w = weight(rows, n, 24);
+            // The first group, as nothing is made up for there: zeros stay zeros.
+            (0..rows * n).filter(|i| i % n < 32).for_each(|i| w[i] = if i % 2 == 0 { 0.0 } else { size });
+            let q = gptq(&w, &prepared, &format, Activations::Float, &options).unwrap();
+            prepared.relative_loss(&w, &q.dequantize().unwrap()).unwrap()
+        };
+        let zeros = loss(0.0);
+        for size in [1e-39, 5e-39, 2e-37, 1e-31] {
+            let lost = loss(size);
+            // In sweeps a group that has a scale may make up for others' errors.
+            assert!(lost < 1.2 * zeros, "{size:e} on {}: {lost:e}, of zeros {zeros:e}", device.name());
+        }
+    }
 }

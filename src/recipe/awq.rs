@@ -11,7 +11,8 @@
 //! with `step = peak / 127` of int8 activations. The peak of a token's group is estimated from the mean squares: that of
 //! independent normal variables, `(1 + 2 ln n) max m`, and never more than their sum, as when one channel stands out.
 //!
-//! AWQ's other half, the search for how much to clip, is the scale search (`Format::search`), with GPTQ and without.
+//! AWQ's other half, the search for how much to clip, is the scale search (`Format::search`) of weights that GPTQ rounds;
+//! without GPTQ nothing is clipped.
 
 use rayon::prelude::*;
 

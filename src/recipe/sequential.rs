@@ -113,7 +113,9 @@ impl Sequential {
         let mut layer = original.clone();
         let (readers, writer) = parts(&layer.mixer);
         if let Some(form) = self.quantized(index, readers)? {
-            let rounding = self.rounding(&form, |walk, group, p| walk.scales_after_norm(&original.norm, group, p))?;
+            let site = format!("norm in layer {index}");
+            let rounding =
+                self.rounding(&form, |walk, group, p| walk.scales_after_norm(&site, &original.norm, group, p))?;
             let means = || self.options.map(|_| self.walk.after_norm(&original.norm, rounding.clone())).transpose();
             let means = timed(|| format!("layer {index}: moments behind the norm"), means)?;
             self.fill(index, &mut layer, readers, means, &rounding)?;
@@ -152,7 +154,8 @@ impl Sequential {
         if module.weights.is_none() {
             return block_on(self.forms.nearest(&self.device, name, head.clone()));
         }
-        let rounding = self.rounding(&module, |walk, group, p| walk.scales_after_norm(norm, group, p))?;
+        let rounding =
+            self.rounding(&module, |walk, group, p| walk.scales_after_norm("the last norm", norm, group, p))?;
         let means = self.options.map(|_| self.walk.after_norm(norm, rounding.clone())).transpose()?;
         let prepared = self.prepared(name, means)?;
         let head = self.one(&module, head, prepared.as_ref(), &rounding)?;

@@ -89,7 +89,8 @@ fn flags_that_cannot_have_an_effect_are_refused() {
 #[test]
 fn flags_of_what_is_not_done_are_refused() {
     let explain = ["quantize", "--explain", "--scheme", "w4a8"];
-    let commands: [(&[&str], [&str; 2], [&str; 2]); 10] = [
+    let merge = ["calibrate", "--merge", "x"];
+    let commands: [(&[&str], [&str; 2], [&str; 2]); 16] = [
         (&["generate", "-p", "x"], ["--top-k", "5"], ["--top-k 5", "--temp 0"]),
         (&["generate", "-p", "x"], ["--top-p", "0.5"], ["--top-p 0.5", "--temp 0"]),
         (&["generate", "-p", "x"], ["-s", "3"], ["--seed 3", "--temp 0"]),
@@ -100,6 +101,12 @@ fn flags_of_what_is_not_done_are_refused() {
         (&explain, ["--sequences", "4"], ["--sequences 4", "--file"]),
         (&explain, ["--sequence-length", "4"], ["--sequence-length 4", "--file"]),
         (&explain, ["--calibration-seed", "4"], ["--calibration-seed 4", "--file"]),
+        (&merge, ["--sequences", "4"], ["--sequences 4", "--file"]),
+        (&merge, ["--sequence-length", "4"], ["--sequence-length 4", "--file"]),
+        (&merge, ["--seed", "4"], ["--seed 4", "--file"]),
+        (&merge, ["--min-length", "4"], ["--min-length 4", "--file"]),
+        (&merge, ["--save-every", "4"], ["--save-every 4", "--file"]),
+        (&merge[..2], ["x", "--covariance"], ["--covariance", "--file"]),
     ];
     for (command, flag, words) in commands {
         let model: &[&str] = if command[0] == "bench" { &["-m"] } else { &[] };
@@ -174,10 +181,20 @@ fn data_that_cannot_be_used() {
     says(&refused("b.jsonl", b"not json\n"), &["line 1"]);
     says(&refused("c.npy", b"not numpy"), &["u16 or u32"]);
     says(&refused("d.txt", b""), &["at least two tokens"]);
-    let words = "{'descr': '<u2', 'fortran_order': False, 'shape': (4611686018427387904, 129), }";
-    let header = format!("{words:<117}\n");
-    let endless = [b"\x93NUMPY\x01\x00\x76\x00", header.as_bytes(), &[0; 64]].concat();
-    says(&refused("e.npy", &endless), &["4611686018427387904", "bytes"]);
+    // However the header is written.
+    for (words, said) in [
+        ("{'descr': '<u2', 'fortran_order': False, 'shape': (4611686018427387904, 129), }", "4611686018427387904"),
+        (
+            "{\"descr\": \"<u2\", \"fortran_order\": False, \"shape\": (4611686018427387904, 129)}",
+            "4611686018427387904",
+        ),
+        ("{'descr': '<u2', 'fortran_order': False, 'shape' :  (4611686018427387904, 129), }", "4611686018427387904"),
+        ("{'descr': '<u2', 'fortran_order': False, }", "says no shape"),
+    ] {
+        let header = format!("{words:<117}\n");
+        let endless = [b"\x93NUMPY\x01\x00\x76\x00", header.as_bytes(), &[0; 64]].concat();
+        says(&refused("e.npy", &endless), &["u16 or u32", said]);
+    }
     let line = refusal(wgquant().arg("perplexity").arg(nano()).args(["-f", "/nonexistent.txt"]));
     says(&line, &["/nonexistent.txt", "No such file"]);
 }

@@ -75,7 +75,24 @@ fn merging_keeps_what_was_there_and_refuses_other_models() {
     says(&refusal(wgquant().args(args(&path("no/c"), &["--sequences", "1"]))), &["--output", "no such directory"]);
     let line = refusal(wgquant().args(args(&path("c"), &["--merge", &b, "--merge", &b])));
     says(&line, &["text", "val_ids_u16.npy", "the same tokens"]);
+    // What would be gathered is looked at, too, and not only the name of its text.
+    let more = args(&path("c"), &["--sequences", "1", "--seed", "1", "--save-every", "1", "--merge", &b]);
+    let line = refusal(wgquant().env("RUST_LOG", "error").args(more));
+    says(&line, &[&b, "cannot be added", "text", "val_ids_u16.npy", "the same tokens"]);
+    let line = refusal(wgquant().args(args(&b, &["--sequences", "2", "--seed", "1", "--resume", "--merge", &b])));
+    says(&line, &["--merge", &b, "is the --output"]);
     assert!(!temp.path().join("c").exists());
+}
+
+/// Token ids have no documents that could be left out.
+#[test]
+fn the_length_of_documents_is_no_matter_of_token_ids() {
+    let temp = tempfile::tempdir().unwrap();
+    let stats = temp.path().join("stats");
+    let output = wgquant().args(args(stats.to_str().unwrap(), &["--sequences", "1", "--min-length", "9"])).output();
+    let stderr = String::from_utf8(output.unwrap().stderr).unwrap();
+    says(&stderr, &["val_ids_u16.npy", "holds no documents", "9 tokens"]);
+    assert!(stats.is_file());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::common::{copy, edit, nano, refusal, run_json, says, wgquant};
+use crate::common::{copy, edit, nano, refusal, run_json, says, short_windows, wgquant};
 
 /// Repetitions: some 100 tokens, in sequences so short that hardly any is left out at the end.
 const LONG: usize = 20;
@@ -72,6 +72,22 @@ fn conversations_go_by_the_chat_template() {
     edit(&model.join("tokenizer_config.json"), |c| c["chat_template"] = json!("{{ raise_exception('no such role') }}"));
     let args = ["calibrate", model.to_str().unwrap(), "-f", chat.to_str().unwrap(), "-o", "never"];
     says(&refusal(wgquant().args(args)), &["line 1", "no such role"]);
+}
+
+/// A template is looked at where there is a conversation, and a tokenizer where there is text.
+#[test]
+fn what_a_text_has_no_need_of_may_be_wrong() {
+    let (temp, model) = copy();
+    fs::write(model.join("chat_template.jinja"), "{% if %}").unwrap();
+    let (text, ids) = (temp.path().join("text.jsonl"), temp.path().join("ids.npy"));
+    lines(&text, &[json!({ "text": "the boat ".repeat(LONG) })]);
+    assert_eq!(parts(&model, &text), parts(&nano(), &text));
+    lines(&text, &[json!({ "messages": conversation(LONG) })]);
+    let args = ["calibrate", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "-o", "never"];
+    says(&refusal(wgquant().args(args)), &["line 1", "chat template", "syntax error"]);
+    fs::write(model.join("tokenizer.json"), "{}").unwrap();
+    short_windows(&ids, 4, 9);
+    assert_eq!(parts(&model, &ids)[0]["tokens"], 12);
 }
 
 #[cfg(not(feature = "parquet"))]

@@ -6,7 +6,7 @@ use pollster::block_on;
 use wgquant::calibrate::{Calibrator, Stats, Windows};
 use wgquant::eval::compare;
 use wgquant::gpu::Device;
-use wgquant::model::{Activations, Group, Layer, Linear, ModelFile, ModelSource};
+use wgquant::model::{Activations, Group, Layer, Linear, Model, ModelFile, ModelSource};
 use wgquant::quantize::GptqOptions;
 use wgquant::recipe::{Bits, Quantized, Recipe, Rule, quantize};
 use wgquant::reference::quantize_tokens::group_scale;
@@ -79,6 +79,19 @@ fn scales_are_percentiles_of_the_calibrated_input() {
             assert!((found / want - 1.0).abs() < 1e-6, "{group:?} {percentile:?}: {found} for {want}");
         }
     }
+}
+
+/// Where there are no finite values is said by layer and tap.
+#[test]
+fn inputs_that_are_not_finite_are_named() {
+    let file = nano();
+    let mut model = Model::load(&file).unwrap();
+    model.layers[0].norm[3] = f32::NAN;
+    let (recipe, texts) = (recipe(&file, false, Group::Channel, None), texts(1, 20));
+    let quantized = Quantized::new(&model, &recipe, &Device::Cpu, Some(&texts), &|_| {}).unwrap();
+    quantized.embedding().unwrap();
+    let error = quantized.layer(0).err().unwrap().to_string();
+    assert!(error.contains("norm in layer 0") && error.contains("not finite"), "{error}");
 }
 
 /// Behind an online rotation it is the rotated input that counts.

@@ -69,6 +69,16 @@ fn differences(a: &Stats, b: &Stats) -> [(f64, String); 2] {
     worst
 }
 
+#[test]
+fn a_sequence_of_nothing_is_refused() {
+    let file = nano();
+    let options = EngineOptions { context: 8, pass_tokens: 8, ..Default::default() };
+    let engine = Engine::new(&Device::Cpu, &file, options).unwrap();
+    let mut calibrator = Calibrator::new(engine, file.rotation(), empty(false)).unwrap();
+    let error = block_on(calibrator.sequence(&[])).unwrap_err().to_string();
+    assert!(error.contains("no tokens") && calibrator.stats().sites.is_empty(), "{error}");
+}
+
 /// Every site that a tap holds, against sums in f64 over what [`Engine::trace`] gives.
 #[test]
 fn they_are_those_of_the_taps() {
