@@ -314,7 +314,7 @@ fn dt_limit(keys: Keys<'_>) -> Result<(f32, f32)> {
 }
 
 /// Does the convolution have a bias? Not part of [`ModelConfig`]: a layer without has zeros.
-pub(super) fn uses_conv_bias(path: &Path, v: &Value) -> Result<bool> {
+pub(crate) fn uses_conv_bias(path: &Path, v: &Value) -> Result<bool> {
     Ok(Keys { path, v }.flag(&["use_conv_bias", "mamba_conv_bias"])?.unwrap_or(true))
 }
 
