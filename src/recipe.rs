@@ -19,7 +19,7 @@ use crate::gpu::Device;
 use crate::model::{Activations, Group, Layer, Linear, Model, ModelConfig, ModelSource, Names};
 use crate::quantize::{GptqOptions, nearest};
 use crate::tensor::{DType, Tensor};
-use crate::transform::{Transform, Transformed};
+use crate::transform::{Rotation, Transform, Transformed};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{Quantized, quantize};
@@ -63,7 +63,9 @@ impl Recipe {
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| {
             // Of its several lines, with carets below the text, what fits in one.
-            let at = e.span().and_then(|span| text.get(..span.start)).map(|before| {
+            // Of what the whole file lacks, whose place is 0..0, no line says anything.
+            let place = e.span().filter(|span| *span != (0..0));
+            let at = place.and_then(|span| text.get(..span.start)).map(|before| {
                 let line = before.matches('\n').count();
                 format!("line {}, `{}`: ", line + 1, text.lines().nth(line).unwrap_or_default().trim())
             });
@@ -89,6 +91,11 @@ impl Recipe {
         }
         self.calibration.check()?;
         self.gptq.iter().try_for_each(GptqOptions::check)?;
+        let Transform { values, keys, residual, .. } = self.transform;
+        if [values, keys, residual].contains(&Some(Rotation::Given)) {
+            let why = "`given`, by a matrix that a recipe cannot bring; a seed, `hadamard`, `klt` or `klt-hadamard`";
+            return Err(Error::argument("recipe: rotation", why));
+        }
         self.transform.check(config)?;
         // Folding the final norm gives a tied model a head of its own.
         let mut config = config.clone();
@@ -96,12 +103,12 @@ impl Recipe {
         resolve(&self.rules, &config)
     }
 
-    /// What of it needs calibration text, in words; `None` where nothing does.
+    /// What of it needs calibration text, in words, of a model with these [`Recipe::modules`]; `None` where nothing does.
     #[must_use]
-    pub fn calibrates(&self) -> Option<&'static str> {
+    pub fn calibrates(&self, modules: &[Module]) -> Option<&'static str> {
         match self {
             _ if self.gptq.is_some() => Some("GPTQ"),
-            _ if self.has_static() => Some("a fixed scale of activations (static)"),
+            _ if has_static(modules) => Some("a fixed scale of activations (static)"),
             _ if self.transform.needs_stats() => Some("the transform (KLT, smoothing, permutations)"),
             _ => None,
         }
@@ -125,12 +132,6 @@ impl Recipe {
         }
     }
 
-    /// Are any activations to have fixed scales?
-    #[must_use]
-    pub fn has_static(&self) -> bool {
-        self.rules.iter().any(|r| r.weights.is_some() && matches!(r.activations, Activations::Static(_)))
-    }
-
     /// The whole quantized model, in memory and without calibration: for models that fit there, and for browsers,
     /// where nothing may block. `progress` is called with the number of layers done.
     ///
@@ -138,7 +139,8 @@ impl Recipe {
     /// As [`Transformed::new`], [`resolve`] and [`nearest`]; [`Error::Argument`] for a recipe with GPTQ
     /// or fixed scales of activations.
     pub async fn apply(&self, source: &dyn ModelSource, device: &Device, progress: impl Fn(usize)) -> Result<Model> {
-        if let Some(what) = self.calibrates().filter(|_| self.gptq.is_some() || self.has_static()) {
+        let modules = self.modules(source.config())?;
+        if let Some(what) = self.calibrates(&modules).filter(|_| self.gptq.is_some() || has_static(&modules)) {
             return Err(Error::argument("recipe", format!("{what} needs calibration text; see recipe::quantize")));
         }
         let source = Transformed::new(source, self.transform)?;
@@ -156,6 +158,11 @@ impl Recipe {
         };
         Ok(Model { rotation: source.rotation(), embedding, layers, norm_f: source.norm_f()?, head, config })
     }
+}
+
+/// Are any activations to have fixed scales?
+fn has_static(modules: &[Module]) -> bool {
+    modules.iter().any(|m| matches!(m.activations, Activations::Static(_)))
 }
 
 /// The forms of a model's weights, by module.

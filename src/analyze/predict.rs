@@ -1,5 +1,6 @@
 //! The bytes `quantize` will write, tensor by tensor.
 
+use half::bf16;
 use serde::Serialize;
 
 use super::bits_per_parameter;
@@ -39,8 +40,8 @@ pub struct PartBytes {
     pub bytes: u64,
 }
 
-/// The size of `file` under `recipe`, which goes by `name`: exactly the bytes that `quantize` writes, and those that an
-/// engine with `options` takes.
+/// The size of `file` under `recipe`, which goes by `name`: exactly the bytes that `quantize` writes (but for a norm of f16 that
+/// smoothing takes beyond that type's range, which becomes f32), and those that an engine with `options` takes.
 ///
 /// # Errors
 /// As [`Recipe::modules`].
@@ -73,10 +74,21 @@ pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe, options: EngineOpt
 
 /// Type a vector will be stored in: the checkpoint's where that is exact.
 fn vector_dtype(file: &ModelFile, recipe: &Recipe, tensor: &Expected) -> Result<DType> {
-    let preferred = file.float_dtype();
+    let (preferred, transform) = (file.float_dtype(), recipe.transform);
     let is_block_norm = !tensor.name.contains(".mixer.");
-    if is_block_norm && recipe.transform.fold_norms {
+    if is_block_norm && transform.fold_norms {
         return Ok(preferred); // ones
     }
-    Ok(exact_dtype(preferred, &file.checkpoint().float_vec(&tensor.name, &tensor.shape)?))
+    let mut values = file.checkpoint().float_vec(&tensor.name, &tensor.shape)?;
+    let gated = tensor.name.ends_with(".mixer.norm.weight");
+    let smoothed = match tensor.name.ends_with(".norm.weight") {
+        true if gated => transform.smooth.gated_norm,
+        true => transform.smooth.norms,
+        false => None,
+    };
+    if smoothed.is_some() {
+        // Which numbers they become, calibration finds out: bf16 ones all.
+        values.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32());
+    }
+    Ok(exact_dtype(preferred, &values))
 }

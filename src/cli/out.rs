@@ -2,7 +2,7 @@
 //! report is a command's last word, after which its verdict stands.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -52,6 +52,15 @@ pub(super) fn check_place(flag: &str, file: &Path) -> Result<()> {
         bail!("{flag} {}: is a link, device or pipe, which would be replaced by a file", file.display());
     }
     files::writable(file).with_context(|| format!("{flag} {}", file.display()))
+}
+
+/// Where `file` is or will be, the same however it is named.
+pub(super) fn place(file: &Path) -> PathBuf {
+    let dir = file.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (dir.canonicalize(), file.file_name()) {
+        (Ok(dir), Some(name)) => dir.join(name),
+        _ => file.to_owned(),
+    }
 }
 
 /// Is there such a file, of a kind that models consist of, beside a `config.json`?

@@ -126,7 +126,7 @@ impl Quantize {
             out::report(&modules, self.json, |m| terminal::explained(m, &recipe))?;
             return Ok(Verdict::Passed);
         };
-        let calibration = self.calibration(&file, &recipe)?;
+        let calibration = self.calibration(&file, &recipe, &modules)?;
         let device = match self.deterministic {
             true => pollster::block_on(Device::open(&DeviceChoice::Cpu, None))?,
             false => self.gpu.open()?,
@@ -206,8 +206,8 @@ impl Quantize {
         Ok(modules)
     }
 
-    fn calibration(&self, file: &ModelFile, recipe: &Recipe) -> Result<Option<Windows>> {
-        match (&self.file, recipe.calibrates()) {
+    fn calibration(&self, file: &ModelFile, recipe: &Recipe, modules: &[Module]) -> Result<Option<Windows>> {
+        match (&self.file, recipe.calibrates(modules)) {
             (None, None) => Ok(None),
             (Some(path), None) => {
                 log::warn!("{}: not read, as nothing is calibrated", path.display());

@@ -7,9 +7,12 @@ use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::hadamard;
-use wgquant::model::{Group, ModelFile, ModelSource, OnlineRotation};
+use wgquant::kernels::TOKEN_GROUP;
+use wgquant::model::{Block, Group, ModelConfig, ModelFile, ModelSource, OnlineRotation};
 use wgquant::recipe::{Bits, Module, Preset, Recipe};
 use wgquant::transform::{Rotation, Transform};
+
+use super::args::refuse;
 
 /// A kind of rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,6 +47,16 @@ pub(super) enum Site {
 impl Site {
     /// Where rotations always help.
     const DEFAULT: [Self; 3] = [Self::Residual, Self::OutProj, Self::DownProj];
+
+    /// The blocks that have it, where not all do.
+    fn blocks(self) -> Option<(Block, &'static str)> {
+        match self {
+            Self::Residual => None,
+            Self::OutProj => Some((Block::Mamba2, "Mamba-2")),
+            Self::DownProj => Some((Block::Mlp, "MLP")),
+            Self::Values | Self::Keys => Some((Block::Attention, "attention")),
+        }
+    }
 }
 
 /// How to rotate.
@@ -62,9 +75,9 @@ pub(super) struct TransformArgs {
     /// Multiply norm weights into the layers that read them [default: true when the residual stream is rotated]
     #[arg(long, value_name = "true|false")]
     pub(super) fold_norms: Option<bool>,
-    /// Seed of the rotation's random signs
-    #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
+    /// Seed of the random signs of `hadamard` rotations of the stream, values and keys [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
 }
 
 /// How to rotate and round.
@@ -75,15 +88,15 @@ pub(super) struct RecipeArgs {
     /// Inputs that share a scale in 4-bit weights: a number, or `channel` for whole rows [default: 128]
     #[arg(long, value_name = "N|channel", value_parser = group)]
     pub(super) group_size: Option<Group>,
-    /// Bits of the embedding
-    #[arg(long, action = clap::ArgAction::Set, value_name = "8|16", default_value = "8", value_parser = PossibleValuesParser::new(["8", "16"]).map(|s| s == "8"))]
-    pub(super) embedding: bool,
+    /// Bits of the embedding [default: 8; 16 where it is the head too and activations are floats]
+    #[arg(long, value_name = "8|16", hide_possible_values = true, value_parser = PossibleValuesParser::new(["8", "16"]).map(|s| s == "8"))]
+    pub(super) embedding: Option<bool>,
 }
 
 impl TransformArgs {
     /// The defaults of the command line but for `rotate`.
     fn rotated(rotate: Rotate) -> Self {
-        Self { rotate, rotate_sites: None, rotate_block: None, fold_norms: None, seed: 0 }
+        Self { rotate, rotate_sites: None, rotate_block: None, fold_norms: None, seed: None }
     }
 }
 
@@ -103,9 +116,9 @@ pub(super) fn named(name: &Path, file: &ModelFile, calibrated: bool) -> Result<R
             .with_context(|| format!("--recipe {}: no preset ({presets}), and as a file", name.display()))?;
         return Ok(Recipe::parse(&name.display().to_string(), &text)?);
     };
-    let transform = TransformArgs::rotated(Rotate::Hadamard).transform(file).or_else(|e| {
+    let transform = TransformArgs::rotated(Rotate::Hadamard).transform(file, Some(TOKEN_GROUP)).or_else(|e| {
         log::warn!("{e}: the model is not rotated");
-        TransformArgs::rotated(Rotate::None).transform(file)
+        TransformArgs::rotated(Rotate::None).transform(file, None)
     })?;
     Ok(Recipe::preset(preset, file.config(), file.float_dtype(), transform, calibrated))
 }
@@ -122,14 +135,22 @@ pub(super) fn group(text: &str) -> Result<Group, String> {
 impl RecipeArgs {
     /// The defaults of the command line but for `rotate`.
     pub(super) fn rotated(rotate: Rotate) -> Self {
-        Self { transform: TransformArgs::rotated(rotate), group_size: None, embedding: true }
+        Self { transform: TransformArgs::rotated(rotate), group_size: None, embedding: None }
     }
 
     /// The recipe for a model.
     pub(super) fn recipe(&self, bits: Bits, file: &ModelFile) -> Result<Recipe> {
         let group = self.group_size.unwrap_or(Group::Size(128));
-        let (float, transform) = (file.float_dtype(), self.transform.transform(file)?);
-        Ok(Recipe::uniform(file.config(), bits, group, self.embedding, float, transform))
+        let (float, transform) = (file.float_dtype(), self.transform.transform(file, None)?);
+        let embedding = self.embedding.unwrap_or(true);
+        let recipe = Recipe::uniform(file.config(), bits, group, embedding, float, transform);
+        if self.embedding == Some(true) && !recipe.rules.iter().any(|r| r.modules.iter().any(|m| m == "Embedding")) {
+            bail!(
+                "--embedding 8: it is this model's head too, which stays float as activations do ({bits}); pass --fold-norms \
+                 true for a head of its own"
+            );
+        }
+        Ok(recipe)
     }
 }
 
@@ -159,49 +180,96 @@ pub(super) fn check_groups(
 }
 
 impl TransformArgs {
-    /// The rewrites these flags ask for.
-    pub(super) fn transform(&self, file: &ModelFile) -> Result<Transform> {
+    /// The rewrites these flags ask for; rotations at run time in blocks of `block` where they can be, unless a flag says.
+    pub(super) fn transform(&self, file: &ModelFile, block: Option<usize>) -> Result<Transform> {
+        let config = file.config();
+        self.check(config)?;
         if self.rotate == Rotate::None {
-            for (flag, given) in
-                [("--rotate-sites", self.rotate_sites.is_some()), ("--rotate-block", self.rotate_block.is_some())]
-            {
-                if given {
-                    bail!("{flag}: nothing is rotated with --rotate none");
-                }
-            }
             return Ok(Transform { fold_norms: self.fold_norms.unwrap_or(false), ..Transform::NONE });
         }
-        let mut transform = Transform::hadamard(file.config(), self.seed)?;
-        let on = |site| self.rotate_sites.as_deref().unwrap_or(&Site::DEFAULT).contains(&site);
-        if on(Site::Residual) && transform.residual.is_none() {
-            let hidden = file.config().hidden_size;
-            log::warn!("hidden_size {hidden} has no Hadamard matrix: the residual stream is not rotated");
-        }
-        transform.residual = transform.residual.filter(|_| on(Site::Residual)).map(|hadamard| match self.rotate {
-            Rotate::Klt => Rotation::Klt,
-            Rotate::KltHadamard => Rotation::KltHadamard,
-            Rotate::Hadamard | Rotate::None => hadamard,
-        });
-        transform.online.out_proj = transform.online.out_proj.filter(|_| on(Site::OutProj));
-        transform.online.down_proj = transform.online.down_proj.filter(|_| on(Site::DownProj));
-        if let Some(block) = self.rotate_block {
-            let OnlineRotation { out_proj, down_proj } = transform.online;
-            transform.online =
-                OnlineRotation { out_proj: out_proj.map(|_| block), down_proj: down_proj.map(|_| block) };
-        }
-        let head = file.config().head_dim;
-        if (on(Site::Values) || on(Site::Keys)) && hadamard::factor(head).is_none() {
-            bail!("--rotate-sites values,keys: head_dim {head} has no Hadamard matrix");
-        }
-        transform.values = on(Site::Values).then_some(Rotation::RandomHadamard(self.seed));
-        transform.keys = on(Site::Keys).then_some(Rotation::RandomHadamard(self.seed));
-        let needed = transform.residual.is_some();
-        transform.fold_norms = self.fold_norms.unwrap_or(needed);
-        if needed && !transform.fold_norms {
+        let signs = Rotation::RandomHadamard(self.seed.unwrap_or(0));
+        let in_blocks = |site, kind| match self.rotate_block {
+            _ if !self.turns(site, config) => Ok(None),
+            // Whether that can be is said of any recipe.
+            Some(block) => Ok(Some(block)),
+            None => Transform::online_block(config, kind, block),
+        };
+        let online = OnlineRotation {
+            out_proj: in_blocks(Site::OutProj, Block::Mamba2)?,
+            down_proj: in_blocks(Site::DownProj, Block::Mlp)?,
+        };
+        let residual = self.residual(config, signs);
+        let of_heads = |site| Some(signs).filter(|_| self.turns(site, config));
+        let (values, keys) = (of_heads(Site::Values), of_heads(Site::Keys));
+        let fold_norms = self.fold_norms.unwrap_or(residual.is_some());
+        if residual.is_some() && !fold_norms {
             bail!(
                 "--fold-norms false: the residual stream cannot be rotated then; pass --rotate-sites out_proj,down_proj"
             );
         }
-        Ok(transform)
+        if ![residual, values, keys].contains(&Some(signs)) {
+            let seed = self.seed.map(|seed| format!("--seed {seed}"));
+            refuse([seed], "on these rotations, none of which has random signs")?;
+        }
+        Ok(Transform { fold_norms, residual, values, keys, online, ..Transform::NONE })
     }
+
+    /// Is this site to be rotated?
+    fn on(&self, site: Site) -> bool {
+        self.rotate_sites.as_deref().unwrap_or(&Site::DEFAULT).contains(&site)
+    }
+
+    /// Is it, and does the model have it?
+    fn turns(&self, site: Site, config: &ModelConfig) -> bool {
+        self.on(site) && site.blocks().is_none_or(|(kind, _)| config.blocks.contains(&kind))
+    }
+
+    /// How the stream is rotated, where it can be.
+    fn residual(&self, config: &ModelConfig, signs: Rotation) -> Option<Rotation> {
+        let (hidden, kind) = match self.rotate {
+            Rotate::None => return None,
+            _ if !self.on(Site::Residual) => return None,
+            Rotate::Klt => return Some(Rotation::Klt),
+            Rotate::KltHadamard => (config.hidden_size, Rotation::KltHadamard),
+            Rotate::Hadamard => (config.hidden_size, signs),
+        };
+        if hadamard::factor(hidden).is_none() {
+            log::warn!("hidden_size {hidden} has no Hadamard matrix: the residual stream is not rotated");
+            return None;
+        }
+        Some(kind)
+    }
+
+    /// Refuses flags that would do nothing to such a model, or cannot be done.
+    fn check(&self, config: &ModelConfig) -> Result<()> {
+        let listed = self.rotate_sites.as_deref().unwrap_or_default();
+        let block = self.rotate_block.map(|block| format!("--rotate-block {block}"));
+        if self.rotate == Rotate::None {
+            let sites = self.rotate_sites.as_ref().map(|_| "--rotate-sites".to_owned());
+            let seed = self.seed.map(|seed| format!("--seed {seed}"));
+            return refuse([sites, block, seed], "with --rotate none");
+        }
+        let absent = listed.iter().find(|site| !self.turns(**site, config));
+        if let Some((site, (_, blocks))) = absent.and_then(|site| Some((site, site.blocks()?))) {
+            let flag = format!("--rotate-sites {}", word(site));
+            return refuse([Some(flag)], &format!("on a model without {blocks} blocks"));
+        }
+        let head = config.head_dim;
+        if (self.on(Site::Values) || self.on(Site::Keys)) && hadamard::factor(head).is_none() {
+            bail!("--rotate-sites values,keys: head_dim {head} has no Hadamard matrix");
+        }
+        if !self.on(Site::Residual) && self.rotate != Rotate::Hadamard {
+            let kind = format!("--rotate {}", word(&self.rotate));
+            refuse([Some(kind)], "where --rotate-sites leaves out the residual stream, the only one rotated so")?;
+        }
+        if ![Site::OutProj, Site::DownProj].into_iter().any(|site| self.turns(site, config)) {
+            refuse([block], "where nothing is rotated at run time")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the command line calls it.
+fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
 }

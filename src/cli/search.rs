@@ -14,7 +14,7 @@ use wgquant::recipe::{Module, Recipe, transformed};
 use wgquant::report::{DeviceInfo, ModelInfo, SearchReport, html, terminal};
 use wgquant::search::{self, Budget, MeasuredKl, Plan, Question, Survey};
 
-use super::args::{GpuArgs, size};
+use super::args::{GpuArgs, refuse, size};
 use super::progress::Bar;
 use super::recipe::{TransformArgs, check_groups, group};
 use super::{Verdict, load, out};
@@ -51,9 +51,9 @@ pub(super) struct Search {
     /// Bits to choose from: 2 to 8, or 16 for floats
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "3,4,5,6,8", value_parser = bits)]
     bits: Vec<usize>,
-    /// Groups to choose from below 8 bits
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "32")]
-    groups: Vec<usize>,
+    /// Groups to choose from below 8 bits [default: 32]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    groups: Option<Vec<usize>>,
     /// Inputs that share an int8 activation scale, and channels of a block of the rotations at run time: a number, or `channel`
     /// for a whole token (as --rotate-block says)
     #[arg(long, value_name = "N|channel", default_value = "32", value_parser = group)]
@@ -62,8 +62,8 @@ pub(super) struct Search {
     #[arg(long, value_name = "FILE.json")]
     sensitivity: Option<PathBuf>,
     /// Sequences on which KL is measured, of those that calibrate
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    probes: usize,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    probes: u32,
     /// Calibration sequences
     #[arg(long, value_name = "N", default_value_t = 128)]
     sequences: usize,
@@ -94,9 +94,13 @@ impl Search {
         for (flag, path) in written {
             path.as_ref().map_or(Ok(()), |path| out::check_file(flag, path))?;
         }
+        self.check_apart()?;
+        if !self.bits.iter().any(|bits| *bits < 8) {
+            refuse([self.groups.as_ref().map(|_| "--groups".to_owned())], "unless --bits has some below 8")?;
+        }
         let base = self.base(&file)?;
         let activations = Activations::Int8(self.activation_group);
-        let formats = search::formats(&self.bits, &self.groups);
+        let formats = search::formats(&self.bits, self.groups.as_deref().unwrap_or(&[32]));
         let Some(probe) = probe(&formats) else { bail!("--bits: floats alone are nothing to choose from") };
         let candidates = search::candidates(&base, file.config(), &formats, activations)?;
         if let Some(modules) = candidates.get(probe) {
@@ -132,6 +136,20 @@ impl Search {
         Ok(Verdict::Passed)
     }
 
+    /// Refuses one file for two things.
+    fn check_apart(&self) -> Result<()> {
+        let kept = self.kept();
+        let all = [("--output", &self.output), ("--sensitivity", &kept), ("--html", &self.html)];
+        let named: Vec<(&str, PathBuf)> =
+            all.into_iter().filter_map(|(f, p)| Some((f, out::place(p.as_ref()?)))).collect();
+        for (i, (flag, path)) in named.iter().enumerate() {
+            if let Some((other, _)) = named[..i].iter().find(|(_, p)| p == path) {
+                bail!("{flag} {}: is the file of {other} too; name another", path.display());
+            }
+        }
+        Ok(())
+    }
+
     fn budget(&self) -> Result<Option<Budget>> {
         for (flag, value) in [("--target-bpw", self.target_bpw), ("--max-kld", self.max_kld)] {
             if let Some(v) = value.filter(|v| !v.is_finite() || *v <= 0.0) {
@@ -148,11 +166,11 @@ impl Search {
 
     /// The recipe but for its rules: rotated in blocks as large as the activations' groups, and smoothed, as the presets are.
     fn base(&self, file: &ModelFile) -> Result<Recipe> {
-        let flags = self.flags.transform(file)?;
-        let transform = match (self.flags.rotate_block, self.activation_group) {
-            (None, Group::Size(block)) => flags.in_blocks(file.config(), block),
-            _ => flags,
+        let block = match self.activation_group {
+            Group::Size(block) => Some(block),
+            Group::Channel => None,
         };
+        let transform = self.flags.transform(file, block)?;
         let calibration = Calibration {
             sequences: self.sequences,
             length: self.sequence_length,
@@ -229,7 +247,7 @@ impl Search {
 
     /// The sequences on which KL is measured.
     fn probes(&self, calibration: &Windows) -> Windows {
-        Windows(calibration.0.iter().take(self.probes.max(1)).cloned().collect())
+        Windows(calibration.0.iter().take(self.probes as usize).cloned().collect())
     }
 
     /// What the recipe found costs as a model. Says so where that is more than was allowed.

@@ -316,7 +316,7 @@ fn dt_limit(keys: Keys<'_>) -> Result<(f32, f32)> {
 }
 
 /// Does the convolution have a bias? Not part of [`ModelConfig`]: a layer without has zeros.
-pub(super) fn uses_conv_bias(path: &Path, v: &Value) -> Result<bool> {
+pub(crate) fn uses_conv_bias(path: &Path, v: &Value) -> Result<bool> {
     let flag = Keys { path, v }.flag(&["use_conv_bias", "mamba_conv_bias"]).map_err(|e| e.in_config(path))?;
     Ok(flag.unwrap_or(true))
 }

@@ -17,6 +17,8 @@ mod scheme_json;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use config::uses_conv_bias;
 pub use config::{Block, ModelConfig, ModelType};
 pub use file::ModelFile;
 pub(crate) use form::scale_type;

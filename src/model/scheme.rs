@@ -85,14 +85,17 @@ fn class(role: Role) -> &'static str {
     }
 }
 
-/// The names a module goes by: Hugging Face 5 says `model.` in memory where checkpoints say `backbone.`.
+/// The names a module goes by: Hugging Face 5 says `model.` in memory where checkpoints say `backbone.`, and some say `embed_tokens`
+/// for `embeddings`.
 fn aliases(module: &str) -> impl Iterator<Item = String> {
-    let other = match module.split_once('.') {
-        Some(("backbone", rest)) => Some(format!("model.{rest}")),
-        Some(("model", rest)) => Some(format!("backbone.{rest}")),
-        _ => None,
+    let rest = match module.split_once('.') {
+        Some(("backbone" | "model", "embeddings" | "embed_tokens")) => vec!["embeddings", "embed_tokens"],
+        Some(("backbone" | "model", rest)) => vec![rest],
+        _ => Vec::new(),
     };
-    std::iter::once(module.to_owned()).chain(other)
+    let others: Vec<String> =
+        ["backbone", "model"].iter().flat_map(|prefix| rest.iter().map(move |r| format!("{prefix}.{r}"))).collect();
+    std::iter::once(module.to_owned()).chain(others)
 }
 
 impl Quantization {
@@ -139,6 +142,23 @@ mod tests {
         assert_eq!(bits("backbone.layers.1.mixer.q_proj"), None);
         assert_eq!(bits("lm_head"), None);
         assert_eq!(q.scheme("backbone.embeddings", Role::Embedding), None);
+    }
+
+    #[test]
+    fn modules_go_by_the_names_of_any_checkpoint() {
+        for module in ["backbone.embeddings", "model.embed_tokens"] {
+            for text in
+                ["model.embed_tokens", "backbone.embeddings", "model.embeddings", "re:.*embed_tokens$", "Embedding"]
+            {
+                assert!(Target::parse(text).unwrap().matches(module, Role::Embedding), "{text}: {module}");
+            }
+        }
+        for text in ["model.layers.1.mixer.up_proj", "backbone.layers.1.mixer.up_proj"] {
+            let target = Target::parse(text).unwrap();
+            assert!(target.matches("backbone.layers.1.mixer.up_proj", Role::Linear), "{text}");
+            assert!(!target.matches("backbone.layers.0.mixer.up_proj", Role::Linear), "{text}");
+        }
+        assert!(!Target::parse("re:(backbone|model)").unwrap().matches("lm_head", Role::Linear));
     }
 
     #[test]

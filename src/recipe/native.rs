@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::sequential::{Sequential, moments_fit};
 use super::statistics::transformed;
-use super::{Forms, RECIPE_FILE, Recipe};
+use super::{Forms, RECIPE_FILE, Recipe, has_static};
 use crate::calibrate::{Windows, chain};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
@@ -54,13 +54,14 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
+        let modules = recipe.modules(source.config())?;
         if recipe.gptq.is_some() {
-            moments_fit(device, &recipe.modules(source.config())?)?;
+            moments_fit(device, &modules)?;
         }
         let source = transformed(source, recipe, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;
-        let method = match (recipe.calibrates(), calibration) {
-            _ if recipe.gptq.is_none() && !recipe.has_static() => Method::Nearest(forms),
+        let method = match (recipe.calibrates(&modules), calibration) {
+            _ if recipe.gptq.is_none() && !has_static(&modules) => Method::Nearest(forms),
             (what, None) => {
                 return Err(Error::argument("recipe", format!("{} needs calibration text", what.unwrap_or("it"))));
             }
@@ -181,8 +182,9 @@ pub fn quantize(
         ));
     }
     let model = Quantized::new(file, recipe, device, calibration.map(|(_, windows)| windows), progress)?;
+    let calibrates = recipe.calibrates(&recipe.modules(file.config())?).is_some();
     let mut options = WriteOptions::like(file)?;
-    options.made = made(recipe, device, calibration);
+    options.made = made(device, calibration.filter(|_| calibrates));
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
     let losses = || Some(model.losses()).filter(|l| !l.is_empty());
     let table = || losses().map(|l| (LOSSES_FILE.to_owned(), ModuleLoss::file(&l))).into_iter().collect();
@@ -192,8 +194,8 @@ pub fn quantize(
 
 /// Beside the recipe what decides the bytes: where they were computed, and the tokens that calibrated, hashed as
 /// [`crate::calibrate::StatsPart`] has it. And the name of the file these are from, by which it is found again.
-fn made(recipe: &Recipe, device: &Device, calibration: Option<(&str, &Windows)>) -> Value {
-    let calibrated = calibration.filter(|_| recipe.calibrates().is_some()).map(|(file, Windows(sequences))| {
+fn made(device: &Device, calibration: Option<(&str, &Windows)>) -> Value {
+    let calibrated = calibration.map(|(file, Windows(sequences))| {
         let hash = sequences.iter().fold(String::new(), |before, ids| chain(&before, ids));
         json!({ "file": file, "sequences": sequences.len(), "tokens_sha256": hash })
     });

@@ -124,8 +124,8 @@ impl Module {
 /// The modules of a model of this shape under `rules`, in order of use.
 ///
 /// # Errors
-/// [`Error::Argument`] for an entry of a rule that matches nothing, a form that cannot be, a group that fits no row, or layers of one input
-/// that round it to int8 in different ways.
+/// [`Error::Argument`] for an entry of a rule that matches nothing, a form that cannot be, a group that fits no row, activations of
+/// what has none, or layers of one input that round it to int8 in different ways.
 pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
     let parsed = rules
         .iter()
@@ -137,6 +137,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         })
         .collect::<Result<Vec<_>>>()?;
     let mut used: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.modules.len()]).collect();
+    let mut linear = vec![false; rules.len()];
     let mut modules = Vec::new();
     for tensor in Names::default().expected(config, false) {
         if tensor.role == Role::Vector {
@@ -147,6 +148,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         for (i, targets) in parsed.iter().enumerate() {
             for (_, used) in targets.iter().zip(&mut used[i]).filter(|(t, _)| t.matches(&name, tensor.role)) {
                 *used = true;
+                linear[i] |= tensor.role == Role::Linear;
                 rule = Some(i);
             }
         }
@@ -156,7 +158,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
             None => None,
         };
         let activations = match (tensor.role, weights, rule) {
-            (Role::Linear, Some(format), Some(i)) => beside(rules[i].activations, format, cols),
+            (Role::Linear, Some(format), Some(i)) => beside(rules[i].activations, format, cols, &name)?,
             _ => Activations::Float,
         };
         let activation_percentile = match (activations, rule) {
@@ -172,6 +174,10 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         }
         if rule.modules.is_empty() {
             return Err(Error::argument(format!("rule {i}"), "its list of modules is empty"));
+        }
+        if rule.activations.int8() && !linear[i] {
+            let what = "activations, but it matches the embedding alone, which has no inputs to round";
+            return Err(Error::argument(format!("rule {i}"), what));
         }
     }
     agree(&modules)?;
@@ -207,17 +213,28 @@ fn codes_a_word(bits: usize) -> usize {
 
 /// Kernels sum integers over the smaller of a weight's and its input's groups, so one must divide the other: where it
 /// does not, the largest smaller group of activations that does is taken. A group is whole words of the weight's codes.
-fn beside(activations: Activations, weights: Format, cols: usize) -> Activations {
-    let Some(Group::Size(asked)) = activations.group() else { return activations };
+fn beside(activations: Activations, weights: Format, cols: usize, module: &str) -> Result<Activations> {
+    let Some(Group::Size(asked)) = activations.group() else { return Ok(activations) };
     let own = weights.group.len(cols);
     let word = codes_a_word(weights.bits);
     let fits = |g: &usize| g.is_multiple_of(word) && (own.is_multiple_of(*g) || g.is_multiple_of(own));
-    let group = (4..=asked.min(cols)).rev().find(fits).map_or(Group::Channel, Group::Size);
-    match activations {
+    let group = match (4..=asked.min(cols)).rev().find(fits) {
+        Some(group) => Group::Size(group),
+        None if asked >= cols => Group::Channel,
+        None => {
+            let bits = weights.bits;
+            let what = format!(
+                "no group of up to {asked} of its {cols} inputs divides or is a multiple of its weight's {own} and is whole words of \
+                 {word} codes of {bits} bits; use one scale a token (channel)"
+            );
+            return Err(Error::argument(format!("activations of `{module}`"), what));
+        }
+    };
+    Ok(match activations {
         Activations::Static(_) if group.len(cols) == cols => Activations::Static(Group::Channel),
         Activations::Static(_) => Activations::Static(group),
         Activations::Int8(_) | Activations::Float => Activations::Int8(group),
-    }
+    })
 }
 
 /// A row must be whole groups, or other tools refuse the file, and a group whole words of codes, or no product takes it: where the group is
@@ -265,6 +282,66 @@ mod tests {
         assert_eq!((fits(8, 4, 640), fits(4, 4, 640)), (Some(Group::Size(4)), None));
         let error = fitting(&format(4, 4), 640, "m").unwrap_err().to_string();
         assert!(error.contains("rows of 640") && error.contains("8 codes of 4 bits"), "{error}");
+    }
+
+    #[test]
+    fn activations_have_a_group_or_none_is_written() {
+        let of = |bits, group, asked, cols| {
+            let weights = Format { group, ..format(bits, 1) };
+            beside(Activations::Int8(Group::Size(asked)), weights, cols, "m").map(|a| a.group())
+        };
+        let size = |n| Some(Group::Size(n));
+        assert_eq!(of(4, Group::Size(32), 48, 672).unwrap(), size(32));
+        assert_eq!(of(8, Group::Channel, 7, 672).unwrap(), size(4));
+        // As many inputs as there are, or more: one scale for all.
+        assert_eq!(of(8, Group::Channel, 128, 118).unwrap(), Some(Group::Channel));
+        assert_eq!(of(8, Group::Channel, 128, 96).unwrap(), size(96));
+        for (bits, group, asked, cols) in
+            [(8, Group::Channel, 2, 672), (4, Group::Size(32), 7, 672), (8, Group::Channel, 32, 118)]
+        {
+            let error = of(bits, group, asked, cols).unwrap_err().to_string();
+            let words = [format!("up to {asked} of its {cols} inputs"), format!("codes of {bits} bits")];
+            assert!(error.contains("`m`") && words.iter().all(|w| error.contains(w)), "{error}");
+        }
+    }
+
+    fn rule(modules: &[&str], activations: Activations) -> Rule {
+        let modules = modules.iter().map(|m| (*m).to_owned()).collect();
+        let weights = Some(Format { group: Group::Channel, ..format(8, 1) });
+        Rule { modules, weights, activations, activation_percentile: None }
+    }
+
+    fn nano() -> ModelConfig {
+        crate::model::ModelConfig::from_json("config.json".as_ref(), &crate::synth::shape("nano").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_embedding_has_no_activations() {
+        let config = nano();
+        let alone = [rule(&["Linear"], Activations::TOKEN), rule(&["Embedding"], Activations::TOKEN)];
+        let error = resolve(&alone, &config).unwrap_err().to_string();
+        assert!(error.contains("rule 1") && error.contains("the embedding alone"), "{error}");
+        for modules in [&["Linear", "Embedding"][..], &["re:.*"]] {
+            let found = resolve(&[rule(modules, Activations::TOKEN)], &config).unwrap();
+            let floats = found.iter().filter(|m| !m.activations.int8()).map(|m| m.role);
+            assert_eq!(floats.collect::<Vec<_>>(), [Role::Embedding], "{modules:?}");
+        }
+    }
+
+    /// Not what a rule says that holds nowhere.
+    #[test]
+    fn fixed_scales_are_those_of_modules() {
+        let (config, fixed) = (nano(), Activations::Static(Group::Channel));
+        let calibrates = |rules: Vec<Rule>| {
+            let transform = crate::transform::Transform::NONE;
+            let calibration = crate::calibrate::Calibration::default();
+            let recipe = crate::recipe::Recipe { float: DType::BF16, calibration, gptq: None, transform, rules };
+            recipe.calibrates(&recipe.modules(&config).unwrap())
+        };
+        assert!(calibrates(vec![rule(&["Linear"], fixed)]).is_some_and(|what| what.contains("static")));
+        assert_eq!(calibrates(vec![rule(&["Linear"], fixed), rule(&["Linear"], Activations::TOKEN)]), None);
+        let others = vec![rule(&["Linear"], Activations::TOKEN), rule(&["Linear", "Embedding"], fixed)];
+        assert!(calibrates(others).is_some());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::model::{
     Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, Names, OnlineRotation,
-    QuantizedLinear, Role, WeightForm,
+    QuantizedLinear, Role, WeightForm, uses_conv_bias,
 };
 use crate::recipe::{Module, Recipe};
 use crate::tensor::Shape;
@@ -28,6 +28,8 @@ pub use shapes::{cut, names, shape};
 #[derive(Clone, Debug)]
 pub struct Synth {
     config: ModelConfig,
+    /// Does the convolution have a bias?
+    bias: bool,
     json: Value,
     recipe: Recipe,
     modules: Vec<Module>,
@@ -41,13 +43,14 @@ impl Synth {
     /// # Errors
     /// As [`ModelConfig::from_json`] and [`Recipe::modules`].
     pub fn new(json: Value, recipe: Recipe, seed: u64) -> Result<Self> {
-        let mut config = ModelConfig::from_json(Path::new("config.json"), &json)?;
+        let path = Path::new("config.json");
+        let (mut config, bias) = (ModelConfig::from_json(path, &json)?, uses_conv_bias(path, &json)?);
         let modules = recipe.modules(&config)?;
         // A head that folding unties adds bytes and none of those.
-        let all = Names::default().expected(&config, true);
+        let all = Names::default().expected(&config, bias);
         let parameters = all.iter().map(|t| t.shape.iter().map(|n| *n as u64).product::<u64>()).sum();
         config.tied &= !recipe.transform.fold_norms;
-        Ok(Self { config, json, recipe, modules, parameters, seed })
+        Ok(Self { config, bias, json, recipe, modules, parameters, seed })
     }
 
     /// Its `config.json`, without what quantizing adds.
@@ -71,7 +74,7 @@ impl Synth {
     /// Bytes its tensors take in a file, vectors as f32.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let tensors = Names::default().expected(&self.config, true);
+        let tensors = Names::default().expected(&self.config, self.bias);
         let vectors = tensors.iter().filter(|t| t.role == Role::Vector);
         let vectors: u64 = vectors.map(|t| 4 * t.shape.iter().map(|n| *n as u64).product::<u64>()).sum();
         vectors + self.modules.iter().map(|m| m.bytes(self.recipe.float)).sum::<u64>()
@@ -119,12 +122,13 @@ impl Synth {
         let name = |part: &str| Names::default().layer(index, &format!("mixer.{part}"));
         let limit = (c.conv_kernel as f32).sqrt().recip();
         let heads = c.mamba_heads;
+        let bias = || self.vector(&name("conv1d.bias"), c.conv_dim(), -limit, limit);
         // Uniform in the logarithm; then the inverse of softplus, ln(e^dt - 1).
         let steps = self.vector(&name("dt_bias"), heads, 0.001f32.ln(), 0.1f32.ln());
         Ok(Mamba2 {
             in_proj: self.part(index, "in_proj", c.hidden_size)?,
             conv_weight: self.vector(&name("conv1d.weight"), c.conv_dim() * c.conv_kernel, -limit, limit),
-            conv_bias: self.vector(&name("conv1d.bias"), c.conv_dim(), -limit, limit),
+            conv_bias: if self.bias { bias() } else { vec![0.0; c.conv_dim()] },
             dt_bias: steps.into_iter().map(|ln| ln.exp().exp_m1().ln()).collect(),
             a_log: self.vector(&name("A_log"), heads, 1.0, 16.0).into_iter().map(f32::ln).collect(),
             d: vec![1.0; heads],
@@ -181,5 +185,48 @@ impl ModelSource for Synth {
             return Ok(None);
         }
         self.linear(Names::default().head(), (self.config.hidden_size as f32).sqrt().recip()).map(Some)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::model::{ModelFile, WriteOptions, write_model};
+
+    fn synth(use_conv_bias: bool) -> Synth {
+        let mut json = shape("nano").unwrap();
+        cut(&mut json, 2).unwrap();
+        json["use_conv_bias"] = use_conv_bias.into();
+        let config = ModelConfig::from_json(Path::new("config.json"), &json).unwrap();
+        Synth::new(json, recipe("w8a8", &config).unwrap(), 0).unwrap()
+    }
+
+    #[test]
+    fn a_convolution_without_bias_is_written_without() {
+        let (with, without) = (synth(true), synth(false));
+        let channels = with.config.conv_dim() as u64;
+        assert_eq!(with.parameters() - without.parameters(), channels);
+        assert_eq!(with.bytes() - without.bytes(), 4 * channels);
+        let temp = tempfile::tempdir().unwrap();
+        for model in [&with, &without] {
+            let out = temp.path().join(model.bias.to_string());
+            let summary = write_model(model.json(), model, &out, &WriteOptions::default()).unwrap();
+            assert_eq!(summary.written.tensor_bytes, model.bytes());
+            let Mixer::Mamba2(m) = ModelFile::open(&out).unwrap().layer(0).unwrap().mixer else { panic!("no Mamba-2") };
+            assert_eq!(m.conv_bias.iter().any(|b| *b != 0.0), model.bias);
+        }
+    }
+
+    /// Blocks of rotations where a whole width has no Hadamard matrix, as 1888 has none.
+    #[test]
+    fn rotated_in_blocks_where_the_whole_width_cannot_be() {
+        let mut json = shape("nano").unwrap();
+        json["intermediate_size"] = 1888.into();
+        let config = ModelConfig::from_json(Path::new("config.json"), &json).unwrap();
+        let online = |word: &str| recipe(word, &config).unwrap().transform.online;
+        let blocks = OnlineRotation { out_proj: Some(32), down_proj: Some(32) };
+        assert_eq!((online("preset-w4a8"), online("w8a8-a32")), (blocks, blocks));
+        assert_eq!(online("w8a8"), OnlineRotation::default());
     }
 }

@@ -1,6 +1,7 @@
 //! A word for the forms of all weights.
 
 use crate::error::{Error, Result};
+use crate::kernels::TOKEN_GROUP;
 use crate::model::{Activations, Group, ModelConfig};
 use crate::recipe::{Bits, Preset, Recipe};
 use crate::tensor::DType;
@@ -26,9 +27,8 @@ pub fn recipe(word: &str, config: &ModelConfig) -> Result<Recipe> {
         let rules = Vec::new();
         return Ok(Recipe { float, calibration: Default::default(), gptq: None, transform: Transform::NONE, rules });
     }
-    let transform = rotated(config);
     if let Some(preset) = lower.strip_prefix("preset-").and_then(Preset::named) {
-        return Ok(Recipe::preset(preset, config, DType::BF16, transform, false));
+        return Ok(Recipe::preset(preset, config, DType::BF16, rotated(config, Some(TOKEN_GROUP)), false));
     }
     let mut words = lower.split('-');
     let bits: Bits = words.next().unwrap_or_default().parse().map_err(|_| unknown(word))?;
@@ -41,8 +41,8 @@ pub fn recipe(word: &str, config: &ModelConfig) -> Result<Recipe> {
             _ => return Err(unknown(word)),
         }
     }
-    let transform = token.map_or(transform, |block| transform.in_blocks(config, block));
-    let mut recipe = Recipe::uniform(config, bits, Group::Size(group.unwrap_or(GROUP)), true, DType::BF16, transform);
+    let (group_size, transform) = (Group::Size(group.unwrap_or(GROUP)), rotated(config, token));
+    let mut recipe = Recipe::uniform(config, bits, group_size, true, DType::BF16, transform);
     if let Some(rule) = recipe.rules.first_mut() {
         if let (Bits::W8A8, Some(size), Some(format)) = (bits, group, &mut rule.weights) {
             format.group = Group::Size(size);
@@ -74,7 +74,8 @@ fn unknown(word: &str) -> Error {
     Error::argument("--scheme", format!("`{word}` is not one of {known}"))
 }
 
-/// QuaRot's rotations where the widths have Hadamard matrices; folded ones show in norms only, whose weights are 1.
-fn rotated(config: &ModelConfig) -> Transform {
-    Transform::hadamard(config, 0).unwrap_or(Transform { fold_norms: true, ..Transform::NONE })
+/// QuaRot's rotations, online in blocks of `block` where they can be, where the widths have Hadamard matrices; folded ones show
+/// in norms only, whose weights are 1.
+fn rotated(config: &ModelConfig, block: Option<usize>) -> Transform {
+    Transform::hadamard_in(config, 0, block).unwrap_or(Transform { fold_norms: true, ..Transform::NONE })
 }

@@ -137,24 +137,28 @@ pub fn shape(name: &str) -> Result<Value> {
     Err(Error::argument("--like", format!("`{name}` is no shape known: {}", known.join(", "))))
 }
 
-/// The first `layers` blocks of `config`.
+/// The first `layers` blocks of `config`, whichever of the keys that models have for their blocks it has.
 ///
 /// # Errors
 /// [`Error::Argument`] for none, or more than there are.
 pub fn cut(config: &mut Value, layers: usize) -> Result<()> {
-    let pattern = config.get("hybrid_override_pattern").and_then(Value::as_str).map(str::to_owned);
-    let list = config.get("layers_block_type").and_then(Value::as_array).cloned();
-    let stated = config.get("num_hidden_layers").and_then(Value::as_u64).unwrap_or(0) as usize;
-    let all = pattern.as_ref().map(|p| p.chars().count()).or(list.as_ref().map(Vec::len)).unwrap_or(stated);
+    const KEYS: [&str; 3] = ["layers_block_type", "layer_types", "hybrid_override_pattern"];
+    let there = || KEYS.into_iter().filter_map(|key| config.get(key));
+    // As a model's are read: names before letters.
+    let names = there().find_map(|v| v.as_array().map(Vec::len));
+    let letters = || there().find_map(|v| v.as_str().map(|s| s.chars().count()));
+    let stated = || config.get("num_hidden_layers").and_then(Value::as_u64).unwrap_or(0) as usize;
+    let all = names.or_else(letters).unwrap_or_else(stated);
     if layers == 0 || layers > all {
         return Err(Error::argument("--layers", format!("{layers}, but the shape has 1 to {all}")));
     }
     config["num_hidden_layers"] = json!(layers);
-    if let Some(pattern) = pattern {
-        config["hybrid_override_pattern"] = json!(pattern.chars().take(layers).collect::<String>());
-    }
-    if let Some(list) = list {
-        config["layers_block_type"] = json!(list[..layers]);
+    for key in KEYS {
+        match config.get_mut(key) {
+            Some(Value::Array(list)) => list.truncate(layers),
+            Some(Value::String(letters)) => *letters = letters.chars().take(layers).collect(),
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -300,6 +304,29 @@ mod tests {
         }
         let count = |b: Block| config("nemotron-nano-9b-v2").blocks.iter().filter(|x| **x == b).count();
         assert_eq!([count(Block::Mamba2), count(Block::Mlp), count(Block::Attention)], [27, 25, 4]);
+    }
+
+    /// However a model's configuration names its blocks.
+    #[test]
+    fn blocks_are_cut_by_whichever_key() {
+        let all = config("nano").blocks;
+        let names = json!(["mamba", "mlp", "mamba", "attention", "mlp", "mamba", "mlp", "mamba", "mlp"]);
+        let letters = json!("M-M*-M-M-");
+        for keys in [
+            vec![("layers_block_type", &names)],
+            vec![("layer_types", &names)],
+            vec![("layers_block_type", &letters)],
+            vec![("layer_types", &names), ("hybrid_override_pattern", &letters)],
+        ] {
+            let mut json = shape("nano").unwrap();
+            json.as_object_mut().unwrap().remove("hybrid_override_pattern");
+            keys.iter().for_each(|(key, blocks)| json[*key] = (*blocks).clone());
+            let read = |json: &Value| ModelConfig::from_json(Path::new("config.json"), json).unwrap().blocks;
+            assert_eq!(read(&json), all, "{keys:?}");
+            cut(&mut json, 4).unwrap();
+            assert_eq!(read(&json), all[..4], "{keys:?}");
+            assert!(cut(&mut json, 5).is_err(), "{keys:?}");
+        }
     }
 
     #[test]

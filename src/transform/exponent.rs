@@ -21,7 +21,7 @@ impl From<f64> for Exponent {
 
 /// As recipes have it.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "an exponent: a number, or `search`")]
 enum Word {
     Number(f64),
     Text(String),

@@ -91,38 +91,56 @@ impl Transform {
     };
 
     /// Norm folding, residual rotation, and online rotations over one norm group before `out_proj` and over
-    /// the whole width before `down_proj`: QuaRot's scheme on this architecture.
+    /// the whole width before `down_proj`: QuaRot's scheme on this architecture. The stream is not rotated where its width
+    /// has no Hadamard matrix.
     ///
     /// # Errors
-    /// [`Error::Argument`] when a width has no Hadamard matrix.
+    /// As [`Transform::online_block`].
     pub fn hadamard(config: &ModelConfig, seed: u64) -> Result<Self> {
-        let has = |what: &str, width: usize| match hadamard::factor(width) {
-            Some(_) => Ok(width),
-            None => Err(Error::argument(
-                "--rotate hadamard",
-                format!("{what} {width} has no Hadamard matrix; pass --rotate none"),
-            )),
+        Self::hadamard_in(config, seed, None)
+    }
+
+    /// As [`Transform::hadamard`], online rotations in blocks of `block` where they can be.
+    ///
+    /// # Errors
+    /// As [`Transform::online_block`].
+    pub fn hadamard_in(config: &ModelConfig, seed: u64, block: Option<usize>) -> Result<Self> {
+        let residual = hadamard::factor(config.hidden_size).map(|_| Rotation::RandomHadamard(seed));
+        let online = OnlineRotation {
+            out_proj: Self::online_block(config, Block::Mamba2, block)?,
+            down_proj: Self::online_block(config, Block::Mlp, block)?,
         };
-        let mamba = config.mamba_heads > 0;
-        let mlp = config.intermediate_size > 0;
-        let residual = Some(Rotation::RandomHadamard(seed));
-        Ok(Self {
-            fold_norms: true,
-            residual: residual.filter(|_| has("hidden_size", config.hidden_size).is_ok()),
-            online: OnlineRotation {
-                out_proj: mamba.then(|| has("a norm group", config.d_inner() / config.n_groups)).transpose()?,
-                down_proj: mlp.then(|| has("intermediate_size", config.intermediate_size)).transpose()?,
-            },
-            ..Self::NONE
-        })
+        Ok(Self { fold_norms: true, residual, online, ..Self::NONE })
+    }
+
+    /// Channels of a block of the rotation before the last layer of Mamba-2 or MLP blocks: `wanted` where that divides the
+    /// width and has a Hadamard matrix, else a norm group or the whole width; none where the model has no such blocks.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when neither has a Hadamard matrix.
+    pub fn online_block(config: &ModelConfig, kind: Block, wanted: Option<usize>) -> Result<Option<usize>> {
+        let (what, width) = match kind {
+            _ if !config.blocks.contains(&kind) => return Ok(None),
+            Block::Mamba2 => ("a norm group", config.d_inner() / config.n_groups.max(1)),
+            Block::Mlp => ("intermediate_size", config.intermediate_size),
+            Block::Attention => return Ok(None),
+        };
+        let whole = Some(width).filter(|width| hadamard::factor(*width).is_some());
+        let none = || {
+            let why = format!(
+                "{what} {width} has no Hadamard matrix; pass a --rotate-block that has and divides it, --rotate-sites \
+                 without it, or --rotate none"
+            );
+            Error::argument("--rotate", why)
+        };
+        wanted.filter(|block| fits(*block, width)).or(whole).ok_or_else(none).map(Some)
     }
 
     /// The same with online rotations in blocks of `block`, where that divides a width and has a Hadamard matrix: a kernel that makes
     /// int8 codes of groups of as many channels then rotates them itself. Others stay.
     #[must_use]
     pub fn in_blocks(self, config: &ModelConfig, block: usize) -> Self {
-        let fits = |width: usize| block > 0 && width.is_multiple_of(block) && hadamard::factor(block).is_some();
-        let of = |own: Option<usize>, width: usize| own.map(|own| if fits(width) { block } else { own });
+        let of = |own: Option<usize>, width: usize| own.map(|own| if fits(block, width) { block } else { own });
         let OnlineRotation { out_proj, down_proj } = self.online;
         let widths = [config.d_inner() / config.n_groups.max(1), config.intermediate_size];
         Self {
@@ -199,18 +217,43 @@ impl Transform {
         if self.permute == Some(Permutation::Balance) && online == OnlineRotation::default() {
             return Err(Error::argument("permute", "there is no online rotation whose blocks it could balance"));
         }
-        for (what, block, width) in
-            [("out_proj", online.out_proj, config.d_inner()), ("down_proj", online.down_proj, config.intermediate_size)]
-        {
-            if let Some(block) = block.filter(|b| *b == 0 || width % b != 0 || hadamard::factor(*b).is_none()) {
-                return Err(Error::argument(
-                    format!("rotation before {what}"),
-                    format!("no Hadamard transform of block {block} over width {width}"),
-                ));
+        self.check_rotations(config)
+    }
+
+    /// Refuses rotations over widths that have no such matrix, and at run time before layers that are not there.
+    fn check_rotations(&self, config: &ModelConfig) -> Result<()> {
+        for (what, rotation, width) in [
+            ("the residual stream", self.residual, config.hidden_size),
+            ("values", self.values, config.head_dim),
+            ("keys", self.keys, config.head_dim),
+        ] {
+            let needs = rotation.is_some_and(Rotation::needs_hadamard);
+            // 0: there are no heads, and nothing is rotated.
+            if needs && width > 0 && hadamard::factor(width).is_none() {
+                let why = format!("no Hadamard transform of its {width} channels; `klt` needs none");
+                return Err(Error::argument(format!("rotation of {what}"), why));
             }
+        }
+        let sites = [
+            ("out_proj", self.online.out_proj, (Block::Mamba2, "Mamba-2"), config.d_inner()),
+            ("down_proj", self.online.down_proj, (Block::Mlp, "MLP"), config.intermediate_size),
+        ];
+        for (what, block, (kind, name), width) in sites {
+            let Some(block) = block else { continue };
+            let why = match config.blocks.contains(&kind) {
+                false => format!("block {block}, but the model has no {name} block"),
+                true if fits(block, width) => continue,
+                true => format!("no Hadamard transform of block {block} over width {width}"),
+            };
+            return Err(Error::argument(format!("rotation before {what}"), why));
         }
         Ok(())
     }
+}
+
+/// Can `width` channels be rotated in blocks of `block` by Hadamard transforms?
+fn fits(block: usize, width: usize) -> bool {
+    block > 0 && width.is_multiple_of(block) && hadamard::factor(block).is_some()
 }
 
 /// Is it one along the axes of what it rotates?

@@ -14,7 +14,7 @@ use crate::hadamard;
 const ORTHOGONAL: f64 = 1e-10;
 
 /// Which rotation. In a recipe: a number (the seed of [`Rotation::RandomHadamard`]) or one of the words `hadamard`,
-/// `klt`, `klt-hadamard`, `given`.
+/// `klt`, `klt-hadamard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Form", into = "Form")]
 pub enum Rotation {
@@ -26,13 +26,13 @@ pub enum Rotation {
     Klt,
     /// The KLT, then `H / sqrt(n)`: variances become equal (MambaQuant, arXiv:2501.13484, equation 11).
     KltHadamard,
-    /// The caller's own matrix, see [`super::Inputs::given`].
+    /// The caller's own matrix, see [`super::Inputs::given`]; spelled `given`, but a recipe cannot bring one and is refused with it.
     Given,
 }
 
 /// How a recipe spells a [`Rotation`].
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "a seed, or one of `hadamard`, `klt`, `klt-hadamard`, `given`")]
+#[serde(untagged, expecting = "a seed, or one of `hadamard`, `klt`, `klt-hadamard`")]
 enum Form {
     Seed(u64),
     Word(Word),
@@ -76,6 +76,11 @@ impl Rotation {
     #[must_use]
     pub fn needs_covariance(self) -> bool {
         matches!(self, Self::Klt | Self::KltHadamard)
+    }
+
+    /// Does it need a Hadamard matrix of the site's width?
+    pub(super) fn needs_hadamard(self) -> bool {
+        matches!(self, Self::Hadamard | Self::RandomHadamard(_) | Self::KltHadamard)
     }
 }
 

@@ -193,11 +193,12 @@ fn relu_squared(m: &mut Mlp, s: &[f64]) -> Result<Vec<f64>> {
     Ok(rows.into_iter().map(|r| 1.0 / (r * r)).collect())
 }
 
-/// Factors near `s` that leave a norm's weight with 8 bits, which any float type holds exactly.
+/// Factors near `s` that leave a norm's weight with 8 bits, which any float type holds exactly: also where one as large as `s`
+/// would leave no number of bf16, and the factor is near 1.
 fn short_quotients(norm: &[f64], s: &[f64]) -> Vec<f64> {
     let nearest = |(w, s): (&f64, &f64)| {
-        let factor = w / short(w / s);
-        if factor.is_finite() && factor > 0.0 { factor } else { 1.0 }
+        let factors = [w / short(w / s), w / short(*w)];
+        factors.into_iter().find(|f| f.is_finite() && *f > 0.0).unwrap_or(1.0)
     };
     norm.iter().zip(s).map(nearest).collect()
 }

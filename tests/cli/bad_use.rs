@@ -26,6 +26,7 @@ fn wrong_flags_are_exit_code_2() {
         &["quantize", "m", "-o", "d", "--scheme", "w8a8", "--rotate-sites", "head"],
         &["search", "m", "-f", "f", "--group-size", "32"],
         &["search", "m", "-f", "f", "--target-size", "4 cows"],
+        &["search", "m", "-f", "f", "--probes", "0"],
         &["perplexity", "m", "-f", "f", "--windows", "0"],
         &["perplexity", "m", "-f", "f", "--max-ppl-increase", "0.1"],
         &["nonsense"],
@@ -90,13 +91,14 @@ fn flags_that_cannot_have_an_effect_are_refused() {
 fn flags_of_what_is_not_done_are_refused() {
     let explain = ["quantize", "--explain", "--scheme", "w4a8"];
     let merge = ["calibrate", "--merge", "x"];
-    let commands: [(&[&str], [&str; 2], [&str; 2]); 16] = [
+    let commands: [(&[&str], [&str; 2], [&str; 2]); 17] = [
         (&["generate", "-p", "x"], ["--top-k", "5"], ["--top-k 5", "--temp 0"]),
         (&["generate", "-p", "x"], ["--top-p", "0.5"], ["--top-p 0.5", "--temp 0"]),
         (&["generate", "-p", "x"], ["-s", "3"], ["--seed 3", "--temp 0"]),
         (&["generate", "-p", "x"], ["--state-window", "4"], ["--state-window 4", "--state f32"]),
         (&["perplexity", "-f"], ["x", "--no-state-rotation"], ["--no-state-rotation", "--state f32"]),
         (&["analyze", "--state", "int8"], ["--state-seed", "3"], ["--state-seed 3", "--state int8"]),
+        (&["search", "--bits", "8,16", "-f"], ["x", "--groups=64"], ["--groups", "--bits"]),
         (&["bench"], ["--state-seed", "3"], ["--state-seed 3", "--state f32"]),
         (&explain, ["--sequences", "4"], ["--sequences 4", "--file"]),
         (&explain, ["--sequence-length", "4"], ["--sequence-length 4", "--file"]),

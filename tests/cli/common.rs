@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use wgquant::model::{Model, ModelConfig, ModelFile, WriteOptions, write_model};
 
 /// The built program, with an environment of its own.
 pub(crate) fn wgquant() -> Command {
@@ -99,4 +100,20 @@ pub(crate) fn short_windows(path: &Path, windows: usize, length: usize) {
     npy.extend(head.as_bytes());
     data.chunks(ALL.1 * 2).take(windows).for_each(|row| npy.extend(&row[..length * 2]));
     fs::write(path, npy).unwrap();
+}
+
+/// A small random model, in a directory `model` below the first value, with these `changes` of its configuration.
+pub(crate) fn tiny(changes: Value) -> (TempDir, ModelFile) {
+    let mut config = json!({
+        "model_type": "nemotron_h", "hybrid_override_pattern": "M-*M", "num_hidden_layers": 4, "vocab_size": 50,
+        "hidden_size": 64, "intermediate_size": 96, "mamba_num_heads": 4, "mamba_head_dim": 12, "n_groups": 2,
+        "ssm_state_size": 6, "conv_kernel": 4, "chunk_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 8, "mlp_hidden_act": "relu2", "mamba_hidden_act": "silu", "tie_word_embeddings": false,
+    });
+    changes.as_object().unwrap().iter().for_each(|(k, v)| config[k] = v.clone());
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("model");
+    let model = Model::random(ModelConfig::from_json(Path::new("config.json"), &config).unwrap(), 3);
+    write_model(&config, &model, &dir, &WriteOptions::default()).unwrap();
+    (temp, ModelFile::open(&dir).unwrap())
 }

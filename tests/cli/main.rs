@@ -12,6 +12,7 @@ mod documents;
 mod interrupted;
 mod memory;
 mod results;
+mod rotations;
 mod search;
 mod sizes;
 mod test_ops;

@@ -94,6 +94,25 @@ fn search_rotates_whole_tokens_where_they_have_one_scale() {
     }
 }
 
+/// Two results of one name: the later would replace the earlier.
+#[test]
+fn search_writes_no_two_things_to_one_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    std::fs::create_dir(at("sub")).unwrap();
+    for (outputs, flags) in [
+        (["-o", &at("a.json"), "--sensitivity", &at("a.json")], ["--sensitivity", "--output"]),
+        (["-o", &at("a.toml"), "--html", &at("sub/../a.toml")], ["--html", "--output"]),
+        (["-o", &at("a.toml"), "--html", &at("a.sensitivity.json")], ["--html", "--sensitivity"]),
+    ] {
+        let mut command = wgquant();
+        command.arg("search").arg(nano()).args(["-f", "none.txt", "--target-bpw", "4", "--device", "cpu"]);
+        let line = refusal(command.args(outputs));
+        says(&line, &["is the file of", flags[0], flags[1]]);
+    }
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn presets_need_no_file_and_say_what_they_do() {
     for preset in ["w8a8", "w4a8", "mixed"] {
@@ -134,6 +153,15 @@ fn a_rule_that_matches_nothing_is_an_error() {
     refused("\"Linear\"", "\"re:(\"", &["rule 0", "`re:(`: no usable pattern", "unclosed group"]);
     refused("float = ", "flaot = ", &["line 1, `flaot = ", "unknown field"]);
     refused("int8 = \"channel\"", "int8 = { size = 0 }", &["rule 0", "activations", "size 0"]);
+    refused(
+        "int8 = \"channel\"",
+        "int8 = { size = 2 }",
+        &["activations of `", "no group of up to 2", "8 codes of 4 bits"],
+    );
+    refused("activations = \"float\"", "activations = { int8 = \"channel\" }", &["rule 1", "the embedding alone"]);
+    refused("residual = 0", "residual = \"given\"", &["recipe: rotation", "`given`"]);
+    // What is nowhere is of no line.
+    refused("float = \"bf16\"\n", "", &["r.toml: missing field `float`"]);
     let rule = "[[rule]]\nmodules = [\"lm_head\"]\nactivations = { int8 = \"channel\" }\n\n[[rule]]";
     refused("[[rule]]", rule, &["rule 0", "activations", "stay floats"]);
     for (line, words) in [

@@ -1,23 +1,27 @@
 //! `analyze` predicts the bytes that `quantize` writes, to the byte.
 
-use std::path::Path;
-
-use serde_json::{Value, json};
+use serde_json::json;
 use wgquant::analyze::predict;
+use wgquant::calibrate::Windows;
 use wgquant::gpu::Device;
 use wgquant::kernels::StateRounding;
-use wgquant::model::{Group, Model, ModelConfig, ModelFile, ModelSource, WriteOptions, write_model};
+use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource, WriteOptions, write_model};
 use wgquant::recipe::{Bits, Recipe, quantize};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
+use wgquant::tensor::{DType, Tensor};
 use wgquant::transform::Transform;
 
-use crate::common::{nano, run_json};
+use crate::common::{nano, run_json, tiny};
 
 fn check(file: &ModelFile, recipe: &Recipe) {
+    check_calibrated(file, recipe, None);
+}
+
+fn check_calibrated(file: &ModelFile, recipe: &Recipe, calibration: Option<&Windows>) {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("out");
     let predicted = predict(file, "x", recipe, EngineOptions::default()).unwrap();
-    quantize(file, recipe, &Device::Cpu, None, &out, &|_| ()).unwrap();
+    quantize(file, recipe, &Device::Cpu, calibration.map(|windows| ("text", windows)), &out, &|_| ()).unwrap();
     let made = ModelFile::open(&out).unwrap();
     assert_eq!(predicted.bytes, made.bytes(), "{recipe:?}");
     let engine = Engine::new(&Device::Cpu, &made, EngineOptions::default()).unwrap();
@@ -53,21 +57,6 @@ fn check_all(file: &ModelFile) {
     }
 }
 
-fn tiny(changes: Value) -> (tempfile::TempDir, ModelFile) {
-    let mut config = json!({
-        "model_type": "nemotron_h", "hybrid_override_pattern": "M-*M", "num_hidden_layers": 4, "vocab_size": 50,
-        "hidden_size": 64, "intermediate_size": 96, "mamba_num_heads": 4, "mamba_head_dim": 12, "n_groups": 2,
-        "ssm_state_size": 6, "conv_kernel": 4, "chunk_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "head_dim": 8, "mlp_hidden_act": "relu2", "mamba_hidden_act": "silu", "tie_word_embeddings": false,
-    });
-    changes.as_object().unwrap().iter().for_each(|(k, v)| config[k] = v.clone());
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("model");
-    let model = Model::random(ModelConfig::from_json(Path::new("config.json"), &config).unwrap(), 3);
-    write_model(&config, &model, &dir, &WriteOptions::default()).unwrap();
-    (temp, ModelFile::open(&dir).unwrap())
-}
-
 #[test]
 fn hybrid() {
     check_all(&tiny(json!({})).1);
@@ -77,6 +66,33 @@ fn hybrid() {
 fn tied() {
     let (_temp, file) = tiny(json!({ "tie_word_embeddings": true }));
     check_all(&file);
+}
+
+/// Smoothing leaves norms as numbers of bf16, whatever they were in the original.
+#[test]
+fn norms_of_f32_that_are_smoothed() {
+    let (temp, file) = tiny(json!({}));
+    let mut model = Model::load(&file).unwrap();
+    let narrow = |linear: &mut Linear| {
+        let Linear::Float(t) = linear else { panic!("codes") };
+        *t = Tensor::from_f32_as(DType::BF16, t.shape, &t.to_f32().unwrap()).unwrap();
+    };
+    narrow(&mut model.embedding);
+    model.layers.iter_mut().flat_map(|layer| layer.linears_mut()).for_each(|(_, linear)| narrow(linear));
+    model.head.iter_mut().for_each(narrow);
+    let dir = temp.path().join("bf16");
+    write_model(file.checkpoint().config(), &model, &dir, &WriteOptions::default()).unwrap();
+    let file = ModelFile::open(&dir).unwrap();
+    assert_eq!(file.float_dtype(), DType::BF16);
+    let Mixer::Mamba2(m) = file.layer(0).unwrap().mixer else { panic!("no Mamba-2") };
+    assert!(m.norm.iter().any(|w| w.to_bits() & 0xffff != 0), "norms of bf16 already");
+
+    let windows = Windows(vec![(0..40).map(|i| (i * 37 + 5) % 50).collect()]);
+    for transform in [Transform::NONE, Transform::hadamard(file.config(), 0).unwrap()] {
+        let transform = transform.smoothed();
+        let recipe = Recipe::uniform(file.config(), Bits::W8A8, Group::Channel, true, DType::BF16, transform);
+        check_calibrated(&file, &recipe, Some(&windows));
+    }
 }
 
 #[test]

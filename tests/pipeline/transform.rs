@@ -154,8 +154,10 @@ fn recipes_spell_transforms() {
     assert!(text.contains("values = \"klt-hadamard\"") && text.contains("relu2 = 0.5"), "{text}");
     assert_eq!(toml::from_str::<Transform>(&text).unwrap(), all);
     let fails = |text: &str| toml::from_str::<Transform>(&format!("{text}\n{written}")).unwrap_err().to_string();
-    assert!(fails("values = \"fourier\"").contains("a seed, or one of `hadamard`, `klt`, `klt-hadamard`, `given`"));
+    assert!(fails("values = \"fourier\"").contains("a seed, or one of `hadamard`, `klt`, `klt-hadamard`"));
+    assert!(!fails("values = \"fourier\"").contains("given"));
     assert!(fails("permute = \"shuffle\"").contains("`balance` or `sort`"));
+    assert!(fails("smooth = { relu2 = true }").contains("an exponent: a number, or `search`"));
     assert!(fails("smooth = { down_proj = 0.5 }").contains("unknown field `down_proj`"));
 }
 
@@ -188,6 +190,26 @@ fn online_rotations_in_blocks_where_they_fit() {
     assert!(nmse < 1e-9, "{nmse:.3e}");
 }
 
+/// One width without a Hadamard matrix is no reason to leave others as they are, nor is one that is not there.
+#[test]
+fn sites_are_judged_alone() {
+    let mut config = configs().remove(0);
+    config.intermediate_size = 236;
+    assert!(Transform::hadamard(&config, 0).unwrap_err().to_string().contains("intermediate_size 236"));
+    assert!(Transform::hadamard_in(&config, 0, Some(8)).is_err()); // no divisor
+    let online = |c: &ModelConfig, block| Transform::hadamard_in(c, 0, block).unwrap().online;
+    assert_eq!(online(&config, Some(4)), OnlineRotation { out_proj: Some(4), down_proj: Some(4) });
+    config.blocks.retain(|b| *b != Block::Mlp);
+    assert_eq!(online(&config, None), OnlineRotation { out_proj: Some(32), down_proj: None });
+    // Heads of no block.
+    let mut config = configs().remove(0);
+    config.blocks.retain(|b| *b != Block::Mamba2);
+    (config.mamba_heads, config.n_groups) = (59, 1);
+    assert_eq!(online(&config, None), OnlineRotation { out_proj: None, down_proj: Some(96) });
+    config.hidden_size = 118;
+    assert_eq!(Transform::hadamard(&config, 0).unwrap().residual, None);
+}
+
 #[test]
 fn rejects_rewrites_that_do_not_fit() {
     let model = Model::random(configs().remove(0), 1);
@@ -198,6 +220,26 @@ fn rejects_rewrites_that_do_not_fit() {
     );
     let online = OnlineRotation { out_proj: Some(48), down_proj: None };
     assert!(fails(Transform { online, ..Transform::NONE }).contains("block 48 over width 64"));
+    // 0 divides by anything, but there is nothing to rotate.
+    let mut config = model.config().clone();
+    config.blocks.retain(|b| *b == Block::Attention);
+    (config.intermediate_size, config.head_dim) = (0, 14);
+    let attention = Model::random(config, 1);
+    let fails = |t: Transform| Transformed::new(&attention, t).err().unwrap().to_string();
+    let online = |out_proj, down_proj| Transform { online: OnlineRotation { out_proj, down_proj }, ..Transform::NONE };
+    assert!(fails(online(None, Some(32))).contains("before down_proj: block 32, but the model has no MLP block"));
+    assert!(fails(online(Some(32), None)).contains("before out_proj: block 32, but the model has no Mamba-2 block"));
+    for (kind, needs) in [(Rotation::RandomHadamard(1), true), (Rotation::KltHadamard, true), (Rotation::Klt, false)] {
+        for (what, t) in [
+            ("values", Transform { values: Some(kind), ..Transform::NONE }),
+            ("keys", Transform { keys: Some(kind), ..Transform::NONE }),
+        ] {
+            let refused = Transformed::new(&attention, t).err().map(|e| e.to_string());
+            let said =
+                refused.is_some_and(|e| e.contains(&format!("rotation of {what}: no Hadamard")) && e.contains("14"));
+            assert_eq!(said, needs, "{what} by {kind:?}");
+        }
+    }
     let rotated = Transformed::new(&model, Transform::hadamard(model.config(), 1).unwrap()).unwrap();
     assert!(Transformed::new(&rotated, Transform::NONE).err().unwrap().to_string().contains("rotated already"));
 }
