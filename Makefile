@@ -12,8 +12,9 @@ driver:
 demo: driver
 	cargo run --release --locked -- demo
 
-# Optimised, with debug assertions (the dev profile). A missing GPU driver fails the tests; nothing is skipped.
-# spirv-val checks SPIR-V where pip can install it; without it a test says so.
+# Optimised, with debug assertions (the dev profile). A missing GPU driver fails the tests. What may be absent is skipped and said
+# (seen with --nocapture): trained models in ../shared/models, tint, spirv-val where pip cannot install it, variants and probes
+# of what the adapter lacks. WGQUANT_REQUIRE_MODELS=1, WGQUANT_REQUIRE_TINT=1 and WGQUANT_REQUIRE_SPIRV_VAL=1 fail instead.
 test: driver
 	-@sh scripts/spirv-val.sh
 	cargo test --locked --no-fail-fast

@@ -1,5 +1,5 @@
-//! The rules of the house that no compiler checks: a kernel is four files, imports go one way, and the README's
-//! commands exist.
+//! The rules of the house that no compiler checks: a kernel is four files, imports go one way, and the commands that pages
+//! show exist and have the flags shown.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -120,30 +120,56 @@ fn imports_go_one_way() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What the program says of a command.
+fn help(command: &[&str]) -> String {
+    let program = assert_cmd::cargo::cargo_bin!("wgquant");
+    let done = assert_cmd::Command::new(program).args(command).arg("--help").output().unwrap();
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// Commands that a help lists.
+fn commands(help: &str) -> BTreeSet<&str> {
+    let listed = help.lines().skip_while(|l| !l.starts_with("Commands:")).skip(1).take_while(|l| !l.is_empty());
+    listed.filter_map(|l| l.strip_prefix("  ")?.split(' ').next()).collect()
+}
+
+/// Code of a page, blocks and spans, and rows of tables that begin with a command, whose other cells are about it.
+fn code(page: &str) -> Vec<String> {
+    let (blocks, text) = (page.split("```").skip(1).step_by(2), page.split("```").step_by(2));
+    let spans = text.clone().flat_map(|text| text.split('`').skip(1).step_by(2)).map(|span| span.replace('\n', " "));
+    let rows = text.flat_map(str::lines).filter_map(|line| line.strip_prefix("| `")).map(str::to_owned);
+    blocks.map(|block| block.replace("\\\n", " ")).chain(spans).chain(rows).collect()
+}
+
 #[test]
-fn commands_of_the_readme_exist() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
-    let help = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("wgquant")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let commands: BTreeSet<&str> = help
-        .lines()
-        .skip_while(|l| !l.starts_with("Commands:"))
-        .skip(1)
-        .take_while(|l| !l.is_empty())
-        .filter_map(|l| l.strip_prefix("  ")?.split(' ').next())
-        .collect();
-    // At the start of a line of code, after a path or a prompt, or between backticks.
-    let used = Regex::new(r"(?m)(?:^\s*(?:\$ )?|`|[./a-z]/)wgquant ([a-z-]+)").unwrap();
-    let fenced = readme.split("```").skip(1).step_by(2);
-    let inline = readme.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2));
-    let mut seen = 0;
-    for code in fenced.chain(inline) {
-        for found in used.captures_iter(code) {
-            seen += 1;
-            assert!(commands.contains(&found[1]), "README.md: `wgquant {}` is no command", &found[1]);
+fn commands_of_the_pages_exist_and_have_their_flags() {
+    let all = help(&[]);
+    let flag = Regex::new(r"--[a-z][a-z0-9-]*").unwrap();
+    // At the start of a line of code, after a path or a prompt.
+    let used = Regex::new(r"(?m)(?:^\s*(?:\$ )?|[./a-z]/)wgquant ([a-z-]+)([^\n#]*)").unwrap();
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|e| e.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let mut seen = [0, 0];
+    for page in docs.chain(["README.md", "ARCHITECTURE.md"].map(|name| root().join(name))) {
+        for code in code(&fs::read_to_string(&page).unwrap()) {
+            for found in used.captures_iter(&code) {
+                let (command, rest) = (&found[1], &found[2]);
+                assert!(commands(&all).contains(command), "{}: `wgquant {command}` is no command", page.display());
+                let mut said = help(&[command]);
+                let below = rest.split_whitespace().next().filter(|word| commands(&said).contains(word));
+                if let Some(below) = below {
+                    said = help(&[command, below]);
+                }
+                let has: BTreeSet<&str> = flag.find_iter(&said).map(|m| m.as_str()).collect();
+                for asked in flag.find_iter(rest).map(|m| m.as_str()) {
+                    assert!(has.contains(asked), "{}: `wgquant {command}` has no {asked}", page.display());
+                    seen[1] += 1;
+                }
+                seen[0] += 1;
+            }
         }
     }
-    assert!(seen > 0, "README.md shows no command");
+    assert!(seen[0] > 20 && seen[1] > 40, "the pages show {} commands with {} flags", seen[0], seen[1]);
 }
 
 /// Small files: a reader should see one whole.

@@ -3,13 +3,12 @@
 //!
 //! ```text
 //! text → sequences → streams ┬→ block i: norm → moments → GPTQ in_proj / q, k, v / up
-//!          (in a file)       ├→ block i: run  → moments → GPTQ out_proj / o / down
+//!       (device or file)     ├→ block i: run  → moments → GPTQ out_proj / o / down
 //!                            └→ block i: run  → streams of block i + 1
 //! ```
 //!
-//! Streams live in a temporary file and pass through the device one sequence at a time, so memory does not grow with
-//! the number of sequences.
-
+//! Streams live on the device where they take a small part of its memory, else in a temporary file (`spool.rs`), and pass through
+//! one sequence at a time, so memory does not grow with the number of sequences.
 //!
 //! A whole model as it is, quantized or not, is looked at by [`Calibrator`], which gathers [`Stats`] to be kept, merged
 //! and gone on with.

@@ -60,6 +60,12 @@ impl Gpu {
         Ok(())
     }
 
+    /// Pipelines that there are, by variant and the numbers compiled in: for tests of what serves several plans.
+    #[must_use]
+    pub fn compiled(&self) -> usize {
+        lock(&self.pipelines.compiled).len()
+    }
+
     /// The pipeline of a variant that has these numbers of `params`, bytes of `Params`, compiled in, and reads the others from a uniform buffer.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Switches of [`super::gptq`]; each is measured in the ablation table of docs/quality.md.
+/// Switches of [`super::gptq`]; each but `damping` is measured in the ablation table of docs/quality.md.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GptqOptions {

@@ -11,5 +11,7 @@ mod published;
 mod quantized;
 mod real_models;
 mod round_trip;
+#[path = "../common/shared.rs"]
+mod shared;
 mod static_scales;
 mod writing;

@@ -1,18 +1,8 @@
 //! The trained models of this project, where they are present.
 
-use std::path::{Path, PathBuf};
-
 use wgquant::model::{Model, ModelFile, ModelSource, WriteOptions, write_model};
 
-/// `../shared/models/NAME`, or nothing, said aloud.
-fn shared(name: &str) -> Option<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models").join(name);
-    if !dir.is_dir() {
-        eprintln!("skipped: {} is absent", dir.display());
-        return None;
-    }
-    Some(dir)
-}
+use crate::shared::shared;
 
 #[test]
 fn trained_models_open_and_survive_a_copy() {

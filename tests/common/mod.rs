@@ -2,11 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod shared;
+
 use std::sync::OnceLock;
 
 use pollster::block_on;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::kernels::{ENTRIES, check};
+use wgquant::shaders::{KERNELS, Variant};
 
 /// The GPU under test: the best there is, or the one `WGQUANT_DEVICE` names. No GPU is a failure, not a skip.
 pub(crate) fn gpu() -> Device {
@@ -49,8 +52,14 @@ pub(crate) fn check_variant(kernel: &str, variant: &'static str) {
 /// Likewise variants that are one shader, for formats that only other variants tell apart.
 pub(crate) fn check_variants(kernel: &str, variants: &[&'static str]) {
     let device = gpu();
-    if !device.gpu().is_some_and(|g| g.adapter.caps.f16) {
-        println!("{} has no f16, which {kernel}.{} takes", device.name(), variants.join(", "));
+    let named =
+        KERNELS.iter().filter(|k| k.name == kernel).flat_map(|k| k.variants).filter(|v| variants.contains(&v.name));
+    let threads = |v: &Variant| v.source.split_once("const WG = ")?.1.split_once('u')?.0.parse::<u32>().ok();
+    let (f16, threads) =
+        named.fold((false, 0), |(f16, most), v| (f16 || v.needs.contains(&"f16"), most.max(threads(v).unwrap_or(0))));
+    if device.gpu().is_some_and(|g| (f16 && !g.caps.f16) || threads > g.adapter.max_invocations) {
+        let takes = if f16 { "f16 and " } else { "" };
+        println!("SKIPPED: {kernel}.{} takes {takes}{threads} threads: {}", variants.join(", "), device.name());
         return;
     }
     let entry = ENTRIES.iter().find(|e| e.name == kernel).expect("the kernel is registered");

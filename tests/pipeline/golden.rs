@@ -55,8 +55,9 @@ fn by_token(golden: &[f32], kv_heads: usize, head_dim: usize) -> Vec<f32> {
     out
 }
 
-fn check_states(engine: &Engine, golden: &Golden<'_>, prompt: usize, step: usize, limit: f64) {
-    let config = engine.config().clone();
+/// How many of the file's states were compared.
+fn check_states(engine: &Engine, golden: &Golden<'_>, prompt: usize, step: usize, limit: f64) -> usize {
+    let (config, mut compared) = (engine.config().clone(), 0);
     for (layer, block) in config.blocks.iter().enumerate().filter(|(_, b)| **b != Block::Mlp) {
         for (name, got) in block_on(engine.state().read(engine.device(), layer)).unwrap() {
             let full = format!("p{prompt}.state{step}.layer{layer}.{name}");
@@ -66,8 +67,10 @@ fn check_states(engine: &Engine, golden: &Golden<'_>, prompt: usize, step: usize
                 _ => want,
             };
             close(&full, &got, &want, limit);
+            compared += 1;
         }
     }
+    compared
 }
 
 fn check_model(dir: &Path, golden: &Path, device: &Device, limit: f64) {
@@ -87,17 +90,23 @@ fn check_model(dir: &Path, golden: &Path, device: &Device, limit: f64) {
             close(&full, &got, &want, limit);
             compared += 1;
         }
-        let stored = golden.0.names().iter().filter(|n| n.starts_with(&format!("p{prompt}.hidden."))).count();
+        let stored = |what: &str| {
+            let names = golden.0.names();
+            names.iter().filter(|n| n.starts_with(&format!("p{prompt}.{what}"))).count()
+        };
+        let (states, stored) = (stored("state"), stored("hidden."));
         assert!(stored >= 4, "{stored} streams in the golden file");
         assert_eq!(compared, stored + 2, "every stored stream, norm_f and the logits");
-        check_states(&engine, &golden, prompt, 0, limit);
+        let mut states_compared = check_states(&engine, &golden, prompt, 0, limit);
         let want = golden.f32(&format!("p{prompt}.decode_logits")).unwrap();
         for (step, id) in golden.ids(&format!("p{prompt}.decode_ids")).into_iter().enumerate() {
             engine.feed(&[id]).unwrap();
             let got = block_on(engine.logits()).unwrap();
             close(&format!("p{prompt}.decode_logits[{step}]"), &got, &want[step * vocab..(step + 1) * vocab], limit);
-            check_states(&engine, &golden, prompt, step + 1, limit);
+            states_compared += check_states(&engine, &golden, prompt, step + 1, limit);
         }
+        assert!(states >= 4, "{states} states in the golden file");
+        assert_eq!(states_compared, states, "every stored state");
         let greedy = golden.ids(&format!("p{prompt}.greedy_ids"));
         engine.reset().unwrap();
         let got = block_on(engine.generate(&ids, greedy.len(), Next::Greedy, |_| std::ops::ControlFlow::Continue(())));
@@ -109,18 +118,8 @@ fn check_model(dir: &Path, golden: &Path, device: &Device, limit: f64) {
     }
 }
 
-/// Trained models beside the repository, which are too large to be in it.
-fn shared(model: &str) -> Option<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models").join(model);
-    if !dir.exists() {
-        eprintln!("{} is absent: the golden values of `{model}` are not compared", dir.display());
-        return None;
-    }
-    Some(dir)
-}
-
 fn check_shared(model: &str, device: &Device, limit: f64) {
-    if let Some(dir) = shared(model) {
+    if let Some(dir) = common::shared::shared(model) {
         check_model(&dir, &dir.join("golden.safetensors"), device, limit);
     }
 }

@@ -79,8 +79,19 @@ fn what_does_not_depend_on_the_length_may_be_compiled_in() {
             device.gpu().unwrap().set_specialise(specialise);
             engine(&device, &model, None)
         });
-        for tokens in [150, 41, 2] {
+        let pipelines = |engine: &Engine| engine.device().gpu().unwrap().compiled();
+        let mut first = 0;
+        // 146 are as many tiles as 150, whatever the tiles, and half of them as half of those.
+        for tokens in [150, 146, 41, 2] {
             near(&logits(&mut compiled, tokens), &logits(&mut uniform, tokens), 1e-3);
+            match tokens {
+                150 => {
+                    first = pipelines(&compiled);
+                    assert!(first > pipelines(&uniform), "no numbers are compiled in: {first} pipelines");
+                }
+                146 => assert_eq!(pipelines(&compiled), first, "what is compiled depends on the length"),
+                _ => {}
+            }
         }
     }
 }

@@ -38,10 +38,11 @@ fn against_original(device: &Device, dir: &Path, windows: usize) -> Comparison {
 #[test]
 fn every_scheme_writes_reads_back_and_stays_close() {
     let temp = tempfile::tempdir().unwrap();
-    // The limits are twice what is measured: a wrong scale or group mapping is off by far more.
+    // The limits are about twice what is measured, half as much again of W8A8 rotated: less than without rotation, so one that does
+    // nothing shows. A wrong scale or group mapping is off by far more.
     for (bits, rotate, kl) in [
-        (Bits::W8A8, false, 0.01),
-        (Bits::W8A8, true, 0.004),
+        (Bits::W8A8, false, 0.003),
+        (Bits::W8A8, true, 0.0014),
         (Bits::W4A8, false, 0.25),
         (Bits::W4A8, true, 0.25),
         (Bits::W4A16, true, 0.25),

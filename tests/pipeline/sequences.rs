@@ -185,6 +185,8 @@ fn few_go_from_product_to_product() {
         recipe.rules[0].activations = Activations::Int8(Group::Size(32));
         let model = block_on(recipe.apply(&file, &common::gpu(), |_| {})).unwrap();
         same(&Device::Cpu, &model, KvFormat::F32, Next::Greedy, 1e-9);
+        // As of scales of tokens: f32 sums in another order, and a code at a tie.
+        same(&common::gpu(), &model, KvFormat::F32, Next::Greedy, 3e-4);
         let launches = |sequences| {
             let engine = engine(&Device::Cpu, &model, sequences, KvFormat::F32);
             engine.step_dispatches().unwrap()
