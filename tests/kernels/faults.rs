@@ -109,7 +109,11 @@ fn codes_of_nan_have_a_scale_that_is_none() {
                 let scales = block_on(device.read(&scales)).unwrap();
                 for (i, scale) in scales.iter().enumerate() {
                     let (row, column) = (i * group / WIDE, i * group % WIDE);
-                    let reached = row == AT.0 && column / reach == AT.1 / reach;
+                    let mut reached = row == AT.0 && column / reach == AT.1 / reach;
+                    // Over an infinite norm other values are 0.
+                    if column / group != AT.1 / group && bad << 9 == 0 {
+                        reached = false;
+                    }
                     let finite = scale & 0x7f80_0000 != 0x7f80_0000;
                     assert_eq!(
                         finite,
