@@ -43,6 +43,23 @@ pub fn writable(path: &Path) -> io::Result<()> {
     Partial::file(path).map(|_| ())
 }
 
+/// A file that one run works on from its beginning to its end, be it saved many times: see [`claim`].
+pub struct Claim(#[expect(dead_code, reason = "its lock is what counts")] Partial);
+
+/// Takes `path` for this run, until what is given is dropped.
+///
+/// # Errors
+/// Those of the file system; [`ErrorKind::ResourceBusy`] where another run has it or is writing it.
+pub fn claim(path: &Path) -> io::Result<Claim> {
+    match Partial::sweep(path) {
+        None => Partial::file(path).map(Claim),
+        Some(partial) => {
+            let what = format!("another run is writing it (in {}); choose another, or end that run", partial.display());
+            Err(io::Error::new(ErrorKind::ResourceBusy, what))
+        }
+    }
+}
+
 /// Removes all that this program has under temporary names, for one that a signal ends. What threads do with such files
 /// from then on waits for the end of the process.
 pub fn remove_partial() {

@@ -7,6 +7,7 @@ use clap::Args;
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart};
+use wgquant::files;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{CalibrateReport, terminal};
 
@@ -76,6 +77,9 @@ impl Calibrate {
             ];
             refuse(flags, "without --file: nothing is gathered then")?;
         }
+        out::check_place("--output", &self.output)?;
+        let claimed = files::claim(&self.output);
+        let _claim = claimed.with_context(|| format!("--output {}", self.output.display()))?;
         let exists = self.output.symlink_metadata().is_ok();
         if exists && !self.resume {
             bail!("{}: exists; pass --resume to go on from it, or choose another --output", self.output.display());
@@ -97,7 +101,6 @@ impl Calibrate {
     /// What the files to be added are of. Refuses what could not be added up or written at the end: better said before hours of
     /// calibration than after.
     fn others(&self, meta: &StatsMeta, exists: bool) -> Result<Vec<(&Path, StatsMeta)>> {
-        out::check_place("--output", &self.output)?;
         let real = |path: &Path| path.canonicalize().ok();
         if exists && let Some(path) = self.merge.iter().find(|path| real(path) == real(&self.output)) {
             bail!("--merge {}: is the --output, which is gone on with as it is", path.display());
@@ -156,7 +159,9 @@ impl Calibrate {
             }
         }
         let device = self.gpu.open()?;
-        meta.device = device.name();
+        // Other features are other kernels, whose sums differ in their last bits.
+        let with = self.gpu.caps.as_ref().map(|caps| format!(" with {caps}"));
+        meta.device = device.name() + &with.unwrap_or_default();
         let mut stats = Stats::new(meta);
         if exists {
             stats = goes_on(Stats::load(&self.output)?, &stats.meta, &mut sequences, &self.output)?;

@@ -293,7 +293,7 @@ fn blocks(keys: Keys<'_>) -> Result<Vec<Block>> {
             let moe = if matches!(name.as_str(), "E" | "moe") { " (mixture of experts)" } else { "" };
             unsupported(
                 &format!("{key}[{i}]"),
-                format!("`{name}`{moe}; supported are M or mamba (Mamba-2), * or attention, - or mlp"),
+                format!("`{name}`{moe}; supported are M (Mamba-2), * (attention), - (MLP); in lists `mamba`, `attention`, `mlp`"),
             )
         })
     };

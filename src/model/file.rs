@@ -158,7 +158,9 @@ impl ModelFile {
         let missing = || Error::MissingTensor { name: name.to_owned(), file: self.checkpoint.dir().to_owned() };
         let info = self.checkpoint.info(name).ok_or_else(missing)?;
         if info.shape != shape {
-            let what = format!("has shape {:?}, config.json implies {shape:?}", info.shape);
+            let (got, c) = (&info.shape, &self.config);
+            let sizes = format!("hidden_size {}, vocab_size {}", c.hidden_size, c.vocab_size);
+            let what = format!("has shape {got:?}, config.json ({sizes}) implies {shape:?}");
             return Err(self.checkpoint.bad(name, &what));
         }
         Ok(info.dtype)

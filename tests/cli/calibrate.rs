@@ -15,6 +15,27 @@ fn args(output: &str, more: &[&str]) -> Vec<String> {
     fixed.iter().chain(&rest).chain(more).map(|s| (*s).to_owned()).collect()
 }
 
+/// Two runs into one file would each lose what the other has gathered, and features of the adapter are part of what a run is.
+#[test]
+fn a_file_is_of_one_run() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("stats.safetensors");
+    let path = out.to_str().unwrap();
+    let claim = wgquant::files::claim(&out).unwrap();
+    let error = wgquant::files::claim(&out).err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+    let line = refusal(wgquant().args(args(path, &["--sequences", "1"])));
+    says(&line, &["--output", path, "another run is writing it"]);
+    drop(claim);
+    let (model, ids) = (nano(), nano().join("val_ids_u16.npy"));
+    let (model, ids) = (model.to_str().unwrap(), ids.to_str().unwrap());
+    let on_gpu = ["calibrate", model, "-f", ids, "-o", path, "--sequence-length", "64", "--sequences"];
+    run(&[&on_gpu[..], &["1"]].concat());
+    let line = refusal(wgquant().args(on_gpu).args(["2", "--resume", "--caps", "baseline"]));
+    says(&line, &["cannot go on from it", "device", "with baseline"]);
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
 /// Killed as soon as it has saved something, then resumed: the bytes of an undisturbed run.
 #[test]
 fn killed_and_resumed_it_is_the_same() {

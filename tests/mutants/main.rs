@@ -41,20 +41,23 @@ fn needs(mutant: &Mutant) -> Vec<&'static str> {
 
 /// The variants that the mutant is of and whose source has the text, which must be there once. Where a barrier is missing,
 /// workgroup memory begins as rubbish: it could hold what the barrier owes, from a mutant or a case before.
-fn mutated(mutant: &Mutant) -> Vec<(&'static Variant, String)> {
+fn mutated(mutant: &Mutant) -> Result<Vec<(&'static Variant, String)>, String> {
     let kernel = KERNELS.iter().find(|k| k.name == mutant.kernel).expect("the kernel exists");
     let of = |v: &&Variant| mutant.variant.map_or(v.needs == always_needs(kernel.name), |name| v.name == name);
     let having = kernel.variants.iter().filter(of).filter(|v| v.source.contains(mutant.from));
-    let found: Vec<_> = having
-        .map(|v| {
-            assert_eq!(v.source.matches(mutant.from).count(), 1, "{}: `{}` is not one place", v.name, mutant.from);
-            let source = v.source.replace(mutant.from, mutant.to);
-            let filled = Some(&source).filter(|_| mutant.shows == Shows::InSoftware).and_then(|s| unwritten::filled(s));
-            (v, filled.unwrap_or(source))
-        })
-        .collect();
-    assert!(!found.is_empty(), "{}/{}: the shader has no `{}`", mutant.kernel, mutant.name, mutant.from);
-    found
+    let change = |v: &'static Variant| {
+        if v.source.matches(mutant.from).count() != 1 {
+            return Err(format!("{}: {} has `{}` more than once", name_of(mutant), v.name, mutant.from));
+        }
+        let source = v.source.replace(mutant.from, mutant.to);
+        let filled = Some(&source).filter(|_| mutant.shows == Shows::InSoftware).and_then(|s| unwritten::filled(s));
+        Ok((v, filled.unwrap_or(source)))
+    };
+    let found: Vec<_> = having.map(change).collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        return Err(format!("{}: the shader has no `{}`", name_of(mutant), mutant.from));
+    }
+    Ok(found)
 }
 
 /// The first case that fails, smallest first; `None` when the mutant survives them all.
@@ -73,7 +76,7 @@ fn caught_by(device: &Device, mutant: &Mutant) -> Option<&'static str> {
 }
 
 fn with_mutant<T>(gpu: &Gpu, mutant: &Mutant, run: impl FnOnce() -> T) -> T {
-    let sources = mutated(mutant);
+    let sources = mutated(mutant).unwrap_or_else(|e| panic!("{e}"));
     for (variant, source) in &sources {
         gpu.override_source(mutant.kernel, variant.name, Some(source.clone())).unwrap();
     }
@@ -82,6 +85,12 @@ fn with_mutant<T>(gpu: &Gpu, mutant: &Mutant, run: impl FnOnce() -> T) -> T {
         gpu.override_source(mutant.kernel, variant.name, None).unwrap();
     }
     result
+}
+
+#[test]
+fn every_mutant_has_its_place() {
+    let lost: Vec<String> = MUTANTS.iter().filter_map(|mutant| mutated(mutant).err()).collect();
+    assert!(lost.is_empty(), "{}", lost.join("\n"));
 }
 
 #[test]
