@@ -1,7 +1,7 @@
 //! Parses and validates every variant of a kernel with naga and reads its interface.
 
 use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Function, ScalarKind, Statement, StorageAccess, TypeInner};
+use naga::{AddressSpace, Expression, Function, Handle, ScalarKind, Statement, StorageAccess, TypeInner};
 
 use crate::preprocess::{Library, Sources, preprocess};
 
@@ -160,10 +160,17 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
-    if let Some(function) = stores_a_component(&module, &info) {
+    if let Some(function) = function_that_stores(&module, &info, shared_component) {
         return Err(format!(
             "{function} stores a component of a vector that other threads see, which may store the others, too (WGSL, memory locations); \
              store a whole vector, or use scalars"
+        ));
+    }
+    // FXC, which DirectX 12 has, knows neither f16 nor subgroups.
+    let for_fxc = !["f16", "coop_matrix", "coop_emulated"].iter().any(|word| has(word));
+    if let Some(function) = function_that_stores(&module, &info, own_component).filter(|_| for_fxc) {
+        return Err(format!(
+            "{function} stores a component that a variable tells of a vector of its own; FXC would unroll all loops around (wgpu 4436)"
         ));
     }
     // With overrides at their defaults, array and workgroup sizes are numbers.
@@ -242,25 +249,46 @@ fn reflect(text: &str, words: &[String]) -> Result<Interface, String> {
     Ok(Interface { params, bindings, overrides: read_overrides(&resolved, &module)?, workgroup_bytes, strides })
 }
 
-/// A function that stores a component of a vector in memory that threads share. Such a store may be one of the whole vector, and is on Metal
-/// (gpuweb issue 2112), so of threads that store next to each other only one is heard.
-fn stores_a_component(module: &naga::Module, info: &ModuleInfo) -> Option<String> {
+/// The name of a function one of whose stores, by its pointer, is `refused`.
+fn function_that_stores(
+    module: &naga::Module,
+    info: &ModuleInfo,
+    refused: fn(&naga::Module, &Function, &FunctionInfo, Handle<Expression>) -> bool,
+) -> Option<String> {
     let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
     let entries = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
-    let stores = |(function, info): (&Function, &FunctionInfo)| {
-        pointers(&function.body).into_iter().any(|pointer| match info[pointer].ty.inner_with(&module.types) {
-            TypeInner::ValuePointer { space, .. } => {
-                matches!(space, AddressSpace::WorkGroup | AddressSpace::Storage { .. })
-            }
-            _ => false,
-        })
+    let found = functions.chain(entries).find(|(function, info)| {
+        pointers(&function.body).into_iter().any(|pointer| refused(module, function, info, pointer))
+    });
+    found.map(|(function, _)| function.name.clone().unwrap_or_else(|| "main".to_owned()))
+}
+
+/// A component of a vector in memory that threads share. Such a store may be one of the whole vector, and is on Metal (gpuweb issue 2112),
+/// so of threads that store next to each other only one is heard.
+fn shared_component(module: &naga::Module, _: &Function, info: &FunctionInfo, pointer: Handle<Expression>) -> bool {
+    let inner = info[pointer].ty.inner_with(&module.types);
+    matches!(inner, TypeInner::ValuePointer { space: AddressSpace::WorkGroup | AddressSpace::Storage { .. }, .. })
+}
+
+/// A component of a thread's own vector or matrix that only a variable tells.
+fn own_component(module: &naga::Module, function: &Function, info: &FunctionInfo, pointer: Handle<Expression>) -> bool {
+    let (base, by_variable) = match function.expressions[pointer] {
+        Expression::Access { base, index } => (base, !matches!(function.expressions[index], Expression::Literal(_))),
+        Expression::AccessIndex { base, .. } => (base, false),
+        _ => return false,
     };
-    let mut all = functions.chain(entries);
-    all.find(|f| stores(*f)).map(|(function, _)| function.name.clone().unwrap_or_else(|| "main".to_owned()))
+    let of_a_vector = match *info[base].ty.inner_with(&module.types) {
+        TypeInner::Pointer { base, .. } => {
+            matches!(module.types[base].inner, TypeInner::Vector { .. } | TypeInner::Matrix { .. })
+        }
+        TypeInner::ValuePointer { .. } => true,
+        _ => false,
+    };
+    (by_variable && of_a_vector) || own_component(module, function, info, base)
 }
 
 /// Where the statements of a block store.
-fn pointers(block: &naga::Block) -> Vec<naga::Handle<naga::Expression>> {
+fn pointers(block: &naga::Block) -> Vec<Handle<Expression>> {
     let of = |statement: &Statement| match statement {
         Statement::Store { pointer, .. } => vec![*pointer],
         Statement::Block(body) => pointers(body),

@@ -260,7 +260,9 @@ fn soften(thread: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: p
     }
     var sum = vec4(0.0);
     for (var j = 0u; j < MINE; j++) {
-        let weights = select(exp(min(scores[j] - *peak, vec4(ROOM))), vec4(0.0), scores[j] == vec4(LOWEST));
+        let more = scores[j] - *peak;
+        // A minimum would make a number of a NaN.
+        let weights = select(exp(select(more, vec4(ROOM), more > vec4(ROOM))), vec4(0.0), scores[j] == vec4(LOWEST));
         sum += put_weights(row, half + (j + row) % MINE, weights);
     }
     *total = *total * factor + (sum.x + sum.y + sum.z + sum.w);

@@ -264,7 +264,9 @@ fn main(
         let factor = exp(peak - new_peak);
         peak = new_peak;
         if thread < KEYS {
-            let weight = select(exp(min(score - peak, vec4(0.0))), vec4(0.0), score == vec4(LOWEST));
+            // A minimum would make 0 of a NaN, and of its weight 1.
+            let less = select(score - peak, vec4(0.0), score > peak);
+            let weight = select(exp(less), vec4(0.0), score == vec4(LOWEST));
             weights[thread] = weight;
             total = total * factor + weight;
         }

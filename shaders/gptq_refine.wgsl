@@ -72,6 +72,17 @@ fn stored(wish: f32, unit: f32) -> f32 {
     return wish;
 }
 
+// The scale of a row, `before`, moved by least squares.
+fn moved_scale(before: f32, along: f32, bend: f32, row: u32) -> f32 {
+    let wish = before + along / bend;
+    // Above 0, and no larger than an f16 may be: not so after a division by 0.
+    if bend > 0.0 && wish > 0.0 && wish < 65504.0 {
+        let value = stored(wish, units[min(row, params.rows - 1u)]);
+        return select(before, value, value > 0.0);
+    }
+    return before;
+}
+
 // Moves the scale of rows `row ..` by least squares over columns `start .. end` of the block.
 fn move_scale(start: u32, end: u32, row: u32, part: u32) {
     var along = vec4(0.0);
@@ -82,14 +93,10 @@ fn move_scale(start: u32, end: u32, row: u32, part: u32) {
     }
     let at = four((params.first + start) / params.group, row);
     let before = scales4(at);
-    var after = before;
+    let low = vec2(moved_scale(before.x, along.x, bend.x, row), moved_scale(before.y, along.y, bend.y, row + 1u));
+    let third = moved_scale(before.z, along.z, bend.z, row + 2u);
+    let after = vec4(low, third, moved_scale(before.w, along.w, bend.w, row + 3u));
     for (var r = 0u; r < 4u; r++) {
-        let wish = before[r] + along[r] / bend[r];
-        // Above 0, and no larger than an f16 may be: not so after a division by 0.
-        if bend[r] > 0.0 && wish > 0.0 && wish < 65504.0 {
-            let value = stored(wish, units[min(row + r, params.rows - 1u)]);
-            after[r] = select(before[r], value, value > 0.0);
-        }
         if row + r < params.rows {
             scales[at[r]] = after[r];
         }

@@ -26,8 +26,7 @@ fn inputs(at: vec4<u32>) -> mat4x4<f32> {
 }
 
 fn relu_squared(v: vec4<f32>) -> vec4<f32> {
-    let positive = max(v, vec4(0.0));
-    return positive * positive;
+    return select(v * v, vec4(0.0), v < vec4(0.0));
 }
 
 @compute @workgroup_size(WG)

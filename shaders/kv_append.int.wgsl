@@ -5,6 +5,7 @@
 #import index
 #import kv_codes
 #import pack
+#import top
 
 struct Params {
     sequences: u32,
@@ -35,22 +36,22 @@ const TOP = 7.0;
 
 var<workgroup> largest: array<f32, WG>; // of each word
 
-// Elements c..c + 4 of a row of k or v; zeros beyond its end.
-fn quad(of_v: bool, row: u32, c: u32) -> vec4<f32> {
-    var quad = vec4(0.0);
-    let token = row / params.kv_heads;
-    let head = row % params.kv_heads * params.head_dim;
-    for (var i = 0u; i < 4u; i++) {
-        let at = head + min(c + i, params.head_dim - 1u);
-        if c + i < params.head_dim {
-            if of_v {
-                quad[i] = v[params.v_offset + token * params.v_stride + at];
-            } else {
-                quad[i] = k[params.k_offset + token * params.k_stride + at];
-            }
-        }
+// Element c of a row of k or v; zero beyond its end.
+fn element(of_v: bool, row: u32, c: u32) -> f32 {
+    if c >= params.head_dim {
+        return 0.0;
     }
-    return quad;
+    let token = row / params.kv_heads;
+    let at = row % params.kv_heads * params.head_dim + c;
+    if of_v {
+        return v[params.v_offset + token * params.v_stride + at];
+    }
+    return k[params.k_offset + token * params.k_stride + at];
+}
+
+fn quad(of_v: bool, row: u32, c: u32) -> vec4<f32> {
+    let low = vec2(element(of_v, row, c), element(of_v, row, c + 1u));
+    return vec4(low, element(of_v, row, c + 2u), element(of_v, row, c + 3u));
 }
 
 fn put(of_v: bool, at: u32, word: u32) {
@@ -59,11 +60,6 @@ fn put(of_v: bool, at: u32, word: u32) {
     } else {
         k_cache[at] = word;
     }
-}
-
-fn largest_of(x: vec4<f32>) -> f32 {
-    let m = max(abs(x.xy), abs(x.zw));
-    return max(m.x, m.y);
 }
 
 fn rounded(x: vec4<f32>, inverse: f32) -> u32 {
@@ -90,21 +86,21 @@ fn main(
         return;
     }
     let low = quad(of_v, row, CODES * thread);
-    largest[thread] = largest_of(low);
+    largest[thread] = top(low);
 #ifdef int4
     let high = quad(of_v, row, CODES * thread + 4u);
-    largest[thread] = max(largest[thread], largest_of(high));
+    largest[thread] = max(largest[thread], top(high));
 #endif
     workgroupBarrier();
     if thread >= row_words() {
         return;
     }
     let first = thread / SPAN * SPAN;
-    var top = 0.0;
+    var most = 0.0;
     for (var i = first; i < min(first + SPAN, row_words()); i++) {
-        top = max(top, largest[i]);
+        most = max(most, largest[i]);
     }
-    let inverse = select(TOP / top, 0.0, top < SMALLEST);
+    let inverse = select(TOP / most, 0.0, most < SMALLEST);
     var word = rounded(low, inverse);
 #ifdef int4
     word = pack_nibbles(word, rounded(high, inverse));
@@ -113,6 +109,6 @@ fn main(
     put(of_v, code_at(to, thread), word);
     if thread == first {
         // A multiplication, as in quantize_tokens.
-        put(of_v, scale_at(to, thread), bitcast<u32>(select(top * (1.0 / TOP), 1.0, top < SMALLEST)));
+        put(of_v, scale_at(to, thread), bitcast<u32>(select(most * (1.0 / TOP), 1.0, most < SMALLEST)));
     }
 }

@@ -46,7 +46,7 @@ fn finish(row: u32, column: u32, sums: vec4<f32>) {
     let at = (row * params.out_stride + params.out_first + column) / 4u;
     var result = sums * (a_scales[row] * b_scales[column / 4u]);
     if params.epilogue == RELU_SQUARED {
-        result = max(result, vec4(0.0)) * max(result, vec4(0.0));
+        result = select(result * result, vec4(0.0), result < vec4(0.0));
     } else if params.epilogue == ADD {
         result += out[at];
     }

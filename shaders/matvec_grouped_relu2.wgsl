@@ -38,7 +38,6 @@ fn main(
         return;
     }
     let y = gathered(first, place);
-    let positive = max(y, vec4(0.0));
-    let v = positive * positive;
+    let v = select(y * y, vec4(0.0), y < vec4(0.0));
     put_outputs(first, transformed(v, params.log_run, params.unit, place), dot(v, v), place);
 }

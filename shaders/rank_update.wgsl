@@ -59,20 +59,23 @@ fn inside(row: u32, col: u32) -> bool {
     return row < params.rows && col < params.cols;
 }
 
+fn load1(row: u32, col: u32) -> f32 {
+    if inside(row, col) {
+        return c[c_at(row, col)];
+    }
+    return 0.0;
+}
+
+fn load4(row: u32, col: u32) -> vec4<f32> {
+    return vec4(load1(row, col), load1(row, col + 1u), load1(row, col + 2u), load1(row, col + 3u));
+}
+
 // `block[i][j]` belongs to row + i, col + j.
 fn load(row: u32, col: u32) -> mat4x4<f32> {
-    var block = mat4x4<f32>();
     if params.fresh == 1u {
-        return block;
+        return mat4x4<f32>();
     }
-    for (var i = 0u; i < 4u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            if inside(row + i, col + j) {
-                block[i][j] = c[c_at(row + i, col + j)];
-            }
-        }
-    }
-    return block;
+    return mat4x4(load4(row, col), load4(row + 1u, col), load4(row + 2u, col), load4(row + 3u, col));
 }
 
 fn store(block: mat4x4<f32>, row: u32, col: u32) {

@@ -19,7 +19,7 @@ fn main(
 ) {
     let i = linear_workgroup(workgroup, grid) * WG + thread;
     if i < params.count {
-        let v = max(x[i], 0.0);
-        out[i] = v * v;
+        let v = x[i];
+        out[i] = select(v * v, 0.0, v < 0.0);
     }
 }

@@ -125,9 +125,15 @@ fn refuses_stores_of_components_that_threads_share() {
     refused(&with("s[i / 4u][i % 4u] = v;"), "", "put stores a component");
     refused(&with("if i == 1u { s[i].x = v; }"), "", "put stores a component");
     assert!(reflect(&with("s[i] = vec4(v);"), "").is_ok());
-    assert!(reflect(&with("var own = s[i]; own[k] = v; s[i] = own;"), "").is_ok());
+    assert!(reflect(&with("var own = s[i]; own.x = v; s[i] = own;"), "").is_ok());
     let storage = GOOD.replace("out: array<f32>", "out: array<vec4<f32>>").replace("out[id.x] =", "out[id.x].y =");
     refused(&storage, "", "main stores a component");
+    // FXC would unroll the loop around it.
+    let own = with("var own = s[i]; own[k] = v; s[i] = own;");
+    refused(&own, "", "put stores a component that a variable tells");
+    refused(&with("var own: mat2x2<f32>; own[k].y = v; s[i] = vec4(own[0], own[1]);"), "", "that a variable tells");
+    assert!(reflect(&with("var own: array<f32, 2>; own[k] = v; s[i] = vec4(own[0]);"), "").is_ok());
+    assert!(reflect(&own, "[k]\na = [\"coop_emulated\"]").is_err_and(|e| e.contains("without capabilities")));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn addend(index: u32) -> vec4<f32> {
 fn store_onto(index: u32, y: vec4<f32>, addend: vec4<f32>) {
     var result = y;
     if params.epilogue == RELU_SQUARED {
-        result = max(y, vec4(0.0)) * max(y, vec4(0.0));
+        result = select(y * y, vec4(0.0), y < vec4(0.0)); // a maximum would make 0 of NaN
     } else if params.epilogue == ADD {
         result += addend;
     }

@@ -25,6 +25,11 @@ fn get_factors(local: u32) -> vec4<f32> {
     return vec4(factors[local], factors[local + 1u], factors[local + 2u], factors[local + 3u]);
 }
 
+// Of scores less the largest. A minimum would make 0 of a NaN, and of its weight 1.
+fn weights_of(differences: vec4<f32>) -> vec4<f32> {
+    return exp(select(differences, vec4(0.0), differences > vec4(0.0)));
+}
+
 // Turns one row's scores into exponentials against the new maximum; keys beyond `limit` become zero.
 // `peak` and `total` are the row's maximum and sum so far.
 fn soften(row: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: ptr<function, f32>) {
@@ -37,7 +42,7 @@ fn soften(row: u32, key0: u32, limit: u32, peak: ptr<function, f32>, total: ptr<
     var sum = vec4(0.0);
     for (var j = 0u; j < SIDE; j++) {
         let allowed = vec4(0u, 1u, 2u, 3u) + (key0 + 4u * j) <= vec4(limit);
-        let value = select(vec4(0.0), exp(min(scores[row * PITCH + j] - new_peak, vec4(0.0))), allowed);
+        let value = select(vec4(0.0), weights_of(scores[row * PITCH + j] - new_peak), allowed);
         scores[row * PITCH + j] = value;
         sum += value;
     }

@@ -35,10 +35,18 @@ impl Specialising {
         self.0.store(to as u8, Ordering::Relaxed);
     }
 
+    fn get(&self) -> Specialise {
+        let now = self.0.load(Ordering::Relaxed);
+        [Specialise::Often, Specialise::Always].into_iter().find(|s| *s as u8 == now).unwrap_or_default()
+    }
+
     /// Are parameters of a plan that runs `often`, or not, compiled in?
     pub(super) fn applies(&self, often: bool) -> bool {
-        let now = self.0.load(Ordering::Relaxed);
-        now == Specialise::Always as u8 || (often && now == Specialise::Often as u8)
+        match self.get() {
+            Specialise::Always => true,
+            Specialise::Often => often,
+            Specialise::Never => false,
+        }
     }
 }
 
@@ -46,6 +54,12 @@ impl super::Gpu {
     /// Decides which plans that are recorded from now on have their parameters compiled in.
     pub fn set_specialise(&self, to: Specialise) {
         self.specialising.set(to);
+    }
+
+    /// Which plans have their parameters compiled in.
+    #[must_use]
+    pub fn specialise(&self) -> Specialise {
+        self.specialising.get()
     }
 }
 

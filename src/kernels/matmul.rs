@@ -86,6 +86,8 @@ pub(super) struct CaseOf {
     pub(super) x_group: usize,
     pub(super) epilogue: Epilogue,
     pub(super) scale_bits: ScaleBits,
+    /// Are the weight's scales numbers of bf16, as which they are then on the device?
+    bf16_scales: bool,
     /// Columns of a row of the output, and the first of the product's.
     stride: usize,
     first: usize,
@@ -120,8 +122,8 @@ impl Corners {
 
 impl CaseOf {
     /// Reads `m` (1 unless given), `n`, `k`, `group` and `x_group` (`k` unless given), `epilogue` (store unless given),
-    /// `stride` (`n` unless given), `first`, `corners` (1 mixed, 2 lowest), `short_scales` (1: both operands' are) and
-    /// `slices` (1 unless given).
+    /// `stride` (`n` unless given), `first`, `corners` (1 mixed, 2 lowest), `short_scales` (1: both operands' are),
+    /// `bf16_scales` (1: the weight's are) and `slices` (1 unless given).
     pub(super) fn new(a: &Args) -> Self {
         let (n, k) = (a.usize("n"), a.usize("k"));
         let or = |name: &str, default: usize| a.get(name).map_or(default, |v| v as usize);
@@ -132,6 +134,7 @@ impl CaseOf {
             x_group: or("x_group", k),
             epilogue: Epilogue::of(a),
             scale_bits: [ScaleBits::Any, ScaleBits::Short][or("short_scales", 0)],
+            bf16_scales: or("bf16_scales", 0) == 1,
             stride: or("stride", n),
             first: or("first", 0),
             corners,
@@ -162,7 +165,10 @@ impl CaseOf {
     /// Scales of a weight's codes of `bits`: bf16 has short ones.
     pub(super) fn weight_scales(&self, s: &mut Setup, bits: usize) -> Result<DeviceTensor> {
         let shape = [self.sizes.n, self.groups()];
-        let scales = self.scales(s, shape, bits, Fill::Uniform(1e-4, 1e-2));
+        let mut scales = self.scales(s, shape, bits, Fill::Uniform(1e-4, 1e-2));
+        if self.bf16_scales {
+            scales.iter_mut().for_each(|s| *s = f32::from_bits(s.to_bits() & 0xffff_0000));
+        }
         upload_scales(s.device(), shape, &scales)
     }
 

@@ -373,6 +373,21 @@ const CASES: &[Case] = &[
         name: "tiles_of_66_in_slices",
         args: &[("m", 66.0), ("n", 68.0), ("k", 528.0), ("slices", 2.0), ("epilogue", 2.0)],
     },
+    // A scale a row of the weight that bf16 holds, in every format that has none of these above.
+    Case { name: "bf16_scales_any", args: &[("m", 13.0), ("n", 67.0), ("k", 31.0), ("bf16_scales", 1.0)] },
+    Case { name: "bf16_scales_of_few", args: &[("m", 3.0), ("n", 37.0), ("k", 160.0), ("bf16_scales", 1.0)] },
+    Case { name: "bf16_scales_of_a_batch", args: &[("m", 20.0), ("n", 37.0), ("k", 160.0), ("bf16_scales", 1.0)] },
+    Case { name: "bf16_scales_of_blocks", args: &[("m", 50.0), ("n", 37.0), ("k", 64.0), ("bf16_scales", 1.0)] },
+    Case { name: "bf16_scales_of_tiles", args: &[("m", 20.0), ("n", 68.0), ("k", 160.0), ("bf16_scales", 1.0)] },
+    Case { name: "bf16_scales_of_rows", args: &[("m", 130.0), ("n", 68.0), ("k", 160.0), ("bf16_scales", 1.0)] },
+    Case {
+        name: "tiles_of_a_ragged_group",
+        args: &[("m", 12.0), ("n", 68.0), ("k", 544.0), ("group", 96.0), ("x_group", 96.0), ("short_scales", 1.0)],
+    },
+    Case {
+        name: "wide_tiles_of_a_ragged_group",
+        args: &[("m", 70.0), ("n", 132.0), ("k", 544.0), ("group", 96.0), ("x_group", 32.0), ("short_scales", 1.0)],
+    },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products), burn #4355.
     Case { name: "dp4a_minus_128_corners", args: &[("m", 9.0), ("n", 70.0), ("k", 64.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("m", 2.0), ("n", 3.0), ("k", 131_068.0), ("corners", 2.0)] },

@@ -77,6 +77,7 @@ const CASES: &[Case] = &[
     grouped_case!("int4_norms_of_96", 4.0, [64.0, 1440.0, 32.0], 96.0; 1.0),
     grouped_case!("int4_two_tokens", 4.0, [2.0, 64.0, 4128.0, 96.0], 0.0),
     grouped_case!("int4_eight_tokens_norms_of_96", 4.0, [8.0, 96.0, 1440.0, 1440.0], 96.0; 1.0),
+    grouped_case!("int4_three_tokens_normed", 4.0, [3.0, 64.0, 2080.0, 2080.0], 2080.0),
     grouped_case!("int8_three_tokens_normed", 8.0, [3.0, 64.0, 2080.0, 16.0], 2080.0),
     grouped_case!("int8", 8.0, [96.0, 1056.0, 1056.0], 0.0),
     grouped_case!("int8_in_groups_normed", 8.0, [64.0, 2080.0, 16.0], 2080.0; 1.0),

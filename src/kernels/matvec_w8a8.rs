@@ -94,6 +94,8 @@ const CASES: &[Case] = &[
         ],
     },
     Case { name: "long_rows_top_of_int32", args: &[("n", 3.0), ("k", 131_056.0), ("corners", 2.0)] },
+    Case { name: "long_rows_of_a_ragged_group", args: &[("n", 6.0), ("k", 8256.0), ("group", 128.0)] },
+    Case { name: "bf16_scales", args: &[("n", 67.0), ("k", 31.0), ("bf16_scales", 1.0)] },
     // docs/driver-faults.md: wgpu #7494 and #7574 (packed dot products).
     Case { name: "dp4a_minus_128_corners", args: &[("n", 70.0), ("k", 256.0), ("corners", 1.0)] },
     Case { name: "dp4a_top_of_int32", args: &[("n", 5.0), ("k", 131_068.0), ("corners", 2.0)] },

@@ -89,7 +89,9 @@ impl ScaleBits {
         let room = 12usize.saturating_sub(bits) as u32;
         let short = scales.iter().map(significant).all(|n| n <= room.max(1));
         let end = MOST / f32::from(1u16 << (bits.clamp(1, 16) - 1));
-        if short && scales.iter().all(|s| (LEAST..end).contains(s)) { Self::Short } else { Self::Any }
+        // Of codes of fewer bits than 4 scales have more, which f16's steps must hold.
+        let least = LEAST * f32::from(1u16 << room.saturating_sub(8));
+        if short && scales.iter().all(|s| (least..end).contains(s)) { Self::Short } else { Self::Any }
     }
 }
 

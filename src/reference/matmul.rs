@@ -86,10 +86,15 @@ impl Product {
     }
 }
 
+/// `relu(y)^2`, of NaN NaN: a maximum would make 0 of it.
+pub(super) fn relu_squared(y: f64) -> f64 {
+    if y < 0.0 { 0.0 } else { y * y }
+}
+
 /// What is stored of a sum `y` over `out`: the twin of `shaders/shared/epilogue.wgsl`.
 pub(super) fn finished(epilogue: u32, y: f64, out: f32) -> f32 {
     (match epilogue {
-        1 => y.max(0.0).powi(2),
+        1 => relu_squared(y),
         2 => f64::from(out) + y,
         _ => y,
     }) as f32

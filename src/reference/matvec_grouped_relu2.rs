@@ -23,7 +23,7 @@ pub fn matvec_grouped_relu2(
     let bits = if format == Format::Int4 { product::Format::Int4 } else { product::Format::Int8 };
     let mut y = vec![0.0; (tokens * n) as usize];
     matvec_grouped(&of, bits, codes, scales, weight, weight_scales, &mut y);
-    y.iter_mut().for_each(|v| *v = v.max(0.0) * v.max(0.0));
+    y.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v * *v });
     let mut rotated = vec![0.0; y.len()];
     runs(&hadamard::Params { count: n, log_run: p.log_run, scale: p.unit }, &y, &mut rotated);
     put_codes(&rotated, &y, out_codes, out_scales);

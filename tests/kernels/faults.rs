@@ -127,6 +127,38 @@ fn codes_of_nan_have_a_scale_that_is_none() {
     }
 }
 
+/// Maxima and minima of floats drop NaN: those of a squared ReLU, of a softmax and of a cache's codes must not.
+#[test]
+fn nan_is_not_swallowed() {
+    let square = weight(&super::common::gpu(), [COLS, COLS]);
+    let dims = AttentionDims { heads: 1, kv_heads: 1, head_dim: COLS };
+    let squares = |p: &mut Plan, x: &DeviceTensor, out: &DeviceTensor| kernels::relu_squared(p, x, out);
+    let product = |p: &mut Plan, x: &DeviceTensor, out: &DeviceTensor| {
+        kernels::matmul_f32(p, x, &square, out, Epilogue::ReluSquared)
+    };
+    let attention = |format: KvFormat| {
+        move |p: &mut Plan, k: &DeviceTensor, out: &DeviceTensor| {
+            let d = p.device().clone();
+            let cursor = d.upload_words(DType::U32, [1], &[0])?;
+            let cache = KvCache::new(&d, dims, ROWS, format)?;
+            let q = weight(&d, [ROWS, COLS]);
+            kernels::kv_append(p, k, &q, &cursor, &cache, dims)?;
+            kernels::attention(p, &q, &cache, &cursor, out, dims)
+        }
+    };
+    let none = |got: &[u32], at: usize| got[at] & 0x7f80_0000 == 0x7f80_0000;
+    for nan in &BAD[..2] {
+        let got = run(squares, COLS, Some(*nan));
+        assert!((0..got.len()).all(|i| none(&got, i) == (i == AT.0 * COLS + AT.1)), "relu_squared of {nan:#010x}");
+        let got = run(product, COLS, Some(*nan));
+        assert!((0..got.len()).all(|i| none(&got, i) == (i / COLS == AT.0)), "matmul_f32 of {nan:#010x}");
+        for format in [KvFormat::F32, KvFormat::Int8, KvFormat::Int4] {
+            let got = run(attention(format), COLS, Some(*nan));
+            assert!((0..got.len()).all(|i| none(&got, i) == (i / COLS >= AT.0)), "{format:?} key of {nan:#010x}");
+        }
+    }
+}
+
 /// A bad row of the weight is a bad output column.
 #[test]
 fn nan_of_a_weight_stays_in_its_column() {

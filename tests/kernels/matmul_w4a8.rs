@@ -54,6 +54,11 @@ fn short_scales() {
         ([1.0, 1.0, bit(9)], 4, ScaleBits::Any),
         ([1.0, least, bit(8) / 2.0], 4, ScaleBits::Short),
         ([1.0, least * (1.0 - 1.0 / 256.0), bit(8) / 2.0], 4, ScaleBits::Any),
+        // Scales beside codes of fewer bits have more, and f16 coarser steps for them.
+        ([1.0, 2.0 * least, bit(9)], 3, ScaleBits::Short),
+        ([1.0, least, bit(9)], 3, ScaleBits::Any),
+        ([1.0, 4.0 * least, bit(10)], 2, ScaleBits::Short),
+        ([1.0, 2.0 * least, bit(10)], 2, ScaleBits::Any),
         // 64 times the lowest code, too, is below f16's end of 65504.
         ([127.5, 0.0625, bit(8)], 4, ScaleBits::Short),
         ([128.0, 0.0625, bit(8)], 4, ScaleBits::Any),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use wgquant::bench::{Warmer, contests, tune};
 use wgquant::calibrate::Windows;
-use wgquant::gpu::{Device, Need, Place, Plan, SizeClass};
+use wgquant::gpu::{Device, Need, Place, Plan, SizeClass, Specialise};
 use wgquant::kernels::trust::{Cache, Failure, Trusted, ensure, self_test, telling};
 use wgquant::kernels::{ENTRIES, rms_norm};
 use wgquant::model::{Group, ModelFile, ModelSource};
@@ -39,6 +39,21 @@ fn every_variant_has_a_telling_case() {
             assert!(!telling(entry, variant).is_empty(), "{}.{} has no case", kernel.name, variant.name);
         }
     }
+}
+
+/// With parameters compiled in a shader is other code, which plans that run often have on GPUs.
+#[test]
+fn what_plans_compile_in_is_checked_too() {
+    let kernel = KERNELS.iter().find(|k| k.name == "rms_norm").unwrap();
+    let pipelines = |specialise: Specialise| {
+        let device = gpu();
+        let gpu = device.gpu().unwrap();
+        gpu.set_specialise(specialise);
+        self_test(&device, kernel, &kernel.variants[0]).unwrap();
+        assert_eq!(gpu.specialise(), specialise);
+        gpu.compiled()
+    };
+    assert!(pipelines(Specialise::Often) > pipelines(Specialise::Never));
 }
 
 #[test]

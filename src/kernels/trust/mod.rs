@@ -16,7 +16,7 @@ pub(super) use cache::{hash, key};
 use super::ENTRIES;
 use super::check::{self, Case, Entry};
 use crate::error::{Error, Result};
-use crate::gpu::{Device, Gpu, Guard, Need};
+use crate::gpu::{Device, Gpu, Guard, Need, Specialise};
 use crate::shaders::{KERNELS, Kernel, Variant};
 
 /// Cases run for each variant: the two largest within [`BUDGET`], whose ragged ends and several workgroups tell most.
@@ -70,8 +70,7 @@ pub fn ensure(device: &Device, needs: &[Need], cache: &Cache, checker: &mut Chec
 }
 
 /// For [`Gpu::set_guard`]: as [`ensure`] with [`self_test`], of what plans come to. A pipeline that is made up as it
-/// goes, such as calibration's, thus runs no variant unchecked. What is checked has its parameters in a uniform
-/// ([`crate::gpu::Specialise`]).
+/// goes, such as calibration's, thus runs no variant unchecked.
 #[must_use]
 pub fn guard(cache: Cache) -> Arc<Guard> {
     Arc::new(move |device, need| ensure(device, &[need], &cache, &mut self_test).map(|_| ()))
@@ -157,15 +156,16 @@ fn passes(
     Ok(right)
 }
 
-/// What a pass is a pass of: the shader's source and the names of the kernel's cases.
+/// What a pass is a pass of: the shader's source and the names of the kernel's cases, with parameters compiled in, too.
 fn proof(kernel: &Kernel, variant: &Variant) -> String {
     let cases = ENTRIES.iter().find(|e| e.name == kernel.name).map_or(&[][..], |e| e.cases);
     let names: Vec<&str> = cases.iter().map(|c| c.name).collect();
-    cache::hash(&[variant.source, &variant.needs.join(" "), &names.join(" ")])
+    cache::hash(&[variant.source, &variant.needs.join(" "), &names.join(" "), "compiled in"])
 }
 
-/// The checker of the program: runs telling cases of the variant against the reference. Blocks on the device: not for
-/// browsers, which await [`check::check`] themselves.
+/// The checker of the program: runs telling cases of the variant against the reference, and where plans have their parameters
+/// compiled in ([`Specialise`]) so, too: that is other code. Blocks on the device: not for browsers, which await [`check::check`]
+/// themselves.
 ///
 /// # Errors
 /// [`Failure`]; a variant that does not compile or run here is wrong.
@@ -175,6 +175,18 @@ pub fn self_test(device: &Device, kernel: &'static Kernel, variant: &'static Var
     if cases.is_empty() {
         return Err(Failure::Wrong("no case runs it".to_owned()));
     }
+    run(device, variant, &cases)?;
+    let Some(gpu) = device.gpu().filter(|gpu| gpu.specialise() == Specialise::Often) else { return Ok(()) };
+    gpu.set_specialise(Specialise::Always);
+    let compiled_in = run(device, variant, &cases);
+    gpu.set_specialise(Specialise::Often);
+    compiled_in.map_err(|failure| match failure {
+        Failure::Wrong(how) => Failure::Wrong(format!("with its parameters compiled in: {how}")),
+        unchecked @ Failure::Unchecked(_) => unchecked,
+    })
+}
+
+fn run(device: &Device, variant: &Variant, cases: &[(&'static Entry, &'static Case)]) -> Result<(), Failure> {
     for (entry, case) in cases {
         let outcome = block_on(check::check(device, entry, case, Some(variant.name), SEED));
         let outcome = outcome.map_err(|error| match error {
