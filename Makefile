@@ -1,11 +1,11 @@
-# `make demo` and `make test` do all their own set-up on a fresh Debian or Ubuntu with a Rust toolchain.
+# `make demo` and `make test` do all their own set-up on a fresh Debian 12, Ubuntu 22.04 or newer with make and rustup's Rust.
 
 # Without a display, Mesa's device-select layer complains on every start.
 export NODEVICE_SELECT = 1
 
 .PHONY: demo test driver lint clean browser browser-test
 
-# Vulkan comes from the GPU's own driver. Where there is none, Mesa's software driver serves.
+# Vulkan comes from the GPU's own driver. Where there is none, Mesa's software driver serves. Nor does rustup bring a C linker.
 driver:
 	@sh scripts/vulkan-driver.sh
 
@@ -16,7 +16,7 @@ demo: driver
 # (seen with --nocapture): trained models in ../shared/models, tint, spirv-val where pip cannot install it, variants and probes
 # of what the adapter lacks. WGQUANT_REQUIRE_MODELS=1, WGQUANT_REQUIRE_TINT=1 and WGQUANT_REQUIRE_SPIRV_VAL=1 fail instead.
 test: driver
-	-@sh scripts/spirv-val.sh
+	@sh scripts/spirv-val.sh || true
 	cargo test --locked --no-fail-fast
 
 lint:

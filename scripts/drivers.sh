@@ -146,7 +146,7 @@ env) environment "${2:?which driver?}" ;;
 *)
     log=$PWD/target/test-ops
     mkdir -p "$log" results/test-ops
-    program=${WGQUANT:-target/release/wgquant}
+    program=${WGQUANT:-${CARGO_TARGET_DIR:-target}/release/wgquant}
     [ -n "${WGQUANT:-}" ] || cargo build --release --locked
     # The program starts itself anew for the cases; a build meanwhile must not replace it.
     cp "$program" "$log/wgquant"

@@ -134,7 +134,9 @@ fn no_adapter_at_all() {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("out");
     let mut command = wgquant();
-    command.env("VK_DRIVER_FILES", "/nonexistent").env("WGPU_BACKEND", "vulkan").env_remove("WGQUANT_DEVICE");
+    command.env("WGPU_BACKEND", "vulkan").env_remove("WGQUANT_DEVICE");
+    // Older loaders know only the second name.
+    command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
     command.arg("quantize").arg(nano()).arg("-o").arg(&out).args(["--scheme", "w8a8"]);
     says(&refusal(&mut command), &["no GPU adapter at all", "found: none", "mesa-vulkan-drivers", "--device cpu"]);
     assert!(!out.exists());

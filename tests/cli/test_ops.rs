@@ -90,6 +90,10 @@ fn result_files_keep_to_the_schema() {
 #[test]
 fn committed_results_keep_to_the_schema_and_hold_no_surprise() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/test-ops");
+    // The packaged crate is without them.
+    if !folder.is_dir() {
+        return println!("SKIPPED: {} is absent", folder.display());
+    }
     let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     names.retain(|n| n.extension().is_some_and(|e| e == "json"));
     assert!(names.len() >= 5, "{names:?}");

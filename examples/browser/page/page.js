@@ -3,8 +3,9 @@
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const reporting = query.has("report");
-const MODEL_STEPS = 26; // two schemes: nine blocks, comparison, text, each; the original's text
+const MODEL_STEPS = 23; // two schemes: nine blocks, comparison, text, each; the original's text
 
+let kept = null; // the result as it comes, should the work not reach its end
 let total = 0, done = 0, passed = 0, skipped = 0, known = 0, steps = 0, failed = false;
 const rows = new Map();
 
@@ -32,6 +33,7 @@ function seconds(s) { return s < 1 ? `${Math.round(1000 * s)} ms` : `${s.toFixed
 
 const handlers = {
   head(file) {
+    kept = { ...file, cases: [], models: [] };
     const a = file.adapter, b = file.browser;
     const items = {
       Adapter: a.name, Vendor: b ? b.vendor || "not told" : `0x${a.vendor.toString(16)}`,
@@ -59,6 +61,7 @@ const handlers = {
     }
   },
   case(c) {
+    kept.cases.push(c);
     const row = rows.get(c.kernel), square = row.cells[1].children[row.done];
     row.done++; done++;
     row.ms += c.ms;
@@ -81,6 +84,7 @@ const handlers = {
   },
   step(text) { steps++; status(text); progress(); },
   model(m) {
+    kept.models.push(m);
     const body = $("models").tBodies[0];
     body.querySelector(".wait")?.remove();
     const row = element("tr");
@@ -100,24 +104,40 @@ const handlers = {
     const ran = total - skipped, all = known ? `${passed} of ${ran} cases agree with the CPU reference, ${known} fail as known there`
       : `all ${ran} cases agree with the CPU reference`;
     status(`Done in ${took}: ${failed ? `${ran - known - passed} of ${ran} cases do not agree with the reference` : all}.`);
-    $("download").disabled = false;
-    $("download").onclick = () => {
-      const link = element("a");
-      link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-      link.download = "wgquant-test-ops.json";
-      link.click();
-      URL.revokeObjectURL(link.href);
-    };
+    offer(text);
     if (reporting) post(text);
   },
   error(message) {
     $("fill").className = "bad";
     status(message);
+    if (kept?.cases.length) {
+      status(`${message} (What was done before can be downloaded.)`);
+      offer(JSON.stringify({ ...kept, seconds: performance.now() / 1000 }));
+    }
     if (reporting) post(JSON.stringify({ error: message }));
   },
 };
 
-function post(body) { fetch("result", { method: "POST", body }); }
+function offer(text) {
+  $("download").disabled = false;
+  $("download").onclick = () => {
+    const link = element("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = "wgquant-test-ops.json";
+    link.click();
+    // Some browsers begin to read only later.
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  };
+}
+
+async function post(body) {
+  try {
+    const answer = await fetch("result", { method: "POST", body });
+    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+  } catch (error) {
+    status(`${$("status").textContent} (The result could not be posted: ${error.message})`);
+  }
+}
 
 function run() {
   const worker = new Worker("worker.js", { type: "module" });

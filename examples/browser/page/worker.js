@@ -2,6 +2,7 @@
 import init, { Session } from "./wgquant_browser.js";
 
 const say = (kind, data) => postMessage({ kind, data });
+const words = (error) => String(error?.message ?? error);
 
 async function fetched(name) {
   const answer = await fetch(name);
@@ -20,7 +21,8 @@ async function browserName() {
 // What the browser tells of itself and its adapter beyond wgpu's report.
 async function about() {
   const adapter = await navigator.gpu?.requestAdapter();
-  if (!adapter) throw new Error("This browser offers no WebGPU adapter. Chrome and Edge 113, Safari 26 and Firefox 141 or later do, over https or on localhost.");
+  // `info` came to Chrome later than WebGPU.
+  if (!adapter?.info) throw new Error(`This browser offers no WebGPU adapter${adapter ? " that tells of itself" : ""}. Chrome and Edge 127, Safari 26 and Firefox 141 or later do, over https or on localhost.`);
   const { vendor, architecture, device, description } = adapter.info, limits = {};
   for (const name in adapter.limits) if (typeof adapter.limits[name] === "number") limits[name] = adapter.limits[name];
   return {
@@ -40,15 +42,21 @@ async function work() {
   const session = await Session.open(JSON.stringify(known));
   say("head", JSON.parse(session.head()));
   say("kernels", JSON.parse(session.kernels()));
-  await session.check((text) => say("case", JSON.parse(text)));
-  const [config, weights, tokenizer, windows] = await Promise.all(
-    ["config.json", "model.safetensors", "tokenizer.json", "val_ids_u16.npy"].map(fetched));
-  await session.measure(new TextDecoder().decode(config), weights, tokenizer, windows, (text) => {
-    const event = JSON.parse(text);
-    if (event.model) say("model", event.model); else say("step", event.step);
-  });
+  try {
+    await session.check((text) => say("case", JSON.parse(text)));
+    const [config, weights, tokenizer, windows] = await Promise.all(
+      ["config.json", "model.safetensors", "tokenizer.json", "val_ids_u16.npy"].map(fetched));
+    await session.measure(new TextDecoder().decode(config), weights, tokenizer, windows, (text) => {
+      const event = JSON.parse(text);
+      if (event.model) say("model", event.model); else say("step", event.step);
+    });
+  } catch (error) {
+    // That the device was lost is told after what failed by it.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    throw new Error([session.lost(), words(error)].filter(Boolean).join("; "));
+  }
   const seconds = (performance.now() - started) / 1000;
   say("done", { text: session.result(seconds), seconds });
 }
 
-work().catch((error) => say("error", String(error?.message ?? error)));
+work().catch((error) => say("error", words(error)));

@@ -63,7 +63,8 @@ impl Session {
         Value::Array(all).to_string()
     }
 
-    /// Runs every case; `each` gets each record as it comes, those of variants that the adapter lacks as skipped.
+    /// Runs every case; `each` gets each record as it comes, those of variants that the adapter lacks as skipped. A lost
+    /// device ends it: what failed by that says nothing of the kernels that are left.
     pub async fn check(&self, each: js_sys::Function) -> Result<(), JsError> {
         let caps = self.caps();
         for entry in ENTRIES {
@@ -71,6 +72,9 @@ impl Session {
                 for variant in variants(&self.device, entry, case) {
                     let record = self.check_one(entry, case, variant).await;
                     self.keep(&each, record);
+                    if self.lost().is_some() {
+                        return Err(JsError::new(&format!("the check ends with {}/{}", entry.name, case.name)));
+                    }
                 }
                 for (variant, needs) in lacking_of(entry, case, &caps) {
                     let reason = Some(format!("the adapter lacks {needs}"));
@@ -99,6 +103,11 @@ impl Session {
         Ok(())
     }
 
+    /// How the device was lost, if it was.
+    pub fn lost(&self) -> Option<String> {
+        self.device.gpu()?.lost()
+    }
+
     /// The result file; `seconds` is what all of it took.
     pub fn result(&self, seconds: f64) -> Result<String, JsError> {
         let mut file = self.file.borrow_mut();
@@ -123,7 +132,11 @@ impl Session {
         let mut record = match check(&self.device, entry, case, variant, SEED).await {
             Ok(outcome) => CaseRecord::compared(id, params(case), SEED, outcome),
             Err(e) => {
-                let status = if matches!(e, Error::LimitExceeded { .. }) { Status::Skip } else { Status::Fail };
+                let status = match e {
+                    Error::LimitExceeded { .. } => Status::Skip,
+                    _ if self.lost().is_some() => Status::Crash,
+                    _ => Status::Fail,
+                };
                 CaseRecord::new(id, params(case), SEED, status, Some(e.to_string()))
             }
         };
