@@ -146,6 +146,30 @@ fn head_quantized() {
     assert_eq!(Model::load(&ModelFile::open(&dir).unwrap()).unwrap(), model);
 }
 
+/// vLLM's class of heads is not `Linear`, so a quantized one is named beside the class; one that is not is left out as before. Files that
+/// name the class alone, as earlier versions wrote them, are the same model.
+#[test]
+fn a_quantized_head_is_named() {
+    for (bits, group) in [(8, Group::Channel), (4, Group::Size(8))] {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, mut model) = (temp.path().join("q"), random(&config()));
+        let form = |l: &Linear| quantize(l, bits, group, Activations::TOKEN);
+        map_linears(&mut model, |_, _, l| form(l));
+        model.head = model.head.as_ref().map(form);
+        write_model(&config(), &model, &dir, &WriteOptions::default()).unwrap();
+        assert_eq!(Model::load(&ModelFile::open(&dir).unwrap()).unwrap(), model);
+        let q = quantization(&dir);
+        assert_eq!(
+            (&q["config_groups"]["group_0"]["targets"], &q["ignore"]),
+            (&json!(["Linear", "lm_head"]), &json!([]))
+        );
+        edit_json(&dir.join("config.json"), |j| {
+            j["quantization_config"]["config_groups"]["group_0"]["targets"] = json!(["Linear"]);
+        });
+        assert_eq!(Model::load(&ModelFile::open(&dir).unwrap()).unwrap(), model);
+    }
+}
+
 #[test]
 fn what_would_compute_otherwise_is_refused() {
     let c = case(|_, _, l| quantize(l, 4, Group::Size(8), Activations::TOKEN), false);
