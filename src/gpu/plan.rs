@@ -470,7 +470,7 @@ impl Step {
     pub(super) fn run_on_cpu(&self) {
         let lock = |tensor: &DeviceTensor| match &tensor.storage {
             Storage::Cpu(data) => (data.clone(), tensor.offset / 4, tensor.words()),
-            Storage::Gpu(_) => unreachable!("a CPU plan holds CPU tensors"),
+            Storage::Gpu(_) | Storage::Nowhere(_) => unreachable!("a CPU plan holds CPU tensors"),
         };
         match self {
             Self::Copy { from, to } => {
