@@ -107,14 +107,15 @@ pub(crate) fn bindings(kernels: &[Kernel]) -> String {
     let mut out = String::new();
     for k in kernels {
         let has_format = !format_words(k).is_empty();
-        let _ = writeln!(out, "/// Typed launch of `{}`.\npub mod {} {{", k.name, k.name);
+        let _ = writeln!(out, "/// Typed launch of `{}`.\npub(crate) mod {} {{", k.name, k.name);
         out.push_str("    use crate::gpu::{CpuCall, DeviceTensor, Grid, Launch, Plan};\n");
         let _ = writeln!(out, "    use crate::shaders::{}::*;\n", k.name);
         out.push_str(
-            "    /// One tensor for each binding.\n    #[derive(Clone, Copy)]\n    pub struct Bindings<'a> {\n",
+            "    /// One tensor for each binding.\n    #[derive(Clone, Copy)]\n    pub(crate) struct Bindings<'a> {\n",
         );
         for b in &k.bindings {
-            let _ = writeln!(out, "        /// {}\n        pub {}: &'a DeviceTensor,", doc(&b.doc, &b.name), b.name);
+            let _ =
+                writeln!(out, "        /// {}\n        pub(crate) {}: &'a DeviceTensor,", doc(&b.doc, &b.name), b.name);
         }
         out.push_str("    }\n\n");
         let format_arg = if has_format { "format: Format, " } else { "" };
@@ -122,7 +123,7 @@ pub(crate) fn bindings(kernels: &[Kernel]) -> String {
         let fields: Vec<String> = k.bindings.iter().map(|b| format!("bindings.{}", b.name)).collect();
         let _ = writeln!(
             out,
-            "    /// Adds one dispatch to `plan`.\n    ///\n    /// # Errors\n    /// As [`Plan::launch`].\n    pub fn launch(plan: &mut Plan, {format_arg}params: Params, bindings: Bindings<'_>, grid: Grid) -> crate::Result<()> {{\n        plan.launch(Launch {{\n            kernel: &KERNEL,\n            format: {format_word},\n            params: bytemuck::bytes_of(&params),\n            bindings: &[{}],\n            grid,\n            cpu,\n        }})\n    }}\n",
+            "    /// Adds one dispatch to `plan`.\n    ///\n    /// # Errors\n    /// As [`Plan::launch`].\n    pub(crate) fn launch(plan: &mut Plan, {format_arg}params: Params, bindings: Bindings<'_>, grid: Grid) -> crate::Result<()> {{\n        plan.launch(Launch {{\n            kernel: &KERNEL,\n            format: {format_word},\n            params: bytemuck::bytes_of(&params),\n            bindings: &[{}],\n            grid,\n            cpu,\n        }})\n    }}\n",
             fields.join(", ")
         );
         cpu(&mut out, k, has_format);

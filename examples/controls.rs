@@ -14,7 +14,7 @@ use wgquant::calibrate::{Calibration, Calibrator, Stats, TextEncoder, Windows, s
 use wgquant::eval::compare;
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::hadamard;
-use wgquant::model::{Model, ModelFile, ModelSource, Names};
+use wgquant::model::{Model, ModelFile, ModelSource};
 use wgquant::recipe::{Preset, Quantized, Recipe};
 use wgquant::runtime::{Engine, EngineOptions};
 use wgquant::transform::{Inputs, Matrix, Outliers, Planted, Rotation, Transform, Transformed, klt};
@@ -65,11 +65,9 @@ impl Setting {
         let engine = Engine::new(&self.device, &folded, self.options)?;
         let mut calibrator = Calibrator::new(engine, folded.rotation(), Stats::of_one_text(true))?;
         self.calibration.0.iter().try_for_each(|ids| block_on(calibrator.sequence(ids)))?;
-        let site = Names::default().layer(index, "mixer.in_proj");
-        let site = calibrator.stats().sites.get(&site).ok_or("block is not Mamba-2")?;
-        let products = site.products.as_ref().ok_or("no covariance")?;
-        let covariance: Vec<f64> = products.iter().map(|sum| sum / site.samples.max(1) as f64).collect();
-        Ok(klt(&covariance, original.config().hidden_size)?)
+        let known = Inputs::from_stats(calibrator.stats(), original.config());
+        let site = known.stats.get(&format!("layer.{index}.norm")).ok_or("there is no such block")?;
+        Ok(klt(&site.covariance, original.config().hidden_size)?)
     }
 }
 

@@ -141,12 +141,15 @@ impl Tensor {
     /// # Errors
     /// [`Error::Argument`] when the byte count does not fit shape and dtype.
     pub fn new(dtype: DType, shape: impl Into<Shape>, bytes: Vec<u8>) -> Result<Self> {
-        let shape = shape.into();
+        let tensor = Self { dtype, shape: shape.into(), bytes };
+        tensor.short().map_or(Ok(tensor), |what| Err(Error::argument("tensor", what)))
+    }
+
+    /// What is wrong with the number of bytes, if anything.
+    pub(crate) fn short(&self) -> Option<String> {
+        let Self { dtype, shape, bytes } = self;
         let need = shape.rows() * (shape.cols() * dtype.bits()).div_ceil(8);
-        if bytes.len() != need {
-            return Err(Error::argument("tensor", format!("{dtype} {shape} takes {need} bytes, got {}", bytes.len())));
-        }
-        Ok(Self { dtype, shape, bytes })
+        (bytes.len() != need).then(|| format!("{dtype} {shape} takes {need} bytes, got {}", bytes.len()))
     }
 
     /// An f32 tensor.

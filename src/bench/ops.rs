@@ -91,7 +91,7 @@ pub fn profile(engine: &mut Engine, warmer: &Warmer, what: Pass, repeat: usize) 
         let start = Instant::now();
         let chosen = match (together, tokens) {
             (true, _) => engine.follow_each(Next::Greedy)?,
-            (false, 1) => engine.follow(Next::Greedy)?, // whatever was chosen last
+            (false, 1) => engine.follow_any(Next::Greedy)?, // whatever was chosen last
             (false, _) => {
                 engine.feed(&ids[..tokens])?;
                 engine.pick(Next::Greedy)?

@@ -75,6 +75,23 @@ impl Windows {
     pub fn targets(&self) -> usize {
         self.0.iter().map(|w| w.len().saturating_sub(1)).sum()
     }
+
+    /// Refuses no windows, one of fewer than `least` tokens, and ids beyond the vocabulary, before anything is done with the first.
+    pub(crate) fn check(&self, least: usize, vocab: usize) -> Result<()> {
+        let refuse = |reason: String| Err(Error::argument("windows", reason));
+        if self.0.is_empty() {
+            return refuse("there are none".to_owned());
+        }
+        for (i, window) in self.0.iter().enumerate() {
+            if window.len() < least {
+                return refuse(format!("window {i} has {} tokens, at least {least} are needed", window.len()));
+            }
+            if let Some(id) = window.iter().find(|id| **id as usize >= vocab) {
+                return refuse(format!("token id {id} of window {i} in a vocabulary of {vocab}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Which texts calibrate.

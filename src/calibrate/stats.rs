@@ -191,6 +191,9 @@ impl SiteStats {
     }
 
     /// Means of x to the `power` (1 to 4), `[n]`.
+    ///
+    /// # Panics
+    /// With any other power.
     #[must_use]
     pub fn moment(&self, power: usize) -> Vec<f64> {
         self.powers[power - 1].iter().map(|s| s / self.samples.max(1) as f64).collect()

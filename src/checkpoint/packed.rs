@@ -25,8 +25,12 @@ pub fn packed_words(bits: usize, cols: usize) -> usize {
 ///
 /// compressed-tensors pads a row with zero bits to 32 elements and then drops the words past the last element; the
 /// unused high bits of the last word are therefore 0.
+///
+/// # Panics
+/// With `bits` that are not 1 to 8.
 #[must_use]
 pub fn pack_bits(codes: &[i8], bits: usize, cols: usize) -> Vec<u32> {
+    assert!((1..=8).contains(&bits), "codes of {bits} bits");
     let per_row = packed_words(bits, cols);
     let (offset, mask) = (1i16 << (bits - 1), (1u64 << bits) - 1);
     let mut words = vec![0; codes.len().checked_div(cols).unwrap_or(0) * per_row];
@@ -49,8 +53,12 @@ pub fn pack_bits(codes: &[i8], bits: usize, cols: usize) -> Vec<u32> {
 }
 
 /// The inverse of [`pack_bits`]; `words` is `[rows, packed_words]`. Every word is valid, so no code is out of range.
+///
+/// # Panics
+/// With `bits` that are not 1 to 8.
 #[must_use]
 pub fn unpack_bits(words: &[u32], bits: usize, cols: usize) -> Vec<i8> {
+    assert!((1..=8).contains(&bits), "codes of {bits} bits");
     let per_row = packed_words(bits, cols).max(1);
     let (offset, mask) = (1i16 << (bits - 1), (1u64 << bits) - 1);
     let mut codes = vec![0; words.len() / per_row * cols];
@@ -90,6 +98,12 @@ mod tests {
     fn rows_start_at_words() {
         assert_eq!(pack_bits(&[-7, -6, -5, -4], 4, 2), [0x21, 0x43]);
         assert_eq!(packed_words(4, 9), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "codes of 0 bits")]
+    fn codes_have_bits() {
+        let _ = unpack_bits(&[1, 2, 3], 0, 4);
     }
 
     proptest! {

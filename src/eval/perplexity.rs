@@ -19,7 +19,7 @@ use crate::runtime::Engine;
 const PIECE: usize = 256;
 
 /// Called after each window with windows done and in all.
-pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
+pub type Progress<'a> = &'a mut (dyn FnMut(usize, usize) + Send);
 
 /// Perplexity of one model.
 #[derive(Clone, Debug, Serialize)]
@@ -118,23 +118,8 @@ impl<'a> Timed<'a> {
     }
 }
 
-/// Refuses windows of which nothing can be measured, before anything is. A window's last token is a target only, so
-/// feeding does not look at it.
-fn check(windows: &Windows, vocab: usize) -> Result<()> {
-    let refuse = |reason: String| Err(Error::argument("windows", reason));
-    if windows.0.is_empty() {
-        return refuse("there are none".to_owned());
-    }
-    for (i, window) in windows.0.iter().enumerate() {
-        if window.len() < 2 {
-            return refuse(format!("window {i} has {} tokens, at least 2 are needed", window.len()));
-        }
-        if let Some(id) = window.iter().find(|id| **id as usize >= vocab) {
-            return refuse(format!("token id {id} of window {i} in a vocabulary of {vocab}"));
-        }
-    }
-    Ok(())
-}
+/// Tokens that a window has at least: its last one is a target only, so feeding does not look at it.
+const LEAST: usize = 2;
 
 /// Perplexity of a model: every window from a fresh state, every token after the first a target.
 ///
@@ -142,7 +127,7 @@ fn check(windows: &Windows, vocab: usize) -> Result<()> {
 /// [`Error::Argument`] for no windows, one of fewer than two tokens, or an id that is not in the vocabulary; as
 /// [`Engine::feed_all`].
 pub async fn perplexity(engine: &mut Engine, windows: &Windows, progress: Progress<'_>) -> Result<Perplexity> {
-    check(windows, engine.config().vocab_size)?;
+    windows.check(LEAST, engine.config().vocab_size)?;
     let mut model = Timed::new(engine);
     let mut per_window = Vec::new();
     for (i, window) in windows.0.iter().enumerate() {
@@ -183,7 +168,7 @@ pub async fn compare(
         let reason = format!("the base has a vocabulary of {vocab}, the model of {}", model.config().vocab_size);
         return Err(Error::argument("--base", reason));
     }
-    check(windows, vocab)?;
+    windows.check(LEAST, vocab)?;
     let (mut base, mut model) = (Timed::new(base), Timed::new(model));
     let (mut pairs, mut by_position) = (Vec::new(), ByPosition::default());
     for (i, window) in windows.0.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use super::device::Device;
+use super::device::{Device, checked_words};
 use super::plan::elsewhere;
 use crate::error::{Error, Result};
 use crate::shaders::{Kernel, Variant};
@@ -18,6 +18,8 @@ pub(crate) enum Storage {
     Gpu(wgpu::Buffer),
     /// Host memory, for the reference.
     Cpu(Arc<RwLock<Vec<u32>>>),
+    /// None, of an identity: for plans that are only looked at.
+    Nowhere(Arc<()>),
 }
 
 impl Storage {
@@ -26,6 +28,7 @@ impl Storage {
         match (self, other) {
             (Self::Gpu(a), Self::Gpu(b)) => a == b,
             (Self::Cpu(a), Self::Cpu(b)) => Arc::ptr_eq(a, b),
+            (Self::Nowhere(a), Self::Nowhere(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -52,7 +55,10 @@ impl DeviceTensor {
     /// # Errors
     /// [`Error::Argument`].
     pub(super) fn expect_on(&self, device: &Device) -> Result<()> {
-        let here = matches!(self.storage, Storage::Gpu(_)) == matches!(device, Device::Gpu(_));
+        let here = matches!(
+            (&self.storage, device),
+            (Storage::Gpu(_), Device::Gpu(_)) | (Storage::Cpu(_), Device::Cpu) | (Storage::Nowhere(_), Device::Nowhere)
+        );
         if here { Ok(()) } else { Err(elsewhere()) }
     }
 
@@ -80,11 +86,10 @@ impl DeviceTensor {
     /// [`Error::Argument`] when it is too small.
     pub fn view(&self, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        let view = Self { shape, dtype, ..self.clone() };
-        if view.words() > self.words() {
+        if checked_words(dtype, shape)? > self.words() {
             return Err(Error::argument("view", format!("{dtype} {shape} in {} {}", self.dtype, self.shape)));
         }
-        Ok(view)
+        Ok(Self { shape, dtype, ..self.clone() })
     }
 
     /// `count` rows from `first` on. Its offset suits copies; bindings want multiples of 256 bytes.
@@ -122,4 +127,32 @@ pub(super) fn whole_elements(kernel: &Kernel, variant: &Variant, tensors: &[&Dev
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::gpu::Plan;
+
+    #[test]
+    fn views_are_of_what_is_there() {
+        let x = Device::Cpu.alloc(DType::F32, [2, 8]).unwrap();
+        assert_eq!(x.view(DType::I8, [8, 8]).unwrap().words(), 16);
+        for shape in [[3, 8], [1 << 40, 1 << 40], [usize::MAX, 2]] {
+            assert!(x.view(DType::F32, shape).is_err(), "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn tensors_of_nowhere_are_on_no_other_device() {
+        let [here, nowhere] = [Device::Cpu, Device::Nowhere].map(|d| d.alloc(DType::F32, [2, 2]).unwrap());
+        let said = |result: Result<()>| result.unwrap_err().to_string();
+        assert!(said(Plan::new(&Device::Cpu).copy(&nowhere, &here)).contains("another device"));
+        assert!(said(Plan::new(&Device::Nowhere).copy(&nowhere, &here)).contains("another device"));
+        assert!(said(Device::Cpu.write(&nowhere, &[0; 4])).contains("another device"));
+        assert!(Device::Cpu.begin_read(&nowhere).is_err());
+        let other = Device::Nowhere.alloc(DType::F32, [2, 2]).unwrap();
+        Plan::new(&Device::Nowhere).copy(&nowhere, &other).unwrap();
+    }
 }

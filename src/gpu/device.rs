@@ -206,7 +206,7 @@ impl Device {
         let storage = match self {
             Self::Cpu => Storage::Cpu(Arc::new(RwLock::new(words.map_or_else(|| zeros(count), |w| Ok(w.to_vec()))?))),
             Self::Gpu(gpu) => Storage::Gpu(gpu.buffer(count, words)?),
-            Self::Nowhere => Storage::Cpu(Arc::default()),
+            Self::Nowhere => Storage::Nowhere(Arc::default()),
         };
         Ok(DeviceTensor { storage, offset: 0, dtype, shape })
     }
@@ -283,7 +283,7 @@ pub(crate) fn lock_write(data: &RwLock<Vec<u32>>) -> std::sync::RwLockWriteGuard
 }
 
 /// Words of a tensor, whose number of bits must be a number too.
-fn checked_words(dtype: DType, shape: Shape) -> Result<usize> {
+pub(super) fn checked_words(dtype: DType, shape: Shape) -> Result<usize> {
     // A browser's `usize` has 32 bits, and an int4 tensor more elements than bytes.
     let product = |axes: &[usize]| axes.iter().try_fold(32u64, |n, axis| n.checked_mul(*axis as u64)).map(|n| n / 32);
     let (rows, cols) = shape.dims().split_at(shape.dims().len().saturating_sub(1));

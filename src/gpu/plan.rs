@@ -151,12 +151,14 @@ impl Plan {
         added
     }
 
-    /// Adds a dispatch.
+    /// Adds a dispatch as it is: shaders do not check what they read and write, so functions of [`crate::kernels`], which look at all
+    /// arguments before, are what to call. For tests.
     ///
     /// # Errors
     /// [`Error::Argument`] when an output is bound twice; [`Error::LimitExceeded`] when the grid is too large;
     /// [`Error::Lacks`] when the adapter can run no variant of a `probe_*` kernel, or not the forced one; what the guard
     /// says ([`Gpu::set_guard`]).
+    #[doc(hidden)]
     pub fn launch(&mut self, launch: Launch<'_>) -> Result<()> {
         let kernel = launch.kernel;
         for (i, (tensor, binding)) in launch.bindings.iter().zip(kernel.bindings).enumerate() {
@@ -468,7 +470,7 @@ impl Step {
     pub(super) fn run_on_cpu(&self) {
         let lock = |tensor: &DeviceTensor| match &tensor.storage {
             Storage::Cpu(data) => (data.clone(), tensor.offset / 4, tensor.words()),
-            Storage::Gpu(_) => unreachable!("a CPU plan holds CPU tensors"),
+            Storage::Gpu(_) | Storage::Nowhere(_) => unreachable!("a CPU plan holds CPU tensors"),
         };
         match self {
             Self::Copy { from, to } => {

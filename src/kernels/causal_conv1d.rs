@@ -29,6 +29,7 @@ pub fn causal_conv1d(
     out: &DeviceTensor,
 ) -> Result<()> {
     let (tokens, channels) = (input.tensor.shape.rows(), input.width);
+    f32_tensor(NAME, "input", input.tensor)?;
     let taps = taps(NAME, weight)?;
     expect_f32(
         NAME,

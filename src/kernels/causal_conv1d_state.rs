@@ -1,10 +1,10 @@
 //! Advances the state of [`super::causal_conv1d`] over a run of tokens.
 
-use super::Columns;
 use super::bindings::causal_conv1d_state::{Bindings, launch};
 use super::causal_conv1d::taps;
 use super::check::{Args, Case, Entry, Fill, Setup, Work};
 use super::ssd::expect_f32;
+use super::{Columns, f32_tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceTensor, Grid, Plan};
 use crate::shaders::causal_conv1d_state::Params;
@@ -19,6 +19,7 @@ const NAME: &str = "causal_conv1d_state";
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault.
 pub fn causal_conv1d_state(plan: &mut Plan, input: &Columns<'_>, state: &DeviceTensor) -> Result<()> {
     let (tokens, channels) = (input.tensor.shape.rows(), input.width);
+    f32_tensor(NAME, "input", input.tensor)?;
     let taps = taps(NAME, state).map_err(|_| Error::argument(format!("{NAME}: `state`"), "has no taps"))?;
     expect_f32(NAME, &[("state", state, [channels, taps])])?;
     let params = Params {

@@ -112,7 +112,7 @@ impl KvCache {
     /// Keys and values of the first `tokens` of a sequence, `[tokens, kv_heads · head_dim]` each, read back.
     ///
     /// # Errors
-    /// As [`Device::read`].
+    /// [`Error::Argument`] for rows that are not there; as [`Device::read`].
     pub async fn read(
         &self,
         device: &Device,
@@ -120,6 +120,10 @@ impl KvCache {
         sequence: usize,
         tokens: usize,
     ) -> Result<[Vec<f32>; 2]> {
+        if sequence >= self.sequences || tokens > self.max() || self.key.shape != self.value.shape {
+            let what = format!("{tokens} tokens of sequence {sequence}, of {} of {}", self.sequences, self.max());
+            return Err(Error::argument("cache", what));
+        }
         let first = sequence * self.max();
         let mut both = [Vec::new(), Vec::new()];
         for (cache, values) in [&self.key, &self.value].into_iter().zip(&mut both) {
@@ -133,5 +137,25 @@ impl KvCache {
             };
         }
         Ok(both)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_not_there_are_refused() {
+        let dims = AttentionDims { heads: 2, kv_heads: 1, head_dim: 4 };
+        for format in [KvFormat::F32, KvFormat::F16, KvFormat::Int8] {
+            let cache = KvCache::of_sequences(&Device::Cpu, dims, 2, 8, format).unwrap();
+            let read = |sequence, tokens| pollster::block_on(cache.read(&Device::Cpu, dims, sequence, tokens));
+            assert_eq!(read(1, 8).unwrap().map(|v| v.len()), [32; 2]);
+            for (sequence, tokens) in [(0, 9), (1, 20), (2, 1), (usize::MAX, 1)] {
+                let error = read(sequence, tokens).unwrap_err().to_string();
+                assert!(error.contains("cache") && error.contains("of 2 of 8"), "{format:?}: {error}");
+            }
+        }
     }
 }

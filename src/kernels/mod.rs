@@ -1,6 +1,6 @@
 //! Kernels: argument checks, launch and named cases of every shader. One file a kernel.
 
-pub mod bindings;
+pub(crate) mod bindings;
 pub mod check;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod trust;

@@ -32,7 +32,8 @@ impl<'a> Part<'a> {
     fn holds(&self, name: &'static str, rows: usize, cols: usize) -> Result<()> {
         f32_tensor("rank_update", name, self.tensor)?;
         let shape = self.tensor.shape;
-        let inside = self.row + rows <= shape.rows() && self.col + cols <= shape.cols();
+        let within = |first: usize, count: usize, all: usize| first.checked_add(count).is_some_and(|end| end <= all);
+        let inside = within(self.row, rows, shape.rows()) && within(self.col, cols, shape.cols());
         if !inside || u32::try_from(shape.rows() * shape.cols()).is_err() {
             let what = format!("{rows} x {cols} from {}, {} of {shape}", self.row, self.col);
             return Err(Error::argument(format!("rank_update: `{name}`"), what));
@@ -185,4 +186,26 @@ fn setup(s: &mut Setup, args: &Args) -> Result<()> {
 fn work(a: &Args) -> Work {
     let (rows, cols, depth) = (a.usize("rows"), a.usize("cols"), a.usize("depth"));
     Work { bytes: 4 * (depth * (rows + cols) + 2 * rows * cols), ops: 2 * rows * cols * depth }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::gpu::Device;
+    use crate::tensor::DType;
+
+    /// Rows and columns that no number counts are not there, either.
+    #[test]
+    fn parts_that_begin_beyond_everything_are_refused() {
+        let device = Device::Cpu;
+        let (t, c) = (device.alloc(DType::F32, [4, 4]).unwrap(), device.alloc(DType::F32, [4, 4]).unwrap());
+        let how = Update { rows: 4, cols: 4, depth: 4, ..Update::default() };
+        let part = |row, col| Part::new(&t, row, col);
+        for (row, col) in [(usize::MAX - 1, 0), (0, usize::MAX - 1), (1, 0)] {
+            let error = rank_update(&mut Plan::new(&device), part(row, col), part(0, 0), Part::new(&c, 0, 0), &how);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("rank_update: `a`"), "{error}");
+        }
+    }
 }

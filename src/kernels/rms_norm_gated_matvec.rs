@@ -48,6 +48,7 @@ pub fn rms_norm_gated_matvec(
     epilogue: Epilogue,
 ) -> Result<()> {
     f32_tensor(NAME, "y", y)?;
+    f32_tensor(NAME, "gate", gate.tensor)?;
     f32_tensor(NAME, "norm", norm_weight)?;
     let Made { n, cols, group, scale_bits, x_group, epilogue, bits, grid } =
         Made::of(NAME, ("y", y, x_group), MOST, weight, out, epilogue)?;

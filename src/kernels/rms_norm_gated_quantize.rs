@@ -77,6 +77,7 @@ pub fn rms_norm_gated_quantize(
 ) -> Result<()> {
     let (rows, d) = (y.shape.rows(), y.shape.cols());
     let dtype = expect_floats(NAME, &[("y", y, [rows, d])])?;
+    f32_tensor(NAME, "gate", gate.tensor)?;
     f32_tensor(NAME, "weight", weight)?;
     expect(NAME, "gate", gate.tensor, [rows, gate.stride()])?;
     expect(NAME, "weight", weight, [d])?;

@@ -90,7 +90,7 @@ pub(super) fn expect_floats(kernel: &'static str, args: &[(&'static str, &Device
     Ok(dtype)
 }
 
-/// Refuses columns that are not `[rows, width]`.
+/// Refuses columns that are not `[rows, width]` of a tensor of f32.
 pub(super) fn expect_columns(
     kernel: &'static str,
     arg: &'static str,
@@ -98,6 +98,7 @@ pub(super) fn expect_columns(
     rows: usize,
     width: usize,
 ) -> Result<()> {
+    f32_tensor(kernel, arg, columns.tensor)?;
     let got = [columns.tensor.shape.rows(), columns.width];
     if got != [rows, width] {
         return Err(Error::Shape { kernel, arg, expected: [rows, width].into(), got: got.into() });

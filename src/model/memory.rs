@@ -45,6 +45,9 @@ impl Model {
 
     /// A model with random f32 weights, the same for the same `seed`: sized so that activations stay near 1, steps
     /// and decays as Mamba-2 initialises them.
+    ///
+    /// # Panics
+    /// With a `conv_kernel` or a width of 0, which no configuration has that was read.
     #[must_use]
     pub fn random(config: ModelConfig, seed: u64) -> Self {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));

@@ -3,6 +3,7 @@
 //! A [`ModelSource`] hands out one layer at a time, so that a model need never be in memory whole:
 //! [`ModelFile`] reads a checkpoint directory, [`Model`] holds everything (tests, transforms, small models).
 
+mod check;
 mod config;
 mod file;
 mod form;
@@ -17,6 +18,7 @@ mod scheme_json;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
+pub(crate) use check::{check_layer, check_linear, check_vector};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use config::uses_conv_bias;
 pub use config::{Block, ModelConfig, ModelType};

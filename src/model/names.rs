@@ -120,7 +120,8 @@ impl Names {
     }
 }
 
-fn block_parts(c: &ModelConfig, block: Block, conv_bias: bool) -> Vec<(&'static str, Vec<usize>, Role)> {
+/// Of a block the names, shapes and purposes of all parts.
+pub(super) fn block_parts(c: &ModelConfig, block: Block, conv_bias: bool) -> Vec<(&'static str, Vec<usize>, Role)> {
     use Role::{Linear, Vector};
     let (hidden, inner, heads) = (c.hidden_size, c.d_inner(), c.mamba_heads);
     let mut parts = vec![("norm.weight", vec![hidden], Vector)];

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 
+/// Codes a core looks at at a time.
+const TASK: usize = 1 << 16;
+
 /// How many consecutive inputs of a row share one scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -167,16 +170,22 @@ pub struct QuantizedLinear {
 /// What [`usable_scale`] wants, in words.
 pub(super) const SCALE_RULE: &str = "scales must be positive, and they and their inverses normal f32";
 
-/// May activations be divided by it? On any GPU: some flush subnormal numbers to zero.
+/// May numbers be divided by it? On any GPU: some flush subnormal numbers to zero.
 pub(super) fn usable_scale(scale: f32) -> bool {
     scale > 0.0 && scale.is_normal() && scale.recip().is_normal()
+}
+
+/// Refuses a tensor of `what` that has not the bytes that its shape and type take.
+pub(super) fn whole(name: &str, what: &str, tensor: &Tensor) -> Result<()> {
+    let wrong = |short| Error::argument(format!("weight `{name}`"), format!("has other bytes of {what}: {short}"));
+    tensor.short().map_or(Ok(()), |short| Err(wrong(short)))
 }
 
 /// Bits a code may have.
 pub const BITS: std::ops::RangeInclusive<usize> = 2..=8;
 
 impl QuantizedLinear {
-    /// Codes must fit their bits and scales their codes.
+    /// Codes must fit their bits and scales their codes, all of them be there, and no group be of nothing.
     ///
     /// # Errors
     /// [`Error::Argument`] naming `module` and what is wrong.
@@ -185,9 +194,15 @@ impl QuantizedLinear {
         if !BITS.contains(&self.bits) {
             return wrong(format!("has {} bits; {} to {} can be stored", self.bits, BITS.start(), BITS.end()));
         }
+        if [Some(self.group), self.activations.group()].contains(&Some(Group::Size(0))) {
+            return wrong("has groups of 0 inputs".to_owned());
+        }
+        whole(module, "codes", &self.codes)?;
         let half = 1i16 << (self.bits - 1);
         let wide = |b: &u8| !(-half..half).contains(&i16::from(b.cast_signed()));
-        if self.codes.dtype != DType::I8 || self.codes.bytes.iter().any(wide) {
+        // Gigabytes of them.
+        let tasks = self.codes.bytes.par_chunks(TASK);
+        if self.codes.dtype != DType::I8 || (self.bits < 8 && tasks.any(|codes| codes.iter().any(wide))) {
             return wrong(format!("has codes beyond {} bits", self.bits));
         }
         let want = [self.codes.shape.rows(), self.group.count(self.codes.shape.cols())];
@@ -206,10 +221,23 @@ impl QuantizedLinear {
             if rows.shape.dims() != [want[0]] {
                 return wrong(format!("has row scales {}, expected [{}]", rows.shape, want[0]));
             }
+            if codes.dtype != DType::I8 {
+                return wrong(format!("has scale codes {}, expected i8", codes.dtype));
+            }
+            whole(module, "scale codes", codes)?;
             let codes: &[i8] = bytemuck::cast_slice(&codes.bytes);
             if !(1..=7).contains(bits) || codes.iter().any(|c| !(1..1i16 << bits).contains(&i16::from(*c))) {
                 return wrong(format!("has scale codes beyond 1..2^{bits}"));
             }
+        }
+        let (what, floats) = match &self.scales {
+            Scales::Plain(scales) => ("scale", scales),
+            Scales::Nested { rows, .. } => ("row scale", rows),
+        };
+        whole(module, &format!("{what}s"), floats)?;
+        let floats = floats.to_f32()?;
+        if let Some(i) = floats.par_iter().position_first(|s| !usable_scale(*s)) {
+            return wrong(format!("has the {what} {:e} at index {i}; {SCALE_RULE}", floats[i]));
         }
         Ok(())
     }

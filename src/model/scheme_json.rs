@@ -181,7 +181,7 @@ impl SchemeList {
             .map(|(i, (role, scheme))| {
                 let targets = match role {
                     Role::Linear if linears > 1 => self.patterns(Role::Linear, Some(*scheme)),
-                    Role::Linear => vec!["Linear".to_owned()],
+                    Role::Linear => self.class(),
                     _ => vec!["Embedding".to_owned()],
                 };
                 (format!("group_{i}"), group_json(*scheme, &targets))
@@ -207,6 +207,14 @@ impl SchemeList {
             "transform_config": {},
             "version": "0.20.0",
         }))
+    }
+
+    /// All quantized linear layers, which have one scheme. The head by its name, too: vLLM has a class of its own for it, which `Linear`
+    /// does not mean there.
+    fn class(&self) -> Vec<String> {
+        let head = Names::default().head();
+        let quantized = self.modules.iter().any(|(module, _, scheme)| module == head && scheme.is_some());
+        std::iter::once("Linear").chain(quantized.then_some(head)).map(str::to_owned).collect()
     }
 
     /// Patterns that match exactly the modules of one scheme: one for a kind of projection where all layers agree,

@@ -11,6 +11,7 @@ use super::scheme::Scheme;
 use super::scheme_json::SchemeList;
 use super::{
     Group, Linear, Mamba2, Mixer, ModelConfig, ModelFile, ModelSource, OnlineRotation, QuantizedLinear, Scales,
+    check_layer, check_linear, check_vector,
 };
 use crate::checkpoint::{CheckpointWriter, DEFAULT_SHARD_BYTES, Written, pack_bits, packed_words};
 use crate::error::{Error, Result};
@@ -115,13 +116,19 @@ pub fn write_model_with(
         to.writer.file(name, text.as_bytes())?;
     }
     let names = &options.names;
-    to.linear(&names.embedding(), Role::Embedding, &model.embedding()?)?;
+    let (embedding, vocab) = (model.embedding()?, [model.config().vocab_size, model.config().hidden_size]);
+    check_linear(&names.embedding(), &embedding, vocab)?;
+    to.linear(&names.embedding(), Role::Embedding, &embedding)?;
+    drop(embedding);
     for index in 0..model.config().blocks.len() {
         to.layer(index, model)?;
     }
-    to.vector(&names.norm_f(), &[], &model.norm_f()?)?;
+    let norm_f = model.norm_f()?;
+    check_vector(&names.norm_f(), &norm_f, vocab[1])?;
+    to.vector(&names.norm_f(), &[], &norm_f)?;
     let head = model.head()?;
     if let Some(head) = &head {
+        check_linear(names.head(), head, vocab)?;
         to.linear(names.head(), Role::Linear, head)?;
     }
     let config = finished_config(config, head.is_none(), model.rotation(), &to.schemes)?;
@@ -170,6 +177,7 @@ struct Output<'a> {
 impl Output<'_> {
     fn layer(&mut self, index: usize, model: &dyn ModelSource) -> Result<()> {
         let layer = model.layer(index)?;
+        check_layer(model.config(), index, &layer, |part| self.options.names.layer(index, part))?;
         self.vector(&self.options.names.layer(index, "norm.weight"), &[], &layer.norm)?;
         if let Mixer::Mamba2(m) = &layer.mixer {
             self.mamba2(index, m)?;
@@ -220,7 +228,6 @@ impl Output<'_> {
 
     fn quantized(&mut self, module: &str, q: &QuantizedLinear, scheme: Scheme) -> Result<()> {
         let (rows, cols) = (q.codes.shape.rows(), q.codes.shape.cols());
-        q.check(module)?;
         if let Group::Size(n) = scheme.group
             && cols % n != 0
         {

@@ -46,7 +46,7 @@ impl<'a> Quantized<'a> {
     ///
     /// # Errors
     /// As [`Transformed::new`] and [`super::resolve`]; [`Error::Argument`] for GPTQ or static
-    /// activations without calibration.
+    /// activations without calibration, for sequences of which there are none, or one has no token, and ids beyond the vocabulary.
     pub fn new(
         source: &'a dyn ModelSource,
         recipe: &Recipe,
@@ -54,6 +54,9 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
+        if let Some(windows) = calibration {
+            windows.check(1, source.config().vocab_size)?;
+        }
         let modules = recipe.modules(source.config())?;
         if recipe.gptq.is_some() {
             moments_fit(device, &modules)?;

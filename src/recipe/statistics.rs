@@ -148,6 +148,17 @@ fn inputs(sites: &[(String, String)], stats: &Stats) -> Inputs {
     Inputs { stats: there.collect(), ..Inputs::default() }
 }
 
+impl Inputs {
+    /// What statistics of a whole model, such as a file of them, say to transforms of the model with this configuration. They must have been
+    /// taken on the model under [`Transform::base`]: as it is, or with norms folded. What smoothed convolutions read is not among them, and
+    /// covariances are where they were asked for.
+    #[must_use]
+    pub fn from_stats(stats: &Stats, config: &ModelConfig) -> Self {
+        let all: Vec<_> = (0..=config.blocks.len()).flat_map(|index| sites(config, index)).collect();
+        inputs(&all, stats)
+    }
+}
+
 fn plain(site: &SiteStats) -> transform::SiteStats {
     let tokens = site.samples.max(1) as f64;
     transform::SiteStats {
@@ -162,8 +173,10 @@ fn plain(site: &SiteStats) -> transform::SiteStats {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
+    use crate::calibrate::Calibrator;
     use crate::model::{Model, ModelFile};
     use crate::recipe::Preset;
+    use crate::runtime::{Engine, EngineOptions};
     use crate::transform::{Rotation, Transform};
 
     fn nano() -> ModelFile {
@@ -175,9 +188,41 @@ mod tests {
         Recipe::preset(Preset::W4A8, file.config(), file.float_dtype(), transform, true)
     }
 
+    fn texts() -> Windows {
+        Windows([70, 33].map(|n| (0..n).map(|i| 3 + i * 37 % 1900).collect()).to_vec())
+    }
+
     fn gathered<'a>(source: &'a dyn ModelSource, recipe: &Recipe) -> Gathered<'a> {
-        let texts = [70, 33].map(|n| (0..n).map(|i| 3 + i * 37 % 1900).collect());
-        Gathered::new(source, recipe, &Device::Cpu, &Windows(texts.to_vec())).unwrap()
+        Gathered::new(source, recipe, &Device::Cpu, &texts()).unwrap()
+    }
+
+    /// Statistics of the whole model are those that are gathered block by block.
+    #[test]
+    fn statistics_that_are_kept_say_the_same() {
+        let file = nano();
+        let recipe = recipe(&file);
+        let base = Transformed::new(&file, recipe.transform.base()).unwrap();
+        let options = EngineOptions { context: 128, pass_tokens: 128, ..Default::default() };
+        let engine = Engine::new(&Device::Cpu, &base, options).unwrap();
+        let mut calibrator = Calibrator::new(engine, base.rotation(), Stats::of_one_text(false)).unwrap();
+        texts().0.iter().for_each(|ids| pollster::block_on(calibrator.sequence(ids)).unwrap());
+        let kept = Inputs::from_stats(calibrator.stats(), file.config());
+        let known = gathered(&file, &recipe);
+        let mut count = 0;
+        for index in 0..=file.config().blocks.len() {
+            for (tap, want) in &known.of(index).unwrap().stats {
+                let got = &kept.stats[tap];
+                for (got, want) in [(&got.rms, &want.rms), (&got.absmax, &want.absmax)] {
+                    let near = 1e-4 * want.iter().fold(0.0, |most: f64, v| most.max(*v));
+                    assert!(
+                        got.len() == want.len() && got.iter().zip(want).all(|(a, b)| (a - b).abs() <= near),
+                        "{tap}"
+                    );
+                }
+                count += 1;
+            }
+        }
+        assert_eq!(kept.stats.len(), count);
     }
 
     #[test]

@@ -11,8 +11,9 @@ impl Engine {
     /// [`Engine::follow`].
     ///
     /// # Errors
-    /// As building a plan.
+    /// [`crate::Error::Argument`] when the sequence has no token yet; as building a plan.
     pub fn pick(&mut self, next: Next) -> Result<Reading> {
+        self.begun()?;
         let mut submission = self.device.submission();
         self.chooser.run(next, &mut submission)?;
         submission.read(&self.scratch.next)
@@ -21,7 +22,7 @@ impl Engine {
     /// Chooses a token from the last logits, on the device, and reads back its id.
     ///
     /// # Errors
-    /// As [`crate::gpu::Device::read`].
+    /// As [`Engine::pick`] and [`crate::gpu::Device::read`].
     pub async fn choose(&mut self, next: Next) -> Result<u32> {
         Ok(self.pick(next)?.words().await?[0])
     }
@@ -30,8 +31,17 @@ impl Engine {
     /// when the next one is under way, which needs to know it on the device only.
     ///
     /// # Errors
-    /// [`crate::Error::Argument`] when the context is full; as running a plan.
+    /// [`crate::Error::Argument`] when the context is full, or the sequence has no token yet; as running a plan.
     pub fn follow(&mut self, next: Next) -> Result<Reading> {
+        self.begun()?;
+        self.follow_any(next)
+    }
+
+    /// As [`Engine::follow`], of whatever id was chosen last, also in another sequence: to be measured.
+    ///
+    /// # Errors
+    /// As [`Engine::follow`].
+    pub(crate) fn follow_any(&mut self, next: Next) -> Result<Reading> {
         self.room_for(1)?;
         if self.following.is_none() {
             self.following = Some(self.plan_of(&self.scratch.next, Logits::Last)?.record()?);

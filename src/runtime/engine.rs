@@ -133,6 +133,7 @@ impl Engine {
     /// Uploads a model and allocates its state.
     ///
     /// # Errors
+    /// [`Error::Argument`] for a weight of another shape than the configuration's, or whose numbers are no floats or no sound codes;
     /// [`Error::TooLarge`] before anything is allocated when all of it does not fit the memory that is free;
     /// [`Error::LimitExceeded`] when a tensor does not fit the adapter, [`Error::OutOfMemory`] when the driver gives no
     /// more, and whatever reading the source gives.
@@ -288,8 +289,9 @@ impl Engine {
     /// Logits of the last token fed, `[vocab]`.
     ///
     /// # Errors
-    /// As [`Device::read_f32`].
+    /// [`Error::Argument`] when the sequence has no token yet; as [`Device::read_f32`].
     pub async fn logits(&self) -> Result<Vec<f32>> {
+        self.begun()?;
         self.device.read_f32(&self.scratch.logits).await
     }
 
@@ -308,6 +310,14 @@ impl Engine {
     /// As building a plan.
     pub fn decode_dispatches(&self) -> Result<usize> {
         Ok(self.plan(1, Logits::Last)?.dispatches())
+    }
+
+    /// Refuses what takes the logits of the last token where there is none: those that are left are another sequence's.
+    pub(super) fn begun(&self) -> Result<()> {
+        if self.state.tokens > 0 {
+            return Ok(());
+        }
+        Err(Error::argument("logits", "there are none: no token was fed since the sequence began"))
     }
 
     pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {

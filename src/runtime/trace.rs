@@ -44,8 +44,21 @@ impl Engine {
         }
         let ids = self.scratch.ids.view(DType::U32, [tokens.len()])?;
         self.device.write(&ids, tokens)?;
+        // Nothing that looks at a plan lives on while results are awaited: the future may go to another thread.
+        let copies = self.run_traced(&ids, inputs)?;
+        self.advance(tokens.len())?;
+        let mut read = Vec::with_capacity(copies.len());
+        for (name, copy) in copies {
+            read.push(Tap { name, shape: copy.shape, values: values(&self.device, &copy).await? });
+        }
+        Ok(read)
+    }
+
+    /// Runs the pass over `ids`, and gives a copy of what every op gave, in order.
+    fn run_traced(&self, ids: &DeviceTensor, inputs: &[Tap]) -> Result<Vec<(String, DeviceTensor)>> {
+        let tokens = ids.shape.elements();
         let inputs: HashMap<&str, &Tap> = inputs.iter().map(|t| (t.name.as_str(), t)).collect();
-        let logits = self.device.alloc(DType::F32, [tokens.len(), self.config.vocab_size])?;
+        let logits = self.device.alloc(DType::F32, [tokens, self.config.vocab_size])?;
         let mut copies = Vec::new();
         let mut plan = Plan::new(&self.device);
         let mut look = |plan: &mut Plan, name: String, tensor: &DeviceTensor| {
@@ -58,17 +71,12 @@ impl Engine {
             Ok(())
         };
         let mut taps = Taps::new(&mut look);
-        let forward = self.forward(tokens.len());
-        let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut taps)?;
+        let forward = self.forward(tokens);
+        let hidden = forward.blocks(&mut plan, &self.weights, ids, &mut taps)?;
         forward.head(&mut plan, &self.weights, &hidden, &logits, &mut taps)?;
-        plan.copy(&logits.row(tokens.len() - 1)?, &self.last_logits()?)?;
+        plan.copy(&logits.row(tokens - 1)?, &self.last_logits()?)?;
         plan.record()?.run_paced()?;
-        self.advance(tokens.len())?;
-        let mut read = Vec::with_capacity(copies.len());
-        for (name, copy) in copies {
-            read.push(Tap { name, shape: copy.shape, values: values(&self.device, &copy).await? });
-        }
-        Ok(read)
+        Ok(copies)
     }
 }
 

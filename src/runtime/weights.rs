@@ -17,8 +17,9 @@ pub(crate) use product::Product;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
 use crate::kernels::{self, GatedNorm, Scaled};
-use crate::model::{Activations, Layer, Linear, Mixer, ModelSource, QuantizedLinear};
-use crate::tensor::Shape;
+use crate::model::{
+    Activations, Layer, Linear, Mixer, ModelSource, Names, QuantizedLinear, check_layer, check_linear, check_vector,
+};
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
 #[derive(Clone)]
@@ -251,7 +252,7 @@ impl Weights {
     pub(super) fn replace(&mut self, device: &Device, slot: Slot<'_>, linear: &Linear) -> Result<()> {
         match slot {
             Slot::Embedding => {
-                fits("the embedding", linear, self.embedding.shape())?;
+                check_linear("the embedding", linear, self.embedding.shape())?;
                 let embedding = DeviceEmbedding::upload(device, linear)?;
                 if self.tied {
                     self.head = DeviceLinear::upload(device, "the head", &tied_head(linear.clone()))?;
@@ -259,7 +260,7 @@ impl Weights {
                 self.embedding = embedding;
             }
             Slot::Head => {
-                fits("the head", linear, self.head.shape())?;
+                check_linear("the head", linear, self.head.shape())?;
                 self.head = DeviceLinear::upload(device, "the head", linear)?;
             }
             Slot::Layer(index, part) => {
@@ -267,7 +268,7 @@ impl Weights {
                 let place = linears.into_iter().find(|(name, _)| *name == part).map(|(_, place)| place);
                 let place = place.ok_or_else(|| Error::argument("replace", format!("no `{part}` in block {index}")))?;
                 let name = format!("{part} of layer {index}");
-                fits(&name, linear, place.shape())?;
+                check_linear(&name, linear, place.shape())?;
                 *place = DeviceLinear::upload(device, &name, linear)?;
                 if let Some(DeviceMixer::Attention(a)) = self.layers.get_mut(index).map(|l| &mut l.mixer) {
                     a.qkv = None;
@@ -277,17 +278,26 @@ impl Weights {
         Ok(())
     }
 
-    /// Uploads layer by layer; the host never holds more than one, and a tied embedding beside it.
+    /// Uploads layer by layer; the host never holds more than one, and a tied embedding beside it. Refuses what the configuration does not
+    /// call for: kernels have the sizes from there.
     pub(super) fn upload(device: &Device, source: &dyn ModelSource) -> Result<Self> {
+        let (config, names) = (source.config(), Names::default());
+        let vocab = [config.vocab_size, config.hidden_size];
         // In the order the model runs: a source that calibrates as it goes can have no other.
         let read = source.embedding()?;
+        check_linear(&names.embedding(), &read, vocab)?;
         let embedding = DeviceEmbedding::upload(device, &read)?;
-        let tied = source.config().tied.then_some(read);
-        let layers = (0..source.config().blocks.len())
-            .map(|i| DeviceLayer::upload(device, i, &source.layer(i)?))
-            .collect::<Result<Vec<_>>>()?;
+        let tied = config.tied.then_some(read);
+        let layer = |i| {
+            let layer = source.layer(i)?;
+            check_layer(config, i, &layer, |part| names.layer(i, part))?;
+            DeviceLayer::upload(device, i, &layer)
+        };
+        let layers = (0..config.blocks.len()).map(layer).collect::<Result<Vec<_>>>()?;
         let norm_f = source.norm_f()?;
+        check_vector(&names.norm_f(), &norm_f, config.hidden_size)?;
         let own = source.head()?;
+        own.iter().try_for_each(|head| check_linear(names.head(), head, vocab))?;
         let is_tied = own.is_none();
         let head = match own {
             Some(head) => head,
@@ -331,24 +341,6 @@ impl Weights {
     pub(super) fn bytes(&self) -> usize {
         let layers = self.layers.iter().map(DeviceLayer::bytes).sum::<usize>();
         self.embedding.bytes() + layers + self.norm_f.bytes() + self.head.bytes()
-    }
-}
-
-/// What a model's files are asked on opening, of a weight that comes by itself: the shape of the one it replaces, and
-/// floats or sound codes.
-fn fits(name: &str, linear: &Linear, want: Shape) -> Result<()> {
-    let wrong = |what: String| Err(Error::argument(format!("weight `{name}`"), what));
-    let shape = match linear {
-        Linear::Float(t) => t.shape,
-        Linear::Quantized(q) => q.codes.shape,
-    };
-    if shape != want {
-        return wrong(format!("has shape {shape}, the one it replaces {want}"));
-    }
-    match linear {
-        Linear::Float(t) if !t.dtype.is_float() => wrong(format!("is {}, expected f32, f16 or bf16", t.dtype)),
-        Linear::Float(_) => Ok(()),
-        Linear::Quantized(q) => q.check(name),
     }
 }
 

@@ -23,7 +23,7 @@ impl Matrix {
     /// # Errors
     /// [`Error::Argument`] when there are not `rows * cols` of them.
     pub fn new(rows: usize, cols: usize, values: Vec<f64>) -> Result<Self> {
-        if values.len() != rows * cols || cols == 0 {
+        if rows.checked_mul(cols) != Some(values.len()) || cols == 0 {
             return Err(Error::argument("matrix", format!("[{rows}, {cols}] of {} values", values.len())));
         }
         Ok(Self { cols, values })
@@ -244,4 +244,17 @@ pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_values_as_rows_and_columns_say() {
+        assert!(Matrix::new(2, 3, vec![0.0; 6]).is_ok());
+        for (rows, cols, count) in [(2, 3, 5), (0, 0, 0), (usize::MAX, 3, 0), (1 << (usize::BITS - 1), 2, 0)] {
+            assert!(Matrix::new(rows, cols, vec![0.0; count]).is_err(), "[{rows}, {cols}] of {count}");
+        }
+    }
 }

@@ -199,6 +199,51 @@ fn a_weight_that_does_not_fit_its_place_is_refused() {
     assert_eq!(logits(&mut engine), before);
 }
 
+/// Sources that are no files are asked as those are on opening: kernels take their sizes from the configuration.
+#[test]
+fn weights_that_are_not_the_configurations_are_refused() {
+    let model = Model::load(&ModelFile::open(&common::nano()).unwrap()).unwrap();
+    let options = EngineOptions { context: 8, pass_tokens: 8, ..Default::default() };
+    let refused = |change: &dyn Fn(&mut Model), parts: &[&str]| {
+        let mut model = model.clone();
+        change(&mut model);
+        let error = Engine::new(&Device::Cpu, &model, options).err().unwrap().to_string();
+        parts.iter().for_each(|part| assert!(error.contains(part), "`{part}` is not in: {error}"));
+    };
+    let float = |shape: [usize; 2]| Linear::Float(Tensor::from_f32(shape, &vec![1.0; shape[0] * shape[1]]));
+    refused(&|m| m.embedding = float([10, 128]), &["backbone.embeddings", "[10, 128]", "[2048, 128]"]);
+    refused(&|m| m.head = Some(float([10, 128])), &["lm_head", "[10, 128]", "[2048, 128]"]);
+    refused(&|m| m.norm_f.push(1.0), &["backbone.norm_f.weight", "129 values", "128"]);
+    refused(&|m| m.layers[0].norm.truncate(1), &["backbone.layers.0.norm.weight", "1 values", "128"]);
+    refused(&|m| m.layers.swap(0, 1), &["backbone.layers.0.mixer.in_proj", "is not there"]);
+    let short = |m: &mut Model| match &mut m.embedding {
+        Linear::Float(table) => table.bytes.truncate(100),
+        Linear::Quantized(_) => panic!("nano is of floats"),
+    };
+    refused(&short, &["backbone.embeddings", "bytes of floats", "got 100"]);
+    let coded = |change: &dyn Fn(&mut QuantizedLinear), part: &str| {
+        let of_codes = |m: &mut Model| {
+            let mut q = QuantizedLinear {
+                bits: 4,
+                group: Group::Size(32),
+                codes: Tensor::new(DType::I8, [672, 128], vec![1; 672 * 128]).unwrap(),
+                scales: Scales::Plain(Tensor::from_f32([672, 4], &[1.0; 4 * 672])),
+                activations: Activations::TOKEN,
+                input_scales: Vec::new(),
+            };
+            change(&mut q);
+            let Mixer::Mlp(mlp) = &mut m.layers[1].mixer else { panic!("block 1 of nano is an MLP") };
+            mlp.up_proj = Linear::Quantized(q);
+        };
+        refused(&of_codes, &["backbone.layers.1.mixer.up_proj", part]);
+    };
+    coded(&|q| q.bits = 0, "0 bits");
+    coded(&|q| q.codes.bytes[5] = 100, "codes beyond 4 bits");
+    coded(&|q| q.codes.bytes.truncate(7), "bytes of codes");
+    coded(&|q| q.group = Group::Size(0), "groups of 0 inputs");
+    coded(&|q| q.activations = Activations::Static(Group::Channel), "0 input scales, expected 1");
+}
+
 /// A tied head is the embedding, also the one that takes its place.
 #[test]
 fn an_embedding_is_a_tied_head_too() {

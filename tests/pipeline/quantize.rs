@@ -246,6 +246,23 @@ fn moments_that_no_binding_holds_are_refused_before_anything_is_done() {
     Quantized::new(&file, &recipe, &device, Some(&windows()), &|_| {}).unwrap();
 }
 
+/// Nor of sequences that say nothing, or that the model has no words for.
+#[test]
+fn sequences_that_cannot_calibrate_are_refused_before_anything_is_done() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let recipe = Recipe { gptq: quick(), ..recipe(&file, Bits::W8A8, Group::Channel, false) };
+    for (windows, said) in [
+        (vec![], "windows: there are none"),
+        (vec![vec![]], "window 0 has 0 tokens, at least 1"),
+        (vec![vec![1, 2, 3], vec![]], "window 1 has 0 tokens"),
+        (vec![vec![1, 2048, 3]], "token id 2048 of window 0 in a vocabulary of 2048"),
+    ] {
+        let made = Quantized::new(&file, &recipe, &Device::Cpu, Some(&Windows(windows)), &|_| {});
+        let error = made.err().unwrap().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
 /// A smoothed convolution takes what calibration saw in front of it.
 #[test]
 fn convolutions_are_smoothed_by_what_was_calibrated() {

@@ -108,6 +108,30 @@ fn logits_are_of_the_last_token_fed() {
     }
 }
 
+/// A device still holds the logits of the sequence before, or zeros.
+#[test]
+fn logits_of_no_token_are_refused() {
+    let mut engine = engine(&Device::Cpu, 16);
+    let refused = |engine: &mut Engine| {
+        let errors = [
+            block_on(engine.logits()).err(),
+            block_on(engine.choose(Next::Greedy)).err(),
+            engine.follow(Next::Greedy).err(),
+        ];
+        for error in errors {
+            let error = error.unwrap().to_string();
+            assert!(error.contains("no token was fed"), "{error}");
+        }
+        assert_eq!(engine.tokens(), 0);
+    };
+    refused(&mut engine);
+    engine.feed(&tokens(2)).unwrap();
+    block_on(engine.choose(Next::Greedy)).unwrap();
+    block_on(engine.follow(Next::Greedy).unwrap().words()).unwrap();
+    engine.reset().unwrap();
+    refused(&mut engine);
+}
+
 /// A token whose read finds no memory was not processed; it is when it is asked for again.
 #[test]
 fn a_token_that_fails_may_be_asked_for_again() {

@@ -90,7 +90,26 @@ impl Cache {
 /// Everything a result hangs on but the shader: with the translator's checks it is another program.
 pub(in crate::kernels) fn key(gpu: &Gpu) -> Value {
     let checks = crate::gpu::shader_checks();
-    json!({ "adapter": gpu.adapter, "caps": gpu.caps, "checks": checks, "wgquant": env!("CARGO_PKG_VERSION") })
+    let mut key =
+        json!({ "adapter": gpu.adapter, "caps": gpu.caps, "checks": checks, "wgquant": env!("CARGO_PKG_VERSION") });
+    // Metal names no driver: its shader compiler comes with the system.
+    if gpu.adapter.driver.is_empty()
+        && gpu.adapter.driver_info.is_empty()
+        && let Some(build) = std::fs::read_to_string(SYSTEM_VERSION).ok().as_deref().and_then(build_of)
+    {
+        key["system"] = json!(build);
+    }
+    key
+}
+
+/// Where macOS says which it is; there is no such file elsewhere.
+const SYSTEM_VERSION: &str = "/System/Library/CoreServices/SystemVersion.plist";
+
+/// The build of macOS that its property list names: another one for each update.
+fn build_of(list: &str) -> Option<&str> {
+    let (_, after) = list.split_once("<key>ProductBuildVersion</key>")?;
+    let (_, value) = after.split_once("<string>")?;
+    value.split_once("</string>").map(|(build, _)| build.trim())
 }
 
 fn directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
@@ -125,6 +144,14 @@ mod tests {
         assert_eq!(of(&[("HOME", "/h")]), Some("/h/.cache/wgquant".into()));
         assert_eq!(of(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Some("/x/wgquant".into()));
         assert_eq!(of(&[("WGQUANT_CACHE_DIR", "/w"), ("XDG_CACHE_HOME", "/x")]), Some("/w".into()));
+    }
+
+    #[test]
+    fn build_is_read_from_the_property_list() {
+        let list = "<dict>\n\t<key>BuildID</key>\n\t<string>A1</string>\n\t<key>ProductBuildVersion</key>\n\t<string>24G90</string>\n\
+                    \t<key>ProductCopyright</key>\n\t<string>1983-2025</string>\n</dict>";
+        assert_eq!(build_of(list), Some("24G90"));
+        assert_eq!(build_of("<key>ProductVersion</key><string>15.6</string>"), None);
     }
 
     #[test]
