@@ -78,12 +78,10 @@ impl Calibrate {
             refuse(flags, "without --file: nothing is gathered then")?;
         }
         out::check_place("--output", &self.output)?;
+        self.exists()?;
         let claimed = files::claim(&self.output);
         let _claim = claimed.with_context(|| format!("--output {}", self.output.display()))?;
-        let exists = self.output.symlink_metadata().is_ok();
-        if exists && !self.resume {
-            bail!("{}: exists; pass --resume to go on from it, or choose another --output", self.output.display());
-        }
+        let exists = self.exists()?; // who had it may have been done just now
         let file = ModelFile::open(&self.model)?;
         let meta = self.meta(&file)?;
         let others = self.others(&meta, exists)?;
@@ -96,6 +94,15 @@ impl Calibrate {
         stats.save(&self.output)?;
         out::report(&CalibrateReport::new(&stats, &self.output), self.json, terminal::calibrated)?;
         Ok(Verdict::Passed)
+    }
+
+    /// Is there something to go on from? Refuses what nobody asked to go on from.
+    fn exists(&self) -> Result<bool> {
+        let exists = self.output.symlink_metadata().is_ok();
+        if exists && !self.resume {
+            bail!("{}: exists; pass --resume to go on from it, or choose another --output", self.output.display());
+        }
+        Ok(exists)
     }
 
     /// What the files to be added are of. Refuses what could not be added up or written at the end: better said before hours of

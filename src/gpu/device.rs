@@ -47,6 +47,8 @@ pub struct Gpu {
     pub(super) ring: super::upload::Ring,
     /// Read-back buffers that are free.
     pub(super) spare: super::read::Spare,
+    /// Which submissions are done, where the driver does not tell.
+    pub(super) receipts: Arc<super::receipts::Receipts>,
     /// Submits under way.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) flights: super::pace::Flights,
@@ -335,6 +337,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
     let (pipelines, trust) = (Pipelines::new(), super::trust::Trust::default());
     let (limit, binding_limit, most, ring, choices, spare) = Default::default();
     let specialising = super::specialise::Specialising::new(report.is_software());
+    let receipts = Arc::new(super::receipts::Receipts::of(&device, adapter.get_info().backend));
     #[cfg(not(target_arch = "wasm32"))]
     let flights = super::pace::Flights::new(report.is_software());
     Ok(Gpu {
@@ -353,6 +356,7 @@ async fn open(adapter: &wgpu::Adapter, caps_mask: Option<&str>) -> Result<Gpu> {
         most,
         ring,
         spare,
+        receipts,
         #[cfg(not(target_arch = "wasm32"))]
         flights,
     })

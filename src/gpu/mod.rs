@@ -15,6 +15,7 @@ mod pace;
 mod pipeline;
 mod plan;
 mod read;
+mod receipts;
 mod specialise;
 mod submission;
 mod take_back;

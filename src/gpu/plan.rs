@@ -436,7 +436,7 @@ impl Recording {
         gpu.checked("submitting", || {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             gpu.encode(&mut encoder, &self.commands[part], None);
-            gpu.queue.submit([encoder.finish()])
+            gpu.send(encoder)
         })
     }
 

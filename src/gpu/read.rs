@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::buffer::DeviceTensor;
 use super::device::{Device, Gpu, lock_read, wait_on};
 use super::errors::Late;
+use super::receipts::Receipts;
 use crate::error::{Error, Result};
 
 /// Words a core copies at a time.
@@ -28,6 +29,8 @@ enum From {
         spare: Spare,
         submission: wgpu::SubmissionIndex,
         mapped: flume::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+        /// Those of the submissions before, which this one's number is, and where they are.
+        receipts: Option<(Arc<Receipts>, u32, std::ops::Range<u64>)>,
     },
 }
 
@@ -70,31 +73,35 @@ impl Gpu {
         bytes: usize,
     ) -> Result<Reading> {
         if bytes == 0 {
-            self.checked("submitting", || self.queue.submit([encoder.finish()]))?;
+            self.checked("submitting", || self.send(encoder))?;
             return Ok(Reading(From::Host(Vec::new())));
         }
         let spare = (bytes <= SMALL).then(|| self.spare.take()).flatten();
-        let staging = spare.map_or_else(|| self.staging(bytes.max(SMALL)), Ok)?;
-        let submission = self.checked("submitting", || {
+        // Behind what is read comes which submissions are done, where that must be asked.
+        let (end, receipts) = (bytes.max(SMALL).next_multiple_of(8) as u64, self.receipts.bytes());
+        let staging = spare.map_or_else(|| self.staging(end + receipts), Ok)?;
+        let (submission, number) = self.checked("submitting", || {
             encoder.copy_buffer_to_buffer(buffer, offset as u64, &staging, 0, bytes as u64);
-            self.queue.submit([encoder.finish()])
+            self.send_and(encoder, |encoder, done| encoder.copy_buffer_to_buffer(done, 0, &staging, end, receipts))
         })?;
         let (sender, mapped) = flume::bounded(1);
+        let used = if receipts > 0 { end + receipts } else { bytes as u64 };
         self.checked("read-back", || {
-            staging.map_async(wgpu::MapMode::Read, ..bytes as u64, move |result| {
+            staging.map_async(wgpu::MapMode::Read, ..used, move |result| {
                 // The receiver is gone only if the reading was dropped.
                 let _ = sender.send(result);
             });
         })?;
         let (device, late, spare) = (self.device.clone(), self.late.clone(), self.spare.clone());
-        Ok(Reading(From::Gpu { device, late, staging, bytes, spare, submission, mapped }))
+        let receipts = (receipts > 0).then(|| (self.receipts.clone(), number, end..end + receipts));
+        Ok(Reading(From::Gpu { device, late, staging, bytes, spare, submission, mapped, receipts }))
     }
 
-    fn staging(&self, bytes: usize) -> Result<wgpu::Buffer> {
-        self.allocated("a read-back buffer", bytes as u64, || {
+    fn staging(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        self.allocated("a read-back buffer", bytes, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("read-back"),
-                size: bytes as u64,
+                size: bytes,
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             })
@@ -114,10 +121,10 @@ impl Reading {
     /// # Errors
     /// [`Error::Gpu`] when the device is lost or hangs.
     pub async fn words(self) -> Result<Vec<u32>> {
-        let (device, late, staging, bytes, spare, submission, mapped) = match self.0 {
+        let (device, late, staging, bytes, spare, submission, mapped, receipts) = match self.0 {
             From::Host(words) => return Ok(words),
-            From::Gpu { device, late, staging, bytes, spare, submission, mapped } => {
-                (device, late, staging, bytes, spare, submission, mapped)
+            From::Gpu { device, late, staging, bytes, spare, submission, mapped, receipts } => {
+                (device, late, staging, bytes, spare, submission, mapped, receipts)
             }
         };
         wait_on(&device, Some(submission))?;
@@ -125,10 +132,14 @@ impl Reading {
         let mapped = mapped.recv_async().await.map_err(|e| failed(e.to_string()))?;
         late.reported()?;
         mapped.map_err(|e| failed(e.to_string()))?;
-        let words = {
-            let view = staging.get_mapped_range(..bytes as u64).map_err(|e| failed(e.to_string()))?;
-            words_of(&view)
+        let words = |range: std::ops::Range<u64>| {
+            let view = staging.get_mapped_range(range).map_err(|e| failed(e.to_string()))?;
+            Ok::<_, Error>(words_of(&view))
         };
+        if let Some((receipts, number, range)) = receipts {
+            receipts.look(number, &words(range)?)?;
+        }
+        let words = words(0..bytes as u64)?;
         staging.unmap();
         if bytes <= SMALL {
             spare.keep(staging);

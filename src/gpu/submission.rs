@@ -63,7 +63,7 @@ impl Submission {
     /// [`crate::Error::Gpu`] when wgpu refuses the commands.
     pub fn submit(self) -> Result<()> {
         if let (Some(gpu), Some(encoder)) = (self.device.gpu(), self.encoder) {
-            gpu.checked("submitting", || gpu.queue.submit([encoder.finish()]))?;
+            gpu.checked("submitting", || gpu.send(encoder))?;
         }
         Ok(())
     }

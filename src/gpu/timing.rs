@@ -55,7 +55,7 @@ impl Recording {
                     let mut encoder = gpu.device.create_command_encoder(&Default::default());
                     gpu.encode(&mut encoder, &self.commands, Some((&queries.set, 0)));
                     queries.resolve(&mut encoder);
-                    gpu.queue.submit([encoder.finish()]);
+                    gpu.send(encoder);
                 })?;
                 Ok(gpu.seconds(&queries).await?[0])
             }
@@ -154,7 +154,7 @@ impl Gpu {
         self.checked("submitting", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             (0..times).for_each(|_| self.encode(&mut encoder, std::slice::from_ref(command), None));
-            self.queue.submit([encoder.finish()]);
+            self.send(encoder);
         })?;
         device.finished().await?;
         Ok(start.elapsed().as_secs_f64())
@@ -176,7 +176,7 @@ impl Gpu {
             if next > 0 {
                 queries.resolve(&mut encoder);
             }
-            self.queue.submit([encoder.finish()]);
+            self.send(encoder);
         })?;
         Ok(queries)
     }

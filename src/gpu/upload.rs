@@ -108,7 +108,7 @@ impl Gpu {
         let copied = self.checked("uploading", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(&staging, 0, buffer, offset as u64, size);
-            self.queue.submit([encoder.finish()])
+            self.send(encoder)
         })?;
         let (sender, mapped) = flume::bounded(1);
         self.checked("uploading", || {

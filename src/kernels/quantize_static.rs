@@ -12,7 +12,7 @@ use crate::tensor::DType;
 /// Threads of a workgroup (`shaders/quantize_static.wgsl`).
 const WG: usize = 64;
 
-/// `codes[r, c] = round(x[r, c] / given[c / group])`, ties to even, within ±127: larger values saturate. Jacob et al.
+/// `codes[r, c] = round(x[r, c] / given[c / group])`, ties to even, within ±127: larger values saturate, and NaN becomes any code. Jacob et al.
 /// 2017, arXiv:1712.05877. Unlike [`super::quantize_tokens`] it looks for no largest value; `scales` are `given` again
 /// for each row, as the products want them.
 ///

@@ -31,7 +31,7 @@ fn a_file_is_of_one_run() {
     let (model, ids) = (model.to_str().unwrap(), ids.to_str().unwrap());
     let on_gpu = ["calibrate", model, "-f", ids, "-o", path, "--sequence-length", "64", "--sequences"];
     run(&[&on_gpu[..], &["1"]].concat());
-    let line = refusal(wgquant().args(on_gpu).args(["2", "--resume", "--caps", "baseline"]));
+    let line = refusal(wgquant().args(on_gpu).args(["2", "--resume", "--caps", "baseline"]).env("RUST_LOG", "error"));
     says(&line, &["cannot go on from it", "device", "with baseline"]);
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
 }
