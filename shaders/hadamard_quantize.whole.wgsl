@@ -149,8 +149,10 @@ fn main(
         v = got(thread % 16u);
     }
     v = levels(v);
-    let largest_of_own = max(max(top16(v.a), top16(v.b)), max(top16(v.c), top16(v.d)));
-    largests[warp_of(place)] = warp_max(largest_of_own, place);
+    let low = max(top16_of_numbers(v.a), top16_of_numbers(v.b));
+    let high = max(top16_of_numbers(v.c), top16_of_numbers(v.d));
+    // What is not finite has reached all elements, so one tells.
+    largests[warp_of(place)] = warp_max(max(max(low, high), magnitude(v.a[0].x)), place);
     workgroupBarrier();
     let largest = max(largests[0], largests[1]) * params.unit;
     let inverse = inverse_of(largest) * params.unit;

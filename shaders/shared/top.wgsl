@@ -20,6 +20,12 @@ fn top(v: vec4<f32>) -> f32 {
     return top_of(magnitudes(v));
 }
 
+// Of numbers, NaN left out.
+fn top16_of_numbers(m: mat4x4<f32>) -> f32 {
+    let quads = max(max(abs(m[0]), abs(m[1])), max(abs(m[2]), abs(m[3])));
+    return max(max(quads.x, quads.y), max(quads.z, quads.w));
+}
+
 fn top16(m: mat4x4<f32>) -> f32 {
     return top_of(max(max(magnitudes(m[0]), magnitudes(m[1])), max(magnitudes(m[2]), magnitudes(m[3]))));
 }
