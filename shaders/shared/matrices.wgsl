@@ -2,8 +2,8 @@
 // workgroup memory, by which sums come and go, `pitch` vec4s from a row to the next.
 //
 // With the word `coop_emulated` plain code does the same, for tests on drivers without such matrices: a factor is where it is in a tile, of which
-// the importing shader gives vec4s (`tile_at`), and must still be there when it is multiplied; a thread holds half a row of a sum,
-// elements 8 (lane % 2) on of row lane / 2, in two vec4s.
+// the importing shader gives vec4s (`tile_at`), and must still be there when it is multiplied; a thread holds elements
+// (2 e + lane / 16, lane % 16), e < 8, of a sum.
 #import warp
 
 #ifdef coop_emulated
@@ -16,7 +16,7 @@ struct Factor {
 
 alias Left = Factor;
 alias Right = Factor;
-alias Sum = array<vec4<f32>, 2>;
+alias Sum = array<f32, 8>;
 
 // Four elements of a row or column of the matrix, which is a line of the tile or lies `across` its lines.
 fn four(f: Factor, line: u32, first: u32, across: bool) -> vec4<f32> {
@@ -31,34 +31,38 @@ fn four(f: Factor, line: u32, first: u32, across: bool) -> vec4<f32> {
 
 fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     var sum = c;
-    for (var e = 0u; e < 2u; e++) {
-        let column = own_lane % 2u * 8u + 4u * e;
+    for (var e = 0u; e < 8u; e++) {
         for (var k = 0u; k < 16u; k += 4u) {
-            let row = four(a, own_lane / 2u, k, a.turned);
-            let near = vec2(dot(row, four(b, column, k, !b.turned)), dot(row, four(b, column + 1u, k, !b.turned)));
-            let far = vec2(dot(row, four(b, column + 2u, k, !b.turned)), dot(row, four(b, column + 3u, k, !b.turned)));
-            sum[e] += vec4(near, far);
+            let row = four(a, 2u * e + own_lane / 16u, k, a.turned);
+            sum[e] += dot(row, four(b, own_lane % 16u, k, !b.turned));
         }
     }
     return sum;
 }
 
 fn times(c: Sum, factor: f32) -> Sum {
-    return Sum(c[0] * factor, c[1] * factor);
-}
-
-// Where a thread's half row is.
-fn half_row(at: u32, pitch: u32) -> u32 {
-    return at + own_lane / 2u * pitch + own_lane % 2u * 2u;
+    var sum = c;
+    for (var e = 0u; e < 8u; e++) {
+        sum[e] *= factor;
+    }
+    return sum;
 }
 
 fn put_matrix(c: Sum, at: u32, pitch: u32) {
-    sums[half_row(at, pitch)] = c[0];
-    sums[half_row(at, pitch) + 1u] = c[1];
+    var sum = c;
+    for (var e = 0u; e < 8u; e++) {
+        let column = own_lane % 16u;
+        sums[at + (2u * e + own_lane / 16u) * pitch + column / 4u][column % 4u] = sum[e];
+    }
 }
 
 fn get_matrix(at: u32, pitch: u32) -> Sum {
-    return Sum(sums[half_row(at, pitch)], sums[half_row(at, pitch) + 1u]);
+    var sum: Sum;
+    for (var e = 0u; e < 8u; e++) {
+        let column = own_lane % 16u;
+        sum[e] = sums[at + (2u * e + own_lane / 16u) * pitch + column / 4u][column % 4u];
+    }
+    return sum;
 }
 #else
 alias Left = coop_mat16x16<f16, A>;
