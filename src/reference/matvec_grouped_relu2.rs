@@ -2,6 +2,7 @@
 
 use super::grouped_rows::put_codes;
 use super::hadamard::runs;
+use super::matmul::relu_squared;
 use super::matvec_grouped::matvec_grouped;
 use crate::shaders::matvec_grouped_relu2::{Format, Params};
 use crate::shaders::{hadamard, matvec_grouped as product};
@@ -23,7 +24,7 @@ pub fn matvec_grouped_relu2(
     let bits = if format == Format::Int4 { product::Format::Int4 } else { product::Format::Int8 };
     let mut y = vec![0.0; (tokens * n) as usize];
     matvec_grouped(&of, bits, codes, scales, weight, weight_scales, &mut y);
-    y.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v * *v });
+    y.iter_mut().for_each(|v| *v = relu_squared(f64::from(*v)) as f32);
     let mut rotated = vec![0.0; y.len()];
     runs(&hadamard::Params { count: n, log_run: p.log_run, scale: p.unit }, &y, &mut rotated);
     put_codes(&rotated, &y, out_codes, out_scales);
