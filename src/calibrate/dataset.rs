@@ -151,7 +151,7 @@ fn tokenize(path: &Path, encoder: &TextEncoder, bos: Option<u32>) -> Result<Vec<
 
 impl TextEncoder {
     /// The token ids of a document, without special tokens but those that its text names.
-    pub(super) fn encode(&self, path: &Path, text: &str) -> Result<Vec<u32>> {
+    pub(crate) fn encode(&self, path: &Path, text: &str) -> Result<Vec<u32>> {
         let encoded =
             self.tokenizer.encode_fast(text, false).map_err(|e| Error::bad(path, format!("tokenizer: {e}")))?;
         Ok(encoded.get_ids().to_vec())

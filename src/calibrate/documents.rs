@@ -24,7 +24,9 @@ pub(super) fn documents(
     sink: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
     match extension(path).as_str() {
-        "jsonl" | "ndjson" => json_lines(path, template, sink),
+        "jsonl" | "ndjson" => json_lines(path, &mut |line, value| {
+            sink(&text(value, template).map_err(|e| Error::bad(path, format!("line {line} {e}")))?)
+        }),
         "json" => Err(Error::bad(
             path,
             "is JSON, whose documents cannot be told apart; pass JSON lines (.jsonl), Parquet or text",
@@ -42,7 +44,11 @@ pub(super) fn extension(path: &Path) -> String {
     path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 
-fn json_lines(path: &Path, template: Option<&ChatTemplate>, sink: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+/// Hands each line of a `.jsonl` that is not empty to `sink`, with its number from 1.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::BadCheckpoint`] naming the line that is no JSON; whatever `sink` gives.
+pub(crate) fn json_lines(path: &Path, sink: &mut dyn FnMut(usize, Value) -> Result<()>) -> Result<()> {
     let file = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
     for (i, line) in file.lines().enumerate() {
         let line = line.map_err(|e| Error::io(path, e))?;
@@ -50,9 +56,8 @@ fn json_lines(path: &Path, template: Option<&ChatTemplate>, sink: &mut dyn FnMut
         if line.trim().is_empty() {
             continue;
         }
-        let at = |what: String| Error::bad(path, format!("line {}{what}", i + 1));
-        let value: Value = serde_json::from_str(line).map_err(|e| at(format!(": {e}")))?;
-        sink(&text(value, template).map_err(|e| at(format!(" {e}")))?)?;
+        let value = serde_json::from_str(line).map_err(|e| Error::bad(path, format!("line {}: {e}", i + 1)))?;
+        sink(i + 1, value)?;
     }
     Ok(())
 }

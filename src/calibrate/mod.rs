@@ -43,6 +43,8 @@ pub use chat::ChatTemplate;
 pub use dataset::{Calibration, TextEncoder, Windows, missing_bos};
 pub use documents::BOM;
 #[cfg(not(target_arch = "wasm32"))]
+pub(crate) use documents::json_lines;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use extents::Rounding;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use input_stats::{Besides, InputStats};

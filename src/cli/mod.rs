@@ -8,6 +8,7 @@ mod demo;
 mod devices;
 mod diff;
 mod doctor;
+mod eval;
 mod generate;
 mod generation;
 mod load;
@@ -57,6 +58,7 @@ enum Command {
     Bench(bench::Bench),
     Tune(tune::Tune),
     Perplexity(perplexity::Perplexity),
+    Eval(eval::Eval),
     Generate(generate::Generate),
     Diff(diff::Diff),
 }
@@ -91,6 +93,7 @@ impl Cli {
             Command::Bench(c) => c.run(),
             Command::Tune(c) => c.run(),
             Command::Perplexity(c) => c.run(),
+            Command::Eval(c) => c.run(),
             Command::Generate(c) => c.run(),
             Command::Diff(c) => c.run(),
         }

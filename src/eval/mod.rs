@@ -1,4 +1,4 @@
-//! Measures a model: perplexity, alone or against another model token by token; and where two runs part.
+//! Measures a model: perplexity, alone or against another model token by token; questions answered; and where two runs part.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod activations;
@@ -6,10 +6,18 @@ mod by_position;
 mod diff;
 mod logits;
 mod perplexity;
+#[cfg(not(target_arch = "wasm32"))]
+mod questions;
 mod stats;
+#[cfg(not(target_arch = "wasm32"))]
+mod tasks;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use activations::Activations;
 pub use by_position::{PositionKl, doubling};
 pub use diff::{Between, DECODE, Judgement, OpError, diff, limit, record};
 pub use perplexity::{Comparison, Perplexity, Progress, compare, perplexity};
+#[cfg(not(target_arch = "wasm32"))]
+pub use questions::{Question, Request, Schema, questions};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tasks::{Answer, Paired, Sample, Scores, Task, TaskResult, evaluate};

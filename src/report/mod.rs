@@ -9,6 +9,8 @@ mod chart;
 mod demo;
 mod diff;
 mod doctor;
+#[cfg(not(target_arch = "wasm32"))]
+mod evaluated;
 mod heat;
 pub mod html;
 mod perplexity;
@@ -33,6 +35,8 @@ pub use calibrated::CalibrateReport;
 pub use demo::{DemoReport, DemoRow};
 pub use diff::DiffReport;
 pub use doctor::DoctorReport;
+#[cfg(not(target_arch = "wasm32"))]
+pub use evaluated::EvalReport;
 pub use perplexity::{Measured, PerplexityReport};
 pub use quantized::QuantizeReport;
 #[cfg(not(target_arch = "wasm32"))]

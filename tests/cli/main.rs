@@ -11,6 +11,7 @@ mod demo;
 mod documents;
 mod interrupted;
 mod memory;
+mod questions;
 mod results;
 mod rotations;
 mod search;

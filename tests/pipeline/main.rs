@@ -17,6 +17,7 @@ mod parts;
 mod perplexity;
 mod prompts;
 mod quantize;
+mod questions;
 mod runtime;
 mod scan_format;
 mod search;

@@ -2,7 +2,7 @@
 
 use pollster::block_on;
 use wgquant::calibrate::Windows;
-use wgquant::eval::{Between, Perplexity, compare, diff, perplexity, record};
+use wgquant::eval::{Between, Perplexity, Task, compare, diff, evaluate, perplexity, record};
 use wgquant::gpu::Device;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, EngineOptions};
@@ -56,9 +56,10 @@ fn windows_of_which_nothing_can_be_measured() {
 
 /// Whoever serves several users awaits on several threads. That it compiles is the test.
 #[allow(dead_code, reason = "never called")]
-fn futures_may_go_to_other_threads(base: &mut Engine, model: &mut Engine, windows: &Windows) {
+fn futures_may_go_to_other_threads(base: &mut Engine, model: &mut Engine, windows: &Windows, task: &Task) {
     fn sent(_: impl Send) {}
     sent(perplexity(model, windows, &mut |_, _| {}));
+    sent(evaluate(model, None, task, &mut |_, _| {}));
     sent(compare(base, model, windows, &mut |_, _| {}));
     sent(model.trace(&[1]));
     sent(record(model, &[1], None, &[]));

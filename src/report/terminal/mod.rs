@@ -3,6 +3,7 @@
 mod analysis;
 mod calibrated;
 mod diff;
+mod evaluated;
 mod models;
 mod search;
 mod test_ops;
@@ -12,6 +13,7 @@ use comfy_table::{CellAlignment, Table, presets};
 pub use analysis::analysis;
 pub use calibrated::calibrated;
 pub use diff::diff;
+pub use evaluated::evaluated;
 pub use models::{demo, explained, perplexity, quantized};
 pub use search::search;
 pub use test_ops::{comparison, test_ops};

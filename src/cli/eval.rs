@@ -1,0 +1,150 @@
+//! `wgquant eval`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use pollster::block_on;
+use wgquant::eval::{Sample, Task, TaskResult, evaluate};
+use wgquant::gpu::Device;
+use wgquant::model::{ModelFile, ModelSource};
+use wgquant::report::{DeviceInfo, EvalReport, ModelInfo, terminal};
+use wgquant::runtime::{Engine, KvFormat, ScanFormat, StateFormat};
+
+use super::args::GpuArgs;
+use super::progress::Bar;
+use super::{Verdict, load, out};
+
+/// Answer questions in the schemas of lm-evaluation-harness, alone or beside a base model
+#[derive(Debug, Args)]
+pub(super) struct Eval {
+    /// Model directory
+    model: PathBuf,
+    /// Questions (.jsonl) with the fields of ARC, HellaSwag, LAMBADA, OpenBookQA, PIQA or WinoGrande, or `query`, `choices` and `gold`;
+    /// may be given several times
+    #[arg(short, long, value_name = "FILE", required = true)]
+    file: Vec<PathBuf>,
+    /// Ask this model, too: differences of accuracy with their paired errors, and how often both say the same
+    #[arg(long, value_name = "MODEL")]
+    base: Option<PathBuf>,
+    /// Ask only the first N questions of each file
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Write what was said to each question, a line of JSON each, to this file
+    #[arg(long, value_name = "FILE")]
+    log_samples: Option<PathBuf>,
+    /// Fail (exit code 1) when the accuracy of a task is more than this fraction below the base's, such as 0.01
+    #[arg(long, value_name = "F", requires = "base", allow_negative_numbers = true)]
+    max_acc_drop: Option<f64>,
+    /// Clamp dt in prefill as transformers (wrongly) does, to compare with its numbers
+    #[arg(long)]
+    transformers_dt_clamp: bool,
+    #[command(flatten)]
+    state: load::StateArgs,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Eval {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        if let Some(limit) = self.max_acc_drop.filter(|limit| !limit.is_finite() || *limit < 0.0) {
+            bail!("--max-acc-drop {limit}: is no fraction of 0 or more, such as 0.01");
+        }
+        self.state.check()?;
+        if let Some(file) = &self.log_samples {
+            out::check_file("--log-samples", file)?;
+        }
+        let model = ModelFile::open(&self.model)?;
+        let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
+        let tasks = self.file.iter().map(|file| self.read(file, &model, base.as_ref())).collect::<Result<Vec<_>>>()?;
+        let device = self.gpu.open()?;
+        let (results, samples) = self.ask(&device, &model, base.as_ref(), &tasks)?;
+        if let Some(file) = &self.log_samples {
+            let lines: Result<String, _> = samples.iter().map(|s| Ok(serde_json::to_string(s)? + "\n")).collect();
+            out::save(file, &lines.map_err(|e: serde_json::Error| anyhow!(e))?)?;
+        }
+        let report = EvalReport {
+            model: ModelInfo::from(&model),
+            base_model: base.as_ref().map(ModelInfo::from),
+            device: DeviceInfo::from(&device),
+            tasks: results,
+        };
+        out::report(&report, self.json, terminal::evaluated)?;
+        Ok(self.gate(&report.tasks))
+    }
+
+    /// Questions by the model's tokenizer, which is the base's as well.
+    fn read(&self, file: &Path, model: &ModelFile, base: Option<&ModelFile>) -> Result<Task> {
+        let Some(encoder) = load::texts(&self.model, file)? else {
+            bail!("{}: questions are text, and {} has no tokenizer.json", file.display(), self.model.display());
+        };
+        let task = Task::read(file, &encoder, model.config().bos, self.limit.map(|n| n as usize))?;
+        for source in std::iter::once(model).chain(base) {
+            let (vocab, dir) = (source.config().vocab_size, source.checkpoint().dir().display());
+            if let Some(id) = task.beyond(vocab) {
+                let (file, made) = (file.display(), self.model.display());
+                bail!("{file}: {made} makes token id {id} of it, and the vocabulary of {dir} is of {vocab}");
+            }
+        }
+        Ok(task)
+    }
+
+    fn ask(
+        &self,
+        device: &Device,
+        model: &ModelFile,
+        base: Option<&ModelFile>,
+        tasks: &[Task],
+    ) -> Result<(Vec<TaskResult>, Vec<Sample>)> {
+        let context = tasks.iter().map(Task::longest).max().unwrap_or(0);
+        let settings = load::Settings {
+            // A context is kept beside the sequence that goes on from it.
+            sequences: 2,
+            transformers_dt_clamp: self.transformers_dt_clamp,
+            state: self.state.format(),
+            kv: self.state.kv(),
+            scan: self.state.scan(),
+            announce: true,
+            ..Default::default()
+        };
+        let engine = |file, settings| load::engine(&self.gpu, device, file, context, settings);
+        let mut model = engine(model, settings)?;
+        // The base is the measure: all of it in f32.
+        let (state, kv, scan) = (StateFormat::F32, KvFormat::F32, ScanFormat::F32);
+        let mut base = base.map(|base| engine(base, load::Settings { state, kv, scan, ..settings })).transpose()?;
+        let (mut results, mut samples) = (Vec::new(), Vec::new());
+        for task in tasks {
+            let (result, said) = of_task(&mut model, base.as_mut(), task)?;
+            results.push(result);
+            samples.extend(said);
+        }
+        Ok((results, samples))
+    }
+
+    fn gate(&self, tasks: &[TaskResult]) -> Verdict {
+        let Some(limit) = self.max_acc_drop else { return Verdict::Passed };
+        let mut verdict = Verdict::Passed;
+        for task in tasks {
+            let drop = task.paired.as_ref().map_or(0.0, |paired| -paired.acc_difference);
+            // Written so that NaN fails.
+            if !(drop <= limit) {
+                eprintln!(
+                    "wgquant: quality gate: accuracy of {} is {:.2} points below the base's, {:.2} are allowed",
+                    task.task,
+                    drop * 100.0,
+                    limit * 100.0
+                );
+                verdict = Verdict::Failed;
+            }
+        }
+        verdict
+    }
+}
+
+fn of_task(model: &mut Engine, base: Option<&mut Engine>, task: &Task) -> Result<(TaskResult, Vec<Sample>)> {
+    let bar = Bar::new(task.name().to_owned(), task.count());
+    Ok(block_on(evaluate(model, base, task, &mut |done, _| bar.at(done)))?)
+}

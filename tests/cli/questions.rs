@@ -1,0 +1,99 @@
+//! `wgquant eval`.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{copy, edit, nano, refusal, run, run_json, says, wgquant};
+
+const VERSE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/questions/verse.jsonl");
+const CONTINUATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/questions/continuation.jsonl");
+
+/// The same model says the same, and every question is written down.
+#[test]
+fn a_model_beside_itself() {
+    let temp = tempfile::tempdir().unwrap();
+    let samples = temp.path().join("samples.jsonl");
+    let model = nano();
+    let (model, log) = (model.to_str().unwrap(), samples.to_str().unwrap());
+    let args = ["eval", model, "-f", VERSE, "-f", CONTINUATION, "--base", model, "--limit", "3", "--device", "cpu"];
+    let report = run_json(&[&args[..], &["--json", "--log-samples", log, "--max-acc-drop", "0"]].concat());
+    let tasks = report["tasks"].as_array().unwrap();
+    assert_eq!(tasks.iter().map(|t| t["task"].as_str().unwrap()).collect::<Vec<_>>(), ["verse", "continuation"]);
+    for task in tasks {
+        assert_eq!((&task["questions"], &task["acc"]), (&3.into(), &task["base"]["acc"]), "{task}");
+        assert_eq!((task["acc_difference"].as_f64(), task["same_answer"].as_f64()), (Some(0.0), Some(1.0)), "{task}");
+        assert!(task["acc_norm"].is_f64() && task["acc_stderr"].is_f64() && task.get("perplexity").is_none(), "{task}");
+    }
+    assert_eq!((&report["model"], &report["base_model"]["model"]), (&model.into(), &model.into()));
+    let lines: Vec<Value> =
+        fs::read_to_string(&samples).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    for line in &lines {
+        assert_eq!(line["log_likelihoods"].as_array().unwrap().len(), 4, "{line}");
+        assert_eq!(line["log_likelihoods"], line["base"]["log_likelihoods"], "{line}");
+    }
+    let right = lines[..3].iter().filter(|l| l["chosen"] == l["answer"]).count();
+    assert!((tasks[0]["acc"].as_f64().unwrap() - right as f64 / 3.0).abs() < 1e-12);
+    says(&run(&args), &["verse", "acc_norm", "continuation", "Same answer, %", "100.0", "6 questions in"]);
+}
+
+/// To a model without opinion shorter choices are likelier.
+#[test]
+fn the_gate_fails_a_worse_model() {
+    let (temp, dir) = copy();
+    let file = temp.path().join("easy.jsonl");
+    // nano is sure of the longer one.
+    let line = r#"{"query":"And God said, Let there","choices":["x","be light"],"gold":1}"#;
+    fs::write(&file, format!("{line}\n{line}\n")).unwrap();
+    zero_head(&dir);
+    let (model, file) = (nano(), file.to_str().unwrap().to_owned());
+    let command = |model: &std::path::Path, base: &std::path::Path, most: &str| {
+        let mut command = wgquant();
+        command.arg("eval").arg(model).arg("--base").arg(base);
+        command.args(["-f", &file, "--device", "cpu", "--max-acc-drop", most]);
+        command.output().unwrap()
+    };
+    let worse = command(&dir, &model, "0.5");
+    let words = String::from_utf8(worse.stderr).unwrap();
+    says(&words, &["quality gate: accuracy of easy is 100.00 points below the base's, 50.00 are allowed"]);
+    assert_eq!(worse.status.code(), Some(1));
+    assert!(command(&dir, &model, "1").status.success());
+    assert!(command(&model, &dir, "0").status.success());
+}
+
+/// Sets the model's head to zeros, so that all tokens are as likely.
+fn zero_head(dir: &std::path::Path) {
+    let path = dir.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let [from, to] = [0, 1].map(|i| header + tensors["lm_head.weight"]["data_offsets"][i].as_u64().unwrap() as usize);
+    bytes[from..to].fill(0);
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn what_is_no_question_is_refused() {
+    let (temp, dir) = copy();
+    let file = temp.path().join("q.jsonl");
+    fs::write(&file, "{\"prompt\": \"x\"}\n").unwrap();
+    let eval = |model: &std::path::Path| {
+        let mut command = wgquant();
+        command.arg("eval").arg(model).arg("-f").arg(&file);
+        command
+    };
+    says(&refusal(&mut eval(&dir)), &["q.jsonl", "line 1 is no question"]);
+    fs::write(&file, "{\"text\": \"two words\"}\n").unwrap();
+    says(&refusal(eval(&dir).args(["--base", "x", "--max-acc-drop", "nan"])), &["--max-acc-drop NaN"]);
+    says(
+        &refusal(eval(&dir).args(["--log-samples", "/nowhere/x"])),
+        &["--log-samples /nowhere/x", "no such directory"],
+    );
+    edit(&dir.join("config.json"), |config| config["vocab_size"] = 7.into());
+    let words = refusal(eval(&nano()).arg("--base").arg(&dir));
+    assert!(words.contains("implies [7, 128]"), "{words}");
+    fs::remove_file(dir.join("tokenizer.json")).unwrap();
+    edit(&dir.join("config.json"), |config| config["vocab_size"] = 2048.into());
+    says(&refusal(&mut eval(&dir)), &["questions are text", "no tokenizer.json"]);
+}
