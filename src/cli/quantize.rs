@@ -112,6 +112,7 @@ impl Quantize {
             CheckpointWriter::check(output)?;
         }
         let file = ModelFile::open(&self.model)?;
+        recipe::check_original(&file)?;
         let unused = file.unused();
         if !unused.is_empty() && !self.explain {
             log::warn!(

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
+use wgquant::Error;
 use wgquant::checkpoint::read_json;
 use wgquant::model::{Model, ModelConfig, ModelSource, Names, WriteOptions, write_model};
 use wgquant::recipe::{RECIPE_FILE, Recipe};
@@ -33,12 +34,13 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The model of the shape `like`: a published model's name, or a directory with a `config.json`.
-    pub(super) fn source(&self, like: &str) -> Result<Synth> {
+    /// The model of the shape `like`, as `flag` names it: a published model's name, or a directory with a `config.json`.
+    pub(super) fn source(&self, flag: &str, like: &str) -> Result<Synth> {
         let mut config = match synth::shape(like) {
             Ok(config) => config,
             Err(_) if Path::new(like).exists() => read(Path::new(like))?,
-            Err(e) => bail!("{e}; or the directory of a model"),
+            Err(Error::Argument { reason, .. }) => bail!("{flag}: {reason}; or the directory of a model"),
+            Err(e) => return Err(e.into()),
         };
         if let Some(layers) = self.layers {
             synth::cut(&mut config, layers)?;
@@ -108,7 +110,7 @@ struct Made {
 impl SynthCommand {
     pub(super) fn run(&self) -> Result<Verdict> {
         let start = Instant::now();
-        let model = self.shape.source(&self.like)?;
+        let model = self.shape.source("--like", &self.like)?;
         let written = match &self.output {
             Some(output) => self.write(&model, output)?,
             None => {

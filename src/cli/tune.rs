@@ -62,7 +62,7 @@ impl Tune {
             out::check_file("--output", file)?;
         }
         let source: Box<dyn ModelSource> = match (&self.synth, &self.model) {
-            (Some(name), _) => Box::new(self.shape.source(name)?),
+            (Some(name), _) => Box::new(self.shape.source("--synth", name)?),
             (None, Some(dir)) => Box::new(ModelFile::open(dir)?),
             (None, None) => bail!("neither a model nor --synth"),
         };

@@ -163,6 +163,18 @@ impl ModelSource for Quantized<'_> {
     }
 }
 
+/// Refuses a model that [`quantize`] does not take.
+///
+/// # Errors
+/// [`Error::Argument`] for a model that is quantized already.
+pub fn check_original(file: &ModelFile) -> Result<()> {
+    if file.is_quantized() {
+        let dir = file.checkpoint().dir().display().to_string();
+        return Err(Error::argument(dir, "is quantized already; start from the original checkpoint"));
+    }
+    Ok(())
+}
+
 /// Quantizes the model in `file` into the new directory `out`, layer by layer. Gives what GPTQ lost in each module too,
 /// which is also there as [`LOSSES_FILE`]. `calibration`: the sequences, and the name of the file they are from, for the
 /// manifest.
@@ -178,12 +190,7 @@ pub fn quantize(
     out: &Path,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<(Summary, Vec<ModuleLoss>)> {
-    if file.is_quantized() {
-        return Err(Error::argument(
-            format!("{}", file.checkpoint().dir().display()),
-            "is quantized already; start from the original checkpoint",
-        ));
-    }
+    check_original(file)?;
     let model = Quantized::new(file, recipe, device, calibration.map(|(_, windows)| windows), progress)?;
     let calibrates = recipe.calibrates(&recipe.modules(file.config())?).is_some();
     let mut options = WriteOptions::like(file)?;

@@ -134,7 +134,7 @@ pub fn shape(name: &str) -> Result<Value> {
         return Ok(m.config());
     }
     let known: Vec<&str> = names().collect();
-    Err(Error::argument("--like", format!("`{name}` is no shape known: {}", known.join(", "))))
+    Err(Error::argument("shape", format!("`{name}` is no shape known: {}", known.join(", "))))
 }
 
 /// The first `layers` blocks of `config`, whichever of the keys that models have for their blocks it has.

@@ -169,6 +169,9 @@ fn quantized_already() {
         wgquant().arg("quantize").arg(nano()).args(["--scheme", "w8a8", "--device", "cpu", "-o"]).arg(&model).output();
     assert!(made.unwrap().status.success());
     says(&quantize_refusal(temp.path(), &model), &["is quantized already", "original"]);
+    // What is not done is not explained.
+    let explain = ["--recipe", "w4a8", "--explain"];
+    says(&refusal(wgquant().arg("quantize").arg(&model).args(explain)), &["model: is quantized already", "original"]);
 }
 
 /// A tokenizer of a larger vocabulary, copied from elsewhere, is told before anything is loaded or printed.

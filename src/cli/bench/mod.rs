@@ -328,7 +328,7 @@ impl Bench {
 
     fn models(&self) -> Result<Vec<Model>> {
         if let Some(name) = &self.synth {
-            return Ok(vec![Model::Synth(Box::new(self.shape.source(name)?), name.clone())]);
+            return Ok(vec![Model::Synth(Box::new(self.shape.source("--synth", name)?), name.clone())]);
         }
         self.model.iter().map(|dir| Ok(Model::File(Box::new(ModelFile::open(dir)?)))).collect()
     }
