@@ -8,6 +8,7 @@ use pollster::block_on;
 use serde::Serialize;
 use tokenizers::Tokenizer;
 use wgquant::calibrate::missing_bos;
+use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::DeviceInfo;
 use wgquant::runtime::{Engine, Next};
@@ -56,10 +57,20 @@ impl Ended {
     }
 }
 
-/// `after` tokens that came between the first and the last of `times`, a second.
-fn speed(times: &[f64], after: usize) -> Option<f64> {
+/// Tokens of a sequence that were made from when its first was seen to when its last was. The pass after a token starts before
+/// that is seen. On the CPU it has ended by then: the second token is made before the clock starts, and what ended the
+/// sequence before it stops.
+fn timed(device: &Device, tokens: usize, ended: Ended) -> usize {
+    match device {
+        Device::Cpu => (tokens + usize::from(ended == Ended::EndOfSequence)).saturating_sub(2),
+        Device::Gpu(_) | Device::Nowhere => tokens.saturating_sub(1),
+    }
+}
+
+/// `made` tokens between the first and the last of `times`, a second.
+fn speed(times: &[f64], made: usize) -> Option<f64> {
     let (first, last) = (times.first()?, times.last()?);
-    (last > first).then(|| after as f64 / (last - first))
+    (made > 0 && last > first).then(|| made as f64 / (last - first))
 }
 
 /// What was generated together, and how fast.
@@ -125,14 +136,15 @@ pub(super) fn generate(
         print(&rest)?;
         text += &rest;
     }
+    let ended = Ended::of(tokens.len(), most);
     Ok(Generation {
         prompt: prompt.to_owned(),
         text,
         prompt_tokens: ids.len(),
         tokens: tokens.len(),
-        ended: Ended::of(tokens.len(), most),
+        ended,
         seconds_to_first_token: times.first().copied(),
-        tokens_per_second: speed(&times, times.len().saturating_sub(1)),
+        tokens_per_second: speed(&times, timed(engine.device(), tokens.len(), ended)),
         device: DeviceInfo::from(engine.device()),
     })
 }
@@ -152,7 +164,7 @@ pub(super) fn generate_each(
         times.push(start.elapsed().as_secs_f64());
         ControlFlow::Continue(())
     }))?;
-    let after = times.len() - made.iter().filter(|m| !m.is_empty()).count();
+    let timed: usize = made.iter().map(|m| timed(engine.device(), m.len(), Ended::of(m.len(), most))).sum();
     let text = |ids: &[u32], made: &[u32]| -> Result<String> {
         let mut stream = TextStream::after(ids, tokenizer)?;
         let text = made.iter().map(|id| stream.push(*id)).collect::<Result<String>>()?;
@@ -166,7 +178,35 @@ pub(super) fn generate_each(
     Ok(Generations {
         sequences: sequences.collect::<Result<_>>()?,
         seconds_to_first_token: times.first().copied(),
-        tokens_per_second: speed(&times, after),
+        tokens_per_second: speed(&times, timed),
         device: DeviceInfo::from(engine.device()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use wgquant::gpu::Device;
+
+    use super::Ended::{EndOfSequence, Length};
+    use super::{speed, timed};
+
+    /// A second a pass, and the token after is made before one is seen: of a, b, c and d the CPU shows a at 2 s, b at 3, c and d at 4.
+    #[test]
+    fn speeds_are_of_the_passes_in_their_time() {
+        let seen = |tokens: usize| [2.0, 3.0, 4.0, 4.0].into_iter().skip(4 - tokens).collect::<Vec<f64>>();
+        assert_eq!(timed(&Device::Cpu, 4, Length), 2);
+        assert_eq!(speed(&seen(4), timed(&Device::Cpu, 4, Length)), Some(1.0));
+        assert_eq!(speed(&seen(3), timed(&Device::Cpu, 3, Length)), Some(1.0));
+        // The model ended it after three, in a pass of its own.
+        assert_eq!(speed(&seen(4)[..3], timed(&Device::Cpu, 3, EndOfSequence)), Some(1.0));
+        // Where nothing was made between, a last token that is seen a little later says nothing.
+        assert_eq!(speed(&[2.0, 2.0001], timed(&Device::Cpu, 2, Length)), None);
+        // What runs behind is seen as it is made.
+        assert_eq!(speed(&[1.0, 2.0, 3.0], timed(&Device::Nowhere, 3, Length)), Some(1.0));
+        for device in [Device::Cpu, Device::Nowhere] {
+            assert_eq!([0, 1].map(|tokens| timed(&device, tokens, Length)), [0, 0]);
+            assert_eq!(timed(&device, 0, EndOfSequence), 0);
+        }
+        assert_eq!((speed(&[], 0), speed(&[1.0], 0)), (None, None));
+    }
 }

@@ -40,6 +40,10 @@ fn json_is_the_whole_result() {
     assert_eq!((report["prompt"].as_str(), report["tokens"].as_u64()), (Some(PROMPT), Some(4)));
     assert!(report["text"].as_str().is_some_and(|t| !t.is_empty()));
     assert!(report["adapter"].is_string() && report["tokens_per_second"].as_f64().is_some_and(|s| s > 0.0));
+    // The CPU has made the second token before the first is seen: between the two there is nothing to time.
+    let two = ["generate", model.to_str().unwrap(), "-p", PROMPT, "-n", "2", "--device", "cpu", "--json"];
+    let report = run_json(&two);
+    assert_eq!((report["tokens"].as_u64(), report["tokens_per_second"].is_null()), (Some(2), true), "{report}");
 }
 
 /// transformers stops by `generation_config.json`.
