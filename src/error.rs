@@ -85,11 +85,12 @@ pub enum Error {
         /// Who says so.
         why: &'static str,
     },
-    /// The driver has no memory left for something.
+    /// The driver has no memory left for something, or the limit set leaves none.
     #[error(
-        "adapter `{adapter}`: no memory for {what}{}{} ({message}); close other programs that use its memory, choose fewer bits, a shorter context or shorter passes, or pass --device NAME",
+        "adapter `{adapter}`: no memory for {what}{}{} ({message}); {}, choose fewer bits, a shorter context or shorter passes, or pass --device NAME",
         bytes(*need),
-        beside(*held)
+        beside(*held),
+        if limit.is_some() { "raise --memory-limit" } else { "close other programs that use its memory" }
     )]
     OutOfMemory {
         /// Adapter name.
@@ -100,6 +101,8 @@ pub enum Error {
         need: u64,
         /// Bytes that this program had on the device; 0 where nobody counts them.
         held: u64,
+        /// The limit that was set, where that leaves no memory, in bytes.
+        limit: Option<u64>,
         /// The driver's or wgpu's words.
         message: String,
     },
@@ -209,8 +212,8 @@ impl Error {
             Self::LimitExceeded { adapter, what, need, have } => {
                 Self::LimitExceeded { adapter, what: format!("{what} (for {name})"), need, have }
             }
-            Self::OutOfMemory { adapter, need, held, message, .. } => {
-                Self::OutOfMemory { adapter, what: name.to_owned(), need, held, message }
+            Self::OutOfMemory { adapter, need, held, limit, message, .. } => {
+                Self::OutOfMemory { adapter, what: name.to_owned(), need, held, limit, message }
             }
             other => other,
         }

@@ -307,6 +307,7 @@ fn zeros(count: usize) -> Result<Vec<u32>> {
         what: "a tensor".to_owned(),
         need: count as u64 * 4,
         held: 0,
+        limit: None,
         message: e.to_string(),
     })
 }

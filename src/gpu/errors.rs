@@ -106,28 +106,35 @@ impl Gpu {
     /// What a scope caught, of `what` that needed so many bytes, 0 where that is not known.
     fn error(&self, failure: Failure, what: &str, need: u64) -> Error {
         let what = what.to_owned();
-        match failure {
-            Failure::Memory(message) => {
-                let (adapter, held) = (self.adapter.name.clone(), self.held_bytes());
-                Error::OutOfMemory { adapter, what, need, held, message }
-            }
-            Failure::Other(message) => Error::Gpu { what, message },
-        }
+        let (message, limit) = match failure {
+            Failure::Memory(message) => (message, None),
+            Failure::Limit(limit) => (format!("the memory limit is {limit} bytes"), Some(limit)),
+            Failure::Other(message) => return Error::Gpu { what, message },
+        };
+        Error::OutOfMemory { adapter: self.adapter.name.clone(), what, need, held: self.held_bytes(), limit, message }
     }
 
-    /// As [`Gpu::checked`], for an allocation of `need` bytes: [`Error::OutOfMemory`] when there is no memory for it, without
-    /// staging buffers either.
+    /// As [`Gpu::checked`], for an allocation of `need` bytes: [`Error::OutOfMemory`] when there is no memory for it, with
+    /// nothing staged either.
     pub(crate) fn allocated<T>(&self, what: &str, need: u64, make: impl Fn() -> T) -> Result<T> {
-        match self.allocated_once(what, need, &make) {
-            Err(Error::OutOfMemory { .. }) if self.drop_staging()? => self.allocated_once(what, need, make),
+        self.without_staging(|| self.allocated_once(what, need, &make))
+    }
+
+    /// Runs `make`, and once more where it found no memory, after what is staged was given up for it.
+    pub(super) fn without_staging<T>(&self, make: impl Fn() -> Result<T>) -> Result<T> {
+        match make() {
+            Err(Error::OutOfMemory { .. }) => {
+                self.drop_staging()?;
+                make()
+            }
             made => made,
         }
     }
 
-    fn allocated_once<T>(&self, what: &str, need: u64, make: impl FnOnce() -> T) -> Result<T> {
+    /// As [`Gpu::allocated`], beside whatever is staged.
+    pub(super) fn allocated_once<T>(&self, what: &str, need: u64, make: impl FnOnce() -> T) -> Result<T> {
         if let Some(limit) = self.beyond_limit(need) {
-            let message = format!("the memory limit is {limit} bytes");
-            return Err(self.error(Failure::Memory(message), what, need));
+            return Err(self.error(Failure::Limit(limit), what, need));
         }
         let made = self.scoped(make).map_err(|failure| self.error(failure, what, need))?;
         // What is dropped soon after counts, too.
@@ -166,10 +173,12 @@ impl Gpu {
     }
 }
 
-/// What a scope caught, in wgpu's words.
+/// What a scope caught, in wgpu's words, or a limit kept from it.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser tells later"))]
 enum Failure {
     Memory(String),
+    /// What a user set, in bytes.
+    Limit(u64),
     Other(String),
 }
 

@@ -1,6 +1,7 @@
 //! Words to a GPU through a ring of staging buffers of fixed size: the host holds no second copy of a model, and goes on
-//! to the next rows while those before are still being copied. The ring takes what memory there is, and is given up
-//! when a model is loaded and when something else finds no memory: no plan need count it.
+//! to the next rows while those before are still being copied. The ring takes what memory there is, and is given up, as
+//! wgpu's own staging of small writes is, when a model is loaded and when something else finds no memory: no plan need
+//! count them.
 
 use std::borrow::Cow;
 
@@ -46,12 +47,12 @@ impl Device {
         Ok(tensor)
     }
 
-    /// Gives the staging buffers up, which the next upload makes anew.
+    /// Gives up what is staged, the buffers too, which the next upload makes anew.
     ///
     /// # Errors
     /// As waiting for the GPU.
     pub(crate) fn uploaded(&self) -> Result<()> {
-        self.gpu().map_or(Ok(()), |gpu| gpu.drop_staging().map(drop))
+        self.gpu().map_or(Ok(()), Gpu::drop_staging)
     }
 }
 
@@ -78,7 +79,8 @@ impl Gpu {
     /// Overwrites a part of `buffer`, before anything submitted later; returns while the copy may be under way.
     pub(super) fn write(&self, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
         if bytes.len() <= SMALL {
-            return self.checked("writing", || self.queue.write_buffer(buffer, offset as u64, bytes));
+            let write = || self.checked("writing", || self.queue.write_buffer(buffer, offset as u64, bytes));
+            return self.without_staging(write);
         }
         for (i, piece) in bytes.chunks(SLOT).enumerate() {
             self.staged(buffer, offset + i * SLOT, piece)?;
@@ -133,17 +135,17 @@ impl Gpu {
         Ok(())
     }
 
-    /// Drops the staging buffers, once all of them are copied, unless one is being filled. Were there any?
-    pub(super) fn drop_staging(&self) -> Result<bool> {
-        let Ok(mut ring) = self.ring.0.try_lock() else { return Ok(false) };
-        let any = !ring.is_empty();
-        ring.drain(..).try_for_each(|slot| self.wait_for(slot).map(drop))?;
-        Ok(any)
+    /// Drops what is staged once it is copied: small writes, which without a submission last, and the staging buffers, unless
+    /// one is being filled.
+    pub(super) fn drop_staging(&self) -> Result<()> {
+        self.wait_until(self.checked("uploading", || self.queue.submit([]))?)?;
+        let Ok(mut ring) = self.ring.0.try_lock() else { return Ok(()) };
+        ring.drain(..).try_for_each(|slot| self.wait_for(slot).map(drop))
     }
 
-    /// A new staging buffer, mapped; `None` where there is no memory for it.
+    /// A new staging buffer, mapped; `None` where there is no memory for it, which is not worth waiting for.
     fn slot(&self) -> Result<Option<wgpu::Buffer>> {
-        let made = self.allocated("a staging buffer", SLOT as u64, || {
+        let made = self.allocated_once("a staging buffer", SLOT as u64, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("staging"),
                 size: SLOT as u64,
@@ -184,9 +186,9 @@ impl Gpu {
         Ok(())
     }
 
-    /// There are none of our own.
+    /// There is nothing staged of our own, and no waiting for what a browser does.
     #[allow(clippy::unnecessary_wraps, reason = "as natively")]
-    pub(super) fn drop_staging(&self) -> Result<bool> {
-        Ok(false)
+    pub(super) fn drop_staging(&self) -> Result<()> {
+        Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! Tensors larger than the staging ring arrive whole, memory is planned to the byte, and what does not fit is refused
 //! by name.
 
+use std::ops::ControlFlow;
+
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::Device;
 use wgquant::model::{Activations, Group, Linear, Mixer, Model, ModelFile, ModelSource, QuantizedLinear, Scales};
 use wgquant::recipe::{Bits, Recipe};
-use wgquant::runtime::{Engine, EngineOptions, Memory, Slot};
+use wgquant::runtime::{Engine, EngineOptions, Memory, Next, Slot};
 use wgquant::synth::{self, Synth};
 use wgquant::tensor::{DType, Shape, Tensor};
 use wgquant::transform::{Transform, Transformed};
@@ -139,6 +141,32 @@ fn a_tensor_that_just_fits_is_uploaded() {
     for tensor in [first, second] {
         assert!(block_on(device.read(&tensor)).unwrap() == words);
     }
+}
+
+/// Of small weights, wgpu stages a copy each until something is submitted: a plan that fits is not refused for them.
+#[test]
+fn a_model_that_just_fits_is_loaded() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let options = EngineOptions { context: 16, pass_tokens: 16, ..Default::default() };
+    let need = Memory::of(&file, options).unwrap().unwrap().total();
+    let device = common::open(None);
+    let gpu = device.gpu().unwrap();
+    if gpu.held_bytes() == 0 {
+        return eprintln!("wgpu does not count what it holds with {}", gpu.adapter.backend);
+    }
+    // What the driver's alignment, parameters and reads take beside it.
+    let beside = 600 << 10;
+    gpu.set_memory_limit(gpu.held_bytes() + need + beside);
+    let mut engine = Engine::new(&device, &file, options).unwrap();
+    let made = block_on(engine.generate(&[3, 4, 5], 3, Next::Greedy, |_| ControlFlow::Continue(()))).unwrap();
+    drop(engine);
+    // And one that is refused says what would help.
+    gpu.set_memory_limit(1);
+    let error = device.alloc(DType::U32, [64]).unwrap_err().to_string();
+    assert!(error.contains("--memory-limit") && !error.contains("other programs"), "{error}");
+    let mut engine = Engine::new(&Device::Cpu, &file, options).unwrap();
+    let want = block_on(engine.generate(&[3, 4, 5], 3, Next::Greedy, |_| ControlFlow::Continue(()))).unwrap();
+    assert_eq!(made, want);
 }
 
 /// What was dropped again counts, until somebody begins anew.
