@@ -39,13 +39,15 @@ pub(super) struct Search {
     /// Budget: size of all tensors, such as 4GiB or 17.5MB: k, m, g, t and kib .. are powers of 1024, kb .. of 1000
     #[arg(long, value_name = "SIZE", group = "budget", value_parser = size)]
     target_size: Option<u64>,
-    /// Budget: the smallest model of at most this predicted KL, nats a token. Of rounded weights alone: int8 activations, and
-    /// states and caches that are not f32 when the model runs, add to it (--measure)
+    /// Budget: the smallest model of at most this predicted KL, nats a token. Of rounded weights alone, on sequences that
+    /// calibrate: other text, int8 activations, and states and caches that are not f32 when the model runs, add to it
+    /// (--measure)
     #[arg(long, value_name = "NATS", group = "budget")]
     max_kld: Option<f64>,
-    /// Also quantize the model as the recipe found says, in memory, and measure its KL, activations rounded too, on the
-    /// sequences of --probes; warns where that is above --max-kld. Takes as long as `wgquant quantize`. These sequences also
-    /// calibrate, so other text (`wgquant perplexity --base`) has a somewhat higher KL
+    /// Also quantize the model as the recipe found says, in memory, and measure its KL, activations rounded too, on as many
+    /// sequences as --probes says, drawn beyond those that calibrate; warns where that is above --max-kld. Takes as long as
+    /// `wgquant quantize`. Where --file holds no more sequences, it is measured on those that calibrate, and says so: other
+    /// text (`wgquant perplexity --base`) then has a higher KL
     #[arg(long, requires = "budget")]
     measure: bool,
     /// Bits to choose from: 2 to 8, or 16 for floats
@@ -106,7 +108,7 @@ impl Search {
         if let Some(modules) = candidates.get(probe) {
             check_groups("--activation-group", Some(self.activation_group), modules, |m| m.activations.group())?;
         }
-        let calibration = self.calibration(&file, &base.calibration)?;
+        let (calibration, beyond) = self.draw(&file, &base.calibration)?;
         let device = self.gpu.open()?;
         let fingerprint = self.fingerprint(&device, &file, &base, &formats, &calibration)?;
         self.gpu.check(&device, &QUANTIZER)?;
@@ -117,7 +119,9 @@ impl Search {
             out::save(path, &chosen.recipe.to_toml()?)?;
         }
         let measured = match &chosen {
-            Some(chosen) if self.measure => Some(self.measured(&device, &file, &chosen.recipe, &calibration)?),
+            Some(chosen) if self.measure => {
+                Some(self.measured(&device, &file, &chosen.recipe, &calibration, beyond)?)
+            }
             _ => None,
         };
         let report = SearchReport {
@@ -186,9 +190,15 @@ impl Search {
         })
     }
 
-    fn calibration(&self, file: &ModelFile, settings: &Calibration) -> Result<Windows> {
+    /// The sequences that calibrate, and those beyond them on which the recipe found is measured.
+    fn draw(&self, file: &ModelFile, settings: &Calibration) -> Result<(Windows, Windows)> {
         let texts = load::texts(&self.model, &self.file)?;
-        Ok(calibrate::sample(&self.file, texts.as_ref(), file.config().bos, settings)?)
+        // A longer draw begins with a shorter one's sequences; of none nothing is drawn.
+        let more = if self.measure && settings.sequences > 0 { self.probes as usize } else { 0 };
+        let all = Calibration { sequences: settings.sequences.saturating_add(more), ..*settings };
+        let mut drawn = calibrate::sample(&self.file, texts.as_ref(), file.config().bos, &all)?;
+        let beyond = drawn.0.split_off(settings.sequences.min(drawn.0.len()));
+        Ok((drawn, Windows(beyond)))
     }
 
     /// Everything that the figures depend on.
@@ -245,21 +255,24 @@ impl Search {
         Ok(search::survey(device, &question, survey, done)?)
     }
 
-    /// The sequences on which KL is measured.
+    /// The sequences on which the KL of each weight is measured.
     fn probes(&self, calibration: &Windows) -> Windows {
         Windows(calibration.0.iter().take(self.probes as usize).cloned().collect())
     }
 
-    /// What the recipe found costs as a model. Says so where that is more than was allowed.
+    /// What the recipe found costs as a model, on sequences `beyond` those that calibrate where there are any. Says so where
+    /// that is more than was allowed.
     fn measured(
         &self,
         device: &Device,
         file: &ModelFile,
         recipe: &Recipe,
         calibration: &Windows,
+        beyond: Windows,
     ) -> Result<MeasuredKl> {
         let bar = Bar::new("quantizing", file.config().blocks.len());
-        let measured = search::measure(device, file, recipe, calibration, &self.probes(calibration), &|n| bar.at(n))?;
+        let probes = if beyond.0.is_empty() { self.probes(calibration) } else { beyond };
+        let measured = search::measure(device, file, recipe, calibration, &probes, &|n| bar.at(n))?;
         if let Some(bound) = self.max_kld.filter(|bound| measured.mean_kl > *bound) {
             log::warn!(
                 "--max-kld {bound} is of rounded weights; with activations rounded too the model has a KL of {:.3e} nats",

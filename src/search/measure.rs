@@ -23,6 +23,10 @@ pub struct MeasuredKl {
     pub mean_kl_stderr: Option<f64>,
     /// Sequences it was measured on.
     pub sequences: usize,
+    /// Tokens predicted in these.
+    pub tokens: usize,
+    /// Did some of them calibrate, too? Then other text has a higher KL.
+    pub calibrated: bool,
 }
 
 /// Quantizes `original` by `recipe` in memory and runs both over `probes`. `done` is called with the number of blocks
@@ -43,7 +47,13 @@ pub fn measure(
     let mut model = Engine::new(device, &quantized, options)?;
     let mut base = Engine::new(device, original, options)?;
     let result = block_on(compare(&mut base, &mut model, probes, &mut |_, _| {}))?;
-    Ok(MeasuredKl { mean_kl: result.mean_kl, mean_kl_stderr: result.mean_kl_stderr, sequences: probes.0.len() })
+    Ok(MeasuredKl {
+        mean_kl: result.mean_kl,
+        mean_kl_stderr: result.mean_kl_stderr,
+        sequences: probes.0.len(),
+        tokens: probes.targets(),
+        calibrated: probes.0.iter().any(|ids| calibration.0.contains(ids)),
+    })
 }
 
 /// Of an engine that runs `probes`.

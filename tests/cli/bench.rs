@@ -283,7 +283,10 @@ fn wrong_use_is_told() {
     let out = ["-o", "/nonexistent/out"];
     let synth = |args: &[&'static str]| [&["synth"], args, &out].concat();
     says_of(&synth(&["--like", "gpt2"]), &["--like: `gpt2`", "nemotron-h-8b", "mamba2-2.7b"]);
-    says_of(&["bench", "--synth", "gpt2", "-p", "1", "-n", "0"], &["--synth: `gpt2`", "mamba2-2.7b", "or the directory"]);
+    says_of(
+        &["bench", "--synth", "gpt2", "-p", "1", "-n", "0"],
+        &["--synth: `gpt2`", "mamba2-2.7b", "or the directory"],
+    );
     says_of(&synth(&["--like", "nano", "--scheme", "w3a3"]), &["`w3a3`", "w4a8-g32-a32", "preset-mixed"]);
     for word in ["w4a8-a0", "w4a16-a32", "w4a8-x32", "w4a8-a32-a32", "w4a8-", "w4a8-aé"] {
         says_of(&synth(&["--like", "nano", "--scheme", word]), &[&format!("`{word}`")]);

@@ -72,6 +72,25 @@ fn search_writes_a_recipe_that_quantize_follows() {
     assert!(made["output"]["bytes"].as_u64().unwrap() <= 950 * 1024);
 }
 
+/// KL is less on text that calibrates: where there is other text, the recipe found is measured on that.
+#[test]
+fn what_is_measured_says_whether_it_calibrates() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let model = nano().display().to_string();
+    let search = |windows: usize, more: &[&str]| {
+        let (text, recipe) = (at("text.npy"), at(&format!("{windows}.toml")));
+        short_windows(text.as_ref(), windows, 16);
+        let fixed =
+            ["search", &model, "-f", &text, "-o", &recipe, "--target-bpw", "5", "--bits", "4", "--device", "cpu"];
+        run(&[&fixed[..], &["--sequences", "1", "--sequence-length", "16", "--probes", "1"], more].concat())
+    };
+    says(&search(1, &["--measure"]), &["nats on 1 sequences, 15 tokens, that also calibrate"]);
+    says(&search(2, &["--measure"]), &["nats on 1 sequences, 15 tokens, that do not calibrate"]);
+    // What calibrates is the same without it: what was kept answers.
+    says(&search(2, &[]), &["activations add", "text that does not calibrate"]);
+}
+
 /// Blocks of the rotations are as large as the activations' groups, unless they are told.
 #[test]
 fn search_rotates_whole_tokens_where_they_have_one_scale() {

@@ -21,13 +21,21 @@ pub fn search(report: &SearchReport) -> String {
         out += &match &report.measured {
             Some(m) => {
                 let error = m.mean_kl_stderr.map_or_else(String::new, |e| format!(" ± {}", small(e)));
+                let calibrated = match m.calibrated {
+                    true => "that also calibrate: other text has more",
+                    false => "that do not calibrate",
+                };
                 format!(
-                    "measured, activations rounded too: {}{error} nats on {} sequences\n",
+                    "measured, activations rounded too: {}{error} nats on {} sequences, {} tokens, {calibrated}\n",
                     small(m.mean_kl),
-                    m.sequences
+                    m.sequences,
+                    m.tokens
                 )
             }
-            None => "int8 activations add to that: --measure finds out how much\n".to_owned(),
+            None => {
+                "int8 activations add to that, and so does text that does not calibrate: --measure finds out how much\n"
+                    .to_owned()
+            }
         };
     }
     out += &format!("{:.1} s on {} ({})\n", report.seconds, report.device.adapter, driver_words(&report.device));
