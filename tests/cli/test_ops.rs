@@ -145,6 +145,19 @@ fn every_format_and_filter() {
 #[test]
 fn support_and_lists() {
     says(&run(&["test-ops", "support", "-o", "embed"]), &["embed.f32: yes", "embed.bf16: yes"]);
+    let support = |more: &[&'static str]| [&["test-ops", "support", "-b", "cpu", "-o", "embed"][..], more].concat();
+    let json = run_json(&support(&["--json"]));
+    assert_eq!((&json["adapter"]["backend"], &json["variants"][0]["kernel"]), (&"cpu".into(), &"embed".into()));
+    assert_eq!(json, run_json(&support(&["--output", "json"])));
+    assert_eq!(run(&support(&["--output", "console"])), run(&support(&[])));
+    // What only cases have.
+    for flag in
+        ["--baseline=none.csv", "-j4", "--timeout=1", "--seed=9", "--large", "--case=x", "-Ox.json", "--output=csv"]
+    {
+        let output = wgquant().args(support(&[flag])).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{flag}");
+        says(&String::from_utf8(output.stderr).unwrap(), &["error: ", "For more information, try '--help'"]);
+    }
     let list = run(&["test-ops", "test", "--list-ops", "-o", "embed"]);
     assert!(list.starts_with("embed\n  ") && !list.contains("absmax"), "{list}");
     let list = |args: &[&str]| run(&[&["test-ops", "test", "--list-ops"][..], args].concat());

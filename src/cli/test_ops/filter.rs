@@ -10,12 +10,19 @@ use wgquant::kernels::ENTRIES;
 use wgquant::kernels::check::{Case, Entry, choices, concerned, lacking};
 use wgquant::report::test_ops::{BEST, CaseId, CaseRecord, Status, params};
 
-/// Filters over kernels, cases and variants.
+/// A filter over kernels.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Filter {
+pub(super) struct Ops {
     /// Only these kernels: names or regular expressions of whole names, separated by commas
     #[arg(short = 'o', long = "op", value_name = "OP|REGEX,..")]
     op: Option<String>,
+}
+
+/// Filters over kernels, cases and variants.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Filter {
+    #[command(flatten)]
+    pub(super) ops: Ops,
     /// Only cases whose name this regular expression matches whole
     #[arg(short, long, value_name = "REGEX")]
     case: Option<String>,
@@ -41,7 +48,7 @@ pub(super) struct Chosen {
     pub(super) skipped: Vec<CaseRecord>,
 }
 
-impl Filter {
+impl Ops {
     /// Names of the kernels that pass.
     pub(super) fn kernels(&self) -> Result<Vec<&'static str>> {
         let Some(list) = &self.op else { return Ok(ENTRIES.iter().map(|e| e.name).collect()) };
@@ -57,10 +64,12 @@ impl Filter {
         }
         Ok(ENTRIES.iter().map(|e| e.name).filter(|n| all.contains(n)).collect())
     }
+}
 
+impl Filter {
     /// The cases that pass, kernel by kernel.
     pub(super) fn cases(&self) -> Result<Vec<(&'static Entry, &'static Case)>> {
-        let (kernels, case) = (self.kernels()?, self.case.as_deref().map(|c| whole("--case", c)).transpose()?);
+        let (kernels, case) = (self.ops.kernels()?, self.case.as_deref().map(|c| whole("--case", c)).transpose()?);
         let numbers = self.params.as_deref().map(|p| Regex::new(p).context("--params")).transpose()?;
         let mut all = Vec::new();
         for entry in ENTRIES.iter().filter(|e| kernels.contains(&e.name)) {

@@ -19,8 +19,13 @@ use wgquant::report::test_ops::{Baseline, Comparison, ResultFile, SCHEMA_VERSION
 
 use super::args::{DEVICE, GpuArgs, check_backend};
 use super::{Verdict, out};
-use filter::Filter;
-use output::Output;
+use filter::{Filter, Ops};
+use output::{Output, SupportOutput};
+
+/// Of the inputs of who names none.
+const SEED: u64 = 1;
+/// Seconds of who sets none.
+const TIMEOUT: f64 = 120.0;
 
 /// Check or time every kernel's cases on an adapter, whatever its driver does
 ///
@@ -38,27 +43,34 @@ enum Mode {
     /// Time every case, in GB/s, GFLOP/s and percent of a measured copy and of measured multiply-adds
     Perf(Cases),
     /// Show which variants the adapter can run
-    Support(Cases),
+    Support(Support),
     /// Show what differs between two result files; exit code 1 when a case ends otherwise
     Compare(Compare),
     #[command(hide = true)]
     RunCase(child::RunCase),
 }
 
+/// Where cases run.
 #[derive(Debug, Args)]
-struct Cases {
+struct Place {
     #[command(flatten)]
     gpu: GpuArgs,
     /// `vulkan`, `metal`, `dx12`, `gl` or `cpu`; anything else is as --device, which it takes the place of
     #[arg(short, long, value_name = "BACKEND")]
     backend: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Cases {
+    #[command(flatten)]
+    place: Place,
     #[command(flatten)]
     filter: Filter,
     /// Seed of the inputs
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
     /// Seconds a case may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT, value_parser = seconds)]
     timeout: f64,
     /// Processes at a time; timing takes one
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -72,6 +84,16 @@ struct Cases {
     list_ops: bool,
     #[command(flatten)]
     output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Support {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    ops: Ops,
+    #[command(flatten)]
+    output: SupportOutput,
 }
 
 #[derive(Debug, Args)]
@@ -90,10 +112,10 @@ impl TestOps {
         match &self.mode {
             Mode::RunCase(c) => c.run(),
             Mode::Compare(c) => c.run(),
-            Mode::Test(c) | Mode::Perf(c) | Mode::Support(c) if c.list_ops => list(&c.filter),
+            Mode::Test(c) | Mode::Perf(c) if c.list_ops => list(&c.filter),
             Mode::Test(c) => c.run(false),
             Mode::Perf(c) => c.run(true),
-            Mode::Support(c) => c.support(),
+            Mode::Support(c) => c.run(),
         }
     }
 }
@@ -119,7 +141,7 @@ fn list(filter: &Filter) -> Result<Verdict> {
 
 impl Cases {
     fn run(&self, perf: bool) -> Result<Verdict> {
-        self.check_device()?;
+        self.place.check()?;
         self.output.check()?;
         let known = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let mut file = run::run(self, perf)?;
@@ -130,15 +152,22 @@ impl Cases {
         Ok(if file.as_expected() { Verdict::Passed } else { Verdict::Failed })
     }
 
-    fn support(&self) -> Result<Verdict> {
-        self.check_device()?;
-        let ready = run::probe(self)?;
-        output::support(&ready, &self.filter.kernels()?, self.output.json()?)?;
-        Ok(Verdict::Passed)
+    /// The flags that a failing case needs to run as it did, beside its names and seed.
+    fn again(&self) -> String {
+        let Place { gpu, backend } = &self.place;
+        let device = match backend {
+            Some(b) => Some(("--backend", b.clone())),
+            None if gpu.device == DEVICE => None,
+            None => Some(("--device", gpu.device.clone())),
+        };
+        let flags = device.into_iter().chain(gpu.more()).map(|(flag, value)| format!(" {flag} '{value}'"));
+        flags.collect::<String>() + if self.filter.large { " --large" } else { "" }
     }
+}
 
+impl Place {
     /// -b beside a --device of the command line is refused; one that the environment names for all commands gives way.
-    fn check_device(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         check_backend()?;
         match &self.backend {
             Some(b) if !self.gpu.usual_device() => {
@@ -147,16 +176,15 @@ impl Cases {
             _ => Ok(()),
         }
     }
+}
 
-    /// The flags that a failing case needs to run as it did, beside its names and seed.
-    fn again(&self) -> String {
-        let device = match &self.backend {
-            Some(b) => Some(("--backend", b.clone())),
-            None if self.gpu.device == DEVICE => None,
-            None => Some(("--device", self.gpu.device.clone())),
-        };
-        let flags = device.into_iter().chain(self.gpu.more()).map(|(flag, value)| format!(" {flag} '{value}'"));
-        flags.collect::<String>() + if self.filter.large { " --large" } else { "" }
+impl Support {
+    fn run(&self) -> Result<Verdict> {
+        self.place.check()?;
+        let kernels = self.ops.kernels()?;
+        let ready = run::probe(&self.place, SEED, Duration::from_secs_f64(TIMEOUT))?;
+        output::support(&ready, &kernels, self.output.json())?;
+        Ok(Verdict::Passed)
     }
 }
 

@@ -43,6 +43,32 @@ pub(super) struct Output {
     verbose: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SupportFormat {
+    /// A table
+    Console,
+    /// JSON
+    Json,
+}
+
+/// How `support` says it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct SupportOutput {
+    /// Format
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "console")]
+    output: SupportFormat,
+    /// As --output json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+}
+
+impl SupportOutput {
+    /// Is JSON wanted?
+    pub(super) fn json(&self) -> bool {
+        self.json || self.output == SupportFormat::Json
+    }
+}
+
 impl Output {
     fn format(&self) -> Option<Format> {
         self.output.or(self.json.then_some(Format::Json))
@@ -69,16 +95,6 @@ impl Output {
             out::check_file("--output-file", file)?;
         }
         Ok(())
-    }
-
-    /// Is JSON wanted? `support` has no other format than tables.
-    pub(super) fn json(&self) -> Result<bool> {
-        match self.format() {
-            _ if !self.output_file.is_empty() => bail!("support writes to stdout only"),
-            None | Some(Format::Console) => Ok(false),
-            Some(Format::Json) => Ok(true),
-            Some(_) => bail!("support: --output is console or json"),
-        }
     }
 
     /// Writes everything; `again` are the flags that a failing case needs to run as it did.

@@ -11,25 +11,25 @@ use wgquant::report::test_ops::{CaseId, CaseRecord, Peaks, ResultFile, Status, p
 
 use super::super::args::DEVICE;
 use super::super::progress::Bar;
-use super::Cases;
 use super::child::Ready;
 use super::perf;
 use super::supervise::{End, supervise};
+use super::{Cases, Place};
 
 /// Words of `-b` that choose a backend; others choose a device.
 const BACKENDS: [&str; 4] = ["vulkan", "metal", "dx12", "gl"];
 
 /// The device and its variants, as a child sees them: opening it may crash too.
-pub(super) fn probe(cases: &Cases) -> Result<Ready> {
-    let ready = supervise(&|| command(cases, false), &[], cases.limit(), &mut |_, _, _| {})?;
+pub(super) fn probe(place: &Place, seed: u64, limit: Duration) -> Result<Ready> {
+    let ready = supervise(&|| command(place, seed, false), &[], limit, &mut |_, _, _| {})?;
     Ok(serde_json::from_str(&ready)?)
 }
 
 /// Runs everything that the filters choose.
 pub(super) fn run(cases: &Cases, perf: bool) -> Result<ResultFile> {
     let start = Instant::now();
-    cases.filter.kernels()?; // a mistyped name is told before a device is opened
-    let ready = probe(cases)?;
+    cases.filter.ops.kernels()?; // a mistyped name is told before a device is opened
+    let ready = probe(&cases.place, cases.seed, cases.limit())?;
     let mut file = ready.file;
     if file.adapter.is_software() && file.adapter.backend != "cpu" {
         log::info!("{} is a software driver", file.adapter.name);
@@ -92,7 +92,7 @@ fn watch(cases: &Cases, perf: bool, ids: &[CaseId]) -> Result<Vec<CaseRecord>> {
         let mine: Vec<usize> = (job..ids.len()).step_by(jobs).collect();
         let items = mine.iter().map(|i| Ok(serde_json::to_string(&ids[*i])?)).collect::<Result<Vec<_>>>()?;
         let mut seen = |i: usize, end, time| ended(mine[i], end, time);
-        if let Err(e) = supervise(&|| command(cases, perf), &items, cases.limit(), &mut seen) {
+        if let Err(e) = supervise(&|| command(&cases.place, cases.seed, perf), &items, cases.limit(), &mut seen) {
             mine.iter().for_each(|i| ended(*i, End::Crash(format!("{e:#}")), Duration::ZERO));
         }
         Ok(())
@@ -128,7 +128,7 @@ fn late(limit: Duration) -> String {
 fn peaks(cases: &Cases) -> Result<Peaks> {
     let mut found = None;
     let items = [perf::PEAKS.to_owned()];
-    supervise(&|| command(cases, true), &items, cases.limit(), &mut |_, end, _| found = Some(end))?;
+    supervise(&|| command(&cases.place, cases.seed, true), &items, cases.limit(), &mut |_, end, _| found = Some(end))?;
     match found {
         Some(End::Answer(text)) => Ok(serde_json::from_str(&text)?),
         Some(End::Crash(how)) => bail!("{how}"),
@@ -138,19 +138,19 @@ fn peaks(cases: &Cases) -> Result<Peaks> {
 }
 
 /// This program as a child.
-fn command(cases: &Cases, perf: bool) -> Result<Command> {
+fn command(place: &Place, seed: u64, perf: bool) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("finding this program")?);
-    command.args(["test-ops", "run-case", "--seed", &cases.seed.to_string()]);
-    match cases.backend.as_deref() {
+    command.args(["test-ops", "run-case", "--seed", &seed.to_string()]);
+    match place.backend.as_deref() {
         // The best of that backend, also where the environment names a device.
         Some(b) if BACKENDS.contains(&b) => {
             command.env("WGPU_BACKEND", b).args(["--device", DEVICE]);
         }
         other => {
-            command.args(["--device", other.unwrap_or(&cases.gpu.device)]);
+            command.args(["--device", other.unwrap_or(&place.gpu.device)]);
         }
     }
-    for (flag, value) in cases.gpu.more() {
+    for (flag, value) in place.gpu.more() {
         command.arg(flag).arg(value);
     }
     if perf {
