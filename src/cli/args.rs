@@ -44,7 +44,11 @@ impl GpuArgs {
     /// Opens the device.
     pub(super) fn open(&self) -> Result<Device> {
         check_backend()?;
-        let device = block_on(Device::open(&DeviceChoice::from(self.device.as_str()), self.caps.as_deref()))?;
+        let choice = DeviceChoice::from(self.device.as_str());
+        if choice == DeviceChoice::Cpu {
+            self.refuse_without_gpu("--device cpu")?;
+        }
+        let device = block_on(Device::open(&choice, self.caps.as_deref()))?;
         if let Some((gpu, limit)) = device.gpu().zip(self.memory_limit) {
             gpu.set_memory_limit(limit);
         }
@@ -79,6 +83,19 @@ impl GpuArgs {
     /// Is the device the one of all commands, by the environment or by default?
     pub(super) fn usual_device(&self) -> bool {
         std::env::var("WGQUANT_DEVICE").map_or(self.device == DEVICE, |usual| self.device == usual)
+    }
+
+    /// Refuses what is said of a GPU where there is none, because of the flag `because`. What the environment says is for all
+    /// commands; and no choices of variants are what the CPU follows.
+    pub(super) fn refuse_without_gpu(&self, because: &str) -> Result<()> {
+        let usual = |name: &str| std::env::var(name).ok();
+        let given = |value: Option<&String>, name: &str| value.filter(|v| usual(name).as_ref() != Some(*v)).cloned();
+        let caps = given(self.caps.as_ref(), "WGQUANT_CAPS").map(|caps| format!("--caps {caps}"));
+        let usual_limit = usual("WGQUANT_MEMORY_LIMIT").and_then(|text| size(&text).ok());
+        let limit = self.memory_limit.filter(|n| usual_limit != Some(*n)).map(|n| format!("--memory-limit {n}"));
+        let tune =
+            given(self.tune.as_ref(), "WGQUANT_TUNE").filter(|file| file != "off").map(|file| format!("--tune {file}"));
+        refuse([caps, limit, tune], &format!("with {because}"))
     }
 
     /// Flags beside --device that decide what runs, with their values, where they were given.

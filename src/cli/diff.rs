@@ -73,11 +73,11 @@ impl Diff {
         let file = ModelFile::open(&self.model)?;
         let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
         let (reference, device) = match against {
-            path if is_file(path) => (stored(&file, path, given.as_deref())?, self.gpu.open()?),
+            path if is_file(path) => (stored(&file, path, given.as_deref())?, self.own_device(path)?),
             other => {
                 let given =
                     given.ok_or_else(|| anyhow!("--prompt: is needed, unless --against is a file of activations"))?;
-                let device = self.gpu.open()?;
+                let device = self.own_device(other)?;
                 (self.other_run(&file, other, &device, given)?, device)
             }
         };
@@ -132,15 +132,23 @@ impl Diff {
         Ok(Reference { name: describe(model.checkpoint().dir(), &other), between, activations })
     }
 
+    /// The run's own device. On the CPU a memory limit is the other run's, where that has another device.
+    fn own_device(&self, against: &str) -> Result<Device> {
+        let cpu = |name: &str| DeviceChoice::from(name) == DeviceChoice::Cpu;
+        let others = cpu(&self.gpu.device) && !cpu(against) && !Path::new(against).exists();
+        GpuArgs { memory_limit: self.gpu.memory_limit.filter(|_| !others), ..self.gpu.clone() }.open()
+    }
+
     /// The other run's device. Choices of variants are of one adapter and its features, so those of a file are not for it.
     fn device(&self, name: &str) -> Result<Device> {
-        if let (DeviceChoice::Cpu, Some(caps)) = (DeviceChoice::from(name), &self.against_caps) {
+        let choice = DeviceChoice::from(name);
+        if let (DeviceChoice::Cpu, Some(caps)) = (&choice, &self.against_caps) {
             bail!("--against-caps {caps}: the CPU reference has no features to choose from");
         }
         GpuArgs {
             device: name.to_owned(),
             caps: self.against_caps.clone(),
-            memory_limit: self.gpu.memory_limit,
+            memory_limit: self.gpu.memory_limit.filter(|_| choice != DeviceChoice::Cpu),
             tune: self.gpu.tune.clone().filter(|tune| tune == "off"),
             trust_gpu: true,
         }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use wgquant::calibrate;
 use wgquant::calibrate::Windows;
 use wgquant::checkpoint::CheckpointWriter;
-use wgquant::gpu::{Device, DeviceChoice};
+use wgquant::gpu::Device;
 use wgquant::model::{Group, ModelFile, ModelSource};
 use wgquant::quantize::{GptqOptions, QUANTIZER};
 use wgquant::recipe::{self, Bits, Module, Preset, Recipe};
@@ -107,6 +107,9 @@ impl Quantize {
             let seed = self.calibration_seed.map(|n| format!("--calibration-seed {n}"));
             refuse([sequences, length, seed], "without --file, whose text it would draw from")?;
         }
+        if self.deterministic {
+            self.gpu.refuse_without_gpu("--deterministic")?;
+        }
         // Known now, and better said before the work than after.
         if let Some(output) = self.output.as_ref().filter(|_| !self.explain) {
             CheckpointWriter::check(output)?;
@@ -129,7 +132,7 @@ impl Quantize {
         };
         let calibration = self.calibration(&file, &recipe, &modules)?;
         let device = match self.deterministic {
-            true => pollster::block_on(Device::open(&DeviceChoice::Cpu, None))?,
+            true => Device::Cpu,
             false => self.gpu.open()?,
         };
         self.gpu.check(&device, &QUANTIZER)?;

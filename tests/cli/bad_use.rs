@@ -171,6 +171,41 @@ fn unknown_capability_and_backend() {
     says(&refusal(wgquant().env("WGPU_BACKEND", "cuda").arg("doctor")), &["WGPU_BACKEND", "`cuda`", "vulkan"]);
 }
 
+/// The reference has no features, no limit and no variants. What the environment says is for all commands.
+#[test]
+fn what_is_said_of_a_gpu_needs_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let (model, out) = (nano().display().to_string(), temp.path().join("out").display().to_string());
+    let quantize = ["quantize", &model, "--scheme", "w8a8", "--deterministic", "-o", &out];
+    let generate = ["generate", &model, "-p", "x", "-n", "1", "--device", "cpu"];
+    let test = ["test-ops", "test", "-o", "scale_channels", "--case", "one_column", "-b", "cpu"];
+    let diff = ["diff", &model, "-p", "x", "--device", "cpu", "--against", &model];
+    for (command, because) in [
+        (&quantize[..], "--deterministic"),
+        (&generate, "--device cpu"),
+        (&test, "--backend cpu"),
+        (&["test-ops", "support", "--device", "cpu"], "--device cpu"),
+        (&["doctor", "--device", "cpu"], "--device cpu"),
+        (&diff, "--device cpu"),
+    ] {
+        for flag in [["--caps", "baseline"], ["--memory-limit", "8589934592"], ["--tune", "no/such.json"]] {
+            let words = format!("{}: has no effect with {because}", flag.join(" "));
+            says(&refusal(wgquant().args(command).args(flag)), &[&words]);
+        }
+    }
+    for command in [&generate[..], &test] {
+        let mut all = wgquant();
+        all.envs([("WGQUANT_CAPS", "baseline"), ("WGQUANT_MEMORY_LIMIT", "8GiB"), ("WGQUANT_TUNE", "no/such.json")]);
+        let output = all.args(command).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    // Which is what happens.
+    run(&[&generate[..], &["--tune", "off"]].concat());
+    // A limit is of the run that has a GPU.
+    run(&["diff", &model, "-p", "x", "--memory-limit", "8GiB"]);
+    assert!(!std::path::Path::new(&out).exists());
+}
+
 #[test]
 fn data_that_cannot_be_used() {
     let temp = tempfile::tempdir().unwrap();

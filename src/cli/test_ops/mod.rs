@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use wgquant::gpu::DeviceChoice;
 use wgquant::report::terminal;
 use wgquant::report::test_ops::{Baseline, Comparison, ResultFile, SCHEMA_VERSION, params};
 
@@ -166,15 +167,21 @@ impl Cases {
 }
 
 impl Place {
-    /// -b beside a --device of the command line is refused; one that the environment names for all commands gives way.
+    /// -b beside a --device of the command line is refused; one that the environment names for all commands gives way. So
+    /// are flags without effect.
     fn check(&self) -> Result<()> {
         check_backend()?;
-        match &self.backend {
+        let (flag, name) = match &self.backend {
             Some(b) if !self.gpu.usual_device() => {
                 bail!("--backend {b} and --device {}: both name the device, pass one of them", self.gpu.device)
             }
-            _ => Ok(()),
+            Some(b) => ("--backend", b),
+            None => ("--device", &self.gpu.device),
+        };
+        if DeviceChoice::from(name.as_str()) == DeviceChoice::Cpu {
+            self.gpu.refuse_without_gpu(&format!("{flag} {name}"))?;
         }
+        Ok(())
     }
 }
 
