@@ -129,8 +129,8 @@ impl Eval {
         let mut verdict = Verdict::Passed;
         for task in tasks {
             let drop = task.paired.as_ref().map_or(0.0, |paired| -paired.acc_difference);
-            // Written so that NaN fails.
-            if !(drop <= limit) {
+            // NaN fails, too.
+            if drop.is_nan() || drop > limit {
                 eprintln!(
                     "wgquant: quality gate: accuracy of {} is {:.2} points below the base's, {:.2} are allowed",
                     task.task,
