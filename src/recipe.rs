@@ -22,7 +22,7 @@ use crate::tensor::{DType, Tensor};
 use crate::transform::{Rotation, Transform, Transformed};
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{Quantized, check_original, quantize};
+pub use native::{Quantized, check_original, quantize, rewrites};
 pub use preset::{Bits, Preset};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use rules::agree;

@@ -10,6 +10,7 @@ use wgquant::calibrate::StatsMeta;
 use wgquant::eval::{Activations, Between, diff, record};
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{ModelFile, ModelSource};
+use wgquant::recipe::rewrites;
 use wgquant::report::{DiffReport, terminal};
 
 use super::args::{GpuArgs, refuse};
@@ -53,7 +54,8 @@ pub(super) struct Diff {
 /// What the run is judged by.
 struct Reference {
     name: String,
-    between: Between,
+    /// Is it of the same model?
+    same_model: bool,
     activations: Activations,
 }
 
@@ -71,6 +73,7 @@ impl Diff {
             out::check_file("--dump", path)?;
         }
         let file = ModelFile::open(&self.model)?;
+        let transform = rewrites(&file)?;
         let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
         let (reference, device) = match against {
             path if is_file(path) => (stored(&file, path, given.as_deref())?, self.own_device(path)?),
@@ -81,16 +84,21 @@ impl Diff {
                 (self.other_run(&file, other, &device, given)?, device)
             }
         };
-        let Activations { tokens, next, taps, .. } = &reference.activations;
+        let Activations { tokens, next, taps, transform: other, .. } = &reference.activations;
+        let between = match reference.same_model {
+            true => Between::Devices,
+            false => Between::Models { run: transform.as_ref(), reference: other.as_ref() },
+        };
         let tokens = tokens.as_ref().ok_or_else(|| anyhow!("--prompt: is needed, {against} holds no input_ids"))?;
         let mut engine = load::unchecked(&device, &file, tokens.len() + 1, load::Settings::default())?;
         let next = next.unwrap_or(0);
         if let Some(path) = &self.dump {
             let taps = block_on(record(&mut engine, tokens, Some(next), &[]))?.0;
             let model_sha256 = Some(StatsMeta::sha256_of(file.checkpoint())?);
-            Activations { tokens: Some(tokens.clone()), next: Some(next), model_sha256, taps }.write(path)?;
+            Activations { tokens: Some(tokens.clone()), next: Some(next), model_sha256, transform, taps }
+                .write(path)?;
         }
-        let ops = block_on(diff(&mut engine, tokens, next, taps, reference.between, self.tolerance))?;
+        let ops = block_on(diff(&mut engine, tokens, next, taps, between, self.tolerance))?;
         let run = describe(&self.model, &device);
         let report = DiffReport::new(run, reference.name, tokens.len(), ops);
         out::report(&report, self.json, |r| terminal::diff(r, self.all))?;
@@ -109,9 +117,9 @@ impl Diff {
     /// Runs the prompt on the other device, or the other model on this device.
     fn other_run(&self, file: &ModelFile, against: &str, device: &Device, tokens: Vec<u32>) -> Result<Reference> {
         let dir = PathBuf::from(against);
-        let (between, model, other) = if dir.is_dir() {
+        let (same_model, model, other) = if dir.is_dir() {
             let other = if self.against_caps.is_some() { self.device(&self.gpu.device)? } else { device.clone() };
-            (Between::Models, ModelFile::open(&dir)?, other)
+            (false, ModelFile::open(&dir)?, other)
         } else {
             if against == self.gpu.device && self.against_caps.is_none() {
                 bail!(
@@ -124,12 +132,13 @@ impl Diff {
                 }
                 _ => e,
             })?;
-            (Between::Devices, ModelFile::open(file.checkpoint().dir())?, device)
+            (true, ModelFile::open(file.checkpoint().dir())?, device)
         };
+        let transform = rewrites(&model)?;
         let mut engine = load::unchecked(&other, &model, tokens.len() + 1, load::Settings::default())?;
         let (taps, next) = block_on(record(&mut engine, &tokens, None, &[]))?;
-        let activations = Activations { tokens: Some(tokens), next: Some(next), model_sha256: None, taps };
-        Ok(Reference { name: describe(model.checkpoint().dir(), &other), between, activations })
+        let activations = Activations { tokens: Some(tokens), next: Some(next), model_sha256: None, transform, taps };
+        Ok(Reference { name: describe(model.checkpoint().dir(), &other), same_model, activations })
     }
 
     /// The run's own device. On the CPU a memory limit is the other run's, where that has another device.
@@ -165,17 +174,17 @@ fn stored(file: &ModelFile, path: &str, tokens: Option<&[u32]>) -> Result<Refere
         let model = file.checkpoint().dir().display();
         bail!("{path}: holds token id {id}, and the vocabulary of {model} is of {vocab}: it is of another model");
     }
-    let between = match &activations.model_sha256 {
+    let same_model = match &activations.model_sha256 {
         Some(other) if *other != StatsMeta::sha256_of(file.checkpoint())? => {
             log::info!(
                 "{path}: is of another model than {}: ops are judged as between models",
                 file.checkpoint().dir().display()
             );
-            Between::Models
+            false
         }
-        _ => Between::Devices,
+        _ => true,
     };
-    Ok(Reference { name: path.to_owned(), between, activations })
+    Ok(Reference { name: path.to_owned(), same_model, activations })
 }
 
 fn is_file(against: &str) -> bool {

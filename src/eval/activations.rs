@@ -10,6 +10,7 @@ use safetensors::{SafeTensors, serialize};
 use crate::error::{Error, Result};
 use crate::runtime::Tap;
 use crate::tensor::Shape;
+use crate::transform::Transform;
 
 /// Activations of one prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,20 +21,23 @@ pub struct Activations {
     pub next: Option<u32>,
     /// Of which model they are ([`crate::calibrate::StatsMeta::sha256_of`]), where the file says.
     pub model_sha256: Option<String>,
+    /// The rewrites in that model's weights ([`crate::recipe::rewrites`]), where they are known.
+    pub transform: Option<Transform>,
     /// What ops gave, named as in [`Tap::name`].
     pub taps: Vec<Tap>,
 }
 
-/// Key of the file's metadata.
+/// Keys of the file's metadata.
 const MODEL: &str = "model_sha256";
+const TRANSFORM: &str = "transform";
 
 impl Activations {
     /// Reads a file. A file of several prompts names them `p0.hidden.0`, `p1.hidden.0` and so on: the one whose
     /// `input_ids` are `tokens` is taken, or the first.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadCheckpoint`] when it is no safetensors file, its prompts are others, or a tensor is
-    /// neither F32 nor of rank 1 to 4.
+    /// [`Error::Io`]; [`Error::BadCheckpoint`] when it is no safetensors file, its prompts are others, a tensor is
+    /// neither F32 nor of rank 1 to 4, or its transform is none.
     pub fn read(path: &Path, tokens: Option<&[u32]>) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let file = SafeTensors::deserialize(&bytes)
@@ -56,8 +60,13 @@ impl Activations {
         }
         let next = ids(&file, &format!("{prefix}next_id")).and_then(|ids| ids.first().copied());
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| Error::bad(path, e.to_string()))?;
-        let model_sha256 = header.metadata().as_ref().and_then(|words| words.get(MODEL).cloned());
-        Ok(Self { tokens: ids(&file, &format!("{prefix}input_ids")), next, model_sha256, taps })
+        let word = |key: &str| header.metadata().as_ref()?.get(key).cloned();
+        let transform = word(TRANSFORM).map(|text| {
+            let wrong = |e| Error::bad(path, format!("`{TRANSFORM}` in its metadata, `{text}`: {e}"));
+            serde_json::from_str(&text).map_err(wrong)
+        });
+        let (tokens, transform) = (ids(&file, &format!("{prefix}input_ids")), transform.transpose()?);
+        Ok(Self { tokens, next, model_sha256: word(MODEL), transform, taps })
     }
 
     /// Writes a file that [`Activations::read`] reads.
@@ -87,6 +96,10 @@ impl Activations {
             .map_err(failed)?;
         let mut words = HashMap::from([("wgquant".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
         words.extend(self.model_sha256.clone().map(|model| (MODEL.to_owned(), model)));
+        if let Some(transform) = &self.transform {
+            let text = serde_json::to_string(transform).map_err(|e| Error::bad(path, e.to_string()))?;
+            words.insert(TRANSFORM.to_owned(), text);
+        }
         let bytes = serialize(views, Some(words)).map_err(failed)?;
         crate::files::replace(path, |to| to.write_all(&bytes)).map_err(|e| Error::io(path, e))
     }

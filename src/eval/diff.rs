@@ -9,20 +9,27 @@ use crate::error::{Error, Result};
 use crate::kernels::check;
 use crate::model::{Block, ModelConfig};
 use crate::runtime::{Engine, Tap};
+use crate::transform::Transform;
 
 /// Prefix of what the decode step behind the prompt gives.
 pub const DECODE: &str = "decode.";
 
-/// A rotated stream has an NMSE near 2; nothing that computes the same comes near this.
+/// A rotated embedding has an NMSE near 2; nothing that is the same comes near this.
 const OTHER_BASIS: f64 = 0.5;
 
 /// What differs between the runs, which decides what is tolerated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Between {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Between<'a> {
     /// Devices or shader variants: rounding only.
     Devices,
-    /// Models, such as a quantized one and its original.
-    Models,
+    /// Models, such as a quantized one and its original, with the rewrites in their weights. Where these are not known
+    /// (`None`), only what no rewrite changes is compared.
+    Models {
+        /// Of the run.
+        run: Option<&'a Transform>,
+        /// Of the reference.
+        reference: Option<&'a Transform>,
+    },
 }
 
 /// How an op was judged.
@@ -33,7 +40,8 @@ pub enum Judgement {
     Ok,
     /// Its own error passes its tolerance.
     Failed,
-    /// The two models hold it in different bases (folded norms, a rotated stream), so it cannot be compared.
+    /// The two models hold it in different bases (folded norms, a rotated stream, smoothed units), or may, so it cannot be
+    /// compared.
     OtherBasis,
 }
 
@@ -86,7 +94,8 @@ pub async fn record(engine: &mut Engine, tokens: &[u32], next: Option<u32>, inpu
     Ok((taps, next))
 }
 
-/// Runs `engine` on the prompt and judges each op that `reference` holds too. `tolerance` replaces all limits.
+/// Runs `engine` on the prompt and judges each op that `reference` holds too. `tolerance` replaces all limits. Codes and
+/// their scales are a model's own way to write an input, and no ops between models.
 ///
 /// # Errors
 /// As [`Engine::trace_on`]; [`Error::Argument`] when a shape differs or `reference` and model have no op in common.
@@ -95,11 +104,12 @@ pub async fn diff(
     tokens: &[u32],
     next: u32,
     reference: &[Tap],
-    between: Between,
+    between: Between<'_>,
     tolerance: Option<f64>,
 ) -> Result<Vec<OpError>> {
     let (alone, _) = record(engine, tokens, Some(next), &[]).await?;
-    let find = |taps: &[Tap], name: &str| taps.iter().position(|t| t.name == name);
+    let of_op = |name: &str| between == Between::Devices || !(name.ends_with(".codes") || name.ends_with(".scales"));
+    let find = |taps: &[Tap], name: &str| taps.iter().position(|t| t.name == name && of_op(name));
     for tap in &alone {
         if let Some(i) = find(reference, &tap.name).filter(|i| reference[*i].values.len() != tap.values.len()) {
             let reason = format!("has shape {} in the reference, {} here", reference[i].shape, tap.shape);
@@ -107,10 +117,14 @@ pub async fn diff(
         }
     }
     let embedding = |taps: &[Tap]| find(taps, "hidden.0").map(|i| taps[i].values.clone());
-    let rotated = between == Between::Models
-        && embedding(&alone).zip(embedding(reference)).is_some_and(|(a, b)| check::error(&a, &b).0 > OTHER_BASIS);
-    let comparable = |name: &str| between == Between::Devices || invariant(name, rotated);
-    let inputs: Vec<Tap> = reference.iter().filter(|t| comparable(&t.name)).cloned().collect();
+    let turned = embedding(&alone).zip(embedding(reference)).is_none_or(|(a, b)| check::error(&a, &b).0 > OTHER_BASIS);
+    let comparable = |name: &str| match (between, op(name)) {
+        (Between::Devices, _) => true,
+        // What is not known of the stream its first values tell.
+        (Between::Models { run, reference }, "hidden") if run.is_none() || reference.is_none() => !turned,
+        (Between::Models { run, reference }, op) => Transform::same_basis(run, reference, op),
+    };
+    let inputs: Vec<Tap> = reference.iter().filter(|t| of_op(&t.name) && comparable(&t.name)).cloned().collect();
     let (own, _) = record(engine, tokens, Some(next), &inputs).await?;
 
     let mut ops = Vec::new();
@@ -140,8 +154,8 @@ pub async fn diff(
 
 /// Largest own error tolerated of an op, and why.
 #[must_use]
-pub fn limit(op: &str, between: Between) -> (f64, &'static str) {
-    if between == Between::Models {
+pub fn limit(op: &str, between: Between<'_>) -> (f64, &'static str) {
+    if between != Between::Devices {
         return (0.1, "rounding to 4 bits in groups costs 0.01 to 0.02 an op; more than 0.1 is no rounding");
     }
     match op {
@@ -157,14 +171,13 @@ pub fn limit(op: &str, between: Between) -> (f64, &'static str) {
     }
 }
 
-/// Is an op's output the same in a model and in its exact rewrites? Folding changes norms, rotation the stream.
-fn invariant(name: &str, rotated: bool) -> bool {
+/// What a tap's name says without its step and block; `hidden` of the stream.
+fn op(name: &str) -> &str {
     let name = name.strip_prefix(DECODE).unwrap_or(name);
-    if name.starts_with("hidden.") {
-        return !rotated;
+    match name.strip_prefix("layer.") {
+        Some(rest) => rest.split_once('.').map_or(rest, |(_, op)| op),
+        None => name.split_once('.').map_or(name, |(first, _)| first),
     }
-    let op = name.split('.').next_back().unwrap_or(name);
-    !matches!(op, "norm" | "norm_f" | "gated_norm" | "rotated" | "codes" | "scales")
 }
 
 /// The stream that entered the block whose end `name` is.

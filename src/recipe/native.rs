@@ -1,6 +1,7 @@
 //! From file to file, one layer in memory at a time. Blocks on the device.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -10,13 +11,14 @@ use super::sequential::{Sequential, moments_fit};
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe, has_static};
 use crate::calibrate::{Windows, chain};
+use crate::checkpoint::MANIFEST;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{
     Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model_with,
 };
 use crate::quantize::{LOSSES_FILE, ModuleLoss, timed};
-use crate::transform::Transformed;
+use crate::transform::{Transform, Transformed};
 
 /// A model quantized layer by layer as it is read. Blocks on the device; a browser must not, and has
 /// [`Recipe::apply`]. With GPTQ or static activations its parts must be read once and in order: embedding, layers, head.
@@ -200,6 +202,25 @@ pub fn quantize(
     let table = || losses().map(|l| (LOSSES_FILE.to_owned(), ModuleLoss::file(&l))).into_iter().collect();
     let summary = write_model_with(file.checkpoint().config(), &model, out, &options, &table)?;
     Ok((summary, model.losses()))
+}
+
+/// The rewrites in a model's weights, by the recipe that [`quantize`] left in its directory; [`Transform::NONE`] of a model
+/// as others publish it. `None` where nobody can tell: its recipe is gone, or another program quantized the model, which may
+/// have rewritten it first.
+///
+/// # Errors
+/// As [`Recipe::parse`]; [`Error::Io`] when the recipe is there and cannot be read.
+pub fn rewrites(file: &ModelFile) -> Result<Option<Transform>> {
+    let checkpoint = file.checkpoint();
+    let path = checkpoint.dir().join(RECIPE_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Recipe::parse(&path.display().to_string(), &text).map(|recipe| Some(recipe.transform)),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let ours = checkpoint.dir().join(MANIFEST).exists() || checkpoint.config().get("wgquant").is_some();
+            Ok(Some(Transform::NONE).filter(|_| !ours && !file.is_quantized()))
+        }
+        Err(e) => Err(Error::io(&path, e)),
+    }
 }
 
 /// Beside the recipe what decides the bytes: where they were computed, and the tokens that calibrated, hashed as

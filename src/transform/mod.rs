@@ -19,6 +19,7 @@ mod rotation;
 pub mod scale;
 mod smooth;
 mod state;
+mod taps;
 mod transformed;
 pub mod wide;
 

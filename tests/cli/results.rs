@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{nano, run, run_json, says, short_windows};
+use crate::common::{nano, refusal, run, run_json, says, short_windows};
 
 /// Perplexity of nano over all its held-out windows (assets/README.md); the first are harder than most.
 const NANO_PERPLEXITY: f64 = 14.3136;
@@ -230,13 +230,55 @@ fn diff_of_a_quantized_model_ranks_its_ops() {
     let (model, out) = (model.to_str().unwrap(), out.to_str().unwrap());
     run(&["quantize", model, "-o", out, "--scheme", "w4a8"]);
     let text = run(&["diff", out, "-p", "The sea", "--against", model, "--all"]);
-    says(&text, &["other basis", "in_proj", "largest errors", "within their tolerances"]);
+    says(&text, &["other basis", "in_proj", "largest errors", "within their tolerances", "could not be compared"]);
     says(&run(&["diff", out, "-p", "The sea", "--all"]), &["in_proj.codes", "within their tolerances"]);
     // The original's activations in a file are another model's, too.
     let dump = temp.path().join("a.safetensors");
     let dump = dump.to_str().unwrap();
     run(&["diff", model, "-p", "The sea", "--device", "cpu", "--against", "gpu", "--dump", dump]);
     says(&run(&["diff", out, "--against", dump, "--all"]), &["other basis", "within their tolerances"]);
+}
+
+/// Which ops can be compared the recipes of both models say, and a dump says it of its own.
+#[test]
+fn diff_judges_what_no_rewrite_changed() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let (model, ids, dump) = (nano().display().to_string(), temp.path().join("ids.npy"), at("a.safetensors"));
+    let (model, dump) = (model.as_str(), dump.as_str());
+    short_windows(&ids, 3, 65);
+    let diff = |out: &str, more: &[&str]| run(&[&["diff", out, "--device", "cpu", "--against"], more].concat());
+    let write = |name: &str, recipe: &str| {
+        let (file, out) = (at(&format!("{name}.toml")), at(name));
+        fs::write(&file, format!("{recipe}[[rule]]\nmodules = [\"Linear\"]\n")).unwrap();
+        let calibration = ["-f", ids.to_str().unwrap(), "--sequences", "2", "--sequence-length", "64"];
+        let text = ["quantize", model, "-o", &out, "--device", "cpu", "--recipe", &file];
+        run(&[&text[..], if recipe.contains("smooth") { &calibration[..] } else { &[] }].concat());
+        out
+    };
+    let plain = write("plain", "float = \"bf16\"\n");
+    let text = diff(&plain, &[model, "-p", "The big dog", "--dump", dump]);
+    says(&text, &["within their tolerances"]);
+    assert!(!text.contains("could not be compared"), "{text}");
+
+    let smooth = write("smooth", "float = \"f32\"\n[transform.smooth]\nrelu2 = 0.5\nvalues = 0.5\n");
+    let compared = |more: &[&str]| {
+        let report: Value = serde_json::from_str(&diff(&smooth, &[more, &["--json"]].concat())).unwrap();
+        let ops = report["ops"].as_array().unwrap().iter().filter(|op| op["verdict"] == "ok");
+        ops.map(|op| op["op"].as_str().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    for against in [&[model, "-p", "The big dog"][..], &[plain.as_str(), "-p", "The big dog"], &[dump]] {
+        let ops = compared(against);
+        assert!(ops.contains("in_proj") && ops.contains("down_proj") && !ops.contains("up_proj"), "{ops:?}");
+    }
+    let recipe = temp.path().join("smooth/wgquant_recipe.toml");
+    fs::write(&recipe, "float = 3\n").unwrap();
+    let mut command = crate::common::wgquant();
+    command.args(["diff", &smooth, "--device", "cpu", "--against", model, "-p", "The big dog"]);
+    says(&refusal(&mut command), &["smooth/wgquant_recipe.toml", "line 1", "float = 3"]);
+    fs::remove_file(&recipe).unwrap();
+    let ops = compared(&[model, "-p", "The big dog"]);
+    assert!(ops.contains("down_proj") && !ops.contains("in_proj") && !ops.contains("up_proj"), "{ops:?}");
 }
 
 #[test]

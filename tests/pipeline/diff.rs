@@ -1,15 +1,19 @@
 //! A planted fault is named exactly; what is right passes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use pollster::block_on;
 use wgquant::eval::{Activations, Between, Judgement, OpError, diff, record};
 use wgquant::gpu::Device;
-use wgquant::model::{Linear, Mixer, Model, ModelFile};
+use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource};
+use wgquant::recipe::{Bits, Recipe};
 use wgquant::runtime::{Engine, EngineOptions, Tap};
-use wgquant::tensor::Tensor;
+use wgquant::tensor::{DType, Tensor};
+use wgquant::transform::{Exponent, Inputs, Permutation, Rotation, Smooth, Transform, Transformed};
 
 use crate::common;
+use crate::transform::statistics;
 
 const TOKENS: [u32; 9] = [1, 20, 300, 7, 1900, 5, 64, 20, 33];
 
@@ -17,7 +21,7 @@ fn nano() -> Model {
     Model::load(&ModelFile::open(&common::nano()).unwrap()).unwrap()
 }
 
-fn engine(device: &Device, model: &Model) -> Engine {
+fn engine(device: &Device, model: &dyn ModelSource) -> Engine {
     Engine::new(device, model, EngineOptions { context: 64, ..Default::default() }).unwrap()
 }
 
@@ -119,6 +123,113 @@ fn nan_is_a_fault() {
     assert_eq!(failed(&against(&Device::Cpu, &bad, &good))[0], ("prefill", None, "norm_f"));
 }
 
+const RELU2_AND_VALUES: Smooth =
+    Smooth { relu2: Some(Exponent::Fixed(0.5)), values: Some(Exponent::Fixed(0.5)), ..Smooth::NONE };
+
+/// Ops on the CPU, as between models with these rewrites.
+fn between(
+    model: &dyn ModelSource,
+    original: &dyn ModelSource,
+    [run, reference]: [Option<&Transform>; 2],
+    tolerance: Option<f64>,
+) -> Vec<OpError> {
+    let (taps, next) = block_on(record(&mut engine(&Device::Cpu, original), &TOKENS, None, &[])).unwrap();
+    let between = Between::Models { run, reference };
+    block_on(diff(&mut engine(&Device::Cpu, model), &TOKENS, next, &taps, between, tolerance)).unwrap()
+}
+
+fn uncompared(ops: &[OpError]) -> BTreeSet<&str> {
+    ops.iter().filter(|op| op.verdict == Judgement::OtherBasis).map(|op| op.op.as_str()).collect()
+}
+
+/// Each op that a rewrite changes is left aside, and no other: what is left agrees to rounding. Of two copies by the
+/// same rewrite nothing is, unless calibration decided it.
+#[test]
+fn exact_copies_have_nothing_to_name() {
+    let (model, none, by) = (nano(), Transform::NONE, Some(Exponent::Fixed(0.5)));
+    let inputs = statistics(&model);
+    let scan = ["in_proj", "conv", "dt", "da_cumsum", "chunk_state", "state_passing", "scan", "gated_norm", "up_proj"];
+    let stream = ["norm", "norm_f", "embed", "out_proj", "o_proj", "down_proj"];
+    let copies: [(Transform, &[&str]); 7] = [
+        (none, &[]),
+        (Transform { fold_norms: true, ..none }, &["norm", "norm_f"]),
+        (Transform { smooth: RELU2_AND_VALUES, ..none }, &["up_proj", "v_proj", "attention"]),
+        (
+            Transform { smooth: Smooth { norms: by, gated_norm: by, conv: by, ..Smooth::NONE }, ..none },
+            &["norm", "gated_norm", "in_proj"],
+        ),
+        (
+            Transform { values: Some(Rotation::Hadamard), keys: Some(Rotation::Hadamard), ..none },
+            &["q_proj", "k_proj", "v_proj", "attention"],
+        ),
+        (Transform { permute: Some(Permutation::Sort), ..none }, &scan),
+        (Transform::hadamard(model.config(), 0).unwrap(), &stream),
+    ];
+    for (transform, changed) in copies {
+        let copy = Transformed::with(&model, transform, &inputs).unwrap();
+        let ops = between(&copy, &model, [Some(&transform), Some(&none)], Some(1e-6));
+        assert_eq!(failed(&ops), [], "{transform:?}");
+        assert_eq!(uncompared(&ops), changed.iter().copied().collect(), "{transform:?}");
+        if !transform.needs_stats() {
+            let ops = between(&copy, &copy, [Some(&transform); 2], Some(0.0));
+            assert_eq!((failed(&ops), uncompared(&ops)), (vec![], BTreeSet::new()), "{transform:?}");
+        }
+    }
+}
+
+/// What no rewrite changes, and the stream where its first values are the same.
+#[test]
+fn of_unknown_rewrites_only_what_is_always_the_same_is_compared() {
+    let (model, none) = (nano(), Transform::NONE);
+    let compared = |copy: &dyn ModelSource, known: [Option<&Transform>; 2]| {
+        let ops = between(copy, &model, known, Some(1e-6));
+        assert_eq!(failed(&ops), []);
+        let judged = ops.into_iter().filter(|op| op.verdict == Judgement::Ok);
+        judged.map(|op| op.op).collect::<BTreeSet<String>>()
+    };
+    let set = |ops: &[&str]| ops.iter().map(|op| (*op).to_owned()).collect::<BTreeSet<String>>();
+    let smooth = Transform { smooth: RELU2_AND_VALUES, ..none };
+    let smoothed = Transformed::with(&model, smooth, statistics(&model)).unwrap();
+    let stream = set(&["embed", "out_proj", "o_proj", "down_proj", "chunk_products", "logits"]);
+    assert_eq!(compared(&smoothed, [None, Some(&none)]), stream);
+    assert_eq!(compared(&smoothed, [Some(&smooth), None]), stream);
+    let rotated = Transformed::new(&model, Transform::hadamard(model.config(), 0).unwrap()).unwrap();
+    assert_eq!(compared(&rotated, [None, Some(&none)]), set(&["chunk_products", "logits"]));
+}
+
+/// A weight that changed after the rewrite is named where it is or, where that has another basis, by what reads it.
+#[test]
+fn a_broken_unit_of_an_exact_copy_is_named() {
+    let none = Transform::NONE;
+    let keys = Transform { keys: Some(Rotation::Hadamard), ..none };
+    let smooth = Transform { smooth: RELU2_AND_VALUES, ..none };
+    let source = nano();
+    for (transform, named) in [(none, "up_proj"), (keys, "up_proj"), (smooth, "down_proj")] {
+        let inputs = if transform == smooth { statistics(&source) } else { Inputs::default() };
+        let mut bad = Model::load(&Transformed::with(&source, transform, inputs).unwrap()).unwrap();
+        let Mixer::Mlp(m) = &mut bad.layers[4].mixer else { panic!("layer 4 is an MLP") };
+        let Linear::Float(tensor) = &mut m.up_proj else { panic!("nano is not quantized") };
+        let mut values = tensor.to_f32().unwrap();
+        values[3] += 300.0;
+        *tensor = Tensor::from_f32(tensor.shape, &values);
+        let ops = between(&bad, &source, [Some(&transform), Some(&none)], None);
+        assert_eq!(failed(&ops)[0], ("prefill", Some(4), named), "{transform:?}");
+    }
+}
+
+/// Two quantized models may round their inputs in groups of different sizes.
+#[test]
+fn codes_are_no_ops_between_models() {
+    let (source, none) = (nano(), Transform::NONE);
+    let mut recipe = Recipe::uniform(source.config(), Bits::W8A8, Group::Channel, false, DType::F32, none);
+    let by_token = block_on(recipe.apply(&source, &Device::Cpu, |_| {})).unwrap();
+    recipe.free_activations(Some(Group::Size(32)));
+    let by_group = block_on(recipe.apply(&source, &Device::Cpu, |_| {})).unwrap();
+    let ops = between(&by_group, &by_token, [Some(&none); 2], None);
+    assert_eq!((failed(&ops), uncompared(&ops)), (vec![], BTreeSet::new()));
+    assert!(ops.len() > 90 && ops.iter().all(|op| !op.op.contains('.')), "{} ops", ops.len());
+}
+
 #[test]
 fn another_implementations_activations() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nano_golden.safetensors");
@@ -147,6 +258,11 @@ fn written_activations_are_read_back() {
         tokens: Some(TOKENS.to_vec()),
         next: Some(next),
         model_sha256: Some("ab12".to_owned()),
+        transform: Some(Transform {
+            smooth: RELU2_AND_VALUES,
+            keys: Some(Rotation::RandomHadamard(u64::MAX)),
+            ..Transform::NONE
+        }),
         taps: taps.clone(),
     };
     written.write(&path).unwrap();
@@ -154,7 +270,7 @@ fn written_activations_are_read_back() {
     read.taps.sort_by(|a, b| a.name.cmp(&b.name));
     taps.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!((read.tokens.as_deref(), read.next), (Some(&TOKENS[..]), Some(next)));
-    assert_eq!(read.model_sha256, written.model_sha256);
+    assert_eq!((read.model_sha256, read.transform), (written.model_sha256, written.transform));
     assert_eq!(read.taps, taps);
 }
 
@@ -172,7 +288,8 @@ fn wrong_shapes_and_names_are_refused() {
     let path = temp.path().join("b.safetensors");
     std::fs::write(&path, b"not safetensors").unwrap();
     assert!(Activations::read(&path, None).unwrap_err().to_string().contains("no safetensors file"));
-    let other = Activations { tokens: None, next: None, model_sha256: None, taps: vec![tap("weights", 4)] };
+    let other =
+        Activations { tokens: None, next: None, model_sha256: None, transform: None, taps: vec![tap("weights", 4)] };
     other.write(&path).unwrap();
     assert!(Activations::read(&path, None).unwrap_err().to_string().contains("holds no activations"));
 }

@@ -50,7 +50,12 @@ pub fn diff(report: &DiffReport, all: bool) -> String {
     }
     match report.ops.len() - report.judged {
         0 => out,
-        others => out + &format!("{others} could not be compared: their values are in another basis\n"),
+        others => {
+            out + &format!(
+                "{others} could not be compared: their values are in another basis, or may be; what goes wrong in them \
+                 shows in the next that could\n"
+            )
+        }
     }
 }
 
