@@ -70,7 +70,7 @@ pub struct ModelConfig {
     pub norm_eps: f32,
     /// dt is clamped to this range after softplus (`time_step_limit`).
     pub dt_limit: (f32, f32),
-    /// `time_step_min`, which transformers wrongly applies in prefill (reference/quantization.md 3.3).
+    /// `time_step_min`, which transformers wrongly applies in prefill of `nemotron_h` (reference/quantization.md 3.3).
     pub time_step_min: f32,
     /// Is the head the embedding?
     pub tied: bool,
@@ -154,6 +154,16 @@ impl ModelConfig {
             return Ok(());
         }
         Err(unsupported(key, format!("{token}, not below vocab_size {}", self.vocab_size)))
+    }
+
+    /// What transformers 5.24 clamps dt to in prefill: of `nemotron_h` not to `time_step_limit` but from `time_step_min` on, of `mamba2` as
+    /// the configuration says.
+    #[must_use]
+    pub fn transformers_dt_limit(&self) -> (f32, f32) {
+        match self.model_type {
+            ModelType::NemotronH => (self.time_step_min, NO_LIMIT),
+            ModelType::Mamba2 => self.dt_limit,
+        }
     }
 
     /// `heads * head_dim`.
