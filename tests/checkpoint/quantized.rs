@@ -47,7 +47,7 @@ fn w8a8() {
     assert_eq!(group["input_activations"]["strategy"], "token");
     assert_eq!(group["weights"]["strategy"], "channel");
     let info = Checkpoint::open(&c.dir).unwrap().info("backbone.layers.0.mixer.in_proj.weight").cloned().unwrap();
-    assert_eq!((info.dtype, info.shape), (StoredType::I8, vec![124, 24]));
+    assert_eq!((info.dtype, info.shape), (StoredType::I8, vec![132, 24]));
 }
 
 /// Other readers make a tied head a linear layer of the embedding's weight: it is none of those that are quantized, and of codes
@@ -225,7 +225,7 @@ fn group_size_that_contradicts_scales() {
     edit_json(&c.dir.join("config.json"), |j| {
         j["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"] = json!(4);
     });
-    says(&refusal(&c.dir), &["weight_scale", "[124, 3]", "[124, 6]"]);
+    says(&refusal(&c.dir), &["weight_scale", "[132, 3]", "[132, 6]"]);
 }
 
 #[test]
@@ -348,5 +348,5 @@ fn a_model_that_is_not_its_configurations_is_not_written() {
         Mixer::Mamba2(mamba) => mamba.conv_bias.clear(),
         _ => panic!("block 0 is a Mamba-2 block"),
     };
-    refused(&conv, &["backbone.layers.0.mixer.conv1d.bias", "0 values, expected 72"]);
+    refused(&conv, &["backbone.layers.0.mixer.conv1d.bias", "0 values, expected 80"]);
 }
