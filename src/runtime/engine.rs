@@ -222,9 +222,9 @@ impl Engine {
         self.passes.clear();
         self.following = None;
         self.batch.iter_mut().for_each(Batch::forget_recordings);
-        // Its input may have more scales than any other's; a tied head has one of each token.
+        // Its input may have more scales than any other's.
         let groups = match linear {
-            Linear::Quantized(q) => q.activations.group().map_or(1, |group| group.count(linear.dims().1)),
+            Linear::Quantized(q) => q.activations.group().map_or(0, |group| group.count(linear.dims().1)),
             Linear::Float(_) => 0,
         };
         let scales = self.scratch.tokens() * groups;

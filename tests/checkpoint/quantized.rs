@@ -68,9 +68,18 @@ fn a_tied_head_is_not_quantized_for_others() {
     };
     let q = written("floats", &model);
     assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("compressed-tensors")));
-    model.embedding = quantize(&model.embedding, 8, Group::Channel, Activations::Float);
-    let q = written("codes", &model);
-    assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("wgquant")));
+    let table = model.embedding.clone();
+    for (name, activations, strategy) in
+        [("codes", Activations::Float, Value::Null), ("int8", Activations::TOKEN, json!("token"))]
+    {
+        model.embedding = quantize(&table, 8, Group::Channel, activations);
+        let q = written(name, &model);
+        assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("wgquant")));
+        let group = &q["config_groups"]["group_0"];
+        assert_eq!(group["targets"], json!(["Embedding"]));
+        // What inputs of the head are rounded to.
+        assert_eq!(group["input_activations"]["strategy"], strategy);
+    }
 }
 
 #[test]
