@@ -97,10 +97,12 @@ impl Recipe {
             return Err(Error::argument("recipe: rotation", why));
         }
         self.transform.check(config)?;
-        // Folding the final norm gives a tied model a head of its own.
-        let mut config = config.clone();
-        config.tied &= !self.transform.fold_norms;
-        resolve(&self.rules, &config)
+        resolve(&self.rules, &ModelConfig { tied: self.ties(config), ..config.clone() })
+    }
+
+    /// Is the head still the embedding? Folding the final norm gives a tied model a head of its own.
+    pub(crate) fn ties(&self, config: &ModelConfig) -> bool {
+        config.tied && !self.transform.fold_norms
     }
 
     /// What of it needs calibration text, in words, of a model with these [`Recipe::modules`]; `None` where nothing does.
@@ -114,7 +116,7 @@ impl Recipe {
         }
     }
 
-    /// With fixed scales for all int8 activations: of `group`, so that `percentile` percent do not saturate (absent:
+    /// With fixed scales for all int8 activations but a tied head's ([`Rule::activations`]): of `group`, so that `percentile` percent do not saturate (absent:
     /// [`ACTIVATION_PERCENTILE`]).
     pub fn fix_activations(&mut self, group: Group, percentile: Option<f64>) {
         for rule in self.rules.iter_mut().filter(|r| r.activations.int8()) {

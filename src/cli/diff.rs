@@ -12,6 +12,7 @@ use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::recipe::rewrites;
 use wgquant::report::{DiffReport, terminal};
+use wgquant::runtime::Engine;
 
 use super::args::{GpuArgs, refuse};
 use super::generation::encode;
@@ -90,7 +91,7 @@ impl Diff {
             false => Between::Models { run: transform.as_ref(), reference: other.as_ref() },
         };
         let tokens = tokens.as_ref().ok_or_else(|| anyhow!("--prompt: is needed, {against} holds no input_ids"))?;
-        let mut engine = load::unchecked(&device, &file, tokens.len() + 1, load::Settings::default())?;
+        let mut engine = engine(&device, &file, tokens.len())?;
         let next = next.unwrap_or(0);
         if let Some(path) = &self.dump {
             let taps = block_on(record(&mut engine, tokens, Some(next), &[]))?.0;
@@ -135,7 +136,7 @@ impl Diff {
             (true, ModelFile::open(file.checkpoint().dir())?, device)
         };
         let transform = rewrites(&model)?;
-        let mut engine = load::unchecked(&other, &model, tokens.len() + 1, load::Settings::default())?;
+        let mut engine = engine(&other, &model, tokens.len())?;
         let (taps, next) = block_on(record(&mut engine, &tokens, None, &[]))?;
         let activations = Activations { tokens: Some(tokens), next: Some(next), model_sha256: None, transform, taps };
         Ok(Reference { name: describe(model.checkpoint().dir(), &other), same_model, activations })
@@ -163,6 +164,12 @@ impl Diff {
         }
         .open()
     }
+}
+
+/// An engine that takes a prompt of `tokens` in one pass, as its ops are looked at, and a token more.
+fn engine(device: &Device, file: &ModelFile, tokens: usize) -> Result<Engine> {
+    let settings = load::Settings { step: Some(tokens + 1), ..Default::default() };
+    load::unchecked(device, file, tokens + 1, settings)
 }
 
 /// Activations in a file: of this model on another machine, unless the file says that they are another's.

@@ -36,7 +36,7 @@ pub(super) struct Eval {
     /// Fail (exit code 1) when the accuracy of a task is more than this fraction below the base's, such as 0.01
     #[arg(long, value_name = "F", requires = "base", allow_negative_numbers = true)]
     max_acc_drop: Option<f64>,
-    /// Clamp dt in prefill as transformers (wrongly) does, to compare with its numbers
+    /// Clamp dt in prefill as transformers (wrongly) does of nemotron_h, to compare with its numbers
     #[arg(long)]
     transformers_dt_clamp: bool,
     #[command(flatten)]

@@ -39,7 +39,7 @@ pub(super) struct Perplexity {
     /// Fail (exit code 1) when perplexity is more than this fraction above the base's, such as 0.01
     #[arg(long, value_name = "F", requires = "base", allow_negative_numbers = true)]
     max_ppl_increase: Option<f64>,
-    /// Clamp dt in prefill as transformers (wrongly) does, to compare with its numbers
+    /// Clamp dt in prefill as transformers (wrongly) does of nemotron_h, to compare with its numbers
     #[arg(long)]
     transformers_dt_clamp: bool,
     /// Tokens a call at most: 1 measures what generating sees, where an int8 state is rounded between calls

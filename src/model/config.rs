@@ -15,6 +15,9 @@ const NO_LIMIT: f32 = 1e30;
 const WIDTH: RangeInclusive<usize> = 1..=1 << 20;
 const COUNT: RangeInclusive<usize> = 1..=4096;
 
+/// Channels of an attention head that its kernels take at most.
+const MOST_HEAD_DIM: usize = 256;
+
 /// Families this crate knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelType {
@@ -70,7 +73,7 @@ pub struct ModelConfig {
     pub norm_eps: f32,
     /// dt is clamped to this range after softplus (`time_step_limit`).
     pub dt_limit: (f32, f32),
-    /// `time_step_min`, which transformers wrongly applies in prefill (reference/quantization.md 3.3).
+    /// `time_step_min`, which transformers wrongly applies in prefill of `nemotron_h` (reference/quantization.md 3.3).
     pub time_step_min: f32,
     /// Is the head the embedding?
     pub tied: bool,
@@ -128,7 +131,7 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// Relations between sizes that the layers rely on.
+    /// Relations between sizes that the layers rely on, and sizes that kernels take: known here, a model is refused before long work.
     fn check(&self) -> Result<()> {
         let has = |block| self.blocks.contains(&block);
         let divides = |key: &str, n: usize, of_key: &str, of: usize| {
@@ -137,11 +140,26 @@ impl ModelConfig {
             }
             Ok(())
         };
+        // As the kernels of the scan take them.
+        let in_quads = |key: &str, n: usize| match n.is_multiple_of(4) {
+            true => Ok(()),
+            false => Err(unsupported(key, format!("{n}; multiples of 4 are supported"))),
+        };
         if has(Block::Mamba2) {
             divides("n_groups", self.n_groups, "the number of mamba heads", self.mamba_heads)?;
+            let [channels, states] = match self.model_type {
+                ModelType::NemotronH => ["mamba_head_dim", "ssm_state_size"],
+                ModelType::Mamba2 => ["head_dim", "state_size"],
+            };
+            in_quads(channels, self.mamba_head_dim)?;
+            in_quads(states, self.state_size)?;
         }
         if has(Block::Attention) {
             divides("num_key_value_heads", self.kv_heads, "num_attention_heads", self.attention_heads)?;
+            if self.head_dim > MOST_HEAD_DIM {
+                let value = format!("{}; heads of attention of up to {MOST_HEAD_DIM} are supported", self.head_dim);
+                return Err(unsupported("head_dim", value));
+            }
         }
         let bos = self.bos.iter().map(|token| ("bos_token_id", token));
         let mut tokens = bos.chain(self.eos.iter().map(|token| ("eos_token_id", token)));
@@ -154,6 +172,16 @@ impl ModelConfig {
             return Ok(());
         }
         Err(unsupported(key, format!("{token}, not below vocab_size {}", self.vocab_size)))
+    }
+
+    /// What transformers 5.24 clamps dt to in prefill: of `nemotron_h` not to `time_step_limit` but from `time_step_min` on, of `mamba2` as
+    /// the configuration says.
+    #[must_use]
+    pub fn transformers_dt_limit(&self) -> (f32, f32) {
+        match self.model_type {
+            ModelType::NemotronH => (self.time_step_min, NO_LIMIT),
+            ModelType::Mamba2 => self.dt_limit,
+        }
     }
 
     /// `heads * head_dim`.

@@ -145,7 +145,8 @@ impl SchemeList {
         let scheme = match weight {
             Linear::Float(_) => None,
             Linear::Quantized(q) => {
-                let activations = if role == Role::Linear { q.activations } else { Activations::Float };
+                // Of an embedding those of the head that it is, too.
+                let activations = q.activations;
                 let packed = is_packed(q.bits, role, activations);
                 // A group as long as the row is a channel.
                 let cols = weight.dims().1;

@@ -98,7 +98,9 @@ impl Preset {
             activation_percentile: None,
         };
         let linear = |format| rule("Linear", format, GROUPS);
-        let embedding = |format| rule("Embedding", format, Activations::Float);
+        // A tied one is the head.
+        let inputs = if tied { Activations::TOKEN } else { Activations::Float };
+        let embedding = |format| rule("Embedding", format, inputs);
         let mamba = config.blocks.contains(&Block::Mamba2);
         let mut rules = match self {
             Self::W4A8 => vec![linear(nested(4, 32)), embedding(nested(4, 32))],
@@ -154,7 +156,8 @@ impl Recipe {
         let mut rules = vec![rule("Linear", format(bits.weight(), group), bits.activations())];
         let tied = config.tied && !transform.fold_norms;
         if embedding && (!tied || bits.activations().int8()) {
-            rules.push(rule("Embedding", format(8, Group::Channel), Activations::Float));
+            let inputs = if tied { bits.activations() } else { Activations::Float };
+            rules.push(rule("Embedding", format(8, Group::Channel), inputs));
         }
         Self { float, calibration: Calibration::default(), gptq: None, transform, rules }
     }

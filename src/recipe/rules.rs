@@ -21,7 +21,8 @@ pub struct Rule {
     /// Form of the weights; absent: floats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Format>,
-    /// What inputs are rounded to; not for embeddings.
+    /// What inputs are rounded to; of an embedding those of the head that it is, too, if it is. Fixed scales of that one are found as the
+    /// model runs: the embedding is done before any text has come to the head.
     #[serde(default)]
     pub activations: Activations,
     /// Of static activations, the share in percent that is not to saturate; absent: [`ACTIVATION_PERCENTILE`].
@@ -137,7 +138,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         })
         .collect::<Result<Vec<_>>>()?;
     let mut used: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.modules.len()]).collect();
-    let mut linear = vec![false; rules.len()];
+    let mut inputs = vec![false; rules.len()];
     let mut modules = Vec::new();
     for tensor in Names::default().expected(config, false) {
         if tensor.role == Role::Vector {
@@ -148,7 +149,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         for (i, targets) in parsed.iter().enumerate() {
             for (_, used) in targets.iter().zip(&mut used[i]).filter(|(t, _)| t.matches(&name, tensor.role)) {
                 *used = true;
-                linear[i] |= tensor.role == Role::Linear;
+                inputs[i] |= tensor.role == Role::Linear || config.tied;
                 rule = Some(i);
             }
         }
@@ -159,6 +160,10 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         };
         let activations = match (tensor.role, weights, rule) {
             (Role::Linear, Some(format), Some(i)) => beside(rules[i].activations, format, cols, &name)?,
+            (Role::Embedding, Some(format), Some(i)) if config.tied => {
+                let asked = rules[i].activations.group().map_or(Activations::Float, Activations::Int8);
+                beside(asked, format, cols, &name)?
+            }
             _ => Activations::Float,
         };
         let activation_percentile = match (activations, rule) {
@@ -175,7 +180,7 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
         if rule.modules.is_empty() {
             return Err(Error::argument(format!("rule {i}"), "its list of modules is empty"));
         }
-        if rule.activations.int8() && !linear[i] {
+        if rule.activations.int8() && !inputs[i] {
             let what = "activations, but it matches the embedding alone, which has no inputs to round";
             return Err(Error::argument(format!("rule {i}"), what));
         }
@@ -342,6 +347,31 @@ mod tests {
         assert_eq!(calibrates(vec![rule(&["Linear"], fixed), rule(&["Linear"], Activations::TOKEN)]), None);
         let others = vec![rule(&["Linear"], Activations::TOKEN), rule(&["Linear", "Embedding"], fixed)];
         assert!(calibrates(others).is_some());
+    }
+
+    #[test]
+    fn a_tied_embedding_has_activations_of_the_head() {
+        use crate::recipe::{Bits, Preset, Recipe};
+        use crate::transform::Transform;
+        let config = ModelConfig { tied: true, ..nano() };
+        let first = |modules: Vec<Module>| (modules[0].name.clone(), modules[0].activations);
+        let name = "backbone.embeddings".to_owned();
+        let groups = Activations::Int8(Group::Size(32));
+        let fixed = Activations::Static(Group::Size(32));
+        let float = Activations::Float;
+        for (asked, found) in
+            [(float, float), (Activations::TOKEN, Activations::TOKEN), (groups, groups), (fixed, groups)]
+        {
+            let modules = resolve(&[rule(&["Embedding"], asked)], &config).unwrap();
+            assert_eq!(modules[0].activation_percentile, None);
+            assert_eq!(first(modules), (name.clone(), found));
+        }
+        let presets = Preset::ALL.map(|(_, p)| Recipe::preset(p, &config, DType::BF16, Transform::NONE, false));
+        let uniform = [Bits::W8A8, Bits::W4A8]
+            .map(|bits| Recipe::uniform(&config, bits, Group::Size(32), true, DType::BF16, Transform::NONE));
+        for recipe in presets.iter().chain(&uniform) {
+            assert_eq!(first(recipe.modules(&config).unwrap()), (name.clone(), Activations::TOKEN), "{recipe:?}");
+        }
     }
 
     #[test]

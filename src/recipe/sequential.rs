@@ -66,7 +66,7 @@ impl Sequential {
         let quantized = timed(
             || "embedding quantized".to_owned(),
             || match module.weights.as_ref().filter(|_| options.is_some()) {
-                Some(format) => searched(embedding, format, Activations::Float, EMBEDDING_STEPS).map(Linear::Quantized),
+                Some(format) => searched(embedding, format, module.activations, EMBEDDING_STEPS).map(Linear::Quantized),
                 None => block_on(forms.nearest(device, &module.name, embedding.clone())),
             },
         )?;

@@ -44,7 +44,8 @@ impl Engine {
     pub(crate) fn follow_any(&mut self, next: Next) -> Result<Reading> {
         self.room_for(1)?;
         if self.following.is_none() {
-            self.following = Some(self.plan_of(&self.scratch.next, Logits::Last)?.record()?);
+            let pass = self.plan_of(&self.scratch.next, Logits::Last, self.config.dt_limit)?;
+            self.following = Some(pass.record()?);
             self.rounding()?; // compiled now, not in the middle of what is told
         }
         let before = (self.state.tokens, self.state.recent);

@@ -26,8 +26,8 @@ pub struct EngineOptions {
     pub pass_tokens: usize,
     /// Sequences that decode together, beside the one that is prefilled ([`Engine::put`]); with 1 there is only that one.
     pub sequences: usize,
-    /// Clamp dt to `time_step_min` in prefill only, as transformers does (a known fault, kept for comparisons): in passes of several tokens, so a
-    /// prompt of which one token is left for its last pass is clamped but for that.
+    /// Clamp dt of tokens that are fed as transformers does in prefill ([`ModelConfig::transformers_dt_limit`]; a known fault, kept for
+    /// comparisons), however many a call has. Not of tokens that the engine chose ([`Engine::follow`]), nor of several sequences' ([`Engine::feed_each`]).
     pub transformers_dt_clamp: bool,
     /// How states of Mamba-2 blocks are kept between calls.
     pub state: StateFormat,
@@ -222,9 +222,9 @@ impl Engine {
         self.passes.clear();
         self.following = None;
         self.batch.iter_mut().for_each(Batch::forget_recordings);
-        // Its input may have more scales than any other's; a tied head has one of each token.
+        // Its input may have more scales than any other's.
         let groups = match linear {
-            Linear::Quantized(q) => q.activations.group().map_or(1, |group| group.count(linear.dims().1)),
+            Linear::Quantized(q) => q.activations.group().map_or(0, |group| group.count(linear.dims().1)),
             Linear::Float(_) => 0,
         };
         let scales = self.scratch.tokens() * groups;
@@ -422,23 +422,23 @@ impl Engine {
     }
 
     pub(super) fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
-        self.plan_of(&self.scratch.ids.view(DType::U32, [tokens])?, logits)
+        self.plan_of(&self.scratch.ids.view(DType::U32, [tokens])?, logits, self.fed_dt_limit())
     }
 
-    /// The pass over the tokens that `ids` will hold.
-    pub(super) fn plan_of(&self, ids: &DeviceTensor, logits: Logits) -> Result<Plan> {
-        let (plan, tokens) = (self.built(ids, logits)?, ids.shape.elements());
+    /// The pass over the tokens that `ids` will hold, dt clamped to `dt_limit`.
+    pub(super) fn plan_of(&self, ids: &DeviceTensor, logits: Logits, dt_limit: (f32, f32)) -> Result<Plan> {
+        let (plan, tokens) = (self.built(ids, logits, dt_limit)?, ids.shape.elements());
         if tokens == 1 {
             return Ok(plan.specialised());
         }
         // What is compiled must serve prompts of other lengths, too.
-        let half = self.built(&ids.view(DType::U32, [tokens / 2])?, logits)?;
+        let half = self.built(&ids.view(DType::U32, [tokens / 2])?, logits, dt_limit)?;
         Ok(plan.specialised_with(&half))
     }
 
-    fn built(&self, ids: &DeviceTensor, logits: Logits) -> Result<Plan> {
+    fn built(&self, ids: &DeviceTensor, logits: Logits, dt_limit: (f32, f32)) -> Result<Plan> {
         let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
-        let (forward, vocab) = (self.forward(tokens), self.config.vocab_size);
+        let (forward, vocab) = (Forward { dt_limit, ..self.forward(tokens) }, self.config.vocab_size);
         if logits != Logits::All && forward.chains(&self.device, &self.weights) {
             let last = self.last_logits()?;
             forward.chain(&mut plan, &self.weights, ids, (logits == Logits::Last).then_some(&last))?;
@@ -470,14 +470,18 @@ impl Engine {
         self.all_logits.as_ref().ok_or_else(|| Error::argument("engine", "logits of all tokens were not asked for"))
     }
 
+    /// Of tokens that are fed. Also of one alone: a window or prompt, which transformers takes whole, may leave one for its last pass.
+    fn fed_dt_limit(&self) -> (f32, f32) {
+        let config = &self.config;
+        if self.options.transformers_dt_clamp { config.transformers_dt_limit() } else { config.dt_limit }
+    }
+
     pub(super) fn forward(&self, tokens: usize) -> Forward<'_> {
-        let (lo, hi) = self.config.dt_limit;
-        let lo = if self.options.transformers_dt_clamp && tokens > 1 { lo.max(self.config.time_step_min) } else { lo };
         Forward {
             config: &self.config,
             state: &self.state,
             scratch: &self.scratch,
-            dt_limit: (lo, hi),
+            dt_limit: self.fed_dt_limit(),
             tokens,
             decode: tokens == 1,
             split_k: self.options.split_k,

@@ -9,7 +9,7 @@ use super::state::{State, StateSizes};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::kernels;
-use crate::model::{Activations, Block, ModelConfig, ModelSource, Names, OnlineRotation, Role, Stored, WeightForm};
+use crate::model::{Block, ModelConfig, ModelSource, Names, OnlineRotation, Role, Stored, WeightForm};
 use crate::tensor::DType;
 
 /// Bytes an engine holds on its device.
@@ -43,7 +43,9 @@ impl Memory {
         options: EngineOptions,
     ) -> Result<Self> {
         let options = options.checked()?;
-        let head = config.tied.then(|| forms.first().map(tied_head)).flatten();
+        // The embedding as the head of a tied model: a second copy.
+        let head =
+            forms.first().filter(|_| config.tied).map(|embedding| WeightForm { role: Role::Linear, ..*embedding });
         let forms = || forms.iter().chain(&head);
         let groups = forms().map(WeightForm::activation_groups).max().unwrap_or(0);
         let EngineOptions { context, sequences, .. } = options;
@@ -136,15 +138,4 @@ fn resident(form: &WeightForm) -> u64 {
         }
     };
     bytes as u64
-}
-
-/// The embedding as the head of a tied model: a second copy.
-fn tied_head(embedding: &WeightForm) -> WeightForm {
-    let stored = match embedding.stored {
-        Stored::Codes { bits, group, scales, .. } => {
-            Stored::Codes { bits, group, scales, activations: Activations::TOKEN }
-        }
-        float @ Stored::Float(_) => float,
-    };
-    WeightForm { role: Role::Linear, stored, ..*embedding }
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor};
 use crate::kernels::{self, GatedNorm, Scaled};
 use crate::model::{
-    Activations, Layer, Linear, Mixer, ModelSource, Names, QuantizedLinear, check_layer, check_linear, check_vector,
+    Layer, Linear, Mixer, ModelSource, Names, QuantizedLinear, check_layer, check_linear, check_vector,
 };
 
 /// How a layer wants its inputs as int8: the inputs that share a scale, and the scales where they are fixed.
@@ -255,7 +255,7 @@ impl Weights {
                 check_linear("the embedding", linear, self.embedding.shape())?;
                 let embedding = DeviceEmbedding::upload(device, linear)?;
                 if self.tied {
-                    self.head = DeviceLinear::upload(device, "the head", &tied_head(linear.clone()))?;
+                    self.head = DeviceLinear::upload(device, "the head", linear)?;
                 }
                 self.embedding = embedding;
             }
@@ -301,7 +301,7 @@ impl Weights {
         let is_tied = own.is_none();
         let head = match own {
             Some(head) => head,
-            None => tied_head(tied.map_or_else(|| source.embedding(), Ok)?),
+            None => tied.map_or_else(|| source.embedding(), Ok)?,
         };
         Ok(Self {
             embedding,
@@ -341,15 +341,5 @@ impl Weights {
     pub(super) fn bytes(&self) -> usize {
         let layers = self.layers.iter().map(DeviceLayer::bytes).sum::<usize>();
         self.embedding.bytes() + layers + self.norm_f.bytes() + self.head.bytes()
-    }
-}
-
-/// A tied head is the embedding; an int8 one is multiplied with int8 activations, like other linears.
-fn tied_head(embedding: Linear) -> Linear {
-    match embedding {
-        Linear::Quantized(q) => {
-            Linear::Quantized(QuantizedLinear { activations: Activations::TOKEN, input_scales: Vec::new(), ..q })
-        }
-        float => float,
     }
 }

@@ -22,7 +22,7 @@ pub use survey::{Form, Question, Sensitivity, Survey, survey};
 
 use crate::analyze::predict;
 use crate::error::{Error, Result};
-use crate::model::{Activations, Group, ModelConfig, ModelFile, Names};
+use crate::model::{Activations, Group, ModelConfig, ModelFile, ModelSource, Names};
 use crate::quantize::{Format, ScaleFormat};
 use crate::recipe::{Module, Recipe, Rule, agree};
 use crate::runtime::EngineOptions;
@@ -107,7 +107,7 @@ pub fn candidates(
     let under = |weights: &Option<Format>| {
         let rules = vec![
             rule(vec!["Linear".to_owned()], *weights, activations),
-            rule(vec!["Embedding".to_owned()], *weights, Activations::Float),
+            rule(vec!["Embedding".to_owned()], *weights, embedding_inputs(base, config, activations)),
         ];
         Recipe { rules, ..base.clone() }.modules(config)
     };
@@ -115,6 +115,11 @@ pub fn candidates(
     let which = "a search may choose another form for each; take a group that divides the hidden size, such as 32";
     agree(all.iter().flatten()).map_err(|e| Error::argument("activation group", format!("{e}; {which}")))?;
     Ok(all)
+}
+
+/// What inputs of the head are rounded to where that is the embedding.
+fn embedding_inputs(base: &Recipe, config: &ModelConfig, activations: Activations) -> Activations {
+    if base.ties(config) { activations } else { Activations::Float }
 }
 
 fn rule(modules: Vec<String>, weights: Option<Format>, activations: Activations) -> Rule {
@@ -126,6 +131,7 @@ fn rule(modules: Vec<String>, weights: Option<Format>, activations: Activations)
 pub struct Plan<'a> {
     base: &'a Recipe,
     activations: Activations,
+    embedding_inputs: Activations,
     survey: &'a Survey,
     front: Front,
     /// Bytes of what is no module: norms, convolutions.
@@ -147,7 +153,8 @@ impl<'a> Plan<'a> {
             .collect();
         let front = Front::new(&costs, LIMIT)?;
         let parameters = file.parameters() as f64;
-        let mut plan = Self { base, activations, survey, front, fixed: 0, parameters };
+        let embedding_inputs = embedding_inputs(base, file.config(), activations);
+        let mut plan = Self { base, activations, embedding_inputs, survey, front, fixed: 0, parameters };
         let first = vec![0; survey.modules.len()];
         let predicted = predict(file, "search", &plan.recipe(&first), EngineOptions::default())?;
         plan.fixed = predicted.bytes - costs.iter().map(|forms| forms[0].bytes).sum::<u64>().min(predicted.bytes);
@@ -207,7 +214,7 @@ impl<'a> Plan<'a> {
         for (module, pick) in self.survey.modules.iter().zip(picks) {
             let format = module.forms[*pick].format;
             if module.name == embedding {
-                rules.push(rule(vec!["Embedding".to_owned()], format, Activations::Float));
+                rules.push(rule(vec!["Embedding".to_owned()], format, self.embedding_inputs));
                 continue;
             }
             match groups.iter_mut().find(|(f, _)| *f == format) {

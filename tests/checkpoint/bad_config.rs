@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use wgquant::model::{Block, ModelType};
 
-use super::common::{config, on_disk, parse, says, with};
+use super::common::{config, edit_json, on_disk, parse, says, with};
 
 #[track_caller]
 fn refused(changes: Value, parts: &[&str]) {
@@ -23,6 +23,22 @@ fn unknown_block_letter() {
 fn heads_not_divisible() {
     refused(json!({"n_groups": 3}), &["n_groups", "3", "mamba heads 4"]);
     refused(json!({"num_key_value_heads": 3}), &["num_key_value_heads", "3", "num_attention_heads 4"]);
+}
+
+/// Or `quantize` would take what nothing can run.
+#[test]
+fn sizes_that_no_kernel_takes() {
+    refused(json!({"mamba_head_dim": 10}), &["mamba_head_dim is 10", "multiples of 4"]);
+    refused(json!({"ssm_state_size": 6}), &["ssm_state_size is 6", "multiples of 4"]);
+    refused(json!({"head_dim": 260}), &["head_dim is 260", "up to 256"]);
+    assert_eq!(parse(&with(json!({"head_dim": 256}))).unwrap().head_dim, 256);
+    // Of what there is no block, nothing is asked.
+    let mlp = json!({"hybrid_override_pattern": "----", "mamba_head_dim": 10, "ssm_state_size": 6, "head_dim": 260});
+    assert_eq!(parse(&with(mlp)).unwrap().blocks, [Block::Mlp; 4]);
+    let (_temp, dir) = on_disk(&config(), &Default::default());
+    edit_json(&dir.join("config.json"), |c| c["ssm_state_size"] = json!(6));
+    let error = wgquant::model::ModelFile::open(&dir).unwrap_err();
+    assert!(matches!(&error, wgquant::Error::UnsupportedModel { key, .. } if key == "ssm_state_size"), "{error}");
 }
 
 #[test]
@@ -94,7 +110,7 @@ fn infinity_as_python_writes_it() {
 fn mamba2_width_must_agree() {
     let mut v = json!({
         "model_type": "mamba2", "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_heads": 4,
-        "head_dim": 12, "state_size": 6, "n_groups": 1, "expand": 2,
+        "head_dim": 12, "state_size": 8, "n_groups": 1, "expand": 2,
     });
     let config = parse(&v).unwrap();
     assert_eq!((config.model_type, config.d_inner(), config.intermediate_size), (ModelType::Mamba2, 48, 0));
@@ -103,6 +119,10 @@ fn mamba2_width_must_agree() {
     v["head_dim"] = Value::Null;
     v["num_heads"] = json!(5);
     says(&parse(&v).unwrap_err().to_string(), &["48", "not divisible by num_heads 5"]);
+    v["num_heads"] = json!(8);
+    says(&parse(&v).unwrap_err().to_string(), &["head_dim is 6", "multiples of 4"]);
+    (v["num_heads"], v["state_size"]) = (json!(4), json!(6));
+    says(&parse(&v).unwrap_err().to_string(), &["state_size is 6", "multiples of 4"]);
 }
 
 proptest! {

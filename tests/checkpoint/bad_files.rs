@@ -224,9 +224,9 @@ fn config_that_contradicts_tensors() {
     says(&refusal(&dir), &["`backbone.embeddings.weight`", "[50, 24]", "hidden_size 28", "[50, 28]"]);
     edit_json(&dir.join("config.json"), |j| {
         j["hidden_size"] = json!(24);
-        j["ssm_state_size"] = json!(8);
+        j["ssm_state_size"] = json!(12);
     });
-    says(&refusal(&dir), &["`backbone.layers.0.mixer.in_proj.weight`", "implies [132, 24]"]);
+    says(&refusal(&dir), &["`backbone.layers.0.mixer.in_proj.weight`", "implies [148, 24]"]);
 }
 
 /// Flipped, cut or grown: whatever happened to the file, opening ends in a model or an error, never in a panic.

@@ -17,7 +17,7 @@ pub(crate) fn config() -> Value {
     json!({
         "model_type": "nemotron_h", "hybrid_override_pattern": "M-*M", "num_hidden_layers": 4, "vocab_size": 50,
         "hidden_size": 24, "intermediate_size": 40, "mamba_num_heads": 4, "mamba_head_dim": 12, "n_groups": 2,
-        "ssm_state_size": 6, "conv_kernel": 4, "chunk_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "ssm_state_size": 8, "conv_kernel": 4, "chunk_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 8, "layer_norm_epsilon": 1e-5, "mlp_hidden_act": "relu2", "mamba_hidden_act": "silu",
         "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": [2, 3], "time_step_limit": [0.0, 1e30],
     })

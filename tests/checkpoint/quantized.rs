@@ -47,7 +47,7 @@ fn w8a8() {
     assert_eq!(group["input_activations"]["strategy"], "token");
     assert_eq!(group["weights"]["strategy"], "channel");
     let info = Checkpoint::open(&c.dir).unwrap().info("backbone.layers.0.mixer.in_proj.weight").cloned().unwrap();
-    assert_eq!((info.dtype, info.shape), (StoredType::I8, vec![124, 24]));
+    assert_eq!((info.dtype, info.shape), (StoredType::I8, vec![132, 24]));
 }
 
 /// Other readers make a tied head a linear layer of the embedding's weight: it is none of those that are quantized, and of codes
@@ -68,9 +68,18 @@ fn a_tied_head_is_not_quantized_for_others() {
     };
     let q = written("floats", &model);
     assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("compressed-tensors")));
-    model.embedding = quantize(&model.embedding, 8, Group::Channel, Activations::Float);
-    let q = written("codes", &model);
-    assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("wgquant")));
+    let table = model.embedding.clone();
+    for (name, activations, strategy) in
+        [("codes", Activations::Float, Value::Null), ("int8", Activations::TOKEN, json!("token"))]
+    {
+        model.embedding = quantize(&table, 8, Group::Channel, activations);
+        let q = written(name, &model);
+        assert_eq!((&q["ignore"], &q["quant_method"]), (&json!(["lm_head"]), &json!("wgquant")));
+        let group = &q["config_groups"]["group_0"];
+        assert_eq!(group["targets"], json!(["Embedding"]));
+        // What inputs of the head are rounded to.
+        assert_eq!(group["input_activations"]["strategy"], strategy);
+    }
 }
 
 #[test]
@@ -225,7 +234,7 @@ fn group_size_that_contradicts_scales() {
     edit_json(&c.dir.join("config.json"), |j| {
         j["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"] = json!(4);
     });
-    says(&refusal(&c.dir), &["weight_scale", "[124, 3]", "[124, 6]"]);
+    says(&refusal(&c.dir), &["weight_scale", "[132, 3]", "[132, 6]"]);
 }
 
 #[test]
@@ -348,5 +357,5 @@ fn a_model_that_is_not_its_configurations_is_not_written() {
         Mixer::Mamba2(mamba) => mamba.conv_bias.clear(),
         _ => panic!("block 0 is a Mamba-2 block"),
     };
-    refused(&conv, &["backbone.layers.0.mixer.conv1d.bias", "0 values, expected 72"]);
+    refused(&conv, &["backbone.layers.0.mixer.conv1d.bias", "0 values, expected 80"]);
 }

@@ -156,7 +156,7 @@ fn convolution_without_bias() {
 fn pure_mamba2() {
     let config = json!({
         "model_type": "mamba2", "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_heads": 4,
-        "head_dim": 12, "state_size": 6, "n_groups": 1, "expand": 2, "tie_word_embeddings": true,
+        "head_dim": 12, "state_size": 8, "n_groups": 1, "expand": 2, "tie_word_embeddings": true,
     });
     let (_temp, dir) = on_disk(&config, &WriteOptions::default());
     assert_eq!(load(&dir), random(&config));

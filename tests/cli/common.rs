@@ -107,7 +107,7 @@ pub(crate) fn tiny(changes: Value) -> (TempDir, ModelFile) {
     let mut config = json!({
         "model_type": "nemotron_h", "hybrid_override_pattern": "M-*M", "num_hidden_layers": 4, "vocab_size": 50,
         "hidden_size": 64, "intermediate_size": 96, "mamba_num_heads": 4, "mamba_head_dim": 12, "n_groups": 2,
-        "ssm_state_size": 6, "conv_kernel": 4, "chunk_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "ssm_state_size": 8, "conv_kernel": 4, "chunk_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 8, "mlp_hidden_act": "relu2", "mamba_hidden_act": "silu", "tie_word_embeddings": false,
     });
     changes.as_object().unwrap().iter().for_each(|(k, v)| config[k] = v.clone());

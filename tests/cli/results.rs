@@ -223,6 +223,19 @@ fn diff_passes_on_nano_and_fails_by_tolerance() {
     says(&String::from_utf8_lossy(&strict.stdout), &["FAILED", "first op past its tolerance: layer 0"]);
 }
 
+/// Ops are compared in one pass, however long the prompt is.
+#[test]
+fn diff_takes_long_prompts() {
+    let (temp, model) = (tempfile::tempdir().unwrap(), nano());
+    let (model, dump) = (model.to_str().unwrap(), temp.path().join("long.safetensors"));
+    let (dump, prompt) = (dump.to_str().unwrap(), "The sea. ".repeat(75));
+    let cpu = ["diff", model, "--device", "cpu", "--json", "--against"];
+    for rest in [&[model, "-p", prompt.as_str(), "--dump", dump][..], &[dump]] {
+        let report = run_json(&[&cpu[..], rest].concat());
+        assert!(report["tokens"].as_u64().unwrap() > 256, "{}", report["tokens"]);
+    }
+}
+
 #[test]
 fn diff_of_a_quantized_model_ranks_its_ops() {
     let temp = tempfile::tempdir().unwrap();

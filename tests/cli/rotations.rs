@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use wgquant::model::ModelFile;
+use wgquant::model::{Activations, Linear, ModelFile, ModelSource};
 
 use crate::common::{nano, refusal, run, says, tiny, wgquant};
 
@@ -85,4 +85,18 @@ fn an_embedding_that_is_the_head_too() {
     says(&refused(&file, &[&tied[..], &eight].concat()), &["--embedding 8", "head", "w4a16", "--fold-norms true"]);
     assert!(!recipe(&file, &tied).contains("Embedding"));
     says(&recipe(&file, &[&tied[..], &eight, &["--fold-norms", "true"]].concat()), &["\"Embedding\""]);
+}
+
+/// Of an embedding that is the head too, what is written and explained says how the head's inputs are rounded.
+#[test]
+fn an_embedding_that_is_the_head_has_its_inputs() {
+    let (temp, file) = tiny(json!({ "tie_word_embeddings": true }));
+    let (model, out) = (file.checkpoint().dir().display().to_string(), temp.path().join("out"));
+    let (to, scheme) = (out.display().to_string(), ["--scheme", "w8a8", "--rotate", "none"]);
+    let explained = run(&[&["quantize", &model, "--explain"][..], &scheme].concat());
+    let line = explained.lines().find(|line| line.contains("backbone.embeddings")).unwrap();
+    says(line, &["8 bits", "int8 a token"]);
+    run(&[&["quantize", &model, "-o", &to, "--device", "cpu"][..], &scheme].concat());
+    let Linear::Quantized(q) = ModelFile::open(&out).unwrap().embedding().unwrap() else { panic!("floats") };
+    assert_eq!(q.activations, Activations::TOKEN);
 }

@@ -27,11 +27,7 @@ fn check_calibrated(file: &ModelFile, recipe: &Recipe, calibration: Option<&Wind
     let engine = Engine::new(&Device::Cpu, &made, EngineOptions::default()).unwrap();
     assert_eq!(predicted.device_bytes, engine.weight_bytes(), "on the device: {recipe:?}");
     assert_eq!(predicted.peak_bytes, engine.weight_bytes() + engine.working_bytes(), "peak: {recipe:?}");
-    // An int8 state wants a multiple of 4.
-    let state = match file.config().state_size % 4 {
-        0 => StateFormat::Int8 { rounding: StateRounding::Feedback, rotate: true, window: 8 },
-        _ => StateFormat::F32,
-    };
+    let state = StateFormat::Int8 { rounding: StateRounding::Feedback, rotate: true, window: 8 };
     let small = EngineOptions { state, kv: KvFormat::Int4, context: 9000, ..EngineOptions::default() };
     let engine = Engine::new(&Device::Cpu, &made, small).unwrap();
     let predicted_small = predict(file, "x", recipe, small).unwrap();
@@ -71,7 +67,7 @@ fn tied() {
 /// Smoothing leaves norms as numbers of bf16, whatever they were in the original.
 #[test]
 fn norms_of_f32_that_are_smoothed() {
-    let (temp, file) = tiny(json!({ "ssm_state_size": 8 })); // which kernels take, so that it can be calibrated
+    let (temp, file) = tiny(json!({}));
     let mut model = Model::load(&file).unwrap();
     let narrow = |linear: &mut Linear| {
         let Linear::Float(t) = linear else { panic!("codes") };
@@ -98,7 +94,6 @@ fn norms_of_f32_that_are_smoothed() {
 #[test]
 fn nano_in_the_library() {
     let file = ModelFile::open(&nano()).unwrap();
-    assert_eq!(file.config().state_size % 4, 0);
     let (float, transform) = (file.float_dtype(), Transform::hadamard(file.config(), 0).unwrap());
     check(&file, &Recipe::uniform(file.config(), Bits::ALL[0], Group::Channel, true, float, transform));
 }

@@ -148,7 +148,7 @@ fn a_window_out_of_range_is_refused() {
 }
 
 /// Two Mamba-2 layers of 8 heads in so many groups.
-fn mamba(groups: usize) -> Model {
+pub(crate) fn mamba(groups: usize) -> Model {
     let json = serde_json::json!({
         "model_type": "mamba2", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8,
         "head_dim": 8, "expand": 2, "n_groups": groups, "state_size": 16, "conv_kernel": 4, "chunk_size": 16,

@@ -6,8 +6,13 @@ use std::ops::ControlFlow;
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::Device;
-use wgquant::model::{Activations, Group, Linear, Mixer, Model, ModelFile, ModelSource, QuantizedLinear, Scales};
-use wgquant::recipe::{Bits, Recipe};
+use wgquant::kernels::check::error;
+use wgquant::model::{
+    Activations, Group, Linear, Mixer, Model, ModelFile, ModelSource, QuantizedLinear, Scales, WriteOptions,
+    write_model,
+};
+use wgquant::quantize::{Format, ScaleFormat};
+use wgquant::recipe::{Bits, Recipe, Rule};
 use wgquant::runtime::{Engine, EngineOptions, Memory, Next, Slot};
 use wgquant::synth::{self, Synth};
 use wgquant::tensor::{DType, Shape, Tensor};
@@ -294,6 +299,45 @@ fn an_embedding_is_a_tied_head_too() {
     assert_eq!(logits(&mut replaced), logits(&mut engine(&other)));
     replaced.replace(Slot::Embedding, &model.embedding).unwrap();
     assert_eq!(logits(&mut replaced), before);
+}
+
+/// The head that an embedding of codes is, too, rounds its inputs where a rule says so, and only there.
+#[test]
+fn a_tied_head_of_codes_takes_floats_unless_told() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let mut model = Model::load(&file).unwrap();
+    (model.config.tied, model.head) = (true, None);
+    let weights = Some(Format { bits: 8, group: Group::Size(32), scales: ScaleFormat::Plain(DType::F32) });
+    let made = |activations| {
+        let rule = Rule { modules: vec!["Embedding".to_owned()], weights, activations, activation_percentile: None };
+        let (calibration, transform) = (Default::default(), Transform::NONE);
+        let recipe = Recipe { float: DType::F32, calibration, gptq: None, transform, rules: vec![rule] };
+        block_on(recipe.apply(&model, &Device::Cpu, |_| {})).unwrap()
+    };
+    let (floats, int8) = (made(Activations::Float), made(Activations::TOKEN));
+    let mut plain = floats.clone();
+    let Linear::Quantized(q) = &floats.embedding else { panic!("quantized") };
+    plain.embedding = Linear::Float(Tensor::from_f32(q.codes.shape, &q.dequantize().unwrap()));
+    let options = EngineOptions { context: 8, pass_tokens: 8, ..Default::default() };
+    for device in [Device::Cpu, common::gpu()] {
+        let logits = |model: &Model| {
+            let mut engine = Engine::new(&device, model, options).unwrap();
+            assert_eq!(Memory::of(model, options).unwrap(), Some(engine.memory()));
+            engine.feed(&[3, 4, 5]).unwrap();
+            block_on(engine.logits()).unwrap()
+        };
+        let want = logits(&plain);
+        let [floats, int8] = [&floats, &int8].map(|model| error(&logits(model), &want).0);
+        assert!(floats < 1e-10 && int8 > 1e-7, "NMSE {floats:.2e} and {int8:.2e}");
+    }
+    // What a file says, too.
+    let temp = tempfile::tempdir().unwrap();
+    for (name, model) in [("floats", &floats), ("int8", &int8)] {
+        let out = temp.path().join(name);
+        write_model(file.checkpoint().config(), model, &out, &WriteOptions::default()).unwrap();
+        let read = ModelFile::open(&out).unwrap();
+        assert!(read.config().tied && read.embedding().unwrap() == model.embedding, "{name}");
+    }
 }
 
 /// Also where no input had been rounded before, so that there was no room for scales.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow::Continue;
 use pollster::block_on;
 use wgquant::gpu::Device;
 use wgquant::kernels::{Sampling, check::error};
-use wgquant::model::{Block, ModelFile};
+use wgquant::model::{Block, Model, ModelFile};
 use wgquant::runtime::{Engine, EngineOptions, Next};
 use wgquant::tensor::DType;
 
@@ -221,50 +221,99 @@ fn rejects_tokens_it_cannot_take() {
     assert!(engine.feed(&tokens(513)).unwrap_err().to_string().contains("513 tokens in a context of 512"));
 }
 
+/// nano with a `time_step_min` that shows where dt is clamped to it.
+fn floor() -> Model {
+    let mut model = Model::load(&ModelFile::open(&common::nano()).unwrap()).unwrap();
+    model.config.time_step_min = 0.5;
+    model
+}
+
+fn clamping(model: &Model, transformers_dt_clamp: bool, pass_tokens: usize) -> Engine {
+    let options = EngineOptions { context: 300, pass_tokens, transformers_dt_clamp, ..Default::default() };
+    Engine::new(&Device::Cpu, model, options).unwrap()
+}
+
+/// Logits of the last token of calls of `parts` tokens.
+fn clamped(model: &Model, transformers_dt_clamp: bool, parts: &[usize]) -> Vec<f32> {
+    let mut engine = clamping(model, transformers_dt_clamp, 64);
+    let tokens = tokens(parts.iter().sum::<usize>()).into_iter().map(|id| id % model.config.vocab_size as u32);
+    let tokens: Vec<u32> = tokens.collect();
+    let mut rest = &tokens[..];
+    for n in parts {
+        engine.feed(&rest[..*n]).unwrap();
+        rest = &rest[*n..];
+    }
+    block_on(engine.logits()).unwrap()
+}
+
+/// However tokens are cut into calls: transformers takes them at once.
 #[test]
 fn transformers_clamp_of_dt_is_a_switch() {
-    // With a floor of 0.5 the clamp shows; it applies to prefill only.
-    struct Floor(ModelFile, wgquant::model::ModelConfig);
-    impl wgquant::model::ModelSource for Floor {
-        fn config(&self) -> &wgquant::model::ModelConfig {
-            &self.1
-        }
-        fn rotation(&self) -> wgquant::model::OnlineRotation {
-            self.0.rotation()
-        }
-        fn embedding(&self) -> wgquant::Result<wgquant::model::Linear> {
-            self.0.embedding()
-        }
-        fn layer(&self, index: usize) -> wgquant::Result<wgquant::model::Layer> {
-            self.0.layer(index)
-        }
-        fn norm_f(&self) -> wgquant::Result<Vec<f32>> {
-            self.0.norm_f()
-        }
-        fn head(&self) -> wgquant::Result<Option<wgquant::model::Linear>> {
-            self.0.head()
-        }
+    let model = floor();
+    let want = clamped(&model, true, &[20]);
+    assert!(error(&want, &clamped(&model, false, &[20])).0 > 1e-4, "the clamp changes prefill");
+    for parts in [&[19, 1][..], &[1, 19], &[1; 20]] {
+        let (nmse, _) = error(&clamped(&model, true, parts), &want);
+        assert!(nmse < 1e-8, "{parts:?}: NMSE {nmse:.3e}");
     }
-    use wgquant::model::ModelSource as _;
-    let file = ModelFile::open(&common::nano()).unwrap();
-    let mut config = file.config().clone();
-    config.time_step_min = 0.5;
-    let source = Floor(file, config);
-    let run = |transformers_dt_clamp, parts: &[usize]| {
-        let options = EngineOptions { context: 64, pass_tokens: 64, transformers_dt_clamp, ..Default::default() };
-        let mut engine = Engine::new(&Device::Cpu, &source, options).unwrap();
-        let tokens = tokens(parts.iter().sum());
-        let mut rest = &tokens[..];
-        for n in parts {
-            engine.feed(&rest[..*n]).unwrap();
-            rest = &rest[*n..];
-        }
-        block_on(engine.logits()).unwrap()
+    // A window of two ids, of which one is fed.
+    assert!(error(&clamped(&model, true, &[1]), &clamped(&model, false, &[1])).0 > 1e-6);
+}
+
+/// One token is left for the last pass of a window of 258 ids.
+#[test]
+fn the_last_token_of_a_window_is_clamped_too() {
+    let model = floor();
+    let last = |pass_tokens| {
+        let mut last = Vec::new();
+        let rows = |_, rows: &[f32]| {
+            last = rows[rows.len() - model.config.vocab_size..].to_vec();
+            Ok(())
+        };
+        block_on(clamping(&model, true, pass_tokens).feed_all(&tokens(257), rows)).unwrap();
+        last
     };
-    let (plain, clamped) = (run(false, &[20]), run(true, &[20]));
-    assert!(error(&clamped, &plain).0 > 1e-4, "the clamp changes prefill");
-    let (plain, clamped) = (run(false, &[1; 20]), run(true, &[1; 20]));
-    assert_eq!(plain, clamped, "decode is never clamped");
+    let (nmse, _) = error(&last(256), &last(257));
+    assert!(nmse < 1e-8, "NMSE {nmse:.3e}");
+}
+
+/// Transformers decodes without.
+#[test]
+fn tokens_that_are_generated_are_not_clamped() {
+    let model = floor();
+    let next = |clamp| {
+        let mut engine = clamping(&model, clamp, 64);
+        engine.feed(&tokens(20)).unwrap();
+        let id = block_on(engine.choose(Next::Greedy)).unwrap();
+        let mut followed = clamping(&model, clamp, 64);
+        followed.feed(&tokens(20)).unwrap();
+        assert_eq!(block_on(followed.choose(Next::Greedy)).unwrap(), id);
+        block_on(followed.follow(Next::Greedy).unwrap().words()).unwrap();
+        engine.feed(&[id]).unwrap();
+        error(&block_on(followed.logits()).unwrap(), &block_on(engine.logits()).unwrap()).0
+    };
+    assert_eq!(next(false), 0.0);
+    assert!(next(true) > 1e-8, "{:.3e}", next(true));
+}
+
+/// transformers 5.24 clamps dt of nemotron_h to (time_step_min, inf) and that of mamba2 to time_step_limit.
+#[test]
+fn each_family_has_the_bounds_of_transformers() {
+    let with = |model: &Model, dt_limit, time_step_min| {
+        let mut model = model.clone();
+        (model.config.dt_limit, model.config.time_step_min) = (dt_limit, time_step_min);
+        model
+    };
+    let none = (0.0, 1e30);
+    for (model, limit, want) in
+        [(floor(), (0.02, 0.03), (0.5, 1e30)), (crate::int8_state::mamba(2), (0.02, 0.03), (0.02, 0.03))]
+    {
+        let limited = with(&model, limit, 0.5);
+        let got = clamped(&limited, true, &[20]);
+        assert_eq!(got, clamped(&with(&model, want, 0.5), false, &[20]), "{:?}", model.config.model_type);
+        assert!(error(&got, &clamped(&with(&model, none, 0.5), false, &[20])).0 > 1e-6);
+        assert_eq!(got == clamped(&limited, false, &[20]), limit == want);
+    }
 }
 
 #[test]
