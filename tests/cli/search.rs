@@ -150,6 +150,11 @@ fn a_recipe_may_have_no_rules() {
     assert_eq!(again, explained, "{written}");
     let shown = run_json(&["analyze", &at("out"), "--sizes-only", "--json"]);
     assert_eq!(shown["quantized"], false);
+    // Of which `quantize` makes nothing more.
+    assert_eq!(shown["predictions"], serde_json::json!([]));
+    let refused = shown["refused"].as_array().unwrap();
+    assert_eq!(refused.len(), 3);
+    refused.iter().for_each(|r| says(r["reason"].as_str().unwrap(), &["rotated already"]));
 }
 
 #[test]
