@@ -50,8 +50,8 @@ pub struct Recipe {
     /// Exact rewrites before; absent: none.
     #[serde(default)]
     pub transform: Transform,
-    /// Forms of weights.
-    #[serde(rename = "rule")]
+    /// Forms of weights; none: all stay floats.
+    #[serde(rename = "rule", default)]
     pub rules: Vec<Rule>,
 }
 

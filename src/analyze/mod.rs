@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use dynamics::Dynamics;
 pub(crate) use dynamics::range;
 pub use parts::Part;
-pub use predict::{PartBytes, Prediction, predict};
+pub use predict::{PartBytes, Prediction, Refused, Scheme, predict};
 
 pub use tensors::{InputStats, Sensitivity, TensorRow};
 pub use weights::WeightStats;
@@ -19,9 +19,8 @@ pub use weights::WeightStats;
 use parts::{PARTS, parts};
 
 use crate::calibrate::{Stats, StatsMeta};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Block, ModelFile, ModelSource, ModelType};
-use crate::recipe::Recipe;
 use crate::runtime::{EngineOptions, Memory};
 
 /// Which model, and how large.
@@ -76,6 +75,8 @@ pub struct Analysis {
     pub parts: Vec<Part>,
     /// Sizes to come; none for a quantized model.
     pub predictions: Vec<Prediction>,
+    /// Schemes that cannot be made of it.
+    pub refused: Vec<Refused>,
     /// Weight by weight; none when only sizes were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
@@ -93,15 +94,16 @@ pub struct Details {
 }
 
 impl Analysis {
-    /// Reads every weight, one layer in memory at a time, and adds what is known of activations and of sensitivity.
+    /// Reads every weight, one layer in memory at a time, and adds what is known of activations and of sensitivity. `schemes`: those
+    /// that this came of.
     ///
     /// # Errors
-    /// As reading the model; [`crate::Error::StatsMismatch`] for statistics of another model's sites,
-    /// [`crate::Error::Argument`] for a sensitivity of modules that there are not.
+    /// As reading the model; [`Error::StatsMismatch`] for statistics of another model's sites,
+    /// [`Error::Argument`] for a sensitivity of modules that there are not.
     pub fn detail(
         &mut self,
         file: &ModelFile,
-        recipes: &[(String, Recipe)],
+        schemes: &[Scheme],
         stats: Option<&Stats>,
         sensitivity: &Sensitivity,
     ) -> Result<()> {
@@ -109,7 +111,7 @@ impl Analysis {
             let head = stats.input(crate::model::Names::default().head()).map_or(0, |s| s.channels());
             if head != self.hidden_size {
                 let (here, there) = (format!("{head} ({})", stats.meta.model), self.hidden_size.to_string());
-                return Err(crate::Error::StatsMismatch { what: "width of the head's input", here, there });
+                return Err(Error::StatsMismatch { what: "width of the head's input", here, there });
             }
             let same = StatsMeta::sha256_of(file.checkpoint())? == stats.meta.model_sha256;
             if !same {
@@ -117,7 +119,8 @@ impl Analysis {
                 log::warn!("the statistics are of another model ({of}) than {here}");
             }
         }
-        let recipes = if file.is_quantized() { &[] } else { recipes };
+        let predicted = |s: &&Scheme| self.predictions.iter().any(|p| p.scheme == s.name);
+        let recipes = schemes.iter().filter(predicted).map(|s| &s.recipe).collect();
         self.details = Some(Details {
             tensors: tensors::Context::new(file, recipes, stats, sensitivity)?.rows()?,
             dynamics: dynamics::dynamics(file, stats)?,
@@ -127,17 +130,21 @@ impl Analysis {
     }
 }
 
-/// Takes stock of a model, and predicts its size under each recipe; on a device, in an engine with `options`. A quantized model
-/// takes no recipe.
+/// Takes stock of a model, and predicts its size under each scheme, or says why there is none; on a device, in an engine with
+/// `options`. A quantized model takes no scheme.
 ///
 /// # Errors
-/// As [`predict`] and [`Memory::of`].
-pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)], options: EngineOptions) -> Result<Analysis> {
+/// As [`Memory::of`] and reading the norms.
+pub fn analyze(file: &ModelFile, schemes: &[Scheme], options: EngineOptions) -> Result<Analysis> {
     let config = file.config();
-    let predictions = match file.is_quantized() {
-        true => Vec::new(),
-        false => recipes.iter().map(|(name, recipe)| predict(file, name, recipe, options)).collect::<Result<_>>()?,
-    };
+    let (mut predictions, mut refused) = (Vec::new(), Vec::new());
+    for Scheme { name, recipe, note } in schemes.iter().filter(|_| !file.is_quantized()) {
+        match predict(file, name, recipe, options) {
+            Ok(prediction) => predictions.push(Prediction { note: note.clone(), ..prediction }),
+            Err(e @ Error::Argument { .. }) => refused.push(Refused { scheme: name.clone(), reason: e.to_string() }),
+            Err(e) => return Err(e),
+        }
+    }
     let memory = Memory::of(file, options)?;
     let mut analysis = Analysis {
         model: ModelInfo::from(file),
@@ -153,6 +160,7 @@ pub fn analyze(file: &ModelFile, recipes: &[(String, Recipe)], options: EngineOp
         peak_bytes: memory.as_ref().map(Memory::total),
         parts: parts(file),
         predictions,
+        refused,
         details: None,
     };
     let there = |name: &str, a: &Analysis| {

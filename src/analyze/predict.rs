@@ -10,12 +10,36 @@ use crate::model::{Expected, ModelFile, ModelSource, Role, WeightForm};
 use crate::recipe::Recipe;
 use crate::runtime::{EngineOptions, Memory};
 use crate::tensor::{DType, exact_dtype};
+use crate::transform::{Transform, Transformed};
+
+/// A recipe whose size is to be predicted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scheme {
+    /// What it goes by.
+    pub name: String,
+    /// Everything that decides the size.
+    pub recipe: Recipe,
+    /// What is to be said of it, where it is not what its name stands for.
+    pub note: Option<String>,
+}
+
+/// A scheme that cannot be made of a model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Refused {
+    /// Name of the recipe.
+    pub scheme: String,
+    /// What is in the way.
+    pub reason: String,
+}
 
 /// A size under a scheme.
 #[derive(Clone, Debug, Serialize)]
 pub struct Prediction {
     /// Name of the recipe.
     pub scheme: String,
+    /// What is to be said of it, see [`Scheme::note`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Bytes of all tensors `quantize` will write.
     pub bytes: u64,
     /// `bytes * 8` over the parameters of the original model: where folding the final norm gives a tied one a head of its own,
@@ -44,8 +68,9 @@ pub struct PartBytes {
 /// smoothing takes beyond that type's range, which becomes f32), and those that an engine with `options` takes.
 ///
 /// # Errors
-/// As [`Recipe::modules`].
+/// As [`Recipe::modules`] and [`Memory::plan`]; [`crate::Error::Argument`] for a model that is rotated already.
 pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe, options: EngineOptions) -> Result<Prediction> {
+    Transformed::new(file, Transform::NONE)?; // refuses what none is made of
     let mut bytes = [0; PARTS.len()];
     let mut config = file.config().clone();
     config.tied &= !recipe.transform.fold_norms;
@@ -63,6 +88,7 @@ pub fn predict(file: &ModelFile, name: &str, recipe: &Recipe, options: EngineOpt
     let total = bytes.iter().sum();
     Ok(Prediction {
         scheme: name.to_owned(),
+        note: None,
         bytes: total,
         bits_per_parameter: bits_per_parameter(total, file.parameters()),
         reduction: file.bytes() as f64 / total.max(1) as f64,

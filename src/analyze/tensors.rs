@@ -80,12 +80,12 @@ impl<'a> Context<'a> {
     /// As [`Recipe::modules`]; [`Error::Argument`] when `sensitivity` names a module that there is not.
     pub(super) fn new(
         file: &'a ModelFile,
-        recipes: &'a [(String, Recipe)],
+        recipes: Vec<&'a Recipe>,
         stats: Option<&'a Stats>,
         sensitivity: &'a Sensitivity,
     ) -> Result<Self> {
-        let resolved = |(_, recipe): &'a (String, Recipe)| Ok((recipe.modules(file.config())?, recipe));
-        let modules = recipes.iter().map(resolved).collect::<Result<_>>()?;
+        let resolved = |recipe: &'a Recipe| Ok((recipe.modules(file.config())?, recipe));
+        let modules = recipes.into_iter().map(resolved).collect::<Result<_>>()?;
         let expected = Names::default().expected(&ModelConfig { tied: false, ..file.config().clone() }, true);
         if let Some(unknown) = sensitivity.keys().find(|k| !expected.iter().any(|e| e.module() == k.as_str())) {
             return Err(Error::argument("sensitivity", format!("names `{unknown}`, which this model does not have")));

@@ -1,13 +1,13 @@
 //! `wgquant analyze`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use wgquant::analyze::{Sensitivity, analyze};
+use wgquant::analyze::{Scheme, Sensitivity, analyze};
 use wgquant::calibrate::Stats;
 use wgquant::model::ModelFile;
-use wgquant::recipe::{Bits, Recipe};
+use wgquant::recipe::Bits;
 use wgquant::report::{html, terminal};
 use wgquant::runtime::EngineOptions;
 use wgquant::search::Survey;
@@ -60,7 +60,7 @@ impl Analyze {
             let recipe = self.recipe.as_ref().map(|path| format!("--recipe {}", path.display()));
             refuse([recipe], "on a model that is quantized already")?;
         }
-        let recipes = self.recipes(&file)?;
+        let schemes = self.schemes(&file)?;
         let options = EngineOptions {
             context: self.context as usize,
             state: self.state.format(),
@@ -68,9 +68,15 @@ impl Analyze {
             scan: self.state.scan(),
             ..EngineOptions::default()
         };
-        let mut analysis = analyze(&file, &recipes, options)?;
+        let mut analysis = analyze(&file, &schemes, options)?;
+        // Of schemes that nobody asked for the analysis says so; this one was.
+        if let Some(path) = &self.recipe
+            && let Some(refused) = analysis.refused.iter().find(|r| r.scheme == title(path))
+        {
+            bail!("--recipe {}: {}", path.display(), refused.reason);
+        }
         if !self.sizes_only {
-            analysis.detail(&file, &recipes, stats.as_ref(), &sensitivity)?;
+            analysis.detail(&file, &schemes, stats.as_ref(), &sensitivity)?;
         }
         if let Some(path) = &self.html {
             out::save(path, &html::analysis(&analysis))?;
@@ -86,18 +92,27 @@ impl Analyze {
     }
 
     /// The schemes at their defaults, and `--recipe`.
-    fn recipes(&self, file: &ModelFile) -> Result<Vec<(String, Recipe)>> {
-        let recipe = |bits: Bits| {
-            // Where a width has no Hadamard matrix, the size without rotations is the size to expect.
-            let recipe = RecipeArgs::default().recipe(bits, file);
-            let recipe = recipe.or_else(|_| RecipeArgs::rotated(Rotate::None).recipe(bits, file))?;
-            Ok((bits.to_string(), recipe))
+    fn schemes(&self, file: &ModelFile) -> Result<Vec<Scheme>> {
+        let scheme = |bits: Bits| {
+            let (recipe, note) = match RecipeArgs::default().recipe(bits, file) {
+                Ok(recipe) => (recipe, None),
+                // Where a width has no Hadamard matrix, the size without rotations is the size to expect.
+                Err(e) => {
+                    let why = "without rotations (--rotate none), as `wgquant quantize` with its defaults refuses";
+                    (RecipeArgs::rotated(Rotate::None).recipe(bits, file)?, Some(format!("{why}: {e:#}")))
+                }
+            };
+            Ok(Scheme { name: bits.to_string(), recipe, note })
         };
-        let mut recipes = Bits::ALL.into_iter().map(recipe).collect::<Result<Vec<_>>>()?;
+        let mut schemes = Bits::ALL.into_iter().map(scheme).collect::<Result<Vec<_>>>()?;
         if let Some(path) = &self.recipe {
-            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            recipes.push((format!("recipe {name}"), named(path, file, true)?));
+            schemes.push(Scheme { name: title(path), recipe: named(path, file, true)?, note: None });
         }
-        Ok(recipes)
+        Ok(schemes)
     }
+}
+
+/// What `--recipe` goes by.
+fn title(path: &Path) -> String {
+    format!("recipe {}", path.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default())
 }

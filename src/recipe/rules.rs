@@ -244,21 +244,20 @@ fn beside(activations: Activations, weights: Format, cols: usize, module: &str) 
 
 /// A row must be whole groups, or other tools refuse the file, and a group whole words of codes, or no product takes it: where the group is
 /// not, the largest smaller one that is, of those that are multiples of 32 if there are any, as products on matrix units and those that make
-/// the next one's codes want them.
+/// the next one's codes want them, or else of 8.
 fn fitting(format: &Format, cols: usize, module: &str) -> Result<Group> {
     let Group::Size(n) = format.group else { return Ok(Group::Channel) };
     if n >= cols {
         return Ok(Group::Channel);
     }
     let word = codes_a_word(format.bits);
-    let whole = |g: &usize| g.is_multiple_of(8) || (*g == n && g.is_multiple_of(word));
-    let smaller = || (16.min(n)..n).rev().filter(|g| *g > 0 && cols.is_multiple_of(*g) && whole(g));
-    let asked = Some(n).filter(|g| cols.is_multiple_of(*g) && whole(g));
-    let fits = asked.or_else(|| smaller().find(|g| g.is_multiple_of(TOKEN_GROUP))).or_else(|| smaller().next());
-    fits.map(Group::Size).ok_or_else(|| {
-        let (least, bits) = (16.min(n), format.bits);
+    let fits = |g: &usize| cols.is_multiple_of(*g) && g.is_multiple_of(word);
+    let smaller = |of: usize| (1..n).rev().find(|g| fits(g) && g.is_multiple_of(of));
+    let found = Some(n).filter(fits).or_else(|| [TOKEN_GROUP, 8, word].into_iter().find_map(smaller));
+    found.map(Group::Size).ok_or_else(|| {
+        let bits = format.bits;
         let what = format!(
-            "no group of {least} to {n} divides its rows of {cols} and is whole words of {word} codes of {bits} bits; use one scale a row (channel)"
+            "no group of up to {n} divides its rows of {cols} and is whole words of {word} codes of {bits} bits; use one scale a row (channel)"
         );
         Error::argument(format!("`{module}`"), what)
     })
@@ -285,6 +284,11 @@ mod tests {
         // Of 8 bits a word is four codes, of 4 eight.
         assert_eq!((fits(8, 20, 640), fits(4, 20, 640)), (Some(Group::Size(20)), Some(Group::Size(16))));
         assert_eq!((fits(8, 4, 640), fits(4, 4, 640)), (Some(Group::Size(4)), None));
+        // What is no multiple of 8, or small, is better than none.
+        assert_eq!((fits(5, 32, 100), fits(5, 20, 100)), (Some(Group::Size(20)), Some(Group::Size(20))));
+        assert_eq!((fits(7, 20, 108), fits(7, 8, 36)), (Some(Group::Size(12)), Some(Group::Size(4))));
+        assert_eq!((fits(8, 64, 360), fits(4, 128, 536)), (Some(Group::Size(40)), Some(Group::Size(8))));
+        assert_eq!((fits(4, 32, 100), fits(5, 128, 130)), (None, None));
         let error = fitting(&format(4, 4), 640, "m").unwrap_err().to_string();
         assert!(error.contains("rows of 640") && error.contains("8 codes of 4 bits"), "{error}");
     }

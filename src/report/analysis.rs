@@ -4,7 +4,7 @@ mod maps;
 mod tables;
 
 use super::html::{escape, page, row};
-use super::text::{bytes, count};
+use super::text::{bytes, count, remarks};
 use crate::analyze::{Analysis, Prediction};
 
 /// The whole page.
@@ -23,6 +23,7 @@ pub fn analysis(a: &Analysis) -> String {
         a.model.bits_per_parameter
     );
     body += &format!("<h2>Sizes</h2>\n<div class=\"wide\">{}</div>\n", sizes(a));
+    body.extend(remarks(a).iter().map(|remark| format!("<p class=\"soft\">{}</p>\n", escape(remark))));
     if let Some(details) = &a.details {
         body += &maps::all(&details.tensors);
         body += &tables::memory(&details.dynamics);

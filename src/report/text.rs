@@ -1,4 +1,6 @@
-//! Numbers for people.
+//! Numbers and remarks for people.
+
+use crate::analyze::Analysis;
 
 /// `3474432` as `3.31 MiB`.
 #[must_use]
@@ -10,6 +12,12 @@ pub fn bytes(n: u64) -> String {
 #[must_use]
 pub fn count(n: u64) -> String {
     scaled(n as f64, 1000.0, &["", "K", "M", "B", "T"])
+}
+
+/// What is to be said of the schemes of an analysis: of sizes that are not as the scheme's name has them, and why some have none.
+pub(super) fn remarks(a: &Analysis) -> Vec<String> {
+    let notes = a.predictions.iter().filter_map(|p| p.note.as_ref().map(|note| format!("{}: {note}", p.scheme)));
+    notes.chain(a.refused.iter().map(|r| format!("{} cannot be made: {}", r.scheme, r.reason))).collect()
 }
 
 /// Whole below the first step, then three significant digits.

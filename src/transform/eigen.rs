@@ -61,7 +61,8 @@ fn tridiagonal(a: &mut [f64], n: usize) -> (Vec<f64>, Vec<f64>, Reflections) {
         let norm = dot(&v, &v).sqrt();
         let rest = dot(&v[1..], &v[1..]);
         e[k] = v[0];
-        if rest == 0.0 {
+        // Of less the square has few bits or none, and 2 over it is infinite.
+        if rest < f64::MIN_POSITIVE {
             reflections.push((v, 0.0));
             continue;
         }
@@ -95,12 +96,13 @@ fn rows(blocks: &[Vec<f64>], n: usize) -> Vec<f64> {
     (0..n).flat_map(row).copied().collect()
 }
 
-/// Makes the off-diagonal `e` vanish; `d` becomes the eigenvalues.
+/// Makes the off-diagonal `e` vanish; `d` becomes the eigenvalues. Of a matrix whose largest value is 1 (or of zeros): what is small
+/// beside that is round-off. In the null space of a matrix the diagonal is round-off, too, and beside it alone nothing would be small.
 fn implicit_ql(d: &mut [f64], e: &mut [f64], blocks: &mut [Vec<f64>]) -> Result<()> {
     let n = d.len();
     for l in 0..n {
         for step in 0.. {
-            let small = |m: &usize| e[*m].abs() <= f64::EPSILON * (d[*m].abs() + d[*m + 1].abs());
+            let small = |m: &usize| e[*m].abs() <= f64::EPSILON * (d[*m].abs() + d[*m + 1].abs()).max(1.0);
             let m = (l..n - 1).find(small).unwrap_or(n - 1);
             if m == l {
                 break;
@@ -155,5 +157,51 @@ fn rotate(block: &mut [f64], n: usize, m: usize, rotations: &[(f64, f64)]) {
         for (a, b) in a.iter_mut().zip(b) {
             (*a, *b) = (c * *a - s * *b, s * *a + c * *b);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::transform::Matrix;
+
+    /// Of fewer tokens than channels, and of none.
+    #[test]
+    fn covariances_need_not_have_full_rank() {
+        let n = 128;
+        for (seed, rank) in (0..20).map(|seed| (seed, 32)).chain([(20, 1), (21, 4), (22, 124), (23, 0)]) {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let x: Vec<f64> = (0..rank * n).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let sum = |i: usize, j: usize| (0..rank).map(|r| x[r * n + i] * x[r * n + j]).sum::<f64>();
+            let a: Vec<f64> = (0..n * n).map(|i| sum(i / n, i % n)).collect();
+            let largest = a.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            let (values, vectors) = symmetric(a.clone(), n).unwrap();
+            let vectors = Matrix::new(n, n, vectors).unwrap();
+            assert!(vectors.orthogonality_error() < 1e-12, "seed {seed}");
+            // `Vᵀ diag(values) V`.
+            let columns = vectors.transposed();
+            let mut scaled = columns.clone();
+            scaled.scale_columns(&values);
+            let again = scaled.times_transposed(&columns);
+            let off = again.values().iter().zip(&a).fold(0.0, |m: f64, (b, a)| m.max((b - a).abs()));
+            assert!(off <= 1e-12 * largest, "seed {seed}: {off:e} off of {largest}");
+            assert!(values[rank..].iter().all(|v| v.abs() <= 1e-12 * largest), "seed {seed}: {values:?}");
+        }
+    }
+
+    /// Squares of such values are subnormal or 0.
+    #[test]
+    fn next_to_nothing_is_nothing() {
+        let small = 2e-162;
+        let mut a = vec![small; 16];
+        a[0] = 1.0;
+        let (values, vectors) = symmetric(a, 4).unwrap();
+        assert_eq!(values[0], 1.0);
+        assert!(values[1..].iter().all(|v| v.abs() < 1e-150), "{values:?}");
+        assert!(Matrix::new(4, 4, vectors).unwrap().orthogonality_error() < 1e-12);
     }
 }

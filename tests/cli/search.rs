@@ -154,6 +154,28 @@ fn the_recipe_in_the_readme_is_one() {
     says(&explained, &["5 bits", "int8 a group of 32", "2: re:.*\\.out_proj$, lm_head"]);
 }
 
+/// What a recipe leaves out is none, rules too: weights stay floats, and the model is the rewritten one.
+#[test]
+fn a_recipe_may_have_no_rules() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let (model, recipe) = (nano().display().to_string(), at("r.toml"));
+    std::fs::write(&recipe, "float = \"f32\"\n[transform]\nfold_norms = true\nonline = { down_proj = 32 }\n").unwrap();
+    let explained = run(&["quantize", &model, "--recipe", &recipe, "--explain"]);
+    says(&explained, &["lm_head", "f32", "none"]);
+    run(&["quantize", &model, "--recipe", &recipe, "-o", &at("out"), "--device", "cpu"]);
+    let written = std::fs::read_to_string(at("out/wgquant_recipe.toml")).unwrap();
+    let again = run(&["quantize", &model, "--recipe", &at("out/wgquant_recipe.toml"), "--explain"]);
+    assert_eq!(again, explained, "{written}");
+    let shown = run_json(&["analyze", &at("out"), "--sizes-only", "--json"]);
+    assert_eq!(shown["quantized"], false);
+    // Of which `quantize` makes nothing more.
+    assert_eq!(shown["predictions"], serde_json::json!([]));
+    let refused = shown["refused"].as_array().unwrap();
+    assert_eq!(refused.len(), 3);
+    refused.iter().for_each(|r| says(r["reason"].as_str().unwrap(), &["rotated already"]));
+}
+
 #[test]
 fn a_rule_that_matches_nothing_is_an_error() {
     let temp = tempfile::tempdir().unwrap();

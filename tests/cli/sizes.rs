@@ -11,7 +11,7 @@ use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
 use wgquant::tensor::{DType, Tensor};
 use wgquant::transform::Transform;
 
-use crate::common::{nano, run_json, tiny};
+use crate::common::{nano, refusal, run, run_json, says, tiny, wgquant};
 
 fn check(file: &ModelFile, recipe: &Recipe) {
     check_calibrated(file, recipe, None);
@@ -114,4 +114,37 @@ fn nano_through_the_program() {
         assert_eq!(prediction["reduction"], report["reduction"]);
         assert!(report["ragged"].as_array().unwrap().is_empty());
     }
+}
+
+/// Neither what cannot be made nor what must be asked for otherwise keeps the rest from being shown.
+#[test]
+fn schemes_that_cannot_be_made_say_why() {
+    let (temp, file) = tiny(json!({ "intermediate_size": 130 }));
+    let (model, at) = (file.checkpoint().dir().to_str().unwrap(), |name: &str| temp.path().join(name));
+    let (page, out) = (at("page.html"), at("out"));
+    let shown = run_json(&["analyze", model, "--json"]);
+    let [w8a8] = &shown["predictions"].as_array().unwrap()[..] else { panic!("{shown}") };
+    assert_eq!(w8a8["scheme"], "w8a8");
+    let note = ["--rotate none", "intermediate_size 130 has no Hadamard matrix"];
+    says(w8a8["note"].as_str().unwrap(), &note);
+    let schemes: Vec<&str> =
+        shown["refused"].as_array().unwrap().iter().map(|r| r["scheme"].as_str().unwrap()).collect();
+    assert_eq!(schemes, ["w4a8", "w4a16"]);
+    let why = "`backbone.layers.1.mixer.down_proj`: no group of up to 128 divides its rows of 130";
+    says(shown["refused"][0]["reason"].as_str().unwrap(), &[why]);
+    let tensors = shown["details"]["tensors"].as_array().unwrap();
+    assert!(tensors.iter().all(|t| t["predicted"].as_array().unwrap().len() == 1), "{tensors:?}");
+
+    let refused = format!("w4a16 cannot be made: {why}");
+    let text = run(&["analyze", model, "--html", page.to_str().unwrap()]);
+    says(&text, &[&note[..], &["Largest outliers", "Memory, tokens", refused.as_str()]].concat());
+    assert!(!text.contains("with its defaults.\n"), "{text}");
+    says(&std::fs::read_to_string(page).unwrap(), &["Every weight", note[1], refused.as_str()]);
+    let made = ["quantize", model, "--scheme", "w8a8", "--rotate", "none", "--device", "cpu", "--json", "-o"];
+    let made = run_json(&[&made[..], &[out.to_str().unwrap()]].concat());
+    assert_eq!(w8a8["bytes"], made["output"]["bytes"]);
+    // What was asked for by name is an error.
+    let mut asked = wgquant();
+    asked.env("RUST_LOG", "error").args(["analyze", model, "--recipe", "w4a8"]);
+    says(&refusal(&mut asked), &["--recipe w4a8: `backbone.layers.1.mixer.down_proj`", "rows of 130"]);
 }

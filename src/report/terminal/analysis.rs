@@ -2,7 +2,7 @@
 
 use super::table;
 use crate::analyze::{Analysis, Details, Dynamics, InputStats, Prediction, TensorRow, range};
-use crate::report::text::{bytes, count, significant};
+use crate::report::text::{bytes, count, remarks, significant};
 
 /// Weights in the table.
 const WORST: usize = 12;
@@ -57,10 +57,13 @@ pub fn analysis(a: &Analysis) -> String {
         out += &outliers(a, details);
         out += &memory(&details.dynamics);
     }
-    let note = if a.quantized {
-        "This model is quantized already.\n"
-    } else {
-        "Sizes are those `wgquant quantize` writes with its defaults.\n"
+    let remarks = remarks(a);
+    out.extend(remarks.iter().map(|remark| format!("{remark}\n")));
+    let note = match a.predictions.iter().any(|p| p.note.is_none()) {
+        _ if a.quantized => "This model is quantized already.\n",
+        true if remarks.is_empty() => "Sizes are those `wgquant quantize` writes with its defaults.\n",
+        true => "The other sizes are those `wgquant quantize` writes with its defaults.\n",
+        false => "",
     };
     out + note
 }
