@@ -114,6 +114,16 @@ fn generation_config_that_ends_nowhere() {
     }
 }
 
+/// Where sequences end is not lost with it.
+#[cfg(unix)]
+#[test]
+fn generation_config_that_is_nowhere() {
+    let (temp, dir) = copy();
+    std::os::unix::fs::symlink("nowhere", dir.join("generation_config.json")).unwrap();
+    let line = quantize_refusal(temp.path(), &dir);
+    says(&line, &["generation_config.json", "is a link to what is missing", "download it again"]);
+}
+
 #[test]
 fn unknown_model_type() {
     says(&with_config(|c| c["model_type"] = json!("llama")), &["model_type is llama", "nemotron_h and mamba2"]);
