@@ -117,6 +117,8 @@ impl Analysis {
                 log::warn!("the statistics are of another model ({of}) than {here}");
             }
         }
+        // The one weight that no row and no block has: what it holds is looked at, as of all others.
+        file.norm_f()?;
         let recipes = if file.is_quantized() { &[] } else { recipes };
         self.details = Some(Details {
             tensors: tensors::Context::new(file, recipes, stats, sensitivity)?.rows()?,
