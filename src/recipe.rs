@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Activations, Group, Layer, Linear, Model, ModelConfig, ModelSource, Names};
 use crate::quantize::{GptqOptions, nearest};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, FloatType, Tensor};
 use crate::transform::{Rotation, Transform, Transformed};
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -40,6 +40,7 @@ pub const RECIPE_FILE: &str = "wgquant_recipe.toml";
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Type of weights that stay floats.
+    #[serde(deserialize_with = "FloatType::deserialize")]
     pub float: DType,
     /// Which texts calibrate, where [`Recipe::calibrates`] something.
     #[serde(default)]

@@ -28,6 +28,15 @@ pub enum DType {
     I4,
 }
 
+/// How to deserialize a [`DType`] that must be one of the three floating-point types: only these are offered.
+#[derive(serde::Deserialize)]
+#[serde(remote = "DType", rename_all = "lowercase")]
+pub(crate) enum FloatType {
+    F32,
+    F16,
+    BF16,
+}
+
 impl DType {
     /// Bits of one element.
     #[must_use]

@@ -119,6 +119,8 @@ impl Analysis {
                 log::warn!("the statistics are of another model ({of}) than {here}");
             }
         }
+        // The one weight that no row and no block has: what it holds is looked at, as of all others.
+        file.norm_f()?;
         let predicted = |s: &&Scheme| self.predictions.iter().any(|p| p.scheme == s.name);
         let recipes = schemes.iter().filter(predicted).map(|s| &s.recipe).collect();
         self.details = Some(Details {

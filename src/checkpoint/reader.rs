@@ -1,6 +1,7 @@
 //! Reads a Hugging Face model directory without trusting it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -50,12 +51,17 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::BadCheckpoint`] or [`Error::Io`], naming the file.
     pub fn open(dir: &Path) -> Result<Self> {
-        if !dir.is_dir() {
-            let what = if dir.exists() { "is not a directory" } else { "does not exist" };
+        let what = match dir.metadata() {
+            Ok(found) if found.is_dir() => None,
+            Ok(_) => Some("is not a directory"),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Some("does not exist"),
+            Err(e) => return Err(Error::io(dir, e)),
+        };
+        if let Some(what) = what {
             let need = "a model is a directory with config.json and model.safetensors";
             return Err(Error::bad(dir, format!("{what}; {need}")));
         }
-        if !dir.join("config.json").is_file() {
+        if !shards::has(dir, "config.json")? {
             return Err(Error::bad(dir, "holds no config.json; is it a model directory in Hugging Face layout?"));
         }
         let config = read_json(&shards::own(dir, "config.json")?)?;
@@ -221,7 +227,8 @@ impl Checkpoint {
     }
 }
 
-/// What [`Checkpoint::sibling_files`] gives. A link out of the directory would put a stranger's file into copies of the model.
+/// What [`Checkpoint::sibling_files`] gives. A link out of the directory would put a stranger's file into copies of the model;
+/// what is there and cannot be read would be missing in them, and where sequences end with it.
 fn siblings(dir: &Path, config: &Value) -> Result<Vec<PathBuf>> {
     let classes = config.get("auto_map").and_then(Value::as_object).into_iter().flat_map(|map| map.values());
     let modules: BTreeSet<&str> = classes.filter_map(|c| c.as_str()?.split_once('.')).map(|(m, _)| m).collect();
@@ -229,7 +236,12 @@ fn siblings(dir: &Path, config: &Value) -> Result<Vec<PathBuf>> {
     let plain = |m: &&str| m.chars().all(|c| c.is_alphanumeric() || c == '_');
     let code = modules.into_iter().filter(plain).map(|m| format!("{m}.py"));
     let names = SIBLINGS.iter().map(|f| (*f).to_owned()).chain(code);
-    names.filter(|f| dir.join(f).is_file()).map(|f| shards::own(dir, &f)).collect()
+    let found = |f: String| match shards::has(dir, &f) {
+        Ok(false) => None,
+        Ok(true) => Some(shards::own(dir, &f)),
+        Err(e) => Some(Err(e)),
+    };
+    names.filter_map(found).collect()
 }
 
 /// A copy; of what is large, by all cores, so that a disk has several pages to read at once.

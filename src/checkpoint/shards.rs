@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::{Deref, Range};
 use std::path::{Component, Path, PathBuf};
 
@@ -160,9 +161,8 @@ pub(super) fn add(shard: Shard, shards: &mut Vec<Shard>, entries: &mut BTreeMap<
 /// The model files of `dir`.
 fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
     let index = dir.join(INDEX);
-    let single = dir.join("model.safetensors");
-    if !index.is_file() {
-        if !single.is_file() {
+    if !has(dir, INDEX)? {
+        if !has(dir, "model.safetensors")? {
             let pickled = dir.join("pytorch_model.bin").exists() || dir.join("pytorch_model.bin.index.json").exists();
             let others = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
             let shard = others.into_iter().any(|p| p.extension().is_some_and(|e| e == "safetensors"));
@@ -185,7 +185,13 @@ fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
     for (name, file) in map {
         let file =
             file.as_str().ok_or_else(|| Error::bad(&index, format!("file of `{name}` is {file}, not a string")))?;
-        weights.insert(name.clone(), file.to_owned());
+        // What Python opens as `./a` is `a`.
+        let plain = file.split('/').filter(|part| *part != ".").collect::<Vec<_>>().join("/");
+        if plain.is_empty() {
+            let what = if file.is_empty() { "an empty name" } else { "the directory itself" };
+            return Err(Error::bad(&index, format!("file of `{name}` is `{file}`, {what}")));
+        }
+        weights.insert(name.clone(), plain);
     }
     let names: BTreeSet<&str> = weights.values().map(String::as_str).collect();
     if names.is_empty() {
@@ -193,6 +199,17 @@ fn list(dir: &Path) -> Result<(Vec<PathBuf>, WeightMap)> {
     }
     let files = names.into_iter().map(|name| inside(dir, name, &index)).collect::<Result<_>>()?;
     Ok((files, Some((index, weights))))
+}
+
+/// Is there anything by this name in `dir`, be it a link to nowhere? Where nobody may look is no answer.
+pub(super) fn has(dir: &Path, name: &str) -> Result<bool> {
+    let path = dir.join(name);
+    match fs::symlink_metadata(&path) {
+        Ok(_) => Ok(true),
+        // A name can be too long to be any file's.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => Ok(false),
+        Err(e) => Err(Error::io(path, e)),
+    }
 }
 
 /// `dir/name`, a file that a model directory has by this name, if it is of this very directory: as [`inside`].
@@ -205,16 +222,20 @@ pub(super) fn own(dir: &Path, name: &str) -> Result<PathBuf> {
 /// Links are followed. They must end inside the directory, or in the `blobs` of a Hugging Face cache
 /// (`models--x/snapshots/<hash>/model.safetensors -> ../../blobs/<hash>`).
 fn inside(dir: &Path, name: &str, source: &Path) -> Result<PathBuf> {
-    let plain = !name.is_empty() && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+    let plain = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
     let path = dir.join(name);
-    let is = if path == source { "is a link to what".to_owned() } else { format!("names `{name}`, which") };
-    let outside = || Error::bad(source, format!("{is} lies outside the model directory"));
+    let is = match path == source {
+        true if path.is_symlink() => "is a link to what ".to_owned(),
+        true => String::new(),
+        false => format!("names `{name}`, which "),
+    };
+    let outside = || Error::bad(source, format!("{is}lies outside the model directory"));
     // A backslash separates folders on Windows only; no shard is called so.
     if !plain || name.contains('\\') {
         return Err(outside());
     }
     let real = fs::canonicalize(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::bad(source, format!("{is} is missing; download it again")),
+        ErrorKind::NotFound => Error::bad(source, format!("{is}is missing; download it again")),
         _ => Error::io(&path, e),
     })?;
     let home = fs::canonicalize(dir).map_err(|e| Error::io(dir, e))?;
@@ -225,7 +246,7 @@ fn inside(dir: &Path, name: &str, source: &Path) -> Result<PathBuf> {
     }
     // To open a pipe is to wait for who writes it.
     if !fs::metadata(&real).map_err(|e| Error::io(&path, e))?.is_file() {
-        return Err(Error::bad(source, format!("{is} is no regular file")));
+        return Err(Error::bad(source, format!("{is}is no regular file")));
     }
     Ok(path)
 }

@@ -11,12 +11,10 @@ use wgquant::files;
 /// Writes `text` as it is, now.
 pub(super) fn text(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }
 
-/// Is this of a reader that has left?
+/// Is this of a reader that has left? Whatever context it was given is looked through.
 pub(crate) fn reader_left(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

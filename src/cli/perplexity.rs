@@ -65,6 +65,7 @@ impl Perplexity {
         let windows = self.read(&file)?;
         let device = self.gpu.open()?;
         let measured = self.measure(&device, &file, base.as_ref(), &windows)?;
+        self.check(&measured);
         let report = PerplexityReport {
             model: ModelInfo::from(&file),
             device: DeviceInfo::from(&device),
@@ -122,6 +123,23 @@ impl Perplexity {
         let base_settings = load::Settings { state, kv, scan, step: None, ..settings };
         let comparison = block_on(eval::compare(&mut engine(base, base_settings)?, &mut model, windows, &mut step))?;
         Ok(Measured::Against { base_model: ModelInfo::from(base), comparison: Box::new(comparison) })
+    }
+
+    /// Says so where a model's logits were no numbers: then its perplexity is none either.
+    fn check(&self, measured: &Measured) {
+        let base = match (measured, &self.base) {
+            (Measured::Against { comparison, .. }, Some(dir)) => Some((dir, &comparison.base)),
+            _ => None,
+        };
+        for (dir, found) in [(&self.model, measured.model())].into_iter().chain(base) {
+            if let Some(window) = found.nll_per_window.iter().position(|nll| !nll.is_finite()) {
+                log::warn!(
+                    "{}: gives logits that are no numbers, first in window {window}: its weights make values that overflow, \
+                     and what is measured of it means nothing",
+                    dir.display()
+                );
+            }
+        }
     }
 
     fn gate(&self, measured: &Measured) -> Verdict {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use wgquant::calibrate;
@@ -148,7 +148,8 @@ impl Quantize {
                 report.ragged.join(", ")
             );
         }
-        out::report(&report, self.json, |r| terminal::quantized(r, self.verbose))?;
+        let said = out::report(&report, self.json, |r| terminal::quantized(r, self.verbose));
+        said.with_context(|| format!("{} is written, but the report of it is not", output.display()))?;
         Ok(Verdict::Passed)
     }
 

@@ -114,13 +114,21 @@ pub(super) fn named(name: &Path, file: &ModelFile, calibrated: bool) -> Result<R
         let presets = Preset::ALL.map(|(name, _)| name).join(", ");
         let text = std::fs::read_to_string(name)
             .with_context(|| format!("--recipe {}: no preset ({presets}), and as a file", name.display()))?;
-        return Ok(Recipe::parse(&name.display().to_string(), &text)?);
+        return of_file(name, &text, file.config());
     };
     let transform = TransformArgs::rotated(Rotate::Hadamard).transform(file, Some(TOKEN_GROUP)).or_else(|e| {
         log::warn!("{e}: the model is not rotated");
         TransformArgs::rotated(Rotate::None).transform(file, None)
     })?;
     Ok(Recipe::preset(preset, file.config(), file.float_dtype(), transform, calibrated))
+}
+
+/// The recipe that a file holds as `text`, if it is one for such a model: each error names the file.
+pub(super) fn of_file(path: &Path, text: &str, config: &ModelConfig) -> Result<Recipe> {
+    let name = path.display().to_string();
+    let recipe = Recipe::parse(&name, text)?;
+    recipe.modules(config).context(name)?;
+    Ok(recipe)
 }
 
 /// `--group-size` and `--activation-group`.

@@ -17,6 +17,8 @@ const COUNT: RangeInclusive<usize> = 1..=4096;
 
 /// Channels of an attention head that its kernels take at most.
 const MOST_HEAD_DIM: usize = 256;
+/// Names of the number of B/C groups.
+const GROUPS: [&str; 2] = ["n_groups", "mamba_n_groups"];
 
 /// Families this crate knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,26 +93,35 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`crate::Error::UnsupportedModel`] naming the key and its value, [`crate::Error::BadCheckpoint`] for a missing
-    /// key.
+    /// key or what is no object.
     pub fn from_json(path: &Path, v: &Value) -> Result<Self> {
         Self::from_keys(Keys { path, v }).map_err(|e| e.in_config(path))
     }
 
     fn from_keys(keys: Keys<'_>) -> Result<Self> {
-        let config = match keys.v.get("model_type").and_then(Value::as_str) {
+        if !keys.v.is_object() {
+            return Err(Error::bad(keys.path, "is no JSON object"));
+        }
+        let family = keys.get(&["model_type"])?;
+        let config = match family.and_then(Value::as_str) {
             Some("nemotron_h") => nemotron_h(keys)?,
             Some("mamba2") => mamba2(keys)?,
             // As the authors of Mamba-2 publish their models.
-            None if keys.v.get("ssm_cfg").is_some() => {
+            None if family.is_none() && keys.v.get("ssm_cfg").is_some() => {
                 let value = "missing, and `ssm_cfg` there: convert it to Hugging Face's layout first (transformers' \
                              convert_mamba2_ssm_checkpoint_to_pytorch.py)";
                 return Err(unsupported("model_type", value));
             }
             other => {
-                let other = other.unwrap_or("missing");
+                let other = match (other, family) {
+                    (Some(name), _) if !name.is_empty() => name.to_owned(),
+                    (_, Some(value)) => value.to_string(),
+                    (_, None) => "missing".to_owned(),
+                };
                 return Err(unsupported("model_type", format!("{other}; supported are nemotron_h and mamba2")));
             }
         };
+        absent(keys, &config)?;
         config.check()?;
         Ok(config)
     }
@@ -278,7 +289,7 @@ fn common(keys: Keys<'_>, model_type: ModelType, blocks: Vec<Block>, hidden_size
         intermediate_size: 0,
         mamba_heads: 0,
         mamba_head_dim: 0,
-        n_groups: keys.size_or(&["n_groups", "mamba_n_groups"], COUNT, groups)?,
+        n_groups: keys.size_or(&GROUPS, COUNT, groups)?,
         state_size: keys.size_or(&["ssm_state_size", "state_size", "mamba_state_size", "mamba_d_state"], COUNT, 128)?,
         conv_kernel: keys.size_or(&["conv_kernel", "mamba_d_conv"], 1..=16, 4)?,
         chunk_size: keys.size_or(&["chunk_size", "mamba_chunk_size"], COUNT, chunk)?,
@@ -296,6 +307,21 @@ fn common(keys: Keys<'_>, model_type: ModelType, blocks: Vec<Block>, hidden_size
             None => None,
         },
     })
+}
+
+/// Refuses counts that do not fit and that the file does not even have: [`ModelConfig::check`] would say that it has them.
+fn absent(keys: Keys<'_>, c: &ModelConfig) -> Result<()> {
+    let mamba = if c.blocks.contains(&Block::Mamba2) { c.mamba_heads } else { 0 };
+    let counts: [(&[&str], usize, &str, usize); 2] = [
+        (&GROUPS, c.n_groups, "the number of mamba heads", mamba),
+        (&["num_key_value_heads"], c.kv_heads, "num_attention_heads", c.attention_heads),
+    ];
+    for (names, n, of_key, of) in counts {
+        if keys.get(names)?.is_none() && of > 0 && !of.is_multiple_of(n) {
+            return Err(unsupported(names[0], format!("absent, so {n}, which does not divide {of_key} {of}")));
+        }
+    }
+    Ok(())
 }
 
 /// The blocks, from a pattern string or a list of names, checked against the number of layers.

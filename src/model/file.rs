@@ -17,6 +17,7 @@ use super::{
 };
 use crate::checkpoint::{Checkpoint, GENERATION_CONFIG, StoredType, packed_words, read_json, unpack_bits};
 use crate::error::{Error, Result};
+use crate::hadamard;
 use crate::tensor::{DType, Tensor};
 
 /// Version of the `wgquant` key this crate writes and reads.
@@ -390,14 +391,13 @@ fn extended(extension: &Value, config: &ModelConfig) -> Result<(OnlineRotation, 
         ("down_proj", parsed.rotation.down_proj, config.intermediate_size),
     ];
     for (site, size, width) in sites {
-        if let Some(size) = size
-            && (size == 0 || width % size != 0 || width == 0)
-        {
-            return Err(unsupported(
-                &format!("wgquant.rotation.{site}"),
-                format!("{size}, which does not divide {width}"),
-            ));
-        }
+        let Some(size) = size else { continue };
+        let why = match size {
+            _ if size == 0 || width % size != 0 || width == 0 => format!("does not divide {width}"),
+            _ if hadamard::factor(size).is_none() => "no Hadamard matrix is known of".to_owned(),
+            _ => continue,
+        };
+        return Err(unsupported(&format!("wgquant.rotation.{site}"), format!("{size}, which {why}")));
     }
     Ok((parsed.rotation, parsed.untied_head))
 }

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::{BITS, Group, Scales};
-use crate::tensor::{DType, Tensor, round_to};
+use crate::tensor::{DType, FloatType, Tensor, round_to};
 
 /// How scales are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScaleFormat {
     /// Floats of this type.
-    Plain(DType),
+    Plain(#[serde(deserialize_with = "FloatType::deserialize")] DType),
     /// Codes of this many bits under one f16 scale a row: [`Scales::Nested`].
     Nested(usize),
 }

@@ -22,7 +22,27 @@ fn unknown_block_letter() {
 #[test]
 fn heads_not_divisible() {
     refused(json!({"n_groups": 3}), &["n_groups", "3", "mamba heads 4"]);
-    refused(json!({"num_key_value_heads": 3}), &["num_key_value_heads", "3", "num_attention_heads 4"]);
+    refused(json!({"num_key_value_heads": 3}), &["num_key_value_heads is 3,", "num_attention_heads 4"]);
+    // Defaults are not said to be in the file.
+    refused(json!({"n_groups": null}), &["n_groups is absent, so 8", "mamba heads 4"]);
+    refused(json!({"n_groups": null, "mamba_n_groups": 3}), &["n_groups is 3,", "mamba heads 4"]);
+    let mut config = config();
+    config.as_object_mut().unwrap().remove("num_key_value_heads");
+    let said = parse(&config).unwrap_err().to_string();
+    says(&said, &["num_key_value_heads is absent, so 8", "num_attention_heads 4"]);
+}
+
+#[test]
+fn a_file_of_no_keys_or_no_model() {
+    for value in [json!(null), json!([]), json!("nemotron_h"), json!(3)] {
+        says(&parse(&value).unwrap_err().to_string(), &["config.json: is no JSON object"]);
+    }
+    for (value, word) in [(json!(3), "3"), (json!(-1), "-1"), (json!(""), "\"\""), (json!(["mamba2"]), "[\"mamba2\"]")]
+    {
+        refused(json!({"model_type": value}), &[&format!("model_type is {word};"), "nemotron_h and mamba2"]);
+    }
+    refused(json!({"model_type": null}), &["model_type is missing;"]);
+    refused(json!({"model_type": 3, "ssm_cfg": {}}), &["model_type is 3;"]);
 }
 
 /// Or `quantize` would take what nothing can run.

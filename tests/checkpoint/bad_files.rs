@@ -79,10 +79,36 @@ fn index_pointing_outside_the_directory() {
     let secret = temp.path().join("secret.safetensors");
     fs::write(&secret, b"secret").unwrap();
     let absolute = secret.to_str().unwrap().to_owned();
-    for name in ["../secret.safetensors", absolute.as_str(), "a/../../secret.safetensors", "..\\secret", ""] {
+    for name in [
+        "../secret.safetensors",
+        absolute.as_str(),
+        "a/../../secret.safetensors",
+        "./../secret.safetensors",
+        "..\\secret",
+    ] {
         edit_json(&dir.join(INDEX), |j| j["weight_map"]["lm_head.weight"] = json!(name));
         says(&refusal(&dir), &[INDEX, "outside the model directory"]);
     }
+}
+
+/// What the directory itself is called in a name says nothing of where the file is.
+#[test]
+fn names_of_the_index_that_begin_with_a_dot() {
+    let (_temp, dir) = sharded();
+    let rename = |change: &dyn Fn(&str) -> String| {
+        edit_json(&dir.join(INDEX), |j| {
+            for file in j["weight_map"].as_object_mut().unwrap().values_mut() {
+                *file = json!(change(file.as_str().unwrap()));
+            }
+        });
+    };
+    rename(&|file| format!("./{file}"));
+    let file = wgquant::model::ModelFile::open(&dir).unwrap();
+    wgquant::model::Model::load(&file).unwrap();
+    rename(&|_| String::new());
+    says(&refusal(&dir), &[INDEX, "an empty name"]);
+    rename(&|_| "./.".to_owned());
+    says(&refusal(&dir), &[INDEX, "`./.`, the directory itself"]);
 }
 
 #[cfg(unix)]
@@ -108,6 +134,48 @@ fn link_of_another_file_out_of_the_directory() {
         }
         std::os::unix::fs::symlink(&outside, dir.join(file)).unwrap();
         says(&refusal(&dir), &[file, "is a link", "outside the model directory"]);
+    }
+}
+
+/// What is there and cannot be read is not as good as absent: where sequences end would be lost without a word.
+#[cfg(unix)]
+#[test]
+fn files_that_are_there_and_cannot_be_read() {
+    use std::os::unix::fs::symlink;
+    for file in ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors", INDEX] {
+        let (_temp, dir) = tiny();
+        let path = dir.join(file);
+        let _ = fs::remove_file(&path);
+        symlink("nowhere", &path).unwrap();
+        says(&refusal(&dir), &[file, "is a link to what is missing"]);
+        fs::remove_file(&path).unwrap();
+        symlink(file, &path).unwrap();
+        says(&refusal(&dir), &[file, "symbolic link"]);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let line = refusal(&dir);
+        says(&line, &[file, ": is no regular file"]);
+        fs::remove_dir(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        says(&refusal(&dir), &[file, ": is no regular file"]);
+    }
+}
+
+/// A directory that nobody may look into says nothing of what is in it.
+#[cfg(unix)]
+#[test]
+fn directory_without_permission() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (temp, dir) = tiny();
+    let allow = |dir: &std::path::Path, mode| fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+    for (closed, named) in [(dir.as_path(), "config.json"), (temp.path(), "model")] {
+        allow(closed, 0o000);
+        // Root may look everywhere.
+        let said = fs::metadata(dir.join("config.json")).is_err().then(|| refusal(&dir));
+        allow(closed, 0o700);
+        if let Some(line) = said {
+            says(&line, &[named, "ermission denied"]);
+        }
     }
 }
 

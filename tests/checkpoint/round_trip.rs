@@ -195,6 +195,8 @@ fn rotation_is_kept_and_checked() {
     let path = dir.join("config.json");
     edit_json(&path, |j| j["wgquant"]["rotation"]["down_proj"] = json!(7));
     says(&refusal(&dir), &["wgquant.rotation.down_proj is 7", "does not divide 40"]);
+    edit_json(&path, |j| j["wgquant"]["rotation"]["down_proj"] = json!(5));
+    says(&refusal(&dir), &["config.json", "wgquant.rotation.down_proj is 5", "Hadamard matrix"]);
     edit_json(&path, |j| j["wgquant"]["rotation"] = json!({"up_proj": 8}));
     says(&refusal(&dir), &["wgquant", "up_proj"]);
     edit_json(&path, |j| j["wgquant"] = json!({"version": 2}));

@@ -82,6 +82,43 @@ fn nan_weights() {
     says(&quantize_refusal(temp.path(), &dir), &["tensor `", "holds NaN at index"]);
 }
 
+/// Changes the bytes of a tensor.
+fn damage(dir: &Path, tensor: &str, change: impl FnOnce(&mut [u8])) {
+    let file = dir.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: Value = serde_json::from_slice(&bytes[8..][..header]).unwrap();
+    let [start, end] = [0, 1].map(|i| 8 + header + json[tensor]["data_offsets"][i].as_u64().unwrap() as usize);
+    change(&mut bytes[start..end]);
+    fs::write(file, bytes).unwrap();
+}
+
+/// `analyze` has no row of the last norm, and reads it all the same.
+#[test]
+fn nan_in_the_last_norm() {
+    let (_temp, dir) = copy();
+    damage(&dir, "backbone.norm_f.weight", |b| b[6..8].copy_from_slice(&0x7fc0u16.to_le_bytes()));
+    let line = refusal(wgquant().arg("analyze").arg(&dir));
+    says(&line, &["tensor `backbone.norm_f.weight` holds NaN at index 3"]);
+}
+
+/// Weights that are numbers, of a model whose logits are not.
+#[test]
+fn logits_that_overflow() {
+    let (temp, dir) = copy();
+    damage(&dir, "lm_head.weight", |b| b.fill(0x7f));
+    let ids = temp.path().join("ids.npy");
+    short_windows(&ids, 1, 9);
+    let mut command = wgquant();
+    let output =
+        command.arg("perplexity").arg(&dir).args(["--device", "cpu", "--json", "-f"]).arg(&ids).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    says(&stderr, &["warning: ", dir.to_str().unwrap(), "no numbers, first in window 0"]);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(report["perplexity"].is_null() && report["nll_per_window"][0].is_null(), "{report}");
+}
+
 #[test]
 fn config_contradicting_tensors() {
     says(&with_config(|c| c["hidden_size"] = json!(136)), &["`backbone.embeddings.weight`", "128", "hidden_size 136"]);
@@ -112,6 +149,16 @@ fn generation_config_that_ends_nowhere() {
         fs::write(dir.join("generation_config.json"), text).unwrap();
         says(&quantize_refusal(temp.path(), &dir), &["generation_config.json", part]);
     }
+}
+
+/// Where sequences end is not lost with it.
+#[cfg(unix)]
+#[test]
+fn generation_config_that_is_nowhere() {
+    let (temp, dir) = copy();
+    std::os::unix::fs::symlink("nowhere", dir.join("generation_config.json")).unwrap();
+    let line = quantize_refusal(temp.path(), &dir);
+    says(&line, &["generation_config.json", "is a link to what is missing", "download it again"]);
 }
 
 #[test]

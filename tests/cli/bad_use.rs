@@ -305,6 +305,22 @@ fn closed_pipe_is_success() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
+/// What could not be said is not what could not be done.
+#[cfg(target_os = "linux")]
+#[test]
+fn full_standard_output_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let mut command = crate::common::program();
+    command.arg("quantize").arg(nano()).args(["--scheme", "w8a8", "--rotate", "none", "--device", "cpu", "-o"]);
+    command.arg(&out).stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let line = String::from_utf8(output.stderr).unwrap();
+    says(&line, &[out.to_str().unwrap(), "is written", "standard output", "No space left"]);
+    assert!(out.join("wgquant_manifest.json").is_file());
+}
+
 #[test]
 fn diff_refuses_what_it_cannot_compare() {
     let refused = |args: &[&str]| refusal(wgquant().arg("diff").arg(nano()).args(args));

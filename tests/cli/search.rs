@@ -187,7 +187,9 @@ fn a_rule_that_matches_nothing_is_an_error() {
     let refused = |what: &str, with: &str, words: &[&str]| {
         assert!(recipe.contains(what), "`{what}` is not in {recipe}");
         std::fs::write(&path, recipe.replacen(what, with, 1)).unwrap();
-        says(&refusal(wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path)), words);
+        let line = refusal(wgquant().args(["quantize", &model, "--explain", "--recipe"]).arg(&path));
+        says(&line, &[&[path.to_str().unwrap()][..], words].concat());
+        line
     };
     refused("\"Embedding\"", "\"re:.*gate_proj$\"", &["gate_proj", "matches no module"]);
     refused("\"Linear\"", "\"Linear\", \"re:.*gate_proj$\"", &["rule 0", "`re:.*gate_proj$` matches no module"]);
@@ -201,6 +203,11 @@ fn a_rule_that_matches_nothing_is_an_error() {
     );
     refused("activations = \"float\"", "activations = { int8 = \"channel\" }", &["rule 1", "the embedding alone"]);
     refused("residual = 0", "residual = \"given\"", &["recipe: rotation", "`given`"]);
+    for (what, with) in [("float = \"bf16\"", "float = \"f8\""), ("plain = \"bf16\"", "plain = \"u32\"")] {
+        let line = refused(what, with, &[with, "expected one of `f32`, `f16`, `bf16`"]);
+        assert!(!line.contains("i4"), "{line}");
+    }
+    refused("bits = 4", "bits = 0", &["rule 0: bits: 0, not 2 to 8"]);
     // What is nowhere is of no line.
     refused("float = \"bf16\"\n", "", &["r.toml: missing field `float`"]);
     let rule = "[[rule]]\nmodules = [\"lm_head\"]\nactivations = { int8 = \"channel\" }\n\n[[rule]]";
