@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::Calibration;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Activations, Group, Layer, Linear, Model, ModelConfig, ModelSource, Names};
-use crate::quantize::{GptqOptions, nearest};
+use crate::model::{Activations, Group, Layer, Linear, Model, ModelConfig, ModelSource, Names, OnlineRotation, Role};
+use crate::quantize::{GptqOptions, ScaleFormat, nearest};
 use crate::tensor::{DType, FloatType, Tensor};
 use crate::transform::{Rotation, Transform, Transformed};
 
@@ -115,6 +115,20 @@ impl Recipe {
             _ if self.transform.needs_stats() => Some("the transform (KLT, smoothing, permutations)"),
             _ => None,
         }
+    }
+
+    /// Of queries, keys and values of one block, which vLLM makes one layer of the first's form, two that differ in form, in a model with
+    /// these [`Recipe::modules`]; `None` where none do, or where vLLM refuses the model in any case.
+    #[must_use]
+    pub fn parted<'a>(&self, modules: &'a [Module]) -> Option<[&'a Module; 2]> {
+        let head = modules.iter().any(|m| m.name == Names::default().head());
+        let refused = |m: &Module| {
+            matches!(m.activations, Activations::Static(Group::Size(_)))
+                || m.weights.is_some_and(|f| matches!(f.scales, ScaleFormat::Nested(_)))
+                || (m.role == Role::Embedding && m.weights.is_some() && !head)
+        };
+        let refused = self.transform.online != OnlineRotation::default() || modules.iter().any(refused);
+        if refused { None } else { rules::parted(modules) }
     }
 
     /// With fixed scales for all int8 activations but a tied head's ([`Rule::activations`]): of `group`, so that `percentile` percent do not saturate (absent:

@@ -41,12 +41,12 @@ impl ChatTemplate {
         Some(Self { compiled })
     }
 
-    /// A conversation as text: `messages` as in Hugging Face's chat data.
+    /// A conversation as text: `messages` as in Hugging Face's chat data, and the `tools` that the model was told of, if any.
     ///
     /// # Errors
     /// What is wrong with the template or the conversation, in one line.
-    pub fn render(&self, messages: &[Json]) -> Result<String, String> {
-        self.compiled.as_ref().map_err(Clone::clone)?.render(messages).map_err(|e| {
+    pub fn render(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<String, String> {
+        self.compiled.as_ref().map_err(Clone::clone)?.render(messages, tools).map_err(|e| {
             let dated = e.kind() == ErrorKind::UnknownFunction && e.to_string().contains("strftime_now");
             if dated { format!("chat template: {e:#}: {DATED}") } else { format!("chat template: {e:#}") }
         })
@@ -88,11 +88,23 @@ impl Compiled {
         Ok(Self { environment, tokens })
     }
 
-    fn render(&self, messages: &[Json]) -> Result<String, minijinja::Error> {
+    fn render(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<String, minijinja::Error> {
         let tokens = Value::from(Serde(&self.tokens));
-        let own = context! { messages => Value::from(Serde(messages)), add_generation_prompt => false };
+        // As transformers does: what a message has as null it has not, but `tools` and `documents` are there, as none.
+        let messages: Vec<Json> = messages.iter().map(without_nulls).collect();
+        let own = context! {
+            messages => Value::from(Serde(messages)),
+            tools => Value::from(Serde(tools)),
+            documents => Value::from(()),
+            add_generation_prompt => false,
+        };
         self.environment.get_template(NAME)?.render(context! { ..own, ..tokens })
     }
+}
+
+fn without_nulls(message: &Json) -> Json {
+    let Json::Object(keys) = message else { return message.clone() };
+    keys.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// `{% generation %}`, by which transformers finds the spans that a model wrote, as a block that Jinja has: it changes no text.
@@ -150,15 +162,15 @@ mod tests {
             json!({ "role": "assistant", "content": "hi" }),
         ];
         let text = "<s><|USER|>be kindhello</s><|ASSISTANT|>be kindhi</s>";
-        assert_eq!(template(dir.path(), &config).unwrap().render(&messages).unwrap(), text);
+        assert_eq!(template(dir.path(), &config).unwrap().render(&messages, None).unwrap(), text);
         config["chat_template"] =
             json!([{ "name": "tools", "template": "" }, { "name": "default", "template": TEMPLATE }]);
         let listed = template(dir.path(), &config).unwrap();
-        assert_eq!(listed.render(&messages).unwrap(), text);
-        let refused = listed.render(&[json!({ "role": "ghost", "content": "" })]).unwrap_err();
+        assert_eq!(listed.render(&messages, None).unwrap(), text);
+        let refused = listed.render(&[json!({ "role": "ghost", "content": "" })], None).unwrap_err();
         assert!(refused.contains("no role ghost"), "{refused}");
         std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
-        assert_eq!(template(dir.path(), &config).unwrap().render(&messages).unwrap(), " be kind ");
+        assert_eq!(template(dir.path(), &config).unwrap().render(&messages, None).unwrap(), " be kind ");
     }
 
     #[test]
@@ -166,9 +178,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
         let template = template(dir.path(), &json!({ "chat_template": endless })).unwrap();
-        assert!(template.render(&[]).unwrap_err().contains("fuel"));
+        assert!(template.render(&[], None).unwrap_err().contains("fuel"));
         std::fs::write(dir.path().join("chat_template.jinja"), "{% if %}").unwrap();
-        let error = ChatTemplate::beside(dir.path()).unwrap().render(&[]).unwrap_err();
+        let error = ChatTemplate::beside(dir.path()).unwrap().render(&[], None).unwrap_err();
         assert!(error.contains("chat template: syntax error"), "{error}");
     }
 
@@ -179,7 +191,7 @@ mod tests {
         let render = |source: &str| {
             std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
             let messages = [json!({ "role": "assistant", "content": "a<b", "calls": [{ "name": "é", "n": 1 }] })];
-            ChatTemplate::beside(dir.path()).unwrap().render(&messages)
+            ChatTemplate::beside(dir.path()).unwrap().render(&messages, None)
         };
         let got = render(
             "{% for m in messages %}{{ m.content | tojson }} {{ m.calls | tojson(ensure_ascii=False) }}{% endfor %}",
@@ -195,5 +207,27 @@ mod tests {
         let error = render("{{ strftime_now('%Y') }}").unwrap_err();
         assert!(error.contains("strftime_now") && error.contains("today's date") && !error.contains('\n'), "{error}");
         assert!(!render("{{ unheard_of() }}").unwrap_err().contains("today"));
+    }
+
+    /// Templates ask for tools and documents in all ways there are.
+    #[test]
+    fn what_a_conversation_has_not_is_none_or_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let render = |source: &str, tools: Option<&[Json]>| {
+            std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
+            let message = json!({ "role": "assistant", "content": "c", "tool_calls": null });
+            ChatTemplate::beside(dir.path()).unwrap().render(&[message], tools).unwrap()
+        };
+        for name in ["tools", "documents"] {
+            let asked =
+                "{% if NAME is not none %}X{% endif %}{% if NAME is defined %}D{% endif %}{% if NAME %}T{% endif %}";
+            assert_eq!(render(&asked.replace("NAME", name), None), "D", "{name}");
+        }
+        let tools = [json!({ "name": "sum" })];
+        let told = "{% if tools is not none %}{{ tools | tojson }}{% endif %}";
+        assert_eq!(render(told, Some(&tools)), r#"[{"name": "sum"}]"#);
+        let calls =
+            "{% for m in messages %}{% if m.tool_calls is defined %}X{% endif %}{{ m.keys() | join(' ') }}{% endfor %}";
+        assert_eq!(render(calls, None), "role content");
     }
 }

@@ -14,7 +14,7 @@ pub const BOM: char = '\u{feff}';
 
 /// Hands each document of `path` to `sink`: each line of a `.jsonl` or `.ndjson` or row of a `.parquet`, or the whole of any other
 /// file. A line or row has a `text`, or `messages`, a list of `{role, content}`: those become text by the model's chat
-/// `template`, and without one by their contents, a paragraph each.
+/// `template`, with the list `tools` that a line has beside them, and without a template by their contents, a paragraph each.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::BadCheckpoint`] naming the line that holds no text; whatever `sink` gives.
@@ -65,10 +65,11 @@ pub(crate) fn json_lines(path: &Path, sink: &mut dyn FnMut(usize, Value) -> Resu
 /// The text of a line or row; an error says what it has instead.
 fn text(mut value: Value, template: Option<&ChatTemplate>) -> Result<String, String> {
     let mut take = |key: &str| value.get_mut(key).map(Value::take).unwrap_or_default();
-    match (take("text"), take("messages")) {
+    let (own, messages, tools) = (take("text"), take("messages"), take("tools"));
+    match (own, messages) {
         (Value::String(text), _) => Ok(text),
         (Value::Null, Value::Array(messages)) => match template {
-            Some(template) => template.render(&messages),
+            Some(template) => template.render(&messages, tools.as_array().map(Vec::as_slice)),
             None => plain(&messages).ok_or_else(|| "has `messages` without string `content`".to_owned()),
         },
         _ => Err("has no string `text` and no list `messages`".to_owned()),
@@ -90,13 +91,15 @@ fn parquet(path: &Path, template: Option<&ChatTemplate>, sink: &mut dyn FnMut(&s
     let file = SerializedFileReader::new(File::open(path).map_err(|e| Error::io(path, e))?).map_err(|e| bad(&e))?;
     let schema = file.metadata().file_metadata().schema();
     let columns = schema.get_fields();
-    let column = ["text", "messages"].iter().find_map(|name| columns.iter().find(|f| f.name() == *name));
-    let column = column.cloned().ok_or_else(|| {
+    let column = ["text", "messages"].into_iter().find(|name| columns.iter().any(|f| f.name() == *name));
+    let column = column.ok_or_else(|| {
         let names: Vec<&str> = columns.iter().map(|f| f.name()).collect();
         bad(&format!("has no column `text` or `messages`; its columns are {}", names.join(", ")))
     })?;
-    // Only that column is read.
-    let projection = Type::group_type_builder(schema.name()).with_fields(vec![column]).build().map_err(|e| bad(&e))?;
+    // Only what makes the text is read.
+    let read = |name: &str| name == column || (name == "tools" && column == "messages");
+    let fields = columns.iter().filter(|f| read(f.name())).cloned().collect();
+    let projection = Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(|e| bad(&e))?;
     for (i, row) in file.get_row_iter(Some(projection)).map_err(|e| bad(&e))?.enumerate() {
         let row = row.map_err(|e| bad(&e))?.to_json_value();
         sink(&text(row, template).map_err(|e| bad(&format!("row {i} {e}")))?)?;

@@ -208,6 +208,13 @@ impl Quantize {
         let by_group = |m: &Module| m.weights.filter(|f| f.bits == 4).map(|f| f.group);
         check_groups("--group-size", self.flags.group_size, &modules, by_group)?;
         check_groups("--activation-group", self.activation_group, &modules, |m| m.activations.group())?;
+        if let Some([one, other]) = recipe.parted(&modules) {
+            log::warn!(
+                "`{}` and `{}` differ in form, but vLLM makes one layer of queries, keys and values, in the queries' form: not for vLLM",
+                one.name,
+                other.name
+            );
+        }
         Ok(modules)
     }
 

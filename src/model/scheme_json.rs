@@ -12,8 +12,10 @@ use crate::error::Result;
 
 const METHOD: &str = "compressed-tensors";
 /// The method of models that compressed-tensors has no words for: nested scales, static activation scales by groups, rotations at run time.
-/// The rest is alike.
+/// The rest is alike. `quant_method` itself is null then: transformers 5 runs a model of a method that it does not know as one of floats, and
+/// vLLM one whose method is missing, but null ends both with an error. Earlier versions of this crate wrote the name there.
 const OWN_METHOD: &str = "wgquant";
+const OWN_KEY: &str = "wgquant_method";
 const PACKED: &str = "pack-quantized";
 const INT: &str = "int-quantized";
 const MIXED: &str = "mixed-precision";
@@ -24,11 +26,14 @@ const MUST_BE_EMPTY: [&str; 4] = ["kv_cache_scheme", "sparsity_config", "transfo
 /// Parses `quantization_config`; refuses whatever would be computed differently, naming key and value.
 pub(super) fn parse(config: &Value) -> Result<Quantization> {
     let at = |key: &str| format!("quantization_config.{key}");
-    let method = config.get("quant_method").unwrap_or(&Value::Null);
+    let (key, method) = match (config.get("quant_method").unwrap_or(&Value::Null), config.get(OWN_KEY)) {
+        (Value::Null, Some(own)) => (OWN_KEY, own),
+        (method, _) => ("quant_method", method),
+    };
     if ![json!(METHOD), json!(OWN_METHOD)].contains(method) {
         let value =
             format!("{method}; supported: {METHOD} and {OWN_METHOD}; start from the model before it was quantized");
-        return Err(unsupported(&at("quant_method"), value));
+        return Err(unsupported(&at(key), value));
     }
     expect(config, "quantization_config", "quantization_status", &[json!("compressed"), Value::Null])?;
     for key in MUST_BE_EMPTY {
@@ -164,7 +169,7 @@ impl SchemeList {
         scheme
     }
 
-    /// `quantization_config`; `None` when nothing is quantized. `rotated`: at run time, so that whoever does not know it must not run the model.
+    /// `quantization_config`; `None` when nothing is quantized nor `rotated` at run time: whoever does not know that must not run the model.
     /// `tied`: no head was written, but others have one, a linear layer with the embedding's weight. Of codes it would have no scales.
     pub(super) fn to_json(&self, rotated: bool, tied: bool) -> Option<Value> {
         let mut schemes: Vec<(Role, Scheme)> = Vec::new();
@@ -188,34 +193,43 @@ impl SchemeList {
                 (format!("group_{i}"), group_json(*scheme, &targets))
             })
             .collect();
-        let (_, first) = schemes.first()?;
+        if schemes.is_empty() && !rotated {
+            return None;
+        }
         let mut ignore = if linears > 0 { self.patterns(Role::Linear, None) } else { Vec::new() };
         if tied && linears > 0 {
             ignore.push(Names::default().head().to_owned());
         }
         let head_of_codes = tied && schemes.iter().any(|(role, _)| *role == Role::Embedding);
         let standard = !rotated && !head_of_codes && schemes.iter().all(|(_, s)| is_standard(*s));
-        let format = if schemes.iter().all(|(_, s)| s.packed == first.packed) { format_name(*first) } else { MIXED };
-        Some(json!({
+        let format = schemes.first().map(|(_, first)| match schemes.iter().all(|(_, s)| s.packed == first.packed) {
+            true => format_name(*first),
+            false => MIXED,
+        });
+        let mut quantization = json!({
             "config_groups": groups,
             "format": format,
             "global_compression_ratio": null,
             "ignore": ignore,
             "kv_cache_scheme": null,
-            "quant_method": if standard { METHOD } else { OWN_METHOD },
+            "quant_method": standard.then_some(METHOD),
             "quantization_status": "compressed",
             "sparsity_config": {},
             "transform_config": {},
             "version": "0.20.0",
-        }))
+        });
+        if !standard {
+            quantization[OWN_KEY] = json!(OWN_METHOD);
+        }
+        Some(quantization)
     }
 
     /// All quantized linear layers, which have one scheme. The head by its name, too: vLLM has a class of its own for it, which `Linear`
-    /// does not mean there.
+    /// does not mean there. First, as compressed-tensors warns of a name that comes behind its class.
     fn class(&self) -> Vec<String> {
         let head = Names::default().head();
         let quantized = self.modules.iter().any(|(module, _, scheme)| module == head && scheme.is_some());
-        std::iter::once("Linear").chain(quantized.then_some(head)).map(str::to_owned).collect()
+        quantized.then_some(head).into_iter().chain(["Linear"]).map(str::to_owned).collect()
     }
 
     /// Patterns that match exactly the modules of one scheme: one for a kind of projection where all layers agree,

@@ -194,12 +194,8 @@ pub fn resolve(rules: &[Rule], config: &ModelConfig) -> Result<Vec<Module>> {
 /// # Errors
 /// [`Error::Argument`] naming two that do not.
 pub(crate) fn agree<'a>(modules: impl IntoIterator<Item = &'a Module>) -> Result<()> {
-    let mixer = |m: &Module| {
-        let parts = ["q_proj", "k_proj", "v_proj"];
-        parts.iter().find_map(|part| m.name.strip_suffix(part)).map(ToOwned::to_owned)
-    };
     let form = |m: &Module| (m.activations, m.activation_percentile);
-    let mut first: HashMap<String, &Module> = HashMap::new();
+    let mut first: HashMap<&str, &Module> = HashMap::new();
     for module in modules.into_iter().filter(|m| m.activations.int8()) {
         let Some(mixer) = mixer(module) else { continue };
         let one = *first.entry(mixer).or_insert(module);
@@ -209,6 +205,21 @@ pub(crate) fn agree<'a>(modules: impl IntoIterator<Item = &'a Module>) -> Result
         }
     }
     Ok(())
+}
+
+/// Of queries, keys and values of one block, a first and another in another form.
+pub(crate) fn parted(modules: &[Module]) -> Option<[&Module; 2]> {
+    let form = |m: &Module| (m.weights.map(|f| (f.bits, f.group)), m.activations);
+    let mut first: HashMap<&str, &Module> = HashMap::new();
+    modules.iter().find_map(|module| {
+        let one = *first.entry(mixer(module)?).or_insert(module);
+        (form(one) != form(module)).then_some([one, module])
+    })
+}
+
+/// The mixer whose queries, keys or values this is.
+fn mixer(module: &Module) -> Option<&str> {
+    ["q_proj", "k_proj", "v_proj"].iter().find_map(|part| module.name.strip_suffix(part))
 }
 
 /// Codes of a word of int32 as products read them: a group is whole words.
@@ -324,6 +335,12 @@ mod tests {
         crate::model::ModelConfig::from_json("config.json".as_ref(), &crate::synth::shape("nano").unwrap()).unwrap()
     }
 
+    fn recipe(rules: Vec<Rule>) -> crate::recipe::Recipe {
+        let transform = crate::transform::Transform::NONE;
+        let calibration = crate::calibrate::Calibration::default();
+        crate::recipe::Recipe { float: DType::BF16, calibration, gptq: None, transform, rules }
+    }
+
     #[test]
     fn an_embedding_has_no_activations() {
         let config = nano();
@@ -342,9 +359,7 @@ mod tests {
     fn fixed_scales_are_those_of_modules() {
         let (config, fixed) = (nano(), Activations::Static(Group::Channel));
         let calibrates = |rules: Vec<Rule>| {
-            let transform = crate::transform::Transform::NONE;
-            let calibration = crate::calibrate::Calibration::default();
-            let recipe = crate::recipe::Recipe { float: DType::BF16, calibration, gptq: None, transform, rules };
+            let recipe = recipe(rules);
             recipe.calibrates(&recipe.modules(&config).unwrap())
         };
         assert!(calibrates(vec![rule(&["Linear"], fixed)]).is_some_and(|what| what.contains("static")));
@@ -397,5 +412,30 @@ mod tests {
         assert!(error.contains("`a.0.k_proj`") && error.contains("`a.0.q_proj`") && error.contains("64"), "{error}");
         let floats = Module { activations: Activations::Float, ..module("a.0.v_proj", 1) };
         agree(&[module("a.0.q_proj", 32), floats]).unwrap();
+    }
+
+    /// vLLM makes one layer of them. What it refuses in any case is not looked at.
+    #[test]
+    fn queries_keys_and_values_of_several_forms_are_found() {
+        let q4 = |modules: &[&str]| Rule { weights: Some(format(4, 32)), ..rule(modules, Activations::Float) };
+        let found = |rules: Vec<Rule>, online: Option<usize>, tied: bool| {
+            let mut recipe = recipe(rules);
+            recipe.transform.online.out_proj = online;
+            let modules = recipe.modules(&ModelConfig { tied, ..nano() }).unwrap();
+            recipe.parted(&modules).map(|pair| pair.map(|m| m.name.rsplit('.').next().unwrap().to_owned()))
+        };
+        let two = || vec![q4(&["Linear"]), rule(&[r"re:.*\.[kv]_proj$"], Activations::Float)];
+        let names = ["q_proj", "k_proj"].map(ToOwned::to_owned);
+        assert_eq!(found(vec![q4(&["Linear"])], None, false), None);
+        assert_eq!(found(two(), None, false), Some(names.clone()));
+        assert_eq!(found(vec![q4(&[r"re:.*\.q_proj$"])], None, false), Some(names.clone()));
+        assert_eq!(found(two(), Some(32), false), None);
+        let more = |rule: Rule| two().into_iter().chain([rule]).collect::<Vec<_>>();
+        let nested = Format { scales: ScaleFormat::Nested(6), ..format(4, 32) };
+        assert_eq!(found(more(Rule { weights: Some(nested), ..q4(&[r"re:.*\.o_proj$"]) }), None, false), None);
+        let fixed = Activations::Static(Group::Size(32));
+        assert_eq!(found(more(Rule { activations: fixed, ..q4(&[r"re:.*\.o_proj$"]) }), None, false), None);
+        assert_eq!(found(more(q4(&["Embedding"])), None, false), Some(names));
+        assert_eq!(found(more(q4(&["Embedding"])), None, true), None);
     }
 }

@@ -69,6 +69,13 @@ pub(crate) fn says(text: &str, parts: &[&str]) {
     }
 }
 
+/// Fails unless `quantization_config` is of this crate's own method, and without the one that others look for: null, which both transformers
+/// and vLLM end with an error at.
+#[track_caller]
+pub(crate) fn is_own(config: &Value) {
+    assert_eq!((config.get("quant_method"), &config["wgquant_method"]), (Some(&Value::Null), &json!("wgquant")));
+}
+
 pub(crate) fn edit_json(path: &Path, change: impl FnOnce(&mut Value)) {
     let mut json = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     change(&mut json);

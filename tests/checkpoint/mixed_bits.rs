@@ -5,7 +5,7 @@ use wgquant::checkpoint::Checkpoint;
 use wgquant::model::{Activations, Group, Linear, Model, ModelFile, Scales, WriteOptions, write_model};
 use wgquant::tensor::{DType, Tensor};
 
-use super::common::{config, edit_json, map_linears, quantize, random, refusal, says};
+use super::common::{config, edit_json, is_own, map_linears, quantize, random, refusal, says};
 
 /// The linear with scales of 6 bits under one f16 scale a row.
 fn nested(linear: Linear) -> Linear {
@@ -46,16 +46,22 @@ fn nested_scales_come_back_and_other_readers_are_told() {
     let (_temp, dir) = written(|_, _, l| nested(quantize(l, 4, Group::Size(8), Activations::TOKEN)));
     let file = Checkpoint::open(&dir).unwrap();
     let q = &file.config()["quantization_config"];
-    // No reader of compressed-tensors finds `weight_scale`; a method it does not know is the clearer refusal.
-    assert_eq!(
-        (&q["quant_method"], &q["config_groups"]["group_0"]["weights"]["scale_bits"]),
-        (&json!("wgquant"), &json!(6))
-    );
+    // No reader of compressed-tensors finds `weight_scale`; that there is no method is the clearer refusal.
+    is_own(q);
+    assert_eq!(q["config_groups"]["group_0"]["weights"]["scale_bits"], 6);
     let module = "backbone.layers.1.mixer.up_proj";
     // 3 groups of 6 bits: one word a row.
     assert_eq!(file.info(&format!("{module}.weight_scale_packed")).unwrap().shape, [40, 1]);
     assert_eq!(file.info(&format!("{module}.weight_scale_row")).unwrap().shape, [40]);
     assert!(file.info(&format!("{module}.weight_scale")).is_none());
+    // As earlier versions wrote it.
+    let model = Model::load(&ModelFile::open(&dir).unwrap()).unwrap();
+    edit_json(&dir.join("config.json"), |j| {
+        let q = j["quantization_config"].as_object_mut().unwrap();
+        q.shift_remove("wgquant_method");
+        q.insert("quant_method".to_owned(), json!("wgquant"));
+    });
+    assert_eq!(Model::load(&ModelFile::open(&dir).unwrap()).unwrap(), model);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use wgquant::checkpoint::Checkpoint;
 use wgquant::model::{Linear, Model, ModelFile, ModelSource, Names, OnlineRotation, WriteOptions, write_model};
 use wgquant::tensor::DType;
 
-use super::common::{config, edit_json, map_linears, on_disk, random, refusal, rewrite, says, sharded, with};
+use super::common::{config, edit_json, is_own, map_linears, on_disk, random, refusal, rewrite, says, sharded, with};
 
 fn load(dir: &std::path::Path) -> Model {
     Model::load(&ModelFile::open(dir).unwrap()).unwrap()
@@ -192,7 +192,21 @@ fn rotation_is_kept_and_checked() {
     model.rotation = OnlineRotation { out_proj: Some(24), down_proj: Some(20) };
     write_model(&config(), &model, &dir, &WriteOptions::default()).unwrap();
     assert_eq!(load(&dir), model);
+    // Whoever does not know rotations is stopped, though nothing is quantized.
+    let file = ModelFile::open(&dir).unwrap();
+    is_own(&file.checkpoint().config()["quantization_config"]);
+    assert!(!file.is_quantized());
     let path = dir.join("config.json");
+    // As earlier versions wrote it: without that, or with the method's name where others look for it.
+    for old in [json!(null), json!({ "quant_method": "wgquant", "config_groups": {} })] {
+        let new = file.checkpoint().config()["quantization_config"].clone();
+        edit_json(&path, |j| j["quantization_config"] = old);
+        assert_eq!(load(&dir), model);
+        edit_json(&path, |j| j["quantization_config"] = new);
+    }
+    edit_json(&path, |j| j["quantization_config"]["wgquant_method"] = json!("other"));
+    says(&refusal(&dir), &["quantization_config.wgquant_method is \"other\""]);
+    edit_json(&path, |j| j["quantization_config"]["wgquant_method"] = json!("wgquant"));
     edit_json(&path, |j| j["wgquant"]["rotation"]["down_proj"] = json!(7));
     says(&refusal(&dir), &["wgquant.rotation.down_proj is 7", "does not divide 40"]);
     edit_json(&path, |j| j["wgquant"]["rotation"]["down_proj"] = json!(5));

@@ -74,6 +74,23 @@ fn conversations_go_by_the_chat_template() {
     says(&refusal(wgquant().args(args)), &["line 1", "no such role"]);
 }
 
+const WITH_TOOLS: &str =
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+
+/// What a line has as `tools`, the model's template may tell of.
+#[test]
+fn tools_go_to_the_chat_template() {
+    let (temp, model) = copy();
+    fs::write(model.join("chat_template.jinja"), WITH_TOOLS).unwrap();
+    let (chat, text) = (temp.path().join("chat.jsonl"), temp.path().join("text.jsonl"));
+    let said = format!("{}a bird", "the boat ".repeat(LONG));
+    for (tools, told) in [(json!([{ "name": "sum" }]), r#"[{"name": "sum"}]"#), (json!(null), ""), (json!("sum"), "")] {
+        lines(&chat, &[json!({ "messages": conversation(LONG), "tools": tools })]);
+        lines(&text, &[json!({ "text": format!("{told}{said}") })]);
+        assert_eq!(parts(&model, &chat), parts(&model, &text), "{tools}");
+    }
+}
+
 /// A template is looked at where there is a conversation, and a tokenizer where there is text.
 #[test]
 fn what_a_text_has_no_need_of_may_be_wrong() {
@@ -170,9 +187,21 @@ mod from_parquet {
             let (definitions, repetitions) = levels();
             (strings, definitions, repetitions)
         };
-        write(&table, schema, &[column(&["user", "assistant"][..]), column(&[boat.as_str(), "a bird"])]);
+        let said = [boat.as_str(), "a bird"];
+        let columns = || vec![column(&["user", "assistant"][..]), column(&said)];
+        write(&table, schema, &columns());
         lines(&text, &[json!({ "messages": conversation(LONG) })]);
         assert_eq!(parts(&nano(), &table), parts(&nano(), &text));
+
+        // With the column of tools beside it.
+        let (_copy, model) = copy();
+        fs::write(model.join("chat_template.jinja"), WITH_TOOLS).unwrap();
+        let tools = " required group tools (LIST) { repeated group list { required group element {
+            required binary name (UTF8); } } } }";
+        let schema = format!("{}{tools}", schema.strip_suffix('}').unwrap());
+        write(&table, &schema, &[columns(), vec![(&["sum"][..], Some(vec![1]), Some(vec![0]))]].concat());
+        lines(&text, &[json!({ "messages": conversation(LONG), "tools": [{ "name": "sum" }] })]);
+        assert_eq!(parts(&model, &table), parts(&model, &text));
     }
 
     #[test]

@@ -231,3 +231,24 @@ fn a_rule_that_matches_nothing_is_an_error() {
     let error = refusal(wgquant().args(["quantize", &model, "--explain", "--recipe", "w3a8"]));
     says(&error, &["w3a8", "w8a8, w4a8, mixed", "No such file"]);
 }
+
+/// vLLM makes one layer of them; it refuses what is rotated at run time in any case.
+#[test]
+fn queries_keys_and_values_in_several_forms_are_warned_of() {
+    let temp = tempfile::tempdir().unwrap();
+    let (model, path) = (nano(), temp.path().join("r.toml"));
+    let warned = |rotated: &str| {
+        let rule = |modules: &str, bits: usize| {
+            let weights = format!("{{ bits = {bits}, group = {{ size = 32 }}, scales = {{ plain = \"bf16\" }} }}");
+            format!("[[rule]]\nmodules = ['{modules}']\nweights = {weights}\n")
+        };
+        let rules = rule("Linear", 4) + &rule(r"re:.*\.[kv]_proj$", 8);
+        std::fs::write(&path, format!("float = \"bf16\"\n{rotated}{rules}")).unwrap();
+        let output = wgquant().arg("quantize").arg(&model).args(["--explain", "--recipe"]).arg(&path).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    says(&warned(""), &["3.mixer.q_proj` and", "3.mixer.k_proj` differ in form", "not for vLLM"]);
+    let rotated = warned("[transform.online]\nout_proj = 32\n");
+    assert!(!rotated.contains("vLLM"), "{rotated}");
+}

@@ -1,10 +1,12 @@
 """Does compressed-tensors read what wgquant writes?
 
-    python3 tests/interop/check.py QUANTIZED DEQUANTIZED
+    python3 tests/interop/check.py QUANTIZED [DEQUANTIZED]
 
 QUANTIZED is a directory `wgquant quantize` wrote, DEQUANTIZED what `cargo run --example dequantize` made of it.
 Every module that quantization_config says is quantized is decompressed by compressed-tensors (PyPI) with the scheme
-its own matching gives, and must equal wgquant's weight bit for bit. Not part of `make test`: it needs PyTorch.
+its own matching gives, and must equal wgquant's weight bit for bit. A QUANTIZED of wgquant's own method, which other
+readers would compute wrong, needs no DEQUANTIZED: transformers (PyPI) must refuse it, and so must what vLLM does to
+`quant_method` first. Not part of `make test`: it needs PyTorch.
 """
 
 import json
@@ -36,8 +38,24 @@ def scheme_of(config, module):
     return None
 
 
-def main(quantized, dequantized):
+def refused(quantized, raw):
+    """Does transformers refuse a model of wgquant's own method, and vLLM, which makes small letters of its name?"""
+    from transformers import AutoModelForCausalLM, __version__
+
+    assert "quant_method" in raw and not hasattr(raw["quant_method"], "lower"), f"vLLM takes {raw['quant_method']}"
+    try:
+        AutoModelForCausalLM.from_pretrained(quantized)
+    except ValueError as error:
+        assert "quant_method" in str(error), error
+        print(f"transformers {__version__}: refused: {error}")
+        return
+    raise AssertionError(f"transformers {__version__} takes {quantized}, and computes it wrong")
+
+
+def main(quantized, dequantized=None):
     raw = json.loads((Path(quantized) / "config.json").read_text())["quantization_config"]
+    if "wgquant_method" in raw or raw["quant_method"] == "wgquant":
+        return refused(quantized, raw)
     config = QuantizationConfig.model_validate(raw)
     stored, ours = load(quantized), load(dequantized)
     modules = sorted(n.removesuffix(".weight_scale") for n in stored if n.endswith(".weight_scale"))

@@ -55,6 +55,23 @@ fn every_scheme_writes_reads_back_and_stays_close() {
     }
 }
 
+/// A rotation at run time alone: what is written stops other readers, and this crate runs it as before.
+#[test]
+fn floats_rotated_at_run_time_are_no_floats_to_others() {
+    let transform = "[transform]\nfold_norms = true\nresidual = 0\n[transform.online]\nout_proj = 32\ndown_proj = 32\n";
+    let recipe = format!("float = \"bf16\"\n{transform}[[rule]]\nmodules = [\"Linear\"]\n");
+    let recipe = Recipe::parse("r.toml", &recipe).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let (file, dir) = (ModelFile::open(&common::nano()).unwrap(), temp.path().join("q"));
+    quantize(&file, &recipe, &common::gpu(), None, &dir, &|_| {}).unwrap();
+    let written = ModelFile::open(&dir).unwrap();
+    let config = &written.checkpoint().config()["quantization_config"];
+    assert!(config["wgquant_method"] == "wgquant" && config["quant_method"].is_null(), "{config}");
+    assert!(!written.is_quantized());
+    let kl = against_original(&common::gpu(), &dir, 1).mean_kl;
+    assert!(kl < 0.0005, "KL {kl}");
+}
+
 #[test]
 fn the_file_is_what_was_quantized() {
     let temp = tempfile::tempdir().unwrap();
