@@ -56,7 +56,7 @@ impl Demo {
         let windows = Windows::read(&data, None, None, 0, Some(WINDOWS))?;
         let device = self.gpu.open()?;
         fresh(&self.out)?;
-        eprintln!("1/3 checking every kernel on {}", DeviceInfo::from(&device).adapter);
+        out::say(format_args!("1/3 checking every kernel on {}", DeviceInfo::from(&device).adapter));
         let health = doctor::examine(&device, self.gpu.reason(), false);
         if !health.healthy() {
             out::report(&health, self.json, terminal::doctor)?;
@@ -85,7 +85,7 @@ impl Demo {
             }
         }
         out::report(&report, self.json, terminal::demo)?;
-        eprintln!("{:.0} s in all; page: {}", report.seconds, page.display());
+        out::say(format_args!("{:.0} s in all; page: {}", report.seconds, page.display()));
         Ok(Verdict::Passed)
     }
 
@@ -101,9 +101,9 @@ impl Demo {
     /// The original, then each quantized model.
     fn measure(&self, file: &ModelFile, device: &Device, windows: &Windows) -> Result<Vec<DemoRow>> {
         self.gpu.check(device, &QUANTIZER)?;
-        eprintln!("2/3 quantizing into {}", self.out.display());
+        out::say(format_args!("2/3 quantizing into {}", self.out.display()));
         let made = self.quantize_all(file, device)?;
-        eprintln!("3/3 comparing each with the original on {} held-out tokens", windows.targets());
+        out::say(format_args!("3/3 comparing each with the original on {} held-out tokens", windows.targets()));
         let bar = Bar::new("comparing", made.len() * windows.0.len());
         let mut models = Vec::new();
         for (i, (name, dir)) in made.iter().enumerate() {

@@ -131,12 +131,12 @@ impl Eval {
             let drop = task.paired.as_ref().map_or(0.0, |paired| -paired.acc_difference);
             // Written so that NaN fails.
             if !(drop <= limit) {
-                eprintln!(
+                out::say(format_args!(
                     "wgquant: quality gate: accuracy of {} is {:.2} points below the base's, {:.2} are allowed",
                     task.task,
                     drop * 100.0,
                     limit * 100.0
-                );
+                ));
                 verdict = Verdict::Failed;
             }
         }

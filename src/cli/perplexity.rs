@@ -133,11 +133,11 @@ impl Perplexity {
         if increase <= limit {
             return Verdict::Passed;
         }
-        eprintln!(
+        out::say(format_args!(
             "wgquant: quality gate: perplexity is {:.3} % above the base's, {:.3} % is allowed",
             increase * 100.0,
             limit * 100.0
-        );
+        ));
         Verdict::Failed
     }
 }
