@@ -9,7 +9,7 @@ use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::{Comparison, compare};
 use wgquant::gpu::Device;
-use wgquant::model::ModelFile;
+use wgquant::model::{ModelFile, ModelSource};
 use wgquant::quantize::QUANTIZER;
 use wgquant::recipe::Bits;
 use wgquant::report::{DemoReport, DemoRow, DeviceInfo, ModelInfo, html, terminal};
@@ -54,6 +54,7 @@ impl Demo {
         // Before an earlier demo is removed for this one.
         let data = file.checkpoint().dir().join("val_ids_u16.npy");
         let windows = Windows::read(&data, None, None, 0, Some(WINDOWS))?;
+        load::check_ids(&data, file.checkpoint().dir(), &file, windows.beyond(file.config().vocab_size))?;
         let device = self.gpu.open()?;
         fresh(&self.out)?;
         out::say(format_args!("1/3 checking every kernel on {}", DeviceInfo::from(&device).adapter));

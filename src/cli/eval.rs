@@ -83,11 +83,7 @@ impl Eval {
         };
         let task = Task::read(file, &encoder, model.config().bos, self.limit.map(|n| n as usize))?;
         for source in std::iter::once(model).chain(base) {
-            let (vocab, dir) = (source.config().vocab_size, source.checkpoint().dir().display());
-            if let Some(id) = task.beyond(vocab) {
-                let (file, made) = (file.display(), self.model.display());
-                bail!("{file}: {made} makes token id {id} of it, and the vocabulary of {dir} is of {vocab}");
-            }
+            load::check_ids(file, &self.model, source, task.beyond(source.config().vocab_size))?;
         }
         Ok(task)
     }
