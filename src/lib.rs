@@ -30,7 +30,7 @@
 //! gives, but where a function says so.
 
 // Not in Cargo.toml: tests may unwrap, the program may print.
-#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::print_stdout))]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout))]
 
 pub mod analyze;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,5 +1,8 @@
 //! The `wgquant` program: reads the command line, runs a command, says what went wrong in one line.
 
+// `cli::say` instead: these panic where stderr takes nothing.
+#![warn(clippy::print_stderr)]
+
 mod cli;
 
 use std::process::ExitCode;
@@ -15,7 +18,7 @@ fn main() -> ExitCode {
         // `wgquant .. | head` has what it wants.
         Err(e) if cli::reader_left(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("wgquant: {}", cli::one_line(&format!("{e:#}")));
+            cli::say(format_args!("wgquant: {}", cli::one_line(&format!("{e:#}"))));
             ExitCode::from(2)
         }
     }

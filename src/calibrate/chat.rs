@@ -1,7 +1,9 @@
 //! Conversations as the model was trained to read them: by the Jinja template that its tokenizer comes with.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -14,6 +16,11 @@ use crate::error::{Error, Result};
 
 /// Steps a template may take for one conversation: a template is a program from a stranger's file.
 const FUEL: u64 = 10_000_000;
+/// Bytes of a template at most: published ones have up to some 20,000.
+const LARGEST: usize = 1 << 16;
+/// Stack on which a template is compiled. The parser goes as deep as `-----1` or a chain of `elif` says, which took up to 411 bytes a
+/// byte of the template.
+const STACK: usize = LARGEST * (2 << 10);
 /// Name of the template in messages.
 const NAME: &str = "chat_template";
 
@@ -66,8 +73,21 @@ impl Compiled {
             true => Some(read(&own)?),
             false => named(&config[NAME]),
         };
-        let compiled = source.map(|source| Self::new(&source, &config)).transpose();
-        compiled.map_err(|e| Error::bad(model, format!("chat template: {e:#}")))
+        let compiled = source.map(|source| Self::with_room(&source, &config)).transpose();
+        compiled.map_err(|e| Error::bad(model, format!("chat template: {e}")))
+    }
+
+    /// As [`Compiled::new`], with stack enough for any template that is not refused by its size: overflow would end the program.
+    fn with_room(source: &str, config: &Json) -> Result<Self, String> {
+        if source.len() > LARGEST {
+            return Err(format!("has {} bytes, at most {LARGEST} are taken", source.len()));
+        }
+        thread::scope(|scope| {
+            let compile = || Self::new(source, config).map_err(|e| format!("{e:#}"));
+            let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
+            let started = started.map_err(|e| format!("no thread to compile it: {e}"))?;
+            started.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     /// Compiles `source`; `config` (`tokenizer_config.json`) names the special tokens.
@@ -182,6 +202,27 @@ mod tests {
         std::fs::write(dir.path().join("chat_template.jinja"), "{% if %}").unwrap();
         let error = ChatTemplate::beside(dir.path()).unwrap().render(&[], None).unwrap_err();
         assert!(error.contains("chat template: syntax error"), "{error}");
+    }
+
+    /// The parser goes down a level for each of these parts, and compiling overflowed the stack.
+    #[test]
+    fn deep_templates_end_in_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let render = |source: &str| {
+            std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
+            ChatTemplate::beside(dir.path()).unwrap().render(&[])
+        };
+        for source in [
+            format!("{{% if a %}}{}{{% endif %}}", "{% elif b %}".repeat(20_000)),
+            format!("{{{{ {}1 }}}}", "not ".repeat(30_000)),
+        ] {
+            let error = render(&source).unwrap_err();
+            let words = format!("chat template: has {} bytes, at most 65536", source.len());
+            assert!(error.contains(&words), "{error}");
+        }
+        // As deep as the largest can be.
+        let deepest = format!("{{{{ {}1 }}}}", "-".repeat(LARGEST - 8));
+        assert_eq!(render(&deepest).unwrap(), "1");
     }
 
     /// What transformers adds to Jinja: its own `tojson`, spans that a model wrote, and today's date.

@@ -76,6 +76,12 @@ impl Windows {
         self.0.iter().map(|w| w.len().saturating_sub(1)).sum()
     }
 
+    /// The first token id that is not in a vocabulary of so many.
+    #[must_use]
+    pub fn beyond(&self, vocab: usize) -> Option<u32> {
+        self.0.iter().flatten().copied().find(|id| *id as usize >= vocab)
+    }
+
     /// Refuses no windows, one of fewer than `least` tokens, and ids beyond the vocabulary, before anything is done with the first.
     pub(crate) fn check(&self, least: usize, vocab: usize) -> Result<()> {
         let refuse = |reason: String| Err(Error::argument("windows", reason));

@@ -1,7 +1,7 @@
 //! Documents of a text file, one at a time.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
@@ -44,20 +44,41 @@ pub(super) fn extension(path: &Path) -> String {
     path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 
+/// Bytes of a line at most: one without an end would take all memory.
+const LONGEST: u64 = 1 << 30;
+
 /// Hands each line of a `.jsonl` that is not empty to `sink`, with its number from 1.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::BadCheckpoint`] naming the line that is no JSON; whatever `sink` gives.
+/// [`Error::Io`]; [`Error::BadCheckpoint`] naming the line that is no JSON or too long; whatever `sink` gives.
 pub(crate) fn json_lines(path: &Path, sink: &mut dyn FnMut(usize, Value) -> Result<()>) -> Result<()> {
     let file = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
-    for (i, line) in file.lines().enumerate() {
-        let line = line.map_err(|e| Error::io(path, e))?;
-        let line = line.strip_prefix(BOM).filter(|_| i == 0).unwrap_or(&line);
-        if line.trim().is_empty() {
-            continue;
+    json_lines_of(path, file, LONGEST, sink)
+}
+
+/// As [`json_lines`], of what `file` holds, in lines of up to `longest` bytes.
+fn json_lines_of(
+    path: &Path,
+    mut file: impl BufRead,
+    longest: u64,
+    sink: &mut dyn FnMut(usize, Value) -> Result<()>,
+) -> Result<()> {
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        bytes.clear();
+        let read = file.by_ref().take(longest + 1).read_until(b'\n', &mut bytes).map_err(|e| Error::io(path, e))?;
+        if read == 0 {
+            break;
         }
-        let value = serde_json::from_str(line).map_err(|e| Error::bad(path, format!("line {}: {e}", i + 1)))?;
-        sink(i + 1, value)?;
+        let bad = |what: String| Error::bad(path, format!("line {number}: {what}"));
+        if read as u64 > longest && !bytes.ends_with(b"\n") {
+            return Err(bad(format!("has more than {longest} bytes")));
+        }
+        let line = std::str::from_utf8(&bytes).map_err(|e| bad(e.to_string()))?;
+        let line = line.strip_prefix(BOM).filter(|_| number == 1).unwrap_or(line);
+        if !line.trim().is_empty() {
+            sink(number, serde_json::from_str(line).map_err(|e| bad(e.to_string()))?)?;
+        }
     }
     Ok(())
 }
@@ -111,4 +132,35 @@ fn parquet(path: &Path, template: Option<&ChatTemplate>, sink: &mut dyn FnMut(&s
 fn parquet(path: &Path, _: Option<&ChatTemplate>, _: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
     let what = "is Parquet, which this build does not read: install with `--features parquet`, or pass JSON lines";
     Err(Error::bad(path, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(file: impl BufRead, longest: u64) -> Result<Vec<(usize, Value)>> {
+        let mut lines = Vec::new();
+        json_lines_of(Path::new("z.jsonl"), file, longest, &mut |number, value| {
+            lines.push((number, value));
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
+    #[test]
+    fn lines_have_numbers_and_a_greatest_length() {
+        let text = "\u{feff}1\r\n\n  \n[2, 3]\n\"456\"";
+        let lines = numbered(text.as_bytes(), 6).unwrap();
+        assert_eq!(lines, [(1, Value::from(1)), (4, Value::from(vec![2, 3])), (5, Value::from("456"))]);
+        let refused = |error: Result<_>| error.unwrap_err().to_string();
+        assert_eq!(refused(numbered(text.as_bytes(), 5)), "z.jsonl: line 4: has more than 5 bytes");
+        assert_eq!(refused(numbered(&b"1\n\xff\n"[..], 6)).split(": ").nth(1), Some("line 2"));
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let endless = BufReader::new(std::io::repeat(0));
+        let error = numbered((&b"{}\n"[..]).chain(endless), 1 << 20).unwrap_err().to_string();
+        assert_eq!(error, "z.jsonl: line 2: has more than 1048576 bytes");
+    }
 }

@@ -105,6 +105,19 @@ impl Sequences {
         Ok(ids)
     }
 
+    /// The first token id that is not in a vocabulary of so many.
+    ///
+    /// # Errors
+    /// As [`Sequences::get`].
+    pub fn beyond(&mut self, vocab: usize) -> Result<Option<u32>> {
+        for index in 0..self.count() {
+            if let Some(id) = self.get(index)?.into_iter().find(|id| *id as usize >= vocab) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// All of them in memory.
     ///
     /// # Errors

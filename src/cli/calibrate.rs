@@ -157,6 +157,7 @@ impl Calibrate {
             min_tokens: self.min_length.unwrap_or(min_tokens),
         };
         let mut sequences = Sequences::draw(text, texts.as_ref(), file.config().bos, &settings)?;
+        load::check_ids(text, &self.model, file, sequences.beyond(file.config().vocab_size)?)?;
         if !others.is_empty() {
             let (all, name) = (sequences.hash(sequences.count())?, load::file_name(text));
             let twice = |other: &StatsMeta| other.parts.iter().any(|part| part.tokens_sha256 == all);

@@ -9,7 +9,7 @@ use pollster::block_on;
 use wgquant::calibrate::Windows;
 use wgquant::eval::{Comparison, compare};
 use wgquant::gpu::Device;
-use wgquant::model::ModelFile;
+use wgquant::model::{ModelFile, ModelSource};
 use wgquant::quantize::QUANTIZER;
 use wgquant::recipe::Bits;
 use wgquant::report::{DemoReport, DemoRow, DeviceInfo, ModelInfo, html, terminal};
@@ -54,9 +54,10 @@ impl Demo {
         // Before an earlier demo is removed for this one.
         let data = file.checkpoint().dir().join("val_ids_u16.npy");
         let windows = Windows::read(&data, None, None, 0, Some(WINDOWS))?;
+        load::check_ids(&data, file.checkpoint().dir(), &file, windows.beyond(file.config().vocab_size))?;
         let device = self.gpu.open()?;
         fresh(&self.out)?;
-        eprintln!("1/3 checking every kernel on {}", DeviceInfo::from(&device).adapter);
+        out::say(format_args!("1/3 checking every kernel on {}", DeviceInfo::from(&device).adapter));
         let health = doctor::examine(&device, self.gpu.reason(), false);
         if !health.healthy() {
             out::report(&health, self.json, terminal::doctor)?;
@@ -85,7 +86,7 @@ impl Demo {
             }
         }
         out::report(&report, self.json, terminal::demo)?;
-        eprintln!("{:.0} s in all; page: {}", report.seconds, page.display());
+        out::say(format_args!("{:.0} s in all; page: {}", report.seconds, page.display()));
         Ok(Verdict::Passed)
     }
 
@@ -101,9 +102,9 @@ impl Demo {
     /// The original, then each quantized model.
     fn measure(&self, file: &ModelFile, device: &Device, windows: &Windows) -> Result<Vec<DemoRow>> {
         self.gpu.check(device, &QUANTIZER)?;
-        eprintln!("2/3 quantizing into {}", self.out.display());
+        out::say(format_args!("2/3 quantizing into {}", self.out.display()));
         let made = self.quantize_all(file, device)?;
-        eprintln!("3/3 comparing each with the original on {} held-out tokens", windows.targets());
+        out::say(format_args!("3/3 comparing each with the original on {} held-out tokens", windows.targets()));
         let bar = Bar::new("comparing", made.len() * windows.0.len());
         let mut models = Vec::new();
         for (i, (name, dir)) in made.iter().enumerate() {

@@ -83,11 +83,7 @@ impl Eval {
         };
         let task = Task::read(file, &encoder, model.config().bos, self.limit.map(|n| n as usize))?;
         for source in std::iter::once(model).chain(base) {
-            let (vocab, dir) = (source.config().vocab_size, source.checkpoint().dir().display());
-            if let Some(id) = task.beyond(vocab) {
-                let (file, made) = (file.display(), self.model.display());
-                bail!("{file}: {made} makes token id {id} of it, and the vocabulary of {dir} is of {vocab}");
-            }
+            load::check_ids(file, &self.model, source, task.beyond(source.config().vocab_size))?;
         }
         Ok(task)
     }
@@ -131,12 +127,12 @@ impl Eval {
             let drop = task.paired.as_ref().map_or(0.0, |paired| -paired.acc_difference);
             // NaN fails, too.
             if drop.is_nan() || drop > limit {
-                eprintln!(
+                out::say(format_args!(
                     "wgquant: quality gate: accuracy of {} is {:.2} points below the base's, {:.2} are allowed",
                     task.task,
                     drop * 100.0,
                     limit * 100.0
-                );
+                ));
                 verdict = Verdict::Failed;
             }
         }

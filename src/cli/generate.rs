@@ -80,7 +80,10 @@ impl Generate {
             let speed = made.tokens_per_second.map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
             let first = made.seconds_to_first_token.map(|s| format!(", first after {:.0} ms", s * 1e3));
             let (first, adapter) = (first.unwrap_or_default(), &device.adapter);
-            eprintln!("{tokens} tokens after {prompt_tokens}{speed}{first}, on {adapter}{}", ended(made.ended));
+            out::say(format_args!(
+                "{tokens} tokens after {prompt_tokens}{speed}{first}, on {adapter}{}",
+                ended(made.ended)
+            ));
         }
         Ok(Verdict::Passed)
     }
@@ -100,7 +103,7 @@ impl Generate {
             let Generations { sequences, device, .. } = &made;
             let (count, tokens) = (sequences.len(), sequences.iter().map(|s| s.tokens).sum::<usize>());
             let speed = made.tokens_per_second.map(|speed| format!(", {speed:.1} tokens/s together"));
-            eprintln!("{tokens} tokens of {count}{}, on {}", speed.unwrap_or_default(), device.adapter);
+            out::say(format_args!("{tokens} tokens of {count}{}, on {}", speed.unwrap_or_default(), device.adapter));
         }
         Ok(Verdict::Passed)
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use tokenizers::Tokenizer;
 use wgquant::calibrate::{ChatTemplate, TextEncoder};
@@ -187,6 +187,18 @@ pub(super) fn texts(model: &Path, file: &Path) -> Result<Option<TextEncoder>> {
     }
     let Some(tokenizer) = tokenizer(model)? else { return Ok(None) };
     Ok(Some(TextEncoder { tokenizer, template: ChatTemplate::beside(model) }))
+}
+
+/// Refuses, before any work, a text with a token id `beyond` the vocabulary of `model`; `maker` is whose tokenizer makes ids of texts.
+pub(super) fn check_ids(text: &Path, maker: &Path, model: &ModelFile, beyond: Option<u32>) -> Result<()> {
+    let Some(id) = beyond else { return Ok(()) };
+    let (file, vocab, dir) = (text.display(), model.config().vocab_size, model.checkpoint().dir().display());
+    if is_ids(text) {
+        bail!(
+            "{file}: holds token id {id}, and the vocabulary of {dir} is of {vocab}: its ids are another tokenizer's"
+        );
+    }
+    bail!("{file}: {} makes token id {id} of it, and the vocabulary of {dir} is of {vocab}", maker.display())
 }
 
 /// Does a file hold token ids rather than text?

@@ -29,7 +29,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-pub(crate) use out::reader_left;
+pub(crate) use out::{reader_left, say};
 
 /// Quantize and run hybrid Mamba-2 language models (Nemotron-H) on any GPU.
 ///

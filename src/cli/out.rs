@@ -1,6 +1,7 @@
-//! Writing results to stdout and files. A reader that has left ends what streams, by an error that is success in `main`; a
-//! report is a command's last word, after which its verdict stands.
+//! Writing results to stdout and files, and words to stderr. A reader that has left ends what streams, by an error that is
+//! success in `main`; a report is a command's last word, after which its verdict stands.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,11 @@ use wgquant::files;
 pub(super) fn text(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
+}
+
+/// Writes a line to stderr. Where that takes nothing, a full disk or a reader that has left, the exit code says it all the same.
+pub(crate) fn say(words: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{words}");
 }
 
 /// Is this of a reader that has left? Whatever context it was given is looked through.

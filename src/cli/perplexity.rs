@@ -85,13 +85,7 @@ impl Perplexity {
         }
         let context = self.context.unwrap_or(CONTEXT) as usize;
         let windows = Windows::read(&self.file, texts.as_ref(), file.config().bos, context, limit)?;
-        let (ids, vocab) = (|| windows.0.iter().flatten(), file.config().vocab_size);
-        if let Some(id) = ids().find(|id| **id as usize >= vocab) {
-            let (file, model) = (self.file.display(), self.model.display());
-            bail!(
-                "{file}: holds token id {id}, and the vocabulary of {model} is of {vocab}: its ids are another tokenizer's"
-            );
-        }
+        load::check_ids(&self.file, &self.model, file, windows.beyond(file.config().vocab_size))?;
         Ok(windows)
     }
 
@@ -151,11 +145,11 @@ impl Perplexity {
         if increase <= limit {
             return Verdict::Passed;
         }
-        eprintln!(
+        out::say(format_args!(
             "wgquant: quality gate: perplexity is {:.3} % above the base's, {:.3} % is allowed",
             increase * 100.0,
             limit * 100.0
-        );
+        ));
         Verdict::Failed
     }
 }

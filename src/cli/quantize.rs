@@ -228,7 +228,9 @@ impl Quantize {
             (None, Some(what)) => bail!("{what} needs calibration text: pass --file FILE (.txt, .jsonl or .npy)"),
             (Some(path), Some(_)) => {
                 let texts = load::texts(&self.model, path)?;
-                Ok(Some(calibrate::sample(path, texts.as_ref(), file.config().bos, &recipe.calibration)?))
+                let windows = calibrate::sample(path, texts.as_ref(), file.config().bos, &recipe.calibration)?;
+                load::check_ids(path, &self.model, file, windows.beyond(file.config().vocab_size))?;
+                Ok(Some(windows))
             }
         }
     }

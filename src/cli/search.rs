@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 use wgquant::calibrate::{self, Calibration, Windows};
@@ -92,10 +92,11 @@ impl Search {
         let start = Instant::now();
         let file = ModelFile::open(&self.model)?;
         let budget = self.budget()?;
-        let written = [("--output", &self.output), ("--sensitivity", &self.sensitivity), ("--html", &self.html)];
-        for (flag, path) in written {
+        for (flag, path) in [("--output", &self.output), ("--html", &self.html)] {
             path.as_ref().map_or(Ok(()), |path| out::check_file(flag, path))?;
         }
+        // A file that is there is gone on with, and refused where it is not of a search.
+        self.kept().map_or(Ok(()), |path| out::check_place("--sensitivity", &path))?;
         self.check_apart()?;
         if !self.bits.iter().any(|bits| *bits < 8) {
             refuse([self.groups.as_ref().map(|_| "--groups".to_owned())], "unless --bits has some below 8")?;
@@ -197,6 +198,7 @@ impl Search {
         let more = if self.measure && settings.sequences > 0 { self.probes as usize } else { 0 };
         let all = Calibration { sequences: settings.sequences.saturating_add(more), ..*settings };
         let mut drawn = calibrate::sample(&self.file, texts.as_ref(), file.config().bos, &all)?;
+        load::check_ids(&self.file, &self.model, file, drawn.beyond(file.config().vocab_size))?;
         let beyond = drawn.0.split_off(settings.sequences.min(drawn.0.len()));
         Ok((drawn, Windows(beyond)))
     }
@@ -230,6 +232,8 @@ impl Search {
         calibration: &Windows,
         fingerprint: String,
     ) -> Result<Survey> {
+        let kept = self.kept();
+        let before = kept.as_deref().map(|path| read(path, &fingerprint, candidates, base)).transpose()?.flatten();
         let source = transformed(file, base, device, Some(calibration))?;
         let probes = self.probes(calibration);
         let question = Question {
@@ -241,8 +245,6 @@ impl Search {
             calibration,
             probes: &probes,
         };
-        let kept = self.kept();
-        let before = kept.as_deref().map(|path| read(path, &fingerprint)).transpose()?.flatten();
         let survey = before.unwrap_or(Survey { fingerprint, modules: Vec::new() });
         let bar = Bar::new("measuring", candidates.first().map_or(0, Vec::len));
         let done = &mut |survey: &Survey| {
@@ -295,8 +297,8 @@ fn probe(formats: &[Option<Format>]) -> Option<usize> {
     bits.min_by_key(|(_, d)| *d).map(|(i, _)| i)
 }
 
-/// What an earlier search left, if it asked the same.
-fn read(path: &Path, fingerprint: &str) -> Result<Option<Survey>> {
+/// What an earlier search left, if it asked the same. A file may have been changed since.
+fn read(path: &Path, fingerprint: &str, candidates: &[Vec<Module>], base: &Recipe) -> Result<Option<Survey>> {
     if !path.exists() {
         return Ok(None);
     }
@@ -309,6 +311,7 @@ fn read(path: &Path, fingerprint: &str) -> Result<Option<Survey>> {
             survey.fingerprint
         );
     }
+    survey.check(candidates, base.float).with_context(|| format!("{}: was changed or damaged", path.display()))?;
     Ok(Some(survey))
 }
 

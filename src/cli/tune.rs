@@ -82,7 +82,7 @@ impl Tune {
         drop(bar);
         let file = tuned::write(gpu, &place, &choices)?;
         out::report(&file, self.json, |_| tune_markdown(&choices))?;
-        eprintln!("choices: {}", place.display());
+        out::say(format_args!("choices: {}", place.display()));
         Ok(Verdict::Passed)
     }
 }

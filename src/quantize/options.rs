@@ -21,8 +21,11 @@ pub struct GptqOptions {
     pub asymmetric: bool,
 }
 
+/// Candidates for a scale and sweeps at most: far more than help.
+const MOST: usize = 1000;
+
 impl GptqOptions {
-    /// Refuses numbers that would wreck a model in silence.
+    /// Refuses numbers that would wreck a model in silence, or never come to an end.
     ///
     /// # Errors
     /// [`Error::Argument`] naming the number.
@@ -32,6 +35,11 @@ impl GptqOptions {
         }
         if self.scale_steps == 0 {
             return Err(Error::argument("gptq.scale_steps", "0; 1 takes the largest weight"));
+        }
+        for (what, n) in [("scale_steps", self.scale_steps), ("sweeps", self.sweeps)] {
+            if n > MOST {
+                return Err(Error::argument(format!("gptq.{what}"), format!("{n}, at most {MOST}")));
+            }
         }
         Ok(())
     }

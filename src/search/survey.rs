@@ -54,11 +54,56 @@ impl Survey {
     /// Reads what a search kept.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadCheckpoint`] for another kind of file.
+    /// [`Error::Io`]; [`Error::BadCheckpoint`] for another kind of file, or figures that no search finds.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        serde_json::from_slice(&text)
-            .map_err(|e| Error::bad(path, format!("is no file that `wgquant search` keeps: {e}")))
+        let survey: Self = serde_json::from_slice(&text)
+            .map_err(|e| Error::bad(path, format!("is no file that `wgquant search` keeps: {e}")))?;
+        survey.check_figures().map_err(|e| Error::bad(path, e))?;
+        Ok(survey)
+    }
+
+    /// Says what cannot have been measured, or not be added up.
+    fn check_figures(&self) -> Result<(), String> {
+        let mut most = 0.0;
+        for Sensitivity { name, forms } in &self.modules {
+            for (what, figure) in forms.iter().flat_map(|f| [("loss", f.loss), ("kl", f.kl)]) {
+                if !(figure.is_finite() && figure >= 0.0) {
+                    return Err(format!("`{name}` has a {what} of {figure}, no finite number of 0 or more"));
+                }
+            }
+            most += forms.iter().map(|f| f.kl).fold(0.0, f64::max);
+        }
+        if most.is_finite() { Ok(()) } else { Err(format!("the kl of all its modules adds up to {most}")) }
+    }
+
+    /// Refuses modules other than the first of `candidates`, which are those of a [`Question`] with floats of this type, or forms
+    /// other than theirs.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the module, what the survey has and what is asked.
+    pub fn check(&self, candidates: &[Vec<Module>], float: DType) -> Result<()> {
+        let refuse = |reason: String| Err(Error::argument("survey", reason));
+        let modules = candidates.first().map_or(&[][..], Vec::as_slice);
+        if self.modules.len() > modules.len() {
+            return refuse(format!("has {} modules, the model {}", self.modules.len(), modules.len()));
+        }
+        for (i, (Sensitivity { name, forms }, module)) in self.modules.iter().zip(modules).enumerate() {
+            if *name != module.name {
+                return refuse(format!("its module {i} is `{name}`, the model's `{}`", module.name));
+            }
+            if forms.len() != candidates.len() {
+                return refuse(format!("has {} forms of `{name}`, {} are asked for", forms.len(), candidates.len()));
+            }
+            for (form, asked) in forms.iter().zip(candidates.iter().filter_map(|modules| modules.get(i))) {
+                let (here, there) = ((form.format, form.bytes), (asked.weights, asked.bytes(float)));
+                if here != there {
+                    let (here, there) = (described(here), described(there));
+                    return refuse(format!("has {here} as a form of `{name}`, {there} is asked for"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The losses of all modules, by bits and group: `4/32`, `8` for one scale a row.
@@ -71,6 +116,11 @@ impl Survey {
         let of = |m: &Sensitivity| m.forms.iter().filter_map(|f| Some((label(f.format?), f.loss))).collect();
         self.modules.iter().map(|m| (m.name.clone(), of(m))).collect()
     }
+}
+
+/// A form as the file has it.
+fn described((format, bytes): (Option<Format>, u64)) -> String {
+    format!("{} in {bytes} bytes", serde_json::to_string(&format).unwrap_or_default())
 }
 
 /// What a survey needs to know.
@@ -94,13 +144,14 @@ pub struct Question<'a> {
 /// Asks `question`, going on where `survey` ended; `done` sees the survey after each module.
 ///
 /// # Errors
-/// As [`gptq`], `Prepared::of` and running plans, and whatever `done` gives.
+/// As [`Survey::check`], [`gptq`], `Prepared::of` and running plans, and whatever `done` gives.
 pub fn survey(
     device: &Device,
     question: &Question<'_>,
     mut survey: Survey,
     done: &mut dyn FnMut(&Survey) -> Result<()>,
 ) -> Result<Survey> {
+    survey.check(question.candidates, question.float)?;
     let modules = question.candidates.first().map_or(0, Vec::len);
     if survey.modules.len() >= modules {
         return Ok(survey);
@@ -216,12 +267,12 @@ impl<'a> Surveyor<'a> {
             };
             let quantized = self.quantized(linear, &values, prepared, &format)?;
             let rounded = quantized.dequantize()?;
-            let loss = match prepared {
+            let loss = at_least_none(match prepared {
                 Some(prepared) => prepared.relative_loss(&values, &rounded)?,
                 None => relative_error(&values, &rounded),
-            };
+            });
             if i == self.question.probe {
-                let measured = self.measured(slot, linear, Tensor::from_f32(weight.shape, &rounded))?;
+                let measured = at_least_none(self.measured(slot, linear, Tensor::from_f32(weight.shape, &rounded))?);
                 // What loses nothing, like weights of zeros, tells nothing.
                 kl_of_loss = if loss > 0.0 { measured / loss } else { 0.0 };
             }
@@ -256,6 +307,11 @@ impl<'a> Surveyor<'a> {
     }
 }
 
+/// Sums of what is hardly anything may end below 0; NaN stays NaN.
+fn at_least_none(figure: f64) -> f64 {
+    if figure < 0.0 { 0.0 } else { figure }
+}
+
 fn relative_error(values: &[f32], rounded: &[f32]) -> f64 {
     let square = |v: f32| f64::from(v) * f64::from(v);
     let lost: f64 = values.iter().zip(rounded).map(|(v, r)| square(v - r)).sum();
@@ -276,5 +332,23 @@ mod tests {
         let temp = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(temp.path(), serde_json::to_string(&survey).unwrap()).unwrap();
         assert_eq!(Survey::load(temp.path()).unwrap(), survey);
+    }
+
+    #[test]
+    fn figures_that_no_search_finds_are_refused() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        for (loss, kl, words) in [
+            (0.1, -5.0, "`b` has a kl of -5, no finite number of 0 or more"),
+            (-0.5, 1.0, "`b` has a loss of -0.5"),
+            (0.1, 1e308, "the kl of all its modules adds up to inf"),
+        ] {
+            let form = Form { format: None, bytes: 1, loss, kl };
+            let other = Form { loss: 0.1, kl: 1e308, ..form.clone() };
+            let module = |name: &str, form| Sensitivity { name: name.to_owned(), forms: vec![form] };
+            let survey = Survey { fingerprint: "x".to_owned(), modules: vec![module("a", other), module("b", form)] };
+            std::fs::write(temp.path(), serde_json::to_string(&survey).unwrap()).unwrap();
+            let error = Survey::load(temp.path()).unwrap_err().to_string();
+            assert!(error.starts_with(temp.path().to_str().unwrap()) && error.contains(words), "{error}");
+        }
     }
 }

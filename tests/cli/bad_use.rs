@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command as Process, Stdio};
 
-use crate::common::{nano, refusal, run, says, short_windows, wgquant};
+use crate::common::{nano, program, refusal, run, says, short_windows, wgquant};
 
 #[test]
 fn help_names_every_command() {
@@ -319,6 +319,21 @@ fn full_standard_output_is_named() {
     let line = String::from_utf8(output.stderr).unwrap();
     says(&line, &[out.to_str().unwrap(), "is written", "standard output", "No space left"]);
     assert!(out.join("wgquant_manifest.json").is_file());
+}
+
+/// Whoever cannot be told in words is told by the exit code.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_stderr_changes_no_exit_code() {
+    let model = nano();
+    let model = model.to_str().unwrap();
+    let commands: [(&[&str], i32); 2] =
+        [(&["generate", model, "-p", "x", "-n", "2", "--device", "cpu"], 0), (&["analyze", "/nonexistent"], 2)];
+    for (args, code) in commands {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = program().args(args).stdout(Stdio::null()).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{copy, edit, nano, refusal, run, run_json, says, wgquant};
+use crate::common::{copy, edit, nano, refusal, run, run_json, says, short_windows, wgquant};
 
 fn args(output: &str, more: &[&str]) -> Vec<String> {
     let (model, ids) = (nano(), nano().join("val_ids_u16.npy"));
@@ -103,6 +103,32 @@ fn merging_keeps_what_was_there_and_refuses_other_models() {
     let line = refusal(wgquant().args(args(&b, &["--sequences", "2", "--seed", "1", "--resume", "--merge", &b])));
     says(&line, &["--merge", &b, "is the --output"]);
     assert!(!temp.path().join("c").exists());
+}
+
+/// No command begins to work with ids that the model has no rows for.
+#[test]
+fn ids_of_another_tokenizer_are_refused_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let (model, ids, out) = (nano(), path("ids.npy"), path("out"));
+    let (model, ids, out) = (model.to_str().unwrap(), ids.as_str(), out.as_str());
+    short_windows(ids.as_ref(), 2, 16);
+    let mut bytes = fs::read(ids).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last..].copy_from_slice(&2048u16.to_le_bytes());
+    fs::write(ids, bytes).unwrap();
+    let drawn = ["-f", ids, "--device", "cpu", "--sequences", "2", "--sequence-length", "16", "-o", out];
+    let commands: [(&[&str], &[&str]); 4] = [
+        (&["calibrate", model, "--save-every", "1"], &drawn),
+        (&["quantize", model, "--scheme", "w8a8"], &drawn),
+        (&["search", model, "--target-bpw", "4"], &drawn),
+        (&["perplexity", model], &drawn[..4]),
+    ];
+    for (command, more) in commands {
+        let line = refusal(wgquant().args(command).args(more));
+        says(&line, &["ids.npy: holds token id 2048", &format!("{model} is of 2048"), "another tokenizer's"]);
+    }
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
 }
 
 /// Token ids have no documents that could be left out.

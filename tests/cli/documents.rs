@@ -95,12 +95,15 @@ fn tools_go_to_the_chat_template() {
 #[test]
 fn what_a_text_has_no_need_of_may_be_wrong() {
     let (temp, model) = copy();
-    fs::write(model.join("chat_template.jinja"), "{% if %}").unwrap();
+    let template = |source: &str| fs::write(model.join("chat_template.jinja"), source).unwrap();
+    template(&format!("{{% if a %}}{}{{% endif %}}", "{% elif b %}".repeat(20_000)));
     let (text, ids) = (temp.path().join("text.jsonl"), temp.path().join("ids.npy"));
     lines(&text, &[json!({ "text": "the boat ".repeat(LONG) })]);
     assert_eq!(parts(&model, &text), parts(&nano(), &text));
     lines(&text, &[json!({ "messages": conversation(LONG) })]);
     let args = ["calibrate", model.to_str().unwrap(), "-f", text.to_str().unwrap(), "-o", "never"];
+    says(&refusal(wgquant().args(args)), &["line 1", "chat template", "240021 bytes", "at most 65536"]);
+    template("{% if %}");
     says(&refusal(wgquant().args(args)), &["line 1", "chat template", "syntax error"]);
     fs::write(model.join("tokenizer.json"), "{}").unwrap();
     short_windows(&ids, 4, 9);

@@ -1,6 +1,6 @@
 //! `wgquant search` and the recipes it writes.
 
-use crate::common::{nano, refusal, run, run_json, says, short_windows, wgquant};
+use crate::common::{edit, nano, refusal, run, run_json, says, short_windows, wgquant};
 
 #[test]
 fn search_writes_a_recipe_that_quantize_follows() {
@@ -29,6 +29,15 @@ fn search_writes_a_recipe_that_quantize_follows() {
     says(&refusal(wgquant().args(&args)), &["r.sensitivity.json", "another question"]);
     let args: Vec<String> = search(&["-o", &recipe, "--target-bpw", "2.5", "--bits", "3,4,5", "--probes", "1"]);
     says(&refusal(wgquant().args(&args)), &["budget of 2.5 bits per parameter", "cannot be met", "smallest"]);
+    // Changed since, it answers none.
+    let edited = at("edited.json");
+    let asked = ["--sensitivity", &edited, "--target-bpw", "4.5", "--bits", "3,4,5", "--probes", "1"];
+    std::fs::copy(at("r.sensitivity.json"), &edited).unwrap();
+    edit(edited.as_ref(), |survey| survey["modules"][0]["forms"][0]["bytes"] = u64::MAX.into());
+    let line = refusal(wgquant().args(search(&asked)));
+    says(&line, &["edited.json", "changed or damaged", "backbone.embeddings", "18446744073709551615 bytes"]);
+    edit(edited.as_ref(), |survey| survey["modules"][1]["forms"][0]["kl"] = (-5.0).into());
+    says(&refusal(wgquant().args(search(&asked))), &["edited.json: `", "has a kl of -5"]);
     let shown = run_json(&["analyze", &model, "--sensitivity", &at("r.sensitivity.json"), "--json"]);
     says(&shown["details"]["tensors"][0]["sensitivity"].to_string(), &["3/32", "4/32", "5/32"]);
 
@@ -132,6 +141,21 @@ fn search_writes_no_two_things_to_one_file() {
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
 }
 
+/// Nor one to what is no file, be it by the name that is its own by default: a pipe would be waited for, a link replaced.
+#[cfg(unix)]
+#[test]
+fn what_is_measured_is_kept_in_a_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let link = temp.path().join("r.sensitivity.json");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let mut command = wgquant();
+    command.arg("search").arg(nano()).args(["-f", "none.txt", "--target-bpw", "4", "--device", "cpu", "-o"]);
+    let line = refusal(command.arg(temp.path().join("r.toml")));
+    says(&line, &["--sensitivity", "r.sensitivity.json", "would be replaced by a file"]);
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn presets_need_no_file_and_say_what_they_do() {
     for preset in ["w8a8", "w4a8", "mixed"] {
@@ -216,6 +240,8 @@ fn a_rule_that_matches_nothing_is_an_error() {
         ("[gptq]\ndamping = -1.0", &["gptq.damping", "-1, not above 0 and up to 1"][..]),
         ("[gptq]\ndamping = nan", &["gptq.damping", "NaN"]),
         ("[gptq]\nscale_steps = 0", &["gptq.scale_steps"]),
+        ("[gptq]\nscale_steps = 999999999999", &["gptq.scale_steps", "999999999999, at most 1000"]),
+        ("[gptq]\nsweeps = 4000000000", &["gptq.sweeps", "4000000000, at most 1000"]),
         ("[transform.smooth]\nrelu2 = 2.0", &["smooth", "2 is not within 0 and 1"]),
     ] {
         refused("[transform]", &format!("{line}\n\n[transform]"), words);

@@ -5,7 +5,7 @@ use wgquant::gpu::Device;
 use wgquant::model::{Activations, ModelFile, ModelSource};
 use wgquant::quantize::GptqOptions;
 use wgquant::recipe::{Module, Recipe, quantize};
-use wgquant::search::{Budget, Plan, Question, Survey, candidates, formats, survey};
+use wgquant::search::{Budget, Form, Plan, Question, Sensitivity, Survey, candidates, formats, survey};
 use wgquant::transform::{Transform, Transformed};
 
 use crate::common;
@@ -100,6 +100,33 @@ fn a_search_measures_resumes_and_keeps_to_its_budget() {
 
     let error = plan.within(Budget::BitsPerParameter(2.0)).unwrap_err().to_string();
     assert!(error.contains("smallest model"), "{error}");
+}
+
+/// A file of an earlier search may have been changed: what is not of these modules in these forms answers nothing.
+#[test]
+fn a_survey_of_other_modules_or_forms_is_refused() {
+    let setting = Setting::new(&[4, 8], 0, 1);
+    let form = |m: &Module| Form { format: m.weights, bytes: m.bytes(setting.base.float), loss: 0.1, kl: 0.01 };
+    let of = |(i, m): (usize, &Module)| Sensitivity {
+        name: m.name.clone(),
+        forms: setting.candidates.iter().map(|modules| form(&modules[i])).collect(),
+    };
+    let modules: Vec<Sensitivity> = setting.candidates[0].iter().enumerate().map(of).collect();
+    let whole = Survey { fingerprint: "x".to_owned(), modules };
+    assert_eq!(setting.survey(whole.clone(), &mut |_| panic!("nothing is to be measured")).unwrap(), whole);
+    let refused = |change: &dyn Fn(&mut Vec<Sensitivity>), words: &[&str]| {
+        let mut survey = whole.clone();
+        change(&mut survey.modules);
+        let error = setting.survey(survey, &mut |_| panic!("nothing is to be measured")).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    };
+    let (first, count) = (whole.modules[0].name.as_str(), whole.modules.len());
+    refused(&|m| m[0].forms[1].bytes = 0, &["survey", first, "in 0 bytes", "is asked for"]);
+    refused(&|m| m[0].forms[0].format.as_mut().unwrap().bits = 3, &["\"bits\":3", "\"bits\":4", first]);
+    refused(&|m| m[0].forms.swap(0, 1), &[first, "is asked for"]);
+    refused(&|m| m[0].forms.truncate(1), &["has 1 forms of", first, "2 are asked for"]);
+    refused(&|m| m[1] = m[0].clone(), &["its module 1 is", first, &whole.modules[1].name]);
+    refused(&|m| m.push(m[0].clone()), &[&format!("has {} modules", count + 1), &format!("the model {count}")]);
 }
 
 /// Factored and rounded on the device it runs on, a weight loses what it does on the reference, but for codes at ties.
