@@ -39,10 +39,22 @@ pub fn pack_codes(bits: usize, codes: &[i8], cols: usize) -> Vec<u32> {
 }
 
 fn pack_row(bits: usize, row: &[i8], words: &mut [u32]) {
-    let mask = (1u32 << bits) - 1;
-    for (word, codes) in words.iter_mut().zip(row.chunks(32 / bits)) {
-        let code = |(i, code): (usize, &i8)| (i32::from(*code).cast_unsigned() & mask) << shift(bits, i);
-        *word = codes.iter().enumerate().map(code).fold(0, |word, code| word | code);
+    let word = |codes: [i8; 4]| u32::from_le_bytes(codes.map(i8::cast_unsigned));
+    if bits == 8 {
+        return pack_words(row, words, word);
+    }
+    let low = |codes| word(codes) & 0x0f0f_0f0f;
+    pack_words(row, words, |[a, b, c, d, e, f, g, h]| low([a, b, c, d]) | low([e, f, g, h]) << 4);
+}
+
+/// Words of `N` codes each: sizes that the compiler knows, so that it takes several words at a time.
+fn pack_words<const N: usize>(row: &[i8], words: &mut [u32], word: impl Fn([i8; N]) -> u32) {
+    let (whole, rest) = row.as_chunks();
+    words.iter_mut().zip(whole).for_each(|(to, codes)| *to = word(*codes));
+    if let (false, Some(last)) = (rest.is_empty(), words.get_mut(whole.len())) {
+        let mut codes = [0; N];
+        codes[..rest.len()].copy_from_slice(rest);
+        *last = word(codes);
     }
 }
 

@@ -67,15 +67,31 @@ pub fn unpack_bits(words: &[u32], bits: usize, cols: usize) -> Vec<i8> {
     let tasks = codes.par_chunks_mut((rows * cols).max(1)).zip(words.par_chunks(rows * per_row));
     tasks.for_each(|(codes, words)| {
         for (codes, row) in codes.chunks_mut(cols.max(1)).zip(words.chunks(per_row)) {
-            for (i, code) in codes.iter_mut().enumerate() {
-                let word = i * bits / 32;
-                let high = row.get(word + 1).copied().unwrap_or(0);
-                let pair = u64::from(row[word]) | u64::from(high) << 32;
-                *code = (((pair >> (i * bits % 32)) & mask) as i16 - offset) as i8;
+            match bits {
+                2 => unpack_whole::<16>(row, codes),
+                4 => unpack_whole::<8>(row, codes),
+                8 => unpack_whole::<4>(row, codes),
+                _ => {
+                    for (i, code) in codes.iter_mut().enumerate() {
+                        let word = i * bits / 32;
+                        let high = row.get(word + 1).copied().unwrap_or(0);
+                        let pair = u64::from(row[word]) | u64::from(high) << 32;
+                        *code = (((pair >> (i * bits % 32)) & mask) as i16 - offset) as i8;
+                    }
+                }
             }
         }
     });
     codes
+}
+
+/// Fills `codes` from a row of words of `N` whole codes each.
+fn unpack_whole<const N: usize>(row: &[u32], codes: &mut [i8]) {
+    let (bits, mask, offset) = (32 / N, (1u32 << (32 / N)) - 1, 1i16 << (32 / N - 1));
+    for (codes, word) in codes.chunks_mut(N).zip(row) {
+        let all: [i8; N] = std::array::from_fn(|i| (((word >> (i * bits)) & mask) as i16 - offset) as i8);
+        codes.copy_from_slice(&all[..codes.len()]);
+    }
 }
 
 #[cfg(test)]

@@ -199,7 +199,12 @@ impl Device {
         };
         let cols = shape.cols();
         self.upload_rows(dtype, shape, |first, count| {
-            Cow::Owned(pack_codes(bits, &codes[first * cols..(first + count) * cols], cols))
+            let codes = &codes[first * cols..(first + count) * cols];
+            // Rows of whole words of bytes are packed as they are.
+            match bytemuck::try_cast_slice(codes) {
+                Ok(words) if bits == 8 && cols.is_multiple_of(4) => Cow::Borrowed(words),
+                _ => Cow::Owned(pack_codes(bits, codes, cols)),
+            }
         })
     }
 

@@ -128,14 +128,22 @@ impl Scales {
     /// The scales, `[out, groups]`; those of nested ones are products rounded once.
     ///
     /// # Errors
-    /// [`Error::DType`] when what should be floats is not.
+    /// [`Error::DType`] when what should be floats is not; [`Error::Argument`] for codes without a row's scale.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         match self {
             Self::Plain(scales) => scales.to_f32(),
             Self::Nested { codes, rows, .. } => {
                 let (groups, rows) = (codes.shape.cols().max(1), rows.to_f32()?);
                 let codes: &[i8] = bytemuck::cast_slice(&codes.bytes);
-                Ok(codes.iter().enumerate().map(|(i, c)| f32::from(*c) * rows[i / groups]).collect())
+                if codes.len() > rows.len() * groups {
+                    return Err(Error::argument("scales", format!("{} for {} rows of {groups}", codes.len(), rows.len())));
+                }
+                let mut scales = vec![0f32; codes.len()];
+                let of_rows = scales.par_chunks_mut(groups).zip(codes.par_chunks(groups)).zip(&rows);
+                of_rows.for_each(|((scales, codes), row)| {
+                    scales.iter_mut().zip(codes).for_each(|(scale, code)| *scale = f32::from(*code) * row);
+                });
+                Ok(scales)
             }
         }
     }
@@ -172,7 +180,18 @@ pub(super) const SCALE_RULE: &str = "scales must be positive, and they and their
 
 /// May numbers be divided by it? On any GPU: some flush subnormal numbers to zero.
 pub(super) fn usable_scale(scale: f32) -> bool {
-    scale > 0.0 && scale.is_normal() && scale.recip().is_normal()
+    // The inverse of the smallest normal number is the largest whose inverse is normal.
+    (f32::MIN_POSITIVE..=f32::MIN_POSITIVE.recip()).contains(&scale)
+}
+
+/// Is one of `codes` beyond the signed range of `bits`? There are gigabytes of them, so no task ends half way: the compiler then looks at
+/// many at a time.
+pub(super) fn beyond(bits: usize, codes: &[u8]) -> bool {
+    if bits >= 8 {
+        return false;
+    }
+    let (half, unused) = (1u8 << (bits - 1), u8::MAX << bits);
+    codes.par_chunks(TASK).any(|codes| codes.iter().fold(0, |all, code| all | code.wrapping_add(half)) & unused != 0)
 }
 
 /// Refuses a tensor of `what` that has not the bytes that its shape and type take.
@@ -198,11 +217,7 @@ impl QuantizedLinear {
             return wrong("has groups of 0 inputs".to_owned());
         }
         whole(module, "codes", &self.codes)?;
-        let half = 1i16 << (self.bits - 1);
-        let wide = |b: &u8| !(-half..half).contains(&i16::from(b.cast_signed()));
-        // Gigabytes of them.
-        let tasks = self.codes.bytes.par_chunks(TASK);
-        if self.codes.dtype != DType::I8 || (self.bits < 8 && tasks.any(|codes| codes.iter().any(wide))) {
+        if self.codes.dtype != DType::I8 || beyond(self.bits, &self.codes.bytes) {
             return wrong(format!("has codes beyond {} bits", self.bits));
         }
         let want = [self.codes.shape.rows(), self.group.count(self.codes.shape.cols())];
@@ -225,8 +240,8 @@ impl QuantizedLinear {
                 return wrong(format!("has scale codes {}, expected i8", codes.dtype));
             }
             whole(module, "scale codes", codes)?;
-            let codes: &[i8] = bytemuck::cast_slice(&codes.bytes);
-            if !(1..=7).contains(bits) || codes.iter().any(|c| !(1..1i16 << bits).contains(&i16::from(*c))) {
+            let outside = |codes: &[u8]| codes.iter().fold(false, |any, c| any | !(1..1u8 << bits).contains(c));
+            if !(1..=7).contains(bits) || codes.bytes.par_chunks(TASK).any(outside) {
                 return wrong(format!("has scale codes beyond 1..2^{bits}"));
             }
         }
@@ -236,7 +251,10 @@ impl QuantizedLinear {
         };
         whole(module, &format!("{what}s"), floats)?;
         let floats = floats.to_f32()?;
-        if let Some(i) = floats.par_iter().position_first(|s| !usable_scale(*s)) {
+        let unusable = |(task, scales): (usize, &[f32])| {
+            scales.iter().position(|s| !usable_scale(*s)).map(|i| task * TASK + i)
+        };
+        if let Some(i) = floats.par_chunks(TASK).enumerate().find_map_first(unusable) {
             return wrong(format!("has the {what} {:e} at index {i}; {SCALE_RULE}", floats[i]));
         }
         Ok(())
