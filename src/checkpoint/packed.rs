@@ -18,7 +18,8 @@ const TASK: usize = 1 << 16;
 /// Words a row of `cols` codes takes: `ceil(cols * bits / 32)`.
 #[must_use]
 pub fn packed_words(bits: usize, cols: usize) -> usize {
-    (cols * bits).div_ceil(32)
+    // Words of 32 codes are `bits`: no product of both sizes, which may be beyond any number.
+    cols / 32 * bits + (cols % 32 * bits).div_ceil(32)
 }
 
 /// Packs `codes` `[rows, cols]` within the signed range of `bits` (1 to 8) into `[rows, packed_words]`.
@@ -114,6 +115,8 @@ mod tests {
     fn rows_start_at_words() {
         assert_eq!(pack_bits(&[-7, -6, -5, -4], 4, 2), [0x21, 0x43]);
         assert_eq!(packed_words(4, 9), 2);
+        assert_eq!([packed_words(3, 31), packed_words(3, 32), packed_words(3, 33)], [3, 3, 4]);
+        assert_eq!(packed_words(8, usize::MAX), usize::MAX / 4 + 1);
     }
 
     #[test]

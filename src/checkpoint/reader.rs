@@ -243,7 +243,7 @@ fn copied(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Index and kind of the first value that is no number.
-fn not_finite(dtype: StoredType, bytes: &[u8]) -> Option<(usize, &'static str)> {
+pub(super) fn not_finite(dtype: StoredType, bytes: &[u8]) -> Option<(usize, &'static str)> {
     // A value is finite unless its exponent bits are all ones; NaN if there is a fraction besides.
     match dtype {
         StoredType::F32 => scan(bytes, |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7fff_ffff, 0x7f80_0000),
@@ -282,6 +282,11 @@ mod tests {
         values[4999] = f32::NEG_INFINITY;
         values[4998] = -f32::NAN;
         assert_eq!(not_finite(StoredType::F32, bytemuck::cast_slice(&values)), Some((4998, "NaN")));
+        // Of several tasks, each with one.
+        let mut values = vec![1.0f32; 3 * MIN_SCANS * SCAN];
+        values[600_000] = f32::INFINITY;
+        values[700_000] = f32::NAN;
+        assert_eq!(not_finite(StoredType::F32, bytemuck::cast_slice(&values)), Some((600_000, "infinity")));
         let halves = [f16::MAX, f16::NEG_INFINITY];
         assert_eq!(not_finite(StoredType::F16, bytemuck::cast_slice(&halves)), Some((1, "infinity")));
         let halves = [bf16::MIN, bf16::NAN];
