@@ -42,6 +42,7 @@ impl Memory {
         forms: &[WeightForm],
         options: EngineOptions,
     ) -> Result<Self> {
+        config.countable()?;
         let options = options.checked()?;
         let head = config.tied.then(|| forms.first().map(tied_head)).flatten();
         let forms = || forms.iter().chain(&head);
@@ -67,6 +68,7 @@ impl Memory {
     /// # Errors
     /// As [`Memory::plan`].
     pub fn of(source: &dyn ModelSource, options: EngineOptions) -> Result<Option<Self>> {
+        source.config().countable()?;
         let forms = source.forms()?;
         forms.map(|forms| Self::plan(source.config(), source.rotation(), &forms, options)).transpose()
     }
