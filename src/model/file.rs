@@ -388,19 +388,8 @@ fn extended(extension: &Value, config: &ModelConfig) -> Result<(OnlineRotation, 
         let value = format!("{}; this program reads version {EXTENSION_VERSION}: use a newer one", parsed.version);
         return Err(unsupported("wgquant.version", value));
     }
-    let sites = [
-        ("out_proj", parsed.rotation.out_proj, config.d_inner()),
-        ("down_proj", parsed.rotation.down_proj, config.intermediate_size),
-    ];
-    for (site, size, width) in sites {
-        if let Some(size) = size
-            && (size == 0 || width % size != 0 || width == 0)
-        {
-            return Err(unsupported(
-                &format!("wgquant.rotation.{site}"),
-                format!("{size}, which does not divide {width}"),
-            ));
-        }
+    if let Some((site, what)) = parsed.rotation.misfit(config) {
+        return Err(unsupported(&format!("wgquant.rotation.{site}"), what));
     }
     Ok((parsed.rotation, parsed.untied_head))
 }
