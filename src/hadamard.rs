@@ -60,9 +60,11 @@ fn split(order: usize) -> Option<Vec<usize>> {
     whole.into_iter().chain(products).min_by_key(|parts| parts.iter().sum::<usize>())
 }
 
-/// The ±1 matrix of an order, row-major, as [`factor`] builds it.
+/// The ±1 matrix of an order, row-major, as [`factor`] builds it; `None` where that builds none, or one of more elements than can be
+/// counted.
 #[must_use]
 pub fn order_matrix(order: usize) -> Option<Vec<i8>> {
+    order.checked_mul(order)?;
     let factors = factor(order)?;
     let dense = factors.dense.iter().try_fold(vec![1], |all, d| Some(kronecker(&all, &paley::matrix(*d)?)))?;
     Some(kronecker(&dense, &sylvester(factors.pow2)))

@@ -26,8 +26,10 @@
 //! ```
 //!
 //! Only what waits for a device is `async`; any executor will do. A [`gpu::Device`] may be cloned and shared between
-//! threads, an [`runtime::Engine`] moved to one. Errors are one type, [`Error`]; nothing panics on what a file or caller
-//! gives, but where a function says so.
+//! threads, an [`runtime::Engine`] moved to one. Errors are one type, [`Error`]; nothing panics on what a file
+//! holds, nor on what a caller gives, but where a function says so. Two things are for callers to see to: functions of
+//! [`reference`](mod@reference) take what [`kernels`] has checked, and methods of a [`model::ModelConfig`] made by hand
+//! multiply its sizes, which may be beyond any number; engines, transforms and recipes ask before.
 
 // Not in Cargo.toml: tests may unwrap, the program may print.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout))]

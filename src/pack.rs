@@ -19,16 +19,29 @@ use rayon::prelude::*;
 /// Codes that a task packs, at least.
 const TASK: usize = 1 << 16;
 
-/// Words a row of `cols` codes of `bits` (4 or 8) takes.
+/// Words a row of `cols` codes of `bits` takes: 4 or 8, or 16 where f16 lie as codes do.
+///
+/// # Panics
+/// With `bits` that are not 1 to 32.
 #[must_use]
 pub fn words_per_row(bits: usize, cols: usize) -> usize {
-    (cols * bits).div_ceil(32)
+    assert!((1..=32).contains(&bits), "codes of {bits} bits");
+    cols.div_ceil(32 / bits)
+}
+
+/// Codes of a word.
+fn per_word(bits: usize) -> usize {
+    assert!(bits == 4 || bits == 8, "codes of {bits} bits, expected 4 or 8");
+    32 / bits
 }
 
 /// Packs `codes` `[rows, cols]` of `bits` (4 or 8), values within the signed range, into device words.
+///
+/// # Panics
+/// With other `bits`.
 #[must_use]
 pub fn pack_codes(bits: usize, codes: &[i8], cols: usize) -> Vec<u32> {
-    let (cols, per_row) = (cols.max(1), words_per_row(bits, cols).max(1));
+    let (cols, per_row) = (cols.max(1), cols.div_ceil(per_word(bits)).max(1));
     let mut words = vec![0; codes.len().div_ceil(cols) * per_row];
     // Tasks of whole rows.
     let rows = (TASK / cols).max(1);
@@ -39,17 +52,32 @@ pub fn pack_codes(bits: usize, codes: &[i8], cols: usize) -> Vec<u32> {
 }
 
 fn pack_row(bits: usize, row: &[i8], words: &mut [u32]) {
-    let mask = (1u32 << bits) - 1;
-    for (word, codes) in words.iter_mut().zip(row.chunks(32 / bits)) {
-        let code = |(i, code): (usize, &i8)| (i32::from(*code).cast_unsigned() & mask) << shift(bits, i);
-        *word = codes.iter().enumerate().map(code).fold(0, |word, code| word | code);
+    let word = |codes: [i8; 4]| u32::from_le_bytes(codes.map(i8::cast_unsigned));
+    if bits == 8 {
+        return pack_words(row, words, word);
+    }
+    let low = |codes| word(codes) & 0x0f0f_0f0f;
+    pack_words(row, words, |[a, b, c, d, e, f, g, h]| low([a, b, c, d]) | low([e, f, g, h]) << 4);
+}
+
+/// Words of `N` codes each: sizes that the compiler knows, so that it takes several words at a time.
+fn pack_words<const N: usize>(row: &[i8], words: &mut [u32], word: impl Fn([i8; N]) -> u32) {
+    let (whole, rest) = row.as_chunks();
+    words.iter_mut().zip(whole).for_each(|(to, codes)| *to = word(*codes));
+    if !rest.is_empty() {
+        let mut codes = [0; N];
+        codes[..rest.len()].copy_from_slice(rest);
+        words[whole.len()] = word(codes);
     }
 }
 
 /// Fills `codes` from one packed row, word by word: for products over whole weights.
+///
+/// # Panics
+/// With `bits` other than 4 and 8.
 pub fn unpack_row<T: From<i8>>(bits: usize, row: &[u32], codes: &mut [T]) {
-    let unused = 32 - bits;
-    for (codes, word) in codes.chunks_mut(32 / bits).zip(row) {
+    let (per_word, unused) = (per_word(bits), 32 - bits);
+    for (codes, word) in codes.chunks_mut(per_word).zip(row) {
         for (i, code) in codes.iter_mut().enumerate() {
             *code = T::from(((word << (unused - shift(bits, i))).cast_signed() >> unused) as i8);
         }
@@ -57,9 +85,12 @@ pub fn unpack_row<T: From<i8>>(bits: usize, row: &[u32], codes: &mut [T]) {
 }
 
 /// The inverse of [`pack_codes`]; drops the padding.
+///
+/// # Panics
+/// With `bits` other than 4 and 8.
 #[must_use]
 pub fn unpack_codes(bits: usize, words: &[u32], cols: usize) -> Vec<i8> {
-    let (per_row, rows) = (words_per_row(bits, cols).max(1), (TASK / cols.max(1)).max(1));
+    let (per_row, rows) = (cols.div_ceil(per_word(bits)).max(1), (TASK / cols.max(1)).max(1));
     let mut codes = vec![0; words.len().div_ceil(per_row) * cols];
     codes.par_chunks_mut((rows * cols).max(1)).zip(words.par_chunks(rows * per_row)).for_each(|(codes, words)| {
         codes.chunks_mut(cols).zip(words.chunks(per_row)).for_each(|(codes, row)| unpack_row(bits, row, codes));
@@ -68,9 +99,12 @@ pub fn unpack_codes(bits: usize, words: &[u32], cols: usize) -> Vec<i8> {
 }
 
 /// Code `col` of a packed row.
+///
+/// # Panics
+/// With `bits` other than 4 and 8, and beyond the row's last word.
 #[must_use]
 pub fn code_at(bits: usize, row: &[u32], col: usize) -> i8 {
-    let per_word = 32 / bits;
+    let per_word = per_word(bits);
     let word = row[col / per_word] >> shift(bits, col % per_word);
     let unused = 32 - bits as u32;
     (((word << unused).cast_signed()) >> unused) as i8
@@ -94,6 +128,19 @@ mod tests {
         assert_eq!(pack_codes(8, &[1, -1, 2, -2], 4), [0xfe02_ff01]);
     }
 
+    #[test]
+    fn codes_have_four_or_eight_bits() {
+        let refused = |bits: usize| {
+            let of = |panics: fn(usize)| std::panic::catch_unwind(|| panics(bits)).is_err();
+            of(|bits| drop(pack_codes(bits, &[1], 1)))
+                && of(|bits| drop(unpack_codes(bits, &[1], 1)))
+                && of(|bits| unpack_row(bits, &[1], &mut [0i8]))
+                && of(|bits| _ = code_at(bits, &[1], 0))
+        };
+        assert!([0, 2, 16, 64].into_iter().all(refused) && !refused(4) && !refused(8));
+        assert_eq!(words_per_row(8, usize::MAX), usize::MAX / 4 + 1);
+    }
+
     proptest! {
         #[test]
         fn round_trip(cols in 1usize..70, rows in 1usize..4, bits in prop_oneof![Just(4usize), Just(8)], seed in any::<u64>()) {
@@ -106,6 +153,16 @@ mod tests {
             let mut row = vec![0i16; cols];
             unpack_row(bits, &words[..words_per_row(bits, cols)], &mut row);
             prop_assert!(row.iter().zip(&codes).all(|(a, b)| *a == i16::from(*b)));
+            // One code at a time, as the pictures have them.
+            let mut want = vec![0u32; words.len()];
+            for (row, codes) in want.chunks_mut(words_per_row(bits, cols)).zip(codes.chunks(cols)) {
+                for (i, code) in codes.iter().enumerate() {
+                    let (field, at) = (u32::from(code.cast_unsigned()) & ((1 << bits) - 1), i % (32 / bits));
+                    row[i / (32 / bits)] |= field << if bits == 8 { 8 * at } else { 8 * (at % 4) + 4 * (at / 4) };
+                    prop_assert_eq!(code_at(bits, row, i), *code);
+                }
+            }
+            prop_assert_eq!(&words, &want);
             prop_assert_eq!(unpack_codes(bits, &words, cols), codes);
         }
     }

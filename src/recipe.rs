@@ -90,6 +90,7 @@ impl Recipe {
         if !self.float.is_float() {
             return Err(Error::argument("recipe: `float`", format!("{}, expected f32, f16 or bf16", self.float)));
         }
+        config.countable()?;
         self.calibration.check()?;
         self.gptq.iter().try_for_each(GptqOptions::check)?;
         let Transform { values, keys, residual, .. } = self.transform;

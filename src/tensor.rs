@@ -157,7 +157,11 @@ impl Tensor {
     /// What is wrong with the number of bytes, if anything.
     pub(crate) fn short(&self) -> Option<String> {
         let Self { dtype, shape, bytes } = self;
-        let need = shape.rows() * (shape.cols() * dtype.bits()).div_ceil(8);
+        let rows = shape.dims().split_last().map_or(&[][..], |(_, rows)| rows);
+        let row = shape.cols().checked_mul(dtype.bits()).map(|bits| bits.div_ceil(8));
+        let Some(need) = row.and_then(|row| rows.iter().try_fold(row, |bytes, rows| bytes.checked_mul(*rows))) else {
+            return Some(format!("{dtype} {shape} is beyond any memory"));
+        };
         (bytes.len() != need).then(|| format!("{dtype} {shape} takes {need} bytes, got {}", bytes.len()))
     }
 

@@ -210,7 +210,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let render = |source: &str| {
             std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
-            ChatTemplate::beside(dir.path()).unwrap().render(&[])
+            ChatTemplate::beside(dir.path()).unwrap().render(&[], None)
         };
         for source in [
             format!("{{% if a %}}{}{{% endif %}}", "{% elif b %}".repeat(20_000)),

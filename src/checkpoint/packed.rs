@@ -18,7 +18,8 @@ const TASK: usize = 1 << 16;
 /// Words a row of `cols` codes takes: `ceil(cols * bits / 32)`.
 #[must_use]
 pub fn packed_words(bits: usize, cols: usize) -> usize {
-    (cols * bits).div_ceil(32)
+    // Words of 32 codes are `bits`: no product of both sizes, which may be beyond any number.
+    cols / 32 * bits + (cols % 32 * bits).div_ceil(32)
 }
 
 /// Packs `codes` `[rows, cols]` within the signed range of `bits` (1 to 8) into `[rows, packed_words]`.
@@ -67,15 +68,31 @@ pub fn unpack_bits(words: &[u32], bits: usize, cols: usize) -> Vec<i8> {
     let tasks = codes.par_chunks_mut((rows * cols).max(1)).zip(words.par_chunks(rows * per_row));
     tasks.for_each(|(codes, words)| {
         for (codes, row) in codes.chunks_mut(cols.max(1)).zip(words.chunks(per_row)) {
-            for (i, code) in codes.iter_mut().enumerate() {
-                let word = i * bits / 32;
-                let high = row.get(word + 1).copied().unwrap_or(0);
-                let pair = u64::from(row[word]) | u64::from(high) << 32;
-                *code = (((pair >> (i * bits % 32)) & mask) as i16 - offset) as i8;
+            match bits {
+                2 => unpack_whole::<16>(row, codes),
+                4 => unpack_whole::<8>(row, codes),
+                8 => unpack_whole::<4>(row, codes),
+                _ => {
+                    for (i, code) in codes.iter_mut().enumerate() {
+                        let word = i * bits / 32;
+                        let high = row.get(word + 1).copied().unwrap_or(0);
+                        let pair = u64::from(row[word]) | u64::from(high) << 32;
+                        *code = (((pair >> (i * bits % 32)) & mask) as i16 - offset) as i8;
+                    }
+                }
             }
         }
     });
     codes
+}
+
+/// Fills `codes` from a row of words of `N` whole codes each.
+fn unpack_whole<const N: usize>(row: &[u32], codes: &mut [i8]) {
+    let (bits, mask, offset) = (32 / N, (1u32 << (32 / N)) - 1, 1i16 << (32 / N - 1));
+    for (codes, word) in codes.chunks_mut(N).zip(row) {
+        let all: [i8; N] = std::array::from_fn(|i| (((word >> (i * bits)) & mask) as i16 - offset) as i8);
+        codes.copy_from_slice(&all[..codes.len()]);
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +115,8 @@ mod tests {
     fn rows_start_at_words() {
         assert_eq!(pack_bits(&[-7, -6, -5, -4], 4, 2), [0x21, 0x43]);
         assert_eq!(packed_words(4, 9), 2);
+        assert_eq!([packed_words(3, 31), packed_words(3, 32), packed_words(3, 33)], [3, 3, 4]);
+        assert_eq!(packed_words(8, usize::MAX), usize::MAX / 4 + 1);
     }
 
     #[test]

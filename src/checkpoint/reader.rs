@@ -31,6 +31,8 @@ pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Elements looked at together for NaN and infinity: enough to vectorise, small enough to stay in cache.
 const SCAN: usize = 4096;
+/// So many of those a task, at least.
+const MIN_SCANS: usize = 64;
 
 /// A model directory: its `config.json` and its tensors, memory-mapped. Or the same in memory.
 ///
@@ -253,7 +255,7 @@ fn copied(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Index and kind of the first value that is no number.
-fn not_finite(dtype: StoredType, bytes: &[u8]) -> Option<(usize, &'static str)> {
+pub(super) fn not_finite(dtype: StoredType, bytes: &[u8]) -> Option<(usize, &'static str)> {
     // A value is finite unless its exponent bits are all ones; NaN if there is a fraction besides.
     match dtype {
         StoredType::F32 => scan(bytes, |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7fff_ffff, 0x7f80_0000),
@@ -265,17 +267,18 @@ fn not_finite(dtype: StoredType, bytes: &[u8]) -> Option<(usize, &'static str)> 
 
 fn scan<const N: usize>(
     bytes: &[u8],
-    magnitude: impl Fn(&[u8; N]) -> u32,
+    magnitude: impl Fn(&[u8; N]) -> u32 + Sync,
     infinity: u32,
 ) -> Option<(usize, &'static str)> {
     let (values, _) = bytes.as_chunks::<N>();
-    for (i, chunk) in values.chunks(SCAN).enumerate() {
-        if chunk.iter().map(&magnitude).max() >= Some(infinity) {
-            let at = chunk.iter().position(|v| magnitude(v) >= infinity)?;
-            return Some((i * SCAN + at, if magnitude(&chunk[at]) == infinity { "infinity" } else { "NaN" }));
+    // By all cores: of a file it is this that waits for the disk.
+    values.par_chunks(SCAN).with_min_len(MIN_SCANS).enumerate().find_map_first(|(i, chunk)| {
+        if chunk.iter().map(&magnitude).max() < Some(infinity) {
+            return None;
         }
-    }
-    None
+        let at = chunk.iter().position(|v| magnitude(v) >= infinity)?;
+        Some((i * SCAN + at, if magnitude(&chunk[at]) == infinity { "infinity" } else { "NaN" }))
+    })
 }
 
 #[cfg(test)]
@@ -291,6 +294,11 @@ mod tests {
         values[4999] = f32::NEG_INFINITY;
         values[4998] = -f32::NAN;
         assert_eq!(not_finite(StoredType::F32, bytemuck::cast_slice(&values)), Some((4998, "NaN")));
+        // Of several tasks, each with one.
+        let mut values = vec![1.0f32; 3 * MIN_SCANS * SCAN];
+        values[600_000] = f32::INFINITY;
+        values[700_000] = f32::NAN;
+        assert_eq!(not_finite(StoredType::F32, bytemuck::cast_slice(&values)), Some((600_000, "infinity")));
         let halves = [f16::MAX, f16::NEG_INFINITY];
         assert_eq!(not_finite(StoredType::F16, bytemuck::cast_slice(&halves)), Some((1, "infinity")));
         let halves = [bf16::MIN, bf16::NAN];

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::hex;
+use super::reader::not_finite;
 use super::shards::StoredType;
 use crate::error::{Error, Result};
 use crate::files::{self, Partial};
@@ -137,6 +138,23 @@ impl CheckpointWriter {
             DType::I4 => return Err(Error::argument(format!("tensor `{name}`"), "i4 must be packed to be stored")),
         };
         self.append(name, dtype, tensor.shape.dims(), &tensor.bytes)
+    }
+
+    /// As [`CheckpointWriter::add`], of a model's floats: reading gives none that is no number.
+    ///
+    /// # Errors
+    /// As [`CheckpointWriter::add`]; [`Error::Argument`] for NaN or infinite values.
+    pub(crate) fn add_finite(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let bad = match tensor.dtype {
+            DType::F32 => not_finite(StoredType::F32, &tensor.bytes),
+            DType::F16 => not_finite(StoredType::F16, &tensor.bytes),
+            DType::BF16 => not_finite(StoredType::BF16, &tensor.bytes),
+            DType::U32 | DType::I8 | DType::I4 => None,
+        };
+        match bad {
+            Some((index, what)) => Err(Error::argument(format!("`{name}`"), format!("has {what} at index {index}"))),
+            None => self.add(name, tensor),
+        }
     }
 
     /// Appends a vector of 64-bit integers.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use super::device::{Device, checked_words};
+use super::device::{Device, checked_words, lock_read};
 use super::plan::elsewhere;
 use crate::error::{Error, Result};
 use crate::shaders::{Kernel, Variant};
@@ -50,16 +50,24 @@ pub struct DeviceTensor {
 }
 
 impl DeviceTensor {
-    /// Refuses it where its memory is not what work on `device` looks for. Of several GPUs wgpu knows.
+    /// Refuses it where its memory is not what work on `device` looks for, or less than its type and shape say, which anybody may
+    /// change. Of several GPUs wgpu knows.
     ///
     /// # Errors
     /// [`Error::Argument`].
     pub(super) fn expect_on(&self, device: &Device) -> Result<()> {
-        let here = matches!(
-            (&self.storage, device),
-            (Storage::Gpu(_), Device::Gpu(_)) | (Storage::Cpu(_), Device::Cpu) | (Storage::Nowhere(_), Device::Nowhere)
-        );
-        if here { Ok(()) } else { Err(elsewhere()) }
+        let held = match (&self.storage, device) {
+            (Storage::Gpu(buffer), Device::Gpu(_)) => buffer.size(),
+            (Storage::Cpu(data), Device::Cpu) => lock_read(data).len() as u64 * 4,
+            (Storage::Nowhere(_), Device::Nowhere) => u64::MAX,
+            _ => return Err(elsewhere()),
+        };
+        let end = (checked_words(self.dtype, self.shape)? as u64 * 4).saturating_add(self.offset as u64);
+        if end > held {
+            let what = format!("{} {} ends at byte {end} of {held}", self.dtype, self.shape);
+            return Err(Error::argument("tensor", what));
+        }
+        Ok(())
     }
 
     /// Words a row takes.
@@ -142,6 +150,30 @@ mod tests {
         for shape in [[3, 8], [1 << 40, 1 << 40], [usize::MAX, 2]] {
             assert!(x.view(DType::F32, shape).is_err(), "{shape:?}");
         }
+    }
+
+    /// Type and shape are anybody's to change; the memory stays what it was.
+    #[test]
+    fn tensors_larger_than_their_memory_are_refused() {
+        let device = Device::Cpu;
+        let other = device.alloc(DType::F32, [8]).unwrap();
+        for (dtype, shape) in [(DType::F32, [8]), (DType::F32, [usize::MAX]), (DType::U32, [3])] {
+            let mut x = device.alloc(DType::I8, [8]).unwrap();
+            (x.dtype, x.shape) = (dtype, shape.into());
+            let refused = [
+                device.write(&x, &[0; 8]),
+                device.begin_read(&x).map(drop),
+                Plan::new(&device).copy(&other, &x),
+                crate::kernels::relu_squared(&mut Plan::new(&device), &x, &other),
+            ];
+            assert!(refused.iter().all(Result::is_err), "{dtype} {shape:?}: {refused:?}");
+        }
+        let rows = device.alloc(DType::F32, [4, 64]).unwrap();
+        let mut last = rows.row(3).unwrap();
+        device.write(&last, &[1; 64]).unwrap();
+        last.shape = [2, 64].into();
+        let told = device.write(&last, &[1; 128]).unwrap_err().to_string();
+        assert!(told.contains("f32 [2, 64] ends at byte 1280 of 1024"), "{told}");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Device {
     /// A host tensor in its own dtype.
     ///
     /// # Errors
-    /// As [`Device::alloc`].
+    /// As [`Device::upload_part`].
     pub fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
         self.upload_part(tensor, 0..tensor.shape.rows())
     }
@@ -159,8 +159,11 @@ impl Device {
     /// These rows of a host tensor in its own dtype.
     ///
     /// # Errors
-    /// As [`Device::alloc`]; [`Error::Argument`] for rows that are not there.
+    /// As [`Device::alloc`]; [`Error::Argument`] for rows that are not there, and for a tensor without all its bytes.
     pub fn upload_part(&self, tensor: &Tensor, rows: Range<usize>) -> Result<DeviceTensor> {
+        if let Some(short) = tensor.short() {
+            return Err(Error::argument("upload", short));
+        }
         if rows.start > rows.end || rows.end > tensor.shape.rows() {
             return Err(Error::argument("upload", format!("rows {rows:?} of a tensor {}", tensor.shape)));
         }
@@ -189,17 +192,23 @@ impl Device {
     /// [`Error::Argument`] for other bits or another number of codes; as [`Device::alloc`].
     pub fn upload_codes(&self, bits: usize, shape: impl Into<Shape>, codes: &[i8]) -> Result<DeviceTensor> {
         let shape = shape.into();
-        if codes.len() != shape.elements() {
-            return Err(Error::argument("upload_codes", format!("{} codes for a tensor {shape}", codes.len())));
-        }
         let dtype = match bits {
             4 => DType::I4,
             8 => DType::I8,
             _ => return Err(Error::argument("upload_codes", format!("{bits} bits, expected 4 or 8"))),
         };
+        checked_words(dtype, shape)?;
+        if codes.len() != shape.elements() {
+            return Err(Error::argument("upload_codes", format!("{} codes for a tensor {shape}", codes.len())));
+        }
         let cols = shape.cols();
         self.upload_rows(dtype, shape, |first, count| {
-            Cow::Owned(pack_codes(bits, &codes[first * cols..(first + count) * cols], cols))
+            let codes = &codes[first * cols..(first + count) * cols];
+            // Rows of whole words of bytes are packed as they are.
+            match bytemuck::try_cast_slice(codes) {
+                Ok(words) if bits == 8 && cols.is_multiple_of(4) => Cow::Borrowed(words),
+                _ => Cow::Owned(pack_codes(bits, codes, cols)),
+            }
         })
     }
 
@@ -216,8 +225,9 @@ impl Device {
     /// Overwrites a tensor's words, before anything submitted later.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the word count is not the tensor's.
+    /// [`Error::Argument`] when the word count is not the tensor's, or its memory not on this device.
     pub fn write(&self, tensor: &DeviceTensor, words: &[u32]) -> Result<()> {
+        tensor.expect_on(self)?;
         if words.len() != tensor.words() {
             return Err(Error::argument("write", format!("{} words into {}", words.len(), tensor.words())));
         }
@@ -237,7 +247,7 @@ impl Device {
     /// A tensor's words, once all work submitted before is done.
     ///
     /// # Errors
-    /// [`Error::Gpu`] when the device is lost or hangs.
+    /// [`Error::Gpu`] when the device is lost or hangs; [`Error::Argument`] for a tensor of another device.
     pub async fn read(&self, tensor: &DeviceTensor) -> Result<Vec<u32>> {
         self.begin_read(tensor)?.words().await
     }
@@ -432,6 +442,22 @@ mod tests {
             assert!(error.contains("memory"), "{error}");
         }
         assert!(Device::Cpu.upload_words(DType::I4, [usize::MAX, usize::MAX], &[]).is_err());
+        assert!(Device::Cpu.upload_codes(4, [usize::MAX, 2], &[]).is_err());
+        assert!(Tensor::new(DType::F32, [1 << 32, 1 << 32], Vec::new()).is_err());
+        let short = Tensor { dtype: DType::F32, shape: [4].into(), bytes: Vec::new() };
+        let told = Device::Cpu.upload(&short).unwrap_err().to_string();
+        assert!(told.contains("f32 [4] takes 16 bytes, got 0"), "{told}");
+    }
+
+    /// Rows of whole words are taken as they are, wherever they begin.
+    #[test]
+    fn bytes_of_whole_words_are_codes() {
+        let codes: Vec<i8> = (0..41i32).map(|i| (i * 5 - 100) as i8).collect();
+        for (first, shape) in [(0, [5, 8]), (1, [5, 8]), (1, [8, 5])] {
+            let codes = &codes[first..][..40];
+            let tensor = Device::Cpu.upload_codes(8, shape, codes).unwrap();
+            assert_eq!(pollster::block_on(Device::Cpu.read_codes(&tensor)).unwrap(), codes, "{shape:?} from {first}");
+        }
     }
 
     #[test]

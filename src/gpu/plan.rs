@@ -460,10 +460,10 @@ impl Recording {
 impl Step {
     /// A copy of `from` to `to`.
     pub(super) fn copy(device: &Device, from: &DeviceTensor, to: &DeviceTensor) -> Result<Self> {
+        [from, to].into_iter().try_for_each(|tensor| tensor.expect_on(device))?;
         if from.words() != to.words() {
             return Err(Error::Shape { kernel: "copy", arg: "to", expected: from.shape, got: to.shape });
         }
-        [from, to].into_iter().try_for_each(|tensor| tensor.expect_on(device))?;
         Ok(Self::Copy { from: from.clone(), to: to.clone() })
     }
 

@@ -73,6 +73,7 @@ impl Submission {
     /// # Errors
     /// As [`Submission::submit`]; [`crate::Error::Gpu`] when there is no memory for it; [`crate::Error::Argument`] for a tensor of another device.
     pub fn read(self, tensor: &DeviceTensor) -> Result<Reading> {
+        tensor.expect_on(&self.device)?;
         match (&self.device, self.encoder, &tensor.storage) {
             (Device::Gpu(gpu), Some(encoder), Storage::Gpu(buffer)) => {
                 gpu.read_after(encoder, buffer, tensor.offset, tensor.bytes())

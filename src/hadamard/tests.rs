@@ -24,6 +24,7 @@ fn other_orders_have_none() {
     for order in [0, 3, 6, 10, 21, 92, 172, 85] {
         assert_eq!(order_matrix(order), None, "{order}");
     }
+    assert_eq!(order_matrix(1 << 40), None, "2^80 elements");
 }
 
 /// `H Hᵀ = n I` in integers, rows as bit sets.

@@ -1,5 +1,7 @@
 //! Integer codes with their scales, as the products take them.
 
+use rayon::prelude::*;
+
 use super::matmul::{Epilogue, Sizes};
 use super::split_k_reduce::{SplitK, split_k_reduce};
 use super::tiling::{MORE_THAN_SMALL, Tiling};
@@ -9,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Grid, Plan};
 use crate::shaders::Kernel;
 use crate::tensor::DType;
+
+/// Scales that a core looks at at a time, at least.
+const TASK: usize = 1 << 16;
 
 /// Largest group whose int32 sum cannot overflow: 128 * 128 * 131,071 < 2^31.
 const MAX_SPAN: usize = (1 << 17) - 1;
@@ -87,11 +92,11 @@ impl ScaleBits {
         // Trailing zeros of a significand of 24 bits; one bit is none, since it only shifts the code.
         let significant = |s: &f32| f32::MANTISSA_DIGITS - s.to_bits().trailing_zeros().min(f32::MANTISSA_DIGITS - 1);
         let room = 12usize.saturating_sub(bits) as u32;
-        let short = scales.iter().map(significant).all(|n| n <= room.max(1));
         let end = MOST / f32::from(1u16 << (bits.clamp(1, 16) - 1));
         // Of codes of fewer bits than 4 scales have more, which f16's steps must hold.
         let least = LEAST * f32::from(1u16 << room.saturating_sub(8));
-        if short && scales.iter().all(|s| (least..end).contains(s)) { Self::Short } else { Self::Any }
+        let short = |s: &f32| significant(s) <= room.max(1) && (least..end).contains(s);
+        if scales.par_iter().with_min_len(TASK).all(short) { Self::Short } else { Self::Any }
     }
 }
 

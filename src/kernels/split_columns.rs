@@ -43,7 +43,7 @@ impl Halves {
             let what = format!("{n} columns in {parts} parts, not a multiple of {TOGETHER} in one or two");
             return Err(Error::argument("halves", what));
         }
-        let numbers = device.alloc(DType::F16, [parts * tokens, n])?;
+        let numbers = device.alloc(DType::F16, [tokens.saturating_mul(parts), n])?;
         Ok(Self { numbers, parts, scales: device.alloc(DType::F32, [1, n])? })
     }
 
@@ -64,7 +64,7 @@ impl Halves {
     /// # Errors
     /// [`Error::Argument`] when there are not as many.
     pub fn of(&self, tokens: usize) -> Result<Self> {
-        let numbers = self.numbers.view(DType::F16, [self.parts * tokens, self.numbers.shape.cols()])?;
+        let numbers = self.numbers.view(DType::F16, [tokens.saturating_mul(self.parts), self.numbers.shape.cols()])?;
         Ok(Self { numbers, scales: self.scales.clone(), ..*self })
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn placed([rows, groups]: [usize; 2]) -> [usize; 2] {
 /// # Errors
 /// [`Error::Argument`] for another number of scales; as [`Device::alloc`].
 pub fn upload_scales(device: &Device, [rows, groups]: [usize; 2], scales: &[f32]) -> Result<DeviceTensor> {
-    if scales.len() != rows * groups {
+    if rows.checked_mul(groups) != Some(scales.len()) {
         let reason = format!("{rows} x {groups} of them, got {}", scales.len());
         return Err(Error::argument("scales of a weight", reason));
     }
@@ -120,5 +120,6 @@ mod tests {
     fn too_few_are_refused() {
         let error = upload_scales(&Device::Cpu, [3, 2], &[1.0; 5]).unwrap_err();
         assert!(error.to_string().contains("3 x 2") && error.to_string().contains('5'), "{error}");
+        assert!(upload_scales(&Device::Cpu, [1 << 63, 2], &[]).is_err(), "a product of 2^64");
     }
 }

@@ -23,12 +23,16 @@ pub(crate) fn check_linear(name: &str, linear: &Linear, want: impl Into<Shape>) 
     }
 }
 
-/// Refuses a parameter of another number of values.
+/// Refuses a parameter of another number of values, or of what is no number.
 pub(crate) fn check_vector(name: &str, values: &[f32], want: usize) -> Result<()> {
-    if values.len() == want {
-        return Ok(());
+    let wrong = |what: String| Err(Error::argument(format!("`{name}`"), what));
+    if values.len() != want {
+        return wrong(format!("has {} values, expected {want}", values.len()));
     }
-    Err(Error::argument(format!("`{name}`"), format!("has {} values, expected {want}", values.len())))
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(index) => wrong(format!("has {} at index {index}", values[index])),
+        None => Ok(()),
+    }
 }
 
 /// Refuses block `index` where it is of another kind, or a part of it is of another shape; `name` gives a part's name: `norm.weight`,

@@ -195,6 +195,39 @@ impl ModelConfig {
         }
     }
 
+    /// The sizes by their names here, and the most that a file may say: products of two are then in range.
+    pub(super) fn sizes(&self) -> [(&'static str, usize, usize); 12] {
+        let (width, count) = (*WIDTH.end(), *COUNT.end());
+        [
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, width),
+            ("intermediate_size", self.intermediate_size, width),
+            ("mamba_heads", self.mamba_heads, count),
+            // Of Mamba-2 a quotient of up to 64 widths.
+            ("mamba_head_dim", self.mamba_head_dim, 64 * width),
+            ("n_groups", self.n_groups, count),
+            ("state_size", self.state_size, count),
+            ("conv_kernel", self.conv_kernel, 16),
+            ("chunk_size", self.chunk_size, count),
+            ("attention_heads", self.attention_heads, count),
+            ("kv_heads", self.kv_heads, count),
+            ("head_dim", self.head_dim, count),
+        ]
+    }
+
+    /// Refuses sizes that no file may have, of a configuration that was made by hand.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the size.
+    pub(crate) fn countable(&self) -> Result<()> {
+        match self.sizes().into_iter().find(|(_, size, most)| size > most) {
+            Some((key, size, most)) => {
+                Err(Error::argument("configuration", format!("{key} of {size}, at most {most}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// `heads * head_dim`.
     #[must_use]
     pub fn d_inner(&self) -> usize {

@@ -1,5 +1,6 @@
 //! A model on disk, checked against its configuration on opening and read one layer at a time.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::config::uses_conv_bias;
 use super::keys::unsupported;
 use super::names::{Expected, Names, Role};
-use super::quantized::{SCALE_RULE, usable_scale};
+use super::quantized::{SCALE_RULE, beyond, usable_scale};
 use super::scheme::{Quantization, Scheme};
 use super::{
     Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation,
@@ -17,7 +18,6 @@ use super::{
 };
 use crate::checkpoint::{Checkpoint, GENERATION_CONFIG, StoredType, packed_words, read_json, unpack_bits};
 use crate::error::{Error, Result};
-use crate::hadamard;
 use crate::tensor::{DType, Tensor};
 
 /// Version of the `wgquant` key this crate writes and reads.
@@ -278,9 +278,7 @@ impl ModelFile {
             self.unpacked(&format!("{module}.weight_packed"), scheme.bits, [rows, cols])?
         } else {
             let codes = self.checkpoint.tensor(&name)?;
-            let half = 1i16 << (scheme.bits - 1);
-            let wide = |b: &u8| !(-half..half).contains(&i16::from(b.cast_signed()));
-            if scheme.bits < 8 && codes.bytes.iter().any(wide) {
+            if beyond(scheme.bits, &codes.bytes) {
                 let what = format!("holds codes beyond the {} bits quantization_config states", scheme.bits);
                 return Err(self.checkpoint.bad(&name, &what));
             }
@@ -303,9 +301,13 @@ impl ModelFile {
     /// The codes `[rows, cols]` of a packed tensor.
     fn unpacked(&self, name: &str, bits: usize, [rows, cols]: [usize; 2]) -> Result<Tensor> {
         let packed = self.checkpoint.tensor(name)?;
-        let words: Vec<u32> = packed.bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        // Words where they are, if they lie as words do.
+        let words = bytemuck::try_cast_slice(&packed.bytes).map_or_else(
+            |_| packed.bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect(),
+            Cow::Borrowed,
+        );
         let codes = unpack_bits(&words, bits, cols);
-        Tensor::new(DType::I8, [rows, cols], codes.into_iter().map(i8::cast_unsigned).collect())
+        Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))
     }
 
     fn mamba2(&self, index: usize) -> Result<Mamba2> {
@@ -386,18 +388,8 @@ fn extended(extension: &Value, config: &ModelConfig) -> Result<(OnlineRotation, 
         let value = format!("{}; this program reads version {EXTENSION_VERSION}: use a newer one", parsed.version);
         return Err(unsupported("wgquant.version", value));
     }
-    let sites = [
-        ("out_proj", parsed.rotation.out_proj, config.d_inner()),
-        ("down_proj", parsed.rotation.down_proj, config.intermediate_size),
-    ];
-    for (site, size, width) in sites {
-        let Some(size) = size else { continue };
-        let why = match size {
-            _ if size == 0 || width % size != 0 || width == 0 => format!("does not divide {width}"),
-            _ if hadamard::factor(size).is_none() => "no Hadamard matrix is known of".to_owned(),
-            _ => continue,
-        };
-        return Err(unsupported(&format!("wgquant.rotation.{site}"), format!("{size}, which {why}")));
+    if let Some((site, what)) = parsed.rotation.misfit(config) {
+        return Err(unsupported(&format!("wgquant.rotation.{site}"), what));
     }
     Ok((parsed.rotation, parsed.untied_head))
 }

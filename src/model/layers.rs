@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::QuantizedLinear;
+use super::{ModelConfig, QuantizedLinear};
+use crate::hadamard;
 use crate::tensor::Tensor;
 
 /// A linear layer's (or an embedding's) weight, `[out, in]`, no bias.
@@ -129,4 +130,22 @@ pub struct OnlineRotation {
     pub out_proj: Option<usize>,
     /// Block size of the transform before every `down_proj`, dividing the intermediate size.
     pub down_proj: Option<usize>,
+}
+
+impl OnlineRotation {
+    /// The site whose blocks do not divide its width in a model of this configuration or have no Hadamard matrix, and why, if there is one.
+    pub(super) fn misfit(self, config: &ModelConfig) -> Option<(&'static str, String)> {
+        let sites =
+            [("out_proj", self.out_proj, config.d_inner()), ("down_proj", self.down_proj, config.intermediate_size)];
+        sites.into_iter().find_map(|(site, size, width)| {
+            let why = match size? {
+                size if size == 0 || width == 0 || width % size != 0 => {
+                    format!("{size}, which does not divide {width}")
+                }
+                size if hadamard::factor(size).is_none() => format!("{size}, which no Hadamard matrix is known of"),
+                _ => return None,
+            };
+            Some((site, why))
+        })
+    }
 }

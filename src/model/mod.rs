@@ -37,7 +37,7 @@ pub use write::{Summary, WriteOptions, write_model, write_model_with};
 use crate::error::Result;
 
 /// Anything that can hand out a model's parts, one at a time.
-pub trait ModelSource: Sync {
+pub trait ModelSource: Send + Sync {
     /// The configuration.
     fn config(&self) -> &ModelConfig;
     /// Rotations the runtime applies to activations.

@@ -128,14 +128,23 @@ impl Scales {
     /// The scales, `[out, groups]`; those of nested ones are products rounded once.
     ///
     /// # Errors
-    /// [`Error::DType`] when what should be floats is not.
+    /// [`Error::DType`] when what should be floats is not; [`Error::Argument`] for codes without a row's scale.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         match self {
             Self::Plain(scales) => scales.to_f32(),
             Self::Nested { codes, rows, .. } => {
                 let (groups, rows) = (codes.shape.cols().max(1), rows.to_f32()?);
                 let codes: &[i8] = bytemuck::cast_slice(&codes.bytes);
-                Ok(codes.iter().enumerate().map(|(i, c)| f32::from(*c) * rows[i / groups]).collect())
+                if codes.len().div_ceil(groups) > rows.len() {
+                    let what = format!("{} codes of {groups} a row, but {} rows' scales", codes.len(), rows.len());
+                    return Err(Error::argument("scales", what));
+                }
+                let mut scales = vec![0f32; codes.len()];
+                let of_rows = scales.par_chunks_mut(groups).zip(codes.par_chunks(groups)).zip(&rows);
+                of_rows.for_each(|((scales, codes), row)| {
+                    scales.iter_mut().zip(codes).for_each(|(scale, code)| *scale = f32::from(*code) * row);
+                });
+                Ok(scales)
             }
         }
     }
@@ -172,7 +181,18 @@ pub(super) const SCALE_RULE: &str = "scales must be positive, and they and their
 
 /// May numbers be divided by it? On any GPU: some flush subnormal numbers to zero.
 pub(super) fn usable_scale(scale: f32) -> bool {
-    scale > 0.0 && scale.is_normal() && scale.recip().is_normal()
+    // The inverse of the smallest normal number is the largest whose inverse is normal.
+    (f32::MIN_POSITIVE..=f32::MIN_POSITIVE.recip()).contains(&scale)
+}
+
+/// Is one of `codes` beyond the signed range of `bits`? There are gigabytes of them, so no task ends half way: the compiler then looks at
+/// many at a time.
+pub(super) fn beyond(bits: usize, codes: &[u8]) -> bool {
+    if bits >= 8 {
+        return false;
+    }
+    let (half, unused) = (1u8 << (bits - 1), u8::MAX << bits);
+    codes.par_chunks(TASK).any(|codes| codes.iter().fold(0, |all, code| all | code.wrapping_add(half)) & unused != 0)
 }
 
 /// Refuses a tensor of `what` that has not the bytes that its shape and type take.
@@ -198,11 +218,7 @@ impl QuantizedLinear {
             return wrong("has groups of 0 inputs".to_owned());
         }
         whole(module, "codes", &self.codes)?;
-        let half = 1i16 << (self.bits - 1);
-        let wide = |b: &u8| !(-half..half).contains(&i16::from(b.cast_signed()));
-        // Gigabytes of them.
-        let tasks = self.codes.bytes.par_chunks(TASK);
-        if self.codes.dtype != DType::I8 || (self.bits < 8 && tasks.any(|codes| codes.iter().any(wide))) {
+        if self.codes.dtype != DType::I8 || beyond(self.bits, &self.codes.bytes) {
             return wrong(format!("has codes beyond {} bits", self.bits));
         }
         let want = [self.codes.shape.rows(), self.group.count(self.codes.shape.cols())];
@@ -225,8 +241,8 @@ impl QuantizedLinear {
                 return wrong(format!("has scale codes {}, expected i8", codes.dtype));
             }
             whole(module, "scale codes", codes)?;
-            let codes: &[i8] = bytemuck::cast_slice(&codes.bytes);
-            if !(1..=7).contains(bits) || codes.iter().any(|c| !(1..1i16 << bits).contains(&i16::from(*c))) {
+            let outside = |codes: &[u8]| codes.iter().fold(false, |any, c| any | !(1..1u8 << bits).contains(c));
+            if !(1..=7).contains(bits) || codes.bytes.par_chunks(TASK).any(outside) {
                 return wrong(format!("has scale codes beyond 1..2^{bits}"));
             }
         }
@@ -236,7 +252,9 @@ impl QuantizedLinear {
         };
         whole(module, &format!("{what}s"), floats)?;
         let floats = floats.to_f32()?;
-        if let Some(i) = floats.par_iter().position_first(|s| !usable_scale(*s)) {
+        let unusable =
+            |(task, scales): (usize, &[f32])| scales.iter().position(|s| !usable_scale(*s)).map(|i| task * TASK + i);
+        if let Some(i) = floats.par_chunks(TASK).enumerate().find_map_first(unusable) {
             return wrong(format!("has the {what} {:e} at index {i}; {SCALE_RULE}", floats[i]));
         }
         Ok(())
@@ -245,12 +263,17 @@ impl QuantizedLinear {
     /// The values in f32: `codes * scales`, each product rounded once.
     ///
     /// # Errors
-    /// [`Error::DType`] when the scales are not floating-point.
+    /// [`Error::DType`] when the scales are not floating-point; [`Error::Argument`] when there are not as many as the codes want.
     pub fn dequantize(&self) -> Result<Vec<f32>> {
         let cols = self.codes.shape.cols();
         let (group, count) = (self.group.len(cols).max(1), self.group.count(cols));
         let scales = self.scales.to_f32()?;
         let codes: &[i8] = bytemuck::cast_slice(&self.codes.bytes);
+        let rows = codes.len().div_ceil(cols.max(1));
+        if rows.checked_mul(count) != Some(scales.len()) {
+            let what = format!("{} for {rows} rows of {count}", scales.len());
+            return Err(Error::argument("scales", what));
+        }
         let mut out = vec![0f32; codes.len()];
         let rows = out.par_chunks_mut(cols.max(1)).zip(codes.par_chunks(cols.max(1)));
         rows.zip(scales.par_chunks(count.max(1))).for_each(|((out, codes), scales)| {
@@ -259,5 +282,59 @@ impl QuantizedLinear {
             }
         });
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_beyond_their_bits_are_seen() {
+        for bits in 1..=8 {
+            let half = 1i16 << (bits - 1);
+            for code in i8::MIN..=i8::MAX {
+                let wide = !(-half..half).contains(&i16::from(code));
+                assert_eq!(beyond(bits, &[0, code.cast_unsigned(), 0]), wide, "{code} of {bits} bits");
+            }
+        }
+        let mut many = vec![0xff; 2 * TASK + 7];
+        assert!(!beyond(4, &many) && !beyond(4, &[]));
+        many[2 * TASK + 5] = 8;
+        assert!(beyond(4, &many) && !beyond(5, &many));
+    }
+
+    #[test]
+    fn usable_scales_have_normal_inverses() {
+        let rule = |scale: f32| scale > 0.0 && scale.is_normal() && scale.recip().is_normal();
+        let edges = [f32::MIN_POSITIVE, f32::MIN_POSITIVE.recip(), 1.0, f32::INFINITY, f32::NAN, 0.0];
+        let near = edges.map(f32::to_bits).into_iter().flat_map(|bits| bits.saturating_sub(2)..=bits + 2);
+        for scale in near.flat_map(|bits| [bits, bits | 1 << 31]).map(f32::from_bits) {
+            assert_eq!(usable_scale(scale), rule(scale), "{scale:e}");
+        }
+    }
+
+    #[test]
+    fn scales_that_are_not_there_are_refused() {
+        let codes = |shape: [usize; 2]| Tensor::new(DType::I8, shape, vec![1; shape[0] * shape[1]]).unwrap();
+        let nested = |rows: usize| {
+            let rows = Tensor::from_f32([rows], &vec![0.5; rows]);
+            Scales::Nested { codes: codes([4, 2]), bits: 6, rows }
+        };
+        assert_eq!(nested(4).to_f32().unwrap(), [0.5; 8]);
+        let told = nested(1).to_f32().unwrap_err().to_string();
+        assert!(told.contains("8 codes of 2 a row, but 1 rows' scales"), "{told}");
+        let mut weight = QuantizedLinear {
+            bits: 4,
+            group: Group::Size(4),
+            codes: codes([2, 8]),
+            scales: Scales::Plain(Tensor::from_f32([2, 2], &[1.0; 4])),
+            activations: Activations::Float,
+            input_scales: Vec::new(),
+        };
+        assert_eq!(weight.dequantize().unwrap(), [1.0; 16]);
+        weight.scales = Scales::Plain(Tensor::from_f32([1, 1], &[1.0]));
+        let told = weight.dequantize().unwrap_err().to_string();
+        assert!(told.contains("1 for 2 rows of 2"), "{told}");
     }
 }

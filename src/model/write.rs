@@ -101,6 +101,10 @@ pub fn write_model_with(
     if !options.vector_dtype.is_float() {
         return Err(Error::argument("vector_dtype", format!("{} is no float type", options.vector_dtype)));
     }
+    same_sizes(model.config(), &ModelConfig::from_json(Path::new("config.json"), config)?)?;
+    if let Some((site, what)) = model.rotation().misfit(model.config()) {
+        return Err(Error::argument(format!("rotation.{site}"), what));
+    }
     let mut to = Output {
         writer: CheckpointWriter::create(out)?.max_shard_bytes(options.max_shard_bytes).made(options.made.clone()),
         options,
@@ -137,6 +141,27 @@ pub fn write_model_with(
         to.writer.file(&name, text.as_bytes())?;
     }
     Ok(Summary { written: to.writer.finish(options.source.clone())?, ragged: to.ragged })
+}
+
+/// Refuses a model that is not the one that its `config.json` will describe.
+fn same_sizes(model: &ModelConfig, json: &ModelConfig) -> Result<()> {
+    let wrong = |what: String| Err(Error::argument("model", what));
+    if let Some(i) =
+        (0..model.blocks.len().max(json.blocks.len())).find(|i| model.blocks.get(*i) != json.blocks.get(*i))
+    {
+        let name = |c: &ModelConfig| c.blocks.get(i).map_or("not there".to_owned(), |block| format!("{block:?}"));
+        return wrong(format!("block {i} is {}, config.json has it as {}", name(model), name(json)));
+    }
+    let mut sizes = model.sizes().into_iter().zip(json.sizes());
+    if let Some(((key, have, _), (_, said, _))) = sizes.find(|((_, have, _), (_, said, _))| have != said) {
+        return wrong(format!("its {key} is {have}, config.json says {said}"));
+    }
+    let limits = |c: &ModelConfig| [c.norm_eps, c.dt_limit.0, c.dt_limit.1, c.time_step_min];
+    if limits(model) != limits(json) {
+        let (have, said) = (limits(model), limits(json));
+        return wrong(format!("its norm_eps, dt_limit and time_step_min are {have:?}, config.json says {said:?}"));
+    }
+    Ok(())
 }
 
 /// The original configuration with what quantizing changed.
@@ -221,7 +246,7 @@ impl Output<'_> {
         let scheme = self.schemes.add(module, role, weight);
         match (weight, scheme) {
             (Linear::Quantized(q), Some(scheme)) => self.quantized(module, q, scheme),
-            (Linear::Float(t), _) => self.writer.add(&format!("{module}.weight"), t),
+            (Linear::Float(t), _) => self.writer.add_finite(&format!("{module}.weight"), t),
             (Linear::Quantized(_), None) => Err(Error::argument(module, "has codes but no scheme")),
         }
     }

@@ -31,7 +31,7 @@ use serde::Serialize;
 pub use crate::analyze::ModelInfo;
 use crate::gpu::Device;
 
-pub use calibrated::CalibrateReport;
+pub use calibrated::{CalibrateReport, SiteRow};
 pub use demo::{DemoReport, DemoRow};
 pub use diff::DiffReport;
 pub use doctor::DoctorReport;

@@ -44,11 +44,6 @@ pub(super) fn batch_bytes(config: &ModelConfig, sequences: usize) -> usize {
 impl Batch {
     fn new(engine: &Engine, sequences: usize) -> Result<Self> {
         let (device, config, options) = (&engine.device, &engine.config, engine.options);
-        let refuse = |reason: String| Err(Error::argument("sequences", reason));
-        let most = engine.scratch.tokens();
-        if sequences == 0 || sequences > most {
-            return refuse(format!("{sequences}, in passes of up to {most}; EngineOptions::sequences makes room"));
-        }
         let sizes = StateSizes { sequences, context: options.context };
         let state = State::new(device, config, sizes, options.state, options.kv)?;
         let logits = device.alloc(DType::F32, [sequences, config.vocab_size])?;
@@ -87,8 +82,13 @@ impl Engine {
     /// those there were are gone. All are idle until [`Engine::put`].
     ///
     /// # Errors
-    /// [`Error::Argument`] for none or too many; as [`crate::gpu::Device::alloc`].
+    /// [`Error::Argument`] for none or too many, which leaves those there are; as [`crate::gpu::Device::alloc`].
     pub fn set_sequences(&mut self, sequences: usize) -> Result<()> {
+        let most = self.scratch.tokens();
+        if sequences == 0 || sequences > most {
+            let reason = format!("{sequences}, in passes of up to {most}; EngineOptions::sequences makes room");
+            return Err(Error::argument("sequences", reason));
+        }
         self.batch = None; // its memory first
         self.batch = Some(Batch::new(self, sequences)?);
         Ok(())

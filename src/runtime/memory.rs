@@ -42,6 +42,7 @@ impl Memory {
         forms: &[WeightForm],
         options: EngineOptions,
     ) -> Result<Self> {
+        config.countable()?;
         let options = options.checked()?;
         // The embedding as the head of a tied model: a second copy.
         let head =
@@ -69,6 +70,7 @@ impl Memory {
     /// # Errors
     /// As [`Memory::plan`].
     pub fn of(source: &dyn ModelSource, options: EngineOptions) -> Result<Option<Self>> {
+        source.config().countable()?;
         let forms = source.forms()?;
         forms.map(|forms| Self::plan(source.config(), source.rotation(), &forms, options)).transpose()
     }

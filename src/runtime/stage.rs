@@ -45,7 +45,7 @@ impl Stage {
     /// Allocates activations. `context`: tokens of the longest sequence; `pass_tokens`: of a pass.
     ///
     /// # Errors
-    /// [`Error::Argument`] when either is 0; [`Error::LimitExceeded`] when a buffer does not fit the adapter.
+    /// [`Error::Argument`] when either is 0, or for sizes of no model; [`Error::LimitExceeded`] when a buffer does not fit the adapter.
     pub fn new(
         device: &Device,
         config: &ModelConfig,
@@ -56,6 +56,7 @@ impl Stage {
         if context == 0 || pass_tokens == 0 {
             return Err(Error::argument("stage", "context and pass_tokens must be at least 1"));
         }
+        config.countable()?;
         let pass_tokens = pass_tokens.min(context);
         // Blocks come later, with groups of a word at the smallest.
         let widest = config.d_inner().max(config.intermediate_size).max(config.hidden_size);
@@ -145,8 +146,14 @@ impl Stage {
     /// Runs a recorded pass on the tokens of `stream` from `first` on, which are the next ones.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the stream ends before; as [`Device::write`].
+    /// [`Error::Argument`] when the stream ends before, or the block has no room for more tokens; as [`Device::write`].
     pub fn run(&self, pass: &StagePass, block: Option<&mut LoadedBlock>, stream: &Stream, first: usize) -> Result<()> {
+        if let Some(LoadedBlock { state, .. }) = &block
+            && pass.tokens > state.context.saturating_sub(state.tokens)
+        {
+            let reason = format!("{} tokens behind {} in a context of {}", pass.tokens, state.tokens, state.context);
+            return Err(Error::argument("stage", reason));
+        }
         let own = self.stream(pass.tokens)?;
         match stream {
             Stream::Host(values) => {
@@ -183,7 +190,7 @@ impl Stage {
     /// The values of a pass's tokens.
     fn part(&self, pass: &StagePass, first: usize) -> std::ops::Range<usize> {
         let width = self.config.hidden_size;
-        first * width..(first + pass.tokens) * width
+        first.saturating_mul(width)..first.saturating_add(pass.tokens).saturating_mul(width)
     }
 
     fn copy(&self, from: &DeviceTensor, to: &DeviceTensor) -> Result<()> {

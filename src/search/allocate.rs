@@ -36,10 +36,15 @@ impl Front {
     /// The front over `modules`, each a list of choices.
     ///
     /// # Errors
-    /// [`Error::Argument`] for no modules, or one without choices.
+    /// [`Error::Argument`] for no modules, or one without choices, and for more bytes than can be counted.
     pub fn new(modules: &[Vec<Cost>], limit: usize) -> Result<Self> {
         if modules.is_empty() || modules.iter().any(Vec::is_empty) {
             return Err(Error::argument("search", "a module without choices"));
+        }
+        let largest = modules.iter().map(|choices| choices.iter().map(|c| u128::from(c.bytes)).max().unwrap_or(0));
+        let largest: u128 = largest.sum();
+        if u64::try_from(largest).is_err() {
+            return Err(Error::argument("search", format!("choices of {largest} bytes, at most {}", u64::MAX)));
         }
         let mut stages: Vec<Vec<Point>> = Vec::with_capacity(modules.len());
         for choices in modules {
@@ -180,5 +185,13 @@ mod tests {
     #[test]
     fn a_module_without_choices_is_refused() {
         assert!(Front::new(&[Vec::new()], LIMIT).is_err() && Front::new(&[], LIMIT).is_err());
+    }
+
+    #[test]
+    fn bytes_beyond_counting_are_refused() {
+        let modules = |bytes: [u64; 2]| bytes.map(|bytes| vec![Cost { bytes, loss: 0.0 }]);
+        let told = Front::new(&modules([u64::MAX, 1]), LIMIT).err().unwrap().to_string();
+        assert!(told.contains("18446744073709551616 bytes"), "{told}");
+        assert_eq!(Front::new(&modules([u64::MAX - 1, 1]), LIMIT).unwrap().costs()[0].bytes, u64::MAX);
     }
 }

@@ -15,7 +15,7 @@ const ASYMMETRY: f64 = 1e-5;
 /// # Errors
 /// [`Error::Argument`] when `covariance` is not `[n, n]`, finite and symmetric.
 pub fn klt(covariance: &[f64], n: usize) -> Result<Matrix> {
-    if covariance.len() != n * n || n == 0 {
+    if n.checked_mul(n) != Some(covariance.len()) || n == 0 {
         return Err(Error::argument("covariance", format!("{} values for [{n}, {n}]", covariance.len())));
     }
     let largest = covariance.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
@@ -41,7 +41,7 @@ pub fn klt_blocks(covariance: &[f64], n: usize, block: usize) -> Result<Vec<Matr
     if block == 0 || !n.is_multiple_of(block) {
         return Err(Error::argument("KLT", format!("blocks of {block} in {n} channels")));
     }
-    if covariance.len() != n * n {
+    if n.checked_mul(n) != Some(covariance.len()) {
         return Err(Error::argument("covariance", format!("{} values for [{n}, {n}]", covariance.len())));
     }
     (0..n).step_by(block).map(|first| klt(&diagonal_block(covariance, n, first, block), block)).collect()
@@ -85,7 +85,7 @@ impl MeanCovariance {
     /// As [`mean_covariance`].
     pub fn add(&mut self, weight: f64, covariance: &[f64]) -> Result<()> {
         let n = self.n;
-        if covariance.len() != n * n {
+        if n.checked_mul(n) != Some(covariance.len()) {
             return Err(Error::argument("covariance", format!("{} values for [{n}, {n}]", covariance.len())));
         }
         let trace: f64 = (0..n).map(|i| covariance[i * n + i]).sum();

@@ -32,10 +32,10 @@ impl Matrix {
     /// Ones on the diagonal.
     ///
     /// # Panics
-    /// When `n` is 0.
+    /// When `n` is 0, or no memory holds it.
     #[must_use]
     pub fn identity(n: usize) -> Self {
-        assert!(n > 0, "an identity of order 0");
+        assert!(n > 0 && n.checked_mul(n).is_some(), "an identity of order {n}");
         Self { cols: n, values: (0..n * n).map(|i| if i % (n + 1) == 0 { 1.0 } else { 0.0 }).collect() }
     }
 

@@ -118,8 +118,9 @@ impl Transform {
     /// width and has a Hadamard matrix, else a norm group or the whole width; none where the model has no such blocks.
     ///
     /// # Errors
-    /// [`Error::Argument`] when neither has a Hadamard matrix.
+    /// [`Error::Argument`] when neither has a Hadamard matrix, and for sizes of no model.
     pub fn online_block(config: &ModelConfig, kind: Block, wanted: Option<usize>) -> Result<Option<usize>> {
+        config.countable()?;
         let (what, width) = match kind {
             _ if !config.blocks.contains(&kind) => return Ok(None),
             Block::Mamba2 => ("a norm group", config.d_inner() / config.n_groups.max(1)),

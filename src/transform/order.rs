@@ -62,10 +62,16 @@ pub fn units(kind: Permutation, mass: &[f64], block: Option<usize>) -> Result<Ve
 /// block sizes leave the order as it is.
 ///
 /// # Errors
-/// As [`balance`].
+/// As [`balance`]; [`Error::Argument`] for another number of channels than the configuration's.
 pub fn channels(kind: Permutation, config: &ModelConfig, mass: &[f64], block: Option<usize>) -> Result<Vec<usize>> {
+    config.countable()?;
     let dim = config.mamba_head_dim;
-    let heads = config.mamba_heads / config.n_groups;
+    let heads = config.mamba_heads.checked_div(config.n_groups).unwrap_or(0);
+    if heads * dim == 0 || mass.len() != config.d_inner() {
+        let (all, groups) = (config.mamba_heads, config.n_groups);
+        let what = format!("{} masses for {all} heads of {dim} channels in {groups} groups", mass.len());
+        return Err(Error::argument("order of channels", what));
+    }
     let (heads_of_a_block, channels_of_a_block) = match block {
         Some(b) if b < dim => (None, Some(b).filter(|b| dim.is_multiple_of(*b))),
         Some(b) => (Some(b / dim).filter(|n| b.is_multiple_of(dim) && heads.is_multiple_of(*n)), None),

@@ -13,11 +13,13 @@ use crate::model::ModelConfig;
 /// head: the step, the decay and D are of a head, and the gated norm's mean is over a group.
 ///
 /// # Errors
-/// [`Error::Argument`] for what is no such permutation.
+/// [`Error::Argument`] for what is no such permutation, and for parts of other sizes than the configuration's.
 pub fn channels(m: &mut Mamba2, config: &ModelConfig, from: &[usize]) -> Result<()> {
+    mamba2_of(m, config)?;
     let (inner, dim) = (config.d_inner(), config.mamba_head_dim);
     let heads = parents("channels of x", from, inner, dim)?;
-    parents("heads of a group", &heads, config.mamba_heads, config.mamba_heads / config.n_groups)?
+    let of_a_group = config.mamba_heads.checked_div(config.n_groups).unwrap_or(0);
+    parents("heads of a group", &heads, config.mamba_heads, of_a_group)?
         .iter()
         .enumerate()
         .try_for_each(|(g, old)| stays("heads", g, *old))?;
@@ -45,6 +47,7 @@ pub fn channels(m: &mut Mamba2, config: &ModelConfig, from: &[usize]) -> Result<
 /// # Errors
 /// As [`channels`].
 pub fn states(m: &mut Mamba2, config: &ModelConfig, from: &[usize]) -> Result<()> {
+    mamba2_of(m, config)?;
     let (inner, n) = (config.d_inner(), config.n_groups * config.state_size);
     parents("state elements", from, n, config.state_size)?
         .iter()
@@ -63,6 +66,7 @@ pub fn states(m: &mut Mamba2, config: &ModelConfig, from: &[usize]) -> Result<()
 /// # Errors
 /// As [`channels`].
 pub fn units(m: &mut Mlp, from: &[usize]) -> Result<()> {
+    sized(&[("columns of down_proj", m.down_proj.cols(), m.up_proj.rows())])?;
     parents("units", from, m.up_proj.rows(), 1)?;
     m.up_proj.take_rows(from);
     m.down_proj.take_columns(from);
@@ -74,7 +78,16 @@ pub fn units(m: &mut Mlp, from: &[usize]) -> Result<()> {
 /// # Errors
 /// As [`channels`].
 pub fn query_heads(a: &mut Attention, config: &ModelConfig, from: &[usize]) -> Result<()> {
-    let kv = parents("query heads", from, config.attention_heads, config.attention_heads / config.kv_heads)?;
+    config.countable()?;
+    let [heads, kv_heads] = [config.attention_heads, config.kv_heads].map(|heads| heads * config.head_dim);
+    sized(&[
+        ("rows of q_proj", a.q_proj.rows(), heads),
+        ("rows of k_proj", a.k_proj.rows(), kv_heads),
+        ("rows of v_proj", a.v_proj.rows(), kv_heads),
+        ("columns of o_proj", a.o_proj.cols(), heads),
+    ])?;
+    let of_a_kv_head = config.attention_heads.checked_div(config.kv_heads).unwrap_or(0);
+    let kv = parents("query heads", from, config.attention_heads, of_a_kv_head)?;
     let wide = |heads: &[usize]| -> Vec<usize> {
         heads.iter().flat_map(|h| h * config.head_dim..(h + 1) * config.head_dim).collect()
     };
@@ -88,6 +101,9 @@ pub fn query_heads(a: &mut Attention, config: &ModelConfig, from: &[usize]) -> R
 /// Checks that `from` is a permutation of `0..n` that moves runs of `run` as wholes (reordered within or not); gives the
 /// permutation of the runs.
 fn parents(what: &str, from: &[usize], n: usize, run: usize) -> Result<Vec<usize>> {
+    if run == 0 || !n.is_multiple_of(run) {
+        return Err(Error::argument(format!("permutation of {what}"), format!("runs of {run} in {n}")));
+    }
     let mut seen = vec![false; n];
     let all = from.iter().all(|i| seen.get_mut(*i).is_some_and(|s| !std::mem::replace(s, true)));
     if !all || from.len() != n {
@@ -101,6 +117,30 @@ fn parents(what: &str, from: &[usize], n: usize, run: usize) -> Result<Vec<usize
         None => Ok(members[0] / run),
     };
     from.chunks_exact(run).enumerate().map(parent).collect()
+}
+
+/// Refuses a block that is none of this configuration.
+fn mamba2_of(m: &Mamba2, config: &ModelConfig) -> Result<()> {
+    config.countable()?;
+    let (inner, conv, heads) = (config.d_inner(), config.conv_dim(), config.mamba_heads);
+    sized(&[
+        ("rows of in_proj", m.in_proj.rows(), config.in_proj_rows()),
+        ("rows of conv1d.weight", m.conv_weight.rows(), conv),
+        ("values of conv1d.bias", m.conv_bias.len(), conv),
+        ("values of dt_bias", m.dt_bias.len(), heads),
+        ("values of A_log", m.a_log.len(), heads),
+        ("values of D", m.d.len(), heads),
+        ("values of norm", m.norm.len(), inner),
+        ("columns of out_proj", m.out_proj.cols(), inner),
+    ])
+}
+
+/// Refuses what is not as many as it should be.
+fn sized(parts: &[(&str, usize, usize)]) -> Result<()> {
+    match parts.iter().find(|(_, have, want)| have != want) {
+        Some((what, have, want)) => Err(Error::argument("permutation", format!("{have} {what}, expected {want}"))),
+        None => Ok(()),
+    }
 }
 
 fn stays(what: &str, group: usize, old: usize) -> Result<()> {

@@ -54,6 +54,32 @@ fn output_directory_that_another_is_writing() {
     assert_eq!(entries(temp.path()), [out]);
 }
 
+/// It could not be read back, or would be another.
+#[test]
+fn a_model_that_its_configuration_does_not_describe_is_not_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let refused = |change: &dyn Fn(&mut Model), parts: &[&str]| {
+        let mut model = random(&config());
+        change(&mut model);
+        let out = temp.path().join("model");
+        let err = write_model(&config(), &model, &out, &WriteOptions::default()).unwrap_err().to_string();
+        says(&err, parts);
+        assert!(entries(temp.path()).is_empty(), "left behind: {:?}", entries(temp.path()));
+    };
+    refused(&|m| m.rotation.out_proj = Some(7), &["rotation.out_proj", "7, which does not divide 48"]);
+    refused(&|m| m.rotation.down_proj = Some(0), &["rotation.down_proj", "0, which does not divide 40"]);
+    refused(&|m| m.config.blocks.truncate(3), &["block 3 is not there", "config.json has it as Mamba2"]);
+    refused(&|m| m.config.chunk_size = 3, &["chunk_size is 3", "config.json says 16"]);
+    refused(&|m| m.config.mamba_head_dim = usize::MAX / 2, &["mamba_head_dim is 9223372036854775807", "says 12"]);
+    refused(&|m| m.config.norm_eps = f32::NAN, &["norm_eps", "NaN"]);
+    refused(&|m| m.norm_f[3] = f32::NAN, &["`backbone.norm_f.weight`", "NaN at index 3"]);
+    let nan = |m: &mut Model| {
+        let Linear::Float(table) = &mut m.embedding else { panic!("random models are of floats") };
+        table.bytes[4..8].fill(0xff);
+    };
+    refused(&nan, &["`backbone.embeddings.weight`", "NaN at index 1"]);
+}
+
 /// A model that, once its first layer is asked for, makes `data` in the unfinished output a full disk.
 struct FillsDisk<'a> {
     model: Model,

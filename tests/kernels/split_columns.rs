@@ -57,5 +57,6 @@ fn rejects_wrong_arguments() {
     assert_eq!(refused([5, 16], DType::I8), "x");
     let error = Halves::new(&d, 5, 12, 2).err().unwrap().to_string();
     assert!(error.contains("12 columns"), "{error}");
+    assert!(Halves::new(&d, usize::MAX, 8, 2).err().unwrap().to_string().contains("beyond any memory"));
     assert!(!Halves::suit(&d, 16), "a CPU has no matrix units");
 }

@@ -119,8 +119,9 @@ fn scaled_weights_are_named() {
 #[test]
 fn nan_is_a_fault() {
     let (good, mut bad) = (nano(), nano());
-    bad.norm_f[3] = f32::NAN;
-    assert_eq!(failed(&against(&Device::Cpu, &bad, &good))[0], ("prefill", None, "norm_f"));
+    let Mixer::Mlp(mlp) = &mut bad.layers[8].mixer else { panic!("layer 8 is an MLP") };
+    scaled(&mut mlp.down_proj, f32::NAN);
+    assert_eq!(failed(&against(&Device::Cpu, &bad, &good))[0], ("prefill", Some(8), "down_proj"));
 }
 
 const RELU2_AND_VALUES: Smooth =

@@ -248,6 +248,10 @@ fn weights_that_are_not_the_configurations_are_refused() {
     refused(&|m| m.head = Some(float([10, 128])), &["lm_head", "[10, 128]", "[2048, 128]"]);
     refused(&|m| m.norm_f.push(1.0), &["backbone.norm_f.weight", "129 values", "128"]);
     refused(&|m| m.layers[0].norm.truncate(1), &["backbone.layers.0.norm.weight", "1 values", "128"]);
+    refused(&|m| m.norm_f[3] = f32::NAN, &["backbone.norm_f.weight", "NaN at index 3"]);
+    refused(&|m| m.layers[0].norm[1] = f32::INFINITY, &["backbone.layers.0.norm.weight", "inf at index 1"]);
+    refused(&|m| m.config.hidden_size = usize::MAX, &["hidden_size of 18446744073709551615, at most 1048576"]);
+    refused(&|m| m.config.mamba_head_dim = usize::MAX / 2, &["mamba_head_dim of", "at most"]);
     refused(&|m| m.layers.swap(0, 1), &["backbone.layers.0.mixer.in_proj", "is not there"]);
     let short = |m: &mut Model| match &mut m.embedding {
         Linear::Float(table) => table.bytes.truncate(100),

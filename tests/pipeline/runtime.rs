@@ -5,8 +5,8 @@ use std::ops::ControlFlow::Continue;
 use pollster::block_on;
 use wgquant::gpu::Device;
 use wgquant::kernels::{Sampling, check::error};
-use wgquant::model::{Block, Model, ModelFile};
-use wgquant::runtime::{Engine, EngineOptions, Next};
+use wgquant::model::{Block, Model, ModelFile, ModelSource, OnlineRotation};
+use wgquant::runtime::{Engine, EngineOptions, Next, Stage, Stream};
 use wgquant::tensor::DType;
 
 use crate::common;
@@ -338,10 +338,32 @@ fn devices_are_shared_and_engines_move() {
     shared::<Device>();
     shared::<ModelFile>();
     moves::<Engine>();
+    shared::<Box<dyn ModelSource>>();
     let mut engine = engine(&Device::Cpu, 8);
     let told = format!("{engine:?}");
     assert!(told.contains("9 blocks on Cpu, 0 of 512 tokens"), "{told}");
     std::thread::spawn(move || engine.feed(&[1, 2])).join().unwrap().unwrap();
+}
+
+/// Rows beyond the caches would be lost, and what comes behind them be wrong.
+#[test]
+fn a_stage_ends_with_its_context() {
+    let model = Model::load(&ModelFile::open(&common::nano()).unwrap()).unwrap();
+    let stage = Stage::new(&Device::Cpu, &model.config, OnlineRotation::default(), 8, 4).unwrap();
+    let mut block = stage.load(3, &model.layers[3]).unwrap();
+    let pass = stage.record(&block, 3, &mut |_, _, _| Ok(())).unwrap();
+    let mut stream = Stream::Host(vec![0.5; 3 * model.config.hidden_size]);
+    for _ in 0..2 {
+        stage.run(&pass, Some(&mut block), &stream, 0).unwrap();
+    }
+    let told = stage.run(&pass, Some(&mut block), &stream, 0).unwrap_err().to_string();
+    assert!(told.contains("3 tokens behind 6 in a context of 8"), "{told}");
+    stage.reset(&mut block).unwrap();
+    stage.run(&pass, Some(&mut block), &stream, 0).unwrap();
+    for first in [1, usize::MAX] {
+        assert!(stage.run(&pass, None, &stream, first).is_err(), "from {first}");
+        assert!(block_on(stage.take(&pass, &mut stream, first)).is_err(), "from {first}");
+    }
 }
 
 /// A driver's reset while a model is loaded: every call after it says so, and none panics.

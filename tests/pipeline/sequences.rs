@@ -294,7 +294,10 @@ fn says_what_does_not_fit() {
     let text = |r: wgquant::Result<()>| r.err().unwrap().to_string();
     assert_eq!(text(batch.put(2)), "sequence: 2 of 2");
     assert_eq!(text(batch.feed_each(&[1])), "feed_each: 1 ids for 2 sequences");
-    assert!(text(batch.set_sequences(33)).contains("33, in passes of up to 32"));
+    for n in [0, 33] {
+        assert!(text(batch.set_sequences(n)).contains(&format!("{n}, in passes of up to 32")));
+        assert_eq!(batch.sequences(), 2, "what is refused changes nothing");
+    }
     batch.set_sequences(2).unwrap();
     batch.feed(&vec![5; 64]).unwrap();
     batch.put(1).unwrap();

@@ -3,8 +3,10 @@
 use pollster::block_on;
 use wgquant::gpu::Device;
 use wgquant::kernels::check::error;
-use wgquant::model::{Block, Model, ModelConfig, ModelFile, ModelSource, ModelType, OnlineRotation};
-use wgquant::runtime::{Engine, EngineOptions, Tap};
+use wgquant::model::{Block, Group, Model, ModelConfig, ModelFile, ModelSource, ModelType, OnlineRotation};
+use wgquant::recipe::{Bits, Recipe};
+use wgquant::runtime::{Engine, EngineOptions, Stage, Tap};
+use wgquant::tensor::DType;
 use wgquant::transform::{Inputs, Matrix, Permutation, Rotation, SiteStats, Smooth, Transform, Transformed};
 
 use crate::common;
@@ -242,6 +244,18 @@ fn rejects_rewrites_that_do_not_fit() {
     }
     let rotated = Transformed::new(&model, Transform::hadamard(model.config(), 1).unwrap()).unwrap();
     assert!(Transformed::new(&rotated, Transform::NONE).err().unwrap().to_string().contains("rotated already"));
+}
+
+/// Of a configuration that was made by hand.
+#[test]
+fn sizes_of_no_model_are_refused() {
+    let mut config = configs().remove(0);
+    config.mamba_head_dim = usize::MAX / 2;
+    let recipe = Recipe::uniform(&config, Bits::W8A8, Group::Channel, false, DType::BF16, Transform::NONE);
+    for error in [Transform::hadamard(&config, 0).err().unwrap(), recipe.modules(&config).err().unwrap()] {
+        assert!(error.to_string().contains("mamba_head_dim of 9223372036854775807"), "{error}");
+    }
+    assert!(Stage::new(&Device::Cpu, &config, OnlineRotation::default(), 8, 8).is_err());
 }
 
 #[test]

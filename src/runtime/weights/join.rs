@@ -24,7 +24,14 @@ pub(super) fn joined(layers: [&Linear; 3]) -> Result<Option<Linear>> {
     else {
         return Ok(None);
     };
-    Ok(Some(Linear::Quantized(QuantizedLinear { codes, scales, ..a.clone() })))
+    Ok(Some(Linear::Quantized(QuantizedLinear {
+        bits: a.bits,
+        group: a.group,
+        codes,
+        scales,
+        activations: a.activations,
+        input_scales: a.input_scales.clone(),
+    })))
 }
 
 /// The scales of all, where they are of one kind.
@@ -49,7 +56,7 @@ fn stacked(tensors: [&Tensor; 3]) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     let rows = tensors.iter().map(|t| t.shape.dims()[0]).sum::<usize>();
-    let bytes = tensors.iter().flat_map(|t| t.bytes.iter().copied()).collect();
+    let bytes = tensors.map(|t| t.bytes.as_slice()).concat();
     Tensor::new(first.dtype, Shape::new(&[&[rows], columns].concat()), bytes).map(Some)
 }
 

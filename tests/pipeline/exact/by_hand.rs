@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use wgquant::transform::wide::{Attention, Mamba2, Mixer, Mlp};
-use wgquant::transform::{StateAxis, heads, permute, scale};
+use wgquant::transform::{Permutation, StateAxis, heads, order, permute, scale};
 
 use super::forward::{Extra, Wide};
 use super::{EXACT, factors, invertible, permutation, settings};
@@ -156,6 +156,20 @@ fn what_is_not_exact_is_refused() {
     let mut states: Vec<usize> = (0..c.n_groups * c.state_size).collect();
     states.rotate_left(c.state_size);
     assert!(permute::states(m, &c, &states).unwrap_err().to_string().contains("group 1 of B and C to group 0"));
+    let in_order: Vec<usize> = (0..c.d_inner()).collect();
+    let mut none = c.clone();
+    none.n_groups = 0;
+    let told = permute::channels(m, &none, &in_order).unwrap_err().to_string();
+    assert!(told.contains("rows of in_proj, expected"), "{told}");
+    let mass = vec![1.0; c.d_inner()];
+    let told = order::channels(Permutation::Sort, &none, &mass, None).unwrap_err().to_string();
+    assert!(told.contains("in 0 groups"), "{told}");
+    let told = order::channels(Permutation::Sort, &c, &mass[1..], None).unwrap_err().to_string();
+    assert!(told.contains(&format!("{} masses", mass.len() - 1)), "{told}");
+    let norm = std::mem::take(&mut m.norm);
+    let told = permute::channels(m, &c, &in_order).unwrap_err().to_string();
+    assert!(told.contains(&format!("0 values of norm, expected {}", norm.len())), "{told}");
+    m.norm = norm;
     let mut s = vec![1.0; m.norm.len()];
     s[2] = -1.0;
     assert!(scale::gated_norm(m, &s).unwrap_err().to_string().contains("[2] is -1, not above 0"));
@@ -163,6 +177,10 @@ fn what_is_not_exact_is_refused() {
     let mlp = mlps(&mut model).next().unwrap();
     assert!(scale::relu_squared(mlp, &[1.0]).unwrap_err().to_string().contains("1 for"));
     let a = attentions(&mut model).next().unwrap();
+    none.kv_heads = 0;
+    let heads_in_order: Vec<usize> = (0..c.attention_heads).collect();
+    let told = permute::query_heads(a, &none, &heads_in_order).unwrap_err().to_string();
+    assert!(told.contains("rows of k_proj, expected 0"), "{told}");
     let singular = vec![
         wgquant::transform::Matrix::new(c.head_dim, c.head_dim, vec![1.0; c.head_dim.pow(2)]).unwrap();
         c.kv_heads

@@ -100,9 +100,18 @@ fn refuses_what_is_no_covariance() {
     assert!(fails(&[1.0, 2.0], 2).contains("2 values for [2, 2]"));
     assert!(fails(&[1.0, 0.5, -0.5, 1.0], 2).contains("[1, 0] is -5e-1, [0, 1] 5e-1"));
     assert!(fails(&[f64::NAN, 0.0, 0.0, 1.0], 2).contains("not finite"));
+    // Sizes of which there is no product.
+    assert!(fails(&[], 1 << 33).contains("0 values for [8589934592, 8589934592]"));
+    assert!(klt_blocks(&[], 1 << 33, 1 << 32).is_err() && mean_covariance([(1.0, &[][..])], 1 << 33).is_err());
     assert!(klt_blocks(&[1.0; 16], 4, 3).unwrap_err().to_string().contains("blocks of 3 in 4"));
     assert!(mean_covariance([], 2).unwrap_err().to_string().contains("no covariance of any weight"));
     assert!(mean_covariance([(f64::NAN, &[1.0; 4][..])], 2).is_err());
+}
+
+#[test]
+#[should_panic(expected = "an identity of order 8589934592")]
+fn an_identity_of_more_elements_than_can_be_counted() {
+    let _ = Matrix::identity(1 << 33);
 }
 
 #[test]
