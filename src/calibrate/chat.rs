@@ -111,7 +111,7 @@ impl Compiled {
     fn render(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<String, minijinja::Error> {
         let tokens = Value::from(Serde(&self.tokens));
         // As transformers does: what a message has as null it has not, but `tools` and `documents` are there, as none.
-        let messages: Vec<Json> = messages.iter().map(without_nulls).collect();
+        let messages: Vec<Json> = messages.iter().map(without_nulls).map(with_reasoning).collect();
         let own = context! {
             messages => Value::from(Serde(messages)),
             tools => Value::from(Serde(tools)),
@@ -125,6 +125,17 @@ impl Compiled {
 fn without_nulls(message: &Json) -> Json {
     let Json::Object(keys) = message else { return message.clone() };
     keys.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// What a model thought goes by three names, of which templates read the first two.
+fn with_reasoning(mut message: Json) -> Json {
+    let Json::Object(keys) = &mut message else { return message };
+    let found = ["reasoning_content", "thinking", "reasoning"].iter().find_map(|name| keys.get(*name).cloned());
+    if let Some(thought) = found {
+        keys.entry("thinking").or_insert_with(|| thought.clone());
+        keys.insert("reasoning_content".to_owned(), thought);
+    }
+    message
 }
 
 /// `{% generation %}`, by which transformers finds the spans that a model wrote, as a block that Jinja has: it changes no text.
@@ -270,5 +281,11 @@ mod tests {
         let calls =
             "{% for m in messages %}{% if m.tool_calls is defined %}X{% endif %}{{ m.keys() | join(' ') }}{% endfor %}";
         assert_eq!(render(calls, None), "role content");
+        for name in ["reasoning_content", "thinking", "reasoning"] {
+            let message = json!({ "role": "assistant", name: "r" });
+            let text = "{{ messages[0].reasoning_content }}{{ messages[0].thinking }}";
+            std::fs::write(dir.path().join("chat_template.jinja"), text).unwrap();
+            assert_eq!(ChatTemplate::beside(dir.path()).unwrap().render(&[message], None).unwrap(), "rr", "{name}");
+        }
     }
 }

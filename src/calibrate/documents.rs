@@ -90,10 +90,23 @@ fn text(mut value: Value, template: Option<&ChatTemplate>) -> Result<String, Str
     match (own, messages) {
         (Value::String(text), _) => Ok(text),
         (Value::Null, Value::Array(messages)) => match template {
-            Some(template) => template.render(&messages, tools.as_array().map(Vec::as_slice)),
+            Some(template) => template.render(&messages, listed(tools)?.as_deref()),
             None => plain(&messages).ok_or_else(|| "has `messages` without string `content`".to_owned()),
         },
         _ => Err("has no string `text` and no list `messages`".to_owned()),
+    }
+}
+
+/// The tools of a conversation, if it has any: a list, or one as JSON in a string, which tables hold more easily.
+fn listed(tools: Value) -> Result<Option<Vec<Value>>, String> {
+    let tools = match tools {
+        Value::String(json) => serde_json::from_str(&json).map_err(|e| format!("has `tools` that are no JSON: {e}"))?,
+        other => other,
+    };
+    match tools {
+        Value::Null => Ok(None),
+        Value::Array(tools) => Ok(Some(tools)),
+        other => Err(format!("has `tools` that are no list: {other}")),
     }
 }
 
@@ -155,6 +168,20 @@ mod tests {
         let refused = |error: Result<_>| error.unwrap_err().to_string();
         assert_eq!(refused(numbered(text.as_bytes(), 5)), "z.jsonl: line 4: has more than 5 bytes");
         assert_eq!(refused(numbered(&b"1\n\xff\n"[..], 6)).split(": ").nth(1), Some("line 2"));
+    }
+
+    #[test]
+    fn tools_are_a_list_or_one_in_a_string() {
+        let list = serde_json::json!([{ "name": "sum" }]);
+        for tools in [list.clone(), Value::from(list.to_string())] {
+            assert_eq!(listed(tools).unwrap(), list.as_array().cloned());
+        }
+        assert_eq!(listed(Value::Null), Ok(None));
+        for (tools, said) in
+            [(Value::from(3), "no list: 3"), (Value::from("["), "no JSON"), (Value::from("{}"), "no list: {}")]
+        {
+            assert!(listed(tools).unwrap_err().contains(said));
+        }
     }
 
     #[test]

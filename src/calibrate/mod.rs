@@ -51,7 +51,7 @@ pub(crate) use input_stats::{Besides, InputStats};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use moments::{Means, Shift};
 #[cfg(not(target_arch = "wasm32"))]
-pub use sequences::{Sequences, chain, sample};
+pub use sequences::{Sequences, chain, sample, warn_of_fewer};
 pub use stats::{SiteStats, Stats, StatsMeta, StatsPart, kurtosis, max_over_median};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use walk::{Walk, parts};

@@ -39,7 +39,7 @@ impl Ids {
 impl Sequences {
     /// Draws `settings.sequences` of `settings.length` tokens from a text (`.txt`, `.jsonl`, `.parquet`) or token
     /// windows (`.npy`), the same for the same seed. Documents are put end to end and cut; those of fewer than
-    /// `settings.min_tokens` are left out. Warns where there are fewer sequences than asked for.
+    /// `settings.min_tokens` are left out. There may be fewer sequences than asked for.
     ///
     /// # Errors
     /// [`Error::BadCheckpoint`] naming the file and what is wrong with it; [`Error::Argument`] when it holds no
@@ -61,10 +61,6 @@ impl Sequences {
         if starts.is_empty() {
             let what = format!("holds no sequence of {length} tokens; its longest has {longest}");
             return Err(Error::argument(format!("{}", path.display()), what));
-        }
-        if starts.len() < sequences {
-            let have = starts.len();
-            log::warn!("{}: holds {have} sequences of {length} tokens, {sequences} were asked for", path.display());
         }
         starts.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         starts.truncate(sequences);
@@ -127,12 +123,22 @@ impl Sequences {
     }
 }
 
-/// As [`Sequences::draw`], in memory.
+/// Warns where a text holds fewer sequences than were asked for: `have`.
+pub fn warn_of_fewer(path: &Path, settings: &Calibration, have: usize) {
+    let Calibration { sequences, length, .. } = settings;
+    if have < *sequences {
+        log::warn!("{}: holds {have} sequences of {length} tokens, {sequences} were asked for", path.display());
+    }
+}
+
+/// As [`Sequences::draw`], in memory. Warns where there are fewer sequences than asked for.
 ///
 /// # Errors
 /// As [`Sequences::draw`].
 pub fn sample(path: &Path, encoder: Option<&TextEncoder>, bos: Option<u32>, settings: &Calibration) -> Result<Windows> {
-    Sequences::draw(path, encoder, bos, settings)?.windows()
+    let sequences = Sequences::draw(path, encoder, bos, settings)?;
+    warn_of_fewer(path, settings, sequences.count());
+    sequences.windows()
 }
 
 /// The hash of sequences, given that of those before: SHA-256 of both and the number of tokens. `before` is empty at

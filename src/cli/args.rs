@@ -9,6 +9,7 @@ use pollster::block_on;
 use wgquant::gpu::{Device, DeviceChoice, Need};
 use wgquant::kernels::trust::{self, Cache};
 use wgquant::kernels::tuned;
+use wgquant::report::bytes;
 
 /// What wgpu knows; it ignores other words in `WGPU_BACKEND`, which would then choose a device nobody asked for.
 const BACKENDS: [&str; 11] =
@@ -46,7 +47,8 @@ impl GpuArgs {
         check_backend()?;
         let choice = DeviceChoice::from(self.device.as_str());
         if choice == DeviceChoice::Cpu {
-            self.refuse_without_gpu("--device cpu")?;
+            let usual = std::env::var_os("WGQUANT_DEVICE").is_some() && self.usual_device();
+            self.refuse_without_gpu(if usual { "WGQUANT_DEVICE=cpu" } else { "--device cpu" })?;
         }
         let device = block_on(Device::open(&choice, self.caps.as_deref()))?;
         if let Some((gpu, limit)) = device.gpu().zip(self.memory_limit) {
@@ -92,7 +94,8 @@ impl GpuArgs {
         let given = |value: Option<&String>, name: &str| value.filter(|v| usual(name).as_ref() != Some(*v)).cloned();
         let caps = given(self.caps.as_ref(), "WGQUANT_CAPS").map(|caps| format!("--caps {caps}"));
         let usual_limit = usual("WGQUANT_MEMORY_LIMIT").and_then(|text| size(&text).ok());
-        let limit = self.memory_limit.filter(|n| usual_limit != Some(*n)).map(|n| format!("--memory-limit {n}"));
+        let limit =
+            self.memory_limit.filter(|n| usual_limit != Some(*n)).map(|n| format!("--memory-limit {}", bytes(n)));
         let tune =
             given(self.tune.as_ref(), "WGQUANT_TUNE").filter(|file| file != "off").map(|file| format!("--tune {file}"));
         refuse([caps, limit, tune], &format!("with {because}"))
@@ -100,7 +103,7 @@ impl GpuArgs {
 
     /// Flags beside --device that decide what runs, with their values, where they were given.
     pub(super) fn more(&self) -> Vec<(&'static str, String)> {
-        let limit = self.memory_limit.map(|bytes| bytes.to_string());
+        let limit = self.memory_limit.map(|n| n.to_string());
         let all = [("--caps", self.caps.clone()), ("--memory-limit", limit), ("--tune", self.tune.clone())];
         all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pollster::block_on;
 use wgquant::Error;
-use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart};
+use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart, warn_of_fewer};
 use wgquant::files;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{CalibrateReport, terminal};
@@ -157,6 +157,7 @@ impl Calibrate {
             min_tokens: self.min_length.unwrap_or(min_tokens),
         };
         let mut sequences = Sequences::draw(text, texts.as_ref(), file.config().bos, &settings)?;
+        warn_of_fewer(text, &settings, sequences.count());
         load::check_ids(text, &self.model, file, sequences.beyond(file.config().vocab_size)?)?;
         if !others.is_empty() {
             let (all, name) = (sequences.hash(sequences.count())?, load::file_name(text));

@@ -1,10 +1,11 @@
 //! `wgquant eval`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use pollster::block_on;
+use wgquant::calibrate::TextEncoder;
 use wgquant::eval::{Sample, Task, TaskResult, evaluate};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
@@ -56,10 +57,13 @@ impl Eval {
         self.state.check()?;
         if let Some(file) = &self.log_samples {
             out::check_file("--log-samples", file)?;
+            if let Some(asked) = self.file.iter().find(|asked| out::place(asked) == out::place(file)) {
+                bail!("--log-samples {}: is the file of questions {}; name another", file.display(), asked.display());
+            }
         }
         let model = ModelFile::open(&self.model)?;
         let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
-        let tasks = self.file.iter().map(|file| self.read(file, &model, base.as_ref())).collect::<Result<Vec<_>>>()?;
+        let tasks = self.tasks(&model, base.as_ref())?;
         let device = self.gpu.open()?;
         let (results, samples) = self.ask(&device, &model, base.as_ref(), &tasks)?;
         if let Some(file) = &self.log_samples {
@@ -77,15 +81,22 @@ impl Eval {
     }
 
     /// Questions by the model's tokenizer, which is the base's as well.
-    fn read(&self, file: &Path, model: &ModelFile, base: Option<&ModelFile>) -> Result<Task> {
-        let Some(encoder) = load::texts(&self.model, file)? else {
-            bail!("{}: questions are text, and {} has no tokenizer.json", file.display(), self.model.display());
-        };
-        let task = Task::read(file, &encoder, model.config().bos, self.limit.map(|n| n as usize))?;
-        for source in std::iter::once(model).chain(base) {
-            load::check_ids(file, &self.model, source, task.beyond(source.config().vocab_size))?;
+    fn tasks(&self, model: &ModelFile, base: Option<&ModelFile>) -> Result<Vec<Task>> {
+        if let Some(ids) = self.file.iter().find(|file| load::is_ids(file)) {
+            bail!("{}: holds token ids, and questions are JSON lines (.jsonl)", ids.display());
         }
-        Ok(task)
+        let Some(tokenizer) = load::tokenizer(&self.model)? else {
+            bail!("{}: has no tokenizer.json, and questions are text", self.model.display());
+        };
+        let encoder = TextEncoder { tokenizer, template: None };
+        let read = |file: &PathBuf| {
+            let task = Task::read(file, &encoder, model.config().bos, self.limit.map(|n| n as usize))?;
+            for source in std::iter::once(model).chain(base) {
+                load::check_ids(file, &self.model, source, task.beyond(source.config().vocab_size))?;
+            }
+            Ok(task)
+        };
+        self.file.iter().map(read).collect()
     }
 
     fn ask(

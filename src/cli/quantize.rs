@@ -201,7 +201,11 @@ impl Quantize {
 
     /// What becomes of each weight, with a word where that is not what was asked for.
     fn modules(&self, file: &ModelFile, recipe: &Recipe) -> Result<Vec<Module>> {
-        let modules = recipe.modules(file.config())?;
+        let modules = recipe.modules(file.config());
+        let modules = match &self.recipe {
+            Some(name) => modules.with_context(|| name.display().to_string())?,
+            None => modules?,
+        };
         for (i, rule) in recipe.rules.iter().enumerate().filter(|(i, _)| modules.iter().all(|m| m.rule != Some(*i))) {
             log::warn!("rule {i} ({}) holds nowhere: later rules match all that it does", rule.modules.join(", "));
         }

@@ -114,7 +114,8 @@ pub(super) fn named(name: &Path, file: &ModelFile, calibrated: bool) -> Result<R
         let presets = Preset::ALL.map(|(name, _)| name).join(", ");
         let text = std::fs::read_to_string(name)
             .with_context(|| format!("--recipe {}: no preset ({presets}), and as a file", name.display()))?;
-        return of_file(name, &text, file.config());
+        // Flags may change what it says: whoever makes something of it names the file.
+        return Ok(Recipe::parse(&name.display().to_string(), &text)?);
     };
     let transform = TransformArgs::rotated(Rotate::Hadamard).transform(file, Some(TOKEN_GROUP)).or_else(|e| {
         log::warn!("{e}: the model is not rotated");

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
-use wgquant::calibrate::{self, Calibration, Windows};
+use wgquant::calibrate::{self, Calibration, Sequences, Windows};
 use wgquant::gpu::Device;
 use wgquant::model::{Activations, Group, ModelFile, ModelSource};
 use wgquant::quantize::{Format, GptqOptions, QUANTIZER};
@@ -63,7 +63,7 @@ pub(super) struct Search {
     /// File that keeps what was measured [default: the output's name with .sensitivity.json]
     #[arg(long, value_name = "FILE.json")]
     sensitivity: Option<PathBuf>,
-    /// Sequences on which KL is measured, of those that calibrate
+    /// Sequences on which KL is measured, of those that calibrate; for --measure as many beyond them
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     probes: u32,
     /// Calibration sequences
@@ -197,7 +197,8 @@ impl Search {
         // A longer draw begins with a shorter one's sequences; of none nothing is drawn.
         let more = if self.measure && settings.sequences > 0 { self.probes as usize } else { 0 };
         let all = Calibration { sequences: settings.sequences.saturating_add(more), ..*settings };
-        let mut drawn = calibrate::sample(&self.file, texts.as_ref(), file.config().bos, &all)?;
+        let mut drawn = Sequences::draw(&self.file, texts.as_ref(), file.config().bos, &all)?.windows()?;
+        calibrate::warn_of_fewer(&self.file, settings, drawn.0.len());
         load::check_ids(&self.file, &self.model, file, drawn.beyond(file.config().vocab_size))?;
         let beyond = drawn.0.split_off(settings.sequences.min(drawn.0.len()));
         Ok((drawn, Windows(beyond)))
@@ -276,8 +277,9 @@ impl Search {
         let probes = if beyond.0.is_empty() { self.probes(calibration) } else { beyond };
         let measured = search::measure(device, file, recipe, calibration, &probes, &|n| bar.at(n))?;
         if let Some(bound) = self.max_kld.filter(|bound| measured.mean_kl > *bound) {
+            let text = if measured.calibrated { "" } else { ", on text that does not calibrate," };
             log::warn!(
-                "--max-kld {bound} is of rounded weights; with activations rounded too the model has a KL of {:.3e} nats",
+                "--max-kld {bound} is of rounded weights on text that calibrates; with activations rounded too{text} the model has a KL of {:.3e} nats",
                 measured.mean_kl
             );
         }

@@ -85,13 +85,13 @@ impl Schema {
 
     fn question(self, line: Value) -> Result<(Vec<Request>, usize), String> {
         match self {
-            Self::Arc => read::<Arc>(line)?.question(),
-            Self::Openbookqa => read::<OpenBookQa>(line)?.question(),
-            Self::Piqa => read::<Piqa>(line)?.question(),
-            Self::Hellaswag => read::<HellaSwag>(line)?.question(),
-            Self::Winogrande => read::<WinoGrande>(line)?.question(),
-            Self::Lambada => read::<Lambada>(line)?.question(),
-            Self::MultipleChoice => read::<MultipleChoice>(line)?.question(),
+            Self::Arc => read::<Arc>(self, line)?.question(),
+            Self::Openbookqa => read::<OpenBookQa>(self, line)?.question(),
+            Self::Piqa => read::<Piqa>(self, line)?.question(),
+            Self::Hellaswag => read::<HellaSwag>(self, line)?.question(),
+            Self::Winogrande => read::<WinoGrande>(self, line)?.question(),
+            Self::Lambada => read::<Lambada>(self, line)?.question(),
+            Self::MultipleChoice => read::<MultipleChoice>(self, line)?.question(),
         }
     }
 }
@@ -122,8 +122,8 @@ pub fn questions(path: &Path, limit: Option<usize>) -> Result<(Schema, Vec<Quest
     schema.map(|schema| (schema, read)).ok_or_else(|| Error::bad(path, "holds no question"))
 }
 
-fn read<T: for<'a> Deserialize<'a>>(line: Value) -> Result<T, String> {
-    serde_json::from_value(line).map_err(|e| format!("is no question like the first: {e}"))
+fn read<T: for<'a> Deserialize<'a>>(schema: Schema, line: Value) -> Result<T, String> {
+    serde_json::from_value(line).map_err(|e| format!("is no question with the fields of {schema:?}: {e}"))
 }
 
 /// A choice for each text, behind one context.
@@ -339,7 +339,7 @@ mod tests {
     fn a_bad_line_is_named() {
         let good = r#"{"goal":"g","sol1":"a","sol2":"b","label":0}"#;
         for (line, said) in [
-            ("{}", "line 3 is no question like the first: missing field `goal`"),
+            ("{}", "line 3 is no question with the fields of Piqa: missing field `goal`"),
             (r#"{"goal":"g","sol1":"a","sol2":"b","label":2}"#, "line 3 says that choice 2 is right, of 2 from 0"),
             (r#"{"goal":"g","sol1":"a","sol2":"b","label":-1}"#, "line 3 names no right choice: -1"),
             (r#"{"goal":"g","sol1":"a","sol2":"b","label":""}"#, "line 3 names no right choice: \"\""),
@@ -357,6 +357,10 @@ mod tests {
             (r#"{"sentence":"_ x","option1":"a","option2":"b","answer":"0"}"#, "names no right choice: \"0\""),
             (r#"{"question":"q","choices":{"text":["a"],"label":["A"]},"answerKey":"B"}"#, "has no choice `B`, only A"),
             (r#"{"question":"q","choices":{"text":["a"],"label":[]},"answerKey":"B"}"#, "has 1 choices and 0 labels"),
+            (
+                r#"{"question":{"stem":"q"},"answerKey":"A"}"#,
+                "line 1 is no question with the fields of Arc: invalid type: map",
+            ),
             (r#"{"text":"word"}"#, "line 1 has no two words"),
             ("", "holds no question"),
         ] {

@@ -57,8 +57,13 @@ impl Survey {
     /// [`Error::Io`]; [`Error::BadCheckpoint`] for another kind of file, or figures that no search finds.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let survey: Self = serde_json::from_slice(&text)
+        let mut survey: Self = serde_json::from_slice(&text)
             .map_err(|e| Error::bad(path, format!("is no file that `wgquant search` keeps: {e}")))?;
+        // Earlier versions kept what rounding left below 0.
+        let forms = survey.modules.iter_mut().flat_map(|module| &mut module.forms);
+        for figure in forms.flat_map(|form| [&mut form.loss, &mut form.kl]).filter(|f| (-1e-6..0.0).contains(*f)) {
+            *figure = 0.0;
+        }
         survey.check_figures().map_err(|e| Error::bad(path, e))?;
         Ok(survey)
     }

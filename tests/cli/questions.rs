@@ -96,4 +96,11 @@ fn what_is_no_question_is_refused() {
     fs::remove_file(dir.join("tokenizer.json")).unwrap();
     edit(&dir.join("config.json"), |config| config["vocab_size"] = 2048.into());
     says(&refusal(&mut eval(&dir)), &["questions are text", "no tokenizer.json"]);
+    // What is asked is not written over.
+    let before = fs::read(&file).unwrap();
+    says(&refusal(eval(&nano()).arg("--log-samples").arg(&file)), &["--log-samples", "is the file of questions"]);
+    assert_eq!(fs::read(&file).unwrap(), before);
+    let ids = nano().join("val_ids_u16.npy");
+    let words = refusal(wgquant().arg("eval").arg(nano()).arg("-f").arg(&ids));
+    says(&words, &["val_ids_u16.npy", "holds token ids", ".jsonl"]);
 }

@@ -50,7 +50,9 @@ fn masked_devices_choose_what_they_may_and_compute_it_right() {
             let could: Vec<_> = kernel.variants.iter().filter(|v| v.format == chosen.format).collect();
             let best = could.iter().rev().find(|v| v.needs.iter().all(|n| gpu.caps.has(n))).unwrap();
             assert_eq!(chosen.name, best.name, "{} under `{mask}`", kernel.name);
-            assert!(chosen.needs.iter().all(|n| mask.split(',').any(|m| m == *n)), "{} under `{mask}`", chosen.name);
+            // `warps` is of adapters whose subgroups are always of 32.
+            let asked = |n: &&str| mask.split(',').any(|m| m == if *n == "warps" { "subgroups" } else { n });
+            assert!(chosen.needs.iter().all(asked), "{} under `{mask}`", chosen.name);
         }
     }
 }

@@ -83,8 +83,12 @@ fn both(model: &Model, limit: u64) -> [[Vec<f32>; 3]; 2] {
 #[track_caller]
 fn same(model: &Model, limit: u64) {
     let [whole, parts] = both(model, limit);
+    // On matrix units fewer rows may have other tiles, and their sums another order, which rounds to another code now and then.
+    let matrices = common::gpu().gpu().unwrap().caps.coop_matrix;
     for (what, (whole, parts)) in ["prefill", "decode", "together"].into_iter().zip(whole.into_iter().zip(parts)) {
-        assert!(whole.iter().any(|v| *v != 0.0) && whole == parts, "{what}");
+        let (nmse, _) = error(&parts, &whole);
+        let same = whole == parts || (matrices && nmse < 1e-6);
+        assert!(whole.iter().any(|v| *v != 0.0) && same, "{what}: NMSE {nmse:.2e}");
     }
 }
 

@@ -161,7 +161,10 @@ impl Cases {
             None if gpu.device == DEVICE => None,
             None => Some(("--device", gpu.device.clone())),
         };
-        let flags = device.into_iter().chain(gpu.more()).map(|(flag, value)| format!(" {flag} '{value}'"));
+        // Of the CPU what the environment said of a GPU would be refused as flags.
+        let cpu = backend.as_deref().unwrap_or(&gpu.device) == "cpu";
+        let more = if cpu { Vec::new() } else { gpu.more() };
+        let flags = device.into_iter().chain(more).map(|(flag, value)| format!(" {flag} '{value}'"));
         flags.collect::<String>() + if self.filter.large { " --large" } else { "" }
     }
 }

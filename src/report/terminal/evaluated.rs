@@ -17,23 +17,22 @@ const MEASURES: [Measure; 3] = [
 /// `wgquant eval`.
 #[must_use]
 pub fn evaluated(report: &EvalReport) -> String {
-    let beside = report.base_model.is_some();
     let mut head = vec!["Task", "Metric", "Questions", report.model.model.as_str()];
     if let Some(base) = &report.base_model {
         head.extend([base.model.as_str(), "Difference", "Same answer, %"]);
     }
-    let rows: Vec<Vec<String>> = report.tasks.iter().flat_map(|task| rows(task, beside)).collect();
+    let rows: Vec<Vec<String>> = report.tasks.iter().flat_map(rows).collect();
     let seconds: f64 = report.tasks.iter().map(|t| t.seconds).sum();
     let questions: usize = report.tasks.iter().map(|t| t.questions).sum();
     let device = format!("{} ({})", report.device.adapter, driver_words(&report.device));
     format!("{}{questions} questions in {seconds:.1} s on {device}\n", table(&head, 2, rows))
 }
 
-fn rows(task: &TaskResult, beside: bool) -> impl Iterator<Item = Vec<String>> {
+fn rows(task: &TaskResult) -> impl Iterator<Item = Vec<String>> {
     MEASURES.iter().filter_map(move |(name, of)| {
         let words = |scores: &Scores| of(scores).map(|(value, error)| with_error(value, error, 4));
         let mut row = vec![task.task.clone(), (*name).to_owned(), task.questions.to_string(), words(&task.scores)?];
-        if let Some(paired) = task.paired.as_ref().filter(|_| beside) {
+        if let Some(paired) = &task.paired {
             let of_acc = *name == "acc";
             let difference = with_error(paired.acc_difference, paired.acc_difference_stderr, 4);
             let same = format!("{:.1}", paired.same_answer * 100.0);
