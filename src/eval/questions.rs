@@ -5,6 +5,7 @@
 //! (lm-evaluation-harness 0.4.13, version 1.0 of each task).
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -218,8 +219,8 @@ struct HellaSwag {
 impl HellaSwag {
     fn question(&self) -> Result<(Vec<Request>, usize), String> {
         let context = format!("{}: {} {}", self.activity_label, self.ctx_a, capitalized(&self.ctx_b));
-        let endings: Vec<String> = self.endings.iter().map(|text| without_brackets(text)).collect::<Result<_, _>>()?;
-        Ok((choices(&without_brackets(&context)?, &endings), index(&self.label, 0)?))
+        let endings: Vec<String> = self.endings.iter().map(|text| without_brackets(text)).collect();
+        Ok((choices(&without_brackets(&context), &endings), index(&self.label, 0)?))
     }
 }
 
@@ -231,11 +232,12 @@ fn capitalized(text: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().chain(chars.as_str().to_lowercase().chars()).collect())
 }
 
+#[allow(clippy::unwrap_used, reason = "a constant")]
+static BRACKETS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[.*?\]").unwrap());
+
 /// Without the marks of the how-to texts that HellaSwag's come from, in the harness' order.
-fn without_brackets(text: &str) -> Result<String, String> {
-    let brackets = Regex::new(r"\[.*?\]").map_err(|e| e.to_string())?;
-    let titled = text.trim().replace(" [title]", ". ");
-    Ok(brackets.replace_all(&titled, "").replace("  ", " "))
+fn without_brackets(text: &str) -> String {
+    BRACKETS.replace_all(&text.trim().replace(" [title]", ". "), "").replace("  ", " ")
 }
 
 #[derive(Deserialize)]

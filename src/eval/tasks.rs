@@ -150,7 +150,8 @@ async fn ask(engine: &mut Engine, choices: &[Choice]) -> Result<Answer> {
         engine.reset()?;
         engine.feed(&same[0].context)?;
         let first = engine.logits().await?;
-        if same.len() > 1 {
+        // Of single tokens nothing is fed.
+        if same.iter().filter(|choice| choice.continuation.len() > 1).count() > 1 {
             engine.put(0)?;
         }
         let mut moved = false;
@@ -284,7 +285,8 @@ pub struct Sample {
     pub base: Option<Answer>,
 }
 
-/// Asks a model, and a base beside it, all questions of a task. Sequences that were put beside the engines' own are gone after.
+/// Asks a model, and a base beside it, all questions of a task. Of sequences beside the engines' own the first
+/// is gone after.
 ///
 /// # Errors
 /// [`Error::Argument`] where a model's vocabulary or context is too small; as [`Engine::feed_all`] and [`Engine::set_sequences`].
@@ -299,7 +301,9 @@ pub async fn evaluate(
         if let Some(id) = task.beyond(vocab) {
             return Err(Error::argument(&task.name, format!("token id {id} in a vocabulary of {vocab}")));
         }
-        engine.set_sequences(1)?;
+        if engine.sequences() == 0 {
+            engine.set_sequences(1)?;
+        }
     }
     let start = Instant::now();
     let (mut said, mut said_by_base) = (Vec::new(), Vec::new());

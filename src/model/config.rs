@@ -195,7 +195,7 @@ impl ModelConfig {
         }
     }
 
-    /// The sizes by their names here, and the most that a file may say: products of two are then in range.
+    /// The sizes by their names here, and the most that a file may say: products of two are then in range of 64 bits.
     pub(super) fn sizes(&self) -> [(&'static str, usize, usize); 12] {
         let (width, count) = (*WIDTH.end(), *COUNT.end());
         [

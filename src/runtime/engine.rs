@@ -471,7 +471,7 @@ impl Engine {
     }
 
     /// Of tokens that are fed. Also of one alone: a window or prompt, which transformers takes whole, may leave one for its last pass.
-    fn fed_dt_limit(&self) -> (f32, f32) {
+    pub(super) fn fed_dt_limit(&self) -> (f32, f32) {
         let config = &self.config;
         if self.options.transformers_dt_clamp { config.transformers_dt_limit() } else { config.dt_limit }
     }

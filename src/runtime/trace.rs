@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::engine::Engine;
+use super::forward::Forward;
 use super::taps::Taps;
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Plan};
@@ -71,7 +72,9 @@ impl Engine {
             Ok(())
         };
         let mut taps = Taps::new(&mut look);
-        let forward = self.forward(tokens);
+        // One token is taken for the one after a prompt, which transformers does not clamp.
+        let dt_limit = if tokens == 1 { self.config.dt_limit } else { self.fed_dt_limit() };
+        let forward = Forward { dt_limit, ..self.forward(tokens) };
         let hidden = forward.blocks(&mut plan, &self.weights, ids, &mut taps)?;
         forward.head(&mut plan, &self.weights, &hidden, &logits, &mut taps)?;
         plan.copy(&logits.row(tokens - 1)?, &self.last_logits()?)?;

@@ -188,7 +188,7 @@ fn what_is_said_of_a_gpu_needs_one() {
         (&["doctor", "--device", "cpu"], "--device cpu"),
         (&diff, "--device cpu"),
     ] {
-        for flag in [["--caps", "baseline"], ["--memory-limit", "8589934592"], ["--tune", "no/such.json"]] {
+        for flag in [["--caps", "baseline"], ["--memory-limit", "8.00 GiB"], ["--tune", "no/such.json"]] {
             let words = format!("{}: has no effect with {because}", flag.join(" "));
             says(&refusal(wgquant().args(command).args(flag)), &[&words]);
         }

@@ -84,7 +84,11 @@ fn tools_go_to_the_chat_template() {
     fs::write(model.join("chat_template.jinja"), WITH_TOOLS).unwrap();
     let (chat, text) = (temp.path().join("chat.jsonl"), temp.path().join("text.jsonl"));
     let said = format!("{}a bird", "the boat ".repeat(LONG));
-    for (tools, told) in [(json!([{ "name": "sum" }]), r#"[{"name": "sum"}]"#), (json!(null), ""), (json!("sum"), "")] {
+    for (tools, told) in [
+        (json!([{ "name": "sum" }]), r#"[{"name": "sum"}]"#),
+        (json!(null), ""),
+        (json!(r#"[{"name": "sum"}]"#), r#"[{"name": "sum"}]"#),
+    ] {
         lines(&chat, &[json!({ "messages": conversation(LONG), "tools": tools })]);
         lines(&text, &[json!({ "text": format!("{told}{said}") })]);
         assert_eq!(parts(&model, &chat), parts(&model, &text), "{tools}");

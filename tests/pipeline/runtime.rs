@@ -3,6 +3,7 @@
 use std::ops::ControlFlow::Continue;
 
 use pollster::block_on;
+use wgquant::eval::{DECODE, record};
 use wgquant::gpu::Device;
 use wgquant::kernels::{Sampling, check::error};
 use wgquant::model::{Block, Model, ModelFile, ModelSource, OnlineRotation};
@@ -294,6 +295,16 @@ fn tokens_that_are_generated_are_not_clamped() {
     };
     assert_eq!(next(false), 0.0);
     assert!(next(true) > 1e-8, "{:.3e}", next(true));
+}
+
+/// Nor is a recorded token after a prompt.
+#[test]
+fn a_recorded_step_is_not_clamped() {
+    let (taps, _) = block_on(record(&mut clamping(&floor(), true, 64), &tokens(20), None, &[])).unwrap();
+    let least =
+        |name: &str| taps.iter().find(|t| t.name == name).unwrap().values.iter().copied().fold(f32::MAX, f32::min);
+    let [prompt, step] = ["layer.0.dt".to_owned(), format!("{DECODE}layer.0.dt")].map(|name| least(&name));
+    assert!(prompt >= 0.5 && step < 0.5, "{prompt}, {step}");
 }
 
 /// transformers 5.24 clamps dt of nemotron_h to (time_step_min, inf) and that of mamba2 to time_step_limit.
