@@ -151,6 +151,14 @@ pub(super) fn refuse(flags: impl IntoIterator<Item = Option<String>>, because: &
     }
 }
 
+/// Refuses a limit of what a model may lose that is none; `flag` names it.
+pub(super) fn check_fraction(flag: &str, limit: Option<f64>) -> Result<()> {
+    match limit.filter(|limit| !limit.is_finite() || *limit < 0.0) {
+        Some(limit) => bail!("{flag} {limit}: is no fraction of 0 or more, such as 0.01"),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a `WGPU_BACKEND` that wgpu would ignore.
 pub(super) fn check_backend() -> Result<()> {
     let Ok(list) = std::env::var("WGPU_BACKEND") else { return Ok(()) };

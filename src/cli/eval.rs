@@ -10,9 +10,9 @@ use wgquant::eval::{Sample, Task, TaskResult, evaluate};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, EvalReport, ModelInfo, terminal};
-use wgquant::runtime::{Engine, KvFormat, ScanFormat, StateFormat};
+use wgquant::runtime::Engine;
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, check_fraction};
 use super::progress::Bar;
 use super::{Verdict, load, out};
 
@@ -51,9 +51,7 @@ pub(super) struct Eval {
 
 impl Eval {
     pub(super) fn run(&self) -> Result<Verdict> {
-        if let Some(limit) = self.max_acc_drop.filter(|limit| !limit.is_finite() || *limit < 0.0) {
-            bail!("--max-acc-drop {limit}: is no fraction of 0 or more, such as 0.01");
-        }
+        check_fraction("--max-acc-drop", self.max_acc_drop)?;
         self.state.check()?;
         if let Some(file) = &self.log_samples {
             out::check_file("--log-samples", file)?;
@@ -119,9 +117,7 @@ impl Eval {
         };
         let engine = |file, settings| load::engine(&self.gpu, device, file, context, settings);
         let mut model = engine(model, settings)?;
-        // The base is the measure: all of it in f32.
-        let (state, kv, scan) = (StateFormat::F32, KvFormat::F32, ScanFormat::F32);
-        let mut base = base.map(|base| engine(base, load::Settings { state, kv, scan, ..settings })).transpose()?;
+        let mut base = base.map(|base| engine(base, settings.of_base())).transpose()?;
         let (mut results, mut samples) = (Vec::new(), Vec::new());
         for task in tasks {
             let (result, said) = of_task(&mut model, base.as_mut(), task)?;

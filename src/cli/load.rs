@@ -142,6 +142,14 @@ pub(super) struct Settings {
     pub(super) announce: bool,
 }
 
+impl Settings {
+    /// Those of a base, which is the measure: whole passes, all of it in f32.
+    pub(super) fn of_base(self) -> Self {
+        let (state, kv, scan) = (StateFormat::F32, KvFormat::F32, ScanFormat::F32);
+        Self { state, kv, scan, step: None, ..self }
+    }
+}
+
 /// An engine for sequences of `context` tokens. The kernels it needs are checked first.
 pub(super) fn engine(
     gpu: &GpuArgs,

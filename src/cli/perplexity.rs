@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use pollster::block_on;
 use wgquant::calibrate::Windows;
@@ -10,9 +10,8 @@ use wgquant::eval;
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, Measured, ModelInfo, PerplexityReport, terminal};
-use wgquant::runtime::{KvFormat, ScanFormat, StateFormat};
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, check_fraction};
 use super::progress::Bar;
 use super::{Verdict, load, out};
 
@@ -56,9 +55,7 @@ pub(super) struct Perplexity {
 
 impl Perplexity {
     pub(super) fn run(&self) -> Result<Verdict> {
-        if let Some(limit) = self.max_ppl_increase.filter(|limit| !limit.is_finite() || *limit < 0.0) {
-            bail!("--max-ppl-increase {limit}: is no fraction of 0 or more, such as 0.01");
-        }
+        check_fraction("--max-ppl-increase", self.max_ppl_increase)?;
         self.state.check()?;
         let file = ModelFile::open(&self.model)?;
         let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
@@ -112,10 +109,8 @@ impl Perplexity {
         let Some(base) = base else {
             return Ok(Measured::Alone(block_on(eval::perplexity(&mut model, windows, &mut step))?));
         };
-        // The base is the measure: whole passes, all of it in f32.
-        let (state, kv, scan) = (StateFormat::F32, KvFormat::F32, ScanFormat::F32);
-        let base_settings = load::Settings { state, kv, scan, step: None, ..settings };
-        let comparison = block_on(eval::compare(&mut engine(base, base_settings)?, &mut model, windows, &mut step))?;
+        let mut measure = engine(base, settings.of_base())?;
+        let comparison = block_on(eval::compare(&mut measure, &mut model, windows, &mut step))?;
         Ok(Measured::Against { base_model: ModelInfo::from(base), comparison: Box::new(comparison) })
     }
 
