@@ -101,6 +101,16 @@ pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> R
     Ok(ids)
 }
 
+/// Says so where the last logits are no numbers. What a state has once it keeps, so they tell of all before; the token that is chosen of
+/// such is the first of the vocabulary.
+fn check_logits(logits: &[f32]) {
+    if logits.iter().any(|logit| !logit.is_finite()) {
+        log::warn!(
+            "logits are no numbers: the model's weights make values that overflow, and what was generated means nothing"
+        );
+    }
+}
+
 /// Generates up to `most` tokens and gives each piece of text to `print`.
 pub(super) fn generate(
     engine: &mut Engine,
@@ -131,6 +141,7 @@ pub(super) fn generate(
     if let Some(e) = failed {
         return Err(e);
     }
+    check_logits(&block_on(engine.logits())?);
     let rest = stream.rest()?;
     if !rest.is_empty() {
         print(&rest)?;
@@ -164,6 +175,7 @@ pub(super) fn generate_each(
         times.push(start.elapsed().as_secs_f64());
         ControlFlow::Continue(())
     }))?;
+    check_logits(&block_on(engine.logits_each())?);
     let timed: usize = made.iter().map(|m| timed(engine.device(), m.len(), Ended::of(m.len(), most))).sum();
     let text = |ids: &[u32], made: &[u32]| -> Result<String> {
         let mut stream = TextStream::after(ids, tokenizer)?;

@@ -117,6 +117,12 @@ fn logits_that_overflow() {
     says(&stderr, &["warning: ", dir.to_str().unwrap(), "no numbers, first in window 0"]);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert!(report["perplexity"].is_null() && report["nll_per_window"][0].is_null(), "{report}");
+    for prompts in [&["-p", "x"][..], &["-p", "x", "-p", "yz"]] {
+        let output = wgquant().arg("generate").arg(&dir).args(prompts).args(["-n", "2", "--device", "cpu"]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        says(&String::from_utf8(output.stderr).unwrap(), &["warning: logits are no numbers"]);
+    }
 }
 
 #[test]
