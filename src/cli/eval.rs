@@ -37,11 +37,8 @@ pub(super) struct Eval {
     /// Fail (exit code 1) when the accuracy of a task is more than this fraction below the base's, such as 0.01
     #[arg(long, value_name = "F", requires = "base", allow_negative_numbers = true)]
     max_acc_drop: Option<f64>,
-    /// Clamp dt in prefill as transformers (wrongly) does of nemotron_h, to compare with its numbers
-    #[arg(long)]
-    transformers_dt_clamp: bool,
     #[command(flatten)]
-    state: load::StateArgs,
+    run: load::MeasureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
     /// Print JSON
@@ -52,7 +49,7 @@ pub(super) struct Eval {
 impl Eval {
     pub(super) fn run(&self) -> Result<Verdict> {
         check_fraction("--max-acc-drop", self.max_acc_drop)?;
-        self.state.check()?;
+        self.run.check()?;
         if let Some(file) = &self.log_samples {
             out::check_file("--log-samples", file)?;
             if let Some(asked) = self.file.iter().find(|asked| out::place(asked) == out::place(file)) {
@@ -105,16 +102,8 @@ impl Eval {
         tasks: &[Task],
     ) -> Result<(Vec<TaskResult>, Vec<Sample>)> {
         let context = tasks.iter().map(Task::longest).max().unwrap_or(0);
-        let settings = load::Settings {
-            // A context is kept beside the sequence that goes on from it.
-            sequences: 2,
-            transformers_dt_clamp: self.transformers_dt_clamp,
-            state: self.state.format(),
-            kv: self.state.kv(),
-            scan: self.state.scan(),
-            announce: true,
-            ..Default::default()
-        };
+        // A context is kept beside the sequence that goes on from it.
+        let settings = load::Settings { sequences: 2, ..self.run.settings() };
         let engine = |file, settings| load::engine(&self.gpu, device, file, context, settings);
         let mut model = engine(model, settings)?;
         let mut base = base.map(|base| engine(base, settings.of_base())).transpose()?;

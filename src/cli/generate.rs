@@ -60,9 +60,7 @@ impl Generate {
             .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
         let ids = prompts.iter().map(|p| encode(&tokenizer, &file, p)).collect::<Result<Vec<_>>>()?;
         let device = self.gpu.open()?;
-        let sequences = ids.len();
-        let (state, kv, scan) = (self.state.format(), self.state.kv(), self.state.scan());
-        let settings = load::Settings { sequences, state, kv, scan, announce: true, ..Default::default() };
+        let settings = load::Settings { sequences: ids.len(), ..self.state.settings() };
         let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
         let mut engine = load::engine(&self.gpu, &device, &file, longest + self.tokens as usize, settings)?;
         engine.seed(self.seed.unwrap_or(0))?;

@@ -101,6 +101,11 @@ impl StateArgs {
         refuse([seed.map(|n| format!("--state-seed {n}"))], &because)
     }
 
+    /// Settings of an engine that has it so, and says what memory it takes.
+    pub(super) fn settings(&self) -> Settings {
+        Settings { state: self.format(), kv: self.kv(), scan: self.scan(), announce: true, ..Default::default() }
+    }
+
     /// As the engine takes it.
     pub(super) fn format(&self) -> StateFormat {
         let rounding = match self.state {
@@ -124,6 +129,28 @@ impl StateArgs {
             ScanWord::F32 => ScanFormat::F32,
             ScanWord::F16 => ScanFormat::F16,
         }
+    }
+}
+
+/// How a model is run that is measured.
+#[derive(Clone, Debug, Args)]
+pub(super) struct MeasureArgs {
+    /// Clamp dt in prefill as transformers (wrongly) does of nemotron_h, to compare with its numbers
+    #[arg(long)]
+    transformers_dt_clamp: bool,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+impl MeasureArgs {
+    /// As [`StateArgs::check`].
+    pub(super) fn check(&self) -> Result<()> {
+        self.state.check()
+    }
+
+    /// As [`StateArgs::settings`].
+    pub(super) fn settings(&self) -> Settings {
+        Settings { transformers_dt_clamp: self.transformers_dt_clamp, ..self.state.settings() }
     }
 }
 

@@ -38,14 +38,11 @@ pub(super) struct Perplexity {
     /// Fail (exit code 1) when perplexity is more than this fraction above the base's, such as 0.01
     #[arg(long, value_name = "F", requires = "base", allow_negative_numbers = true)]
     max_ppl_increase: Option<f64>,
-    /// Clamp dt in prefill as transformers (wrongly) does of nemotron_h, to compare with its numbers
-    #[arg(long)]
-    transformers_dt_clamp: bool,
     /// Tokens a call at most: 1 measures what generating sees, where an int8 state is rounded between calls
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     step: Option<u32>,
     #[command(flatten)]
-    state: load::StateArgs,
+    run: load::MeasureArgs,
     #[command(flatten)]
     gpu: GpuArgs,
     /// Print JSON
@@ -56,7 +53,7 @@ pub(super) struct Perplexity {
 impl Perplexity {
     pub(super) fn run(&self) -> Result<Verdict> {
         check_fraction("--max-ppl-increase", self.max_ppl_increase)?;
-        self.state.check()?;
+        self.run.check()?;
         let file = ModelFile::open(&self.model)?;
         let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
         let windows = self.read(&file)?;
@@ -93,15 +90,7 @@ impl Perplexity {
         base: Option<&ModelFile>,
         windows: &Windows,
     ) -> Result<Measured> {
-        let settings = load::Settings {
-            transformers_dt_clamp: self.transformers_dt_clamp,
-            state: self.state.format(),
-            kv: self.state.kv(),
-            scan: self.state.scan(),
-            step: self.step.map(|n| n as usize),
-            announce: true,
-            ..Default::default()
-        };
+        let settings = load::Settings { step: self.step.map(|n| n as usize), ..self.run.settings() };
         let engine = |file, settings| load::engine(&self.gpu, device, file, windows.longest(), settings);
         let bar = Bar::new("measuring", windows.0.len());
         let mut step = |done, _| bar.at(done);

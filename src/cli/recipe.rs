@@ -124,14 +124,6 @@ pub(super) fn named(name: &Path, file: &ModelFile, calibrated: bool) -> Result<R
     Ok(Recipe::preset(preset, file.config(), file.float_dtype(), transform, calibrated))
 }
 
-/// The recipe that a file holds as `text`, if it is one for such a model: each error names the file.
-pub(super) fn of_file(path: &Path, text: &str, config: &ModelConfig) -> Result<Recipe> {
-    let name = path.display().to_string();
-    let recipe = Recipe::parse(&name, text)?;
-    recipe.modules(config).context(name)?;
-    Ok(recipe)
-}
-
 /// `--group-size` and `--activation-group`.
 pub(super) fn group(text: &str) -> Result<Group, String> {
     match text.parse() {

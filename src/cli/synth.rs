@@ -15,7 +15,6 @@ use wgquant::report::{bytes, count};
 use wgquant::synth::{self, Synth};
 use wgquant::tensor::DType;
 
-use super::recipe::of_file;
 use super::{Verdict, out};
 
 /// Which model to make. Commands that also take a model on disk refuse this group with one.
@@ -56,7 +55,9 @@ impl Shape {
             return Ok(synth::recipe(&self.scheme, config)?);
         }
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        of_file(path, &text, config)
+        let recipe = Recipe::parse(&self.scheme, &text)?;
+        recipe.modules(config).with_context(|| self.scheme.clone())?;
+        Ok(recipe)
     }
 }
 
