@@ -121,8 +121,7 @@ impl ModelConfig {
                 return Err(unsupported("model_type", format!("{other}; supported are nemotron_h and mamba2")));
             }
         };
-        absent(keys, &config)?;
-        config.check()?;
+        config.check(keys)?;
         Ok(config)
     }
 
@@ -143,11 +142,12 @@ impl ModelConfig {
     }
 
     /// Relations between sizes that the layers rely on, and sizes that kernels take: known here, a model is refused before long work.
-    fn check(&self) -> Result<()> {
+    fn check(&self, keys: Keys<'_>) -> Result<()> {
         let has = |block| self.blocks.contains(&block);
-        let divides = |key: &str, n: usize, of_key: &str, of: usize| {
+        let divides = |names: &[&str], n: usize, of_key: &str, of: usize| {
             if n == 0 || !of.is_multiple_of(n) {
-                return Err(unsupported(key, format!("{n}, which does not divide {of_key} {of}")));
+                let absent = if keys.get(names)?.is_none() { "absent, so " } else { "" };
+                return Err(unsupported(names[0], format!("{absent}{n}, which does not divide {of_key} {of}")));
             }
             Ok(())
         };
@@ -157,7 +157,7 @@ impl ModelConfig {
             false => Err(unsupported(key, format!("{n}; multiples of 4 are supported"))),
         };
         if has(Block::Mamba2) {
-            divides("n_groups", self.n_groups, "the number of mamba heads", self.mamba_heads)?;
+            divides(&GROUPS, self.n_groups, "the number of mamba heads", self.mamba_heads)?;
             let [channels, states] = match self.model_type {
                 ModelType::NemotronH => ["mamba_head_dim", "ssm_state_size"],
                 ModelType::Mamba2 => ["head_dim", "state_size"],
@@ -166,7 +166,7 @@ impl ModelConfig {
             in_quads(states, self.state_size)?;
         }
         if has(Block::Attention) {
-            divides("num_key_value_heads", self.kv_heads, "num_attention_heads", self.attention_heads)?;
+            divides(&["num_key_value_heads"], self.kv_heads, "num_attention_heads", self.attention_heads)?;
             if self.head_dim > MOST_HEAD_DIM {
                 let value = format!("{}; heads of attention of up to {MOST_HEAD_DIM} are supported", self.head_dim);
                 return Err(unsupported("head_dim", value));
@@ -340,21 +340,6 @@ fn common(keys: Keys<'_>, model_type: ModelType, blocks: Vec<Block>, hidden_size
             None => None,
         },
     })
-}
-
-/// Refuses counts that do not fit and that the file does not even have: [`ModelConfig::check`] would say that it has them.
-fn absent(keys: Keys<'_>, c: &ModelConfig) -> Result<()> {
-    let mamba = if c.blocks.contains(&Block::Mamba2) { c.mamba_heads } else { 0 };
-    let counts: [(&[&str], usize, &str, usize); 2] = [
-        (&GROUPS, c.n_groups, "the number of mamba heads", mamba),
-        (&["num_key_value_heads"], c.kv_heads, "num_attention_heads", c.attention_heads),
-    ];
-    for (names, n, of_key, of) in counts {
-        if keys.get(names)?.is_none() && of > 0 && !of.is_multiple_of(n) {
-            return Err(unsupported(names[0], format!("absent, so {n}, which does not divide {of_key} {of}")));
-        }
-    }
-    Ok(())
 }
 
 /// The blocks, from a pattern string or a list of names, checked against the number of layers.

@@ -101,7 +101,8 @@ pub fn write_model_with(
     if !options.vector_dtype.is_float() {
         return Err(Error::argument("vector_dtype", format!("{} is no float type", options.vector_dtype)));
     }
-    same_sizes(model.config(), &ModelConfig::from_json(Path::new("config.json"), config)?)?;
+    let original = ModelConfig::from_json(Path::new("config.json"), config)?;
+    same_sizes(model.config(), &original)?;
     if let Some((site, what)) = model.rotation().misfit(model.config()) {
         return Err(Error::argument(format!("rotation.{site}"), what));
     }
@@ -135,7 +136,7 @@ pub fn write_model_with(
         check_linear(names.head(), head, vocab)?;
         to.linear(names.head(), Role::Linear, head)?;
     }
-    let config = finished_config(config, head.is_none(), model.rotation(), &to.schemes)?;
+    let config = finished_config(config, [original.tied, head.is_none()], model.rotation(), &to.schemes)?;
     to.writer.file("config.json", format!("{config:#}\n").as_bytes())?;
     for (name, text) in last() {
         to.writer.file(&name, text.as_bytes())?;
@@ -164,11 +165,15 @@ fn same_sizes(model: &ModelConfig, json: &ModelConfig) -> Result<()> {
     Ok(())
 }
 
-/// The original configuration with what quantizing changed.
-fn finished_config(config: &Value, tied: bool, rotation: OnlineRotation, schemes: &SchemeList) -> Result<Value> {
+/// The original configuration with what quantizing changed; is the head the embedding, before and after?
+fn finished_config(
+    config: &Value,
+    [was_tied, tied]: [bool; 2],
+    rotation: OnlineRotation,
+    schemes: &SchemeList,
+) -> Result<Value> {
     let not_object = || Error::argument("config", "is no JSON object");
-    let was_tied = ModelConfig::from_json(Path::new("config.json"), config)?.tied
-        || config.pointer("/wgquant/untied_head").is_some_and(|u| *u == json!(true));
+    let was_tied = was_tied || config.pointer("/wgquant/untied_head").is_some_and(|u| *u == json!(true));
     let mut config = config.as_object().ok_or_else(not_object)?.clone();
     config.insert("tie_word_embeddings".into(), json!(tied));
     config.shift_remove("quantization_config");
