@@ -27,7 +27,7 @@ struct Ready {
     answer: usize,
 }
 
-/// Token ids of a context and of what may follow it.
+/// Token ids of a context and of what may follow it, at least one each.
 struct Choice {
     context: Vec<u32>,
     continuation: Vec<u32>,
@@ -163,7 +163,7 @@ async fn ask(engine: &mut Engine, choices: &[Choice]) -> Result<Answer> {
                 greedy &= scored.top == target as usize;
             };
             add(&first, continuation[0]);
-            let (_, fed) = continuation.split_last().ok_or_else(|| Error::argument("choice", "has no token"))?;
+            let fed = &continuation[..continuation.len() - 1];
             if !fed.is_empty() {
                 if moved {
                     engine.take(0)?;

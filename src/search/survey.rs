@@ -272,10 +272,13 @@ impl<'a> Surveyor<'a> {
             };
             let quantized = self.quantized(linear, &values, prepared, &format)?;
             let rounded = quantized.dequantize()?;
-            let loss = at_least_none(match prepared {
+            let loss = match prepared {
                 Some(prepared) => prepared.relative_loss(&values, &rounded)?,
                 None => relative_error(&values, &rounded),
-            });
+            };
+            // Sums of what is hardly anything may end below 0. NaN stays NaN.
+            let at_least_none = |figure: f64| figure.clamp(0.0, f64::INFINITY);
+            let loss = at_least_none(loss);
             if i == self.question.probe {
                 let measured = at_least_none(self.measured(slot, linear, Tensor::from_f32(weight.shape, &rounded))?);
                 // What loses nothing, like weights of zeros, tells nothing.
@@ -310,11 +313,6 @@ impl<'a> Surveyor<'a> {
         self.model.replace(slot, linear)?;
         Ok(result.mean_kl)
     }
-}
-
-/// Sums of what is hardly anything may end below 0; NaN stays NaN.
-fn at_least_none(figure: f64) -> f64 {
-    if figure < 0.0 { 0.0 } else { figure }
 }
 
 fn relative_error(values: &[f32], rounded: &[f32]) -> f64 {
