@@ -55,6 +55,7 @@ pub mod report;
 pub mod runtime;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod search;
+pub mod serve;
 pub mod shaders;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod synth;

@@ -11,7 +11,7 @@ use regex::Regex;
 use wgquant::kernels::ENTRIES;
 
 /// Each module may import from those left of it; `error` and `tensor` know each other.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "error",
     "files",
     "tensor",
@@ -30,6 +30,7 @@ const ORDER: [&str; 23] = [
     "recipe",
     "synth",
     "eval",
+    "serve",
     "analyze",
     "search",
     "bench",

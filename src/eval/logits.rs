@@ -1,16 +1,16 @@
 //! Rows of logits to log-probabilities, in f64.
 
 /// What a row of logits says of its target.
-pub(super) struct Scored {
+pub(crate) struct Scored {
     /// Negative log-likelihood of the target, nats.
-    pub(super) nll: f64,
+    pub(crate) nll: f64,
     /// `log sum exp` of the row.
-    pub(super) log_sum: f64,
+    pub(crate) log_sum: f64,
     /// Index of the largest logit, the lowest of equal ones.
-    pub(super) top: usize,
+    pub(crate) top: usize,
 }
 
-pub(super) fn score(row: &[f32], target: u32) -> Scored {
+pub(crate) fn score(row: &[f32], target: u32) -> Scored {
     let mut top = 0;
     for (i, v) in row.iter().enumerate() {
         if *v > row[top] {

@@ -16,6 +16,7 @@ mod tasks;
 pub use activations::Activations;
 pub use by_position::{PositionKl, doubling};
 pub use diff::{Between, DECODE, Judgement, OpError, diff, limit, record};
+pub(crate) use logits::score;
 pub use perplexity::{Comparison, Perplexity, Progress, compare, perplexity};
 #[cfg(not(target_arch = "wasm32"))]
 pub use questions::{Question, Request, Schema, questions};

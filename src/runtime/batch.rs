@@ -22,6 +22,8 @@ pub(super) struct Batch {
     ids: DeviceTensor,
     /// Seed and counter of each, `[sequences, 2]`.
     rng: DeviceTensor,
+    /// `ids` and `rng` of those whose turn it was, where sequences choose in several ways.
+    chosen: [DeviceTensor; 2],
     pass: Option<Recording>,
     /// Rounds int8 states; made when first needed.
     rounding: Option<Recording>,
@@ -36,9 +38,9 @@ struct Place {
     live: bool,
 }
 
-/// Bytes of a batch beside its states: logits, ids, seeds.
+/// Bytes of a batch beside its states: logits, and ids and seeds twice.
 pub(super) fn batch_bytes(config: &ModelConfig, sequences: usize) -> usize {
-    4 * sequences * (config.vocab_size + 3)
+    4 * sequences * (config.vocab_size + 2 * 3)
 }
 
 impl Batch {
@@ -47,7 +49,9 @@ impl Batch {
         let sizes = StateSizes { sequences, context: options.context };
         let state = State::new(device, config, sizes, options.state, options.kv)?;
         let logits = device.alloc(DType::F32, [sequences, config.vocab_size])?;
-        let (ids, rng) = (device.alloc(DType::U32, [sequences])?, device.alloc(DType::U32, [sequences, 2])?);
+        let ids = device.alloc(DType::U32, [sequences])?;
+        let of_each = |words| device.alloc(DType::U32, [sequences, words]);
+        let (rng, chosen) = (of_each(2)?, [of_each(1)?, of_each(2)?]);
         let chooser = Chooser::new(device, logits.clone(), rng.clone(), ids.clone());
         Ok(Self {
             state,
@@ -55,6 +59,7 @@ impl Batch {
             logits,
             ids,
             rng,
+            chosen,
             pass: None,
             rounding: None,
             chooser,
@@ -68,7 +73,39 @@ impl Batch {
 
     /// Bytes on the device: of states, keys and values, and of logits and ids.
     pub(super) fn bytes(&self) -> [usize; 2] {
-        [self.state.bytes(), self.logits.bytes() + self.ids.bytes() + self.rng.bytes()]
+        let small = [&self.ids, &self.rng].into_iter().chain(&self.chosen);
+        [self.state.bytes(), self.logits.bytes() + small.map(DeviceTensor::bytes).sum::<usize>()]
+    }
+
+    /// Adds a choice for each sequence in its own way. A choice is one of all rows, so in each way are chosen all; what counts is kept,
+    /// and samplers begin again with the next way.
+    fn choose_by(&mut self, next: &[Next], submission: &mut Submission) -> Result<()> {
+        let mut ways: Vec<Next> = Vec::new();
+        for way in next {
+            if !ways.contains(way) {
+                ways.push(*way);
+            }
+        }
+        if let [way] = ways[..] {
+            return self.chooser.run(way, submission);
+        }
+        let ([ids, rng], of_rows) = (&self.chosen, self.ids.view(DType::U32, [self.places.len(), 1])?);
+        let pairs = [(&of_rows, ids), (&self.rng, rng)];
+        submission.copy(&self.rng, rng)?;
+        for way in ways {
+            submission.copy(rng, &self.rng)?;
+            self.chooser.run(way, submission)?;
+            for slot in (0..next.len()).filter(|slot| next[*slot] == way) {
+                for (from, to) in pairs {
+                    submission.copy(&from.row(slot)?, &to.row(slot)?)?;
+                }
+            }
+        }
+        pairs.into_iter().try_for_each(|(from, to)| submission.copy(to, from))
+    }
+
+    fn id(&self, slot: usize) -> Result<DeviceTensor> {
+        self.ids.view(DType::U32, [self.places.len(), 1])?.row(slot)
     }
 
     fn place(&self, slot: usize) -> Result<Place> {
@@ -108,7 +145,7 @@ impl Engine {
         self.batch.as_mut().ok_or_else(|| Error::argument("sequences", "there is no room for any: see `set_sequences`"))
     }
 
-    /// Copies the sequence that was fed, with its last logits and its sampler, to `slot`, where it goes on by
+    /// Copies the sequence that was fed, with its last logits, the id chosen last and its sampler, to `slot`, where it goes on by
     /// [`Engine::step_each`]. The engine keeps it: putting it elsewhere too forks it. int8 states, of it and of those that are
     /// there already, are rounded before.
     ///
@@ -123,6 +160,7 @@ impl Engine {
         let mut plan = Plan::new(&self.device);
         self.state.copy(0, &batch.state, slot, tokens, &mut plan)?;
         plan.copy(&self.last_logits()?, &batch.logits.row(slot)?)?;
+        plan.copy(&self.scratch.next, &batch.id(slot)?)?;
         plan.copy(&self.scratch.rng, &batch.rng.row(slot)?)?;
         plan.record()?.run()?;
         self.batch_mut()?.places[slot] = Place { tokens, live: true };
@@ -145,6 +183,7 @@ impl Engine {
         let mut plan = Plan::new(&self.device);
         batch.state.copy(slot, &self.state, 0, tokens, &mut plan)?;
         plan.copy(&batch.logits.row(slot)?, &self.last_logits()?)?;
+        plan.copy(&batch.id(slot)?, &self.scratch.next)?;
         plan.copy(&batch.rng.row(slot)?, &self.scratch.rng)?;
         plan.record()?.run()?;
         self.state.set_tokens(&self.device, tokens)
@@ -179,6 +218,16 @@ impl Engine {
     /// As [`crate::gpu::Device::read_f32`].
     pub async fn logits_each(&self) -> Result<Vec<f32>> {
         self.device.read_f32(&self.batch()?.logits).await
+    }
+
+    /// Logits of the last token of the sequence of `slot`, `[vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is no such slot; as [`crate::gpu::Device::read_f32`].
+    pub async fn logits_of(&self, slot: usize) -> Result<Vec<f32>> {
+        let batch = self.batch()?;
+        batch.place(slot)?;
+        self.device.read_f32(&batch.logits.row(slot)?).await
     }
 
     /// Processes one given token of each sequence; those of idle ones do not matter.
@@ -223,10 +272,23 @@ impl Engine {
     /// # Errors
     /// As those.
     pub fn follow_each(&mut self, next: Next) -> Result<Reading> {
+        self.follow_by(&vec![next; self.sequences()])
+    }
+
+    /// As [`Engine::follow_each`], with a way to choose for each sequence; those of idle ones do not matter, but where all have the same it
+    /// is fastest.
+    ///
+    /// # Errors
+    /// As that, and [`Error::Argument`] for another number of ways.
+    pub fn follow_by(&mut self, next: &[Next]) -> Result<Reading> {
+        if next.len() != self.batch()?.places.len() {
+            let reason = format!("{} ways to choose for {} sequences", next.len(), self.sequences());
+            return Err(Error::argument("follow_by", reason));
+        }
         let mut submission = self.device.submission();
         self.add_step_each(&mut submission)?;
         let batch = self.batch_mut()?;
-        batch.chooser.run(next, &mut submission)?;
+        batch.choose_by(next, &mut submission)?;
         let ids = submission.read(&batch.ids)?;
         self.advance_each()?;
         Ok(ids)

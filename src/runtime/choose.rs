@@ -5,6 +5,9 @@ use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan, Recording, Submission};
 use crate::kernels;
 
+/// Ways to choose that stay recorded: a server's clients may each have their own.
+const KEPT: usize = 8;
+
 /// Chooses an id from each row of logits; recorded once for each way to choose.
 pub(super) struct Chooser {
     device: Device,
@@ -38,6 +41,9 @@ impl Chooser {
         }
         let recording = self.plan(next)?.record()?;
         submission.run(&recording)?;
+        if self.recorded.len() == KEPT {
+            self.recorded.remove(0);
+        }
         self.recorded.push((next, recording));
         Ok(())
     }

@@ -212,6 +212,12 @@ impl Engine {
         self.state.tokens
     }
 
+    /// Most tokens a sequence may have.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.options.context
+    }
+
     /// Puts another linear layer (or embedding) in the place of one; shapes must be the same.
     ///
     /// # Errors

@@ -1,0 +1,345 @@
+//! Which sequence is read or continued next.
+//!
+//! ```text
+//! waiting → reading, in the engine's own state → alone there, while there is no other
+//!                                              → in a slot, beside others
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::ControlFlow;
+
+use rayon::prelude::*;
+
+use super::LogProbs;
+use crate::error::{Error, Result};
+use crate::gpu::Reading;
+use crate::runtime::{Engine, Next};
+
+/// A sequence to be continued.
+pub struct Job {
+    /// Token ids, at least one.
+    pub prompt: Vec<u32>,
+    /// New tokens at most. With none the prompt is read only.
+    pub max_new: usize,
+    /// How they are chosen.
+    pub next: Next,
+    /// Of the choices that are drawn, which depend on it alone, whatever other sequences there are.
+    pub seed: u32,
+    /// Tell the log-probability of each new token, and so many of the likeliest in its place.
+    pub logprobs: Option<usize>,
+    /// Tell those of the prompt's tokens, too; without `logprobs` nothing.
+    pub echo: bool,
+    /// Who is told what becomes of it; a break ends it.
+    pub on_event: OnEvent,
+}
+
+/// Who is told what becomes of a sequence.
+pub type OnEvent = Box<dyn FnMut(Event) -> ControlFlow<()> + Send>;
+
+/// What becomes of a sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// So many tokens of the prompt have been read; 0 when it begins.
+    Read(usize),
+    /// What the model says of the prompt's tokens but the first, which nothing comes before.
+    Prompt(Vec<LogProbs>),
+    /// A new token.
+    Token {
+        /// Its id.
+        id: u32,
+        /// What the model says of it.
+        logprobs: Option<LogProbs>,
+    },
+    /// There is no more.
+    End(Ended),
+}
+
+/// Why there is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The model ended the sequence.
+    EndOfSequence,
+    /// There are as many new tokens as were asked for.
+    Length,
+    /// The logits are no numbers: the model's weights make values that overflow.
+    NotNumbers,
+}
+
+/// A sequence that is being read.
+struct Prompt {
+    job: Job,
+    fed: usize,
+    said: Vec<LogProbs>,
+}
+
+/// A sequence of which a token is chosen that was told, but not fed.
+struct Live {
+    job: Job,
+    made: usize,
+}
+
+impl Live {
+    /// Is the token that comes the last by their number?
+    fn comes_to_its_end(&self) -> bool {
+        self.made + 1 >= self.job.max_new
+    }
+}
+
+/// Sequences that are read and continued on one engine. Only as many decode together as the engine has room for
+/// ([`crate::runtime::EngineOptions::sequences`]); others wait.
+pub struct Scheduler {
+    engine: Engine,
+    waiting: VecDeque<Job>,
+    reading: Option<Prompt>,
+    /// In the engine's own state, where one sequence is fastest.
+    alone: Option<Live>,
+    slots: Vec<Option<Live>>,
+    /// The ids that the device is choosing.
+    coming: Option<Reading>,
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scheduler({} going on, {} waiting, {:?})", self.running(), self.waiting(), self.engine)
+    }
+}
+
+impl Scheduler {
+    /// One with nothing to do. The engine's sequences are gone.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        let slots = (0..engine.sequences()).map(|_| None).collect();
+        Self { engine, waiting: VecDeque::new(), reading: None, alone: None, slots, coming: None }
+    }
+
+    /// Adds a sequence, which waits for its turn.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for no tokens, an id that is not in the vocabulary, or more tokens than the context holds.
+    pub fn add(&mut self, job: Job) -> Result<()> {
+        self.check(&job.prompt, job.max_new)?;
+        self.waiting.push_back(job);
+        Ok(())
+    }
+
+    /// Refuses a sequence that could not be continued so far.
+    fn check(&self, prompt: &[u32], max_new: usize) -> Result<()> {
+        let (context, vocab) = (self.engine.context(), self.engine.config().vocab_size);
+        let refuse = |reason| Err(Error::argument("prompt", reason));
+        if prompt.is_empty() {
+            return refuse("no tokens".to_owned());
+        }
+        if let Some(id) = prompt.iter().find(|id| **id as usize >= vocab) {
+            return refuse(format!("token id {id} in a vocabulary of {vocab}"));
+        }
+        if prompt.len().saturating_add(max_new) > context {
+            let all = format!("{} tokens and up to {max_new} new ones", prompt.len());
+            return refuse(format!("{all} in a context of {context}"));
+        }
+        Ok(())
+    }
+
+    /// Sequences that are being read or continued.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.live() + usize::from(self.reading.is_some())
+    }
+
+    /// Sequences that wait for their turn.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Is there nothing to do?
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.running() == 0 && self.waiting.is_empty()
+    }
+
+    fn live(&self) -> usize {
+        usize::from(self.alone.is_some()) + self.slots.iter().flatten().count()
+    }
+
+    /// Does one piece of what there is to do: reads a pass of a prompt, and makes a token of each sequence that goes on.
+    ///
+    /// # Errors
+    /// As [`Engine::feed`] and [`Engine::follow_by`]: those of the device, after which no sequence can go on.
+    pub async fn step(&mut self) -> Result<()> {
+        if self.coming.is_none() {
+            self.admit()?;
+        }
+        self.read().await?;
+        self.decode().await
+    }
+
+    /// Begins with a sequence that waits, where there is room; one that was alone goes to a slot. Where one is left, it is alone again.
+    fn admit(&mut self) -> Result<()> {
+        let room = self.slots.len().max(1);
+        if self.reading.is_none()
+            && self.live() < room
+            && let Some(mut job) = self.waiting.pop_front()
+        {
+            if (job.on_event)(Event::Read(0)).is_break() {
+                return Ok(());
+            }
+            if let Some(live) = self.alone.take() {
+                self.to_slot(live)?;
+            }
+            self.engine.reset()?;
+            self.reading = Some(Prompt { job, fed: 0, said: Vec::new() });
+        }
+        if self.reading.is_none() && self.alone.is_none() && self.live() == 1
+            && let Some(slot) = self.slots.iter().position(Option::is_some)
+        {
+            self.engine.take(slot)?;
+            self.engine.retire(slot)?;
+            self.alone = self.slots[slot].take();
+        }
+        Ok(())
+    }
+
+    /// Puts the sequence of the engine's own state in a free slot.
+    fn to_slot(&mut self, live: Live) -> Result<()> {
+        let free = self.slots.iter().position(Option::is_none);
+        let slot = free.ok_or_else(|| Error::argument("sequences", "all slots are taken"))?;
+        self.engine.put(slot)?;
+        self.slots[slot] = Some(live);
+        Ok(())
+    }
+
+    /// Reads a pass of the prompt, and after its last chooses the first new token.
+    async fn read(&mut self) -> Result<()> {
+        let Some(mut prompt) = self.reading.take() else { return Ok(()) };
+        prompt.feed(&mut self.engine).await?;
+        if (prompt.job.on_event)(Event::Read(prompt.fed)).is_break() {
+            return Ok(());
+        }
+        if prompt.fed < prompt.job.prompt.len() {
+            self.reading = Some(prompt);
+            return Ok(());
+        }
+        let Prompt { mut job, said, .. } = prompt;
+        if job.echo && job.logprobs.is_some() && (job.on_event)(Event::Prompt(said)).is_break() {
+            return Ok(());
+        }
+        let logits = self.engine.logits().await?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            let _ = (job.on_event)(Event::End(Ended::NotNumbers));
+            return Ok(());
+        }
+        if job.max_new == 0 {
+            let _ = (job.on_event)(Event::End(Ended::Length));
+            return Ok(());
+        }
+        self.engine.seed(job.seed)?;
+        let id = self.engine.choose(job.next).await?;
+        let logprobs = job.logprobs.map(|most| LogProbs::of(&logits, id, most));
+        if let Some(live) = self.tell(Live { job, made: 0 }, id, logprobs) {
+            if self.live() == 0 { self.alone = Some(live) } else { self.to_slot(live)? }
+        }
+        Ok(())
+    }
+
+    /// Tells a token; gives the sequence back if it goes on.
+    fn tell(&self, mut live: Live, id: u32, logprobs: Option<LogProbs>) -> Option<Live> {
+        if self.engine.config().eos.contains(&id) {
+            let _ = (live.job.on_event)(Event::End(Ended::EndOfSequence));
+            return None;
+        }
+        live.made += 1;
+        if (live.job.on_event)(Event::Token { id, logprobs }).is_break() {
+            return None;
+        }
+        if live.made == live.job.max_new {
+            let _ = (live.job.on_event)(Event::End(Ended::Length));
+            return None;
+        }
+        Some(live)
+    }
+
+    /// Makes a token of each sequence that goes on. Where nothing else is to be done between, the pass after it starts before
+    /// the ids are seen.
+    async fn decode(&mut self) -> Result<()> {
+        let ids = match self.coming.take() {
+            Some(ids) => ids,
+            None if self.live() == 0 => return Ok(()),
+            None => self.follow()?,
+        };
+        let goes_on = self.lives().filter(|live| !live.comes_to_its_end()).count();
+        // One that is left of several goes on alone.
+        let same_way = if self.alone.is_some() { goes_on > 0 } else { goes_on > 1 };
+        let looks = self.lives().any(|live| live.job.logprobs.is_some());
+        if self.waiting.is_empty() && self.reading.is_none() && !looks && same_way {
+            self.retire_those_at_their_end()?;
+            self.coming = Some(self.follow()?);
+        }
+        let ids = ids.words().await?;
+        if let Some(live) = self.alone.take() {
+            let logprobs = match live.job.logprobs {
+                Some(most) => Some(LogProbs::of(&self.engine.logits().await?, ids[0], most)),
+                None => None,
+            };
+            self.alone = self.tell(live, ids[0], logprobs);
+        }
+        for (slot, id) in (0..self.slots.len()).zip(ids) {
+            let Some(live) = self.slots[slot].take() else { continue };
+            let logprobs = match live.job.logprobs {
+                Some(most) => Some(LogProbs::of(&self.engine.logits_of(slot).await?, id, most)),
+                None => None,
+            };
+            match self.tell(live, id, logprobs) {
+                Some(live) => self.slots[slot] = Some(live),
+                None => self.engine.retire(slot)?,
+            }
+        }
+        if self.live() == 0 {
+            self.coming = None;
+        }
+        Ok(())
+    }
+
+    fn lives(&self) -> impl Iterator<Item = &Live> {
+        self.alone.iter().chain(self.slots.iter().flatten())
+    }
+
+    /// Those of which the last token is coming are not fed it: their contexts may be full.
+    fn retire_those_at_their_end(&mut self) -> Result<()> {
+        let ends = |live: &Option<Live>| live.as_ref().is_some_and(Live::comes_to_its_end);
+        let slots: Vec<usize> = (0..self.slots.len()).filter(|slot| ends(&self.slots[*slot])).collect();
+        slots.into_iter().try_for_each(|slot| self.engine.retire(slot))
+    }
+
+    /// Feeds each sequence the token that was chosen, and chooses the next.
+    fn follow(&mut self) -> Result<Reading> {
+        match &self.alone {
+            Some(live) => self.engine.follow(live.job.next),
+            None => {
+                // Of idle slots some other's.
+                let any = self.lives().next().map_or(Next::Greedy, |live| live.job.next);
+                let next = |live: &Option<Live>| live.as_ref().map_or(any, |live| live.job.next);
+                self.engine.follow_by(&self.slots.iter().map(next).collect::<Vec<_>>())
+            }
+        }
+    }
+}
+
+impl Prompt {
+    /// Feeds a pass more.
+    async fn feed(&mut self, engine: &mut Engine) -> Result<()> {
+        let (prompt, first) = (&self.job.prompt, self.fed);
+        let piece = &prompt[first..prompt.len().min(first + engine.pass_tokens())];
+        self.fed += piece.len();
+        let Some(most) = self.job.logprobs.filter(|_| self.job.echo) else { return engine.feed(piece) };
+        let (vocab, said) = (engine.config().vocab_size, &mut self.said);
+        let rows = |from: usize, rows: &[f32]| {
+            // The row of a token foretells the one after it; what the last one foretells is not in the prompt.
+            let foretold = &prompt[first + from + 1..];
+            let of = |(row, id): (&[f32], &u32)| LogProbs::of(row, *id, most);
+            said.par_extend(rows.par_chunks(vocab).zip(foretold).map(of));
+            Ok(())
+        };
+        engine.feed_all(piece, rows).await
+    }
+}
