@@ -53,7 +53,19 @@ impl ChatTemplate {
     /// # Errors
     /// What is wrong with the template or the conversation, in one line.
     pub fn render(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<String, String> {
-        self.compiled.as_ref().map_err(Clone::clone)?.render(messages, tools).map_err(|e| {
+        self.rendered(messages, tools, false)
+    }
+
+    /// As [`ChatTemplate::render`], and with what comes before the model's answer.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn prompt(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<String, String> {
+        self.rendered(messages, tools, true)
+    }
+
+    fn rendered(&self, messages: &[Json], tools: Option<&[Json]>, prompt: bool) -> Result<String, String> {
+        self.compiled.as_ref().map_err(Clone::clone)?.render(messages, tools, prompt).map_err(|e| {
             let dated = e.kind() == ErrorKind::UnknownFunction && e.to_string().contains("strftime_now");
             if dated { format!("chat template: {e:#}: {DATED}") } else { format!("chat template: {e:#}") }
         })
@@ -108,7 +120,7 @@ impl Compiled {
         Ok(Self { environment, tokens })
     }
 
-    fn render(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<String, minijinja::Error> {
+    fn render(&self, messages: &[Json], tools: Option<&[Json]>, prompt: bool) -> Result<String, minijinja::Error> {
         let tokens = Value::from(Serde(&self.tokens));
         // As transformers does: what a message has as null it has not, but `tools` and `documents` are there, as none.
         let messages: Vec<Json> = messages.iter().map(without_nulls).map(with_reasoning).collect();
@@ -116,7 +128,7 @@ impl Compiled {
             messages => Value::from(Serde(messages)),
             tools => Value::from(Serde(tools)),
             documents => Value::from(()),
-            add_generation_prompt => false,
+            add_generation_prompt => prompt,
         };
         self.environment.get_template(NAME)?.render(context! { ..own, ..tokens })
     }

@@ -22,6 +22,7 @@ mod runtime;
 mod scan_format;
 mod search;
 mod sequences;
+mod serve;
 mod static_scales;
 mod stats;
 mod transform;
