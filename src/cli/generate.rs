@@ -7,12 +7,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use tokenizers::Tokenizer;
 use wgquant::calibrate::BOM;
-use wgquant::kernels::Sampling;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, Next};
 
 use super::args::{GpuArgs, refuse};
-use super::generation::{Ended, Generation, Generations, encode, generate, generate_each};
+use super::generation::{Ended, Generation, Generations, encode, generate, generate_each, sampling};
 use super::{Verdict, load, out};
 
 /// Continue a prompt; text is printed as it comes, of several prompts at the end
@@ -123,23 +122,13 @@ impl Generate {
     }
 
     fn next(&self) -> Result<Next> {
-        if !self.temp.is_finite() || self.temp < 0.0 {
-            bail!("--temp: {} is no finite number of 0 or more", self.temp);
-        }
-        let (top_k, top_p) = (self.top_k.unwrap_or(0), self.top_p.unwrap_or(1.0));
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            bail!("--top-p: {top_p} is not above 0 and at most 1");
-        }
-        if self.temp == 0.0 {
+        let next = sampling((self.temp, self.top_k.unwrap_or(0), self.top_p.unwrap_or(1.0)), ["--temp", "--top-p"])?;
+        if next == Next::Greedy {
             let (k, p) = (self.top_k.map(|k| format!("--top-k {k}")), self.top_p.map(|p| format!("--top-p {p}")));
             let seed = self.seed.map(|seed| format!("--seed {seed}"));
             refuse([k, p, seed], "with --temp 0, the default, which draws nothing")?;
-            return Ok(Next::Greedy);
         }
-        if !(1.0 / self.temp).is_normal() {
-            bail!("--temp: {:e} is neither 0 nor a number to divide by", self.temp);
-        }
-        Ok(Next::Sample(Sampling { temperature: self.temp, top_k, top_p }))
+        Ok(next)
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokenizers::Tokenizer;
 use wgquant::calibrate::missing_bos;
 use wgquant::gpu::Device;
+use wgquant::kernels::Sampling;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::DeviceInfo;
 use wgquant::runtime::{Engine, Next};
@@ -99,6 +100,24 @@ pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> R
         bail!("{dir}: tokenizer.json is another model's: it gives token id {id}, and the vocabulary is of {vocab}");
     }
     Ok(ids)
+}
+
+/// How tokens are chosen by a temperature, 0 for the likeliest, the likeliest of which others are not drawn, and their probability
+/// together; `names` are the first's and the last's.
+pub(super) fn sampling((temperature, top_k, top_p): (f32, u32, f32), [temp, top]: [&str; 2]) -> Result<Next> {
+    if !temperature.is_finite() || temperature < 0.0 {
+        bail!("{temp}: {temperature} is no finite number of 0 or more");
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        bail!("{top}: {top_p} is not above 0 and at most 1");
+    }
+    if temperature == 0.0 {
+        return Ok(Next::Greedy);
+    }
+    if !(1.0 / temperature).is_normal() {
+        bail!("{temp}: {temperature:e} is neither 0 nor a number to divide by");
+    }
+    Ok(Next::Sample(Sampling { temperature, top_k, top_p }))
 }
 
 /// Says so where the last logits are no numbers. What a state has once it keeps, so they tell of all before; the token that is chosen of

@@ -18,6 +18,7 @@ mod progress;
 mod quantize;
 mod recipe;
 mod search;
+mod serve;
 pub(crate) mod signals;
 mod stream;
 mod synth;
@@ -60,6 +61,7 @@ enum Command {
     Perplexity(perplexity::Perplexity),
     Eval(eval::Eval),
     Generate(generate::Generate),
+    Serve(serve::Serve),
     Diff(diff::Diff),
 }
 
@@ -95,6 +97,7 @@ impl Cli {
             Command::Perplexity(c) => c.run(),
             Command::Eval(c) => c.run(),
             Command::Generate(c) => c.run(),
+            Command::Serve(c) => c.run(),
             Command::Diff(c) => c.run(),
         }
     }

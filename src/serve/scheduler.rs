@@ -190,7 +190,9 @@ impl Scheduler {
             self.engine.reset()?;
             self.reading = Some(Prompt { job, fed: 0, said: Vec::new() });
         }
-        if self.reading.is_none() && self.alone.is_none() && self.live() == 1
+        if self.reading.is_none()
+            && self.alone.is_none()
+            && self.live() == 1
             && let Some(slot) = self.slots.iter().position(Option::is_some)
         {
             self.engine.take(slot)?;

@@ -15,6 +15,7 @@ mod questions;
 mod results;
 mod rotations;
 mod search;
+mod serve;
 mod sizes;
 mod test_ops;
 mod text;

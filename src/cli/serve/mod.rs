@@ -1,0 +1,132 @@
+//! `wgquant serve`: a model over HTTP, in OpenAI's words.
+
+mod api;
+mod choice;
+mod http;
+mod reply;
+mod request;
+mod shape;
+mod stops;
+mod worker;
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use serde::Serialize;
+use wgquant::calibrate::ChatTemplate;
+use wgquant::gpu::Device;
+use wgquant::model::{ModelFile, ModelSource};
+use wgquant::report::DeviceInfo;
+use wgquant::serve::{Job, Scheduler};
+
+use self::api::Api;
+use self::worker::{Status, Worker};
+use super::args::GpuArgs;
+use super::{Verdict, load, out};
+
+/// Serve a model over HTTP: completions and chats as OpenAI's API has them, with log-probabilities of prompts
+///
+/// POST /v1/completions (`echo` with `logprobs` gives those of the prompt, by which lm-evaluation-harness asks), POST
+/// /v1/chat/completions (where the model has a chat template), GET /v1/models, /health and /metrics. Sequences decode together; a prompt
+/// is read while others go on. Where a device is lost, requests end with 503 until the model is loaded anew.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Model directory
+    model: PathBuf,
+    /// Address to listen on; others than this machine's own can be reached from outside
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", env = "WGQUANT_HOST")]
+    host: IpAddr,
+    /// Port to listen on; 0 for any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8080, env = "WGQUANT_PORT")]
+    port: u16,
+    /// Answer only requests with this key (`Authorization: Bearer KEY`), but for /health
+    #[arg(long, value_name = "KEY", env = "WGQUANT_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Name of the model in answers [default: its directory's]
+    #[arg(long, value_name = "NAME")]
+    alias: Option<String>,
+    /// Tokens of a sequence at most, prompt and answer
+    #[arg(short, long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    context: u32,
+    /// Sequences that are continued together; others wait
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    parallel: u32,
+    #[command(flatten)]
+    state: load::StateArgs,
+    #[command(flatten)]
+    gpu: GpuArgs,
+    /// Print the address and what is served as JSON, once requests are answered
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is served, and where.
+#[derive(Serialize)]
+struct Serving<'a> {
+    url: String,
+    model: &'a str,
+    context: usize,
+    parallel: usize,
+    #[serde(flatten)]
+    device: DeviceInfo,
+}
+
+impl Serve {
+    pub(super) fn run(&self) -> Result<Verdict> {
+        self.state.check()?;
+        if self.api_key.as_ref().is_some_and(String::is_empty) {
+            bail!("--api-key: is empty; leave it out to answer all requests");
+        }
+        let file = ModelFile::open(&self.model)?;
+        let tokenizer = load::tokenizer(&self.model)?
+            .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
+        let address = SocketAddr::new(self.host, self.port);
+        // Before the model is loaded, which takes a while.
+        let listener = TcpListener::bind(address).with_context(|| format!("--host and --port: {address}"))?;
+        let url = format!("http://{}", listener.local_addr().context("the address listened on")?);
+        let device = self.gpu.open()?;
+        let info = DeviceInfo::from(&device);
+        let status = Arc::new(Status::default());
+        let config = file.config().clone();
+        let jobs = self.worker(file, &device, status.clone())?;
+        let model = self.alias.clone().unwrap_or_else(|| directory_name(&self.model));
+        let context = self.context as usize;
+        let serving = Serving { url, model: &model, context, parallel: self.parallel as usize, device: info };
+        if self.json {
+            out::text(&format!("{}\n", serde_json::to_string(&serving)?))?;
+        }
+        let adapter = &serving.device.adapter;
+        out::say(format_args!("{model} at {}/v1, on {adapter}; Ctrl-C ends it", serving.url));
+        let api = Api {
+            model: model.clone(),
+            config,
+            dir: self.model.clone(),
+            // The program's until its end.
+            tokenizer: Box::leak(Box::new(tokenizer)),
+            template: ChatTemplate::beside(&self.model),
+            context,
+            status,
+            jobs,
+            key: self.api_key.clone(),
+        };
+        http::serve(listener, api).context("serving")?;
+        Ok(Verdict::Passed)
+    }
+
+    /// Runs the model in a thread of its own, and loads it anew where its device is lost.
+    fn worker(&self, file: ModelFile, device: &Device, status: Arc<Status>) -> Result<flume::Sender<Job>> {
+        let settings = load::Settings { sequences: self.parallel as usize, ..self.state.settings() };
+        let (gpu, context) = (self.gpu.clone(), self.context as usize);
+        let load = move |device: &Device| Ok(Scheduler::new(load::engine(&gpu, device, &file, context, settings)?));
+        let (scheduler, gpu) = (load(device)?, self.gpu.clone());
+        Worker { status, load: move || load(&gpu.open()?) }.start(scheduler)
+    }
+}
+
+fn directory_name(dir: &Path) -> String {
+    let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    load::file_name(&whole)
+}
