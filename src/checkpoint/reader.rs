@@ -193,14 +193,32 @@ impl Checkpoint {
         let config = self.config_path();
         let text = std::fs::read(&config).map_err(|e| Error::io(&config, e))?;
         let entry = |path: &Path, bytes: &[u8]| {
-            // Shards may lie in folders, where two may have one name.
-            let below = path.strip_prefix(&self.dir).unwrap_or(path).components();
-            let name = below.map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-            (name, json!({ "bytes": bytes.len(), "sha256": super::hex(&Sha256::digest(bytes)) }))
+            (self.below(path), json!({ "bytes": bytes.len(), "sha256": super::hex(&Sha256::digest(bytes)) }))
         };
         let mut files = vec![entry(&config, &text)];
         files.par_extend(self.shards.par_iter().map(|s| entry(&s.path, &s.data)));
         Ok(Value::Object(files.into_iter().collect()))
+    }
+
+    /// A file's path below the directory: shards may lie in folders, where two may have one name.
+    pub(super) fn below(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.dir).unwrap_or(path).components();
+        below.map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    }
+
+    /// What the model is read from, below the directory.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn files(&self) -> Result<Vec<String>> {
+        let index = shards::has(&self.dir, shards::INDEX)?.then(|| self.dir.join(shards::INDEX));
+        let shards = self.shards.iter().map(|s| &s.path);
+        let all = [self.config_path()].into_iter().chain(index).chain(shards.chain(&self.siblings).cloned());
+        Ok(all.map(|path| self.below(&path)).collect())
+    }
+
+    /// The bytes of a tensor as they are.
+    pub(super) fn data(&self, name: &str) -> Option<&[u8]> {
+        let entry = self.entries.get(name)?;
+        self.shards.get(entry.shard)?.data.get(entry.range.clone())
     }
 
     /// A [`Error::BadCheckpoint`] about one tensor.
@@ -223,8 +241,7 @@ impl Checkpoint {
         if shape.len() > 4 || shape.contains(&0) {
             return Err(self.bad(name, &format!("has shape {shape:?}; up to 4 axes above 0 are supported")));
         }
-        let bytes =
-            shard.data.get(entry.range.clone()).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
+        let bytes = self.data(name).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
         Ok((&entry.info, bytes))
     }
 }

@@ -24,6 +24,9 @@ pub const DEFAULT_SHARD_BYTES: u64 = 2 << 30;
 /// File with the size and hash of every other file.
 pub const MANIFEST: &str = "wgquant_manifest.json";
 
+/// Version of its layout.
+pub(super) const FORMAT: u64 = 1;
+
 /// A tensor written to the current shard's data file.
 struct Stored {
     name: String,
@@ -225,7 +228,7 @@ impl CheckpointWriter {
             self.file("model.safetensors.index.json", pretty(&index).as_bytes())?;
         }
         let manifest = pretty(&json!({
-            "format": 1,
+            "format": FORMAT,
             "tool": concat!("wgquant ", env!("CARGO_PKG_VERSION")),
             "source": source,
             "made": self.made,

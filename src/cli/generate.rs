@@ -11,7 +11,7 @@ use wgquant::kernels::Sampling;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, Next};
 
-use super::args::{GpuArgs, refuse};
+use super::args::{GpuArgs, model, refuse};
 use super::generation::{Ended, Generation, Generations, encode, generate, generate_each};
 use super::{Verdict, load, out};
 
@@ -19,6 +19,7 @@ use super::{Verdict, load, out};
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Text to continue; several with several -p, which then make their tokens together
     #[arg(short, long, required_unless_present = "file", allow_hyphen_values = true)]

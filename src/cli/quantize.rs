@@ -15,7 +15,7 @@ use wgquant::quantize::{GptqOptions, QUANTIZER};
 use wgquant::recipe::{self, Bits, Module, Preset, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
-use super::args::{GpuArgs, refuse};
+use super::args::{GpuArgs, model, refuse};
 use super::progress::Bar;
 use super::recipe::{RecipeArgs, check_groups, group, named};
 use super::{Verdict, load, out};
@@ -45,6 +45,7 @@ enum Scales {
 #[derive(Debug, Args)]
 pub(super) struct Quantize {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Directory to make; must not exist
     #[arg(short, long, value_name = "DIR", required_unless_present = "explain")]
