@@ -2,7 +2,6 @@
 //!
 //! Nothing here knows what a model is; [`crate::model`] gives the tensors their meaning.
 
-#[cfg(not(target_arch = "wasm32"))]
 mod hub;
 mod json;
 mod packed;
@@ -14,9 +13,8 @@ mod verify;
 mod writer;
 
 #[cfg(not(target_arch = "wasm32"))]
+pub(crate) use hub::is_name;
 pub use hub::locate;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use hub::{is_name, repository};
 pub use json::read_json;
 pub use packed::{pack_bits, packed_words, unpack_bits};
 pub use reader::{Checkpoint, GENERATION_CONFIG};

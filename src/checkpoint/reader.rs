@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::hub;
 use super::json::{parse_json, read_json};
 use super::shards::{self, Data, Entry, Shard, StoredType, TensorInfo};
 use crate::error::{Error, Result};
@@ -91,6 +92,29 @@ impl Checkpoint {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What it is called: `owner/name` in a Hugging Face cache, else as its directory is.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let named = |dir: &Path| dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        let real = || named(&self.dir.canonicalize().ok()?);
+        self.repository().or_else(|| named(&self.dir)).or_else(real).unwrap_or_default()
+    }
+
+    /// `owner/name`, where it is a snapshot in a Hugging Face cache.
+    pub(crate) fn repository(&self) -> Option<String> {
+        hub::repository(&self.dir)
+    }
+
+    /// The beginning of a text that lies beside the weights, if it does and can be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn note(&self, name: &str) -> Option<String> {
+        use std::io::Read as _;
+        const MOST: u64 = 1 << 16;
+        let mut text = Vec::new();
+        std::fs::File::open(shards::own(&self.dir, name).ok()?).ok()?.take(MOST).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// `config.json`.

@@ -169,6 +169,12 @@ impl CheckpointWriter {
         self.append(name, StoredType::I64, &[values.len()], &bytes)
     }
 
+    /// Bytes of the tensors so far.
+    pub(crate) fn tensor_bytes(&self) -> u64 {
+        let open = self.open.iter().flat_map(|open| &open.tensors);
+        self.shards.iter().flatten().chain(open).map(|t| t.bytes).sum()
+    }
+
     /// Writes a small file (config.json, a recipe) beside the weights.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ enum Scales {
 
 /// Quantize a model into a new directory
 ///
-/// Writes compressed-tensors format, with the tokenizer, the recipe and a manifest of hashes. The directory appears
+/// Writes compressed-tensors format, with the tokenizer, the recipe, a model card and a manifest of hashes. The directory appears
 /// complete or not at all: an interrupted run leaves nothing, and what a crash leaves the next run into it removes.
 #[derive(Debug, Args)]
 pub(super) struct Quantize {
