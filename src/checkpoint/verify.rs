@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 /// What a manifest says, but for what the model was made of.
 #[derive(Deserialize)]
 struct Manifest {
-    format: u64,
     tool: String,
     files: BTreeMap<String, FileEntry>,
     tensors: BTreeMap<String, TensorEntry>,
@@ -87,15 +86,19 @@ impl Difference {
 /// [`Error::BadCheckpoint`] where there is no manifest or it is none; [`Error::Io`] for what cannot be read.
 pub fn verify(dir: &Path) -> Result<Verified> {
     if !shards::has(dir, MANIFEST)? {
-        let what = if dir.is_dir() { "holds" } else { "is no directory that holds" };
-        return Err(Error::bad(dir, format!("{what} no {MANIFEST}: it was not written by wgquant")));
+        let what = match dir.is_dir() {
+            true => format!("holds no {MANIFEST}: it was not written by wgquant"),
+            false => "is no directory".to_owned(),
+        };
+        return Err(Error::bad(dir, what));
     }
     let path = shards::own(dir, MANIFEST)?;
-    let manifest: Manifest =
-        serde_json::from_value(read_json(&path)?).map_err(|e| Error::bad(&path, format!("is no manifest: {e}")))?;
-    if manifest.format != FORMAT {
-        return Err(Error::bad(&path, format!("is of format {}; this version reads {FORMAT}", manifest.format)));
+    let json = read_json(&path)?;
+    if let Some(format) = json.get("format").filter(|format| **format != FORMAT) {
+        return Err(Error::bad(&path, format!("is of format {format}; this version reads {FORMAT}")));
     }
+    let manifest: Manifest =
+        serde_json::from_value(json).map_err(|e| Error::bad(&path, format!("is no manifest: {e}")))?;
     let files: Vec<_> = manifest.files.iter().collect();
     let found: Vec<_> = files.into_par_iter().map(|(name, entry)| file(dir, name, entry)).collect::<Result<_>>()?;
     let mut differences: Vec<Difference> = found.into_iter().flatten().collect();

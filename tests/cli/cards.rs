@@ -36,7 +36,7 @@ fn what_the_hub_is_told() {
         &[
             "Made of `lab/nano` by wgquant ",
             &format!("| bits per parameter | 16.00 | {bits:.2} |"),
-            "| 8 bits | channel | f16 | int8 a token |",
+            "| 8 bits | channel | bf16 | int8 a token |",
             "| bf16 |  |  | float | embeddings (1) |",
             "rounded to nearest",
             "compressed-tensors format",

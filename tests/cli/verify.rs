@@ -1,11 +1,19 @@
 //! Models that wgquant wrote, as they were and not.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 use crate::common::{nano, refusal, run, run_json, says, tiny, wgquant};
+
+/// A model of two files and a manifest.
+fn written() -> (TempDir, PathBuf) {
+    let (temp, file) = tiny(json!({}));
+    let dir = file.checkpoint().dir().to_owned();
+    (temp, dir)
+}
 
 /// What `verify` says of a directory that is not as it was.
 #[track_caller]
@@ -21,8 +29,8 @@ fn manifest(dir: &Path) -> Value {
 
 #[test]
 fn a_model_as_it_was_written() {
-    let (_temp, file) = tiny(json!({}));
-    let dir = file.checkpoint().dir().to_str().unwrap();
+    let (_temp, dir) = written();
+    let dir = dir.to_str().unwrap();
     says(&run(&["verify", dir]), &[&format!("{dir}: 2 files, "), " tensors, ", ": as wgquant "]);
     let report = run_json(&["verify", dir, "--json"]);
     let tensors = manifest(Path::new(dir))["tensors"].as_object().unwrap().len();
@@ -31,8 +39,7 @@ fn a_model_as_it_was_written() {
 
 #[test]
 fn each_difference_is_named_with_both_values() {
-    let (_temp, file) = tiny(json!({}));
-    let dir = file.checkpoint().dir();
+    let (_temp, dir) = &written();
     let (weights, said) = (dir.join("model.safetensors"), manifest(dir));
     let (whole, sha) = (fs::read(&weights).unwrap(), said["files"]["model.safetensors"]["sha256"].as_str().unwrap());
 
@@ -62,8 +69,7 @@ fn each_difference_is_named_with_both_values() {
 /// What a reader would take for a part of the model is one, whoever put it there.
 #[test]
 fn files_that_the_manifest_does_not_name() {
-    let (_temp, file) = tiny(json!({}));
-    let dir = file.checkpoint().dir();
+    let (_temp, dir) = &written();
     fs::write(dir.join("notes.txt"), "not read").unwrap();
     run(&["verify", dir.to_str().unwrap()]);
     fs::write(dir.join("generation_config.json"), "{}").unwrap();
@@ -93,13 +99,13 @@ fn what_cannot_be_checked() {
     let refused = |dir: &Path| refusal(wgquant().arg("verify").arg(dir));
     says(&refused(&nano()), &["holds no wgquant_manifest.json", "not written by wgquant"]);
     says(&refused(Path::new("/nonexistent")), &["/nonexistent", "is no directory"]);
-    let (_temp, file) = tiny(json!({}));
-    let (dir, path) = (file.checkpoint().dir(), file.checkpoint().dir().join("wgquant_manifest.json"));
+    let (_temp, dir) = &written();
+    let path = dir.join("wgquant_manifest.json");
     for (text, words) in [(r#"{"format": 1}"#, "is no manifest"), ("{", "is not JSON")] {
         fs::write(&path, text).unwrap();
         says(&refused(dir), &["wgquant_manifest.json", words]);
     }
-    fs::write(&path, r#"{"format": 2, "tool": "", "files": {}, "tensors": {}}"#).unwrap();
+    fs::write(&path, r#"{"format": 2}"#).unwrap();
     says(&refused(dir), &["is of format 2", "reads 1"]);
     // Names of a manifest that lead out of the directory are no files of it.
     fs::write(&path, r#"{"format": 1, "tool": "", "files": {"../x": {"bytes": 1, "sha256": ""}}, "tensors": {}}"#)
