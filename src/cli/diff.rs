@@ -32,7 +32,7 @@ pub(super) struct Diff {
     /// Prompt; a file with input_ids needs none
     #[arg(short, long, allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// `cpu` (the reference), `gpu`, an adapter's name, another model's directory (such as the original), or a
+    /// `cpu` (the reference), `gpu`, an adapter's name, another model (such as the original), or a
     /// .safetensors file of activations [default: cpu; with --against-caps the same device]
     #[arg(long, value_name = "WHAT", value_parser = StringValueParser::new().map(in_cache))]
     against: Option<String>,
