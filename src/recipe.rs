@@ -3,6 +3,8 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod awq;
 #[cfg(not(target_arch = "wasm32"))]
+mod card;
+#[cfg(not(target_arch = "wasm32"))]
 mod native;
 mod preset;
 mod rules;

@@ -62,7 +62,7 @@ impl StatsMeta {
         Ok(Self {
             version: VERSION,
             tool: format!("wgquant {}", env!("CARGO_PKG_VERSION")),
-            model: model.dir().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            model: model.name(),
             model_sha256: Self::sha256_of(model)?,
             device,
             covariance,
@@ -75,7 +75,12 @@ impl StatsMeta {
     /// # Errors
     /// As [`Checkpoint::fingerprint`].
     pub fn sha256_of(model: &Checkpoint) -> Result<String> {
-        Ok(hex(&Sha256::digest(model.fingerprint()?.to_string().as_bytes())))
+        Ok(Self::sha256_of_files(&model.fingerprint()?))
+    }
+
+    /// As [`StatsMeta::sha256_of`], of a model's [`Checkpoint::fingerprint`].
+    pub(crate) fn sha256_of_files(fingerprint: &serde_json::Value) -> String {
+        hex(&Sha256::digest(fingerprint.to_string().as_bytes()))
     }
 
     /// Is this a run of the same program, model, device, draw and switches, that may go on?

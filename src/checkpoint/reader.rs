@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::hub;
 use super::json::{parse_json, read_json};
 use super::shards::{self, Data, Entry, Shard, StoredType, TensorInfo};
 use crate::error::{Error, Result};
@@ -91,6 +92,29 @@ impl Checkpoint {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What it is called: `owner/name` in a Hugging Face cache, else as its directory is.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let named = |dir: &Path| dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        let real = || named(&self.dir.canonicalize().ok()?);
+        self.repository().or_else(|| named(&self.dir)).or_else(real).unwrap_or_default()
+    }
+
+    /// `owner/name`, where it is a snapshot in a Hugging Face cache.
+    pub(crate) fn repository(&self) -> Option<String> {
+        hub::repository(&self.dir)
+    }
+
+    /// The beginning of a text that lies beside the weights, if it does and can be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn note(&self, name: &str) -> Option<String> {
+        use std::io::Read as _;
+        const MOST: u64 = 1 << 16;
+        let mut text = Vec::new();
+        std::fs::File::open(shards::own(&self.dir, name).ok()?).ok()?.take(MOST).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// `config.json`.
@@ -193,14 +217,32 @@ impl Checkpoint {
         let config = self.config_path();
         let text = std::fs::read(&config).map_err(|e| Error::io(&config, e))?;
         let entry = |path: &Path, bytes: &[u8]| {
-            // Shards may lie in folders, where two may have one name.
-            let below = path.strip_prefix(&self.dir).unwrap_or(path).components();
-            let name = below.map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-            (name, json!({ "bytes": bytes.len(), "sha256": super::hex(&Sha256::digest(bytes)) }))
+            (self.below(path), json!({ "bytes": bytes.len(), "sha256": super::hex(&Sha256::digest(bytes)) }))
         };
         let mut files = vec![entry(&config, &text)];
         files.par_extend(self.shards.par_iter().map(|s| entry(&s.path, &s.data)));
         Ok(Value::Object(files.into_iter().collect()))
+    }
+
+    /// A file's path below the directory: shards may lie in folders, where two may have one name.
+    pub(super) fn below(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.dir).unwrap_or(path).components();
+        below.map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    }
+
+    /// What the model is read from, below the directory.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn files(&self) -> Result<Vec<String>> {
+        let index = shards::has(&self.dir, shards::INDEX)?.then(|| self.dir.join(shards::INDEX));
+        let shards = self.shards.iter().map(|s| &s.path);
+        let all = [self.config_path()].into_iter().chain(index).chain(shards.chain(&self.siblings).cloned());
+        Ok(all.map(|path| self.below(&path)).collect())
+    }
+
+    /// The bytes of a tensor as they are.
+    pub(super) fn data(&self, name: &str) -> Option<&[u8]> {
+        let entry = self.entries.get(name)?;
+        self.shards.get(entry.shard)?.data.get(entry.range.clone())
     }
 
     /// A [`Error::BadCheckpoint`] about one tensor.
@@ -223,8 +265,7 @@ impl Checkpoint {
         if shape.len() > 4 || shape.contains(&0) {
             return Err(self.bad(name, &format!("has shape {shape:?}; up to 4 axes above 0 are supported")));
         }
-        let bytes =
-            shard.data.get(entry.range.clone()).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
+        let bytes = self.data(name).ok_or_else(|| Error::bad(&shard.path, "shrank while in use"))?;
         Ok((&entry.info, bytes))
     }
 }

@@ -124,7 +124,7 @@ impl Deref for Data {
 }
 
 /// Says which file holds which tensor, where there are several.
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// The index's promise: which file holds which tensor. `None` for a single-file model.
 type WeightMap = Option<(PathBuf, BTreeMap<String, String>)>;

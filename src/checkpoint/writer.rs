@@ -24,6 +24,9 @@ pub const DEFAULT_SHARD_BYTES: u64 = 2 << 30;
 /// File with the size and hash of every other file.
 pub const MANIFEST: &str = "wgquant_manifest.json";
 
+/// Version of its layout.
+pub(super) const FORMAT: u64 = 1;
+
 /// A tensor written to the current shard's data file.
 struct Stored {
     name: String,
@@ -166,6 +169,12 @@ impl CheckpointWriter {
         self.append(name, StoredType::I64, &[values.len()], &bytes)
     }
 
+    /// Bytes of the tensors so far.
+    pub(crate) fn tensor_bytes(&self) -> u64 {
+        let open = self.open.iter().flat_map(|open| &open.tensors);
+        self.shards.iter().flatten().chain(open).map(|t| t.bytes).sum()
+    }
+
     /// Writes a small file (config.json, a recipe) beside the weights.
     ///
     /// # Errors
@@ -225,7 +234,7 @@ impl CheckpointWriter {
             self.file("model.safetensors.index.json", pretty(&index).as_bytes())?;
         }
         let manifest = pretty(&json!({
-            "format": 1,
+            "format": FORMAT,
             "tool": concat!("wgquant ", env!("CARGO_PKG_VERSION")),
             "source": source,
             "made": self.made,

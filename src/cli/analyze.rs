@@ -12,7 +12,7 @@ use wgquant::report::{html, terminal};
 use wgquant::runtime::EngineOptions;
 use wgquant::search::Survey;
 
-use super::args::refuse;
+use super::args::{model, refuse};
 use super::load::StateArgs;
 use super::recipe::{RecipeArgs, Rotate, named};
 use super::{Verdict, out};
@@ -21,6 +21,7 @@ use super::{Verdict, out};
 #[derive(Debug, Args)]
 pub(super) struct Analyze {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Statistics of activations, from `wgquant calibrate`
     #[arg(long, value_name = "FILE")]

@@ -1,11 +1,13 @@
 //! Arguments that several commands share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use pollster::block_on;
+use wgquant::checkpoint::locate;
 use wgquant::gpu::{Device, DeviceChoice, Need};
 use wgquant::kernels::trust::{self, Cache};
 use wgquant::kernels::tuned;
@@ -116,6 +118,11 @@ impl GpuArgs {
             DeviceChoice::Named(name) => format!("--device {name}"),
         }
     }
+}
+
+/// A model: its directory, or its name in the Hugging Face cache.
+pub(super) fn model() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(locate)
 }
 
 /// Bytes: `8GiB`, `500 MiB`, `1.5GB`, `1000000`. k, m, g and t are powers of 1024, as kib, mib, gib and tib are; kb, mb, gb

@@ -11,7 +11,7 @@ use wgquant::files;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{CalibrateReport, terminal};
 
-use super::args::{GpuArgs, refuse};
+use super::args::{GpuArgs, model, refuse};
 use super::progress::Bar;
 use super::{Verdict, load, out};
 
@@ -22,6 +22,7 @@ use super::{Verdict, load, out};
 #[derive(Debug, Args)]
 pub(super) struct Calibrate {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Text (.txt), documents (.jsonl or .parquet with `text` or `messages`), or token ids (.npy)
     #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]

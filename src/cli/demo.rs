@@ -15,7 +15,7 @@ use wgquant::recipe::Bits;
 use wgquant::report::{DemoReport, DemoRow, DeviceInfo, ModelInfo, html, terminal};
 use wgquant::runtime::Next;
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, model};
 use super::generation::{encode, generate};
 use super::progress::Bar;
 use super::recipe::{RecipeArgs, Rotate};
@@ -35,7 +35,7 @@ const NEW_TOKENS: usize = 32;
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// Model directory, with tokenizer.json and val_ids_u16.npy [default: assets/nano of this repository]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = model())]
     model: Option<PathBuf>,
     /// Directory for models and report; the demo's own earlier output is replaced
     #[arg(long, value_name = "DIR", default_value = "out/demo")]

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
+use clap::builder::{StringValueParser, TypedValueParser};
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::calibrate::StatsMeta;
+use wgquant::checkpoint::locate;
 use wgquant::eval::{Activations, Between, diff, record};
 use wgquant::gpu::{Device, DeviceChoice};
 use wgquant::model::{ModelFile, ModelSource};
@@ -14,7 +16,7 @@ use wgquant::recipe::rewrites;
 use wgquant::report::{DiffReport, terminal};
 use wgquant::runtime::Engine;
 
-use super::args::{GpuArgs, refuse};
+use super::args::{GpuArgs, model, refuse};
 use super::generation::encode;
 use super::{Verdict, load, out};
 
@@ -25,13 +27,14 @@ use super::{Verdict, load, out};
 #[derive(Debug, Args)]
 pub(super) struct Diff {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Prompt; a file with input_ids needs none
     #[arg(short, long, allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// `cpu` (the reference), `gpu`, an adapter's name, another model's directory (such as the original), or a
+    /// `cpu` (the reference), `gpu`, an adapter's name, another model (such as the original), or a
     /// .safetensors file of activations [default: cpu; with --against-caps the same device]
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = StringValueParser::new().map(in_cache))]
     against: Option<String>,
     /// Features of the adapter the other run uses, as in --caps
     #[arg(long, value_name = "LIST")]
@@ -128,9 +131,10 @@ impl Diff {
                 );
             }
             let device = self.device(against).map_err(|e| match e.downcast_ref() {
-                Some(Error::NoAdapter { .. }) => {
-                    e.context(format!("--against {against}: is no directory, and as a device"))
-                }
+                Some(Error::NoAdapter { .. }) => e.context(match locate(against.into()) {
+                    Ok(_) => format!("--against {against}: is no directory, and as a device"),
+                    Err(none) => format!("--against {none}; and as a device"),
+                }),
                 _ => e,
             })?;
             (true, ModelFile::open(file.checkpoint().dir())?, device)
@@ -192,6 +196,11 @@ fn stored(file: &ModelFile, path: &str, tokens: Option<&[u32]>) -> Result<Refere
         _ => true,
     };
     Ok(Reference { name: path.to_owned(), same_model, activations })
+}
+
+/// A model's directory in the Hugging Face cache, where `against` is its name there.
+fn in_cache(against: String) -> String {
+    locate(against.clone().into()).ok().and_then(|dir| dir.into_os_string().into_string().ok()).unwrap_or(against)
 }
 
 fn is_file(against: &str) -> bool {

@@ -12,7 +12,7 @@ use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, EvalReport, ModelInfo, terminal};
 use wgquant::runtime::Engine;
 
-use super::args::{GpuArgs, check_fraction};
+use super::args::{GpuArgs, check_fraction, model};
 use super::progress::Bar;
 use super::{Verdict, load, out};
 
@@ -20,13 +20,14 @@ use super::{Verdict, load, out};
 #[derive(Debug, Args)]
 pub(super) struct Eval {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Questions (.jsonl) with the fields of ARC, HellaSwag, LAMBADA, OpenBookQA, PIQA or WinoGrande, or `query`, `choices` and `gold`;
     /// may be given several times
     #[arg(short, long, value_name = "FILE", required = true)]
     file: Vec<PathBuf>,
     /// Ask this model, too: differences of accuracy with their paired errors, and how often both say the same
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = model())]
     base: Option<PathBuf>,
     /// Ask only the first N questions of each file
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

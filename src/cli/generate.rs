@@ -10,7 +10,7 @@ use wgquant::calibrate::BOM;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, Next};
 
-use super::args::{GpuArgs, refuse};
+use super::args::{GpuArgs, model, refuse};
 use super::generation::{Ended, Generation, Generations, encode, generate, generate_each, sampling};
 use super::{Verdict, load, out};
 
@@ -18,6 +18,7 @@ use super::{Verdict, load, out};
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Text to continue; several with several -p, which then make their tokens together
     #[arg(short, long, required_unless_present = "file", allow_hyphen_values = true)]

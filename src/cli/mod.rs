@@ -4,6 +4,7 @@ mod analyze;
 mod args;
 mod bench;
 mod calibrate;
+mod completions;
 mod demo;
 mod devices;
 mod diff;
@@ -12,6 +13,7 @@ mod eval;
 mod generate;
 mod generation;
 mod load;
+mod man;
 mod out;
 mod perplexity;
 mod progress;
@@ -24,6 +26,7 @@ mod stream;
 mod synth;
 mod test_ops;
 mod tune;
+mod verify;
 
 use std::io::Write as _;
 
@@ -35,7 +38,7 @@ pub(crate) use out::{reader_left, say};
 /// Quantize and run hybrid Mamba-2 language models (Nemotron-H) on any GPU.
 ///
 /// Start with `wgquant demo`. MODEL is a directory in Hugging Face layout: config.json, safetensors and, for text,
-/// tokenizer.json.
+/// tokenizer.json. Or the name of one in the Hugging Face cache, owner/name or owner/name@revision; nothing is downloaded.
 ///
 /// Exit codes: 0 done, 1 a check or quality gate failed, 2 error.
 #[derive(Debug, Parser)]
@@ -63,6 +66,9 @@ enum Command {
     Generate(generate::Generate),
     Serve(serve::Serve),
     Diff(diff::Diff),
+    Verify(verify::Verify),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// How a command that ran to its end ended.
@@ -99,6 +105,9 @@ impl Cli {
             Command::Generate(c) => c.run(),
             Command::Serve(c) => c.run(),
             Command::Diff(c) => c.run(),
+            Command::Verify(c) => c.run(),
+            Command::Completions(c) => c.run(),
+            Command::Man(c) => c.run(),
         }
     }
 }

@@ -11,7 +11,7 @@ use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, Measured, ModelInfo, PerplexityReport, terminal};
 
-use super::args::{GpuArgs, check_fraction};
+use super::args::{GpuArgs, check_fraction, model};
 use super::progress::Bar;
 use super::{Verdict, load, out};
 
@@ -22,12 +22,13 @@ const CONTEXT: u32 = 1024;
 #[derive(Debug, Args)]
 pub(super) struct Perplexity {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Text (.txt), documents (.jsonl or .parquet with `text` or `messages`), or token ids (.npy, [windows, length] of u16 or u32)
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Compare with this model: perplexity ratio, KL divergence, agreement of the most likely token
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = model())]
     base: Option<PathBuf>,
     /// Use only the first N windows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

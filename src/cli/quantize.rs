@@ -15,7 +15,7 @@ use wgquant::quantize::{GptqOptions, QUANTIZER};
 use wgquant::recipe::{self, Bits, Module, Preset, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
-use super::args::{GpuArgs, refuse};
+use super::args::{GpuArgs, model, refuse};
 use super::progress::Bar;
 use super::recipe::{RecipeArgs, check_groups, group, named};
 use super::{Verdict, load, out};
@@ -40,11 +40,12 @@ enum Scales {
 
 /// Quantize a model into a new directory
 ///
-/// Writes compressed-tensors format, with the tokenizer, the recipe and a manifest of hashes. The directory appears
+/// Writes compressed-tensors format, with the tokenizer, the recipe, a model card and a manifest of hashes. The directory appears
 /// complete or not at all: an interrupted run leaves nothing, and what a crash leaves the next run into it removes.
 #[derive(Debug, Args)]
 pub(super) struct Quantize {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Directory to make; must not exist
     #[arg(short, long, value_name = "DIR", required_unless_present = "explain")]

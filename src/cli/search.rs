@@ -14,7 +14,7 @@ use wgquant::recipe::{Module, Recipe, transformed};
 use wgquant::report::{DeviceInfo, ModelInfo, SearchReport, html, terminal};
 use wgquant::search::{self, Budget, MeasuredKl, Plan, Question, Survey};
 
-use super::args::{GpuArgs, refuse, size};
+use super::args::{GpuArgs, model, refuse, size};
 use super::progress::Bar;
 use super::recipe::{TransformArgs, check_groups, group};
 use super::{Verdict, load, out};
@@ -26,6 +26,7 @@ use super::{Verdict, load, out};
 #[derive(Debug, Args)]
 pub(super) struct Search {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Calibration text: .txt, .jsonl or .parquet with `text` or `messages`, or token ids (.npy)
     #[arg(short, long, value_name = "FILE")]

@@ -11,7 +11,7 @@ use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::tune::tune_markdown;
 use wgquant::runtime::{Engine, EngineOptions};
 
-use super::args::{GpuArgs, seconds};
+use super::args::{GpuArgs, model, seconds};
 use super::progress::Bar;
 use super::{Verdict, out, synth};
 
@@ -27,7 +27,7 @@ const MARGIN: f64 = 0.03;
 #[derive(Debug, Args)]
 pub(super) struct Tune {
     /// Model directory
-    #[arg(required_unless_present = "synth", conflicts_with = "shape")]
+    #[arg(required_unless_present = "synth", conflicts_with = "shape", value_parser = model())]
     model: Option<PathBuf>,
     /// Or a published shape with random weights, held in memory; see `wgquant synth`
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "model")]

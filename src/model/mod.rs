@@ -32,7 +32,7 @@ pub use quantized::{Activations, BITS, Group, QuantizedLinear, Scales};
 pub use scheme::Target;
 pub(crate) use scheme::is_packed;
 #[cfg(not(target_arch = "wasm32"))]
-pub use write::{Summary, WriteOptions, write_model, write_model_with};
+pub use write::{Finished, Summary, WriteOptions, write_model, write_model_with};
 
 use crate::error::Result;
 

@@ -83,7 +83,27 @@ pub struct Summary {
 /// # Errors
 /// [`Error::Argument`], [`Error::Io`], [`Error::DiskFull`], and whatever `model` gives. Nothing is at `out` then.
 pub fn write_model(config: &Value, model: &dyn ModelSource, out: &Path, options: &WriteOptions) -> Result<Summary> {
-    write_model_with(config, model, out, options, &|| Vec::new())
+    write_model_with(config, model, out, options, &|_| Vec::new())
+}
+
+/// A model whose weights are written, to those who tell of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished<'a> {
+    /// Its `config.json`.
+    pub config: &'a Value,
+    /// Bytes of all its tensors.
+    pub tensor_bytes: u64,
+    /// As [`Summary::ragged`].
+    pub ragged: &'a [String],
+}
+
+impl<'a> Finished<'a> {
+    /// The `quant_method` by which other tools know how it is quantized: `None` of a model of floats, `Some(None)` where they have no
+    /// words for it.
+    #[must_use]
+    pub fn method(&self) -> Option<Option<&'a str>> {
+        self.config.get("quantization_config").map(|q| q.get("quant_method").and_then(Value::as_str))
+    }
 }
 
 /// As [`write_model`]; `last` gives more small files once the model has given all its weights.
@@ -95,7 +115,7 @@ pub fn write_model_with(
     model: &dyn ModelSource,
     out: &Path,
     options: &WriteOptions,
-    last: &dyn Fn() -> Vec<(String, String)>,
+    last: &dyn Fn(&Finished<'_>) -> Vec<(String, String)>,
 ) -> Result<Summary> {
     let bias = uses_conv_bias(Path::new("config.json"), config)?;
     if !options.vector_dtype.is_float() {
@@ -138,7 +158,8 @@ pub fn write_model_with(
     }
     let config = finished_config(config, [original.tied, head.is_none()], model.rotation(), &to.schemes)?;
     to.writer.file("config.json", format!("{config:#}\n").as_bytes())?;
-    for (name, text) in last() {
+    let finished = Finished { config: &config, tensor_bytes: to.writer.tensor_bytes(), ragged: &to.ragged };
+    for (name, text) in last(&finished) {
         to.writer.file(&name, text.as_bytes())?;
     }
     Ok(Summary { written: to.writer.finish(options.source.clone())?, ragged: to.ragged })

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use super::card::{CARD_FILE, Card};
 use super::sequential::{Sequential, moments_fit};
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe, has_static};
@@ -15,7 +16,8 @@ use crate::checkpoint::MANIFEST;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{
-    Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions, write_model_with,
+    Finished, Layer, Linear, ModelConfig, ModelFile, ModelSource, Names, OnlineRotation, Summary, WriteOptions,
+    write_model_with,
 };
 use crate::quantize::{LOSSES_FILE, ModuleLoss, timed};
 use crate::transform::{Transform, Transformed};
@@ -194,13 +196,18 @@ pub fn quantize(
 ) -> Result<(Summary, Vec<ModuleLoss>)> {
     check_original(file)?;
     let model = Quantized::new(file, recipe, device, calibration.map(|(_, windows)| windows), progress)?;
-    let calibrates = recipe.calibrates(&recipe.modules(file.config())?).is_some();
+    let modules = recipe.modules(file.config())?;
+    let calibration = calibration.filter(|_| recipe.calibrates(&modules).is_some());
     let mut options = WriteOptions::like(file)?;
-    options.made = made(device, calibration.filter(|_| calibrates));
+    options.made = made(device, calibration);
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
-    let losses = || Some(model.losses()).filter(|l| !l.is_empty());
-    let table = || losses().map(|l| (LOSSES_FILE.to_owned(), ModuleLoss::file(&l))).into_iter().collect();
-    let summary = write_model_with(file.checkpoint().config(), &model, out, &options, &table)?;
+    let card = Card { file, source: &options.source, recipe, modules: &modules, calibration };
+    let last = |made: &Finished<'_>| {
+        let losses = Some(model.losses()).filter(|l| !l.is_empty());
+        let table = losses.map(|l| (LOSSES_FILE.to_owned(), ModuleLoss::file(&l)));
+        table.into_iter().chain([(CARD_FILE.to_owned(), card.text(made))]).collect()
+    };
+    let summary = write_model_with(file.checkpoint().config(), &model, out, &options, &last)?;
     Ok((summary, model.losses()))
 }
 

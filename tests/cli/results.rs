@@ -121,7 +121,14 @@ fn quantize_then_compare() {
     let text =
         run(&["quantize", model, "-o", out, "--scheme", "W8A8", "--embedding", "16", "--rotate-sites", "down_proj"]);
     says(&text, &["before", "after", "smaller", &format!("wgquant perplexity {out} -f FILE --base {model}")]);
-    for file in ["config.json", "model.safetensors", "tokenizer.json", "wgquant_manifest.json", "wgquant_recipe.toml"] {
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+        "wgquant_manifest.json",
+        "wgquant_recipe.toml",
+    ] {
         assert!(std::path::Path::new(out).join(file).is_file(), "{file}");
     }
     let report = run_json(&["perplexity", out, "-f", ids, "--base", model, "--json"]);
@@ -193,16 +200,27 @@ fn quantize_shows_and_keeps_what_gptq_lost() {
     assert_eq!(manifest["made"], json!({ "device": "CPU reference", "calibration": made }));
     assert_eq!(file, "ids.npy", "its name and not its path");
 
-    // Under another name the same tokens give the same bytes, the manifest's word for the file aside.
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    says(&card, &["by GPTQ. Calibrated on 2 sequences, 128 tokens, of `ids.npy`."]);
+
+    // Under another name the same tokens give the same bytes, the card's and the manifest's word for the file aside.
     let renamed = temp.path().join("renamed.npy");
     fs::rename(&ids, &renamed).unwrap();
     let (_, _, other) = quantize_ids(&renamed, "c", &[]);
     for entry in fs::read_dir(&out).unwrap().map(|e| e.unwrap()) {
-        let [one, two] = [&out, &other].map(|dir| fs::read(dir.join(entry.file_name())).unwrap());
-        let two = match entry.file_name() == "wgquant_manifest.json" {
-            true => String::from_utf8(two).unwrap().replace("renamed.npy", "ids.npy").into_bytes(),
-            false => two,
-        };
+        let [one, two] = [&out, &other].map(|dir| {
+            let bytes = fs::read(dir.join(entry.file_name())).unwrap();
+            let text = match entry.file_name().to_str() {
+                Some("README.md") => String::from_utf8(bytes).unwrap(),
+                Some("wgquant_manifest.json") => {
+                    let mut manifest: Value = serde_json::from_slice(&bytes).unwrap();
+                    manifest["files"]["README.md"].take();
+                    manifest.to_string()
+                }
+                _ => return bytes,
+            };
+            text.replace("renamed.npy", "ids.npy").into_bytes()
+        });
         assert!(one == two, "{:?}", entry.file_name());
     }
 }

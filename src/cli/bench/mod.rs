@@ -20,7 +20,7 @@ use wgquant::report::{DeviceInfo, count};
 use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, Next, StateFormat};
 use wgquant::synth::Synth;
 
-use super::args::{GpuArgs, seconds};
+use super::args::{GpuArgs, model, seconds};
 use super::progress::Bar;
 use super::test_ops::rfc3339;
 use super::{Verdict, load, out, synth};
@@ -46,7 +46,7 @@ const SWEEP: &str = "512-131072*2";
 #[derive(Debug, Args)]
 pub(super) struct Bench {
     /// Model directory; several with several -m
-    #[arg(short, long, value_name = "DIR", required_unless_present = "synth", conflicts_with = "shape")]
+    #[arg(short, long, value_name = "DIR", required_unless_present = "synth", conflicts_with = "shape", value_parser = model())]
     model: Vec<PathBuf>,
     /// Or a published shape with random weights, held in memory; see `wgquant synth`
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "model")]

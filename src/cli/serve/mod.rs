@@ -10,7 +10,7 @@ mod stops;
 mod worker;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -24,7 +24,7 @@ use wgquant::serve::{Job, Scheduler};
 
 use self::api::Api;
 use self::worker::{Status, Worker};
-use super::args::GpuArgs;
+use super::args::{GpuArgs, model};
 use super::{Verdict, load, out};
 
 /// Serve a model over HTTP: completions and chats as OpenAI's API has them, with log-probabilities of prompts
@@ -35,6 +35,7 @@ use super::{Verdict, load, out};
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Model directory
+    #[arg(value_parser = model())]
     model: PathBuf,
     /// Address to listen on; others than this machine's own can be reached from outside
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", env = "WGQUANT_HOST")]
@@ -91,8 +92,8 @@ impl Serve {
         let info = DeviceInfo::from(&device);
         let status = Arc::new(Status::default());
         let config = file.config().clone();
+        let model = self.alias.clone().unwrap_or_else(|| file.checkpoint().name());
         let jobs = self.worker(file, &device, status.clone())?;
-        let model = self.alias.clone().unwrap_or_else(|| directory_name(&self.model));
         let context = self.context as usize;
         let serving = Serving { url, model: &model, context, parallel: self.parallel as usize, device: info };
         if self.json {
@@ -124,9 +125,4 @@ impl Serve {
         let (scheduler, gpu) = (load(device)?, self.gpu.clone());
         Worker { status, load: move || load(&gpu.open()?) }.start(scheduler)
     }
-}
-
-fn directory_name(dir: &Path) -> String {
-    let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    load::file_name(&whole)
 }

@@ -7,6 +7,7 @@ mod evaluated;
 mod models;
 mod search;
 mod test_ops;
+mod verified;
 
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -17,6 +18,7 @@ pub use evaluated::evaluated;
 pub use models::{demo, explained, perplexity, quantized};
 pub use search::search;
 pub use test_ops::{comparison, test_ops};
+pub use verified::verified;
 
 use super::text::bytes;
 use super::{DeviceInfo, DoctorReport};

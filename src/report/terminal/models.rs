@@ -2,8 +2,7 @@
 
 use super::{driver_words, table};
 use crate::eval::doubling;
-use crate::model::{Activations, Group};
-use crate::quantize::{ModuleLoss, ROW_SCALE, ScaleFormat};
+use crate::quantize::ModuleLoss;
 use crate::recipe::{Module, Recipe};
 use crate::report::text::{bytes, count, small, with_error};
 use crate::report::{DemoReport, Measured, ModelInfo, PerplexityReport, QuantizeReport};
@@ -11,43 +10,14 @@ use crate::report::{DemoReport, Measured, ModelInfo, PerplexityReport, QuantizeR
 /// `wgquant quantize --explain`.
 #[must_use]
 pub fn explained(modules: &[Module], recipe: &Recipe) -> String {
-    let form = |m: &Module| match &m.weights {
-        None => recipe.float.to_string(),
-        Some(f) => format!("{} bits", f.bits),
-    };
-    let group = |m: &Module| match m.weights.map(|f| f.group) {
-        None => String::new(),
-        Some(Group::Channel) => "channel".to_owned(),
-        Some(Group::Size(n)) => n.to_string(),
-    };
-    let scales = |m: &Module| match m.weights.map(|f| f.scales) {
-        None => String::new(),
-        Some(ScaleFormat::Plain(dtype)) => dtype.to_string(),
-        Some(ScaleFormat::Nested(bits)) => format!("{bits} bits × {ROW_SCALE}"),
-    };
-    let inputs = |m: &Module| match m.activations {
-        Activations::Float => "float".to_owned(),
-        Activations::Int8(Group::Channel) => "int8 a token".to_owned(),
-        Activations::Int8(Group::Size(n)) => format!("int8 a group of {n}"),
-        Activations::Static(Group::Channel) => "int8, one fixed scale".to_owned(),
-        Activations::Static(Group::Size(n)) => format!("int8, fixed scales of {n}"),
-    };
     let rows: Vec<Vec<String>> = modules
         .iter()
         .map(|m| {
             let rule =
                 m.rule.map_or_else(|| "none".to_owned(), |i| format!("{i}: {}", recipe.rules[i].modules.join(", ")));
             let size = bytes(m.bytes(recipe.float));
-            vec![
-                m.name.clone(),
-                format!("{} x {}", m.rows, m.cols),
-                form(m),
-                group(m),
-                scales(m),
-                inputs(m),
-                size,
-                rule,
-            ]
+            let [form, group, scales, inputs] = m.words(recipe.float);
+            vec![m.name.clone(), format!("{} x {}", m.rows, m.cols), form, group, scales, inputs, size, rule]
         })
         .collect();
     table(&["Module", "Shape", "Weights", "Group", "Scales", "Inputs", "Size", "Rule"], 1, rows)
