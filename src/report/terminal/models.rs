@@ -5,7 +5,7 @@ use crate::eval::doubling;
 use crate::model::{Activations, Group};
 use crate::quantize::{ModuleLoss, ROW_SCALE, ScaleFormat};
 use crate::recipe::{Module, Recipe};
-use crate::report::text::{bytes, count, small, with_error};
+use crate::report::text::{bytes, count, shell, small, with_error};
 use crate::report::{DemoReport, Measured, ModelInfo, PerplexityReport, QuantizeReport};
 
 /// `wgquant quantize --explain`.
@@ -106,8 +106,8 @@ pub fn quantized(report: &QuantizeReport, verbose: bool) -> String {
             size(report.reduction),
             report.seconds,
             report.device.adapter,
-            report.output.model,
-            report.source.model
+            shell(&report.output.model),
+            shell(&report.source.model)
         )
 }
 
