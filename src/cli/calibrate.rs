@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::calibrate::{Calibration, Calibrator, Sequences, Stats, StatsMeta, StatsPart, warn_of_fewer};
@@ -20,12 +20,13 @@ use super::{Verdict, load, out};
 /// The model is run as it is: of a quantized one, activations are those behind quantized layers. Memory grows with
 /// neither the number nor the length of sequences, but for the keys and values of attention.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("texts").required(true).multiple(true).args(["file", "merge"])))]
 pub(super) struct Calibrate {
     /// Model directory
     #[arg(value_parser = model())]
     model: PathBuf,
     /// Text (.txt), documents (.jsonl or .parquet with `text` or `messages`), or token ids (.npy)
-    #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
+    #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Where to write the statistics (safetensors)
     #[arg(short, long, value_name = "FILE", default_value = "stats.safetensors")]

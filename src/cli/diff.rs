@@ -15,6 +15,7 @@ use wgquant::model::{ModelFile, ModelSource};
 use wgquant::recipe::rewrites;
 use wgquant::report::{DiffReport, terminal};
 use wgquant::runtime::Engine;
+use wgquant::transform::Transform;
 
 use super::args::{GpuArgs, model, refuse};
 use super::generation::encode;
@@ -77,7 +78,7 @@ impl Diff {
             out::check_file("--dump", path)?;
         }
         let file = ModelFile::open(&self.model)?;
-        let transform = rewrites(&file)?;
+        let transform = known(&file)?;
         let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
         let (reference, device) = match against {
             path if is_file(path) => (stored(&file, path, given.as_deref())?, self.own_device(path)?),
@@ -139,7 +140,7 @@ impl Diff {
             })?;
             (true, ModelFile::open(file.checkpoint().dir())?, device)
         };
-        let transform = rewrites(&model)?;
+        let transform = known(&model)?;
         let mut engine = engine(&other, &model, tokens.len())?;
         let (taps, next) = block_on(record(&mut engine, &tokens, None, &[]))?;
         let activations = Activations { tokens: Some(tokens), next: Some(next), model_sha256: None, transform, taps };
@@ -168,6 +169,18 @@ impl Diff {
         }
         .open()
     }
+}
+
+/// The rewrites in a model's weights; says so where they cannot be known.
+fn known(file: &ModelFile) -> Result<Option<Transform>> {
+    let found = rewrites(file)?;
+    if found.is_none() {
+        let dir = file.checkpoint().dir().display();
+        log::info!(
+            "{dir}: what was done to its weights before cannot be known; another model has few ops to compare with it"
+        );
+    }
+    Ok(found)
 }
 
 /// An engine that takes a prompt of `tokens` in one pass, as its ops are looked at, and a token more.

@@ -62,6 +62,7 @@ impl Eval {
         let tasks = self.tasks(&model, base.as_ref())?;
         let device = self.gpu.open()?;
         let (results, samples) = self.ask(&device, &model, base.as_ref(), &tasks)?;
+        self.check(&samples);
         if let Some(file) = &self.log_samples {
             let lines: Result<String, _> = samples.iter().map(|s| Ok(serde_json::to_string(s)? + "\n")).collect();
             out::save(file, &lines.map_err(|e: serde_json::Error| anyhow!(e))?)?;
@@ -115,6 +116,21 @@ impl Eval {
             samples.extend(said);
         }
         Ok((results, samples))
+    }
+
+    /// Says so where a model's likelihoods were no numbers: then its scores are none either.
+    fn check(&self, samples: &[Sample]) {
+        let of_base = |s: &Sample| s.base.as_ref().is_some_and(|said| !said.counts());
+        let model = (Some(&self.model), samples.iter().find(|s| !s.said.counts()));
+        for (dir, found) in [model, (self.base.as_ref(), samples.iter().find(|s| of_base(s)))] {
+            if let (Some(dir), Some(Sample { task, line, .. })) = (dir, found) {
+                log::warn!(
+                    "{}: gives logits that are no numbers, first for line {line} of {task}: its weights make values that \
+                     overflow, and what is measured of it means nothing",
+                    dir.display()
+                );
+            }
+        }
     }
 
     fn gate(&self, tasks: &[TaskResult]) -> Verdict {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::{fs, io};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tokenizers::Tokenizer;
 use wgquant::calibrate::BOM;
 use wgquant::model::ModelFile;
@@ -16,12 +16,13 @@ use super::{Verdict, load, out};
 
 /// Continue a prompt; text is printed as it comes, of several prompts at the end
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("text").required(true).multiple(true).args(["prompt", "file"])))]
 pub(super) struct Generate {
     /// Model directory
     #[arg(value_parser = model())]
     model: PathBuf,
     /// Text to continue; several with several -p, which then make their tokens together
-    #[arg(short, long, required_unless_present = "file", allow_hyphen_values = true)]
+    #[arg(short, long, allow_hyphen_values = true)]
     prompt: Vec<String>,
     /// A text to continue from a file, without its last line break; - reads standard input. Several as with -p, after those
     #[arg(short, long, value_name = "FILE")]

@@ -120,14 +120,43 @@ pub(super) fn sampling((temperature, top_k, top_p): (f32, u32, f32), [temp, top]
     Ok(Next::Sample(Sampling { temperature, top_k, top_p }))
 }
 
-/// Says so where the last logits are no numbers. What a state has once it keeps, so they tell of all before; the token that is chosen of
-/// such is the first of the vocabulary.
-fn check_logits(logits: &[f32]) {
-    if logits.iter().any(|logit| !logit.is_finite()) {
-        log::warn!(
-            "logits are no numbers: the model's weights make values that overflow, and what was generated means nothing"
+/// Fails where the `last` logits of a sequence are no numbers: the token that is chosen of such is the first of the vocabulary. What a
+/// state has once it keeps, so they tell of all before; only then is the sequence read again, to say where that began.
+fn check_logits(engine: &mut Engine, last: &[f32], sequences: &[(&[u32], &[u32])], most: usize) -> Result<()> {
+    let rows = last.chunks(engine.config().vocab_size).zip(sequences).enumerate();
+    for (i, (_, (prompt, made))) in rows.filter(|(_, (row, _))| row.iter().any(|logit| !logit.is_finite())) {
+        let good = good_tokens(engine, prompt, made, most)?;
+        if good.is_none() && made.len() < most {
+            // It had ended before: what is no number came of a pass that nobody looked at.
+            continue;
+        }
+        let whose =
+            if sequences.len() > 1 { format!("prompt {} of {}: ", i + 1, sequences.len()) } else { String::new() };
+        let good = good.map_or_else(|| "unknown".to_owned(), |good| good.to_string());
+        bail!(
+            "{whose}logits are no numbers (good new tokens before: {good}): the model's weights make values that overflow, and \
+             what would follow means nothing"
         );
     }
+    Ok(())
+}
+
+/// How many of the tokens that were `made` after `prompt` come of logits that are numbers; `None`: all, read together.
+fn good_tokens(engine: &mut Engine, prompt: &[u32], made: &[u32], most: usize) -> Result<Option<usize>> {
+    let Some((last, before)) = prompt.split_last() else { return Ok(None) };
+    engine.reset()?;
+    if !before.is_empty() {
+        engine.feed(before)?;
+    }
+    // After the last of as many as were asked for nothing was chosen.
+    let after: Vec<u32> = [*last].iter().chain(made).take(most).copied().collect();
+    let (vocab, mut bad) = (engine.config().vocab_size, None);
+    block_on(engine.feed_all(&after, |first, rows| {
+        let found = rows.chunks(vocab).position(|row| row.iter().any(|logit| !logit.is_finite()));
+        bad = bad.or(found.map(|row| first + row));
+        Ok(())
+    }))?;
+    Ok(bad)
 }
 
 /// Generates up to `most` tokens and gives each piece of text to `print`.
@@ -160,7 +189,11 @@ pub(super) fn generate(
     if let Some(e) = failed {
         return Err(e);
     }
-    check_logits(&block_on(engine.logits())?);
+    let last = block_on(engine.logits())?;
+    if let Err(e) = check_logits(engine, &last, &[(ids, &tokens)], most) {
+        print("\n")?;
+        return Err(e);
+    }
     let rest = stream.rest()?;
     if !rest.is_empty() {
         print(&rest)?;
@@ -194,7 +227,9 @@ pub(super) fn generate_each(
         times.push(start.elapsed().as_secs_f64());
         ControlFlow::Continue(())
     }))?;
-    check_logits(&block_on(engine.logits_each())?);
+    let last = block_on(engine.logits_each())?;
+    let sequences: Vec<_> = ids.iter().zip(&made).map(|(ids, made)| (&ids[..], &made[..])).collect();
+    check_logits(engine, &last, &sequences, most)?;
     let timed: usize = made.iter().map(|m| timed(engine.device(), m.len(), Ended::of(m.len(), most))).sum();
     let text = |ids: &[u32], made: &[u32]| -> Result<String> {
         let mut stream = TextStream::after(ids, tokenizer)?;

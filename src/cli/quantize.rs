@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use wgquant::calibrate;
 use wgquant::calibrate::Windows;
 use wgquant::checkpoint::CheckpointWriter;
@@ -43,15 +43,17 @@ enum Scales {
 /// Writes compressed-tensors format, with the tokenizer, the recipe, a model card and a manifest of hashes. The directory appears
 /// complete or not at all: an interrupted run leaves nothing, and what a crash leaves the next run into it removes.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("made").required(true).multiple(true).args(["output", "explain"])))]
+#[command(group(ArgGroup::new("how").required(true).multiple(true).args(["scheme", "recipe"])))]
 pub(super) struct Quantize {
     /// Model directory
     #[arg(value_parser = model())]
     model: PathBuf,
     /// Directory to make; must not exist
-    #[arg(short, long, value_name = "DIR", required_unless_present = "explain")]
+    #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Bits of weights and activations
-    #[arg(long, ignore_case = true, required_unless_present = "recipe", value_parser = PossibleValuesParser::new(["w8a8", "w4a8", "w4a16"]).try_map(|s| s.parse::<Bits>()))]
+    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(["w8a8", "w4a8", "w4a16"]).try_map(|s| s.parse::<Bits>()))]
     scheme: Option<Bits>,
     /// A recipe: w8a8, w4a8, mixed, or a TOML file such as `wgquant search` or another quantized model has
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["scheme", "rotate", "rotate_sites", "rotate_block", "group_size", "fold_norms", "embedding", "seed"])]

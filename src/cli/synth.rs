@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 use serde_json::{Value, json};
 use wgquant::Error;
@@ -77,6 +77,7 @@ fn read(path: &Path) -> Result<Value> {
 /// To measure speed and memory where the weights cannot be had; it says nothing of quality. Activations stay finite
 /// and near 1. The same seed gives the same bytes.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("made").required(true).multiple(true).args(["output", "in_memory"])))]
 pub(super) struct SynthCommand {
     /// The shape: nemotron-h-8b, nemotron-h-4b, nemotron-h-47b, nemotron-nano-9b-v2, mamba2-130m, -370m, -780m, -1.3b,
     /// -2.7b, mamba-codestral-7b, nano, small, or a directory with a config.json
@@ -85,7 +86,7 @@ pub(super) struct SynthCommand {
     #[command(flatten)]
     shape: Shape,
     /// Directory to make; must not exist
-    #[arg(short, long, value_name = "DIR", required_unless_present = "in_memory")]
+    #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Write nothing: make the model in memory, and say how long that took
     #[arg(long, conflicts_with = "output")]

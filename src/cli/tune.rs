@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use wgquant::bench::{WARM_UP, Warmer, contests, tune};
 use wgquant::kernels::trust::Cache;
 use wgquant::kernels::tuned;
@@ -25,9 +25,10 @@ const MARGIN: f64 = 0.03;
 /// launches stay. Without a model, nothing is
 /// known to be launched.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("tuned").required(true).multiple(true).args(["model", "synth"])))]
 pub(super) struct Tune {
     /// Model directory
-    #[arg(required_unless_present = "synth", conflicts_with = "shape", value_parser = model())]
+    #[arg(conflicts_with = "shape", value_parser = model())]
     model: Option<PathBuf>,
     /// Or a published shape with random weights, held in memory; see `wgquant synth`
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "model")]

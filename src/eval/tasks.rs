@@ -117,8 +117,18 @@ impl Answer {
         Self { log_likelihoods, is_greedy, chosen, chosen_norm }
     }
 
-    /// Right, by what is counted of questions of a kind; and by characters.
+    /// Are all likelihoods numbers? They are not where values of the model overflow.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.log_likelihoods.iter().all(|l| l.is_finite())
+    }
+
+    /// Right, by what is counted of questions of a kind; and by characters. NaN where the model said nothing that counts, so that no
+    /// score comes of it.
     fn right(&self, schema: Schema, answer: usize) -> [f64; 2] {
+        if !self.counts() {
+            return [f64::NAN; 2];
+        }
         let chosen = match schema {
             Schema::Lambada => self.is_greedy[0],
             _ => self.chosen == Some(answer),
@@ -128,10 +138,12 @@ impl Answer {
 
     /// Do two models say the same?
     fn same(&self, other: &Self, schema: Schema) -> bool {
-        match schema {
-            Schema::Lambada => self.is_greedy == other.is_greedy,
-            _ => self.chosen == other.chosen,
-        }
+        self.counts()
+            && other.counts()
+            && match schema {
+                Schema::Lambada => self.is_greedy == other.is_greedy,
+                _ => self.chosen == other.chosen,
+            }
     }
 }
 
@@ -366,5 +378,15 @@ mod tests {
         assert_eq!((words.acc, words.acc_norm), (0.25, None));
         assert!((words.perplexity.unwrap_or_default() - (15.0f64 / 4.0).exp()).abs() < 1e-9);
         assert_eq!(Scores::of(&task(Schema::Winogrande), &model).acc_norm, None);
+        // Of what overflows there is no score, nor a difference to it that passes for one.
+        let overflown = said([[-1.0, -20.0], [-3.0, f64::NAN], [-2.0, -3.0], [f64::NEG_INFINITY, -8.0]]);
+        for schema in [Schema::Arc, Schema::Lambada] {
+            let scores = Scores::of(&task(schema), &overflown);
+            assert!(scores.acc.is_nan() && scores.acc_norm.is_none_or(f64::is_nan), "{scores:?}");
+        }
+        for (base, model) in [(&overflown, &model), (&model, &overflown)] {
+            let paired = Paired::of(&arc, base, model);
+            assert!(paired.acc_difference.is_nan() && paired.same_answer == 0.5, "{paired:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! How much memory a GPU has free. WebGPU has no such question, so the driver is asked where wgpu lets us through to it
 //! (Vulkan); elsewhere nothing is known, and an allocation that fails is the first to tell.
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
 use super::device::Gpu;
@@ -14,6 +15,11 @@ pub struct Room {
     pub why: &'static str,
 }
 
+thread_local! {
+    /// Is what this thread does now not bound by a limit?
+    static EXEMPT: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The limit a user set, in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Limit(Mutex<Option<u64>>);
@@ -24,6 +30,9 @@ impl Limit {
     }
 
     fn get(&self) -> Option<u64> {
+        if EXEMPT.get() {
+            return None;
+        }
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,9 +68,23 @@ struct Heap {
 
 impl Gpu {
     /// From now on, nothing is allocated beyond `bytes` in all, whatever the driver says. Where wgpu does not count what is held (Metal, OpenGL),
-    /// an engine's plan and each allocation by itself stay below it.
+    /// an engine's plan and each allocation by itself stay below it. Self-tests of shaders, whose memory is given back before a model runs, are not
+    /// bound.
     pub fn set_memory_limit(&self, bytes: u64) {
         self.limit.set(bytes);
+    }
+
+    /// Does `work`, whose allocations by this thread the limit does not bind: it gives back all that it takes. What it left staged
+    /// is given back, too.
+    pub(crate) fn beside_the_limit<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = EXEMPT.replace(true);
+        let done = work();
+        EXEMPT.set(before);
+        if let Err(e) = self.drop_staging() {
+            // A lost device: whoever uses it next is told.
+            log::debug!("staging: {e}");
+        }
+        done
     }
 
     /// From now on, no tensor is larger than `bytes`, as on an adapter that cannot bind more: what is split there is split

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Mutex;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::card::{CARD_FILE, Card};
@@ -195,11 +196,12 @@ pub fn quantize(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<(Summary, Vec<ModuleLoss>)> {
     check_original(file)?;
+    let before = rewrites(file)?;
     let model = Quantized::new(file, recipe, device, calibration.map(|(_, windows)| windows), progress)?;
     let modules = recipe.modules(file.config())?;
     let calibration = calibration.filter(|_| recipe.calibrates(&modules).is_some());
     let mut options = WriteOptions::like(file)?;
-    options.made = made(device, calibration);
+    options.made = made(device, calibration, before);
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
     let card = Card { file, source: &options.source, recipe, modules: &modules, calibration };
     let last = |made: &Finished<'_>| {
@@ -211,17 +213,20 @@ pub fn quantize(
     Ok((summary, model.losses()))
 }
 
-/// The rewrites in a model's weights, by the recipe that [`quantize`] left in its directory; [`Transform::NONE`] of a model
-/// as others publish it. `None` where nobody can tell: its recipe is gone, or another program quantized the model, which may
-/// have rewritten it first.
+/// The rewrites in a model's weights, by the recipe that [`quantize`] left in its directory, after those of what it was made from;
+/// [`Transform::NONE`] of a model as others publish it. `None` where nobody can tell: its recipe or manifest is gone or from before a
+/// source's rewrites were recorded, or another program quantized the model, which may have rewritten it first.
 ///
 /// # Errors
-/// As [`Recipe::parse`]; [`Error::Io`] when the recipe is there and cannot be read.
+/// As [`Recipe::parse`]; [`Error::Io`] when a file is there and cannot be read, [`Error::BadCheckpoint`] when the manifest is none.
 pub fn rewrites(file: &ModelFile) -> Result<Option<Transform>> {
     let checkpoint = file.checkpoint();
     let path = checkpoint.dir().join(RECIPE_FILE);
     match std::fs::read_to_string(&path) {
-        Ok(text) => Recipe::parse(&path.display().to_string(), &text).map(|recipe| Some(recipe.transform)),
+        Ok(text) => {
+            let own = Recipe::parse(&path.display().to_string(), &text)?.transform;
+            Ok(of_source(checkpoint.dir())?.map(|before| before.then(own)))
+        }
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let ours = checkpoint.dir().join(MANIFEST).exists() || checkpoint.config().get("wgquant").is_some();
             Ok(Some(Transform::NONE).filter(|_| !ours && !file.is_quantized()))
@@ -230,12 +235,34 @@ pub fn rewrites(file: &ModelFile) -> Result<Option<Transform>> {
     }
 }
 
+/// The rewrites that there were before those of the recipe in `dir`, by [`made`] of its manifest. What was made from no model has none.
+fn of_source(dir: &Path) -> Result<Option<Transform>> {
+    let path = dir.join(MANIFEST);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(&path, e)),
+    };
+    let manifest: Value = serde_json::from_slice(&text).map_err(|e| Error::bad(&path, e.to_string()))?;
+    match manifest.get("made") {
+        Some(Value::Null) => Ok(Some(Transform::NONE)),
+        made => {
+            let before = made.and_then(|made| made.get(SOURCE_TRANSFORM)).unwrap_or(&Value::Null);
+            Option::deserialize(before).map_err(|e| Error::bad(&path, format!("{SOURCE_TRANSFORM}: {e}")))
+        }
+    }
+}
+
+/// Key of [`made`].
+const SOURCE_TRANSFORM: &str = "source_transform";
+
 /// Beside the recipe what decides the bytes: where they were computed, and the tokens that calibrated, hashed as
-/// [`crate::calibrate::StatsPart`] has it. And the name of the file these are from, by which it is found again.
-fn made(device: &Device, calibration: Option<(&str, &Windows)>) -> Value {
+/// [`crate::calibrate::StatsPart`] has it. And the name of the file these are from, by which it is found again, and the rewrites in the
+/// source's weights, null where they cannot be known.
+fn made(device: &Device, calibration: Option<(&str, &Windows)>, source: Option<Transform>) -> Value {
     let calibrated = calibration.map(|(file, Windows(sequences))| {
         let hash = sequences.iter().fold(String::new(), |before, ids| chain(&before, ids));
         json!({ "file": file, "sequences": sequences.len(), "tokens_sha256": hash })
     });
-    json!({ "device": device.name(), "calibration": calibrated })
+    json!({ "device": device.name(), "calibration": calibrated, SOURCE_TRANSFORM: source })
 }

@@ -41,7 +41,7 @@ pub use perplexity::{Measured, PerplexityReport};
 pub use quantized::QuantizeReport;
 #[cfg(not(target_arch = "wasm32"))]
 pub use search::SearchReport;
-pub use text::{bytes, count};
+pub use text::{bytes, count, shell};
 
 /// Where a result was measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,5 +1,7 @@
 //! Numbers and remarks for people.
 
+use std::borrow::Cow;
+
 use crate::analyze::Analysis;
 
 /// `3474432` as `3.31 MiB`.
@@ -34,6 +36,16 @@ fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
         _ => 2,
     };
     format!("{value:.digits$} {}", units[unit]).trim_end().to_owned()
+}
+
+/// A word of a command line as a POSIX shell takes it: in quotes where some character would mean something to it.
+#[must_use]
+pub fn shell(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:,=+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")).into(),
+    }
 }
 
 /// `14.3136 ± 0.42`, or the value alone.
@@ -73,6 +85,17 @@ mod tests {
         assert_eq!(significant(12_345.0, 3), "12345");
         assert_eq!(significant(1.5e-7, 3), "1.50e-7");
         assert_eq!(significant(0.0, 3), "0");
+    }
+
+    #[test]
+    fn words_of_a_command_line() {
+        for plain in ["models/nano-w4a8", "./a_b.toml", "größe/1.0%"] {
+            assert_eq!(shell(plain), plain);
+        }
+        assert_eq!(shell("my model"), "'my model'");
+        assert_eq!(shell("a;b$(c)"), "'a;b$(c)'");
+        assert_eq!(shell("it's"), r"'it'\''s'");
+        assert_eq!(shell(""), "''");
     }
 
     #[test]

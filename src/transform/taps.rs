@@ -18,6 +18,32 @@ const ANY: Transform = {
 };
 
 impl Transform {
+    /// What both do to a model, this one and then `later`, for [`Transform::same_basis`]: where both do something, nobody else does the
+    /// same. Norms that are folded stay so.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        fn both<T>(one: Option<T>, later: Option<T>, of_its_own: Option<T>) -> Option<T> {
+            if one.is_some() && later.is_some() { of_its_own } else { one.or(later) }
+        }
+        let (a, b) = (self.smooth, later.smooth);
+        Self {
+            fold_norms: self.fold_norms || later.fold_norms,
+            smooth: Smooth {
+                norms: both(a.norms, b.norms, ANY.smooth.norms),
+                gated_norm: both(a.gated_norm, b.gated_norm, ANY.smooth.gated_norm),
+                conv: both(a.conv, b.conv, ANY.smooth.conv),
+                relu2: both(a.relu2, b.relu2, ANY.smooth.relu2),
+                values: both(a.values, b.values, ANY.smooth.values),
+            },
+            permute: both(self.permute, later.permute, ANY.permute),
+            values: both(self.values, later.values, ANY.values),
+            keys: both(self.keys, later.keys, ANY.keys),
+            residual: both(self.residual, later.residual, ANY.residual),
+            // A model that has some is not transformed again.
+            online: if self.online == OnlineRotation::default() { later.online } else { self.online },
+        }
+    }
+
     /// Does a tap hold the same in a model under `one` and in the same model under `other`? `None`: under rewrites that
     /// nobody knows. `op` names the tap within its block (`norm`, `up_proj`); `hidden` is the stream. Rewrites by what
     /// calibration measured are taken for different ones: the same words do not say that the texts were the same.

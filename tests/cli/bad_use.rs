@@ -38,6 +38,27 @@ fn wrong_flags_are_exit_code_2() {
     }
 }
 
+/// Where one of two is needed, both are named.
+#[test]
+fn what_is_missing_is_named_with_what_may_be_instead() {
+    for (args, either) in [
+        (&["generate", "m"][..], ["--prompt", "--file"]),
+        (&["quantize", "m", "--scheme", "w8a8"], ["--output", "--explain"]),
+        (&["quantize", "m", "-o", "d"], ["--scheme", "--recipe"]),
+        (&["calibrate", "m"], ["--file", "--merge"]),
+        (&["synth", "--like", "nano"], ["--output", "--in-memory"]),
+        (&["bench"], ["--model", "--synth"]),
+        (&["tune"], ["MODEL", "--synth"]),
+    ] {
+        let output = wgquant().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let words = String::from_utf8(output.stderr).unwrap();
+        // Above the line of usage, which names every flag of some commands.
+        let (missing, _) = words.split_once("Usage").unwrap();
+        says(missing, &["required", either[0], either[1]]);
+    }
+}
+
 #[test]
 fn output_that_exists_is_left_alone() {
     let temp = tempfile::tempdir().unwrap();

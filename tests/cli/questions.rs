@@ -46,7 +46,7 @@ fn the_gate_fails_a_worse_model() {
     // nano is sure of the longer one.
     let line = r#"{"query":"And God said, Let there","choices":["x","be light"],"gold":1}"#;
     fs::write(&file, format!("{line}\n{line}\n")).unwrap();
-    zero_head(&dir);
+    fill_head(&dir, 0);
     let (model, file) = (nano(), file.to_str().unwrap().to_owned());
     let command = |model: &std::path::Path, base: &std::path::Path, most: &str| {
         let mut command = wgquant();
@@ -62,14 +62,34 @@ fn the_gate_fails_a_worse_model() {
     assert!(command(&model, &dir, "0").status.success());
 }
 
-/// Sets the model's head to zeros, so that all tokens are as likely.
-fn zero_head(dir: &std::path::Path) {
+/// A model whose values overflow has no accuracy, on either side of a comparison, and passes no gate.
+#[test]
+fn the_gate_fails_logits_that_are_no_numbers() {
+    let (_temp, dir) = copy();
+    fill_head(&dir, 0x7f);
+    for (model, base) in [(&dir, &nano()), (&nano(), &dir)] {
+        let mut command = wgquant();
+        command.arg("eval").arg(model).arg("--base").arg(base).args(["-f", VERSE, "--limit", "1", "--device", "cpu"]);
+        let output = command.args(["--json", "--max-acc-drop", "1"]).output().unwrap();
+        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let warning =
+            format!("warning: {}: gives logits that are no numbers, first for line 1 of verse", dir.display());
+        says(&stderr, &[&warning, "quality gate"]);
+        let task = &serde_json::from_str::<Value>(&stdout).unwrap()["tasks"][0];
+        assert!(task["acc_difference"].is_null(), "{task}");
+        assert_eq!((task["acc"].is_null(), task["base"]["acc"].is_null()), (model == &dir, base == &dir), "{task}");
+    }
+}
+
+/// Sets all bytes of the model's head: with zeros all tokens are as likely.
+fn fill_head(dir: &std::path::Path, byte: u8) {
     let path = dir.join("model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let tensors: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
     let [from, to] = [0, 1].map(|i| header + tensors["lm_head.weight"]["data_offsets"][i].as_u64().unwrap() as usize);
-    bytes[from..to].fill(0);
+    bytes[from..to].fill(byte);
     fs::write(&path, bytes).unwrap();
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use wgquant::transform::Transform;
 
 use crate::common::{nano, refusal, run, run_json, says, short_windows};
 
@@ -197,7 +198,10 @@ fn quantize_shows_and_keeps_what_gptq_lost() {
     let part = run_json(&[&fixed[..], &same].concat())["parts"][0].clone();
     let (file, hash) = (&part["file"], &part["tokens_sha256"]);
     let made = json!({ "file": file, "sequences": 2, "tokens_sha256": hash });
-    assert_eq!(manifest["made"], json!({ "device": "CPU reference", "calibration": made }));
+    assert_eq!(
+        manifest["made"],
+        json!({ "device": "CPU reference", "calibration": made, "source_transform": Transform::NONE })
+    );
     assert_eq!(file, "ids.npy", "its name and not its path");
 
     let card = fs::read_to_string(out.join("README.md")).unwrap();

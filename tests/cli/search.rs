@@ -6,7 +6,7 @@ use crate::common::{edit, nano, refusal, run, run_json, says, short_windows, wgq
 fn search_writes_a_recipe_that_quantize_follows() {
     let temp = tempfile::tempdir().unwrap();
     let at = |name: &str| temp.path().join(name).display().to_string();
-    let (model, text, recipe, out) = (nano().display().to_string(), at("text.npy"), at("r.toml"), at("out"));
+    let (model, text, recipe, out) = (nano().display().to_string(), at("text.npy"), at("the r.toml"), at("out"));
     short_windows(text.as_ref(), 2, 64);
     let fixed = [&model[..], "-f", &text, "--sequences", "2", "--sequence-length", "64", "--device", "cpu"];
     let search = |more: &[&str]| [&["search"], &fixed[..], more].concat().iter().map(|s| (*s).to_owned()).collect();
@@ -21,7 +21,7 @@ fn search_writes_a_recipe_that_quantize_follows() {
     let page = at("page.html");
     let args: Vec<String> =
         search(&["-o", &recipe, "--target-size", "950kib", "--bits", "3,4,5", "--probes", "1", "--html", &page]);
-    says(&run(&args), &["chosen:", "next: wgquant quantize"]);
+    says(&run(&args), &["chosen:", "next: wgquant quantize", &format!(" --recipe '{recipe}' -f FILE")]);
     says(&std::fs::read_to_string(page).unwrap(), &["<polyline", "<circle", "Predicted KL"]);
 
     // The file answers only the question it was asked.
@@ -32,20 +32,20 @@ fn search_writes_a_recipe_that_quantize_follows() {
     // Changed since, it answers none.
     let edited = at("edited.json");
     let asked = ["--sensitivity", &edited, "--target-bpw", "4.5", "--bits", "3,4,5", "--probes", "1"];
-    std::fs::copy(at("r.sensitivity.json"), &edited).unwrap();
+    std::fs::copy(at("the r.sensitivity.json"), &edited).unwrap();
     edit(edited.as_ref(), |survey| survey["modules"][0]["forms"][0]["bytes"] = u64::MAX.into());
     let line = refusal(wgquant().args(search(&asked)));
     says(&line, &["edited.json", "changed or damaged", "backbone.embeddings", "18446744073709551615 bytes"]);
     edit(edited.as_ref(), |survey| survey["modules"][1]["forms"][0]["kl"] = (-5.0).into());
     says(&refusal(wgquant().args(search(&asked))), &["edited.json: `", "has a kl of -5"]);
-    let shown = run_json(&["analyze", &model, "--sensitivity", &at("r.sensitivity.json"), "--json"]);
+    let shown = run_json(&["analyze", &model, "--sensitivity", &at("the r.sensitivity.json"), "--json"]);
     says(&shown["details"]["tensors"][0]["sensitivity"].to_string(), &["3/32", "4/32", "5/32"]);
 
     // Transformed as the presets are.
     says(&std::fs::read_to_string(&recipe).unwrap(), &["out_proj = 32", "down_proj = 32", "relu2 = 0.5", "size = 32"]);
 
     // A bound on the weights' KL; the model's own is measured beside it.
-    let (bound, other, kept) = (chosen["predicted_kl"].to_string(), at("kl.toml"), at("r.sensitivity.json"));
+    let (bound, other, kept) = (chosen["predicted_kl"].to_string(), at("kl.toml"), at("the r.sensitivity.json"));
     let bounded = |more: &[&str]| {
         let asked = ["-o", &other, "--sensitivity", &kept, "--max-kld", &bound, "--bits", "3,4,5", "--probes", "1"];
         search(&[&asked[..], more].concat())

@@ -242,7 +242,7 @@ fn the_command_that_runs_a_case_again_is_whole() {
     command.env("WGQUANT_INJECT_FAULT", "matmul_w8a8/square_4096=abort").args(["test-ops", "test", "--large"]);
     command.args(["-o", "matmul_w8a8", "--case", "square_4096", "--variant", "best", "--caps", "baseline"]);
     let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    says(&text, &["Crash matmul_w8a8/square_4096", "--variant best --seed 1 --caps 'baseline' --large\n"]);
+    says(&text, &["Crash matmul_w8a8/square_4096", "--variant best --seed 1 --caps baseline --large\n"]);
 }
 
 /// What was timed is worth keeping where the peaks that it would be compared with are not known.

@@ -54,9 +54,8 @@ pub(crate) fn check_variants(kernel: &str, variants: &[&'static str]) {
     let device = gpu();
     let named =
         KERNELS.iter().filter(|k| k.name == kernel).flat_map(|k| k.variants).filter(|v| variants.contains(&v.name));
-    let threads = |v: &Variant| v.source.split_once("const WG = ")?.1.split_once('u')?.0.parse::<u32>().ok();
     let (f16, threads) =
-        named.fold((false, 0), |(f16, most), v| (f16 || v.needs.contains(&"f16"), most.max(threads(v).unwrap_or(0))));
+        named.fold((false, 0), |(f16, most), v| (f16 || v.needs.contains(&"f16"), most.max(threads(v))));
     if device.gpu().is_some_and(|g| (f16 && !g.caps.f16) || threads > g.adapter.max_invocations) {
         let takes = if f16 { "f16 and " } else { "" };
         println!("SKIPPED: {kernel}.{} takes {takes}{threads} threads: {}", variants.join(", "), device.name());
@@ -74,6 +73,12 @@ pub(crate) fn check_variants(kernel: &str, variants: &[&'static str]) {
     let failed = |o: check::Outcome| o.failure.or(o.skipped);
     let failures: Vec<_> = outcomes.filter_map(|o| o.map_or_else(|e| Some(e.to_string()), failed)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Threads of a workgroup, where the shader names their number.
+pub(crate) fn threads(variant: &Variant) -> u32 {
+    let named = |source: &str| source.split_once("const WG = ")?.1.split_once('u')?.0.parse().ok();
+    named(variant.source).unwrap_or(0)
 }
 
 /// Golden values of single operations, from other implementations (`tests/fixtures/README.md`).

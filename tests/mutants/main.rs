@@ -32,11 +32,16 @@ fn always_needs(kernel: &str) -> &'static [&'static str] {
     if kernel.variants.iter().any(|v| v.needs.is_empty()) { &[] } else { kernel.variants[0].needs }
 }
 
-/// What its variant needs, for a mutant of one; else as [`always_needs`].
-fn needs(mutant: &Mutant) -> Vec<&'static str> {
+/// The variant that it is of, if it is of one.
+fn variant(mutant: &Mutant) -> Option<&'static Variant> {
     let kernel = KERNELS.iter().find(|k| k.name == mutant.kernel).expect("the kernel exists");
-    let of = |name| kernel.variants.iter().find(|v| v.name == name).filter(|v| !v.emulated());
-    mutant.variant.and_then(of).map_or(always_needs(mutant.kernel), |v| v.needs).to_vec()
+    kernel.variants.iter().find(|v| Some(v.name) == mutant.variant)
+}
+
+/// What its variant needs, for a mutant of one; else as [`always_needs`]. No adapter has what makes a form emulated.
+fn needs(mutant: &Mutant) -> Vec<&'static str> {
+    let needs = variant(mutant).map_or(always_needs(mutant.kernel), |v| v.needs);
+    needs.iter().copied().filter(|need| *need != "coop_emulated").collect()
 }
 
 /// The variants that the mutant is of and whose source has the text, which must be there once. Where a barrier is missing,
@@ -93,17 +98,28 @@ fn every_mutant_has_its_place() {
     assert!(lost.is_empty(), "{}", lost.join("\n"));
 }
 
+/// Where an adapter lacks f16, the mutants of variants that need none are run all the same.
+#[test]
+fn mutants_need_what_their_variants_need() {
+    let of = |kernel, variant| {
+        needs(MUTANTS.iter().find(|m| (m.kernel, m.variant) == (kernel, Some(variant))).expect("a mutant"))
+    };
+    assert_eq!(of("matmul_f32", "tiled_f32"), [""; 0]);
+    assert_eq!(of("rms_norm_quantize", "warps_emulated"), [""; 0]);
+    assert_eq!(of("chunk_entering", "coop_emulated"), ["f16"]);
+    assert!(of("attention", "coop").contains(&"coop_matrix"));
+    let without = MUTANTS.iter().filter(|m| m.variant.is_some() && !needs(m).contains(&"f16")).count();
+    assert!(without > 50, "{without} mutants of one variant need no f16");
+}
+
 #[test]
 fn no_mutant_survives() {
     let (plain, subgroups, halves) = (open(), open_with("subgroups"), open_with("f16"));
     let matrices = open_with("f16,subgroups,coop_matrix");
     let software = plain.gpu().expect("a GPU").adapter.device_type == "Cpu";
     let (mut caught, mut run, mut survivors) = (0, 0, Vec::new());
-    // The variants that have mutants of their own take f16.
-    let f16 = plain.gpu().expect("a GPU").adapter.caps.f16;
-    let (some, none): (Vec<&Mutant>, Vec<_>) = MUTANTS.iter().partition(|m| f16 || m.variant.is_none());
-    let mut not_run: Vec<_> = none.into_iter().map(name_of).collect();
-    for mutant in some {
+    let mut not_run = Vec::new();
+    for mutant in MUTANTS {
         let start = Instant::now();
         let device = match mutant.variant {
             Some(_) if needs(mutant).contains(&"coop_matrix") => &matrices,
@@ -112,7 +128,8 @@ fn no_mutant_survives() {
             None => &subgroups,
         };
         let gpu = device.gpu().expect("a GPU");
-        if needs(mutant).iter().any(|n| !gpu.caps.has(n)) {
+        let threads = variant(mutant).map_or(0, common::threads);
+        if needs(mutant).iter().any(|n| !gpu.caps.has(n)) || threads > gpu.adapter.max_invocations {
             not_run.push(name_of(mutant));
             continue;
         }

@@ -7,7 +7,7 @@ use pollster::block_on;
 use wgquant::eval::{Activations, Between, Judgement, OpError, diff, record};
 use wgquant::gpu::Device;
 use wgquant::model::{Group, Linear, Mixer, Model, ModelFile, ModelSource};
-use wgquant::recipe::{Bits, Recipe};
+use wgquant::recipe::{Bits, Recipe, quantize, rewrites};
 use wgquant::runtime::{Engine, EngineOptions, Tap};
 use wgquant::tensor::{DType, Tensor};
 use wgquant::transform::{Exponent, Inputs, Permutation, Rotation, Smooth, Transform, Transformed};
@@ -196,6 +196,40 @@ fn of_unknown_rewrites_only_what_is_always_the_same_is_compared() {
     assert_eq!(compared(&smoothed, [Some(&smooth), None]), stream);
     let rotated = Transformed::new(&model, Transform::hadamard(model.config(), 0).unwrap()).unwrap();
     assert_eq!(compared(&rotated, [None, Some(&none)]), set(&["chunk_products", "logits"]));
+}
+
+/// What a model was made from may have been rewritten before: that is in its weights, too.
+#[test]
+fn rewrites_are_those_of_the_source_and_its_own() {
+    let temp = tempfile::tempdir().unwrap();
+    let made = |from: &Path, name: &str, transform: &str| {
+        let recipe = Recipe::parse(name, &format!("float = \"f32\"\n[transform]\n{transform}\n")).unwrap();
+        let out = temp.path().join(name);
+        quantize(&ModelFile::open(from).unwrap(), &recipe, &Device::Cpu, None, &out, &|_| {}).unwrap();
+        out
+    };
+    let of = |dir: &Path| rewrites(&ModelFile::open(dir).unwrap());
+    let once = made(&common::nano(), "once", "keys = \"hadamard\"");
+    let (keys, none) = (Transform { keys: Some(Rotation::Hadamard), ..Transform::NONE }, Transform::NONE);
+    assert_eq!((of(&common::nano()).unwrap(), of(&once).unwrap()), (Some(none), Some(keys)));
+    assert_eq!(of(&made(&once, "as_it_is", "")).unwrap(), Some(keys));
+    let values = Transform { values: Some(Rotation::Hadamard), ..keys };
+    let both = made(&once, "values", "values = \"hadamard\"");
+    assert_eq!(of(&both).unwrap(), Some(values));
+    // Keys that were turned twice are nobody else's; all else is what it was.
+    let twice = of(&made(&both, "twice", "keys = \"hadamard\"")).unwrap();
+    for (op, same) in [("q_proj", false), ("k_proj", false), ("v_proj", true), ("in_proj", true), ("hidden", true)] {
+        assert_eq!(Transform::same_basis(twice.as_ref(), Some(&values), op), same, "{op}");
+    }
+    // One that says nothing of its source, as those from before, may be of any.
+    let manifest = once.join("wgquant_manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    assert_eq!(text.matches("source_transform").count(), 1);
+    std::fs::write(&manifest, text.replace("source_transform", "else")).unwrap();
+    assert_eq!(of(&once).unwrap(), None);
+    assert_eq!(of(&made(&once, "of_unknown", "")).unwrap(), None);
+    std::fs::write(&manifest, "{").unwrap();
+    assert!(of(&once).unwrap_err().to_string().contains("wgquant_manifest.json"));
 }
 
 /// A weight that changed after the rewrite is named where it is or, where that has another basis, by what reads it.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use wgquant::bench::{Pass, Peaks, Test, WARM_UP, Warmer, measure, measure_peaks, multiplies_on_matrices, profile};
 use wgquant::gpu::{Device, Gpu};
 use wgquant::model::{ModelConfig, ModelFile, ModelSource, Stored};
@@ -44,9 +44,10 @@ const SWEEP: &str = "512-131072*2";
 /// included, of an engine made for the largest test; empty where wgpu does not count (Metal, OpenGL). host mem: the most that
 /// the process held since it began to load the model.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("measured").required(true).multiple(true).args(["model", "synth"])))]
 pub(super) struct Bench {
     /// Model directory; several with several -m
-    #[arg(short, long, value_name = "DIR", required_unless_present = "synth", conflicts_with = "shape", value_parser = model())]
+    #[arg(short, long, value_name = "DIR", conflicts_with = "shape", value_parser = model())]
     model: Vec<PathBuf>,
     /// Or a published shape with random weights, held in memory; see `wgquant synth`
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "model")]

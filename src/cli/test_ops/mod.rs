@@ -15,8 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use wgquant::gpu::DeviceChoice;
-use wgquant::report::terminal;
 use wgquant::report::test_ops::{Baseline, Comparison, ResultFile, SCHEMA_VERSION, params};
+use wgquant::report::{shell, terminal};
 
 use super::args::{DEVICE, GpuArgs, check_backend};
 use super::{Verdict, out};
@@ -164,7 +164,7 @@ impl Cases {
         // Of the CPU what the environment said of a GPU would be refused as flags.
         let cpu = backend.as_deref().unwrap_or(&gpu.device) == "cpu";
         let more = if cpu { Vec::new() } else { gpu.more() };
-        let flags = device.into_iter().chain(more).map(|(flag, value)| format!(" {flag} '{value}'"));
+        let flags = device.into_iter().chain(more).map(|(flag, value)| format!(" {flag} {}", shell(&value)));
         flags.collect::<String>() + if self.filter.large { " --large" } else { "" }
     }
 }

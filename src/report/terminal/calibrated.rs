@@ -2,7 +2,7 @@
 
 use super::table;
 use crate::report::CalibrateReport;
-use crate::report::text::{count, significant};
+use crate::report::text::{count, shell, significant};
 
 /// Sites in the table.
 const WORST: usize = 12;
@@ -38,6 +38,6 @@ pub fn calibrated(report: &CalibrateReport) -> String {
         count(tokens),
         report.meta.device,
         report.output,
-        report.output
+        shell(&report.output)
     )
 }

@@ -4,7 +4,7 @@ use super::{driver_words, table};
 use crate::eval::doubling;
 use crate::quantize::ModuleLoss;
 use crate::recipe::{Module, Recipe};
-use crate::report::text::{bytes, count, small, with_error};
+use crate::report::text::{bytes, count, shell, small, with_error};
 use crate::report::{DemoReport, Measured, ModelInfo, PerplexityReport, QuantizeReport};
 
 /// `wgquant quantize --explain`.
@@ -76,8 +76,8 @@ pub fn quantized(report: &QuantizeReport, verbose: bool) -> String {
             size(report.reduction),
             report.seconds,
             report.device.adapter,
-            report.output.model,
-            report.source.model
+            shell(&report.output.model),
+            shell(&report.source.model)
         )
 }
 

@@ -2,7 +2,7 @@
 
 use super::{driver_words, table};
 use crate::report::SearchReport;
-use crate::report::text::{bytes, small};
+use crate::report::text::{bytes, shell, small};
 use crate::search::ParetoPoint;
 
 /// `wgquant search`.
@@ -40,7 +40,10 @@ pub fn search(report: &SearchReport) -> String {
     }
     out += &format!("{:.1} s on {} ({})\n", report.seconds, report.device.adapter, driver_words(&report.device));
     match &report.recipe_file {
-        Some(path) => out + &format!("next: wgquant quantize {} -o DIR --recipe {path} -f FILE\n", report.model.model),
+        Some(path) => {
+            let (model, path) = (shell(&report.model.model), shell(path));
+            out + &format!("next: wgquant quantize {model} -o DIR --recipe {path} -f FILE\n")
+        }
         None => out,
     }
 }

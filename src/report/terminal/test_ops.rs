@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use super::{caps_words, table};
 use crate::report::test_ops::{CaseRecord, Change, Comparison, ResultFile, Status};
+use crate::report::text::shell;
 
 /// `wgquant test-ops test` and `perf`; every case with `verbose`. `again` are the flags, each after a space, that a case needs to
 /// run as it did, beside its names and seed.
@@ -104,8 +105,13 @@ fn failing(file: &ResultFile, again: &str) -> String {
     let line = |c: &CaseRecord| {
         let message = c.message.as_deref().unwrap_or("the baseline expects it to fail; remove the entry");
         format!(
-            "{:?} {}: {message}\n  again: wgquant test-ops test -o {} --case '{}' --variant {} --seed {}{again}\n",
-            c.status, c.id, c.id.kernel, c.id.case, c.id.variant, c.seed
+            "{:?} {}: {message}\n  again: wgquant test-ops test -o {} --case {} --variant {} --seed {}{again}\n",
+            c.status,
+            c.id,
+            shell(&c.id.kernel),
+            shell(&c.id.case),
+            shell(&c.id.variant),
+            c.seed
         )
     };
     file.cases.iter().filter(|c| c.status.unexpected()).map(line).collect()
