@@ -66,6 +66,18 @@ impl KvCache {
         Self::of_sequences(device, dims, 1, max, format)
     }
 
+    /// The caches of the first `sequences`, in the same memory; none where scales lie behind the codes of all.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for more than there are.
+    pub fn first(&self, sequences: usize) -> Result<Option<Self>> {
+        if !matches!(self.format, KvFormat::F32 | KvFormat::F16) {
+            return Ok(None);
+        }
+        let rows = |cache: &DeviceTensor| cache.rows(0, sequences.saturating_mul(self.max()));
+        Ok(Some(Self { key: rows(&self.key)?, value: rows(&self.value)?, sequences, format: self.format }))
+    }
+
     /// Room for `max` tokens of each of `sequences`.
     ///
     /// # Errors

@@ -24,7 +24,8 @@ pub(super) struct Batch {
     rng: DeviceTensor,
     /// `ids` and `rng` of those whose turn it was, where sequences choose in several ways.
     chosen: [DeviceTensor; 2],
-    pass: Option<Recording>,
+    /// Passes over the first so many.
+    passes: Vec<(usize, Recording)>,
     /// Rounds int8 states; made when first needed.
     rounding: Option<Recording>,
     pub(super) chooser: Chooser,
@@ -60,7 +61,7 @@ impl Batch {
             ids,
             rng,
             chosen,
-            pass: None,
+            passes: Vec::new(),
             rounding: None,
             chooser,
         })
@@ -68,7 +69,7 @@ impl Batch {
 
     /// Recordings hold on to weights that were replaced.
     pub(super) fn forget_recordings(&mut self) {
-        self.pass = None;
+        self.passes.clear();
     }
 
     /// Bytes on the device: of states, keys and values, and of logits and ids.
@@ -102,6 +103,12 @@ impl Batch {
             }
         }
         pairs.into_iter().try_for_each(|(from, to)| submission.copy(to, from))
+    }
+
+    /// As few rows as hold all sequences that go on: a power of two of the first, so that few passes are recorded, or all.
+    fn width(&self) -> usize {
+        let used = self.places.iter().rposition(|place| place.live).map_or(0, |last| last + 1);
+        used.next_power_of_two().min(self.places.len())
     }
 
     fn id(&self, slot: usize) -> Result<DeviceTensor> {
@@ -263,7 +270,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::step_each`].
     pub fn step_dispatches(&self) -> Result<usize> {
-        Ok(self.plan_each(self.batch()?)?.dispatches())
+        Ok(self.plan_each(self.sequences())?.dispatches())
     }
 
     /// [`Engine::step_each`] and [`Engine::pick_each`] in one submit. The ids may be awaited after the next one: the device then computes
@@ -296,12 +303,14 @@ impl Engine {
 
     fn add_step_each(&mut self, submission: &mut Submission) -> Result<()> {
         self.room_for_each()?;
-        if self.batch()?.pass.is_none() {
-            let pass = self.plan_each(self.batch()?)?.record()?;
-            self.batch_mut()?.pass = Some(pass);
+        let width = self.batch()?.width();
+        if !self.batch()?.passes.iter().any(|(of, _)| *of == width) {
+            let pass = self.plan_each(width)?.record()?;
+            self.batch_mut()?.passes.push((width, pass));
             self.rounding_each()?; // compiled now, not in the middle of what is told
         }
-        self.batch()?.pass.as_ref().map_or(Ok(()), |pass| submission.run(pass))
+        let passes = &self.batch()?.passes;
+        passes.iter().find(|(of, _)| *of == width).map_or(Ok(()), |(_, pass)| submission.run(pass))
     }
 
     pub(super) fn room_for_each(&self) -> Result<()> {
@@ -410,23 +419,36 @@ impl Engine {
         })
     }
 
-    pub(super) fn plan_each(&self, batch: &Batch) -> Result<Plan> {
+    /// A step of the first `width` sequences, or of all where their states cannot be told apart.
+    pub(super) fn plan_each(&self, width: usize) -> Result<Plan> {
+        let batch = self.batch()?;
         let mut plan = Plan::new(&self.device).specialised();
+        let first = if width < self.sequences() { batch.state.first(width)? } else { None };
+        let state = first.as_ref().unwrap_or(&batch.state);
+        let tokens = state.cursor.words();
+        let (ids, logits) = (batch.ids.view(DType::U32, [tokens])?, batch.logits.rows(0, tokens)?);
         let forward = Forward {
             config: &self.config,
-            state: &batch.state,
+            state,
             scratch: &self.scratch,
             dt_limit: self.config.dt_limit,
-            tokens: batch.places.len(),
+            tokens,
             decode: true,
             split_k: self.options.split_k,
         };
         if forward.chains(&self.device, &self.weights) {
-            forward.chain(&mut plan, &self.weights, &batch.ids, Some(&batch.logits))?;
+            forward.chain(&mut plan, &self.weights, &ids, Some(&logits))?;
         } else {
-            let hidden = forward.blocks(&mut plan, &self.weights, &batch.ids, &mut Taps::none())?;
-            forward.head(&mut plan, &self.weights, &hidden, &batch.logits, &mut Taps::none())?;
+            let hidden = forward.blocks(&mut plan, &self.weights, &ids, &mut Taps::none())?;
+            forward.head(&mut plan, &self.weights, &hidden, &logits, &mut Taps::none())?;
         }
         Ok(plan)
+    }
+
+    /// Steps of as many sequences as may go on together.
+    pub(super) fn plans_each(&self) -> Result<Vec<Plan>> {
+        let all = self.sequences();
+        let widths = (0..usize::BITS).map(|bit| 1 << bit).take_while(|width| *width < all).chain([all]);
+        if all == 0 { Ok(Vec::new()) } else { widths.map(|width| self.plan_each(width)).collect() }
     }
 }

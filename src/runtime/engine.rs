@@ -418,9 +418,7 @@ impl Engine {
         let passes = [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)];
         let mut plans =
             passes.map(|(tokens, logits)| self.plan(tokens, logits)).into_iter().collect::<Result<Vec<_>>>()?;
-        if let Some(batch) = &self.batch {
-            plans.push(self.plan_each(batch)?);
-        }
+        plans.extend(self.plans_each()?);
         plans.push(self.state.round(&self.device)?);
         plans.push(self.chooser.plan(Next::Greedy)?);
         plans.push(self.chooser.plan(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?);

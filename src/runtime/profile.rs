@@ -84,7 +84,7 @@ impl Engine {
     /// As [`Engine::step_each`].
     pub fn record_profile_each(&self, next: Next) -> Result<ProfiledPass> {
         let batch = self.batch()?;
-        let (pass, choice) = (self.plan_each(batch)?.record()?, batch.chooser.plan(next)?.record()?);
+        let (pass, choice) = (self.plan_each(self.sequences())?.record()?, batch.chooser.plan(next)?.record()?);
         Ok(ProfiledPass { tokens: self.sequences(), pass, choice })
     }
 

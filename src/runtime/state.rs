@@ -155,6 +155,30 @@ impl State {
         Ok(Self { blocks, cursor, numbers, clock, tickets, parts, tokens: 0, recent: 0, context, format, dims, heads })
     }
 
+    /// Those of the first `sequences`, in the same memory; none where there are codes whose scales lie behind those of all.
+    pub(super) fn first(&self, sequences: usize) -> Result<Option<Self>> {
+        let rows = |tensor: &DeviceTensor, each: usize| tensor.rows(0, sequences * each);
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            blocks.push(match block {
+                BlockState::Mamba2(MambaState { conv, ssm: SsmState::F32(ssm) }) => {
+                    let (conv, ssm) = (rows(conv, self.dims.conv_dim())?, rows(ssm, self.dims.heads)?);
+                    BlockState::Mamba2(MambaState { conv, ssm: SsmState::F32(ssm) })
+                }
+                BlockState::Mamba2(_) => return Ok(None),
+                BlockState::Attention(cache) => match cache.first(sequences)? {
+                    Some(cache) => BlockState::Attention(cache),
+                    None => return Ok(None),
+                },
+                BlockState::Mlp => BlockState::Mlp,
+            });
+        }
+        let cursor = self.cursor.view(DType::U32, [sequences])?;
+        let tickets = self.tickets.view(DType::U32, [sequences * self.dims.groups.max(1)])?;
+        let (clock, parts, numbers) = (self.clock.clone(), self.parts.clone(), None);
+        Ok(Some(Self { blocks, cursor, numbers, clock, tickets, parts, ..*self }))
+    }
+
     /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
     /// tokens, which the clock hides.
     pub(super) fn reset(&mut self, device: &Device) -> Result<()> {

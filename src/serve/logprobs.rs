@@ -30,12 +30,14 @@ impl LogProbs {
         let scored = score(logits, id);
         let of = |id: u32| LogProb { id, value: f64::from(logits[id as usize]) - scored.log_sum };
         let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-        if most > 0 && most < ids.len() {
-            ids.select_nth_unstable_by(most - 1, order);
+        let mut ids: Vec<u32> = Vec::with_capacity(most.min(logits.len()) + 1);
+        for id in 0..logits.len() as u32 {
+            // Few are wanted of many, so hardly any goes in.
+            if ids.len() < most || ids.last().is_some_and(|last| order(&id, last).is_lt()) {
+                ids.insert(ids.partition_point(|other| order(other, &id).is_lt()), id);
+                ids.truncate(most);
+            }
         }
-        ids.truncate(most);
-        ids.sort_unstable_by(order);
         Self { token: LogProb { id, value: -scored.nll }, top: ids.into_iter().map(of).collect() }
     }
 }

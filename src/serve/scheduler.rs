@@ -162,6 +162,28 @@ impl Scheduler {
         usize::from(self.alone.is_some()) + self.slots.iter().flatten().count()
     }
 
+    /// Does once what sequences will do, in steps of all widths, so that the first of them need not wait for compilers.
+    ///
+    /// # Errors
+    /// As [`Scheduler::step`].
+    pub async fn warm_up(&mut self) -> Result<()> {
+        /// Tokens of each width.
+        const EACH: u32 = 3;
+        let (most, context) = (self.slots.len().max(1) as u32, self.engine.context());
+        for i in 0..most {
+            // Half of those that are left end at a time, and the first is alone then.
+            let halvings = if i == 0 { most.ilog2() + 2 } else { most.ilog2() - i.ilog2() + 1 };
+            let max_new = ((EACH * halvings) as usize).min(context - 1);
+            let length = if i == 0 { self.engine.pass_tokens().min(context - max_new) } else { 1 };
+            let (prompt, on_event) = (vec![0; length], Box::new(|_| ControlFlow::Continue(())));
+            self.add(Job { prompt, max_new, next: Next::Greedy, seed: 0, logprobs: None, echo: false, on_event })?;
+        }
+        while !self.is_idle() {
+            self.step().await?;
+        }
+        Ok(())
+    }
+
     /// Does one piece of what there is to do: reads a pass of a prompt, and makes a token of each sequence that goes on.
     ///
     /// # Errors
@@ -174,32 +196,44 @@ impl Scheduler {
         self.decode().await
     }
 
-    /// Begins with a sequence that waits, where there is room; one that was alone goes to a slot. Where one is left, it is alone again.
+    /// Begins with a sequence that waits, where there is room; one that was alone goes to a slot.
     fn admit(&mut self) -> Result<()> {
+        if self.reading.is_some() {
+            return Ok(());
+        }
         let room = self.slots.len().max(1);
-        if self.reading.is_none()
-            && self.live() < room
-            && let Some(mut job) = self.waiting.pop_front()
-        {
-            if (job.on_event)(Event::Read(0)).is_break() {
-                return Ok(());
-            }
+        let job = if self.live() < room { self.waiting.pop_front() } else { None };
+        let Some(mut job) = job else { return self.settle() };
+        if (job.on_event)(Event::Read(0)).is_continue() {
             if let Some(live) = self.alone.take() {
                 self.to_slot(live)?;
             }
             self.engine.reset()?;
             self.reading = Some(Prompt { job, fed: 0, said: Vec::new() });
         }
-        if self.reading.is_none()
-            && self.alone.is_none()
-            && self.live() == 1
-            && let Some(slot) = self.slots.iter().position(Option::is_some)
-        {
-            self.engine.take(slot)?;
-            self.engine.retire(slot)?;
-            self.alone = self.slots[slot].take();
-        }
         Ok(())
+    }
+
+    /// The last of the slots moves to the engine's own state where it is the only one, or to a slot that is free where fewer rows are
+    /// computed then: a step is one of the first slots, a power of two of them.
+    fn settle(&mut self) -> Result<()> {
+        let Some(last) = self.unsettled(|_| true) else { return Ok(()) };
+        self.engine.take(last)?;
+        self.engine.retire(last)?;
+        let live = self.slots[last].take();
+        if self.live() == 0 {
+            self.alone = live;
+            return Ok(());
+        }
+        live.map_or(Ok(()), |live| self.to_slot(live))
+    }
+
+    /// The last of the sequences in slots for which `on` holds, where it had better move.
+    fn unsettled(&self, on: impl Fn(&Live) -> bool) -> Option<usize> {
+        let goes_on = |slot: &Option<Live>| slot.as_ref().is_some_and(&on);
+        let (last, live) =
+            (self.slots.iter().rposition(goes_on)?, self.slots.iter().filter(|slot| goes_on(slot)).count());
+        (live == 1 || live.next_power_of_two() < (last + 1).next_power_of_two()).then_some(last)
     }
 
     /// Puts the sequence of the engine's own state in a free slot.
@@ -269,11 +303,11 @@ impl Scheduler {
             None if self.live() == 0 => return Ok(()),
             None => self.follow()?,
         };
-        let goes_on = self.lives().filter(|live| !live.comes_to_its_end()).count();
-        // One that is left of several goes on alone.
-        let same_way = if self.alone.is_some() { goes_on > 0 } else { goes_on > 1 };
+        let goes_on = |live: &Live| !live.comes_to_its_end();
+        // Nobody is to move between the two.
+        let settled = self.lives().any(goes_on) && self.unsettled(goes_on).is_none();
         let looks = self.lives().any(|live| live.job.logprobs.is_some());
-        if self.waiting.is_empty() && self.reading.is_none() && !looks && same_way {
+        if self.waiting.is_empty() && self.reading.is_none() && !looks && settled {
             self.retire_those_at_their_end()?;
             self.coming = Some(self.follow()?);
         }

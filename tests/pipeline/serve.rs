@@ -83,6 +83,8 @@ fn alone(engine: &mut Engine, i: usize) -> Vec<u32> {
 fn come_and_go(device: &Device, sequences: usize, state: StateFormat) {
     let mut single = engine(device, 1, state);
     let mut scheduler = Scheduler::new(engine(device, sequences, state));
+    // Leaves nothing behind.
+    block_on(scheduler.warm_up()).unwrap();
     let mut told = Vec::new();
     let mut steps = 0;
     while !scheduler.is_idle() || told.len() < SIZES.len() {
@@ -109,7 +111,8 @@ fn come_and_go(device: &Device, sequences: usize, state: StateFormat) {
 fn each_gets_what_it_gets_alone() {
     come_and_go(&Device::Cpu, 3, StateFormat::F32);
     come_and_go(&common::gpu(), 3, StateFormat::F32);
-    // Beside others and with no room for any.
+    // Slots for all, of which fewer and fewer go on; few, and with no room for any.
+    come_and_go(&common::gpu(), 7, StateFormat::F32);
     come_and_go(&common::gpu(), 2, StateFormat::F32);
     come_and_go(&common::gpu(), 1, StateFormat::F32);
 }

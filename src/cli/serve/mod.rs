@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use pollster::block_on;
 use serde::Serialize;
 use wgquant::calibrate::ChatTemplate;
 use wgquant::gpu::Device;
@@ -55,6 +56,12 @@ pub(super) struct Serve {
     /// Sequences that are continued together; others wait
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     parallel: u32,
+    /// Tokens of a prompt that are read at a time, beside tokens of others; more are faster and take more memory
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    ubatch_size: u32,
+    /// Answer the first requests before everything that they run is compiled
+    #[arg(long)]
+    no_warmup: bool,
     #[command(flatten)]
     state: load::StateArgs,
     #[command(flatten)]
@@ -119,9 +126,17 @@ impl Serve {
 
     /// Runs the model in a thread of its own, and loads it anew where its device is lost.
     fn worker(&self, file: ModelFile, device: &Device, status: Arc<Status>) -> Result<flume::Sender<Job>> {
-        let settings = load::Settings { sequences: self.parallel as usize, ..self.state.settings() };
-        let (gpu, context) = (self.gpu.clone(), self.context as usize);
-        let load = move |device: &Device| Ok(Scheduler::new(load::engine(&gpu, device, &file, context, settings)?));
+        let step = Some(self.ubatch_size as usize);
+        let settings = load::Settings { sequences: self.parallel as usize, step, ..self.state.settings() };
+        let (gpu, context, warm) = (self.gpu.clone(), self.context as usize, !self.no_warmup);
+        let load = move |device: &Device| {
+            let mut scheduler = Scheduler::new(load::engine(&gpu, device, &file, context, settings)?);
+            // Nothing is compiled for the reference.
+            if warm && device.gpu().is_some() {
+                block_on(scheduler.warm_up())?;
+            }
+            Ok(scheduler)
+        };
         let (scheduler, gpu) = (load(device)?, self.gpu.clone());
         Worker { status, load: move || load(&gpu.open()?) }.start(scheduler)
     }
