@@ -166,9 +166,28 @@ fn static_activations_need_text() {
 #[test]
 fn unknown_capability_and_backend() {
     says(&refusal(wgquant().args(["doctor", "--caps", "tensor_cores"])), &["--caps", "`tensor_cores`", "baseline"]);
-    // Set, but to nothing: it would be `baseline`, which nobody asked for.
-    says(&refusal(wgquant().env("WGQUANT_CAPS", "").arg("doctor")), &["--caps", "names no capability", "baseline"]);
+    // It would be `baseline`, which nobody asked for.
+    says(&refusal(wgquant().args(["doctor", "--caps="])), &["--caps", "names no capability", "baseline"]);
     says(&refusal(wgquant().env("WGPU_BACKEND", "cuda").arg("doctor")), &["WGPU_BACKEND", "`cuda`", "vulkan"]);
+}
+
+/// As compose files and matrices of CI have it.
+#[test]
+fn variables_set_to_nothing_are_not_set() {
+    let names = ["DEVICE", "CAPS", "MEMORY_LIMIT", "TUNE", "CACHE_DIR", "HOST", "PORT", "API_KEY"];
+    let unset = || {
+        let mut command = wgquant();
+        command.envs(names.map(|name| (format!("WGQUANT_{name}"), "")));
+        // Nothing is kept in a home.
+        command.env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+        command
+    };
+    // Neither does it count beside -b as a device.
+    for more in [&[][..], &["-b", "cpu"]] {
+        let output = unset().args(["test-ops", "support", "-o", "embed"]).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    says(&refusal(unset().arg("serve").arg(nano()).args(["--api-key", ""])), &["--api-key: is empty"]);
 }
 
 /// The reference has no features, no limit and no variants. What the environment says is for all commands.

@@ -81,6 +81,9 @@ impl Serve {
         if self.api_key.as_ref().is_some_and(String::is_empty) {
             bail!("--api-key: is empty; leave it out to answer all requests");
         }
+        if self.api_key.is_none() && std::env::var_os("WGQUANT_API_KEY").is_some() {
+            log::warn!("WGQUANT_API_KEY is empty: requests are answered without a key");
+        }
         let file = ModelFile::open(&self.model)?;
         let tokenizer = load::tokenizer(&self.model)?
             .ok_or_else(|| anyhow!("{}: holds no tokenizer.json; copy the model's own there", self.model.display()))?;
