@@ -351,6 +351,8 @@ fn what_was_measured_before_an_error_is_printed() {
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(2), "{form}");
         says(&String::from_utf8(output.stderr).unwrap(), &["holds NaN"]);
+        // The copy is of the same type and size.
+        assert!(form != "md" || stdout.contains(&format!("({}) ", nano().display())), "{stdout}");
         match form {
             "json" => assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap().as_array().unwrap().len(), 1),
             _ => assert_eq!(stdout.lines().count(), lines, "{form}: {stdout}"),
