@@ -439,6 +439,15 @@ fn refused(args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// Nothing is timed for a cache that cannot be written.
+#[test]
+fn choices_that_could_not_be_kept_are_not_measured() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut tune = wgquant();
+    tune.env("WGQUANT_CACHE_DIR", file.path()).env("RUST_LOG", "error").args(["tune", "--synth", "nano"]);
+    says(&refusal(tune.args(["--layers", "4", "-r", "1"])), &["could not be kept", "-o FILE", "tune-"]);
+}
+
 /// The choice written is a candidate, measured, and followed when it is asked for: also one that nobody would make.
 #[test]
 fn choices_are_measured_written_and_followed() {
