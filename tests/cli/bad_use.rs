@@ -75,11 +75,28 @@ fn flags_that_cannot_have_an_effect_are_refused() {
         (&["w8a8", "--rotate", "none", "--rotate-block", "32"], &["--rotate-block", "--rotate none"]),
         (&["w8a8", "--group-size", "32"], &["--group-size 32", "no weight has such groups"]),
         (&["w4a8", "--group-size", "100"], &["--group-size 100", "no weight", "64"]),
-        (&["w8a8", "--activations", "dynamic", "--activation-group", "7"], &["--activation-group 7", "nearest are 4"]),
+        // 128 is nearer and can be, so those are not said to be the nearest.
+        (&["w4a8", "--group-size", "120"], &["--group-size 120", "no weight", "would have 64, 96 instead"]),
+        (
+            &["w8a8", "--activations", "dynamic", "--activation-group", "7"],
+            &["--activation-group 7", "would have 4 instead"],
+        ),
     ] {
         let mut command = wgquant();
         command.arg("quantize").arg(nano()).args(["--explain", "--scheme"]).args(flags);
         says(&refusal(&mut command), words);
+    }
+    // The CPU is what it asks for, and what all commands are told gives way.
+    for (device, usual, refused) in
+        [("nope", "gpu", true), ("cpu", "nope", false), ("nope", "nope", false), ("gpu", "nope", false)]
+    {
+        let mut command = wgquant();
+        command.env("WGQUANT_DEVICE", usual).arg("quantize").arg(nano()).args(["--scheme", "w8a8", "--explain"]);
+        command.args(["--deterministic", "--device", device]);
+        match refused {
+            true => says(&refusal(&mut command), &["--device nope: has no effect with --deterministic"]),
+            false => assert_eq!(command.output().unwrap().status.code(), Some(0), "{device}"),
+        }
     }
     let some = ["--scheme", "w8a8", "--activations", "dynamic", "--activation-group", "48", "--explain"];
     let output = wgquant().arg("quantize").arg(nano()).args(some).output().unwrap();
