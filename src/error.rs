@@ -44,14 +44,14 @@ pub enum Error {
         reason: String,
     },
     /// No adapter matches.
-    #[error(
-        "no GPU adapter {wanted}; found: {found}. Install a Vulkan driver (Debian: apt-get install mesa-vulkan-drivers) or pass --device cpu"
-    )]
+    #[error("no GPU adapter {wanted}; found: {found}. {help} --device cpu")]
     NoAdapter {
         /// What was asked for.
         wanted: String,
         /// Names of the adapters there are.
         found: String,
+        /// What else may be done, up to what comes before `--device cpu`.
+        help: &'static str,
     },
     /// The adapter offers less than a kernel or model needs.
     #[error(

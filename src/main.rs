@@ -9,10 +9,12 @@ use std::process::ExitCode;
 
 /// 0 done, 1 a check or quality gate failed, 2 error (as clap's own for wrong usage).
 fn main() -> ExitCode {
-    let cli = cli::Cli::from_env();
-    cli::start_log();
-    cli::signals::clean_up();
-    match cli.run() {
+    let run = |cli: cli::Cli| {
+        cli::start_log();
+        cli::signals::clean_up();
+        cli.run()
+    };
+    match cli::Cli::from_env().and_then(run) {
         Ok(cli::Verdict::Passed) => ExitCode::SUCCESS,
         Ok(cli::Verdict::Failed) => ExitCode::from(1),
         // `wgquant .. | head` has what it wants.

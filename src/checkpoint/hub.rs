@@ -66,15 +66,15 @@ fn snapshot(cache: &Path, name: &str, revision: &str) -> Result<PathBuf> {
     if plain && found.is_dir() {
         return Ok(found);
     }
-    let (of, flag) = match revision {
-        REVISION => (String::new(), String::new()),
-        other => (format!(" of revision {other}"), format!(" --revision {other}")),
+    let (asked, flag) = match revision {
+        REVISION => (name.to_owned(), String::new()),
+        other => (format!("{name}@{other}"), format!(" --revision {other}")),
     };
     let cache = cache.display();
     let reason = format!(
-        "is no directory, and {cache}, the Hugging Face cache, holds no such model{of}; `hf download {name}{flag}` puts it there"
+        "is no directory, and {cache}, the Hugging Face cache, holds no such model; `hf download {name}{flag}` puts it there"
     );
-    Err(Error::bad(Path::new(name), reason))
+    Err(Error::bad(asked, reason))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl GpuArgs {
         check_backend()?;
         let choice = DeviceChoice::from(self.device.as_str());
         if choice == DeviceChoice::Cpu {
-            let usual = std::env::var_os("WGQUANT_DEVICE").is_some() && self.usual_device();
+            let usual = usual("WGQUANT_DEVICE").is_some() && self.usual_device();
             self.refuse_without_gpu(if usual { "WGQUANT_DEVICE=cpu" } else { "--device cpu" })?;
         }
         let device = block_on(Device::open(&choice, self.caps.as_deref()))?;
@@ -86,13 +86,12 @@ impl GpuArgs {
 
     /// Is the device the one of all commands, by the environment or by default?
     pub(super) fn usual_device(&self) -> bool {
-        std::env::var("WGQUANT_DEVICE").map_or(self.device == DEVICE, |usual| self.device == usual)
+        self.device == usual("WGQUANT_DEVICE").as_deref().unwrap_or(DEVICE)
     }
 
     /// Refuses what is said of a GPU where there is none, because of the flag `because`. What the environment says is for all
     /// commands; and no choices of variants are what the CPU follows.
     pub(super) fn refuse_without_gpu(&self, because: &str) -> Result<()> {
-        let usual = |name: &str| std::env::var(name).ok();
         let given = |value: Option<&String>, name: &str| value.filter(|v| usual(name).as_ref() != Some(*v)).cloned();
         let caps = given(self.caps.as_ref(), "WGQUANT_CAPS").map(|caps| format!("--caps {caps}"));
         let usual_limit = usual("WGQUANT_MEMORY_LIMIT").and_then(|text| size(&text).ok());
@@ -118,6 +117,11 @@ impl GpuArgs {
             DeviceChoice::Named(name) => format!("--device {name}"),
         }
     }
+}
+
+/// What the environment says for all commands; what is empty says nothing.
+fn usual(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// A model: its directory, or its name in the Hugging Face cache.

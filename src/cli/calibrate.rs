@@ -88,11 +88,10 @@ impl Calibrate {
         let meta = self.meta(&file)?;
         let others = self.others(&meta, exists)?;
         let stats = match &self.file {
-            Some(text) => Some(self.gather(&file, text, meta, exists, &others)?),
-            None if exists => Some(Stats::load(&self.output)?),
-            None => None,
+            Some(text) => self.gather(&file, text, meta, exists, &others)?,
+            None if exists => self.merged(Some(Stats::load(&self.output)?))?,
+            None => self.merged(None)?,
         };
-        let stats = self.merged(stats)?;
         stats.save(&self.output)?;
         out::report(&CalibrateReport::new(&stats, &self.output), self.json, terminal::calibrated)?;
         Ok(Verdict::Passed)
@@ -142,6 +141,7 @@ impl Calibrate {
         stats.context("--file or --merge is needed")
     }
 
+    /// Statistics of `text` with what `--merge` names, whose `others` are.
     fn gather(
         &self,
         file: &ModelFile,
@@ -175,13 +175,20 @@ impl Calibrate {
         meta.device = device.name() + &with.unwrap_or_default();
         let mut stats = Stats::new(meta);
         if exists {
-            stats = goes_on(Stats::load(&self.output)?, &stats.meta, &mut sequences, &self.output)?;
+            let saved = Stats::load(&self.output)?;
+            let added = others.iter().flat_map(|(_, other)| &other.parts);
+            let own = without(&saved.meta, &added.collect::<Vec<_>>(), sequences.count());
+            goes_on(own.as_ref().unwrap_or(&saved.meta), &stats.meta, &mut sequences, &self.output)?;
+            if own.is_some() {
+                return Ok(saved);
+            }
+            stats = saved;
         }
         let engine = load::engine(&self.gpu, &device, file, sequences.length(), load::Settings::default())?;
         self.gpu.check(&device, &Calibrator::needs())?;
         let mut calibrator = Calibrator::new(engine, file.rotation(), stats)?;
         let bar = Bar::new("calibrating", sequences.count());
-        for index in done(calibrator.stats())..sequences.count() {
+        for index in done(&calibrator.stats().meta)..sequences.count() {
             bar.at(index);
             block_on(calibrator.sequence(&sequences.get(index)?))?;
             if (index + 1).is_multiple_of(self.save_every.unwrap_or(SAVE_EVERY) as usize) {
@@ -192,7 +199,7 @@ impl Calibrate {
         if !others.is_empty() {
             calibrator.stats().save(&self.output)?;
         }
-        Ok(calibrator.stats().clone())
+        self.merged(Some(calibrator.stats().clone()))
     }
 
     /// Tokens of a sequence.
@@ -219,25 +226,31 @@ fn cannot_add(path: &Path, model: &str) -> String {
 }
 
 /// Sequences that the last part has seen.
-fn done(stats: &Stats) -> usize {
-    stats.meta.parts.last().map_or(0, |p| p.sequences)
+fn done(meta: &StatsMeta) -> usize {
+    meta.parts.last().map_or(0, |p| p.sequences)
 }
 
-/// `saved`, which must be of the same model, switches and first sequences.
-fn goes_on(saved: Stats, new: &StatsMeta, sequences: &mut Sequences, path: &Path) -> Result<Stats> {
+/// `saved` before what `added` are of was added to all its `sequences`, if that is what was saved: the end of a run.
+fn without(saved: &StatsMeta, added: &[&StatsPart], sequences: usize) -> Option<StatsMeta> {
+    let (own, rest) = saved.parts.split_first()?;
+    let ended = !added.is_empty() && own.sequences == sequences && rest.iter().eq(added.iter().copied());
+    ended.then(|| StatsMeta { parts: vec![own.clone()], ..saved.clone() })
+}
+
+/// `saved` must be of the same model, switches and first sequences.
+fn goes_on(saved: &StatsMeta, new: &StatsMeta, sequences: &mut Sequences, path: &Path) -> Result<()> {
     let mut check = || -> Result<()> {
-        saved.meta.same_run(new)?;
-        let count = done(&saved);
+        saved.same_run(new)?;
+        let count = done(saved);
         if count > sequences.count() {
             bail!("holds {count} sequences, and {} are asked for; pass --sequences {count} or more", sequences.count());
         }
         let hash = sequences.hash(count)?;
-        let there = saved.meta.parts.last().map_or("", |p| p.tokens_sha256.as_str());
+        let there = saved.parts.last().map_or("", |p| p.tokens_sha256.as_str());
         if hash != there {
             return Err(Error::StatsMismatch { what: "token ids", here: there.to_owned(), there: hash }.into());
         }
         Ok(())
     };
-    check().with_context(|| format!("{}: cannot go on from it", path.display()))?;
-    Ok(saved)
+    check().with_context(|| format!("{}: cannot go on from it", path.display()))
 }

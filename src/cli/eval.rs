@@ -57,9 +57,14 @@ impl Eval {
                 bail!("--log-samples {}: is the file of questions {}; name another", file.display(), asked.display());
             }
         }
+        let places: Vec<PathBuf> = self.file.iter().map(|file| out::place(file)).collect();
+        if let Some(i) = (1..places.len()).find(|i| places[..*i].contains(&places[*i])) {
+            bail!("--file {}: is given twice", self.file[i].display());
+        }
         let model = ModelFile::open(&self.model)?;
         let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
-        let tasks = self.tasks(&model, base.as_ref())?;
+        let mut tasks = self.tasks(&model, base.as_ref())?;
+        Task::tell_apart(&mut tasks, &places);
         let device = self.gpu.open()?;
         let (results, samples) = self.ask(&device, &model, base.as_ref(), &tasks)?;
         self.check(&samples);

@@ -28,10 +28,13 @@ mod test_ops;
 mod tune;
 mod verify;
 
+use std::error::Error as _;
 use std::io::Write as _;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use anyhow::{Result, bail};
+use clap::builder::Resettable;
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use wgquant::Error;
 
 pub(crate) use out::{reader_left, say};
 
@@ -81,9 +84,17 @@ pub(crate) enum Verdict {
 }
 
 impl Cli {
-    /// Reads the command line.
-    pub(crate) fn from_env() -> Self {
-        Self::parse_from(bench::long_flags(std::env::args_os()))
+    /// Reads the command line. Where it is wrong, clap says so and ends the program; what is wrong with a model is said as by
+    /// whatever opens one.
+    pub(crate) fn from_env() -> Result<Self> {
+        let mut command = without_empty(Self::command());
+        let args = bench::long_flags(std::env::args_os());
+        let matches = command.try_get_matches_from_mut(args);
+        let read = matches.and_then(|m| Self::from_arg_matches(&m).map_err(|e| e.format(&mut command)));
+        read.or_else(|e| match e.source().and_then(|e| e.downcast_ref()) {
+            Some(of_model @ Error::BadCheckpoint { .. }) => bail!("{of_model}"),
+            _ => e.exit(),
+        })
     }
 
     /// Runs the command.
@@ -110,6 +121,17 @@ impl Cli {
             Command::Man(c) => c.run(),
         }
     }
+}
+
+/// Variables that are set to nothing are as if they were not set: compose files and matrices of CI have no other way to say so. But a
+/// secret that is nothing is one that somebody forgot, and is refused.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let empty = |arg: &Arg| {
+        let value = arg.get_env().filter(|_| !arg.is_hide_env_values_set()).and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    let set = move |arg: Arg| if empty(&arg) { arg.env(Resettable::Reset) } else { arg };
+    command.mut_args(set).mut_subcommands(without_empty)
 }
 
 /// Logs go to stderr; `RUST_LOG` decides which. wgpu and its drivers are noisy below errors.

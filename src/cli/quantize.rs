@@ -15,7 +15,7 @@ use wgquant::quantize::{GptqOptions, QUANTIZER};
 use wgquant::recipe::{self, Bits, Module, Preset, Recipe};
 use wgquant::report::{DeviceInfo, ModelInfo, QuantizeReport, terminal};
 
-use super::args::{GpuArgs, model, refuse};
+use super::args::{DEVICE, GpuArgs, model, refuse};
 use super::progress::Bar;
 use super::recipe::{RecipeArgs, check_groups, group, named};
 use super::{Verdict, load, out};
@@ -111,6 +111,9 @@ impl Quantize {
             refuse([sequences, length, seed], "without --file, whose text it would draw from")?;
         }
         if self.deterministic {
+            let device = &self.gpu.device;
+            let other = ![DEVICE, "cpu"].contains(&device.as_str()) && !self.gpu.usual_device();
+            refuse([other.then(|| format!("--device {device}"))], "with --deterministic")?;
             self.gpu.refuse_without_gpu("--deterministic")?;
         }
         // Known now, and better said before the work than after.

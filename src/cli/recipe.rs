@@ -167,15 +167,15 @@ pub(super) fn check_groups(
     let sizes = |m: &Module| Some((own(m)?.len(m.cols), m.cols));
     let all: Vec<(usize, usize)> = modules.iter().filter_map(sizes).collect();
     let others = all.iter().filter(|(size, cols)| *size != n.min(*cols));
-    let nearest: BTreeSet<usize> = others.clone().map(|(size, _)| *size).collect();
-    let nearest = nearest.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let below: BTreeSet<usize> = others.clone().map(|(size, _)| *size).collect();
+    let below = below.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     match others.count() {
         0 if all.is_empty() => bail!("{flag} {n}: no weight has such groups in what is asked for"),
         0 => {}
         count if count == all.len() => {
-            bail!("{flag} {n}: no weight of this model can have it; the nearest are {nearest}")
+            bail!("{flag} {n}: no weight of this model can have it; they would have {below} instead")
         }
-        count => log::warn!("{flag} {n}: {count} of {} weights cannot have it, and have {nearest} instead", all.len()),
+        count => log::warn!("{flag} {n}: {count} of {} weights cannot have it, and have {below} instead", all.len()),
     }
     Ok(())
 }

@@ -71,6 +71,7 @@ impl Tune {
         let Some(gpu) = device.gpu() else { bail!("--device cpu: the reference has no variants to choose from") };
         let place = self.output.clone().or_else(|| Cache::user().tuned(gpu));
         let place = place.context("there is no cache directory (no HOME): pass -o FILE")?;
+        tuned::writable(&place).context("the choices could not be kept; pass -o FILE, or set WGQUANT_CACHE_DIR")?;
         let pass_tokens = self.ubatch_size as usize;
         let sequences = self.sequences as usize;
         let options = EngineOptions { context: pass_tokens.max(2), pass_tokens, sequences, ..Default::default() };
@@ -81,8 +82,11 @@ impl Tune {
         let warmer = Warmer::new(&device, self.warm_up)?;
         let choices = tune(contests, &warmer, self.repetitions as usize, MARGIN, &mut |done| bar.at(done))?;
         drop(bar);
-        let file = tuned::write(gpu, &place, &choices)?;
+        let file = tuned::file(gpu, &place, &choices);
+        // What was measured is said, whatever becomes of the file.
+        let written = tuned::write(&place, &file);
         out::report(&file, self.json, |_| tune_markdown(&choices))?;
+        written?;
         out::say(format_args!("choices: {}", place.display()));
         Ok(Verdict::Passed)
     }

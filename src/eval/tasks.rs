@@ -1,6 +1,6 @@
 //! Questions put to a model as lm-evaluation-harness does: of each choice the log-likelihood behind its context, without examples before it.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -52,7 +52,12 @@ impl Task {
         Ok(Self { name, schema, questions: ready })
     }
 
-    /// The file's name without its ending.
+    /// Names `tasks` of `files`, of which no two are the same, by as much of their paths as tells them apart.
+    pub fn tell_apart(tasks: &mut [Self], files: &[PathBuf]) {
+        tasks.iter_mut().zip(names(files)).for_each(|(task, name)| task.name = name);
+    }
+
+    /// The file's name without its ending, or what [`Task::tell_apart`] made of it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -79,6 +84,25 @@ impl Task {
     pub fn beyond(&self, vocab: usize) -> Option<u32> {
         self.choices().flat_map(|c| c.context.iter().chain(&c.continuation)).copied().find(|id| *id as usize >= vocab)
     }
+}
+
+/// Of each file its name without its ending, with as much before it as no other path ends in; where others differ in the ending alone,
+/// with that.
+fn names(files: &[PathBuf]) -> Vec<String> {
+    let part = |c: Component<'_>| match c {
+        Component::Normal(part) => Some(part.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    let parts = |file: &Path| file.components().filter_map(part).collect::<Vec<_>>();
+    let bare: Vec<_> = files.iter().map(|file| parts(&file.with_extension(""))).collect();
+    let whole: Vec<_> = files.iter().map(|file| parts(file)).collect();
+    let shortest = |all: &[Vec<String>], i: usize| {
+        let of_others = |end: &[String]| (0..all.len()).any(|j| j != i && all[j].ends_with(end));
+        let mut ends = (0..all[i].len()).rev().map(|from| &all[i][from..]);
+        ends.find(|end| !of_others(end)).map(|end| end.join("/"))
+    };
+    let name = |i: usize| shortest(&bare, i).or_else(|| shortest(&whole, i));
+    files.iter().enumerate().map(|(i, file)| name(i).unwrap_or_else(|| file.display().to_string())).collect()
 }
 
 /// The ids of both texts as one, of which as many are context as it has by itself. Spaces that end a context begin what follows it, as
@@ -345,6 +369,16 @@ pub async fn evaluate(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_tell_files_apart() {
+        let of = |files: &[&str]| names(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(of(&["/q/arc/test.jsonl", "/q/piqa/dev.v2.jsonl"]), ["test", "dev.v2"]);
+        assert_eq!(of(&["/q/arc/test.jsonl", "/q/piqa/test.jsonl", "/q/dev.jsonl"]), ["arc/test", "piqa/test", "dev"]);
+        assert_eq!(of(&["/a/q/test.jsonl", "/b/q/test.jsonl"]), ["a/q/test", "b/q/test"]);
+        assert_eq!(of(&["/q/test.jsonl", "/q/test.json"]), ["test.jsonl", "test.json"]);
+        assert_eq!(of(&["/q/test.jsonl", "/a/q/test.jsonl"]), ["/q/test.jsonl", "a/q/test"]);
+    }
 
     #[test]
     fn the_first_of_the_largest() {

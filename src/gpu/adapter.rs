@@ -144,18 +144,43 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
     }
 }
 
-pub(super) fn pick<'a>(all: &'a [wgpu::Adapter], choice: &DeviceChoice) -> Result<&'a wgpu::Adapter> {
-    let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
-    let none = |wanted: String| Error::NoAdapter {
-        wanted,
-        found: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
-    };
+pub(super) fn pick<'a>(all: &'a [wgpu::Adapter], choice: &DeviceChoice) -> Option<&'a wgpu::Adapter> {
     match choice {
         DeviceChoice::Named(name) => {
-            found(&names, name).map(|i| &all[i]).ok_or_else(|| none(format!("named `{name}`")))
+            let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
+            found(&names, name).map(|i| &all[i])
         }
-        _ => all.first().ok_or_else(|| none("at all".to_owned())),
+        _ => all.first(),
     }
+}
+
+/// That nothing of `all` is what was chosen; where `WGPU_BACKEND` leaves other backends out, with what they have.
+pub(super) async fn no_adapter(all: &[wgpu::Adapter], choice: &DeviceChoice) -> Error {
+    let list = |all: &[wgpu::Adapter], name: fn(wgpu::AdapterInfo) -> String| {
+        all.iter().map(|a| name(a.get_info())).collect::<Vec<_>>().join(", ")
+    };
+    let mut wanted = match choice {
+        DeviceChoice::Named(name) => format!("named `{name}`"),
+        _ => "at all".to_owned(),
+    };
+    let mut found = Some(list(all, |a| a.name)).filter(|names| !names.is_empty()).unwrap_or_else(|| "none".to_owned());
+    let mut help = "Install a Vulkan driver (Debian: apt-get install mesa-vulkan-drivers) or pass";
+    let asked = std::env::var("WGPU_BACKEND").unwrap_or_default();
+    if let Some(backends) = wgpu::Backends::from_env().filter(|_| !asked.is_empty()) {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        // OpenGL's libraries have words of their own on stderr.
+        descriptor.backends = !backends & !wgpu::Backends::GL;
+        let left = descriptor.backends;
+        let others = wgpu::Instance::new(descriptor).enumerate_adapters(left).await;
+        wanted += &format!(" of backend `{asked}`");
+        if !others.is_empty() {
+            found += &format!("; of other backends: {}", list(&others, |a| format!("{} ({})", a.name, a.backend)));
+        }
+        if !backends.contains(wgpu::Backends::VULKAN) {
+            help = "Choose another backend or pass";
+        }
+    }
+    Error::NoAdapter { wanted, found, help }
 }
 
 /// Which of these adapters `wanted` is, by index or name.

@@ -7,7 +7,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use super::adapter::{AdapterReport, COOPERATIVE_MATRIX, DeviceChoice, all_adapters, check_baseline, pick, report};
+use super::adapter::{
+    AdapterReport, COOPERATIVE_MATRIX, DeviceChoice, all_adapters, check_baseline, no_adapter, pick, report,
+};
 use super::buffer::{DeviceTensor, Storage};
 use super::caps::Caps;
 use super::errors::{Late, Lost};
@@ -82,7 +84,7 @@ impl Device {
             return Ok(Self::Cpu);
         }
         let all = all_adapters().await;
-        let adapter = pick(&all, choice)?;
+        let Some(adapter) = pick(&all, choice) else { return Err(no_adapter(&all, choice).await) };
         let gpu = open(adapter, caps_mask).await?;
         Ok(Self::Gpu(Arc::new(gpu)))
     }

@@ -31,7 +31,7 @@ impl Pipelines {
 
 /// Do shaders have the translator's checks of indices, loops and divisors, as the environment's `WGQUANT_SHADER_CHECKS` asks?
 pub(crate) fn shader_checks() -> bool {
-    std::env::var_os("WGQUANT_SHADER_CHECKS").is_some()
+    std::env::var_os("WGQUANT_SHADER_CHECKS").is_some_and(|value| !value.is_empty())
 }
 
 /// A poisoned lock only means that a compilation panicked; the maps are as good as before.

@@ -57,6 +57,22 @@ impl Submission {
         }
     }
 
+    /// Makes all words of `tensor` 0, without a word from the host.
+    ///
+    /// # Errors
+    /// [`crate::Error::Argument`] for a tensor of another device.
+    pub fn clear(&mut self, tensor: &DeviceTensor) -> Result<()> {
+        tensor.expect_on(&self.device)?;
+        match (self.device.gpu(), &mut self.encoder, &tensor.storage) {
+            (Some(gpu), Some(encoder), Storage::Gpu(buffer)) => {
+                let (offset, bytes) = (tensor.offset as u64, tensor.bytes() as u64);
+                gpu.checked("recording", || encoder.clear_buffer(buffer, offset, Some(bytes)))
+            }
+            (None, _, Storage::Cpu(_)) => self.device.write(tensor, &vec![0; tensor.words()]),
+            _ => Err(elsewhere()),
+        }
+    }
+
     /// Sends it off; does not wait.
     ///
     /// # Errors

@@ -72,8 +72,9 @@ impl ChannelSums {
         let channels = self.range.shape.cols();
         let empty: Vec<u32> = [f32::MAX, f32::MIN].iter().flat_map(|v| vec![v.to_bits(); channels]).collect();
         device.write(&self.range, &empty)?;
-        device.write(&self.sums, &vec![0; self.sums.words()])?;
-        device.write(&self.counts, &vec![0; self.counts.words()])
+        let mut submission = device.submission();
+        [&self.sums, &self.counts].into_iter().try_for_each(|t| submission.clear(t))?;
+        submission.submit()
     }
 }
 

@@ -80,12 +80,11 @@ impl GramSums {
     /// Zeros again.
     ///
     /// # Errors
-    /// As [`Device::write`].
+    /// As [`crate::gpu::Submission::clear`].
     pub fn reset(&self, device: &Device) -> Result<()> {
-        [Some(&self.totals), self.lost.as_ref()]
-            .into_iter()
-            .flatten()
-            .try_for_each(|t| device.write(t, &vec![0; t.words()]))
+        let mut submission = device.submission();
+        [Some(&self.totals), self.lost.as_ref()].into_iter().flatten().try_for_each(|t| submission.clear(t))?;
+        submission.submit()
     }
 }
 

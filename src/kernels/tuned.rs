@@ -40,20 +40,32 @@ pub fn shader_hash(variant: &Variant) -> String {
     hash(&[variant.source, &variant.needs.join(" ")])
 }
 
-/// Writes choices as a file, whole or not at all, in a directory that is made where there is none; gives what it holds.
-/// Choices that are there, of another model for instance, stay where they apply and there is none new for the same launches.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn write(gpu: &Gpu, path: &Path, choices: &[Choice]) -> Result<Value> {
+/// What a file of choices is to hold. Choices that are there, of another model for instance, stay where they apply and there is none
+/// new for the same launches.
+#[must_use]
+pub fn file(gpu: &Gpu, path: &Path, choices: &[Choice]) -> Value {
     // What is no such file, or of another adapter or program, gives way.
     let held = load(gpu, path).unwrap_or_default();
     let choices = merged(held.into_iter().filter(|c| place(c).is_some()), choices);
-    let file = json!({ "version": VERSION, "key": key(gpu), "choices": choices });
+    json!({ "version": VERSION, "key": key(gpu), "choices": choices })
+}
+
+/// Can [`write`] write `path`? To be asked before anything is timed; makes its directory where there is none.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn writable(path: &Path) -> Result<()> {
     let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
-    dir.map_or(Ok(()), std::fs::create_dir_all).map_err(|e| Error::io(path, e))?;
-    files::replace(path, |f| f.write_all(format!("{file:#}\n").as_bytes())).map_err(|e| Error::io(path, e))?;
-    Ok(file)
+    let made = dir.map_or(Ok(()), std::fs::create_dir_all);
+    made.and_then(|()| files::writable(path)).map_err(|e| Error::io(path, e))
+}
+
+/// Writes a file of choices, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write(path: &Path, file: &Value) -> Result<()> {
+    files::replace(path, |f| f.write_all(format!("{file:#}\n").as_bytes())).map_err(|e| Error::io(path, e))
 }
 
 /// `held`, but for what `new` is for too, and `new`.

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::text::bytes;
+use super::columns::{Columns, table};
+use super::text::{bytes, tera_or_giga};
 use crate::bench::{OpTable, Peaks, Runs, Test, mean_and_deviation, median};
 use crate::runtime::Memory;
 
@@ -59,6 +60,13 @@ pub struct BenchContext {
     pub peaks: Peaks,
 }
 
+impl BenchContext {
+    /// What a model is called in tables and plots.
+    pub(super) fn model(&self, shown: Shown) -> String {
+        if shown.files { format!("{} ({})", self.model_type, self.model_filename) } else { self.model_type.clone() }
+    }
+}
+
 /// One test.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchRecord {
@@ -111,7 +119,8 @@ pub struct BenchRecord {
     pub bandwidth_share: Option<f64>,
     /// Operations of the linear layers a token; of tests that only read a prompt.
     pub token_ops: Option<u64>,
-    /// `token_ops` times tokens a second, over the measured multiply-adds; matrix units may exceed 1.
+    /// `token_ops` times tokens a second, over the measured multiply-adds; matrix units may exceed 1. Of the CPU reference this and the
+    /// next two are none: its products are not computed by the code that is measured.
     pub fma_share: Option<f64>,
     /// The same over the measured packed int8 products; of models whose products are of int8; matrix units may exceed 1, too.
     pub dot_share: Option<f64>,
@@ -168,6 +177,7 @@ impl BenchRecord {
         let token_bytes = (test.prompt == 0).then_some(cost.bytes);
         let token_ops = (test.generate == 0).then_some(cost.ops);
         let share = |amount: Option<u64>, peak: f64| amount.map(|n| n as f64 * median_ts / peak);
+        let gpu_ops = token_ops.filter(|_| context.backends != "cpu");
         let peaks = context.peaks;
         Self {
             n_prompt: test.prompt,
@@ -192,9 +202,9 @@ impl BenchRecord {
             token_bytes,
             bandwidth_share: share(token_bytes, peaks.copy_bytes_per_s),
             token_ops,
-            fma_share: share(token_ops, peaks.fma_ops_per_s),
-            dot_share: share(token_ops.filter(|_| cost.int8), peaks.dot_ops_per_s),
-            matrix_share: peaks.matrix_ops_per_s.and_then(|peak| share(token_ops.filter(|_| cost.matrix), peak)),
+            fma_share: share(gpu_ops, peaks.fma_ops_per_s),
+            dot_share: share(gpu_ops.filter(|_| cost.int8), peaks.dot_ops_per_s),
+            matrix_share: peaks.matrix_ops_per_s.and_then(|peak| share(gpu_ops.filter(|_| cost.matrix), peak)),
             samples_ns: runs.seconds.iter().map(|s| nanos(*s)).collect(),
             samples_ts: rates,
             context: context.clone(),
@@ -208,7 +218,7 @@ impl BenchRecord {
     }
 
     /// A line of the Markdown table. Of a prompt and tokens together there is no floor: they are bound by different things.
-    fn cells(&self) -> Vec<String> {
+    fn cells(&self, shown: Shown) -> Vec<String> {
         let shares = [
             (self.bandwidth_share, "copy"),
             (self.matrix_share, "matrix"),
@@ -219,7 +229,7 @@ impl BenchRecord {
         let (size, parameters) = (self.context.model_size as f64, self.context.model_n_params as f64);
         let (mib, million) = (f64::from(1u32 << 20), 1e6);
         vec![
-            self.context.model_type.clone(),
+            self.context.model(shown),
             // In llama-bench's units.
             if size < 1024.0 * mib {
                 format!("{:.2} MiB", size / mib)
@@ -266,7 +276,7 @@ const COLUMNS: [(&str, usize); 15] = [
     ("host mem", 8),
 ];
 
-/// Columns that are left out where all tests would say the same there.
+/// What is left out where all tests would say the same there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     /// Tokens handed over at most.
@@ -275,6 +285,8 @@ pub struct Shown {
     pub n_ubatch: bool,
     /// Tokens a second of each sequence, which say nothing where no test is of several.
     pub each: bool,
+    /// The models' paths, behind their types: those of two models may be one.
+    pub files: bool,
 }
 
 impl Shown {
@@ -299,61 +311,29 @@ impl Shown {
 /// A line of the Markdown table, the first under its head.
 #[must_use]
 pub fn markdown(record: &BenchRecord, first: bool, shown: Shown) -> String {
-    shown.line(&COLUMNS, record.cells(), first)
+    shown.line(&COLUMNS, record.cells(shown), first)
 }
 
 /// Where and against what it was measured.
 #[must_use]
 pub fn conditions(c: &BenchContext) -> String {
-    let driver = [c.driver.as_str(), c.driver_info.as_str()].join(" ");
+    let driver = format!(" ({})", [c.driver.as_str(), c.driver_info.as_str()].join(" ").trim());
+    let driver = if driver == " ()" { "" } else { &driver };
     let p = c.peaks;
+    let rate = |rate: f64, what: &str| {
+        let (unit, size) = tera_or_giga(rate, what);
+        format!("{:.2} {unit}", rate / size)
+    };
     let mut peaks = format!(
-        "copy {:.0} GB/s, f32 multiply-adds {:.2} TFLOP/s, packed int8 products {:.2} TOP/s",
+        "copy {:.0} GB/s, f32 multiply-adds {}, packed int8 products {}",
         p.copy_bytes_per_s / 1e9,
-        p.fma_ops_per_s / 1e12,
-        p.dot_ops_per_s / 1e12
+        rate(p.fma_ops_per_s, "FLOP"),
+        rate(p.dot_ops_per_s, "OP")
     );
-    if let Some(rate) = p.matrix_ops_per_s {
-        peaks += &format!(", a W8A8 product on matrix units {:.2} TOP/s", rate / 1e12);
+    if let Some(peak) = p.matrix_ops_per_s {
+        peaks += &format!(", a W8A8 product on matrix units {}", rate(peak, "OP"));
     }
-    format!("{} ({}); {peaks}; loaded in {:.1} s", c.gpu_info, driver.trim(), c.load_s)
-}
-
-/// A Markdown table whose columns are padded, so that it also reads well in a terminal: names and widths, of which the first
-/// `left` are of words.
-pub(super) struct Columns {
-    pub(super) left: usize,
-    pub(super) columns: Vec<(&'static str, usize)>,
-}
-
-impl Columns {
-    /// A row; the first under the head.
-    pub(super) fn next(&self, cells: &[String], first: bool) -> String {
-        let head = if first { self.head() } else { String::new() };
-        head + &self.line(cells.iter().map(String::as_str))
-    }
-
-    fn head(&self) -> String {
-        let rule = |(i, (_, n)): (usize, &(&str, usize))| "-".repeat(n - 1) + if i < self.left { "-" } else { ":" };
-        let rules: Vec<String> = self.columns.iter().enumerate().map(rule).collect();
-        self.line(self.columns.iter().map(|(name, _)| *name)) + &self.line(rules.iter().map(String::as_str))
-    }
-
-    fn line<'a>(&self, cells: impl Iterator<Item = &'a str>) -> String {
-        let cell = |(i, (text, (_, width))): (usize, (&str, &(&str, usize)))| {
-            let pad = " ".repeat(width.saturating_sub(text.chars().count()));
-            if i < self.left { format!("{text}{pad}") } else { format!("{pad}{text}") }
-        };
-        let cells: Vec<String> = cells.zip(&self.columns).enumerate().map(cell).collect();
-        format!("| {} |\n", cells.join(" | "))
-    }
-}
-
-/// A whole table, as wide as its cells.
-pub(super) fn table(head: &[&'static str], left: usize, rows: &[Vec<String>]) -> String {
-    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len(), 3]).max().unwrap_or(3);
-    let columns = Columns { left, columns: head.iter().enumerate().map(|(i, name)| (*name, width(i))).collect() };
-    columns.head() + &rows.iter().map(|r| columns.line(r.iter().map(String::as_str))).collect::<String>()
+    format!("{}{driver}; {peaks}; loaded in {:.1} s", c.gpu_info, c.load_s)
 }
 
 /// Comma-separated values, the first under a head line. Of a list of records each is a line; lists of numbers are left to
@@ -395,7 +375,7 @@ pub struct OpsReport {
 
 /// A table of ops in Markdown.
 #[must_use]
-pub fn ops_markdown(report: &OpsReport) -> String {
+pub fn ops_markdown(report: &OpsReport, shown: Shown) -> String {
     let OpsReport { context, table: t } = report;
     let depth = if t.depth > 0 { format!(" after {}", t.depth) } else { String::new() };
     let mut tokens = if t.tokens == 1 { "1 token".to_owned() } else { format!("{} tokens", t.tokens) };
@@ -404,7 +384,12 @@ pub fn ops_markdown(report: &OpsReport) -> String {
     }
     let mut out = format!(
         "### {}: {} of {tokens}{depth}\n\n{} launches, {:.1} us one by one (by {}), {:.1} us as it runs\n\n",
-        context.model_type, t.pass, t.launches, t.sum_us, t.timed_by, t.pass_us
+        context.model(shown),
+        t.pass,
+        t.launches,
+        t.sum_us,
+        t.timed_by,
+        t.pass_us
     );
     let peaks = context.peaks;
     let rows: Vec<Vec<String>> = t
@@ -439,18 +424,20 @@ mod tests {
         BenchContext { peaks, gpu_info: "a card".to_owned(), ..Default::default() }
     }
 
-    fn record(matrix_ops_per_s: Option<f64>, test: Test, int8: bool, matrix: bool) -> BenchRecord {
+    fn record(context: &BenchContext, test: Test, int8: bool, matrix: bool) -> BenchRecord {
         let runs = Runs { seconds: vec![0.5], ..Default::default() };
         let plan = Memory { weights: 1, kv: 2, state: 3, scratch: 4 };
         let memory = TestMemory { plan, device: Some(11), host: None };
         let cost = TokenCost { bytes: 1 << 30, ops: 1 << 34, int8, matrix };
-        BenchRecord::new(&context(matrix_ops_per_s), test, &runs, memory, cost, String::new())
+        BenchRecord::new(context, test, &runs, memory, cost, String::new())
     }
 
     /// 2,048 tokens a second of 2^34 operations are 35.2 TOP/s.
     #[test]
     fn a_prompt_is_measured_by_the_units_that_compute_it() {
-        let floor = |r: &BenchRecord| r.cells()[COLUMNS.iter().position(|c| c.0 == "floor").unwrap_or(0)].clone();
+        let floor = |r: &BenchRecord| {
+            r.cells(Shown::default())[COLUMNS.iter().position(|c| c.0 == "floor").unwrap_or(0)].clone()
+        };
         let prompt = Test { prompt: 1024, generate: 0, depth: 0, sequences: 1 };
         let with = Some(3e14);
         for (peak, int8, matrix, words) in [
@@ -459,19 +446,28 @@ mod tests {
             (with, false, false, "351.8 % fma"),
             (None, true, true, "35.2 % dot"),
         ] {
-            let record = record(peak, prompt, int8, matrix);
+            let record = record(&context(peak), prompt, int8, matrix);
             assert_eq!(floor(&record), words);
             assert_eq!(record.matrix_share.is_some(), peak.is_some() && matrix);
             assert_eq!(record.dot_share.is_some(), int8, "what was there stays");
         }
-        let token = record(with, Test { prompt: 0, generate: 1024, ..prompt }, true, true);
+        let token = record(&context(with), Test { prompt: 0, generate: 1024, ..prompt }, true, true);
         assert!(floor(&token).ends_with("% copy") && token.matrix_share.is_none());
-        assert_eq!(floor(&record(with, Test { generate: 1, ..prompt }, true, true)), "");
+        assert_eq!(floor(&record(&context(with), Test { generate: 1, ..prompt }, true, true)), "");
+        // The reference's products are not what was measured of it.
+        let of_cpu = record(&BenchContext { backends: "cpu".to_owned(), ..context(with) }, prompt, true, true);
+        assert_eq!(
+            (floor(&of_cpu), of_cpu.fma_share, of_cpu.dot_share, of_cpu.token_ops),
+            (String::new(), None, None, Some(1 << 34))
+        );
     }
 
     #[test]
     fn what_was_not_measured_is_not_said() {
         assert!(conditions(&context(Some(2.985e14))).contains(", a W8A8 product on matrix units 298.50 TOP/s; loaded"));
-        assert!(!conditions(&context(None)).contains("matrix"));
+        let slow = Peaks { copy_bytes_per_s: 7e10, fma_ops_per_s: 1.5e9, dot_ops_per_s: 2.5e9, matrix_ops_per_s: None };
+        let words = conditions(&BenchContext { peaks: slow, ..context(None) });
+        let said = "a card; copy 70 GB/s, f32 multiply-adds 1.50 GFLOP/s, packed int8 products 2.50 GOP/s; loaded";
+        assert!(words.starts_with(said), "{words}");
     }
 }

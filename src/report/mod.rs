@@ -6,6 +6,8 @@ mod analysis;
 pub mod bench;
 mod calibrated;
 mod chart;
+#[cfg(not(target_arch = "wasm32"))]
+mod columns;
 mod demo;
 mod diff;
 mod doctor;

@@ -63,13 +63,8 @@ impl SweepRecord {
     /// The name of that line, with what other lines of its plot differ in.
     fn name(&self, shown: Shown, plot: &[&Self]) -> String {
         let (context, depth) = (&self.record.context, self.record.n_depth);
-        let files = plot
-            .iter()
-            .map(|r| &r.record.context)
-            .any(|other| other.model_type == context.model_type && other.model_filename != context.model_filename);
         let parts = [
-            (true, context.model_type.clone()),
-            (files, format!(" ({})", context.model_filename)),
+            (true, context.model(shown)),
             (plot.iter().any(|r| r.record.n_gen != self.record.n_gen), format!(" -n {}", self.record.n_gen)),
             (shown.n_batch, format!(" -b {}", context.n_batch)),
             (shown.n_ubatch, format!(" -ub {}", context.n_ubatch)),
@@ -78,10 +73,10 @@ impl SweepRecord {
         parts.into_iter().filter(|(there, _)| *there).map(|(_, words)| words).collect()
     }
 
-    fn cells(&self) -> Vec<String> {
+    fn cells(&self, shown: Shown) -> Vec<String> {
         let r = &self.record;
         vec![
-            r.context.model_type.clone(),
+            r.context.model(shown),
             r.context.n_batch.to_string(),
             r.context.n_ubatch.to_string(),
             r.test(),
@@ -109,7 +104,7 @@ const COLUMNS: [(&str, usize); 9] = [
 /// A line of a Markdown table, the first under its head.
 #[must_use]
 pub fn sweep_markdown(record: &SweepRecord, first: bool, shown: Shown) -> String {
-    shown.line(&COLUMNS, record.cells(), first)
+    shown.line(&COLUMNS, record.cells(shown), first)
 }
 
 /// A page with a plot of each kind and the table; no script, nothing fetched.
@@ -123,7 +118,7 @@ pub fn sweep_html(records: &[SweepRecord], shown: Shown) -> String {
     let kept = |cells: Vec<String>| -> Vec<String> {
         columns.iter().zip(cells).filter(|(name, _)| shown.has(name)).map(|(_, cell)| escape(&cell)).collect()
     };
-    let cells: String = records.iter().map(|r| row("td", &kept(r.cells()))).collect();
+    let cells: String = records.iter().map(|r| row("td", &kept(r.cells(shown)))).collect();
     let body = format!(
         "<h1>How cost grows</h1>\n<p>{}.</p>\n{plots}<h2>Each test</h2>\n<div class=\"wide\"><table><thead>{}</thead><tbody>{cells}</tbody></table></div>\n<p class=\"soft\">t/s: median of all sequences together. ms/token: of one sequence. Relative: t/s over that of the first of the same model, size of passes, depth and tokens made.</p>\n",
         records.first().map_or_else(String::new, |r| escape(&conditions(&r.record.context))),
@@ -189,8 +184,11 @@ mod tests {
         let relative = |all: &[SweepRecord]| all.iter().map(|r| r.relative).collect::<Vec<_>>();
         let models = swept(&[("m/a", 8, 1, 1.0), ("m/a", 8, 2, 1.0), ("m/b", 8, 1, 4.0), ("m/b", 8, 2, 2.0)]);
         assert_eq!(relative(&models), [1.0, 2.0, 1.0, 4.0]);
-        let page = sweep_html(&models, Shown::default());
+        let files = Shown { files: true, ..Shown::default() };
+        let page = sweep_html(&models, files);
         assert!(page.contains(">a type (m/a)<") && page.contains(">a type (m/b)<"), "{page}");
+        assert_eq!(page.matches("<td>a type (m/a)</td>").count(), 2, "also in the table: {page}");
+        assert!(sweep_markdown(&models[2], false, files).starts_with("| a type (m/b) "), "and in the terminal's");
         assert_eq!(page.matches("<polyline ").count(), 4, "a line and its sample in the legend, twice");
         let tokens = swept(&[("m/a", 8, 1, 1.0), ("m/a", 4, 1, 1.0), ("m/a", 8, 2, 1.0), ("m/a", 4, 2, 1.0)]);
         assert_eq!(relative(&tokens), [1.0, 1.0, 2.0, 2.0]);

@@ -16,6 +16,13 @@ pub fn count(n: u64) -> String {
     scaled(n as f64, 1000.0, &["", "K", "M", "B", "T"])
 }
 
+/// The unit of a rate in `what` a second, such as FLOP, and what makes the rate that many: software drivers do not reach one TFLOP/s.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn tera_or_giga(rate: f64, what: &str) -> (String, f64) {
+    let (letter, size) = if rate >= 1e12 { ('T', 1e12) } else { ('G', 1e9) };
+    (format!("{letter}{what}/s"), size)
+}
+
 /// What is to be said of the schemes of an analysis: of sizes that are not as the scheme's name has them, and why some have none.
 pub(super) fn remarks(a: &Analysis) -> Vec<String> {
     let notes = a.predictions.iter().filter_map(|p| p.note.as_ref().map(|note| format!("{}: {note}", p.scheme)));

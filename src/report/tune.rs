@@ -1,6 +1,6 @@
 //! `wgquant tune`: what was chosen, and how fast the others were.
 
-use super::bench::table;
+use super::columns::table;
 use crate::kernels::tuned::Choice;
 
 /// A Markdown table, the candidates of each launch with their times; the first is what is taken without tuning.

@@ -182,7 +182,8 @@ impl State {
     /// Back to the beginning of a sequence. Keys and values need no clearing: the cursor hides them; nor do recent
     /// tokens, which the clock hides.
     pub(super) fn reset(&mut self, device: &Device) -> Result<()> {
-        let clear = |t: &DeviceTensor| device.write(t, &vec![0; t.words()]);
+        let mut submission = device.submission();
+        let mut clear = |t: &DeviceTensor| submission.clear(t);
         for block in &self.blocks {
             if let BlockState::Mamba2(m) = block {
                 clear(&m.conv)?;
@@ -191,12 +192,13 @@ impl State {
                     SsmState::Int8 { stored, .. } => {
                         clear(&stored.codes)?;
                         clear(&stored.scales)?;
-                        stored.errors.as_ref().map_or(Ok(()), clear)?;
+                        stored.errors.as_ref().map_or(Ok(()), &mut clear)?;
                     }
                 }
             }
         }
         clear(&self.tickets)?;
+        submission.submit()?;
         (self.tokens, self.recent) = (0, 0);
         self.write_clock(device)
     }

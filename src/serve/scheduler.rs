@@ -206,7 +206,7 @@ impl Scheduler {
         let Some(mut job) = job else { return self.settle() };
         if (job.on_event)(Event::Read(0)).is_continue() {
             if let Some(live) = self.alone.take() {
-                self.to_slot(live)?;
+                self.place(live)?;
             }
             self.engine.reset()?;
             self.reading = Some(Prompt { job, fed: 0, said: Vec::new() });
@@ -225,7 +225,7 @@ impl Scheduler {
             self.alone = live;
             return Ok(());
         }
-        live.map_or(Ok(()), |live| self.to_slot(live))
+        live.map_or(Ok(()), |live| self.place(live))
     }
 
     /// The last of the sequences in slots for which `on` holds, where it had better move.
@@ -237,7 +237,7 @@ impl Scheduler {
     }
 
     /// Puts the sequence of the engine's own state in a free slot.
-    fn to_slot(&mut self, live: Live) -> Result<()> {
+    fn place(&mut self, live: Live) -> Result<()> {
         let free = self.slots.iter().position(Option::is_none);
         let slot = free.ok_or_else(|| Error::argument("sequences", "all slots are taken"))?;
         self.engine.put(slot)?;
@@ -273,7 +273,7 @@ impl Scheduler {
         let id = self.engine.choose(job.next).await?;
         let logprobs = job.logprobs.map(|most| LogProbs::of(&logits, id, most));
         if let Some(live) = self.tell(Live { job, made: 0 }, id, logprobs) {
-            if self.live() == 0 { self.alone = Some(live) } else { self.to_slot(live)? }
+            if self.live() == 0 { self.alone = Some(live) } else { self.place(live)? }
         }
         Ok(())
     }

@@ -96,11 +96,28 @@ fn flags_that_cannot_have_an_effect_are_refused() {
         (&["w8a8", "--rotate", "none", "--rotate-block", "32"], &["--rotate-block", "--rotate none"]),
         (&["w8a8", "--group-size", "32"], &["--group-size 32", "no weight has such groups"]),
         (&["w4a8", "--group-size", "100"], &["--group-size 100", "no weight", "64"]),
-        (&["w8a8", "--activations", "dynamic", "--activation-group", "7"], &["--activation-group 7", "nearest are 4"]),
+        // 128 is nearer and can be, so those are not said to be the nearest.
+        (&["w4a8", "--group-size", "120"], &["--group-size 120", "no weight", "would have 64, 96 instead"]),
+        (
+            &["w8a8", "--activations", "dynamic", "--activation-group", "7"],
+            &["--activation-group 7", "would have 4 instead"],
+        ),
     ] {
         let mut command = wgquant();
         command.arg("quantize").arg(nano()).args(["--explain", "--scheme"]).args(flags);
         says(&refusal(&mut command), words);
+    }
+    // The CPU is what it asks for, and what all commands are told gives way.
+    for (device, usual, refused) in
+        [("nope", "gpu", true), ("cpu", "nope", false), ("nope", "nope", false), ("gpu", "nope", false)]
+    {
+        let mut command = wgquant();
+        command.env("WGQUANT_DEVICE", usual).arg("quantize").arg(nano()).args(["--scheme", "w8a8", "--explain"]);
+        command.args(["--deterministic", "--device", device]);
+        match refused {
+            true => says(&refusal(&mut command), &["--device nope: has no effect with --deterministic"]),
+            false => assert_eq!(command.output().unwrap().status.code(), Some(0), "{device}"),
+        }
     }
     let some = ["--scheme", "w8a8", "--activations", "dynamic", "--activation-group", "48", "--explain"];
     let output = wgquant().arg("quantize").arg(nano()).args(some).output().unwrap();
@@ -187,9 +204,28 @@ fn static_activations_need_text() {
 #[test]
 fn unknown_capability_and_backend() {
     says(&refusal(wgquant().args(["doctor", "--caps", "tensor_cores"])), &["--caps", "`tensor_cores`", "baseline"]);
-    // Set, but to nothing: it would be `baseline`, which nobody asked for.
-    says(&refusal(wgquant().env("WGQUANT_CAPS", "").arg("doctor")), &["--caps", "names no capability", "baseline"]);
+    // It would be `baseline`, which nobody asked for.
+    says(&refusal(wgquant().args(["doctor", "--caps="])), &["--caps", "names no capability", "baseline"]);
     says(&refusal(wgquant().env("WGPU_BACKEND", "cuda").arg("doctor")), &["WGPU_BACKEND", "`cuda`", "vulkan"]);
+}
+
+/// As compose files and matrices of CI have it.
+#[test]
+fn variables_set_to_nothing_are_not_set() {
+    let names = ["DEVICE", "CAPS", "MEMORY_LIMIT", "TUNE", "CACHE_DIR", "HOST", "PORT", "API_KEY"];
+    let unset = || {
+        let mut command = wgquant();
+        command.envs(names.map(|name| (format!("WGQUANT_{name}"), "")));
+        // Nothing is kept in a home.
+        command.env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+        command
+    };
+    // Neither does it count beside -b as a device.
+    for more in [&[][..], &["-b", "cpu"]] {
+        let output = unset().args(["test-ops", "support", "-o", "embed"]).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    says(&refusal(unset().arg("serve").arg(nano()).args(["--api-key", ""])), &["--api-key: is empty"]);
 }
 
 /// The reference has no features, no limit and no variants. What the environment says is for all commands.

@@ -351,6 +351,8 @@ fn what_was_measured_before_an_error_is_printed() {
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(2), "{form}");
         says(&String::from_utf8(output.stderr).unwrap(), &["holds NaN"]);
+        // The copy is of the same type and size.
+        assert!(form != "md" || stdout.contains(&format!("({}) ", nano().display())), "{stdout}");
         match form {
             "json" => assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap().as_array().unwrap().len(), 1),
             _ => assert_eq!(stdout.lines().count(), lines, "{form}: {stdout}"),
@@ -435,6 +437,15 @@ fn refused(args: &[&str]) -> String {
     let output = wgquant().args(SMALL).args(args).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// Nothing is timed for a cache that cannot be written.
+#[test]
+fn choices_that_could_not_be_kept_are_not_measured() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut tune = wgquant();
+    tune.env("WGQUANT_CACHE_DIR", file.path()).env("RUST_LOG", "error").args(["tune", "--synth", "nano"]);
+    says(&refusal(tune.args(["--layers", "4", "-r", "1"])), &["could not be kept", "-o FILE", "tune-"]);
 }
 
 /// The choice written is a candidate, measured, and followed when it is asked for: also one that nobody would make.

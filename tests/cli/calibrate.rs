@@ -105,6 +105,25 @@ fn merging_keeps_what_was_there_and_refuses_other_models() {
     assert!(!temp.path().join("c").exists());
 }
 
+/// What a run ended with holds what it added, too.
+#[test]
+fn a_run_that_merges_is_done_when_it_is_done() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let (a, b, out) = (path("a"), path("b"), path("out"));
+    run(&args(&a, &["--sequences", "1"]));
+    run(&args(&b, &["--sequences", "1", "--seed", "1"]));
+    let merge =
+        |sequences| args(&out, &["--sequences", sequences, "--seed", "2", "--merge", &a, "--merge", &b, "--resume"]);
+    let first = run_json(&merge("1"));
+    let before = fs::read(&out).unwrap();
+    assert_eq!((run_json(&merge("1")), first["parts"].as_array().unwrap().len()), (first, 3));
+    assert!(fs::read(&out).unwrap() == before);
+    // More of its text can no longer be told from what was added.
+    says(&refusal(wgquant().args(merge("2"))), &["cannot go on from it", "number of texts"]);
+    assert!(fs::read(&out).unwrap() == before);
+}
+
 /// No command begins to work with ids that the model has no rows for.
 #[test]
 fn ids_of_another_tokenizer_are_refused_at_once() {

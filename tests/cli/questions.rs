@@ -93,6 +93,24 @@ fn fill_head(dir: &std::path::Path, byte: u8) {
     fs::write(&path, bytes).unwrap();
 }
 
+/// Data sets have files of one name, each in a directory of its own.
+#[test]
+fn files_of_one_name_are_told_apart() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |dir: &str| {
+        fs::create_dir(temp.path().join(dir)).unwrap();
+        let path = temp.path().join(dir).join("test.jsonl");
+        fs::write(&path, r#"{"query":"x","choices":["y","z"],"gold":0}"#).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (arc, piqa, model) = (file("arc"), file("piqa"), nano());
+    let args = ["eval", model.to_str().unwrap(), "--device", "cpu", "-f", &arc, "-f"];
+    let report = run_json(&[&args[..], &[&piqa, "--json"]].concat());
+    assert_eq!([0, 1].map(|i| &report["tasks"][i]["task"]), ["arc/test", "piqa/test"]);
+    let again = temp.path().join("piqa/../arc/test.jsonl");
+    says(&refusal(wgquant().args(args).arg(&again)), &["--file", again.to_str().unwrap(), "is given twice"]);
+}
+
 #[test]
 fn what_is_no_question_is_refused() {
     let (temp, dir) = copy();

@@ -232,7 +232,7 @@ fn chats_go_by_the_template() {
     let said = answer["choices"][0]["logprobs"]["content"].as_array().unwrap();
     assert_eq!(said.len(), 7);
     for token in said {
-        assert_eq!(token["token"].as_str().unwrap().as_bytes().len(), token["bytes"].as_array().unwrap().len());
+        assert_eq!(token["token"].as_str().unwrap().len(), token["bytes"].as_array().unwrap().len());
         assert_eq!(
             (&token["logprob"], token["top_logprobs"].as_array().unwrap().len()),
             (&token["top_logprobs"][0]["logprob"], 2)

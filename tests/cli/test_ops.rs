@@ -167,6 +167,19 @@ fn support_and_lists() {
     assert_eq!(large, "matmul_w8a8\n  square_4096 (m=4096, n=4096, k=4096)\n");
 }
 
+/// What keeps adapters out is named, and those that are there with it.
+#[test]
+fn a_backend_that_this_system_lacks() {
+    let backend = if cfg!(target_vendor = "apple") { "dx12" } else { "metal" };
+    let adapter = run_json(&["devices", "--json"])["adapters"][0].clone();
+    let line = refusal(wgquant().args(["test-ops", "test", "-o", "embed", "-b", backend]));
+    says(&line, &["no GPU adapter at all", &format!("of backend `{backend}`; found: none"), "--device cpu\n"]);
+    assert!(!line.contains("Vulkan driver") && !line.contains("exit status"), "{line}");
+    if adapter["backend"] != "gl" {
+        says(&line, &["of other backends: ", adapter["name"].as_str().unwrap()]);
+    }
+}
+
 #[test]
 fn a_baseline_expects_failures() {
     let temp = tempfile::tempdir().unwrap();
@@ -180,6 +193,15 @@ fn a_baseline_expects_failures() {
     says(&text, &["--seed 1 --backend 'cpu'\n"]);
     fs::write(&path, "adapter,driver,kernel,case,variant,reason\nno such adapter,,.*,,,why\n").unwrap();
     run(&args);
+    // Whatever the adapter is and the filters leave.
+    let lines =
+        ",,scale_channels,one_colum,,why\nno such,,scale_chanels,,,why\nno such,,matmul_w8a8,square_4096,,why\n";
+    fs::write(&path, format!("adapter,driver,kernel,case,variant,reason\n{lines}")).unwrap();
+    let output = wgquant().args(args).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    says(&stderr, &["known.csv: line 2: there is no such kernel", "known.csv: line 3: there is no such kernel"]);
+    assert!(!stderr.contains("line 4") && !stderr.contains("matches no case"), "{stderr}");
     fs::write(&path, "adapter\n").unwrap();
     says(&refusal(wgquant().args(args)), &["known.csv", "line 1: the head is `adapter`"]);
 }

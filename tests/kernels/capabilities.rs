@@ -85,6 +85,7 @@ fn what_is_on_another_device_is_refused() {
         let mut plan = Plan::new(device);
         refuses(kernels::relu_squared(&mut plan, &strange, &own));
         refuses(kernels::relu_squared(&mut plan, &own, &strange));
+        refuses(device.submission().clear(&strange));
         for (from, to) in [(&own, &strange), (&strange, &own)] {
             refuses(plan.copy(from, to));
             refuses(device.submission().copy(from, to));
@@ -92,4 +93,20 @@ fn what_is_on_another_device_is_refused() {
     }
     let recording = Plan::new(&cpu).record().unwrap();
     refuses(gpu.submission().run(&recording));
+}
+
+/// Of a view the rows that it has, in the order of the submission.
+#[test]
+fn zeros_come_in_their_turn() {
+    for device in [Device::Cpu, super::common::gpu()] {
+        let all = device.upload_words(DType::U32, [4, 2], &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+        let kept = device.alloc(DType::U32, [2, 2]).unwrap();
+        let middle = all.rows(1, 2).unwrap();
+        let mut submission = device.submission();
+        submission.copy(&middle, &kept).unwrap();
+        submission.clear(&middle).unwrap();
+        submission.submit().unwrap();
+        assert_eq!(block_on(device.read(&all)).unwrap(), [1, 2, 0, 0, 0, 0, 7, 8]);
+        assert_eq!(block_on(device.read(&kept)).unwrap(), [3, 4, 5, 6]);
+    }
 }

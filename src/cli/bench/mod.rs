@@ -4,6 +4,7 @@ mod flags;
 mod host;
 mod print;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,9 +39,8 @@ const SWEEP: &str = "512-131072*2";
 ///
 /// floor: how much of what was measured of the device a test takes: of copies for tokens; of prompts, by what most of their
 /// products run on, of a large W8A8 product on matrix units (matrix), of packed int8 products (dot) or of f32 multiply-adds
-/// (fma); none for -pg. matrix is of wgquant's own product by itself, with its loads and stores, the others are of what does
-/// nothing else. device mem: what the device holds
-/// where that test is the only one, as planned. held: the most that it really held during the test, staging and read-back
+/// (fma); none for -pg, nor of prompts on the CPU reference. matrix is of wgquant's own product by itself, with its loads and
+/// stores, the others are of what does nothing else. device mem: what the device holds where that test is the only one, as planned. held: the most that it really held during the test, staging and read-back
 /// included, of an engine made for the largest test; empty where wgpu does not count (Metal, OpenGL). host mem: the most that
 /// the process held since it began to load the model.
 #[derive(Debug, Args)]
@@ -172,7 +172,10 @@ impl Bench {
         if let Some(file) = &self.html {
             out::check_file("--html", file)?;
         }
+        let models = self.models()?;
+        let types: BTreeSet<String> = models.iter().map(|m| self.model_type(m)).collect();
         let shown = Shown {
+            files: types.len() < models.len(),
             n_batch: Sizes::differ(&self.batch_size),
             n_ubatch: Sizes::differ(&self.ubatch_size),
             each: tests.iter().any(|t| t.sequences > 1),
@@ -181,14 +184,15 @@ impl Bench {
         if self.ops {
             let apart = |first| if first { "" } else { "\n" };
             let mut printer =
-                Printer::new(self.output, |r: &OpsReport, first| apart(first).to_owned() + &ops_markdown(r));
-            let done = self.each_batch(&tests, |loaded| self.profile(loaded, &mut |table| printer.push(table)));
+                Printer::new(self.output, |r: &OpsReport, first| apart(first).to_owned() + &ops_markdown(r, shown));
+            let done =
+                self.each_batch(&models, &tests, |loaded| self.profile(loaded, &mut |table| printer.push(table)));
             printer.finish(|r| &r.context)?;
             done?;
         } else if self.sweep {
             let mut printer = Printer::new(self.output, |r: &SweepRecord, first| sweep_markdown(r, first, shown));
             let mut push = |record| printer.push(SweepRecord::after(&printer.all, record));
-            let done = self.each_batch(&tests, |loaded| self.measure(loaded, &tests, &mut push));
+            let done = self.each_batch(&models, &tests, |loaded| self.measure(loaded, &tests, &mut push));
             printer.finish(|r| &r.record.context)?;
             if let Some(path) = self.html.as_ref().filter(|_| !printer.all.is_empty()) {
                 out::save(path, &sweep_html(&printer.all, shown))?;
@@ -196,7 +200,8 @@ impl Bench {
             done?;
         } else {
             let mut printer = Printer::new(self.output, |r: &BenchRecord, first| markdown(r, first, shown));
-            let done = self.each_batch(&tests, |loaded| self.measure(loaded, &tests, &mut |r| printer.push(r)));
+            let done =
+                self.each_batch(&models, &tests, |loaded| self.measure(loaded, &tests, &mut |r| printer.push(r)));
             printer.finish(|r| &r.context)?;
             done?;
         }
@@ -204,14 +209,18 @@ impl Bench {
     }
 
     /// Does `each` with one model after the other, with each size of passes, on a device whose peaks are known.
-    fn each_batch(&self, tests: &[Test], mut each: impl FnMut(&mut Loaded<'_>) -> Result<()>) -> Result<()> {
-        let models = self.models()?;
+    fn each_batch(
+        &self,
+        models: &[Model],
+        tests: &[Test],
+        mut each: impl FnMut(&mut Loaded<'_>) -> Result<()>,
+    ) -> Result<()> {
         let device = self.gpu.open()?;
         // What is measured is not to be of a kernel that is then found wrong and not used.
         self.gpu.check(&device, &[])?;
         let warmer = Warmer::new(&device, self.warm_up)?;
         let peaks = measure_peaks(&device, &warmer)?;
-        for model in &models {
+        for model in models {
             let mut last: Option<Loaded<'_>> = None;
             for batch in self.batches() {
                 // An engine for other passes is gone before the next takes its memory.
@@ -382,7 +391,7 @@ impl Bench {
             cpu_info: host::cpu(),
             gpu_info: info.adapter.clone(),
             backends: info.backend,
-            model_type: self.model_type(model, model_n_params),
+            model_type: self.model_type(model),
             model_filename,
             model_size,
             model_n_params,
@@ -404,7 +413,7 @@ impl Bench {
     }
 
     /// Family, size and forms.
-    fn model_type(&self, model: &Model, parameters: u64) -> String {
+    fn model_type(&self, model: &Model) -> String {
         let family = |c: &ModelConfig| match c.model_type {
             wgquant::model::ModelType::NemotronH => "nemotron_h",
             wgquant::model::ModelType::Mamba2 => "mamba2",
@@ -416,7 +425,7 @@ impl Bench {
                 (family(f.config()), format!("{bits:.2} bpw"))
             }
         };
-        format!("{name} {} {scheme}", count(parameters))
+        format!("{name} {} {scheme}", count(model.facts().2))
     }
 }
 

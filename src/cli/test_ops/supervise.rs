@@ -126,19 +126,22 @@ impl Worker {
         }
     }
 
-    /// How it ended and the last line it wrote to stderr.
+    /// How it ended and the last line it wrote to stderr; of an error of this program that line alone.
     fn last_words(&mut self) -> String {
         let start = Instant::now();
-        let status = loop {
+        let (status, error) = loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => break status.to_string(),
+                Ok(Some(status)) => break (status.to_string(), status.code() == Some(2)),
                 Ok(None) if start.elapsed() < LAST_WORDS => std::thread::sleep(Duration::from_millis(5)),
-                _ => break "closed its output and went on".to_owned(),
+                _ => break ("closed its output and went on".to_owned(), false),
             }
         };
         let complaint = self.complaint.recv_timeout(LAST_WORDS).unwrap_or_default();
-        let complaint = complaint.strip_prefix("wgquant: ").unwrap_or(&complaint);
-        if complaint.is_empty() { status } else { format!("{complaint} ({status})") }
+        match complaint.strip_prefix("wgquant: ") {
+            Some(words) if error => words.to_owned(),
+            _ if complaint.is_empty() => status,
+            words => format!("{} ({status})", words.unwrap_or(&complaint)),
+        }
     }
 
     /// Ends the process: at once when it hangs, or it would live on.
@@ -235,7 +238,7 @@ mod tests {
             assert_eq!(ends.iter().filter(|e| matches!(e, End::Crash(_))).count(), crashed, "{ends:?}");
             match &ends[3] {
                 End::Answer(text) => assert_eq!((refusals, text.as_str()), (1, "did c")),
-                other => assert_eq!(*other, End::Crash("opening the device: no adapter (exit status: 2)".to_owned())),
+                other => assert_eq!(*other, End::Crash("opening the device: no adapter".to_owned())),
             }
         }
     }
@@ -243,7 +246,9 @@ mod tests {
     #[test]
     fn a_child_that_never_gets_ready_is_an_error() {
         let error = run("echo 'wgquant: no adapter' >&2; exit 2", &["a"], 20_000).0.unwrap_err();
-        assert_eq!(error.to_string(), "opening the device: no adapter (exit status: 2)");
+        assert_eq!(error.to_string(), "opening the device: no adapter");
+        let error = run("echo 'no such library' >&2; exit 127", &["a"], 20_000).0.unwrap_err();
+        assert_eq!(error.to_string(), "opening the device: no such library (exit status: 127)");
         let error = run("exec sleep 60", &["a"], 300).0.unwrap_err();
         assert!(error.to_string().contains("took more than 300ms"), "{error}");
     }

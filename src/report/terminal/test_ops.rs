@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use super::{caps_words, table};
 use crate::report::test_ops::{CaseRecord, Change, Comparison, ResultFile, Status};
-use crate::report::text::shell;
+use crate::report::text::{shell, tera_or_giga};
 
 /// `wgquant test-ops test` and `perf`; every case with `verbose`. `again` are the flags, each after a space, that a case needs to
 /// run as it did, beside its names and seed.
@@ -14,14 +14,13 @@ pub fn test_ops(file: &ResultFile, verbose: bool, again: &str) -> String {
     let a = &file.adapter;
     let mut out = format!("{} ({} {}), features: {}\n", a.name, a.backend, file.driver(), caps_words(&file.caps));
     if let Some(p) = &file.peaks {
-        // Software drivers do not reach one TFLOP/s.
-        let (unit, giga) = if p.fma_ops_per_s >= 1e12 { ("TFLOP/s", 1e3) } else { ("GFLOP/s", 1.0) };
+        let (unit, size) = tera_or_giga(p.fma_ops_per_s, "FLOP");
         out += &format!(
             "measured peaks: copy {:.2} GB/s, f32 multiply-adds {:.1} {unit}\n",
             p.copy_bytes_per_s / 1e9,
-            p.fma_ops_per_s / 1e9 / giga
+            p.fma_ops_per_s / size
         );
-        out += &speeds(file, unit, giga);
+        out += &speeds(file, &unit, size / 1e9);
     } else if file.cases.iter().any(|c| c.speed.is_some()) {
         out += &speeds(file, "GFLOP/s", 1.0);
     } else {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{CaseRecord, ResultFile, Status};
 use crate::error::{Error, Result};
+use crate::kernels::ENTRIES;
 
 /// One known failure. The patterns are regular expressions: of adapter and driver a part must match, in any case; of
 /// the others the whole. An empty one matches everything.
@@ -26,6 +27,8 @@ struct Line {
 }
 
 struct Entry {
+    /// File and line, for messages.
+    place: String,
     adapter: Regex,
     driver: Regex,
     kernel: Regex,
@@ -40,13 +43,17 @@ pub struct Baseline(Vec<Entry>);
 const HEAD: &str = "adapter,driver,kernel,case,variant,reason";
 
 impl Baseline {
-    /// Reads a file as [`Baseline::parse`] does its text.
+    /// Reads a file as [`Baseline::parse`] does its text, and warns of lines that are of no case there is.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file; as [`Baseline::parse`].
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        Self::parse(&path.display().to_string(), &text)
+        let read = Self::parse(&path.display().to_string(), &text)?;
+        for entry in read.0.iter().filter(|e| !e.is_known()) {
+            log::warn!("{}: there is no such kernel or no such case of it ({})", entry.place, entry.reason);
+        }
+        Ok(read)
     }
 
     /// CSV with the head line `adapter,driver,kernel,case,variant,reason` (the reason may hold commas), or JSON lines
@@ -67,12 +74,12 @@ impl Baseline {
         }
         let entry = |(line, n): (&str, usize)| {
             let parsed = if json { serde_json::from_str(line).map_err(|e| e.to_string()) } else { csv(line) };
-            parsed.and_then(Entry::new).map_err(|why| wrong(n, why))
+            parsed.and_then(|line| Entry::new(line, format!("{name}: line {n}"))).map_err(|why| wrong(n, why))
         };
         lines.map(entry).collect::<Result<_>>().map(Self)
     }
 
-    /// Marks what was expected, and warns of entries that belong to this adapter and match no case.
+    /// Marks what was expected, and warns of entries that belong to this adapter and match none of its cases.
     pub fn apply(&self, file: &mut ResultFile) {
         let (adapter, driver) = (file.adapter.name.clone(), file.driver());
         for entry in self.0.iter().filter(|e| e.belongs(&adapter, &driver)) {
@@ -81,8 +88,8 @@ impl Baseline {
                 used = true;
                 entry.judge(case);
             }
-            if !used {
-                log::warn!("baseline: `{}` matches no case of this run ({})", entry.kernel, entry.reason);
+            if !used && entry.is_known() {
+                log::warn!("{}: matches no case of this run ({})", entry.place, entry.reason);
             }
         }
     }
@@ -99,7 +106,7 @@ impl Baseline {
 }
 
 impl Entry {
-    fn new(line: Line) -> Result<Self, String> {
+    fn new(line: Line, place: String) -> Result<Self, String> {
         if line.reason.trim().is_empty() {
             return Err("an expected failure needs a reason".to_owned());
         }
@@ -107,6 +114,7 @@ impl Entry {
         let part = |p: &str| regex(&format!("(?i){p}"));
         let whole = |p: &str| regex(&if p.is_empty() { String::new() } else { format!("^(?:{p})$") });
         Ok(Self {
+            place,
             adapter: part(&line.adapter)?,
             driver: part(&line.driver)?,
             kernel: whole(&line.kernel)?,
@@ -114,6 +122,12 @@ impl Entry {
             variant: whole(&line.variant)?,
             reason: line.reason,
         })
+    }
+
+    /// Is there a case that it may be of?
+    fn is_known(&self) -> bool {
+        let mut all = ENTRIES.iter().flat_map(|e| [false, true].map(|large| (e.name, e.cases_of(large))));
+        all.any(|(kernel, mut cases)| self.kernel.is_match(kernel) && cases.any(|c| self.case.is_match(c.name)))
     }
 
     fn belongs(&self, adapter: &str, driver: &str) -> bool {
