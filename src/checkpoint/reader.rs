@@ -123,6 +123,13 @@ impl Checkpoint {
         &self.config
     }
 
+    /// Puts `value` in the place of what `config.json` says of `key`, for all who ask [`Checkpoint::config`].
+    pub(crate) fn amend(&mut self, key: &str, value: Value) {
+        if let Some(config) = self.config.as_object_mut() {
+            config.insert(key.to_owned(), value);
+        }
+    }
+
     /// Path of `config.json`, for messages.
     #[must_use]
     pub fn config_path(&self) -> PathBuf {
@@ -150,6 +157,17 @@ impl Checkpoint {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.entries.values().map(|e| e.range.len() as u64).sum()
+    }
+
+    /// Have these tensors the same bytes, of the same type and shape? Both are read.
+    pub(crate) fn same(&self, one: &str, other: &str) -> bool {
+        const PART: usize = 1 << 20;
+        match (self.info(one), self.info(other), self.data(one), self.data(other)) {
+            (Some(info), Some(its), Some(a), Some(b)) if info == its => {
+                a.par_chunks(PART).zip(b.par_chunks(PART)).all(|(a, b)| a == b)
+            }
+            _ => false,
+        }
     }
 
     /// A copy of a tensor. 32-bit integers come as the words they are.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -61,7 +62,8 @@ pub struct ModelFile {
 
 impl ModelFile {
     /// Opens a model and checks that every tensor its configuration calls for is there, in a type and shape that
-    /// fit. Only headers are read.
+    /// fit. Only headers are read, except where the configuration ties a head that is in the file all the same: it is
+    /// compared with the embedding, and where they differ the model is one of a head of its own.
     ///
     /// # Errors
     /// [`Error::UnsupportedModel`], [`Error::BadCheckpoint`], [`Error::MissingTensor`] or [`Error::Io`].
@@ -90,14 +92,44 @@ impl ModelFile {
         };
         let names = Names::detect(&checkpoint)?;
         let mut file = Self { checkpoint, config, names, rotation, quantization, conv_bias, parameters: 0 };
-        for tensor in file.names.expected(&file.config, conv_bias) {
-            file.check(&tensor)?;
-            if untied && tensor.module() == file.names.head() {
-                continue;
-            }
-            file.parameters += tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+        let stored = ["weight", "weight_packed"].map(|part| format!("{}.{part}", file.names.head()));
+        let doubtful = file.config.tied && stored.iter().any(|name| file.checkpoint.info(name).is_some());
+        file.config.tied &= !doubtful;
+        let expected = file.names.expected(&file.config, conv_bias);
+        expected.iter().try_for_each(|tensor| file.check(tensor))?;
+        if doubtful {
+            file.decide_tie()?;
         }
+        let once = untied || file.config.tied;
+        let counted = expected.iter().filter(|tensor| !once || tensor.module() != file.names.head());
+        file.parameters = counted.map(|tensor| tensor.shape.iter().map(|n| *n as u64).product::<u64>()).sum();
         Ok(file)
+    }
+
+    /// Whether the head in the file, which the configuration ties to the embedding, is the embedding. transformers takes the one in the
+    /// file, of nemotron_h always, of mamba2 where it differs, and so does this: the other would be another model.
+    fn decide_tie(&mut self) -> Result<()> {
+        let (embedding, head) = (self.names.embedding(), self.names.head().to_owned());
+        let [ours, its] = [&embedding, &head].map(|module| format!("{module}.weight"));
+        let [a, b] = [&ours, &its].map(|name| self.checkpoint.info(name).map(|info| info.dtype));
+        self.config.tied = if a == b && a.is_some_and(StoredType::is_float) {
+            self.checkpoint.same(&ours, &its)
+        } else {
+            let values = |linear: Linear| match linear {
+                Linear::Float(tensor) => tensor.to_f32(),
+                Linear::Quantized(q) => q.dequantize(),
+            };
+            let (a, b) = (values(self.embedding()?)?, values(self.linear(&head, Role::Linear)?)?);
+            a.par_iter().zip(&b).all(|(a, b)| a == b)
+        };
+        if !self.config.tied {
+            log::warn!(
+                "{}: tie_word_embeddings is true, but the file has another `{head}` than `{embedding}`; it is used, as in transformers",
+                self.checkpoint.config_path().display()
+            );
+            self.checkpoint.amend("tie_word_embeddings", Value::Bool(false));
+        }
+        Ok(())
     }
 
     /// Parameters of the model, whatever their form in the file; a head that is tied, or was before a transform, counts once.
@@ -375,7 +407,7 @@ impl ModelSource for ModelFile {
     }
 
     fn head(&self) -> Result<Option<Linear>> {
-        // Some tied checkpoints store the head nevertheless; the configuration decides, as in transformers.
+        // Some tied checkpoints store the head nevertheless: where it is tied still, it was found to be the embedding on opening.
         if self.config.tied { Ok(None) } else { self.linear(self.names.head(), Role::Linear).map(Some) }
     }
 }

@@ -31,10 +31,24 @@ pub fn gptq(
     activations: Activations,
     options: &GptqOptions,
 ) -> Result<QuantizedLinear> {
+    Ok(aimed_gptq(weight, prepared, format, activations, options)?.0)
+}
+
+/// As [`gptq`], with the weight that it rounded: `weight`, or where the original model's inputs count what comes closest to its outputs.
+///
+/// # Errors
+/// As [`gptq`].
+pub(crate) fn aimed_gptq(
+    weight: &[f32],
+    prepared: &Prepared,
+    format: &Format,
+    activations: Activations,
+    options: &GptqOptions,
+) -> Result<(QuantizedLinear, Vec<f32>)> {
     gptq_in(weight, prepared, format, activations, options, BLOCK)
 }
 
-/// As [`gptq`], in blocks of at most `block` steps, which changes nothing but the time.
+/// As [`aimed_gptq`], in blocks of at most `block` steps, which changes nothing but the time.
 pub(super) fn gptq_in(
     weight: &[f32],
     prepared: &Prepared,
@@ -42,7 +56,7 @@ pub(super) fn gptq_in(
     activations: Activations,
     options: &GptqOptions,
     block: usize,
-) -> Result<QuantizedLinear> {
+) -> Result<(QuantizedLinear, Vec<f32>)> {
     let n = prepared.n;
     format.check()?;
     if n == 0 || weight.is_empty() || !weight.len().is_multiple_of(n) {
@@ -50,6 +64,7 @@ pub(super) fn gptq_in(
     }
     let rows = weight.len() / n;
     let (mut codes, mut scales) = (Vec::with_capacity(weight.len()), Vec::with_capacity(rows));
+    let mut aimed = Vec::with_capacity(weight.len());
     for weight in weight.chunks(prepared.rows_at_once() * n) {
         let target = timed(|| format!("{rows} x {n}: targets"), || prepared.target(weight))?;
         let search = |row: &[f32]| format.search(row, &prepared.diagonal, options.scale_steps);
@@ -63,15 +78,17 @@ pub(super) fn gptq_in(
         }
         codes.extend(chosen);
         scales.extend(own);
+        aimed.extend(target);
     }
-    Ok(QuantizedLinear {
+    let quantized = QuantizedLinear {
         bits: format.bits,
         group: format.group,
         codes: Tensor::new(DType::I8, [rows, n], bytemuck::cast_vec(codes))?,
         scales: format.gather(&scales)?,
         activations,
         input_scales: Vec::new(),
-    })
+    };
+    Ok((quantized, aimed))
 }
 
 /// The codes `[rows, n]` of `target` under these scales.

@@ -18,7 +18,10 @@ pub struct ModuleLoss {
     pub bits: usize,
     /// Inputs a scale.
     pub group: usize,
-    /// Part of the output's energy that is lost, by the calibrated second moments.
+    /// Part of an output's energy that rounding lost: `tr(E H Eᵀ) / tr(T H Tᵀ)` with H the second moments of the quantized model's
+    /// inputs, without damping, T the weight that GPTQ rounded and E what its result is off from that. With `asymmetric` T is not the
+    /// original weight, but what comes closest to the original model's outputs from these inputs; what T itself is off from them, which
+    /// no codes mend, is not in it.
     pub loss: f64,
     /// Damping it took.
     pub damping: f64,

@@ -25,6 +25,8 @@ mod turn;
 
 pub use format::{Format, ROW_SCALE, ScaleFormat};
 #[cfg(not(target_arch = "wasm32"))]
+pub(crate) use gptq::aimed_gptq;
+#[cfg(not(target_arch = "wasm32"))]
 pub use gptq::gptq;
 pub use loss::{LOSSES_FILE, ModuleLoss};
 pub use options::GptqOptions;

@@ -17,7 +17,8 @@ pub struct GptqOptions {
     /// Rounds of refining codes and scales afterwards; each costs twice what GPTQ itself does. 0 leaves it out.
     pub sweeps: usize,
     /// Aim at the output of the original model on its own inputs (GPTAQ, arXiv:2504.02692), not at that of the
-    /// original weights on the quantized model's inputs.
+    /// original weights on the quantized model's inputs. Of inputs with fewer than 32 calibrated tokens each only in part, with up to 8
+    /// not at all.
     pub asymmetric: bool,
 }
 

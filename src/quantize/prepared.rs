@@ -4,7 +4,7 @@ use pollster::block_on;
 use rayon::prelude::*;
 
 use super::blocks::{Factor, product};
-use super::given::{Given, OnHost};
+use super::given::{Given, OnHost, trusted};
 use super::options::GptqOptions;
 use super::rtn::{ROWS_BYTES, rows_of_bytes};
 use super::turn::{column_products, lines_of, rows_of, turned};
@@ -41,13 +41,18 @@ pub struct Prepared {
     shift: Option<(Shift, f32)>,
     /// The damping it took.
     pub damping: f64,
+    /// What that added to the diagonal.
+    added: f64,
 }
 
-/// The damped second moments alone, which are all that losses need.
+/// The second moments alone, which are all that losses need.
 pub(crate) struct Weigher {
     device: Device,
     n: usize,
+    /// Damped.
     moments: DeviceTensor,
+    /// What is on their diagonal and not to be weighed.
+    added: f64,
 }
 
 /// Energy of a weight's outputs, row by row, and what replacing it loses of that.
@@ -100,16 +105,19 @@ impl Prepared {
         Self::from_given(device, site, &mut OnHost { n, moments, shift, factors: HOST_FACTORS }, options)
     }
 
-    /// As [`Prepared::on`], from sums; where they are on `device` and wide, they stay there.
+    /// As [`Prepared::on`], from sums; where they are on `device` and wide, they stay there. Of the shift it takes what is trusted of
+    /// one over so many tokens.
     ///
     /// # Errors
     /// As [`Prepared::on`].
     pub(crate) fn of(device: &Device, site: &str, mut means: Means, options: &GptqOptions) -> Result<Self> {
-        means.shift = means.shift.filter(|_| options.asymmetric);
+        let trust = trusted(means.tokens, means.own.width());
+        means.shift = means.shift.filter(|_| options.asymmetric && trust > 0.0);
         if means.own.width() > HOST_FACTORS && matches!((device, &means.device), (Device::Gpu(_), Device::Gpu(_))) {
             return Self::from_given(device.clone(), site, &mut means, options);
         }
-        let (own, shift) = means.on_host()?;
+        let (own, mut shift) = means.on_host()?;
+        shift.iter_mut().flatten().for_each(|off| *off *= f64::from(trust));
         Self::on(device, site, &own, shift.as_deref(), options)
     }
 
@@ -151,10 +159,11 @@ impl Prepared {
             n,
             order,
             damping,
+            added: damping * mean,
         })
     }
 
-    /// `tr(E H Eᵀ) / tr(W H Wᵀ)`: the part of the output's energy that replacing `weight` by `other` loses.
+    /// `tr(E H Eᵀ) / tr(W H Wᵀ)`, H with the damping: the part of the output's energy that replacing `weight` by `other` loses.
     ///
     /// # Errors
     /// As [`Prepared::losses`].
@@ -162,17 +171,17 @@ impl Prepared {
         Ok(self.losses(weight, other)?.relative(0..weight.len() / self.n))
     }
 
-    /// What replacing `weight` `[rows, n]` by `other` loses of each row's output.
+    /// What replacing `weight` `[rows, n]` by `other` loses of each row's output, by the damped moments.
     ///
     /// # Errors
     /// GPU errors.
     pub fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
-        self.weigher().losses(weight, other)
+        Weigher { added: 0.0, ..self.weigher() }.losses(weight, other)
     }
 
-    /// What is needed for [`Prepared::losses`], without the rest.
+    /// What is needed for losses by the moments without damping, as inputs have them.
     pub(crate) fn weigher(&self) -> Weigher {
-        Weigher { device: self.device.clone(), n: self.n, moments: self.moments.clone() }
+        Weigher { device: self.device.clone(), n: self.n, moments: self.moments.clone(), added: self.added }
     }
 
     /// Rows of a weight that the device takes at a time, whole words of codes: a head's would take the host 20 GB.
@@ -227,7 +236,7 @@ impl Prepared {
 }
 
 impl Weigher {
-    /// As [`Prepared::losses`].
+    /// As [`Prepared::losses`], without the damping where it is known.
     pub(crate) fn losses(&self, weight: &[f32], other: &[f32]) -> Result<Losses> {
         let lost = self.energies(weight, |e| weight[e] - other[e])?;
         Ok(Losses { lost, all: self.energies(weight, |e| weight[e])? })
@@ -244,7 +253,13 @@ impl Weigher {
             });
             let tensor = self.device.upload_f32([n, rows], &lines)?;
             let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
-            out.extend(column_products(&lines, &bent, rows));
+            let (damped, squares) = (column_products(&lines, &bent, rows), column_products(&lines, &lines, rows));
+            // What rounding leaves below 0 is none; NaN stays NaN.
+            let without = |(damped, square): (f64, f64)| (damped - self.added * square).clamp(0.0, f64::INFINITY);
+            match self.added {
+                0.0 => out.extend(damped),
+                _ => out.extend(damped.into_iter().zip(squares).map(without)),
+            }
         }
         Ok(out)
     }

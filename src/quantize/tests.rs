@@ -158,7 +158,7 @@ fn blocks_change_nothing() {
     let (w, h, format) = (weight(rows, n, 6), moments(n, 7), plain(3, Group::Size(32)));
     let options = GptqOptions { act_order: true, ..PLAIN };
     let prepared = Prepared::new("test", &h, None, &options).unwrap();
-    let with = |block| gptq_in(&w, &prepared, &format, Activations::Float, &options, block).unwrap();
+    let with = |block| gptq_in(&w, &prepared, &format, Activations::Float, &options, block).unwrap().0;
     assert_eq!(with(BLOCK), with(1));
     assert_eq!(with(BLOCK), with(32));
 }
@@ -287,7 +287,8 @@ fn wide_moments_stay_on_the_device() {
         kernels::gram(&mut plan, &x, &own).unwrap();
         kernels::cross_gram(&mut plan, &off, &x, &shift).unwrap();
         plan.record().unwrap().run().unwrap();
-        Means { device: device.clone(), own, shift: Some(Shift::Inputs(shift.totals().clone())), tokens }
+        // Told to be so many that their shift is taken as it is.
+        Means { device: device.clone(), own, shift: Some(Shift::Inputs(shift.totals().clone())), tokens: 32 * n }
     };
     let (w, format, options) = (weight(rows, n, 21), plain(4, Group::Size(24)), GptqOptions::default());
     let site = "test";
@@ -328,6 +329,23 @@ fn wide_moments_stay_on_the_device() {
     assert!(error.contains("7 rows, with sums of the outputs of 8"), "{error}");
     let own_alone = Prepared::of(&Device::Cpu, site, sums(), &GptqOptions { asymmetric: false, ..options }).unwrap();
     assert!(matches!(own_alone.device, Device::Cpu) && own_alone.order == there.order, "the host reads them");
+    // Of few tokens no shift is taken, of more a part.
+    for on in [&device, &Device::Cpu] {
+        let off = |tokens: usize| -> f64 {
+            let prepared = Prepared::of(on, site, Means { tokens, ..sums() }, &options).unwrap();
+            let target = prepared.target(&w).unwrap();
+            target.iter().zip(&w).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+        };
+        let (all, half) = (off(32 * n), off(20 * n));
+        assert!(off(8 * n) == 0.0 && all > 0.0 && (half / all - 0.5).abs() < 1e-3, "{half:e} of {all:e}");
+    }
+}
+
+/// Nothing is taken of the shift up to 8 tokens an input, all of it, to the bit, from 32 on.
+#[test]
+fn shifts_of_little_text_are_not_trusted() {
+    let parts = [0, 1, 700, 800, 2000, 3200, 4000, 100_000].map(|tokens| super::given::trusted(tokens, 100));
+    assert_eq!(parts, [0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]);
 }
 
 #[test]
@@ -339,6 +357,30 @@ fn indefinite_moments_are_damped_or_refused() {
     assert_eq!(Prepared::new("test", &[1.0, 1.9, 1.9, 1.0], None, &from).unwrap().damping, 1.0);
     let error = Prepared::new("the site", &[1.0, 3.0, 3.0, 1.0], None, &PLAIN).err().unwrap().to_string();
     assert!(error.contains("the site"), "{error}");
+}
+
+/// What is told of is what rounding lost of the weight that GPTQ rounded, by the moments as they are.
+#[test]
+fn losses_are_of_what_was_rounded() {
+    let (rows, n) = (6, 48);
+    let (w, h) = (weight(rows, n, 8), moments(n, 9));
+    // x₀ = 1.5 x: nearly 1.5 times the weight comes closest.
+    let shift: Vec<f64> = h.iter().map(|h| 0.5 * h).collect();
+    let options = GptqOptions { damping: 0.05, asymmetric: true, ..PLAIN };
+    let prepared = Prepared::new("test", &h, Some(&shift), &options).unwrap();
+    let format = plain(4, Group::Size(16));
+    let (q, aimed) = aimed_gptq(&w, &prepared, &format, Activations::Float, &options).unwrap();
+    let values = q.dequantize().unwrap();
+    let energy = |x: &[f32]| -> f64 {
+        let of = |x: &[f32]| (0..n * n).map(|e| f64::from(x[e / n]) * h[e] * f64::from(x[e % n])).sum::<f64>();
+        x.chunks(n).map(of).sum()
+    };
+    let errors: Vec<f32> = aimed.iter().zip(&values).map(|(a, b)| a - b).collect();
+    let want = energy(&errors) / energy(&aimed);
+    let found = prepared.weigher().losses(&aimed, &values).unwrap().relative(0..rows);
+    assert!((found / want - 1.0).abs() < 1e-3, "{found:e}, not {want:e}");
+    let of_original = prepared.relative_loss(&w, &values).unwrap();
+    assert!(of_original > 5.0 * found, "{of_original:e} of the original weight, {found:e}");
 }
 
 /// f16 has few scales below 2^-14: codes keep their bits, and no weight is cut off.

@@ -9,7 +9,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::card::{CARD_FILE, Card};
-use super::sequential::{Sequential, moments_fit};
+use super::sequential::{Sequential, moments_fit, warn_of_little_text};
 use super::statistics::transformed;
 use super::{Forms, RECIPE_FILE, Recipe, has_static};
 use crate::calibrate::{Windows, chain};
@@ -65,6 +65,7 @@ impl<'a> Quantized<'a> {
         let modules = recipe.modules(source.config())?;
         if recipe.gptq.is_some() {
             moments_fit(device, &modules)?;
+            calibration.iter().for_each(|Windows(sequences)| warn_of_little_text(&modules, sequences));
         }
         let source = transformed(source, recipe, device, calibration)?;
         let forms = Forms::new(recipe, &source)?;

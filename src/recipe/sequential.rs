@@ -11,7 +11,7 @@ use crate::calibrate::{Means, Rounding, Walk, parts};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{Activations, Group, Layer, Linear, ModelConfig, Names, OnlineRotation, Role};
-use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, gptq, searched, timed, whole_on_device};
+use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, aimed_gptq, searched, timed, whole_on_device};
 
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
 pub(crate) const EMBEDDING_STEPS: usize = 64;
@@ -33,13 +33,30 @@ pub(crate) struct Sequential {
     pending: Option<JoinHandle<Result<ModuleLoss>>>,
 }
 
+/// Tokens for each of a weight's inputs from which on GPTQ was better than rounding to nearest wherever it was measured (docs/quality.md).
+const ENOUGH: usize = 3;
+
+/// Of `modules` the linear one to be quantized that has the most inputs.
+fn widest(modules: &[Module]) -> Option<&Module> {
+    modules.iter().filter(|m| m.role == Role::Linear && m.weights.is_some()).max_by_key(|m| m.cols)
+}
+
+/// Says so where `sequences` are too little text for the widest of `modules`: what GPTQ makes up for is then noise.
+pub(crate) fn warn_of_little_text(modules: &[Module], sequences: &[Vec<u32>]) {
+    let tokens: usize = sequences.iter().map(Vec::len).sum();
+    if let Some(Module { cols, .. }) = widest(modules).filter(|m| tokens < ENOUGH * m.cols) {
+        log::warn!(
+            "calibration: {tokens} tokens for weights of up to {cols} inputs; GPTQ may do worse than --method rtn; pass more text"
+        );
+    }
+}
+
 /// Refuses what GPTQ would come to late: a device that cannot bind the second moments `[n, n]` of the `n` inputs of one of `modules`.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] naming the module with the most.
 pub(crate) fn moments_fit(device: &Device, modules: &[Module]) -> Result<()> {
-    let linear = modules.iter().filter(|m| m.role == Role::Linear && m.weights.is_some());
-    let Some(Module { name, cols, .. }) = linear.max_by_key(|m| m.cols) else { return Ok(()) };
+    let Some(Module { name, cols, .. }) = widest(modules) else { return Ok(()) };
     let (need, have) = (4 * (*cols as u64).pow(2), device.max_binding_bytes());
     if need <= have {
         return Ok(());
@@ -104,7 +121,7 @@ impl Sequential {
     /// Quantizes block `index`, which must be the one after the last.
     ///
     /// # Errors
-    /// As [`gptq`] and [`Prepared::of`]; [`Error::Argument`] when blocks come out of order.
+    /// As [`aimed_gptq`] and [`Prepared::of`]; [`Error::Argument`] when blocks come out of order.
     pub(crate) fn layer(&mut self, index: usize, original: Layer) -> Result<Layer> {
         if index != self.next {
             let what = format!("block {index} after {} blocks: calibration goes through them in order", self.next);
@@ -247,7 +264,7 @@ impl Sequential {
         };
         let start = Instant::now();
         let weight = weight.to_f32()?;
-        let quantized = gptq(&weight, prepared, format, module.activations, options)?;
+        let (quantized, aimed) = aimed_gptq(&weight, prepared, format, module.activations, options)?;
         let mut line = ModuleLoss {
             module: module.name.clone(),
             bits: format.bits,
@@ -261,7 +278,7 @@ impl Sequential {
         self.settle()?;
         let (weigher, rows, coded, segments) = (prepared.weigher(), module.rows, quantized.clone(), self.segments);
         self.pending = Some(std::thread::spawn(move || {
-            let lost = || weigher.losses(&weight, &coded.dequantize()?);
+            let lost = || weigher.losses(&aimed, &coded.dequantize()?);
             let losses = timed(|| format!("{}: losses", line.module), lost)?;
             line.loss = losses.relative(0..rows);
             let mut first = 0;

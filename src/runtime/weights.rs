@@ -11,6 +11,7 @@ use std::fmt;
 pub(super) use embedding::DeviceEmbedding;
 use join::joined;
 pub(super) use linear::DeviceLinear;
+use linear::warn_of_floats;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use product::Product;
 
@@ -291,6 +292,7 @@ impl Weights {
         let layer = |i| {
             let layer = source.layer(i)?;
             check_layer(config, i, &layer, |part| names.layer(i, part))?;
+            layer.linears().into_iter().for_each(|(part, l)| warn_of_floats(&format!("{part} of layer {i}"), l));
             DeviceLayer::upload(device, i, &layer)
         };
         let layers = (0..config.blocks.len()).map(layer).collect::<Result<Vec<_>>>()?;
@@ -303,6 +305,7 @@ impl Weights {
             Some(head) => head,
             None => tied.map_or_else(|| source.embedding(), Ok)?,
         };
+        warn_of_floats("the head", &head);
         Ok(Self {
             embedding,
             layers,

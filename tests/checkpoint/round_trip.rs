@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wgquant::checkpoint::Checkpoint;
 use wgquant::model::{Linear, Model, ModelFile, ModelSource, Names, OnlineRotation, WriteOptions, write_model};
-use wgquant::tensor::DType;
+use wgquant::tensor::{DType, Tensor};
 
 use super::common::{config, edit_json, is_own, map_linears, on_disk, random, refusal, rewrite, says, sharded, with};
 
@@ -85,11 +85,52 @@ fn model_prefix_and_new_names() {
     assert!(again.checkpoint().info("model.embed_tokens.weight").is_some());
 }
 
+/// Where a configuration ties a head that is in the file, it is the embedding only if it has the same values; else it counts, and the model
+/// is untied to all who ask and as it is written again.
 #[test]
-fn tied_head_is_the_embedding_even_when_stored() {
+fn a_stored_head_of_a_tied_model_counts_where_it_differs() {
+    let mamba2 = json!({
+        "model_type": "mamba2", "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_heads": 4,
+        "head_dim": 12, "state_size": 8, "n_groups": 1, "expand": 2, "tie_word_embeddings": false,
+    });
+    for config in [config(), mamba2] {
+        let (temp, dir) = on_disk(&config, &WriteOptions::default());
+        edit_json(&dir.join("config.json"), |j| j["tie_word_embeddings"] = json!(true));
+        let (file, want) = (ModelFile::open(&dir).unwrap(), random(&config));
+        assert!(!file.config().tied && want.head.is_some() && file.bytes() == 4 * file.parameters());
+        assert_eq!(Model::load(&file).unwrap(), want);
+        let again = temp.path().join("again");
+        write_model(file.checkpoint().config(), &file, &again, &WriteOptions::default()).unwrap();
+        let json = ModelFile::open(&again).unwrap().checkpoint().config().clone();
+        assert!(json["tie_word_embeddings"] == false && json["wgquant"].is_null(), "{json}");
+        assert_eq!(load(&again), want);
+
+        // The embedding's values in bf16, and the head's in either type, but for what the last adds.
+        let Linear::Float(embedding) = &want.embedding else { panic!("codes") };
+        for (dtype, off) in [(DType::BF16, 0.0), (DType::F32, 0.0), (DType::BF16, 1.0), (DType::F32, 1e-3)] {
+            let out = temp.path().join(format!("{dtype}-{off}"));
+            let rounded = Tensor::from_f32_as(DType::BF16, embedding.shape, &embedding.to_f32().unwrap()).unwrap();
+            let mut values = rounded.to_f32().unwrap();
+            *values.last_mut().unwrap() += off;
+            let head = Tensor::from_f32_as(dtype, embedding.shape, &values).unwrap();
+            rewrite(&dir, &out, |name, t| match name {
+                "lm_head.weight" => Some(head.clone()),
+                "backbone.embeddings.weight" => Some(rounded.clone()),
+                _ => Some(t),
+            });
+            let file = ModelFile::open(&out).unwrap();
+            assert_eq!(file.config().tied, off == 0.0, "{dtype}, {off}");
+            assert_eq!(file.head().unwrap(), (off != 0.0).then_some(Linear::Float(head)), "{dtype}, {off}");
+            assert_eq!(file.checkpoint().config()["tie_word_embeddings"], off == 0.0);
+            assert!(file.unused().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_tied_head_is_the_embedding() {
     let (temp, dir) = on_disk(&config(), &WriteOptions::default());
     edit_json(&dir.join("config.json"), |j| j["tie_word_embeddings"] = json!(true));
-    assert!(ModelFile::open(&dir).unwrap().head().unwrap().is_none());
     let out = temp.path().join("tied");
     rewrite(&dir, &out, |name, t| (name != "lm_head.weight").then_some(t));
     assert!(load(&out).head.is_none());
@@ -105,9 +146,7 @@ fn every_float_type_is_read_exactly() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         let (temp, dir) = on_disk(&config(), &WriteOptions::default());
         let out = temp.path().join("typed");
-        let convert = |t: &wgquant::tensor::Tensor| {
-            wgquant::tensor::Tensor::from_f32_as(dtype, t.shape, &t.to_f32().unwrap()).unwrap()
-        };
+        let convert = |t: &Tensor| Tensor::from_f32_as(dtype, t.shape, &t.to_f32().unwrap()).unwrap();
         rewrite(&dir, &out, |_, t| Some(convert(&t)));
         let mut want = random(&config());
         let cast = |l: &Linear| match l {

@@ -176,7 +176,7 @@ fn quantize_shows_and_keeps_what_gptq_lost() {
     let quantize = |name: &str, more: &[&str]| quantize_ids(&ids, name, more);
     let rows = |text: &str| text.lines().filter(|l| l.contains(".mixer.") || l.contains("lm_head")).count();
     let ((short, bytes, out), (long, again, _)) = (quantize("a", &[]), quantize("b", &["-v"]));
-    says(&short, &["is lost in the mean", "-v: all", "Damping"]);
+    says(&short, &["outputs that it aims at, rounding lost", "-v: all", "Damping"]);
     assert_eq!(rows(&short), 5, "{short}");
     assert!(bytes == again, "two runs give two tables");
     let table: Value = serde_json::from_slice(&bytes).unwrap();
@@ -227,6 +227,38 @@ fn quantize_shows_and_keeps_what_gptq_lost() {
         });
         assert!(one == two, "{:?}", entry.file_name());
     }
+}
+
+/// Weights that take the memory of floats are told of once each, by who runs the model: not by GPTQ, which uploads them for a while. And
+/// little text is told of, once, where it is little.
+#[test]
+fn warnings_come_once_and_from_who_can_mend_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let (model, recipe, little, out, enough) =
+        (nano().display().to_string(), at("recipe.toml"), at("little.npy"), at("out"), at("enough.npy"));
+    short_windows(little.as_ref(), 2, 65);
+    // 672 inputs three times.
+    short_windows(enough.as_ref(), 8, 253);
+    let rule = "modules = [\"Linear\"]\nweights = { bits = 6, group = { size = 32 }, scales = { nested = 6 } }\n";
+    fs::write(&recipe, format!("float = \"bf16\"\n[gptq]\nsweeps = 0\nscale_steps = 1\n[[rule]]\n{rule}")).unwrap();
+    let said = |args: &[&str]| {
+        let output = crate::common::wgquant().args(args).args(["--device", "cpu"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        stderr
+    };
+    let quantize = |out: &str, text: &str, length: &str| {
+        let cut = ["--sequences", "8", "--sequence-length", length];
+        said(&[&["quantize", &model, "-o", out, "--recipe", &recipe, "-f", text], &cut[..]].concat())
+    };
+    let (short, long) = (quantize(&out, &little, "64"), quantize(&at("more"), &enough, "252"));
+    let count = |text: &str, words: &str| text.lines().filter(|line| line.contains(words)).count();
+    says(&short, &["calibration: 128 tokens for weights of up to 672 inputs; GPTQ may do worse than --method rtn"]);
+    assert_eq!((count(&short, "tokens for weights of"), count(&long, "tokens for weights of")), (1, 0), "{long}");
+    assert_eq!((count(&short, "held as f32"), count(&long, "held as f32")), (0, 0), "{short}");
+    let run = said(&["generate", &out, "-p", "The sea", "-n", "1"]);
+    assert_eq!((count(&run, "in_proj of layer 0: a weight of 6 bits"), count(&run, "held as f32")), (1, 21), "{run}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use wgquant::model::{Activations, Linear, ModelFile, ModelSource};
 
-use crate::common::{nano, refusal, run, says, tiny, wgquant};
+use crate::common::{edit, nano, refusal, run, says, tiny, wgquant};
 
 /// The line that `quantize --explain` refuses these flags with.
 #[track_caller]
@@ -85,6 +85,25 @@ fn an_embedding_that_is_the_head_too() {
     says(&refused(&file, &[&tied[..], &eight].concat()), &["--embedding 8", "head", "w4a16", "--fold-norms true"]);
     assert!(!recipe(&file, &tied).contains("Embedding"));
     says(&recipe(&file, &[&tied[..], &eight, &["--fold-norms", "true"]].concat()), &["\"Embedding\""]);
+}
+
+/// A head of its own in the file of a model whose configuration ties it: said once, and what is made has it.
+#[test]
+fn a_tied_configuration_with_a_head_of_its_own() {
+    let (temp, file) = tiny(json!({}));
+    let (dir, out) = (file.checkpoint().dir(), temp.path().join("out"));
+    edit(&dir.join("config.json"), |config| config["tie_word_embeddings"] = json!(true));
+    let mut command = wgquant();
+    command.arg("quantize").arg(dir).arg("-o").arg(&out);
+    let output = command.args(["--scheme", "w8a8", "--rotate", "none", "--device", "cpu"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr.matches("tie_word_embeddings is true").count(), 1, "{stderr}");
+    says(&stderr, &["config.json", "another `lm_head` than `backbone.embeddings`"]);
+    let made = ModelFile::open(&out).unwrap();
+    let config = made.checkpoint().config();
+    assert!(made.head().unwrap().is_some() && made.parameters() == file.parameters());
+    assert!(config["tie_word_embeddings"] == false && config["wgquant"]["untied_head"].is_null(), "{config}");
 }
 
 /// Of an embedding that is the head too, what is written and explained says how the head's inputs are rounded.

@@ -11,7 +11,7 @@ use wgquant::runtime::{Engine, EngineOptions, KvFormat, Memory, StateFormat};
 use wgquant::tensor::{DType, Tensor};
 use wgquant::transform::Transform;
 
-use crate::common::{nano, refusal, run, run_json, says, tiny, wgquant};
+use crate::common::{edit, nano, refusal, run, run_json, says, tiny, wgquant};
 
 fn check(file: &ModelFile, recipe: &Recipe) {
     check_calibrated(file, recipe, None);
@@ -62,6 +62,18 @@ fn hybrid() {
 fn tied() {
     let (_temp, file) = tiny(json!({ "tie_word_embeddings": true }));
     check_all(&file);
+}
+
+/// A configuration that ties a head of its own says nothing of the model's size.
+#[test]
+fn tied_with_a_head_of_its_own() {
+    let (_temp, file) = tiny(json!({}));
+    edit(&file.checkpoint().dir().join("config.json"), |config| config["tie_word_embeddings"] = json!(true));
+    let file = ModelFile::open(file.checkpoint().dir()).unwrap();
+    for transform in [Transform::NONE, Transform::hadamard(file.config(), 0).unwrap()] {
+        let group = Group::Size(32);
+        check(&file, &Recipe::uniform(file.config(), Bits::W4A8, group, true, file.float_dtype(), transform));
+    }
 }
 
 /// Smoothing leaves norms as numbers of bf16, whatever they were in the original.

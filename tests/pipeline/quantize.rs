@@ -227,6 +227,28 @@ fn quick() -> Option<GptqOptions> {
     Some(GptqOptions { scale_steps: 4, sweeps: 0, asymmetric: false, ..Default::default() })
 }
 
+/// From little text, too, the default is no worse than the quantized model's own inputs as targets: what inputs seem to be off from the
+/// original model's is noise then.
+#[test]
+fn little_text_does_not_mislead_gptq() {
+    let file = ModelFile::open(&common::nano()).unwrap();
+    let ids = Windows::read(&common::nano().join("val_ids_u16.npy"), None, None, 1024, None).unwrap().0;
+    let cut =
+        |from: usize, to: usize, tokens: usize| Windows(ids[from..to].iter().map(|w| w[..tokens].to_vec()).collect());
+    let (little, held_out) = (cut(0, 8, 100), cut(56, 64, 300));
+    let options = EngineOptions { context: 300, ..Default::default() };
+    let kl = [true, false].map(|asymmetric| {
+        let gptq = Some(GptqOptions { scale_steps: 12, sweeps: 1, asymmetric, ..Default::default() });
+        let recipe = Recipe { gptq, ..recipe(&file, Bits::W4A8, Group::Size(32), true) };
+        let model =
+            Model::load(&Quantized::new(&file, &recipe, &Device::Cpu, Some(&little), &|_| {}).unwrap()).unwrap();
+        let [mut base, mut model] =
+            [&file as &dyn ModelSource, &model].map(|m| Engine::new(&Device::Cpu, m, options).unwrap());
+        block_on(compare(&mut base, &mut model, &held_out, &mut |_, _| {})).unwrap().mean_kl
+    });
+    assert!(kl[0] <= 1.05 * kl[1], "KL {:.4}, without {:.4}", kl[0], kl[1]);
+}
+
 /// What no rule quantizes is of the recipe's type also beside GPTQ and rotated: of attention all, of other blocks one side.
 #[test]
 fn floats_beside_gptq_are_of_the_recipes_type() {

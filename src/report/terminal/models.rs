@@ -44,7 +44,7 @@ fn losses(losses: &[ModuleLoss], all: bool) -> String {
     let (n, sum) = (losses.len(), losses.iter().map(|l| l.loss).sum::<f64>());
     let seconds: f64 = losses.iter().map(|l| l.seconds).sum();
     format!(
-        "{}{n} modules by GPTQ in {seconds:.1} s: of an output's energy, {} is lost in the mean{}\n",
+        "{}{n} modules by GPTQ in {seconds:.1} s: of the energy of the outputs that it aims at, rounding lost {} in the mean{}\n",
         table(
             &["Module", "Segments", "Bits", "Group", "Loss", "Damping"],
             2,

@@ -80,6 +80,21 @@ pub(super) fn codes(
     cut(device, rows, 4 * words.max(groups)).into_iter().map(upload).collect()
 }
 
+/// There is no kernel of 8-bit weights and 32-bit activations: they are held as f32, exact, at the price of memory.
+fn has_no_kernel(q: &QuantizedLinear) -> bool {
+    q.bits > 4 && !q.activations.int8()
+}
+
+/// Says of a weight that a model runs with, once, where it takes the memory of floats. Not of one that is uploaded for a while, as
+/// calibration does: of that nobody can make another. `name` is for the message.
+pub(super) fn warn_of_floats(name: &str, linear: &Linear) {
+    if let Linear::Quantized(q) = linear
+        && has_no_kernel(q)
+    {
+        log::warn!("{name}: a weight of {} bits without int8 activations is held as f32", q.bits);
+    }
+}
+
 /// What there is no kernel for in codes, as f32.
 pub(super) fn dequantized(q: &QuantizedLinear) -> Result<Tensor> {
     Ok(Tensor::from_f32(q.codes.shape, &q.dequantize()?))
@@ -99,17 +114,13 @@ fn scale_bits(q: &QuantizedLinear, scales: &[f32]) -> ScaleBits {
 impl DeviceLinear {
     /// `name` is for messages.
     pub(super) fn upload(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
-        Self::place(device, name, linear).map_err(|e| e.named(name))
+        Self::place(device, linear).map_err(|e| e.named(name))
     }
 
-    fn place(device: &Device, name: &str, linear: &Linear) -> Result<Self> {
+    fn place(device: &Device, linear: &Linear) -> Result<Self> {
         match linear {
             Linear::Float(tensor) => Self::float(device, tensor),
-            // There is no kernel of 8-bit weights and 32-bit activations: exact, at the price of memory.
-            Linear::Quantized(q) if q.bits > 4 && !q.activations.int8() => {
-                log::warn!("{name}: a weight of {} bits without int8 activations is held as f32", q.bits);
-                Self::float(device, &dequantized(q)?)
-            }
+            Linear::Quantized(q) if has_no_kernel(q) => Self::float(device, &dequantized(q)?),
             Linear::Quantized(q) => {
                 let scales = q.scales.to_f32()?;
                 let (scale_bits, group) = (scale_bits(q, &scales), q.group.len(q.codes.shape.cols()));
