@@ -190,7 +190,7 @@ fn a_baseline_expects_failures() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
     says(&text, &["UnexpectedPass scale_channels/one_column [best]: passes; the baseline says: why not"]);
-    says(&text, &["--seed 1 --backend 'cpu'\n"]);
+    says(&text, &["--seed 1 --backend cpu\n"]);
     fs::write(&path, "adapter,driver,kernel,case,variant,reason\nno such adapter,,.*,,,why\n").unwrap();
     run(&args);
     // Whatever the adapter is and the filters leave.
@@ -259,7 +259,7 @@ fn the_command_that_runs_a_case_again_is_whole() {
     let output = wgquant().args(["test-ops", "test"]).args(limited).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    says(&text, &["the memory limit is 1 bytes", " --seed 1 --memory-limit '1' --tune 'off'\n"]);
+    says(&text, &["the memory limit is 1 bytes", " --seed 1 --memory-limit 1 --tune off\n"]);
     let mut command = wgquant();
     command.env("WGQUANT_INJECT_FAULT", "matmul_w8a8/square_4096=abort").args(["test-ops", "test", "--large"]);
     command.args(["-o", "matmul_w8a8", "--case", "square_4096", "--variant", "best", "--caps", "baseline"]);
