@@ -27,6 +27,14 @@ pub(super) struct Api {
     pub(super) key: Option<String>,
 }
 
+impl Api {
+    /// Refuses where the model cannot answer.
+    pub(super) fn check(&self) -> Result<(), Refused> {
+        let lost = self.status.lost().is_some() || self.jobs.is_disconnected();
+        if lost { Err(Refused::lost(&self.status)) } else { Ok(()) }
+    }
+}
+
 /// Why a request is not answered.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {

@@ -55,11 +55,9 @@ async fn with_key(State(api): State<Arc<Api>>, request: HttpRequest, next: Next)
     Refused::with(StatusCode::UNAUTHORIZED, "no `Authorization: Bearer` with the right key").into_response()
 }
 
-async fn health(State(api): State<Arc<Api>>) -> Response {
-    match api.status.lost() {
-        None => axum::Json(json!({ "status": "ok" })).into_response(),
-        Some(_) => Refused::lost(&api.status).into_response(),
-    }
+async fn health(State(api): State<Arc<Api>>) -> Result<Response, Refused> {
+    api.check()?;
+    Ok(axum::Json(json!({ "status": "ok" })).into_response())
 }
 
 async fn models(State(api): State<Arc<Api>>) -> Response {
@@ -93,6 +91,7 @@ async fn answer(
     body: Result<Bytes, BytesRejection>,
     kind: Kind,
 ) -> Result<Response, Refused> {
+    api.check()?;
     let body = body.map_err(|e| Refused::with(e.status(), e.body_text()))?;
     let reader = api.clone();
     // A long text takes its tokenizer a while, a chat its template.

@@ -57,8 +57,9 @@ impl<F: FnMut() -> Result<Scheduler> + Send + 'static> Worker<F> {
     fn run(mut self, mut scheduler: Scheduler, asked: &flume::Receiver<Job>) {
         while let Err(e) = self.serve(&mut scheduler, asked) {
             let why = format!("{e:#}");
-            out::say(format_args!("wgquant: {why}; the model is loaded anew"));
+            out::say(format_args!("wgquant: {why}; loading the model anew"));
             self.status.set_lost(Some(why));
+            [&self.status.running, &self.status.waiting].map(|gauge| gauge.store(0, Relaxed));
             // Those who wait learn of it as their senders are dropped. Its memory must be free before it is taken again.
             drop(scheduler);
             asked.drain();
