@@ -53,6 +53,8 @@ pub enum Event {
     },
     /// There is no more.
     End(Ended),
+    /// It cannot go on, for this reason; others may.
+    Failed(String),
 }
 
 /// Why there is no more.
@@ -62,8 +64,6 @@ pub enum Ended {
     EndOfSequence,
     /// There are as many new tokens as were asked for.
     Length,
-    /// The logits are no numbers: the model's weights make values that overflow.
-    NotNumbers,
 }
 
 /// A sequence that is being read.
@@ -248,7 +248,14 @@ impl Scheduler {
     /// Reads a pass of the prompt, and after its last chooses the first new token.
     async fn read(&mut self) -> Result<()> {
         let Some(mut prompt) = self.reading.take() else { return Ok(()) };
-        prompt.feed(&mut self.engine).await?;
+        match prompt.feed(&mut self.engine).await {
+            // Such as for the logits of a pass, which nobody planned.
+            Err(e @ (Error::OutOfMemory { .. } | Error::LimitExceeded { .. })) => {
+                let _ = (prompt.job.on_event)(Event::Failed(e.to_string()));
+                return Ok(());
+            }
+            fed => fed?,
+        }
         if (prompt.job.on_event)(Event::Read(prompt.fed)).is_break() {
             return Ok(());
         }
@@ -262,7 +269,8 @@ impl Scheduler {
         }
         let logits = self.engine.logits().await?;
         if logits.iter().any(|logit| !logit.is_finite()) {
-            let _ = (job.on_event)(Event::End(Ended::NotNumbers));
+            let why = "the logits are no numbers: the model's weights make values that overflow";
+            let _ = (job.on_event)(Event::Failed(why.to_owned()));
             return Ok(());
         }
         if job.max_new == 0 {

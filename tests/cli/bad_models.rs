@@ -83,7 +83,7 @@ fn nan_weights() {
 }
 
 /// Changes the bytes of a tensor.
-fn damage(dir: &Path, tensor: &str, change: impl FnOnce(&mut [u8])) {
+pub(crate) fn damage(dir: &Path, tensor: &str, change: impl FnOnce(&mut [u8])) {
     let file = dir.join("model.safetensors");
     let mut bytes = fs::read(&file).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::bad_models::damage;
 use crate::common::{copy, nano, program, refusal, run_json, wgquant};
 
 /// A server, which ends with this.
@@ -302,6 +303,24 @@ fn what_is_wrong_with_a_request_is_said() {
     assert_eq!(server.get(path).0, 405);
     assert_eq!(server.get("/v2").0, 404);
     assert_eq!(server.send("POST", path, "", &vec![b' '; (32 << 20) + 1]).0, 413);
+}
+
+/// The model is at fault, not who asks.
+#[test]
+fn logits_that_are_no_numbers_are_told() {
+    let (_temp, dir) = copy();
+    damage(&dir, "lm_head.weight", |b| b.fill(0x7f));
+    let server = Server::start(&dir, &["--device", "cpu"]);
+    let (status, answer) = server.post("/v1/completions", &json!({ "prompt": "x" }));
+    assert_eq!((status, &answer["error"]["type"]), (500, &"server_error".into()));
+    assert!(answer["error"]["message"].as_str().unwrap().contains("logits are no numbers"), "{answer}");
+    let asked = json!({ "prompt": "x", "stream": true }).to_string();
+    let (status, answer) = server.send("POST", "/v1/completions", "", asked.as_bytes());
+    assert_eq!(status, 200);
+    assert!(
+        answer.starts_with("data: {\"error\"") && answer.contains("no numbers") && !answer.contains("DONE"),
+        "{answer}"
+    );
 }
 
 /// Several at once, of which some leave before the end.

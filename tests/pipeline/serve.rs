@@ -210,6 +210,34 @@ fn log_probabilities_are_those_of_the_logits() {
     }
 }
 
+/// Logits of a whole pass are memory that nobody planned: who asks for them is told where there is none, and others go on.
+#[test]
+fn memory_for_logits_is_asked_for_by_who_wants_them() {
+    let device = common::open(None);
+    let gpu = device.gpu().unwrap();
+    let model = ModelFile::open(&common::nano()).unwrap();
+    let options = EngineOptions { context: CONTEXT, pass_tokens: CONTEXT, sequences: 2, ..Default::default() };
+    let mut scheduler = Scheduler::new(Engine::new(&device, &model, options).unwrap());
+    block_on(scheduler.warm_up()).unwrap();
+    if gpu.held_bytes() == 0 {
+        println!("SKIPPED: {} does not count what is held", device.name());
+        return;
+    }
+    // The logits take 393 KB.
+    gpu.set_memory_limit(gpu.held_bytes() + 200_000);
+    let (mut asked, told) = job(2, usize::MAX);
+    (asked.logprobs, asked.echo) = (Some(1), true);
+    let (other, others) = job(0, usize::MAX);
+    scheduler.add(asked).unwrap();
+    scheduler.add(other).unwrap();
+    while !scheduler.is_idle() {
+        block_on(scheduler.step()).unwrap();
+    }
+    let Some(Event::Failed(why)) = last(&told) else { panic!("{told:?}") };
+    assert!(why.contains("the logits of 48 tokens"), "{why}");
+    assert_eq!(ids(&others), alone(&mut engine(&common::gpu(), 1, StateFormat::F32), 0));
+}
+
 #[test]
 fn what_cannot_be_continued_is_refused() {
     let mut scheduler = Scheduler::new(engine(&Device::Cpu, 1, StateFormat::F32));

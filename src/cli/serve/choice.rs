@@ -91,9 +91,7 @@ impl Choice {
                 let piece = self.stream.push(id).map_err(broken)?;
                 self.add(&piece, &mut new);
             }
-            Event::End(Ended::NotNumbers) => {
-                return Err(broken("the logits are no numbers: the model's weights make values that overflow"));
-            }
+            Event::Failed(why) => return Err(broken(why)),
             Event::End(ended) => {
                 let piece = self.stream.rest().map_err(broken)?;
                 self.add(&piece, &mut new);

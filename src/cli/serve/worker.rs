@@ -59,7 +59,8 @@ impl<F: FnMut() -> Result<Scheduler> + Send + 'static> Worker<F> {
             let why = format!("{e:#}");
             out::say(format_args!("wgquant: {why}; loading the model anew"));
             self.status.set_lost(Some(why));
-            [&self.status.running, &self.status.waiting].map(|gauge| gauge.store(0, Relaxed));
+            self.status.running.store(0, Relaxed);
+            self.status.waiting.store(0, Relaxed);
             // Those who wait learn of it as their senders are dropped. Its memory must be free before it is taken again.
             drop(scheduler);
             asked.drain();
