@@ -76,6 +76,7 @@ impl Gpu {
 
     /// Does `work`, whose allocations by this thread the limit does not bind: it gives back all that it takes. What it left staged
     /// is given back, too.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn beside_the_limit<T>(&self, work: impl FnOnce() -> T) -> T {
         let before = EXEMPT.replace(true);
         let done = work();

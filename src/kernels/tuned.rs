@@ -50,7 +50,7 @@ pub fn file(gpu: &Gpu, path: &Path, choices: &[Choice]) -> Value {
     json!({ "version": VERSION, "key": key(gpu), "choices": choices })
 }
 
-/// Can [`write`] write `path`? To be asked before anything is timed; makes its directory where there is none.
+/// Can [`write()`] write `path`? To be asked before anything is timed; makes its directory where there is none.
 ///
 /// # Errors
 /// [`Error::Io`].
