@@ -58,10 +58,15 @@ pub enum Event {
 }
 
 /// Why there is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// The model ended the sequence.
-    EndOfSequence,
+    /// The model ended the sequence, by a token that is no part of its text.
+    EndOfSequence {
+        /// The token.
+        id: u32,
+        /// What the model says of it.
+        logprobs: Option<LogProbs>,
+    },
     /// There are as many new tokens as were asked for.
     Length,
 }
@@ -245,40 +250,45 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Reads a pass of the prompt, and after its last chooses the first new token.
+    /// Reads a pass of the prompt, and after its last chooses the first new token. A sequence is let go only after all that may fail, since
+    /// then all are told of that together.
     async fn read(&mut self) -> Result<()> {
-        let Some(mut prompt) = self.reading.take() else { return Ok(()) };
-        match prompt.feed(&mut self.engine).await {
+        let Some(prompt) = &mut self.reading else { return Ok(()) };
+        let failed = match prompt.feed(&mut self.engine).await {
             // Such as for the logits of a pass, which nobody planned.
-            Err(e @ (Error::OutOfMemory { .. } | Error::LimitExceeded { .. })) => {
-                let _ = (prompt.job.on_event)(Event::Failed(e.to_string()));
+            Err(e @ (Error::OutOfMemory { .. } | Error::LimitExceeded { .. })) => Some(e.to_string()),
+            Err(e) => return Err(e),
+            Ok(()) if prompt.fed < prompt.job.prompt.len() => {
+                if (prompt.job.on_event)(Event::Read(prompt.fed)).is_break() {
+                    self.reading = None;
+                }
                 return Ok(());
             }
-            fed => fed?,
-        }
-        if (prompt.job.on_event)(Event::Read(prompt.fed)).is_break() {
+            Ok(()) => None,
+        };
+        let logits = if failed.is_none() { self.engine.logits().await? } else { Vec::new() };
+        let no_numbers = "the logits are no numbers: the model's weights make values that overflow";
+        let overflows = logits.iter().any(|logit| !logit.is_finite()).then(|| no_numbers.to_owned());
+        let failed = failed.or(overflows);
+        let chosen = if failed.is_none() && prompt.job.max_new > 0 {
+            self.engine.seed(prompt.job.seed)?;
+            Some(self.engine.choose(prompt.job.next).await?)
+        } else {
+            None
+        };
+        let Some(Prompt { mut job, fed, said }) = self.reading.take() else { return Ok(()) };
+        let mut tell = |event| (job.on_event)(event).is_break();
+        if let Some(why) = failed {
+            tell(Event::Failed(why));
             return Ok(());
         }
-        if prompt.fed < prompt.job.prompt.len() {
-            self.reading = Some(prompt);
+        if tell(Event::Read(fed)) || (job.echo && job.logprobs.is_some() && tell(Event::Prompt(said))) {
             return Ok(());
         }
-        let Prompt { mut job, said, .. } = prompt;
-        if job.echo && job.logprobs.is_some() && (job.on_event)(Event::Prompt(said)).is_break() {
+        let Some(id) = chosen else {
+            tell(Event::End(Ended::Length));
             return Ok(());
-        }
-        let logits = self.engine.logits().await?;
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            let why = "the logits are no numbers: the model's weights make values that overflow";
-            let _ = (job.on_event)(Event::Failed(why.to_owned()));
-            return Ok(());
-        }
-        if job.max_new == 0 {
-            let _ = (job.on_event)(Event::End(Ended::Length));
-            return Ok(());
-        }
-        self.engine.seed(job.seed)?;
-        let id = self.engine.choose(job.next).await?;
+        };
         let logprobs = job.logprobs.map(|most| LogProbs::of(&logits, id, most));
         if let Some(live) = self.tell(Live { job, made: 0 }, id, logprobs) {
             if self.live() == 0 { self.alone = Some(live) } else { self.place(live)? }
@@ -289,7 +299,7 @@ impl Scheduler {
     /// Tells a token; gives the sequence back if it goes on.
     fn tell(&self, mut live: Live, id: u32, logprobs: Option<LogProbs>) -> Option<Live> {
         if self.engine.config().eos.contains(&id) {
-            let _ = (live.job.on_event)(Event::End(Ended::EndOfSequence));
+            let _ = (live.job.on_event)(Event::End(Ended::EndOfSequence { id, logprobs }));
             return None;
         }
         live.made += 1;
@@ -320,22 +330,26 @@ impl Scheduler {
             self.coming = Some(self.follow()?);
         }
         let ids = ids.words().await?;
-        if let Some(live) = self.alone.take() {
-            let logprobs = match live.job.logprobs {
-                Some(most) => Some(LogProbs::of(&self.engine.logits().await?, ids[0], most)),
+        let wanted = |live: Option<&Live>| live.and_then(|live| live.job.logprobs);
+        let of_alone = match wanted(self.alone.as_ref()) {
+            Some(most) => Some(LogProbs::of(&self.engine.logits().await?, ids[0], most)),
+            None => None,
+        };
+        let mut of_slots = Vec::with_capacity(self.slots.len());
+        for (slot, id) in (0..self.slots.len()).zip(&ids) {
+            of_slots.push(match wanted(self.slots[slot].as_ref()) {
+                Some(most) => Some(LogProbs::of(&self.engine.logits_of(slot).await?, *id, most)),
                 None => None,
-            };
-            self.alone = self.tell(live, ids[0], logprobs);
+            });
         }
-        for (slot, id) in (0..self.slots.len()).zip(ids) {
+        if let Some(live) = self.alone.take() {
+            self.alone = self.tell(live, ids[0], of_alone);
+        }
+        for (slot, (id, logprobs)) in ids.into_iter().zip(of_slots).enumerate() {
             let Some(live) = self.slots[slot].take() else { continue };
-            let logprobs = match live.job.logprobs {
-                Some(most) => Some(LogProbs::of(&self.engine.logits_of(slot).await?, id, most)),
-                None => None,
-            };
-            match self.tell(live, id, logprobs) {
-                Some(live) => self.slots[slot] = Some(live),
-                None => self.engine.retire(slot)?,
+            self.slots[slot] = self.tell(live, id, logprobs);
+            if self.slots[slot].is_none() {
+                self.engine.retire(slot)?;
             }
         }
         if self.live() == 0 {

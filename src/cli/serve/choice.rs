@@ -17,7 +17,7 @@ pub(super) struct Choice {
     echo: Option<(String, Vec<u32>)>,
     /// Are log-probabilities told, too?
     scored: bool,
-    /// Characters of the tokens told so far.
+    /// Characters of the text that tokens told so far have added.
     offset: usize,
     pub(super) tokens: usize,
     pub(super) finish: Option<Finish>,
@@ -42,7 +42,7 @@ pub(super) struct Delta {
 /// A token, and what the model says of it.
 pub(super) struct Told {
     pub(super) id: u32,
-    /// Characters before it in all that is told.
+    /// Characters of the text before it; of a part of a character, before that.
     pub(super) offset: usize,
     /// None of the first, which nothing comes before.
     pub(super) logprobs: Option<LogProbs>,
@@ -50,11 +50,6 @@ pub(super) struct Told {
 
 fn broken(e: impl std::fmt::Display) -> Refused {
     Refused::with(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e.to_string())
-}
-
-/// The text of a token by itself, special ones' names too.
-pub(super) fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
-    tokenizer.decode(&[id], false).unwrap_or_default()
 }
 
 impl Choice {
@@ -79,25 +74,36 @@ impl Choice {
             Event::Read(_) => new.text = self.echo.take().map(|(text, _)| text).unwrap_or_default(),
             Event::Prompt(said) => {
                 let Some((text, ids)) = self.echo.take() else { return Ok(new) };
-                new.text = text;
+                let mut stream = TextStream::after(&[], self.tokenizer).map_err(broken)?;
                 let said = std::iter::once(None).chain(said.into_iter().map(Some));
-                new.told = ids.into_iter().zip(said).map(|(id, said)| self.told(id, said)).collect();
+                for (id, said) in ids.into_iter().zip(said) {
+                    let chars = stream.push(id).map_err(broken)?.chars().count();
+                    new.told.push(self.told(id, said, chars));
+                }
+                self.offset = text.chars().count();
+                new.text = text;
             }
             Event::Token { id, logprobs } => {
                 self.tokens += 1;
-                if logprobs.is_some() {
-                    new.told.push(self.told(id, logprobs));
-                }
                 let piece = self.stream.push(id).map_err(broken)?;
+                new.told.extend(logprobs.map(|said| self.told(id, Some(said), piece.chars().count())));
                 self.add(&piece, &mut new);
             }
             Event::Failed(why) => return Err(broken(why)),
             Event::End(ended) => {
                 let piece = self.stream.rest().map_err(broken)?;
                 self.add(&piece, &mut new);
+                let finish = match ended {
+                    Ended::Length => Finish::Length,
+                    Ended::EndOfSequence { id, logprobs } => {
+                        self.tokens += 1;
+                        new.told.extend(logprobs.map(|said| self.told(id, Some(said), 0)));
+                        Finish::Stop
+                    }
+                };
                 if new.finish.is_none() {
                     new.text += &self.stops.rest();
-                    new.finish = Some(if ended == Ended::Length { Finish::Length } else { Finish::Stop });
+                    new.finish = Some(finish);
                 }
             }
         }
@@ -112,9 +118,10 @@ impl Choice {
         new.finish = stopped.then_some(Finish::Stop);
     }
 
-    fn told(&mut self, id: u32, logprobs: Option<LogProbs>) -> Told {
+    /// A token that adds so many characters to the text.
+    fn told(&mut self, id: u32, logprobs: Option<LogProbs>, chars: usize) -> Told {
         let offset = self.offset;
-        self.offset += token_text(self.tokenizer, id).chars().count();
+        self.offset += chars;
         Told { id, offset, logprobs }
     }
 }

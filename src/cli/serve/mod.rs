@@ -7,6 +7,7 @@ mod reply;
 mod request;
 mod shape;
 mod stops;
+mod token;
 mod worker;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};

@@ -7,8 +7,9 @@ use tokenizers::Tokenizer;
 use wgquant::serve::LogProb;
 
 use super::api::Api;
-use super::choice::{Delta, Finish, Told, token_text};
+use super::choice::{Delta, Finish, Told};
 use super::request::Kind;
+use super::token::Name;
 
 /// What stands for the logarithm of zero, which JSON has no word for.
 const LEAST: f64 = -9999.0;
@@ -118,14 +119,14 @@ impl Shape {
     }
 
     fn text(&self, id: u32) -> String {
-        token_text(self.tokenizer, id)
+        Name::of(self.tokenizer, id).text
     }
 
     /// Of completions, the likeliest tokens with the one that is there.
     fn logprobs(&self, told: &[Told]) -> Value {
         let top = |told: &Told| {
             let said = told.logprobs.as_ref()?;
-            // The first of a name is the likeliest: tokens of parts of characters all have the same.
+            // Of two of one name the first is the likelier.
             let mut top = Map::new();
             for LogProb { id, value } in said.top.iter().chain([&said.token]) {
                 top.entry(self.text(*id)).or_insert_with(|| json!(value.max(LEAST)));
@@ -143,8 +144,8 @@ impl Shape {
     /// Of chats.
     fn content(&self, told: &Told) -> Value {
         let token = |LogProb { id, value }: LogProb| {
-            let text = self.text(id);
-            json!({ "token": text, "logprob": value.max(LEAST), "bytes": text.as_bytes() })
+            let Name { text, bytes } = Name::of(self.tokenizer, id);
+            json!({ "token": text, "logprob": value.max(LEAST), "bytes": bytes })
         };
         let Some(said) = &told.logprobs else { return Value::Null };
         let mut all = token(said.token);
