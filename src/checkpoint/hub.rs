@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const REVISION: &str = "main";
 
 /// The directory that `model` means: itself, where there is anything at that path or it does not look like `owner/name` or
-/// `owner/name@revision`; else the snapshot of that name in the hub's cache: `HF_HUB_CACHE`, or `hub` below `HF_HOME`, or
+/// `owner/name@revision`; else the snapshot of that name in the hub's cache: `HF_HUB_CACHE` or `HUGGINGFACE_HUB_CACHE`, or `hub` below `HF_HOME`, or
 /// `huggingface/hub` below `XDG_CACHE_HOME` or `~/.cache`.
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub(crate) fn repository(dir: &Path) -> Option<String> {
 }
 
 /// Is this `owner/name`, as the hub has them?
-pub(crate) fn is_name(text: &str) -> bool {
+fn is_name(text: &str) -> bool {
     let fits = |part: &str| {
         let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         let ends = part.starts_with(['-', '.']) || part.ends_with(['-', '.']);
@@ -50,10 +50,15 @@ fn named(text: &str) -> Option<(&str, &str)> {
 }
 
 fn cache(env: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    let below = |name: &str, rest: &str| env(name).map(|dir| Path::new(&dir).join(rest));
-    let home = || std::env::home_dir().unwrap_or_default().join(".cache/huggingface/hub");
-    let given = env("HF_HUB_CACHE").map(PathBuf::from).or_else(|| below("HF_HOME", "hub"));
-    given.or_else(|| below("XDG_CACHE_HOME", "huggingface/hub")).unwrap_or_else(home)
+    let home = || std::env::home_dir().unwrap_or_default();
+    // As Hugging Face's own tools read them, where no shell has put the home in the place of `~`.
+    let dir = |name: &str| {
+        let dir = PathBuf::from(env(name)?);
+        Some(dir.strip_prefix("~").map(|rest| home().join(rest)).unwrap_or(dir))
+    };
+    let given = dir("HF_HUB_CACHE").or_else(|| dir("HUGGINGFACE_HUB_CACHE"));
+    let given = given.or_else(|| Some(dir("HF_HOME")?.join("hub")));
+    given.unwrap_or_else(|| dir("XDG_CACHE_HOME").unwrap_or_else(|| home().join(".cache")).join("huggingface/hub"))
 }
 
 /// Where the cache has a revision: a branch or tag, whose file holds the commit, or the commit itself.
@@ -99,7 +104,10 @@ mod tests {
             cache(move |name| set.iter().any(|s| s == name).then(|| format!("/{name}").into()))
         };
         assert_eq!(of(&["HF_HUB_CACHE", "HF_HOME"]), Path::new("/HF_HUB_CACHE"));
+        assert_eq!(of(&["HUGGINGFACE_HUB_CACHE", "HF_HOME"]), Path::new("/HUGGINGFACE_HUB_CACHE"));
         assert_eq!(of(&["HF_HOME", "XDG_CACHE_HOME"]), Path::new("/HF_HOME/hub"));
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(cache(|name| (name == "HF_HOME").then(|| "~/x".into())), home.join("x/hub"));
         assert_eq!(of(&["XDG_CACHE_HOME"]), Path::new("/XDG_CACHE_HOME/huggingface/hub"));
         assert!(of(&[]).ends_with(".cache/huggingface/hub"));
     }

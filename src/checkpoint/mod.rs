@@ -12,8 +12,6 @@ mod verify;
 #[cfg(not(target_arch = "wasm32"))]
 mod writer;
 
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use hub::is_name;
 pub use hub::locate;
 pub use json::read_json;
 pub use packed::{pack_bits, packed_words, unpack_bits};

@@ -49,6 +49,8 @@ pub struct Verified {
     pub tensors: usize,
     /// Bytes of the files, by the manifest.
     pub bytes: u64,
+    /// Could the model be opened? Else tensors were not compared.
+    pub opened: bool,
     /// What is not as it says: none of a directory that is as it was written.
     pub differences: Vec<Difference>,
 }
@@ -102,31 +104,54 @@ pub fn verify(dir: &Path) -> Result<Verified> {
     let files: Vec<_> = manifest.files.iter().collect();
     let found: Vec<_> = files.into_par_iter().map(|(name, entry)| file(dir, name, entry)).collect::<Result<_>>()?;
     let mut differences: Vec<Difference> = found.into_iter().flatten().collect();
-    match Checkpoint::open(dir) {
-        Ok(checkpoint) => differences.extend(tensors(&checkpoint, &manifest)?),
-        // Of what is damaged that is no news; else something that the manifest does not name is in the way.
+    let opened = match Checkpoint::open(dir) {
+        Ok(checkpoint) => {
+            differences.extend(tensors(&checkpoint, &manifest)?);
+            true
+        }
         Err(Error::BadCheckpoint { path, reason }) => {
             let file = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
-            let news = differences.is_empty().then(|| Difference::new(&file, "presence", reason, "no such file"));
-            differences.extend(news);
+            // Of what is damaged or missing that is no news; else something else is in the way.
+            let told = differences.iter().any(|d| d.file == file) || (path == dir && !differences.is_empty());
+            let said = if manifest.files.contains_key(&file) { "one that opens" } else { "no such file" };
+            differences.extend((!told).then(|| Difference::new(&file, "presence", reason, said)));
+            false
         }
         Err(e) => return Err(e),
-    }
+    };
+    differences.extend(strangers(dir, &manifest, &differences)?);
     Ok(Verified {
         model: dir.display().to_string(),
         tool: manifest.tool,
         files: manifest.files.len(),
         tensors: manifest.tensors.len(),
-        bytes: manifest.files.values().map(|f| f.bytes).sum(),
+        bytes: manifest.files.values().fold(0, |sum, file| sum.saturating_add(file.bytes)),
+        opened,
         differences,
     })
+}
+
+/// Weights that the manifest does not name: some readers take all that lie there.
+fn strangers(dir: &Path, manifest: &Manifest, told: &[Difference]) -> Result<Vec<Difference>> {
+    let io = |e| Error::io(dir, e);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
+        let known = manifest.files.contains_key(&name) || told.iter().any(|d| d.file == name);
+        names.extend((!known && name.ends_with(".safetensors")).then_some(name));
+    }
+    names.sort();
+    Ok(names.iter().map(|name| Difference::new(name, "presence", "there", "no such file")).collect())
 }
 
 /// One file, if it is not as it was. Of another size, its hash is no news.
 fn file(dir: &Path, name: &str, entry: &FileEntry) -> Result<Option<Difference>> {
     let there = format!("{} bytes", entry.bytes);
-    if !shards::has(dir, name)? {
-        return Ok(Some(Difference::new(name, "presence", "missing", there)));
+    match shards::has(dir, name) {
+        Ok(true) => {}
+        Ok(false) => return Ok(Some(Difference::new(name, "presence", "missing", there))),
+        // A name that is none here.
+        Err(e) => return Ok(Some(Difference::new(name, "presence", e, there))),
     }
     let path = match shards::own(dir, name) {
         Ok(path) => path,

@@ -69,13 +69,18 @@ impl AdapterReport {
     }
 }
 
+/// Those of `WGPU_BACKEND`, where it names any: set to nothing it leaves out none.
+fn asked_backends() -> Option<wgpu::Backends> {
+    wgpu::Backends::from_env().filter(|backends| !backends.is_empty())
+}
+
 pub(super) async fn all_adapters() -> Vec<wgpu::Adapter> {
     // OpenGL is the last resort: it shows the same GPUs again, with fewer features. WGPU_BACKEND=gl asks for it.
     let mut all = Vec::new();
     for backends in [!wgpu::Backends::GL, wgpu::Backends::GL] {
         if all.is_empty() {
             let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-            descriptor.backends &= backends;
+            descriptor.backends = asked_backends().unwrap_or(wgpu::Backends::all()) & backends;
             all = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
         }
     }
@@ -166,7 +171,7 @@ pub(super) async fn no_adapter(all: &[wgpu::Adapter], choice: &DeviceChoice) -> 
     let mut found = Some(list(all, |a| a.name)).filter(|names| !names.is_empty()).unwrap_or_else(|| "none".to_owned());
     let mut help = "Install a Vulkan driver (Debian: apt-get install mesa-vulkan-drivers) or pass";
     let asked = std::env::var("WGPU_BACKEND").unwrap_or_default();
-    if let Some(backends) = wgpu::Backends::from_env().filter(|_| !asked.is_empty()) {
+    if let Some(backends) = asked_backends() {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
         // OpenGL's libraries have words of their own on stderr.
         descriptor.backends = !backends & !wgpu::Backends::GL;

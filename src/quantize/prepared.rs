@@ -45,6 +45,9 @@ pub struct Prepared {
     added: f64,
 }
 
+/// Of an energy with damping, what f32 leaves of it without.
+const NOISE: f64 = 1e-6;
+
 /// The second moments alone, which are all that losses need.
 pub(crate) struct Weigher {
     device: Device,
@@ -254,8 +257,12 @@ impl Weigher {
             let tensor = self.device.upload_f32([n, rows], &lines)?;
             let bent = block_on(self.device.read_f32(&product(&self.device, &self.moments, &tensor)?))?;
             let (damped, squares) = (column_products(&lines, &bent, rows), column_products(&lines, &lines, rows));
-            // What rounding leaves below 0 is none; NaN stays NaN.
-            let without = |(damped, square): (f64, f64)| (damped - self.added * square).clamp(0.0, f64::INFINITY);
+            // As it was added, in f32. What is left by rounding of inputs that are silent, or below 0, is none; NaN stays NaN.
+            let added = f64::from(self.added as f32);
+            let without = |(damped, square): (f64, f64)| {
+                let rest = damped - added * square;
+                if rest < NOISE * damped { 0.0 } else { rest }
+            };
             match self.added {
                 0.0 => out.extend(damped),
                 _ => out.extend(damped.into_iter().zip(squares).map(without)),
@@ -268,4 +275,24 @@ impl Weigher {
 /// Is a weight `[rows, n]` quantized in one piece, with sums that stay on the device?
 pub(crate) fn whole_on_device(device: &Device, rows: usize, n: usize) -> bool {
     n > HOST_FACTORS && rows <= rows_of_bytes(device, n, ROWS_BYTES)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    /// Of inputs that are silent nothing is lost, whatever was added to them.
+    #[test]
+    fn silent_inputs_lose_nothing() {
+        let (device, n, added) = (Device::Cpu, 7, 0.1);
+        let moments: Vec<f32> = (0..n * n).map(|e| if e / n == e % n { added as f32 } else { 0.0 }).collect();
+        let weigher = Weigher { moments: device.upload_f32([n, n], &moments).unwrap(), device, n, added };
+        let (weight, other): (Vec<f32>, Vec<f32>) =
+            (0..3 * n).map(|e| ((e as f32).sin(), (e as f32 * 1.3).cos())).unzip();
+        let losses = weigher.losses(&weight, &other).unwrap();
+        assert_eq!((losses.relative(0..3), losses.all), (0.0, vec![0.0; 3]));
+        let not_a_number = weigher.losses(&weight, &[f32::NAN; 21]).unwrap();
+        assert!(not_a_number.relative(0..3).is_nan());
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Module, RECIPE_FILE, Recipe};
 use crate::calibrate::{StatsMeta, Windows};
-use crate::checkpoint::{Checkpoint, MANIFEST, is_name};
+use crate::checkpoint::MANIFEST;
 use crate::model::{Activations, Finished, Group, ModelFile};
 use crate::quantize::{ROW_SCALE, ScaleFormat};
 use crate::tensor::DType;
@@ -41,7 +41,7 @@ impl Module {
 /// What a card tells of, but for what is known once the weights are written.
 pub(super) struct Card<'a> {
     pub(super) file: &'a ModelFile,
-    /// [`Checkpoint::fingerprint`] of that.
+    /// [`crate::checkpoint::Checkpoint::fingerprint`] of that.
     pub(super) source: &'a Value,
     pub(super) recipe: &'a Recipe,
     pub(super) modules: &'a [Module],
@@ -51,16 +51,17 @@ pub(super) struct Card<'a> {
 
 impl Card<'_> {
     pub(super) fn text(&self, made: &Finished<'_>) -> String {
-        let base = base_model(self.file.checkpoint());
+        let base = self.file.checkpoint().repository();
         let (before, parameters) = (self.file.bytes(), self.file.parameters());
         let bits = |bytes: u64| bytes as f64 * 8.0 / parameters.max(1) as f64;
         let name = code(&base.clone().unwrap_or_else(|| self.file.checkpoint().name()));
         format!(
-            "{}\n# {name}, quantized\n\nMade of {name} by wgquant {}. SHA-256 of the names, sizes and hashes of the original's files, which\n\
+            "{}\n# {name}, {}\n\nMade of {name} by wgquant {}. SHA-256 of the names, sizes and hashes of the original's files, which\n\
              `{MANIFEST}` has one by one: `{}`.\n\n\
              | {parameters} parameters | original | this |\n|---|--:|--:|\n| bytes of tensors | {before} | {} |\n\
              | bits per parameter | {:.2} | {:.2} |\n\n{}\n{}\n{}\n{}",
             self.front_matter(base.as_deref(), made),
+            if self.quantized() { "quantized" } else { "transformed" },
             env!("CARGO_PKG_VERSION"),
             StatsMeta::sha256_of_files(self.source),
             made.tensor_bytes,
@@ -75,8 +76,11 @@ impl Card<'_> {
 
     fn front_matter(&self, base: Option<&str>, made: &Finished<'_>) -> String {
         let checkpoint = self.file.checkpoint();
-        let base = base.map(|name| format!("base_model: {name}\nbase_model_relation: quantized\n"));
-        let license = checkpoint.note(CARD_FILE).and_then(|text| license(&text).map(|l| format!("license: {l}\n")));
+        // The hub has no word for the relation of the same model in other coordinates.
+        let relation = if self.quantized() { "base_model_relation: quantized\n" } else { "" };
+        let base = base.map(|name| format!("base_model: {name}\n{relation}"));
+        // In quotes, as YAML takes some words for other things than words.
+        let license = checkpoint.note(CARD_FILE).and_then(|text| license(&text).map(|l| format!("license: \"{l}\"\n")));
         let method = made.method().flatten().filter(|_| made.ragged.is_empty());
         let family = checkpoint.config().get("model_type").and_then(Value::as_str);
         let tags = [Some("wgquant"), method, family]
@@ -84,6 +88,10 @@ impl Card<'_> {
             .flatten()
             .fold(String::new(), |all, tag| all + "- " + tag + "\n");
         format!("---\n{}{}tags:\n{tags}---\n", base.unwrap_or_default(), license.unwrap_or_default())
+    }
+
+    fn quantized(&self) -> bool {
+        self.modules.iter().any(|module| module.weights.is_some())
     }
 
     /// A line for each form, with the kinds of weights that have it.
@@ -120,6 +128,7 @@ impl Card<'_> {
         ];
         let rewrites: Vec<_> = rewrites.into_iter().filter(|(there, _)| *there).map(|(_, words)| words).collect();
         let mut out = match self.recipe.gptq {
+            _ if !self.quantized() => "Weights are floats.".to_owned(),
             Some(_) => "Weights are rounded by GPTQ.".to_owned(),
             None => "Weights are rounded to nearest.".to_owned(),
         };
@@ -133,12 +142,6 @@ impl Card<'_> {
         }
         out + &format!(" `{RECIPE_FILE}` is the whole recipe.\n")
     }
-}
-
-/// `owner/name` of a model, where it is known: of the hub's cache, else as its configuration has it.
-fn base_model(checkpoint: &Checkpoint) -> Option<String> {
-    let named = || checkpoint.config().get("_name_or_path").and_then(Value::as_str).filter(|name| is_name(name));
-    checkpoint.repository().or_else(|| named().map(str::to_owned))
 }
 
 /// Who else loads it.

@@ -210,11 +210,11 @@ impl Scheduler {
         let job = if self.live() < room { self.waiting.pop_front() } else { None };
         let Some(mut job) = job else { return self.settle() };
         if (job.on_event)(Event::Read(0)).is_continue() {
+            self.reading = Some(Prompt { job, fed: 0, said: Vec::new() });
             if let Some(live) = self.alone.take() {
                 self.place(live)?;
             }
             self.engine.reset()?;
-            self.reading = Some(Prompt { job, fed: 0, said: Vec::new() });
         }
         Ok(())
     }
@@ -245,9 +245,8 @@ impl Scheduler {
     fn place(&mut self, live: Live) -> Result<()> {
         let free = self.slots.iter().position(Option::is_none);
         let slot = free.ok_or_else(|| Error::argument("sequences", "all slots are taken"))?;
-        self.engine.put(slot)?;
         self.slots[slot] = Some(live);
-        Ok(())
+        self.engine.put(slot)
     }
 
     /// Reads a pass of the prompt, and after its last chooses the first new token. A sequence is let go only after all that may fail, since

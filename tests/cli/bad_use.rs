@@ -215,7 +215,7 @@ fn variables_set_to_nothing_are_not_set() {
     let names = ["DEVICE", "CAPS", "MEMORY_LIMIT", "TUNE", "CACHE_DIR", "HOST", "PORT", "API_KEY"];
     let unset = || {
         let mut command = wgquant();
-        command.envs(names.map(|name| (format!("WGQUANT_{name}"), "")));
+        command.envs(names.map(|name| (format!("WGQUANT_{name}"), ""))).env("WGPU_BACKEND", "");
         // Nothing is kept in a home.
         command.env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
         command

@@ -23,27 +23,41 @@ fn card(flags: &[&str], change: impl FnOnce(&std::path::Path)) -> (String, f64) 
 #[test]
 fn what_the_hub_is_told() {
     let (card, bits) = card(&["--rotate", "none", "--embedding", "16"], |model| {
+        // What it was once tuned from is not what this is made of.
         edit(&model.join("config.json"), |c| c["_name_or_path"] = json!("lab/nano"));
         fs::write(model.join("README.md"), "---\nlicense: apache-2.0\nlanguage: en\n---\nThe original's words.")
             .unwrap();
     });
-    let front = "---\nbase_model: lab/nano\nbase_model_relation: quantized\nlicense: apache-2.0\n\
+    let front = "---\nlicense: \"apache-2.0\"\n\
                  tags:\n- wgquant\n- compressed-tensors\n- nemotron_h\n---\n";
     assert!(card.starts_with(front), "{card}");
     assert!(!card.contains("The original's words") && !card.contains("language"), "{card}");
     says(
         &card,
         &[
-            "Made of `lab/nano` by wgquant ",
+            "# `model`, quantized\n\nMade of `model` by wgquant ",
             &format!("| bits per parameter | 16.00 | {bits:.2} |"),
             "| 8 bits | channel | bf16 | int8 a token |",
             "| bf16 |  |  | float | embeddings (1) |",
             "rounded to nearest",
             "compressed-tensors format",
             "wgquant verify DIR",
-            "wgquant perplexity DIR -f TEXT --base lab/nano\n",
+            "wgquant perplexity DIR -f TEXT --base ORIGINAL\n",
         ],
     );
+}
+
+/// A model of floats is not said to be rounded.
+#[test]
+fn what_is_only_rotated() {
+    let (temp, model) = copy();
+    let (recipe, out) = (temp.path().join("r.toml"), temp.path().join("out"));
+    fs::write(&recipe, "float = \"f32\"\n[transform]\nfold_norms = true\nresidual = 3\n").unwrap();
+    let args = ["quantize", model.to_str().unwrap(), "-o", out.to_str().unwrap(), "--recipe", recipe.to_str().unwrap()];
+    run(&args);
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    says(&card, &["# `model`, transformed\n", "Weights are floats. Before, exactly: "]);
+    assert!(!card.contains("quantized") && !card.contains("rounded"), "{card}");
 }
 
 /// Nothing is said that is not known, and nobody is told to load what others cannot.

@@ -187,6 +187,12 @@ fn prompts_have_log_probabilities() {
             let best = top.as_object().unwrap().values().map(|v| v.as_f64().unwrap()).fold(f64::MIN, f64::max);
             assert!(value.as_f64().unwrap() <= best && best < 0.0, "{value} and {top}");
         }
+        // Each token is where it says in the text, but for BOS, which has none.
+        let text: Vec<char> = choice["text"].as_str().unwrap().chars().collect();
+        for (token, offset) in list("tokens").iter().zip(&list("text_offset")).skip(1) {
+            let rest: String = text[offset.as_u64().unwrap() as usize..].iter().collect();
+            assert!(rest.starts_with(token.as_str().unwrap()), "{token} at {offset} of {text:?}");
+        }
         // What was chosen is the likeliest.
         let (last, top) = (list("token_logprobs")[count - 1].clone(), list("top_logprobs")[count - 1].clone());
         assert_eq!(top.as_object().unwrap().values().collect::<Vec<_>>(), [&last]);
@@ -197,15 +203,39 @@ fn prompts_have_log_probabilities() {
             choice["text"].as_str().unwrap()
         );
     }
+    assert_eq!(server.get("/v1/models/small%20one").0, 200);
+    assert_eq!(server.get("/v1/models/nano").0, 404);
     // The prompt alone.
     let answer = server.complete(&json!({ "prompt": "A man", "max_tokens": 0, "echo": true }));
     assert_eq!((text(&answer), &answer["usage"]["completion_tokens"]), ("A man", &0.into()));
 }
 
+/// lm-evaluation-harness takes the last token for one that it did not ask about, so there must be one also where the model ends there.
+#[test]
+fn a_token_that_ends_an_answer_counts() {
+    let (_temp, dir) = copy();
+    let ids = [1, 270, 1002, 5];
+    let asked = json!({ "prompt": ids, "max_tokens": 1, "temperature": 0, "echo": true, "logprobs": 1 });
+    let server = Server::start(&dir, &["--device", "cpu"]);
+    let goes_on = server.complete(&asked);
+    let tokenizer = tokenizers::Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
+    let told = |answer: &Value| answer["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().clone();
+    let next = goes_on["choices"][0]["logprobs"]["tokens"][4].as_str().unwrap();
+    let next = tokenizer.encode(next, false).unwrap().get_ids().to_vec();
+    assert_eq!(next.len(), 1);
+    fs::write(dir.join("generation_config.json"), json!({ "eos_token_id": [2, next[0]] }).to_string()).unwrap();
+    let server = Server::start(&dir, &["--device", "cpu"]);
+    let ends = server.complete(&asked);
+    assert_eq!(told(&ends), told(&goes_on));
+    let choice = &ends["choices"][0];
+    assert_eq!((&choice["finish_reason"], &ends["usage"]["completion_tokens"]), (&"stop".into(), &1.into()));
+    assert_eq!(text(&ends), tokenizer.decode(&ids, true).unwrap());
+}
+
 #[test]
 fn chats_go_by_the_template() {
     let (_temp, dir) = copy();
-    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+    let template = "<s>{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
                     {% if tools %}{{ tools | length }} tools\n{% endif %}{% if add_generation_prompt %}assistant:{% endif %}";
     fs::write(dir.join("chat_template.jinja"), template).unwrap();
     let server = Server::start(&dir, &["--device", "cpu", "--api-key", "sesame"]);
@@ -224,7 +254,7 @@ fn chats_go_by_the_template() {
     assert_eq!(status, 200, "{answer}");
     let message = &answer["choices"][0]["message"];
     assert_eq!((&answer["object"], &message["role"]), (&"chat.completion".into(), &"assistant".into()));
-    let prompt = "system: Be kind.\nuser: Tell me of the sea.\n1 tools\nassistant:";
+    let prompt = "<s>system: Be kind.\nuser: Tell me of the sea.\n1 tools\nassistant:";
     let plain = json!({ "prompt": prompt, "max_tokens": 7, "temperature": 0 });
     let (_, same) = server.send("POST", "/v1/completions", key, plain.to_string().as_bytes());
     let same: Value = serde_json::from_str(&same).unwrap();
@@ -239,6 +269,17 @@ fn chats_go_by_the_template() {
             (&token["top_logprobs"][0]["logprob"], 2)
         );
     }
+    // Arguments of a call are JSON in a string, and templates write what that says.
+    fs::write(dir.join("chat_template.jinja"), "{{ messages[0].tool_calls[0].function.arguments | tojson }}").unwrap();
+    let calls = Server::start(&dir, &["--device", "cpu"]);
+    let tokens = |arguments: Value| {
+        let call = json!({ "type": "function", "function": { "name": "f", "arguments": arguments } });
+        let message = json!({ "role": "assistant", "content": null, "tool_calls": [call] });
+        let (status, answer) = calls.post(chat, &json!({ "messages": [message], "max_tokens": 1 }));
+        assert_eq!(status, 200, "{answer}");
+        answer["usage"]["prompt_tokens"].clone()
+    };
+    assert_eq!(tokens(json!(r#"{"a":1,"b":[2]}"#)), tokens(json!({ "a": 1, "b": [2] })));
     // Without a word on it, as much as the context holds.
     let (_, answer) = ask(&json!({ "messages": [{ "role": "user", "content": "x" }], "temperature": 0 }), key);
     let (usage, reason) = (&answer["usage"], &answer["choices"][0]["finish_reason"]);
@@ -264,6 +305,7 @@ fn chats_go_by_the_template() {
     for wrong in ["", "Authorization: Bearer open\r\n", "Authorization: sesame\r\n"] {
         assert_eq!(ask(&asked, wrong).0, 401, "{wrong}");
     }
+    assert_eq!(ask(&asked, "Authorization: bearer  sesame\r\n").0, 200);
     assert_eq!(server.get("/v1/models").0, 401);
     assert_eq!(server.get("/health").0, 200);
 }
@@ -289,6 +331,11 @@ fn what_is_wrong_with_a_request_is_said() {
         (json!({ "prompt": "x", "stop": ["a", ""] }), "`stop`: is empty"),
         (json!({ "prompt": "x", "frequency_penalty": 0.5 }), "`frequency_penalty`: 0.5 is not supported"),
         (json!({ "prompt": "x", "logit_bias": { "5": 1 } }), "`logit_bias`: {\"5\":1} is not supported"),
+        (json!({ "prompt": "x", "stop": "y".repeat(1025) }), "`stop`: 1 texts of up to 1025 bytes"),
+        (json!({ "prompt": "x", "stop_token_ids": [5] }), "`stop_token_ids`: [5] is not supported"),
+        (json!({ "prompt": "x", "ignore_eos": true }), "`ignore_eos`: true is not supported"),
+        (json!({ "prompt": "x", "top_k": -2 }), "`top_k`: -2 is no number of tokens"),
+        (json!({ "prompt": "x ".repeat(2 << 20) }), "`prompt`: 4194304 bytes, and a context of 96 tokens holds"),
         (json!([]), "the request is no JSON object"),
     ];
     for (body, message) in wrong {
@@ -296,8 +343,11 @@ fn what_is_wrong_with_a_request_is_said() {
         assert!(said.starts_with(message), "{body}: {said}, expected {message}");
     }
     // What changes nothing is no fault, and names that are not known are left alone.
-    let all = json!({ "prompt": [3], "max_tokens": 1, "frequency_penalty": 0, "logit_bias": {}, "best_of": 1, "user": "me", "stop": null });
+    let all = json!({ "prompt": [3], "max_tokens": 1, "frequency_penalty": 0, "logit_bias": {}, "best_of": 1, "user": "me", "stop": null, "top_k": -1, "ignore_eos": false });
     server.complete(&all);
+    // Where nothing is said, no more than there is room for.
+    let answer = server.complete(&json!({ "prompt": vec![7; 90], "temperature": 0 }));
+    assert_eq!(answer["usage"]["completion_tokens"], 6);
     assert!(server.refused("/v1/chat/completions", &json!({ "messages": [] })).contains("has no chat template"));
     assert!(server.send("POST", path, "", b"{").1.contains("the request is no JSON"));
     assert_eq!(server.get(path).0, 405);

@@ -94,6 +94,29 @@ fn files_that_the_manifest_does_not_name() {
     says(&differs(dir), &["model.safetensors.index.json: ", "extra.safetensors", "missing"]);
 }
 
+/// One difference does not hide another, and a manifest from anybody is no danger.
+#[test]
+fn differences_beside_each_other() {
+    let (_temp, dir) = &written();
+    fs::write(dir.join("stray.safetensors"), "x").unwrap();
+    says(&differs(dir), &["stray.safetensors: there, in the manifest no such file\n", ": 1 not as "]);
+    fs::remove_file(dir.join("stray.safetensors")).unwrap();
+    let path = dir.join("wgquant_manifest.json");
+    let mut said = manifest(dir);
+    said["tool"] = json!("\u{1b}[31mwgquant\nall good");
+    let names = ["config.json/x", "a\0b"];
+    names.iter().for_each(|name| said["files"][*name] = json!({ "bytes": u64::MAX, "sha256": "" }));
+    fs::write(&path, said.to_string()).unwrap();
+    fs::write(dir.join("model.safetensors.index.json"), r#"{"weight_map":{}}"#).unwrap();
+    let text = differs(dir);
+    says(
+        &text,
+        &["config.json/x: ", "a\u{fffd}b: ", "model.safetensors.index.json: lists no tensors", "not compared\n"],
+    );
+    assert_eq!(text.lines().count(), 4, "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
 #[test]
 fn what_cannot_be_checked() {
     let refused = |dir: &Path| refusal(wgquant().arg("verify").arg(dir));

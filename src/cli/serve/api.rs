@@ -8,6 +8,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
+use tokio::sync::Semaphore;
 use wgquant::calibrate::ChatTemplate;
 use wgquant::model::ModelConfig;
 use wgquant::serve::Job;
@@ -22,6 +23,10 @@ pub(super) struct Api {
     pub(super) tokenizer: &'static Tokenizer,
     pub(super) template: Option<ChatTemplate>,
     pub(super) context: usize,
+    /// Of a text that may fit, where that is known.
+    pub(super) most_bytes: Option<usize>,
+    /// For who reads a request, of whom there may be a few: tokenizers take much memory.
+    pub(super) readers: Semaphore,
     pub(super) status: Arc<Status>,
     pub(super) jobs: flume::Sender<Job>,
     pub(super) key: Option<String>,

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use wgquant::calibrate::ChatTemplate;
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
@@ -28,6 +29,9 @@ use self::api::Api;
 use self::worker::{Status, Worker};
 use super::args::{GpuArgs, model};
 use super::{Verdict, load, out};
+
+/// Requests that are read at a time.
+const READERS: usize = 4;
 
 /// Serve a model over HTTP: completions and chats as OpenAI's API has them, with log-probabilities of prompts
 ///
@@ -109,6 +113,7 @@ impl Serve {
         }
         let adapter = &serving.device.adapter;
         out::say(format_args!("{model} at {}/v1, on {adapter}; Ctrl-C ends it", serving.url));
+        let most_bytes = request::most_bytes(&tokenizer, context);
         let api = Api {
             model: model.clone(),
             config,
@@ -117,6 +122,8 @@ impl Serve {
             tokenizer: Box::leak(Box::new(tokenizer)),
             template: ChatTemplate::beside(&self.model),
             context,
+            most_bytes,
+            readers: Semaphore::new(READERS),
             status,
             jobs,
             key: self.api_key.clone(),

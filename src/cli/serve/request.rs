@@ -2,10 +2,12 @@
 //! that are not known do nothing.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokenizers::{ModelWrapper, Tokenizer};
 use wgquant::calibrate::missing_bos;
 use wgquant::runtime::Next;
 
@@ -16,8 +18,11 @@ use super::api::{Api, Refused};
 const TOP: u32 = 20;
 /// Answers to one request, at most.
 const CHOICES: usize = 1024;
-/// New tokens where a completion does not say.
-const MAX_TOKENS: u32 = 16;
+/// New tokens where a completion does not say, if there is room for them.
+const MAX_TOKENS: usize = 16;
+/// Texts at which an answer stops, at most, and the bytes of one.
+const STOPS: usize = 64;
+const STOP_BYTES: usize = 1024;
 
 /// What is asked for.
 pub(super) struct Request {
@@ -29,7 +34,7 @@ pub(super) struct Request {
     pub(super) next: Next,
     /// Of the first answer; each other has the next.
     pub(super) seed: u32,
-    pub(super) stops: Vec<String>,
+    pub(super) stops: Arc<[String]>,
     /// The likeliest tokens to tell of with each.
     pub(super) logprobs: Option<usize>,
     /// Tell the prompt, too.
@@ -99,7 +104,21 @@ fn refuse_others(fields: &Fields) -> Result<(), Refused> {
     }
     fields.refuse("repetition_penalty", |v| v.as_f64() == Some(1.0))?;
     fields.refuse("logit_bias", |v| v.as_object().is_some_and(Map::is_empty))?;
-    fields.refuse("suffix", |v| v.as_str() == Some(""))?;
+    for name in ["suffix", "guided_regex", "guided_grammar"] {
+        fields.refuse(name, |v| v.as_str() == Some(""))?;
+    }
+    for name in ["ignore_eos", "continue_final_message", "include_stop_str_in_output"] {
+        fields.refuse(name, |v| v == false)?;
+    }
+    for name in ["stop_token_ids", "documents", "functions", "guided_choice", "logits_processors", "bad_words"] {
+        fields.refuse(name, |v| v.as_array().is_some_and(Vec::is_empty))?;
+    }
+    for name in ["chat_template_kwargs", "guided_json", "structured_outputs"] {
+        fields.refuse(name, |v| v.as_object().is_some_and(Map::is_empty))?;
+    }
+    fields.refuse("chat_template", |_| false)?;
+    fields.refuse("add_generation_prompt", |v| v == true)?;
+    fields.refuse("min_tokens", |v| v.as_u64() == Some(0))?;
     fields.refuse("best_of", |v| Some(v) == fields.0.get("n") || v.as_u64() == Some(1))?;
     fields.refuse("response_format", |v| v["type"] == "text")?;
     fields.refuse("tool_choice", |v| v == "auto" || v == "none")
@@ -135,8 +154,15 @@ impl Request {
             let answers = format!("{each} answers to each of {} prompts; from 1 to {CHOICES} in all", prompts.len());
             return Err(Refused::field("n", answers));
         }
-        let (temperature, top_k, top_p) = (fields.get("temperature")?, fields.get("top_k")?, fields.get("top_p")?);
-        let draws = (temperature.unwrap_or(1.0), top_k.unwrap_or(0), top_p.unwrap_or(1.0));
+        let (temperature, top_k, top_p) =
+            (fields.get("temperature")?, fields.get::<i64>("top_k")?, fields.get("top_p")?);
+        // -1 are all, as in vLLM's API.
+        let top_k = match top_k.unwrap_or(0) {
+            -1 => Ok(0),
+            k => u32::try_from(k)
+                .map_err(|_| Refused::field("top_k", format!("{k} is no number of tokens, nor -1 for all"))),
+        }?;
+        let draws = (temperature.unwrap_or(1.0), top_k, top_p.unwrap_or(1.0));
         let next = sampling(draws, ["`temperature`", "`top_p`"]).map_err(|e| Refused::bad(e.to_string()))?;
         let stops = match fields.get("stop")? {
             None => Vec::new(),
@@ -146,6 +172,11 @@ impl Request {
         if stops.iter().any(String::is_empty) {
             return Err(Refused::field("stop", "is empty, and every answer begins with that"));
         }
+        if stops.len() > STOPS || stops.iter().any(|stop| stop.len() > STOP_BYTES) {
+            let most = stops.iter().map(String::len).max().unwrap_or(0);
+            let what = format!("{} texts of up to {most} bytes; at most {STOPS} of {STOP_BYTES}", stops.len());
+            return Err(Refused::field("stop", what));
+        }
         let options: Option<Map<String, Value>> = fields.get("stream_options")?;
         let include_usage = options.is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
         Ok(Self {
@@ -154,7 +185,7 @@ impl Request {
             each,
             next,
             seed: fields.get::<i64>("seed")?.map_or_else(any_seed, |seed| seed as u32),
-            stops,
+            stops: stops.into(),
             logprobs: logprobs.map(|top| top as usize),
             echo,
             stream: fields.get("stream")?.unwrap_or(false),
@@ -167,11 +198,27 @@ fn any_seed() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
 
-/// A text's ids after the beginning-of-sequence token, where the model has one and the text does not begin with it.
+/// A text's ids, without special tokens but those that it names.
 fn encode(api: &Api, field: &str, text: &str) -> Result<Vec<u32>, Refused> {
+    if let Some(most) = api.most_bytes.filter(|most| text.len() > *most) {
+        let (bytes, context) = (text.len(), api.context);
+        let what = format!("{bytes} bytes, and a context of {context} tokens holds {most} at the most");
+        return Err(Refused::field(field, what));
+    }
     let encoded =
         api.tokenizer.encode_fast(text, false).map_err(|e| Refused::field(field, format!("tokenizer: {e}")))?;
-    Ok(missing_bos(api.config.bos, encoded.get_ids()).into_iter().chain(encoded.get_ids().iter().copied()).collect())
+    Ok(encoded.get_ids().to_vec())
+}
+
+/// Bytes of a text that fits a context of so many tokens, at the most: none longer need be tokenized. Known of byte pairs alone, of which
+/// each token is in the vocabulary, and where nothing changes a text before.
+pub(super) fn most_bytes(tokenizer: &Tokenizer, context: usize) -> Option<usize> {
+    let ModelWrapper::BPE(model) = tokenizer.get_model() else { return None };
+    if model.fuse_unk || model.unk_token.is_some() || tokenizer.get_normalizer().is_some() {
+        return None;
+    }
+    let longest = tokenizer.get_vocab(true).keys().map(String::len).max()?;
+    context.checked_mul(longest)
 }
 
 /// Refuses ids of no sequence that this model could continue by `max_new` tokens.
@@ -191,17 +238,23 @@ fn check(api: &Api, field: &str, ids: &[u32], max_new: usize) -> Result<(), Refu
 }
 
 fn completions(api: &Api, fields: &Fields, echo: bool) -> Result<Vec<Prompt>, Refused> {
-    let max_new = fields.get::<u32>("max_tokens")?.unwrap_or(MAX_TOKENS) as usize;
-    let of_text = |text: String| {
-        let ids = encode(api, "prompt", &text)?;
+    let given = fields.get::<u32>("max_tokens")?;
+    let prompt = |ids: Vec<u32>, text| {
+        let room = api.context.saturating_sub(ids.len()).max(1);
+        let max_new = given.map_or(MAX_TOKENS.min(room), |given| given as usize);
         check(api, "prompt", &ids, max_new)?;
         Ok(Prompt { ids, text, max_new })
     };
+    let of_text = |text: String| {
+        let ids = encode(api, "prompt", &text)?;
+        prompt(missing_bos(api.config.bos, &ids).into_iter().chain(ids).collect(), text)
+    };
     let of_ids = |ids: Vec<u32>| {
-        check(api, "prompt", &ids, max_new)?;
+        // Refused before its text is made.
+        check(api, "prompt", &ids, 0)?;
         let text = if echo { api.tokenizer.decode(&ids, true) } else { Ok(String::new()) };
         let text = text.map_err(|e| Refused::field("prompt", format!("tokenizer: {e}")))?;
-        Ok(Prompt { ids, text, max_new })
+        prompt(ids, text)
     };
     let prompts: Option<Prompts> = fields.get("prompt")?;
     let prompts = match prompts.ok_or_else(|| Refused::field("prompt", "is missing"))? {
@@ -226,10 +279,11 @@ fn chat(api: &Api, fields: &Fields) -> Result<Prompt, Refused> {
     };
     let messages: Option<Vec<Value>> = fields.get("messages")?;
     let messages = messages.filter(|m| !m.is_empty()).ok_or_else(|| Refused::field("messages", "there is none"))?;
-    let messages = messages.into_iter().map(of_text_only).collect::<Result<Vec<_>, _>>()?;
+    let messages = messages.into_iter().map(readable).collect::<Result<Vec<_>, _>>()?;
     let tools: Option<Vec<Value>> = fields.get("tools")?;
     let tools = tools.filter(|tools| !tools.is_empty() && fields.0.get("tool_choice").is_none_or(|c| c != "none"));
     let text = template.prompt(&messages, tools.as_deref()).map_err(|e| Refused::field("messages", e))?;
+    // As it is: whether a chat begins with a special token is for its template to say.
     let ids = encode(api, "messages", &text)?;
     let most = match fields.get::<u32>("max_completion_tokens")? {
         Some(most) => Some(most),
@@ -241,10 +295,17 @@ fn chat(api: &Api, fields: &Fields) -> Result<Prompt, Refused> {
     Ok(Prompt { ids, text, max_new })
 }
 
-/// A message whose content is a text: parts of text become one.
-fn of_text_only(mut message: Value) -> Result<Value, Refused> {
+/// A message as templates read it: parts of text become one, and arguments of calls, which the API has as JSON in a string, what they say.
+fn readable(mut message: Value) -> Result<Value, Refused> {
     if !message.get("role").is_some_and(Value::is_string) {
         return Err(Refused::field("messages", format!("has a message without a `role`: {message}")));
+    }
+    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
+    for arguments in calls.filter_map(|call| call.get_mut("function")?.get_mut("arguments")) {
+        let read = arguments.as_str().and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        if let Some(read) = read {
+            *arguments = Value::Object(read);
+        }
     }
     let parts = message.get("content").and_then(Value::as_array).cloned();
     if let Some(parts) = parts {

@@ -1,13 +1,15 @@
 //! Texts at which an answer stops.
 
+use std::sync::Arc;
+
 /// Looks for texts in one that comes piece by piece. What may be the beginning of one is held back.
 pub(super) struct Stops {
-    stops: Vec<String>,
+    stops: Arc<[String]>,
     held: String,
 }
 
 impl Stops {
-    pub(super) fn new(stops: Vec<String>) -> Self {
+    pub(super) fn new(stops: Arc<[String]>) -> Self {
         Self { stops, held: String::new() }
     }
 
