@@ -179,7 +179,8 @@ impl Scheduler {
             // Half of those that are left end at a time, and the first is alone then.
             let halvings = if i == 0 { most.ilog2() + 2 } else { most.ilog2() - i.ilog2() + 1 };
             let max_new = ((EACH * halvings) as usize).min(context - 1);
-            let length = if i == 0 { self.engine.pass_tokens().min(context - max_new) } else { 1 };
+            // Long prompts and short ones are other products.
+            let length = self.engine.pass_tokens().checked_shr(i).unwrap_or(0).clamp(1, context - max_new);
             let (prompt, on_event) = (vec![0; length], Box::new(|_| ControlFlow::Continue(())));
             self.add(Job { prompt, max_new, next: Next::Greedy, seed: 0, logprobs: None, echo: false, on_event })?;
         }
