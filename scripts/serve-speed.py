@@ -5,7 +5,7 @@
     scripts/serve-speed.py http://127.0.0.1:8080 1,2,4,8,16
 
 Of so many clients at once, each asking for one answer: what 256 tokens more of each take, three times. Then prompts of 512 and 2048 tokens
-with one new token, alone; of 512 with the log-probabilities of all of their tokens; and of 2048 while another client is answered."""
+with one new token, alone; of 512 with the log-probabilities of all of their tokens; tokens with five log-probabilities each; and prompts of 2048 while another client is answered."""
 import json
 import sys
 import threading
@@ -31,8 +31,8 @@ def ask(prompt, tokens, **more):
     return time.perf_counter() - start
 
 
-def together(clients, tokens):
-    threads = [threading.Thread(target=ask, args=(ids(64 - i % 7), tokens)) for i in range(clients)]
+def together(clients, tokens, **more):
+    threads = [threading.Thread(target=ask, args=(ids(64 - i % 7), tokens), kwargs=more) for i in range(clients)]
     start = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -53,6 +53,10 @@ for length in 512, 2048:
     print(f"prompts of {length}: {rounded(length / ask(ids(length), 1) for _ in range(4))} tokens/s", flush=True)
 scored = [512 / ask(ids(512), 1, echo=True, logprobs=1) for _ in range(3)]
 print(f"prompts of 512 with log-probabilities: {rounded(scored)} tokens/s", flush=True)
+for clients in 1, CLIENTS[-1]:
+    together(clients, 16, logprobs=5)
+    speeds = [clients * MORE / (together(clients, 16 + MORE, logprobs=5) - together(clients, 16, logprobs=5)) for _ in range(3)]
+    print(f"{clients} clients with five log-probabilities a token: {rounded(speeds)} tokens/s together", flush=True)
 other = threading.Thread(target=ask, args=(ids(64), 400))
 other.start()
 time.sleep(0.1)

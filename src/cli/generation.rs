@@ -150,13 +150,8 @@ fn good_tokens(engine: &mut Engine, prompt: &[u32], made: &[u32], most: usize) -
     }
     // After the last of as many as were asked for nothing was chosen.
     let after: Vec<u32> = [*last].iter().chain(made).take(most).copied().collect();
-    let (vocab, mut bad) = (engine.config().vocab_size, None);
-    block_on(engine.feed_all(&after, |first, rows| {
-        let found = rows.chunks(vocab).position(|row| row.iter().any(|logit| !logit.is_finite()));
-        bad = bad.or(found.map(|row| first + row));
-        Ok(())
-    }))?;
-    Ok(bad)
+    let said = block_on(engine.score(&after, &after, 0))?;
+    Ok(said.iter().position(|said| !said.is_sound()))
 }
 
 /// Generates up to `most` tokens and gives each piece of text to `print`.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::stats::mean_and_error;
 
-/// Targets of a range; a multiple of what is scored at a time.
+/// Targets of a range.
 pub(super) const RANGE: usize = 1024;
 
 /// Mean KL(base || model) over the targets of one range of positions.

@@ -4,7 +4,7 @@
 mod activations;
 mod by_position;
 mod diff;
-mod logits;
+mod divergence;
 mod perplexity;
 #[cfg(not(target_arch = "wasm32"))]
 mod questions;
@@ -16,7 +16,6 @@ mod tasks;
 pub use activations::Activations;
 pub use by_position::{PositionKl, doubling};
 pub use diff::{Between, DECODE, Judgement, OpError, diff, limit, record};
-pub(crate) use logits::score;
 pub use perplexity::{Comparison, Perplexity, Progress, compare, perplexity};
 #[cfg(not(target_arch = "wasm32"))]
 pub use questions::{Question, Request, Schema, questions};

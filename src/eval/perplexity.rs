@@ -3,20 +3,16 @@
 #[cfg(not(target_arch = "wasm32"))]
 use std::time::Instant;
 
-use rayon::prelude::*;
 use serde::Serialize;
 #[cfg(target_arch = "wasm32")]
 use web_time::Instant;
 
-use super::by_position::{ByPosition, PositionKl};
-use super::logits::{Scored, kl, score};
+use super::by_position::{ByPosition, PositionKl, RANGE};
+use super::divergence::Divergence;
 use super::stats::mean_and_error;
 use crate::calibrate::Windows;
 use crate::error::{Error, Result};
-use crate::runtime::Engine;
-
-/// Tokens fed at a time: bounds the logits held on the host. Divides the ranges of [`ByPosition`].
-const PIECE: usize = 256;
+use crate::runtime::{Engine, LogProbs};
 
 /// Called after each window with windows done and in all.
 pub type Progress<'a> = &'a mut (dyn FnMut(usize, usize) + Send);
@@ -100,22 +96,17 @@ impl<'a> Timed<'a> {
         Ok(())
     }
 
-    /// Logits of `tokens`, `[tokens, vocab]`, and what they say of `targets`.
-    async fn score(&mut self, tokens: &[u32], targets: &[u32]) -> Result<(Vec<f32>, Vec<Scored>)> {
+    /// What the model says of `targets` after `tokens`, beside the likeliest.
+    async fn score(&mut self, tokens: &[u32], targets: &[u32]) -> Result<Vec<LogProbs>> {
         let start = Instant::now();
-        let vocab = self.engine.config().vocab_size;
-        let mut logits = Vec::with_capacity(tokens.len() * vocab);
-        self.engine
-            .feed_all(tokens, |_, rows| {
-                logits.extend_from_slice(rows);
-                Ok(())
-            })
-            .await?;
-        let scored: Vec<Scored> =
-            logits.par_chunks(vocab).zip(targets).map(|(row, target)| score(row, *target)).collect();
+        let said = self.engine.score(tokens, targets, 1).await?;
         self.seconds += start.elapsed().as_secs_f64();
-        Ok((logits, scored))
+        Ok(said)
     }
+}
+
+fn nll(said: &[LogProbs]) -> f64 {
+    -said.iter().map(|said| said.token.value).sum::<f64>()
 }
 
 /// Tokens that a window has at least: its last one is a target only, so feeding does not look at it.
@@ -125,20 +116,15 @@ const LEAST: usize = 2;
 ///
 /// # Errors
 /// [`Error::Argument`] for no windows, one of fewer than two tokens, or an id that is not in the vocabulary; as
-/// [`Engine::feed_all`].
+/// [`Engine::score`].
 pub async fn perplexity(engine: &mut Engine, windows: &Windows, progress: Progress<'_>) -> Result<Perplexity> {
     windows.check(LEAST, engine.config().vocab_size)?;
     let mut model = Timed::new(engine);
     let mut per_window = Vec::new();
     for (i, window) in windows.0.iter().enumerate() {
         model.reset()?;
-        let mut nll = 0.0;
         let inputs = &window[..window.len() - 1];
-        for (piece, targets) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)) {
-            let (_, scored) = model.score(piece, targets).await?;
-            nll += scored.iter().map(|s| s.nll).sum::<f64>();
-        }
-        per_window.push(nll / inputs.len() as f64);
+        per_window.push(nll(&model.score(inputs, &window[1..]).await?) / inputs.len() as f64);
         progress(i + 1, windows.0.len());
     }
     Ok(totals(&per_window, windows, model.seconds))
@@ -153,7 +139,7 @@ struct Pair {
     same_top: f64,
 }
 
-/// Runs `base` and `model` in lockstep; no logits are kept beyond a few hundred tokens.
+/// Runs `base` and `model` in lockstep, pass by pass; logits stay where they are, unless the two are on different devices.
 ///
 /// # Errors
 /// As [`perplexity`]; [`Error::Argument`] when the vocabularies differ.
@@ -170,16 +156,25 @@ pub async fn compare(
     }
     windows.check(LEAST, vocab)?;
     let (mut base, mut model) = (Timed::new(base), Timed::new(model));
+    let mut divergence = Divergence::default();
     let (mut pairs, mut by_position) = (Vec::new(), ByPosition::default());
     for (i, window) in windows.0.iter().enumerate() {
         base.reset()?;
         model.reset()?;
         let mut sum = Pair::default();
-        let inputs = &window[..window.len() - 1];
-        for (j, (piece, targets)) in inputs.chunks(PIECE).zip(window[1..].chunks(PIECE)).enumerate() {
-            let of_piece = piece_sums(&base.score(piece, targets).await?, &model.score(piece, targets).await?, vocab);
-            by_position.add(i, j * PIECE, of_piece.kl, targets.len());
-            sum.add(&of_piece);
+        let (inputs, mut at) = (&window[..window.len() - 1], 0);
+        while at < inputs.len() {
+            // A pass of both, within one range of positions.
+            let pass = base.engine.scored_tokens().min(model.engine.scored_tokens());
+            let end = inputs.len().min(at + pass.min(RANGE - at % RANGE));
+            let (piece, targets) = (&inputs[at..end], &window[at + 1..end + 1]);
+            let (of_base, of_model) = (base.score(piece, targets).await?, model.score(piece, targets).await?);
+            let kl = divergence.sum(base.engine, model.engine, piece.len()).await?;
+            let same = |(a, b): &(&LogProbs, &LogProbs)| a.top[0].id == b.top[0].id;
+            let same_top = of_base.iter().zip(&of_model).filter(same).count() as f64;
+            by_position.add(i, at, kl, piece.len());
+            sum.add(&Pair { base_nll: nll(&of_base), nll: nll(&of_model), kl, same_top });
+            at = end;
         }
         let n = inputs.len() as f64;
         pairs.push(Pair { base_nll: sum.base_nll / n, nll: sum.nll / n, kl: sum.kl / n, same_top: sum.same_top / n });
@@ -196,20 +191,6 @@ impl Pair {
         self.kl += other.kl;
         self.same_top += other.same_top;
     }
-}
-
-/// Of logits and their scores.
-fn piece_sums((p, base): &(Vec<f32>, Vec<Scored>), (q, model): &(Vec<f32>, Vec<Scored>), vocab: usize) -> Pair {
-    let rows = p.par_chunks(vocab).zip(base).zip(q.par_chunks(vocab).zip(model));
-    let rows: Vec<Pair> = rows
-        .map(|((p, a), (q, b))| {
-            let kl = kl(p, a.log_sum, q, b.log_sum);
-            Pair { base_nll: a.nll, nll: b.nll, kl, same_top: f64::from(u8::from(a.top == b.top)) }
-        })
-        .collect();
-    let mut sum = Pair::default();
-    rows.iter().for_each(|row| sum.add(row));
-    sum
 }
 
 fn summary(pairs: &[Pair], windows: &Windows, base_seconds: f64, seconds: f64) -> Comparison {

@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::logits::score;
 use super::perplexity::Progress;
 use super::questions::{Request, Schema, questions};
 use super::stats::mean_and_error;
 use crate::calibrate::{TextEncoder, missing_bos};
 use crate::error::{Error, Result};
-use crate::runtime::Engine;
+use crate::runtime::{Engine, LogProbs};
 
 /// The questions of a file, as token ids.
 pub struct Task {
@@ -180,39 +179,29 @@ fn largest(values: &[f64]) -> Option<usize> {
 
 /// Asks one question. Choices behind the same context go on from it: it is read once.
 async fn ask(engine: &mut Engine, choices: &[Choice]) -> Result<Answer> {
-    let vocab = engine.config().vocab_size;
     let (mut log_likelihoods, mut is_greedy) = (Vec::new(), Vec::new());
     for same in choices.chunk_by(|a, b| a.context == b.context) {
         engine.reset()?;
         engine.feed(&same[0].context)?;
-        let first = engine.logits().await?;
+        let firsts: Vec<u32> = same.iter().map(|choice| choice.continuation[0]).collect();
+        let firsts = engine.score_next(&firsts).await?;
         // Of single tokens nothing is fed.
         if same.iter().filter(|choice| choice.continuation.len() > 1).count() > 1 {
             engine.put(0)?;
         }
         let mut moved = false;
-        for Choice { continuation, .. } in same {
-            let (mut sum, mut greedy) = (0.0, true);
-            let mut add = |row: &[f32], target: u32| {
-                let scored = score(row, target);
-                sum -= scored.nll;
-                greedy &= scored.top == target as usize;
-            };
-            add(&first, continuation[0]);
+        for (Choice { continuation, .. }, first) in same.iter().zip(firsts) {
             let fed = &continuation[..continuation.len() - 1];
+            let mut said = vec![first];
             if !fed.is_empty() {
                 if moved {
                     engine.take(0)?;
                 }
                 moved = true;
-                let rows = |from: usize, rows: &[f32]| {
-                    rows.chunks(vocab).zip(&continuation[1 + from..]).for_each(|(row, target)| add(row, *target));
-                    Ok(())
-                };
-                engine.feed_all(fed, rows).await?;
+                said.extend(engine.score(fed, &continuation[1..], 1).await?);
             }
-            log_likelihoods.push(sum);
-            is_greedy.push(greedy);
+            log_likelihoods.push(said.iter().map(|said| said.token.value).sum());
+            is_greedy.push(said.iter().all(LogProbs::is_greedy));
         }
     }
     Ok(Answer::new(log_likelihoods, is_greedy, choices))
@@ -325,7 +314,7 @@ pub struct Sample {
 /// is gone after.
 ///
 /// # Errors
-/// [`Error::Argument`] where a model's vocabulary or context is too small; as [`Engine::feed_all`] and [`Engine::set_sequences`].
+/// [`Error::Argument`] where a model's vocabulary or context is too small; as [`Engine::score`] and [`Engine::set_sequences`].
 pub async fn evaluate(
     model: &mut Engine,
     mut base: Option<&mut Engine>,

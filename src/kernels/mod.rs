@@ -42,9 +42,11 @@ mod hadamard_mix_quantize;
 mod hadamard_quantize;
 mod hadamard_runs;
 mod hadamard_whole;
+mod kl_divergence;
 mod kv_append;
 mod kv_cache;
 mod large;
+mod log_probs;
 mod made_token;
 mod mamba2_update;
 mod mamba2_update_gated;
@@ -130,9 +132,11 @@ pub use hadamard_mix_quantize::hadamard_mix_quantize;
 pub use hadamard_quantize::hadamard_quantize;
 pub use hadamard_runs::hadamard_runs;
 pub use hadamard_whole::hadamard_whole;
+pub use kl_divergence::kl_divergence;
 pub use kv_append::kv_append;
 pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
+pub use log_probs::{LogProbOutputs, log_probs};
 pub use made_token::Groups;
 pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
 pub use mamba2_update_gated::{gated_vectors, gates, mamba2_update_gated};
@@ -222,7 +226,9 @@ pub const ENTRIES: &[check::Entry] = &[
     hadamard_quantize::ENTRY,
     hadamard_runs::ENTRY,
     hadamard_whole::ENTRY,
+    kl_divergence::ENTRY,
     kv_append::ENTRY,
+    log_probs::ENTRY,
     mamba2_update::ENTRY,
     mamba2_update_gated::ENTRY,
     mamba2_update_int8::ENTRY,

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::choose::Chooser;
 use super::engine::{Engine, Next};
 use super::forward::Forward;
+use super::scores::Scoring;
 use super::state::{State, StateSizes};
 use super::taps::Taps;
 use crate::error::{Error, Result};
@@ -288,6 +289,18 @@ impl Engine {
     /// # Errors
     /// As that, and [`Error::Argument`] for another number of ways.
     pub fn follow_by(&mut self, next: &[Next]) -> Result<Reading> {
+        self.followed_by(next, |batch, submission| submission.read(&batch.ids))
+    }
+
+    /// As [`Engine::follow_by`], and what the model says of each sequence's next token, beside the `most` likeliest.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn follow_by_scored(&mut self, next: &[Next], most: usize) -> Result<Scoring> {
+        self.followed_by(next, |batch, submission| batch.chooser.submit_scored(most, submission))
+    }
+
+    fn followed_by<T>(&mut self, next: &[Next], read: impl FnOnce(&mut Batch, Submission) -> Result<T>) -> Result<T> {
         if next.len() != self.batch()?.places.len() {
             let reason = format!("{} ways to choose for {} sequences", next.len(), self.sequences());
             return Err(Error::argument("follow_by", reason));
@@ -296,9 +309,9 @@ impl Engine {
         self.add_step_each(&mut submission)?;
         let batch = self.batch_mut()?;
         batch.choose_by(next, &mut submission)?;
-        let ids = submission.read(&batch.ids)?;
+        let read = read(batch, submission)?;
         self.advance_each()?;
-        Ok(ids)
+        Ok(read)
     }
 
     fn add_step_each(&mut self, submission: &mut Submission) -> Result<()> {

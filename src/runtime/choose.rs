@@ -1,6 +1,7 @@
 //! Choosing the next token of a sequence, or of each of several, on the device.
 
 use super::engine::Next;
+use super::scores::{RecordedScores, Scorer, Scoring};
 use crate::error::Result;
 use crate::gpu::{Device, DeviceTensor, Plan, Recording, Submission};
 use crate::kernels;
@@ -18,11 +19,13 @@ pub(super) struct Chooser {
     /// `[rows]`: the ids chosen.
     ids: DeviceTensor,
     recorded: Vec<(Next, Recording)>,
+    /// What the logits say of the ids.
+    scores: Option<RecordedScores>,
 }
 
 impl Chooser {
     pub(super) fn new(device: &Device, logits: DeviceTensor, rng: DeviceTensor, ids: DeviceTensor) -> Self {
-        Self { device: device.clone(), logits, rng, ids, recorded: Vec::new() }
+        Self { device: device.clone(), logits, rng, ids, recorded: Vec::new(), scores: None }
     }
 
     pub(super) fn plan(&self, next: Next) -> Result<Plan> {
@@ -46,5 +49,21 @@ impl Chooser {
         }
         self.recorded.push((next, recording));
         Ok(())
+    }
+
+    /// What [`Chooser::submit_scored`] runs beside the choice.
+    pub(super) fn score_plan(&self) -> Result<Plan> {
+        let mut plan = Plan::new(&self.device);
+        Scorer::new(&self.device, self.ids.shape.elements(), 1)?.add(&mut plan, &self.logits, &self.ids)?;
+        Ok(plan)
+    }
+
+    /// Sends `submission` off, which chose ids last, and begins to read them and what the logits say of them, beside the `most` likeliest.
+    pub(super) fn submit_scored(&mut self, most: usize, submission: Submission) -> Result<Scoring> {
+        let scores = match self.scores.take().filter(|scores| scores.tells(most, self.logits.shape.cols())) {
+            Some(scores) => scores,
+            None => RecordedScores::new(&self.device, &self.logits, Some(&self.ids), most)?,
+        };
+        self.scores.insert(scores).submit(submission, most)
     }
 }

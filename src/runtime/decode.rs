@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use super::engine::{Engine, Logits, Next};
+use super::scores::Scoring;
 use crate::error::Result;
-use crate::gpu::Reading;
+use crate::gpu::{Reading, Submission};
 
 impl Engine {
     /// Chooses a token from the last logits, on the device, and begins to read its id, which may be awaited after
@@ -27,6 +28,17 @@ impl Engine {
         Ok(self.pick(next)?.words().await?[0])
     }
 
+    /// As [`Engine::pick`], and what the model says of the token, beside the `most` likeliest.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn pick_scored(&mut self, next: Next, most: usize) -> Result<Scoring> {
+        self.begun()?;
+        let mut submission = self.device.submission();
+        self.chooser.run(next, &mut submission)?;
+        self.chooser.submit_scored(most, submission)
+    }
+
     /// Processes the token that was chosen last, chooses the one after it and begins to read its id, in one submit. The id may be awaited
     /// when the next one is under way, which needs to know it on the device only.
     ///
@@ -37,11 +49,25 @@ impl Engine {
         self.follow_any(next)
     }
 
+    /// As [`Engine::follow`], and what the model says of the next token, beside the `most` likeliest.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn follow_scored(&mut self, next: Next, most: usize) -> Result<Scoring> {
+        self.begun()?;
+        self.followed(next, |engine, submission| engine.chooser.submit_scored(most, submission))
+    }
+
     /// As [`Engine::follow`], of whatever id was chosen last, also in another sequence: to be measured.
     ///
     /// # Errors
     /// As [`Engine::follow`].
     pub(crate) fn follow_any(&mut self, next: Next) -> Result<Reading> {
+        self.followed(next, |engine, submission| submission.read(&engine.scratch.next))
+    }
+
+    /// Processes the token that was chosen last and chooses the next; `read` sends that off.
+    fn followed<T>(&mut self, next: Next, read: impl FnOnce(&mut Self, Submission) -> Result<T>) -> Result<T> {
         self.room_for(1)?;
         if self.following.is_none() {
             let pass = self.plan_of(&self.scratch.next, Logits::Last, self.config.dt_limit)?;
@@ -49,7 +75,7 @@ impl Engine {
             self.rounding()?; // compiled now, not in the middle of what is told
         }
         let before = (self.state.tokens, self.state.recent);
-        let read = self.follow_recorded(next);
+        let read = self.follow_recorded(next).and_then(|submission| read(self, submission));
         if read.is_err() {
             // All of it is one submit: where that failed, the device stands where it did.
             (self.state.tokens, self.state.recent) = before;
@@ -57,7 +83,7 @@ impl Engine {
         read
     }
 
-    fn follow_recorded(&mut self, next: Next) -> Result<Reading> {
+    fn follow_recorded(&mut self, next: Next) -> Result<Submission> {
         let mut submission = self.device.submission();
         if let Some(pass) = &self.following {
             submission.run(pass)?;
@@ -68,7 +94,7 @@ impl Engine {
             submission.run(self.rounding()?)?;
             self.state.step_rounded(&mut submission)?;
         }
-        submission.read(&self.scratch.next)
+        Ok(submission)
     }
 
     /// Continues after `prompt` until `max_new` tokens, an end-of-sequence token or `on_token` breaks. The token that ends

@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::choose::Chooser;
 use super::forward::Forward;
 use super::passes::{Passes, shorter};
+use super::scores::{RecordedScores, Scorer};
 use super::scratch::{ScanFormat, Scratch};
 use super::state::{State, StateFormat, StateSizes};
 use super::taps::Taps;
@@ -96,6 +97,8 @@ pub(super) enum Logits {
     None,
     Last,
     All,
+    /// All, and what they say of tokens.
+    Scored,
 }
 
 /// A model with its state for one sequence, and for those that decode together.
@@ -107,11 +110,14 @@ pub struct Engine {
     pub(super) state: State,
     pub(super) scratch: Scratch,
     /// Logits of all tokens of a pass; made when first asked for.
-    all_logits: Option<DeviceTensor>,
-    passes: Passes,
+    pub(super) all_logits: Option<DeviceTensor>,
+    pub(super) passes: Passes,
     /// Tokens a pass at most, of those that take no longer than a submit may.
-    quick_tokens: usize,
+    pub(super) quick_tokens: usize,
     pub(super) chooser: Chooser,
+    /// What logits say of the tokens of a pass, and of one that comes next; made when first asked for.
+    pub(super) scorer: Option<Scorer>,
+    pub(super) next_scores: Option<RecordedScores>,
     /// A pass over the token that was chosen.
     pub(super) following: Option<Recording>,
     /// Rounds int8 states; made when first needed.
@@ -164,6 +170,8 @@ impl Engine {
             passes: Passes::default(),
             quick_tokens: options.pass_tokens,
             chooser,
+            scorer: None,
+            next_scores: None,
             following: None,
             rounding: None,
             seed: 0,
@@ -273,25 +281,6 @@ impl Engine {
         Ok(())
     }
 
-    /// As [`Engine::feed`], and gives the logits of every token: `sink(first, logits)` with `logits` `[n, vocab]` of
-    /// the tokens from `first` on, pass by pass.
-    ///
-    /// # Errors
-    /// As [`Engine::feed`], and whatever `sink` gives.
-    pub async fn feed_all(&mut self, tokens: &[u32], mut sink: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
-        self.check(tokens)?;
-        let mut first = 0;
-        while first < tokens.len() {
-            let piece = &tokens[first..tokens.len().min(first + self.quick_tokens.min(self.logits_rows()))];
-            self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
-            self.pass(piece.len(), Logits::All)?;
-            let all = self.all_logits()?.view(DType::F32, [piece.len(), self.config.vocab_size])?;
-            sink(first, &self.device.read_f32(&all).await?)?;
-            first += piece.len();
-        }
-        Ok(())
-    }
-
     /// Logits of the last token fed, `[vocab]`.
     ///
     /// # Errors
@@ -330,13 +319,15 @@ impl Engine {
         if tokens.is_empty() {
             return Err(Error::argument("feed", "no tokens"));
         }
-        if let Some(id) = tokens.iter().find(|id| **id as usize >= self.config.vocab_size) {
-            return Err(Error::argument(
-                "feed",
-                format!("token id {id} in a vocabulary of {}", self.config.vocab_size),
-            ));
-        }
+        self.check_ids("feed", tokens)?;
         self.room_for(tokens.len())
+    }
+
+    pub(super) fn check_ids(&self, what: &str, ids: &[u32]) -> Result<()> {
+        let vocab = self.config.vocab_size;
+        let beyond = ids.iter().find(|id| **id as usize >= vocab);
+        let refuse = |id| Err(Error::argument(what, format!("token id {id} in a vocabulary of {vocab}")));
+        beyond.map_or(Ok(()), refuse)
     }
 
     pub(super) fn room_for(&self, tokens: usize) -> Result<()> {
@@ -350,17 +341,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Tokens of a pass of which all logits are wanted, at most: those that a binding holds.
-    fn logits_rows(&self) -> usize {
-        let fit = self.device.max_binding_bytes() / (4 * self.config.vocab_size as u64);
-        self.options.pass_tokens.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
-    }
-
-    fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
-        if logits == Logits::All && self.all_logits.is_none() {
-            let rows = self.logits_rows();
-            let logits = self.device.alloc(DType::F32, [rows, self.config.vocab_size]);
-            self.all_logits = Some(logits.map_err(|e| e.named(&format!("the logits of {rows} tokens")))?);
+    pub(super) fn pass(&mut self, tokens: usize, logits: Logits) -> Result<()> {
+        if matches!(logits, Logits::All | Logits::Scored) {
+            self.hold_all_logits()?;
         }
         if !self.passes.recall((tokens, logits)) {
             let recording = self.plan(tokens, logits)?.record()?;
@@ -421,6 +404,7 @@ impl Engine {
         plans.extend(self.plans_each()?);
         plans.push(self.state.round(&self.device)?);
         plans.push(self.chooser.plan(Next::Greedy)?);
+        plans.push(self.chooser.score_plan()?);
         plans.push(self.chooser.plan(Next::Sample(Sampling { temperature: 1.0, top_k: 1, top_p: 1.0 }))?);
         Ok(plans)
     }
@@ -443,7 +427,7 @@ impl Engine {
     fn built(&self, ids: &DeviceTensor, logits: Logits, dt_limit: (f32, f32)) -> Result<Plan> {
         let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
         let (forward, vocab) = (Forward { dt_limit, ..self.forward(tokens) }, self.config.vocab_size);
-        if logits != Logits::All && forward.chains(&self.device, &self.weights) {
+        if matches!(logits, Logits::None | Logits::Last) && forward.chains(&self.device, &self.weights) {
             let last = self.last_logits()?;
             forward.chain(&mut plan, &self.weights, ids, (logits == Logits::Last).then_some(&last))?;
             return Ok(plan);
@@ -456,10 +440,13 @@ impl Engine {
                 plan.copy(&hidden.row(tokens - 1)?, &last)?;
                 forward.head(&mut plan, &self.weights, &last, &self.last_logits()?, &mut Taps::none())?;
             }
-            Logits::All => {
-                let logits = self.all_logits()?.view(DType::F32, [tokens, vocab])?;
-                forward.head(&mut plan, &self.weights, &hidden, &logits, &mut Taps::none())?;
-                plan.copy(&logits.row(tokens - 1)?, &self.last_logits()?)?;
+            Logits::All | Logits::Scored => {
+                let all = self.all_logits()?.view(DType::F32, [tokens, vocab])?;
+                forward.head(&mut plan, &self.weights, &hidden, &all, &mut Taps::none())?;
+                plan.copy(&all.row(tokens - 1)?, &self.last_logits()?)?;
+                if logits == Logits::Scored {
+                    self.add_scores(&mut plan, &all, tokens)?;
+                }
             }
         }
         Ok(plan)
@@ -468,10 +455,6 @@ impl Engine {
     /// Those that the next token is chosen from, as a row.
     pub(super) fn last_logits(&self) -> Result<DeviceTensor> {
         self.scratch.logits.view(DType::F32, [1, self.config.vocab_size])
-    }
-
-    fn all_logits(&self) -> Result<&DeviceTensor> {
-        self.all_logits.as_ref().ok_or_else(|| Error::argument("engine", "logits of all tokens were not asked for"))
     }
 
     /// Of tokens that are fed. Also of one alone: a window or prompt, which transformers takes whole, may leave one for its last pass.

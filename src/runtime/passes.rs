@@ -31,6 +31,11 @@ impl Passes {
         self.0.first().map(|(_, recording)| recording)
     }
 
+    /// Drops those with logits for which `of` holds.
+    pub(super) fn forget(&mut self, of: impl Fn(Logits) -> bool) {
+        self.0.retain(|((_, logits), _)| !of(*logits));
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

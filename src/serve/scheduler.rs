@@ -9,12 +9,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use rayon::prelude::*;
-
-use super::LogProbs;
 use crate::error::{Error, Result};
 use crate::gpu::Reading;
-use crate::runtime::{Engine, Next};
+use crate::runtime::{Engine, LogProbs, Next, Scoring};
 
 /// A sequence to be continued.
 pub struct Job {
@@ -71,6 +68,8 @@ pub enum Ended {
     Length,
 }
 
+const NO_NUMBERS: &str = "the logits are no numbers: the model's weights make values that overflow";
+
 /// A sequence that is being read.
 struct Prompt {
     job: Job,
@@ -101,7 +100,25 @@ pub struct Scheduler {
     alone: Option<Live>,
     slots: Vec<Option<Live>>,
     /// The ids that the device is choosing.
-    coming: Option<Reading>,
+    coming: Option<Coming>,
+}
+
+/// Tokens that the device is choosing, one of each sequence.
+enum Coming {
+    Ids(Reading),
+    /// With what the model says of them.
+    Scored(Scoring),
+}
+
+impl Coming {
+    async fn tokens(self) -> Result<Vec<(u32, Option<LogProbs>)>> {
+        match self {
+            Self::Ids(ids) => Ok(ids.words().await?.into_iter().map(|id| (id, None)).collect()),
+            Self::Scored(scores) => {
+                Ok(scores.rows().await?.into_iter().map(|said| (said.token.id, Some(said))).collect())
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Scheduler {
@@ -266,16 +283,15 @@ impl Scheduler {
             }
             Ok(()) => None,
         };
-        let logits = if failed.is_none() { self.engine.logits().await? } else { Vec::new() };
-        let no_numbers = "the logits are no numbers: the model's weights make values that overflow";
-        let overflows = logits.iter().any(|logit| !logit.is_finite()).then(|| no_numbers.to_owned());
-        let failed = failed.or(overflows);
-        let chosen = if failed.is_none() && prompt.job.max_new > 0 {
+        let chosen = if failed.is_none() {
             self.engine.seed(prompt.job.seed)?;
-            Some(self.engine.choose(prompt.job.next).await?)
+            let scores = self.engine.pick_scored(prompt.job.next, prompt.job.logprobs.unwrap_or(0))?;
+            scores.rows().await?.pop()
         } else {
             None
         };
+        let overflows = chosen.as_ref().is_some_and(|said| !said.is_sound());
+        let failed = failed.or_else(|| overflows.then(|| NO_NUMBERS.to_owned()));
         let Some(Prompt { mut job, fed, said }) = self.reading.take() else { return Ok(()) };
         let mut tell = |event| (job.on_event)(event).is_break();
         if let Some(why) = failed {
@@ -285,19 +301,27 @@ impl Scheduler {
         if tell(Event::Read(fed)) || (job.echo && job.logprobs.is_some() && tell(Event::Prompt(said))) {
             return Ok(());
         }
-        let Some(id) = chosen else {
+        let Some(said) = chosen.filter(|_| job.max_new > 0) else {
             tell(Event::End(Ended::Length));
             return Ok(());
         };
-        let logprobs = job.logprobs.map(|most| LogProbs::of(&logits, id, most));
-        if let Some(live) = self.tell(Live { job, made: 0 }, id, logprobs) {
+        if let Some(live) = self.tell(Live { job, made: 0 }, said.token.id, Some(said)) {
             if self.live() == 0 { self.alone = Some(live) } else { self.place(live)? }
         }
         Ok(())
     }
 
-    /// Tells a token; gives the sequence back if it goes on.
-    fn tell(&self, mut live: Live, id: u32, logprobs: Option<LogProbs>) -> Option<Live> {
+    /// Tells a token, and what the model says of it as far as that was asked for; gives the sequence back if it goes on.
+    fn tell(&self, mut live: Live, id: u32, said: Option<LogProbs>) -> Option<Live> {
+        let logprobs = live.job.logprobs.and_then(|most| {
+            let mut said = said?;
+            said.top.truncate(most);
+            Some(said)
+        });
+        if logprobs.as_ref().is_some_and(|said| !said.is_sound()) {
+            let _ = (live.job.on_event)(Event::Failed(NO_NUMBERS.to_owned()));
+            return None;
+        }
         if self.engine.config().eos.contains(&id) {
             let _ = (live.job.on_event)(Event::End(Ended::EndOfSequence { id, logprobs }));
             return None;
@@ -316,38 +340,26 @@ impl Scheduler {
     /// Makes a token of each sequence that goes on. Where nothing else is to be done between, the pass after it starts before
     /// the ids are seen.
     async fn decode(&mut self) -> Result<()> {
-        let ids = match self.coming.take() {
-            Some(ids) => ids,
+        let coming = match self.coming.take() {
+            Some(coming) => coming,
             None if self.live() == 0 => return Ok(()),
             None => self.follow()?,
         };
         let goes_on = |live: &Live| !live.comes_to_its_end();
         // Nobody is to move between the two.
         let settled = self.lives().any(goes_on) && self.unsettled(goes_on).is_none();
-        let looks = self.lives().any(|live| live.job.logprobs.is_some());
-        if self.waiting.is_empty() && self.reading.is_none() && !looks && settled {
+        if self.waiting.is_empty() && self.reading.is_none() && settled {
             self.retire_those_at_their_end()?;
             self.coming = Some(self.follow()?);
         }
-        let ids = ids.words().await?;
-        let wanted = |live: Option<&Live>| live.and_then(|live| live.job.logprobs);
-        let of_alone = match wanted(self.alone.as_ref()) {
-            Some(most) => Some(LogProbs::of(&self.engine.logits().await?, ids[0], most)),
-            None => None,
-        };
-        let mut of_slots = Vec::with_capacity(self.slots.len());
-        for (slot, id) in (0..self.slots.len()).zip(&ids) {
-            of_slots.push(match wanted(self.slots[slot].as_ref()) {
-                Some(most) => Some(LogProbs::of(&self.engine.logits_of(slot).await?, *id, most)),
-                None => None,
-            });
-        }
+        let mut tokens = coming.tokens().await?;
         if let Some(live) = self.alone.take() {
-            self.alone = self.tell(live, ids[0], of_alone);
+            let (id, said) = tokens.swap_remove(0);
+            self.alone = self.tell(live, id, said);
         }
-        for (slot, (id, logprobs)) in ids.into_iter().zip(of_slots).enumerate() {
+        for (slot, (id, said)) in tokens.into_iter().enumerate() {
             let Some(live) = self.slots[slot].take() else { continue };
-            self.slots[slot] = self.tell(live, id, logprobs);
+            self.slots[slot] = self.tell(live, id, said);
             if self.slots[slot].is_none() {
                 self.engine.retire(slot)?;
             }
@@ -369,16 +381,23 @@ impl Scheduler {
         slots.into_iter().try_for_each(|slot| self.engine.retire(slot))
     }
 
-    /// Feeds each sequence the token that was chosen, and chooses the next.
-    fn follow(&mut self) -> Result<Reading> {
-        match &self.alone {
-            Some(live) => self.engine.follow(live.job.next),
-            None => {
-                // Of idle slots some other's.
-                let any = self.lives().next().map_or(Next::Greedy, |live| live.job.next);
-                let next = |live: &Option<Live>| live.as_ref().map_or(any, |live| live.job.next);
-                self.engine.follow_by(&self.slots.iter().map(next).collect::<Vec<_>>())
-            }
+    /// Feeds each sequence the token that was chosen, and chooses the next; says what the model says of it, where somebody wants to know.
+    fn follow(&mut self) -> Result<Coming> {
+        let most = self.lives().filter_map(|live| live.job.logprobs).max();
+        if let Some(live) = &self.alone {
+            let next = live.job.next;
+            return match most {
+                Some(most) => self.engine.follow_scored(next, most).map(Coming::Scored),
+                None => self.engine.follow(next).map(Coming::Ids),
+            };
+        }
+        // Of idle slots some other's.
+        let any = self.lives().next().map_or(Next::Greedy, |live| live.job.next);
+        let next = |live: &Option<Live>| live.as_ref().map_or(any, |live| live.job.next);
+        let next: Vec<Next> = self.slots.iter().map(next).collect();
+        match most {
+            Some(most) => self.engine.follow_by_scored(&next, most).map(Coming::Scored),
+            None => self.engine.follow_by(&next).map(Coming::Ids),
         }
     }
 }
@@ -390,14 +409,12 @@ impl Prompt {
         let piece = &prompt[first..prompt.len().min(first + engine.pass_tokens())];
         self.fed += piece.len();
         let Some(most) = self.job.logprobs.filter(|_| self.job.echo) else { return engine.feed(piece) };
-        let (vocab, said) = (engine.config().vocab_size, &mut self.said);
-        let rows = |from: usize, rows: &[f32]| {
-            // The row of a token foretells the one after it; what the last one foretells is not in the prompt.
-            let foretold = &prompt[first + from + 1..];
-            let of = |(row, id): (&[f32], &u32)| LogProbs::of(row, *id, most);
-            said.par_extend(rows.par_chunks(vocab).zip(foretold).map(of));
-            Ok(())
-        };
-        engine.feed_all(piece, rows).await
+        // A token foretells the one after it; what the last one foretells is not in the prompt.
+        let foretold = &prompt[first + 1..prompt.len().min(self.fed + 1)];
+        let targets: Vec<u32> = foretold.iter().copied().chain([0]).take(piece.len()).collect();
+        let mut said = engine.score(piece, &targets, most).await?;
+        said.truncate(foretold.len());
+        self.said.extend(said);
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ mod quantize;
 mod questions;
 mod runtime;
 mod scan_format;
+mod scores;
 mod search;
 mod sequences;
 mod serve;

@@ -1,7 +1,8 @@
 //! One answer as it comes: tokens to text, up to where it stops.
 
 use tokenizers::Tokenizer;
-use wgquant::serve::{Ended, Event, LogProbs};
+use wgquant::runtime::LogProbs;
+use wgquant::serve::{Ended, Event};
 
 use super::super::stream::TextStream;
 use super::api::{Api, Refused};

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
-use wgquant::serve::LogProb;
+use wgquant::runtime::LogProb;
 
 use super::api::Api;
 use super::choice::{Delta, Finish, Told};
