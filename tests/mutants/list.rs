@@ -934,12 +934,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "logits[start + targets[row]]",
     ),
     m("log_probs", "first_rows_target", "targets[row]", "targets[0]"),
-    race(
-        "log_probs",
-        "winner_not_awaited",
-        "found = winner;\n    }\n    workgroupBarrier();",
-        "found = winner;\n    }",
-    ),
     m("mamba2_update", "windows_never_moved_on", "ticket + 1u == tiles()", "ticket == tiles()"),
     m("mamba2_update", "tickets_not_returned", "atomicStore(&tickets[sequence * params.groups + at.group], 0u);", ""),
     m(
