@@ -16,10 +16,10 @@ use super::dumps::tojson;
 use crate::error::{Error, Result};
 
 /// Steps a template may take for one conversation, as it is a program from a stranger's file: the least, for each value of the conversation
-/// and each so many bytes of its texts, and the most. A message, of three values, takes some hundred, a MiB of text 16,384 each time that
-/// it is copied.
+/// and each so many bytes of its texts, and the most. A message, of three values, takes some hundred, and some for each
+/// other one in templates that look at all of them for each; a MiB of text takes 16,384 each time that it is copied.
 const FUEL: u64 = 100_000;
-const FUEL_A_VALUE: u64 = 500;
+const FUEL_A_VALUE: u64 = 1_000;
 const BYTES_A_FUEL: u64 = 4;
 const MOST_FUEL: u64 = 4_000_000;
 /// Stack for a step. Values lie in each other as deep as a template's steps put them there, and to
