@@ -11,21 +11,27 @@ use minijinja::{Environment, ErrorKind, Value, context};
 use regex::Regex;
 use serde_json::Value as Json;
 
+use super::bounds;
 use super::dumps::tojson;
 use crate::error::{Error, Result};
 
-/// Steps a template may take for one conversation: a template is a program from a stranger's file. A message takes some hundred, a MiB of
-/// text 16,384 each time that it is copied.
-const FUEL: u64 = 1_000_000;
-/// Stack on which a conversation is rendered. Values lie in each other as deep as a template's steps put them there, and to print,
-/// compare, write as JSON or drop one goes down all levels, optimised or not: a list takes 1.5 steps and then up to 442 bytes, a dict 3 and
+/// Steps a template may take for one conversation, as it is a program from a stranger's file: the least, for each value of the conversation
+/// and each so many bytes of its texts, and the most. A message, of three values, takes some hundred, and some for each
+/// other one in templates that look at all of them for each; a MiB of text takes 16,384 each time that it is copied.
+const FUEL: u64 = 100_000;
+const FUEL_A_VALUE: u64 = 1_000;
+const BYTES_A_FUEL: u64 = 4;
+const MOST_FUEL: u64 = 4_000_000;
+/// Stack for a step. Values lie in each other as deep as a template's steps put them there, and to
+/// compare, join or drop one goes down all levels, optimised or not: a list takes 1.5 steps and then up to 442 bytes, a dict 3 and
 /// 795, what filters make 3 or more and 917, so up to 306 bytes a step. Pages that no level reaches take no memory.
-const RENDER_STACK: usize = FUEL as usize * 512;
+const STACK_A_STEP: usize = 512;
 /// Bytes of a template at most: published ones have up to some 20,000.
 const LARGEST: usize = 1 << 16;
-/// Stack on which a template is compiled. The parser goes as deep as `-----1` or a chain of `elif` says, which took up to 411 bytes a
-/// byte of the template.
-const STACK: usize = LARGEST * (2 << 10);
+/// Stack on which a template is compiled, and what it takes for each of its bytes. The parser goes as deep as `-----1` or a chain of `elif`
+/// says, which took up to 411 bytes a byte of the template.
+const STACK: usize = 1 << 20;
+const STACK_A_BYTE: usize = 2 << 10;
 /// Name of the template in messages.
 const NAME: &str = "chat_template";
 
@@ -71,8 +77,9 @@ impl ChatTemplate {
 
     fn rendered(&self, messages: &[Json], tools: Option<&[Json]>, prompt: bool) -> Result<String, String> {
         let compiled = self.compiled.as_ref().map_err(Clone::clone)?;
-        let rendered = on_stack(RENDER_STACK, || {
-            compiled.render(messages, tools, prompt).map_err(|e| {
+        let fuel = fuel(messages, tools);
+        let rendered = on_stack(fuel as usize * STACK_A_STEP, || {
+            compiled.render(messages, tools, prompt, fuel).map_err(|e| {
                 let dated = e.kind() == ErrorKind::UnknownFunction && e.to_string().contains("strftime_now");
                 if dated { format!("{e:#}: {DATED}") } else { format!("{e:#}") }
             })
@@ -103,7 +110,7 @@ impl Compiled {
         if source.len() > LARGEST {
             return Err(format!("has {} bytes, at most {LARGEST} are taken", source.len()));
         }
-        on_stack(STACK, || Self::new(source, config).map_err(|e| format!("{e:#}")))
+        on_stack(STACK + source.len() * STACK_A_BYTE, || Self::new(source, config).map_err(|e| format!("{e:#}")))
     }
 
     /// Compiles `source`; `config` (`tokenizer_config.json`) names the special tokens.
@@ -111,11 +118,12 @@ impl Compiled {
         let mut environment = Environment::new();
         // As transformers sets Jinja up, but for `strftime_now`: templates that ask whether there is one have a date of their own.
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-        environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise);
         environment.add_filter("tojson", tojson);
-        environment.add_template_owned(NAME, without_spans(source)?)?;
+        bounds::set(&mut environment);
+        let guarded = bounds::guarded(&without_spans(source)?);
+        environment.add_template_owned(NAME, guarded.map_err(|e| minijinja::Error::new(ErrorKind::SyntaxError, e))?)?;
         let token = |(key, value): (&String, &Json)| {
             let text = value.as_str().or_else(|| value["content"].as_str())?;
             key.ends_with("_token").then(|| (key.clone(), text.to_owned()))
@@ -124,7 +132,13 @@ impl Compiled {
         Ok(Self { environment, tokens })
     }
 
-    fn render(&self, messages: &[Json], tools: Option<&[Json]>, prompt: bool) -> Result<String, minijinja::Error> {
+    fn render(
+        &self,
+        messages: &[Json],
+        tools: Option<&[Json]>,
+        prompt: bool,
+        fuel: u64,
+    ) -> Result<String, minijinja::Error> {
         let tokens = Value::from(Serde(&self.tokens));
         // As transformers does: what a message has as null it has not, but `tools` and `documents` are there, as none.
         let messages: Vec<Json> = messages.iter().map(without_nulls).map(with_reasoning).collect();
@@ -134,8 +148,27 @@ impl Compiled {
             documents => Value::from(()),
             add_generation_prompt => prompt,
         };
-        self.environment.get_template(NAME)?.render(context! { ..own, ..tokens })
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        environment.get_template(NAME)?.render(context! { ..own, ..tokens })
     }
+}
+
+/// Steps that a template may take for a conversation.
+fn fuel(messages: &[Json], tools: Option<&[Json]>) -> u64 {
+    let all = messages.iter().chain(tools.into_iter().flatten()).map(fuel_of);
+    FUEL.saturating_add(all.fold(0, u64::saturating_add)).min(MOST_FUEL)
+}
+
+fn fuel_of(value: &Json) -> u64 {
+    let bytes = |text: &str| text.len() as u64 / BYTES_A_FUEL;
+    FUEL_A_VALUE
+        + match value {
+            Json::String(text) => bytes(text),
+            Json::Array(items) => items.iter().map(fuel_of).sum(),
+            Json::Object(items) => items.iter().map(|(key, value)| bytes(key) + fuel_of(value)).sum(),
+            _ => 0,
+        }
 }
 
 /// What `work` gives, done on a stack of its own: overflow would end the program.
@@ -261,25 +294,38 @@ mod tests {
         assert_eq!(render(&deepest).unwrap(), "1");
     }
 
-    /// Printing, comparing and dropping go down a level for each list in a list, and overflowed the stack.
+    /// Comparing and dropping go down a level for each list in a list, and overflowed the stack. Macros make them as deep as there are steps.
     #[test]
-    fn deep_values_are_rendered_or_stopped() {
+    fn deep_values_fit_on_the_stack() {
         let dir = tempfile::tempdir().unwrap();
-        let render = |times: usize, deeper: &str, then: &str| {
+        let render = |calls: usize, then: &str| {
+            let deeper = "{%set x=[[[[x]]]]%}".repeat(1000);
             let source = format!(
-                "{{% set ns = namespace(x=1, y=1) %}}{{% for i in range({times}) %}}{{% set ns.x = {deeper} %}}\
-                 {{% endfor %}}{{{{ {then} }}}}"
+                "{{% macro f(x, n) %}}{deeper}{{% if n %}}{{{{ f(x, n - 1) }}}}{{% else %}}{{{{ {then} }}}}{{% endif %}}\
+                 {{% endmacro %}}{{{{ f(1, {calls}) }}}}"
             );
             std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
             ChatTemplate::beside(dir.path()).unwrap().render(&[], None)
         };
-        let levels = 4 * 20_000;
-        let list = "[".repeat(levels) + "1" + &"]".repeat(levels);
-        assert!(render(20_000, "[[[[ns.x]]]]", "ns.x").unwrap() == list);
-        let dict = r#"{"a": "#.repeat(levels / 2) + "1" + &"}".repeat(levels / 2);
-        assert!(render(20_000, "{'a': {'a': ns.x}}", "ns.x | tojson").unwrap() == dict);
+        assert_eq!(render(5, "[x] == [x, 1]").unwrap(), "False");
+        assert_eq!(render(5, "(x ~ '') | length").unwrap(), "48001");
         // Out of steps, all that there is is dropped.
-        assert!(render(99_999, "[[[[ns.x]]]]", "ns.x").unwrap_err().contains("fuel"));
+        assert!(render(100, "1").unwrap_err().contains("fuel"));
+    }
+
+    /// Short conversations are rendered on a stack of a size that any machine has, and long ones may take many steps.
+    #[test]
+    fn steps_are_as_many_as_the_conversation_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = "{% for m in messages %}{{ m.role.upper() + ': ' + m.content | trim }}\n{% endfor %}";
+        std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
+        let template = ChatTemplate::beside(dir.path()).unwrap();
+        let message = json!({ "role": "user", "content": "a sentence of some words. ".repeat(20) });
+        let (few, many) = (vec![message.clone(); 8], vec![message; 40_000]);
+        assert!(fuel(&few, None) as usize * STACK_A_STEP < 64 << 20);
+        assert!(template.render(&many, None).unwrap().len() > 40_000 * 500);
+        assert_eq!(fuel(&many, None), MOST_FUEL);
+        assert!(fuel(&few, Some(&few)) > fuel(&few, None));
     }
 
     /// What transformers adds to Jinja: its own `tojson`, spans that a model wrote, and today's date.

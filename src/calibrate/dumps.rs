@@ -3,19 +3,27 @@
 use std::io;
 
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 use serde::Serialize as _;
 use serde_json::ser::{Formatter, Serializer};
+
+use super::bounds;
 
 /// Most spaces of one indentation.
 const WIDEST: usize = 64;
 
 /// `tojson` as transformers has it: `json.dumps(x, ensure_ascii, indent, separators, sort_keys)`, and nothing escaped for HTML.
-pub(super) fn tojson(value: &Value, ascii: Option<Value>, more: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    ascii: Option<Value>,
+    more: Kwargs,
+) -> Result<String, Error> {
     let failed = |what: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {what}"));
     if value.is_undefined() {
         return Err(failed("of a value that is not defined".to_owned()));
     }
+    bounds::check(state, value, |_| None)?;
     let ascii = ascii.or(more.get("ensure_ascii")?).is_some_and(|v| v.is_true());
     let indent = more.get::<Option<Value>>("indent")?.map(|v| indentation(&v).ok_or(v)).transpose();
     let indent = indent.map_err(|v| failed(format!("indent {v} is neither text nor 0 to {WIDEST} spaces")))?;

@@ -14,6 +14,7 @@
 //! and gone on with.
 
 #[cfg(not(target_arch = "wasm32"))]
+mod bounds;
 mod calibrator;
 mod chat;
 mod dataset;

@@ -10,8 +10,9 @@ use wgquant::calibrate::BOM;
 use wgquant::model::ModelFile;
 use wgquant::runtime::{Engine, Next};
 
-use super::args::{GpuArgs, model, refuse};
-use super::generation::{Ended, Generation, Generations, encode, generate, generate_each, sampling};
+use super::args::{GpuArgs, model};
+use super::draws::DrawArgs;
+use super::generation::{Generation, Generations, encode, ended, generate, generate_each, pace};
 use super::{Verdict, load, out};
 
 /// Continue a prompt; text is printed as it comes, of several prompts at the end
@@ -30,18 +31,8 @@ pub(super) struct Generate {
     /// New tokens at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
-    /// Temperature; 0 always takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
-    temp: f32,
-    /// Draw from the K most likely tokens only; 0 for all [default: 0]
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
-    top_k: Option<u32>,
-    /// Draw from the most likely tokens that together have this probability [default: 1]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f32>,
-    /// Seed of the draws; of several prompts each has the next one [default: 0]
-    #[arg(short, long)]
-    seed: Option<u32>,
+    #[command(flatten)]
+    draws: DrawArgs,
     #[command(flatten)]
     state: load::StateArgs,
     #[command(flatten)]
@@ -53,7 +44,7 @@ pub(super) struct Generate {
 
 impl Generate {
     pub(super) fn run(&self) -> Result<Verdict> {
-        let next = self.next()?;
+        let next = self.draws.next()?;
         self.state.check()?;
         let prompts = self.prompts()?;
         let file = ModelFile::open(&self.model)?;
@@ -64,7 +55,7 @@ impl Generate {
         let settings = load::Settings { sequences: ids.len(), ..self.state.settings() };
         let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
         let mut engine = load::engine(&self.gpu, &device, &file, longest + self.tokens as usize, settings)?;
-        engine.seed(self.seed.unwrap_or(0))?;
+        engine.seed(self.draws.seed())?;
         let ([prompt], [ids]) = (&prompts[..], &ids[..]) else {
             return self.several(&mut engine, &tokenizer, (&prompts, &ids), next);
         };
@@ -76,13 +67,9 @@ impl Generate {
         } else {
             out::text("\n")?;
             let Generation { tokens, prompt_tokens, device, .. } = &made;
-            let speed = made.tokens_per_second.map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
-            let first = made.seconds_to_first_token.map(|s| format!(", first after {:.0} ms", s * 1e3));
-            let (first, adapter) = (first.unwrap_or_default(), &device.adapter);
-            out::say(format_args!(
-                "{tokens} tokens after {prompt_tokens}{speed}{first}, on {adapter}{}",
-                ended(made.ended)
-            ));
+            let pace = pace(made.tokens_per_second, made.seconds_to_first_token);
+            let (adapter, ended) = (&device.adapter, ended(made.ended));
+            out::say(format_args!("{tokens} tokens after {prompt_tokens}{pace}, on {adapter}{ended}"));
         }
         Ok(Verdict::Passed)
     }
@@ -122,19 +109,4 @@ impl Generate {
         let files = self.file.iter().map(read).collect::<Result<Vec<_>>>()?;
         Ok(self.prompt.iter().cloned().chain(files).collect())
     }
-
-    fn next(&self) -> Result<Next> {
-        let next = sampling((self.temp, self.top_k.unwrap_or(0), self.top_p.unwrap_or(1.0)), ["--temp", "--top-p"])?;
-        if next == Next::Greedy {
-            let (k, p) = (self.top_k.map(|k| format!("--top-k {k}")), self.top_p.map(|p| format!("--top-p {p}")));
-            let seed = self.seed.map(|seed| format!("--seed {seed}"));
-            refuse([k, p, seed], "with --temp 0, the default, which draws nothing")?;
-        }
-        Ok(next)
-    }
-}
-
-/// What is said of a sequence that the model ended itself.
-fn ended(ended: Ended) -> &'static str {
-    if ended == Ended::EndOfSequence { "; the model ended it" } else { "" }
 }

@@ -69,9 +69,21 @@ fn timed(device: &Device, tokens: usize, ended: Ended) -> usize {
 }
 
 /// `made` tokens between the first and the last of `times`, a second.
-fn speed(times: &[f64], made: usize) -> Option<f64> {
+pub(super) fn speed(times: &[f64], made: usize) -> Option<f64> {
     let (first, last) = (times.first()?, times.last()?);
     (made > 0 && last > first).then(|| made as f64 / (last - first))
+}
+
+/// How fast a text came, in words after others: tokens a second, and seconds to its first.
+pub(super) fn pace(tokens_per_second: Option<f64>, seconds_to_first_token: Option<f64>) -> String {
+    let speed = tokens_per_second.map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
+    let first = seconds_to_first_token.map(|s| format!(", first after {:.0} ms", s * 1e3)).unwrap_or_default();
+    speed + &first
+}
+
+/// What is said of a sequence that the model ended itself.
+pub(super) fn ended(ended: Ended) -> &'static str {
+    if ended == Ended::EndOfSequence { "; the model ended it" } else { "" }
 }
 
 /// What was generated together, and how fast.
@@ -88,18 +100,24 @@ pub(super) struct Generations {
 
 /// The prompt's tokens after the beginning-of-sequence token, if the model has one and the prompt does not begin with it.
 pub(super) fn encode(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
-    let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("the prompt: {e}"))?;
-    let bos = missing_bos(file.config().bos, encoded.get_ids());
-    let ids: Vec<u32> = bos.into_iter().chain(encoded.get_ids().iter().copied()).collect();
+    let ids = encode_as_it_is(tokenizer, file, prompt)?;
+    let bos = missing_bos(file.config().bos, &ids);
+    let ids: Vec<u32> = bos.into_iter().chain(ids).collect();
     if ids.is_empty() {
         bail!("the prompt is empty, and the model has no beginning-of-sequence token");
     }
+    Ok(ids)
+}
+
+/// The prompt's tokens, without special ones but those that it names.
+pub(super) fn encode_as_it_is(tokenizer: &Tokenizer, file: &ModelFile, prompt: &str) -> Result<Vec<u32>> {
+    let encoded = tokenizer.encode(prompt, false).map_err(|e| anyhow!("the prompt: {e}"))?;
     let vocab = file.config().vocab_size;
-    if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+    if let Some(id) = encoded.get_ids().iter().find(|id| **id as usize >= vocab) {
         let dir = file.checkpoint().dir().display();
         bail!("{dir}: tokenizer.json is another model's: it gives token id {id}, and the vocabulary is of {vocab}");
     }
-    Ok(ids)
+    Ok(encoded.get_ids().to_vec())
 }
 
 /// How tokens are chosen by a temperature, 0 for the likeliest, the likeliest of which others are not drawn, and their probability

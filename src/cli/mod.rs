@@ -4,11 +4,13 @@ mod analyze;
 mod args;
 mod bench;
 mod calibrate;
+mod chat;
 mod completions;
 mod demo;
 mod devices;
 mod diff;
 mod doctor;
+mod draws;
 mod eval;
 mod generate;
 mod generation;
@@ -67,6 +69,7 @@ enum Command {
     Perplexity(perplexity::Perplexity),
     Eval(eval::Eval),
     Generate(generate::Generate),
+    Chat(chat::Chat),
     Serve(serve::Serve),
     Diff(diff::Diff),
     Verify(verify::Verify),
@@ -114,6 +117,7 @@ impl Cli {
             Command::Perplexity(c) => c.run(),
             Command::Eval(c) => c.run(),
             Command::Generate(c) => c.run(),
+            Command::Chat(c) => c.run(),
             Command::Serve(c) => c.run(),
             Command::Diff(c) => c.run(),
             Command::Verify(c) => c.run(),

@@ -20,6 +20,11 @@ pub(crate) fn say(words: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{words}");
 }
 
+/// As [`say`], without the end of the line.
+pub(super) fn ask(words: &str) {
+    let _ = io::stderr().lock().write_all(words.as_bytes());
+}
+
 /// Is this of a reader that has left? Whatever context it was given is looked through.
 pub(crate) fn reader_left(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)

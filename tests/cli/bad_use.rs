@@ -129,10 +129,11 @@ fn flags_that_cannot_have_an_effect_are_refused() {
 fn flags_of_what_is_not_done_are_refused() {
     let explain = ["quantize", "--explain", "--scheme", "w4a8"];
     let merge = ["calibrate", "--merge", "x"];
-    let commands: [(&[&str], [&str; 2], [&str; 2]); 17] = [
+    let commands: [(&[&str], [&str; 2], [&str; 2]); 18] = [
         (&["generate", "-p", "x"], ["--top-k", "5"], ["--top-k 5", "--temp 0"]),
         (&["generate", "-p", "x"], ["--top-p", "0.5"], ["--top-p 0.5", "--temp 0"]),
         (&["generate", "-p", "x"], ["-s", "3"], ["--seed 3", "--temp 0"]),
+        (&["chat"], ["--top-k", "5"], ["--top-k 5", "--temp 0"]),
         (&["generate", "-p", "x"], ["--state-window", "4"], ["--state-window 4", "--state f32"]),
         (&["perplexity", "-f"], ["x", "--no-state-rotation"], ["--no-state-rotation", "--state f32"]),
         (&["analyze", "--state", "int8"], ["--state-seed", "3"], ["--state-seed 3", "--state int8"]),

@@ -7,6 +7,7 @@ mod bad_use;
 mod bench;
 mod calibrate;
 mod cards;
+mod chat;
 mod common;
 mod demo;
 mod documents;
