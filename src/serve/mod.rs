@@ -2,6 +2,7 @@
 //! decode together. What they say to whom is the caller's: `wgquant serve` speaks HTTP.
 
 mod logprobs;
+mod prefixes;
 mod scheduler;
 
 pub use logprobs::{LogProb, LogProbs};

@@ -57,6 +57,7 @@ fn job(i: usize, most: usize) -> (Job, Told) {
         seed: 5 + i as u32,
         logprobs: None,
         echo: false,
+        reuse: true,
         on_event,
     };
     (job, told)
