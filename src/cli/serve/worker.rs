@@ -19,8 +19,9 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 pub(super) struct Status {
     /// Sequences asked for since the start.
     pub(super) sequences: AtomicU64,
-    /// Tokens read, and made.
+    /// Tokens of prompts, of those the ones that were kept and not read anew, and tokens made.
     pub(super) prompt_tokens: AtomicU64,
+    pub(super) cached_tokens: AtomicU64,
     pub(super) generated_tokens: AtomicU64,
     /// Sequences that are being read or continued, and that wait.
     pub(super) running: AtomicU64,
@@ -133,7 +134,8 @@ mod tests {
             Err(_) => ControlFlow::Break(()),
         });
         let (prompt, next) = (vec![1, 270, 1002], Next::Greedy);
-        jobs.send(Job { prompt, max_new: 3, next, seed: 0, logprobs: None, echo: false, on_event }).unwrap();
+        jobs.send(Job { prompt, max_new: 3, next, seed: 0, logprobs: None, echo: false, reuse: true, on_event })
+            .unwrap();
         told.into_iter().collect()
     }
 
