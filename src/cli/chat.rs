@@ -29,6 +29,9 @@ const HELP: &str = "each line is a message, and these are commands:
 /help   says this
 /exit   ends the program, as Ctrl-D does";
 
+/// Sequences that are kept, so that a turn reads only what is new: the last prompt and its answer, which the template may write otherwise.
+const KEPT: usize = 2;
+
 /// Talk with a model: a line of standard input is a message, its answer is printed as it comes
 ///
 /// By the model's chat template, which reads the whole conversation. /help says what other lines there are. Standard input may be a file or
@@ -106,7 +109,8 @@ impl Chat {
         template.prompt(&first, None).map_err(|e| anyhow!("{dir}: {e}"))?;
         let device = self.gpu.open()?;
         let context = self.context as usize;
-        let engine = load::engine(&self.gpu, &device, &file, context, self.state.settings())?;
+        let settings = load::Settings { kept: KEPT, ..self.state.settings() };
+        let engine = load::engine(&self.gpu, &device, &file, context, settings)?;
         if io::stdin().is_terminal() {
             let (name, adapter) = (file.checkpoint().name(), DeviceInfo::from(&device).adapter);
             out::say(format_args!("{name}, on {adapter}; /help says what there is, Ctrl-D ends it"));
@@ -238,7 +242,7 @@ impl Conversation<'_> {
             Err(_) => ControlFlow::Break(()),
         });
         let (next, seed) = (self.next, self.seed);
-        let job = Job { prompt, max_new, next, seed, logprobs: None, echo: false, on_event };
+        let job = Job { prompt, max_new, next, seed, logprobs: None, echo: false, reuse: true, on_event };
         // What nobody takes is dropped, and no event comes.
         let _ = self.jobs.send(job);
         let (mut text, mut times) = (String::new(), Vec::new());

@@ -159,6 +159,8 @@ impl MeasureArgs {
 pub(super) struct Settings {
     /// Sequences that decode together; 0 or 1: one.
     pub(super) sequences: usize,
+    /// Sequences kept beside those.
+    pub(super) kept: usize,
     pub(super) transformers_dt_clamp: bool,
     pub(super) state: StateFormat,
     pub(super) kv: KvFormat,
@@ -192,11 +194,11 @@ pub(super) fn engine(
 
 /// As [`engine`], but trusts the device: to look for what is wrong with it.
 pub(super) fn unchecked(device: &Device, file: &ModelFile, context: usize, settings: Settings) -> Result<Engine> {
-    let Settings { sequences, transformers_dt_clamp, state, kv, scan, step, announce } = settings;
+    let Settings { sequences, kept, transformers_dt_clamp, state, kv, scan, step, announce } = settings;
     let pass_tokens = step.unwrap_or(PASS);
     let sequences = sequences.max(1);
     let options =
-        EngineOptions { context, pass_tokens, sequences, transformers_dt_clamp, state, kv, scan, split_k: None };
+        EngineOptions { context, pass_tokens, sequences, kept, transformers_dt_clamp, state, kv, scan, split_k: None };
     let model = file.checkpoint().dir().display();
     if announce {
         say_memory(device, file, options)?;

@@ -426,7 +426,7 @@ mod tests {
 
     fn record(context: &BenchContext, test: Test, int8: bool, matrix: bool) -> BenchRecord {
         let runs = Runs { seconds: vec![0.5], ..Default::default() };
-        let plan = Memory { weights: 1, kv: 2, state: 3, scratch: 4 };
+        let plan = Memory { weights: 1, kv: 2, state: 3, kept: 0, scratch: 4 };
         let memory = TestMemory { plan, device: Some(11), host: None };
         let cost = TokenCost { bytes: 1 << 30, ops: 1 << 34, int8, matrix };
         BenchRecord::new(context, test, &runs, memory, cost, String::new())

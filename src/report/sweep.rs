@@ -170,7 +170,7 @@ mod tests {
             };
             let test = Test { prompt: 0, generate: *tokens, depth: 0, sequences: *sequences };
             let runs = Runs { seconds: vec![*seconds], ..Default::default() };
-            let plan = Memory { weights: 1, kv: 2, state: 3, scratch: 4 };
+            let plan = Memory { weights: 1, kv: 2, state: 3, kept: 0, scratch: 4 };
             let memory = TestMemory { plan, device: None, host: None };
             let cost = TokenCost { bytes: 1, ops: 1, int8: false, matrix: false };
             let record = BenchRecord::new(&context, test, &runs, memory, cost, String::new());

@@ -18,7 +18,7 @@ pub(super) struct Batch {
     pub(super) state: State,
     places: Vec<Place>,
     /// Of the last token of each, `[sequences, vocab]`.
-    logits: DeviceTensor,
+    pub(super) logits: DeviceTensor,
     /// Ids chosen, or to be fed, `[sequences]`.
     ids: DeviceTensor,
     /// Seed and counter of each, `[sequences, 2]`.
@@ -120,6 +120,13 @@ impl Batch {
         let reason = || Error::argument("sequence", format!("{slot} of {}", self.places.len()));
         self.places.get(slot).copied().ok_or_else(reason)
     }
+
+    /// Tokens of a sequence that goes on; others' states are no more what they were fed.
+    pub(super) fn going_on(&self, slot: usize) -> Result<usize> {
+        let Place { tokens, live } = self.place(slot)?;
+        let reason = || format!("slot {slot} has no sequence that goes on, and passes of the others changed its state");
+        if live { Ok(tokens) } else { Err(Error::argument("sequence", reason())) }
+    }
 }
 
 impl Engine {
@@ -180,12 +187,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::put`]; [`Error::Argument`] for a sequence that does not go on, whose state the others' passes have changed.
     pub fn take(&mut self, slot: usize) -> Result<()> {
-        let Place { tokens, live } = self.batch()?.place(slot)?;
-        if !live {
-            let reason =
-                format!("slot {slot} has no sequence that goes on, and passes of the others changed its state");
-            return Err(Error::argument("take", reason));
-        }
+        let tokens = self.batch()?.going_on(slot)?;
         self.round_each()?;
         let batch = self.batch()?;
         let mut plan = Plan::new(&self.device);
@@ -195,6 +197,12 @@ impl Engine {
         plan.copy(&batch.rng.row(slot)?, &self.scratch.rng)?;
         plan.record()?.run()?;
         self.state.set_tokens(&self.device, tokens)
+    }
+
+    /// Tokens processed of the sequence of `slot`; none where it does not go on.
+    #[must_use]
+    pub fn tokens_of(&self, slot: usize) -> Option<usize> {
+        self.batch.as_ref()?.going_on(slot).ok()
     }
 
     /// The sequence of `slot` goes no further.
@@ -347,7 +355,7 @@ impl Engine {
     }
 
     /// Rounds int8 states of all sequences with their recent tokens, where there are any.
-    fn round_each(&mut self) -> Result<()> {
+    pub(super) fn round_each(&mut self) -> Result<()> {
         let device = self.device.clone();
         let batch = self.batch_mut()?;
         if batch.state.recent == 0 {

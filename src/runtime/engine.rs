@@ -6,6 +6,7 @@ use super::Memory;
 use super::batch::Batch;
 use super::choose::Chooser;
 use super::forward::Forward;
+use super::kept::Kept;
 use super::passes::{Passes, shorter};
 use super::scores::{RecordedScores, Scorer};
 use super::scratch::{ScanFormat, Scratch};
@@ -27,6 +28,8 @@ pub struct EngineOptions {
     pub pass_tokens: usize,
     /// Sequences that decode together, beside the one that is prefilled ([`Engine::put`]); with 1 there is only that one.
     pub sequences: usize,
+    /// Sequences that are kept as they were at some token, beside those that go on ([`Engine::keep`]); each takes memory as one that goes on.
+    pub kept: usize,
     /// Clamp dt of tokens that are fed as transformers does in prefill ([`ModelConfig::transformers_dt_limit`]; a known fault, kept for
     /// comparisons), however many a call has. Not of tokens that the engine chose ([`Engine::follow`]), nor of several sequences' ([`Engine::feed_each`]).
     pub transformers_dt_clamp: bool,
@@ -47,6 +50,7 @@ impl Default for EngineOptions {
             context: 4096,
             pass_tokens: 512,
             sequences: 1,
+            kept: 0,
             transformers_dt_clamp: false,
             state: StateFormat::F32,
             kv: KvFormat::F32,
@@ -73,6 +77,7 @@ impl EngineOptions {
         }
         within("context", self.context, COUNTABLE)?;
         within("sequences", self.sequences, COUNTED)?;
+        within("kept sequences", self.kept, COUNTED)?;
         Ok(Self { pass_tokens: self.pass_tokens.min(self.context), ..self })
     }
 
@@ -126,6 +131,8 @@ pub struct Engine {
     pub(super) seed: u32,
     /// Sequences that decode together.
     pub(super) batch: Option<Batch>,
+    /// Sequences as they were.
+    pub(super) kept: Vec<Kept>,
 }
 
 impl fmt::Debug for Engine {
@@ -176,10 +183,12 @@ impl Engine {
             rounding: None,
             seed: 0,
             batch: None,
+            kept: Vec::new(),
         };
         if options.sequences > 1 {
             engine.set_sequences(options.sequences)?;
         }
+        engine.kept = (0..options.kept).map(|_| Kept::new(&engine)).collect::<Result<_>>()?;
         Ok(engine)
     }
 
@@ -193,19 +202,6 @@ impl Engine {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// Bytes of the weights on the device.
-    #[must_use]
-    pub fn weight_bytes(&self) -> u64 {
-        self.weights.bytes() as u64
-    }
-
-    /// Bytes of state and activations on the device, logits of all tokens of a pass aside.
-    #[must_use]
-    pub fn working_bytes(&self) -> u64 {
-        let several = self.batch.as_ref().map_or(0, |b| b.bytes().iter().sum());
-        (self.state.bytes() + self.scratch.bytes() + several) as u64
     }
 
     /// The sequence's state.
@@ -259,8 +255,13 @@ impl Engine {
     /// # Errors
     /// As [`Device::write`].
     pub fn reset(&mut self) -> Result<()> {
-        self.quick_tokens = self.options.pass_tokens;
+        self.may_take_long();
         self.state.reset(&self.device)
+    }
+
+    /// Of a new sequence passes are tried in full length again.
+    pub(super) fn may_take_long(&mut self) {
+        self.quick_tokens = self.options.pass_tokens;
     }
 
     /// Processes tokens; the logits of the last are then ready for [`Engine::logits`] and [`Engine::choose`].

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::EngineOptions;
 use super::batch::batch_bytes;
+use super::kept::kept_bytes;
 use super::scratch::Scratch;
 use super::state::{State, StateSizes};
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ pub struct Memory {
     pub kv: u64,
     /// States of Mamba-2 blocks.
     pub state: u64,
+    /// All of sequences that are kept: keys and values, states, logits.
+    pub kept: u64,
     /// Activations, logits of all tokens of a pass aside.
     pub scratch: u64,
 }
@@ -29,7 +32,7 @@ impl Memory {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights + self.kv + self.state + self.scratch
+        self.weights + self.kv + self.state + self.kept + self.scratch
     }
 
     /// What an engine for a model of these forms will hold. Nothing is allocated.
@@ -60,6 +63,7 @@ impl Memory {
             weights: vectors(config) + forms().map(resident).sum::<u64>(),
             kv: kv as u64,
             state: (states().map(State::bytes).sum::<usize>() - kv) as u64,
+            kept: (kept_bytes(config, &one) as u64).saturating_mul(options.kept as u64),
             scratch: (scratch.bytes() + beside) as u64,
         })
     }
@@ -89,19 +93,17 @@ impl Memory {
     }
 }
 
-/// `weights 6144.0 MiB, keys and values 128.0 MiB, states 98.0 MiB, activations 300.0 MiB`.
+/// `weights 6144.0 MiB, keys and values 128.0 MiB, states 98.0 MiB, activations 300.0 MiB`, and where sequences are kept
+/// `kept sequences 912.0 MiB` before the last.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let Self { weights, kv, state, scratch } = *self;
-        write!(
-            f,
-            "weights {:.1} MiB, keys and values {:.1} MiB, states {:.1} MiB, activations {:.1} MiB",
-            mib(weights),
-            mib(kv),
-            mib(state),
-            mib(scratch)
-        )
+        let Self { weights, kv, state, kept, scratch } = *self;
+        write!(f, "weights {:.1} MiB, keys and values {:.1} MiB, states {:.1} MiB", mib(weights), mib(kv), mib(state))?;
+        if kept > 0 {
+            write!(f, ", kept sequences {:.1} MiB", mib(kept))?;
+        }
+        write!(f, ", activations {:.1} MiB", mib(scratch))
     }
 }
 

@@ -12,6 +12,7 @@ mod choose;
 mod decode;
 mod engine;
 mod forward;
+mod kept;
 mod mamba2;
 mod memory;
 mod observe;

@@ -29,11 +29,24 @@ impl Engine {
         let [states, others] = self.batch.as_ref().map_or([0; 2], Batch::bytes);
         let kv = self.state.kv_bytes() as u64 * (1 + self.sequences() as u64);
         Memory {
-            weights: self.weights.bytes() as u64,
+            weights: self.weight_bytes(),
             kv,
             state: (self.state.bytes() + states) as u64 - kv,
+            kept: self.kept.iter().map(|kept| kept.bytes() as u64).sum(),
             scratch: (self.scratch.bytes() + others) as u64,
         }
+    }
+
+    /// Bytes of the weights on the device.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes() as u64
+    }
+
+    /// Bytes of states and activations on the device, logits of all tokens of a pass aside.
+    #[must_use]
+    pub fn working_bytes(&self) -> u64 {
+        self.memory().total() - self.weight_bytes()
     }
 
     /// Bytes that a token after `seen` others must move: weights but for the embedding's other rows, keys and values of

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
 
+use super::prefixes::Prefixes;
 use crate::error::{Error, Result};
 use crate::gpu::Reading;
 use crate::runtime::{Engine, LogProbs, Next, Scoring};
@@ -27,6 +28,9 @@ pub struct Job {
     pub logprobs: Option<usize>,
     /// Tell those of the prompt's tokens, too; without `logprobs` nothing.
     pub echo: bool,
+    /// Go on from what is kept of a sequence that its prompt begins with ([`crate::runtime::EngineOptions::kept`]), and keep this one. Where
+    /// the prompt's tokens have log-probabilities it does neither: all of them are read.
+    pub reuse: bool,
     /// Who is told what becomes of it; a break ends it.
     pub on_event: OnEvent,
 }
@@ -37,7 +41,7 @@ pub type OnEvent = Box<dyn FnMut(Event) -> ControlFlow<()> + Send>;
 /// What becomes of a sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// So many tokens of the prompt have been read; 0 when it begins.
+    /// So many tokens of the prompt have been read. The first, when it begins, are those that need not be read, as they were kept; mostly 0.
     Read(usize),
     /// What the model says of the prompt's tokens but the first, which nothing comes before.
     Prompt(Vec<LogProbs>),
@@ -70,6 +74,13 @@ pub enum Ended {
 
 const NO_NUMBERS: &str = "the logits are no numbers: the model's weights make values that overflow";
 
+impl Job {
+    /// Does it go on from what is kept, and is it kept?
+    fn reuses(&self) -> bool {
+        self.reuse && !(self.echo && self.logprobs.is_some())
+    }
+}
+
 /// A sequence that is being read.
 struct Prompt {
     job: Job,
@@ -80,6 +91,10 @@ struct Prompt {
 /// A sequence of which a token is chosen that was told, but not fed.
 struct Live {
     job: Job,
+    /// The prompt's, and all that were chosen after it.
+    ids: Vec<u32>,
+    /// Tokens of the prompt.
+    prompt: usize,
     made: usize,
 }
 
@@ -101,6 +116,8 @@ pub struct Scheduler {
     slots: Vec<Option<Live>>,
     /// The ids that the device is choosing.
     coming: Option<Coming>,
+    /// What the engine keeps of sequences.
+    prefixes: Prefixes,
 }
 
 /// Tokens that the device is choosing, one of each sequence.
@@ -132,7 +149,8 @@ impl Scheduler {
     #[must_use]
     pub fn new(engine: Engine) -> Self {
         let slots = (0..engine.sequences()).map(|_| None).collect();
-        Self { engine, waiting: VecDeque::new(), reading: None, alone: None, slots, coming: None }
+        let prefixes = Prefixes::new(engine.kept());
+        Self { engine, waiting: VecDeque::new(), reading: None, alone: None, slots, coming: None, prefixes }
     }
 
     /// Adds a sequence, which waits for its turn.
@@ -199,7 +217,8 @@ impl Scheduler {
             // Long prompts and short ones are other products.
             let length = self.engine.pass_tokens().checked_shr(i).unwrap_or(0).clamp(1, context - max_new);
             let (prompt, on_event) = (vec![0; length], Box::new(|_| ControlFlow::Continue(())));
-            self.add(Job { prompt, max_new, next: Next::Greedy, seed: 0, logprobs: None, echo: false, on_event })?;
+            let (next, seed, logprobs, echo, reuse) = (Next::Greedy, 0, None, false, false);
+            self.add(Job { prompt, max_new, next, seed, logprobs, echo, reuse, on_event })?;
         }
         while !self.is_idle() {
             self.step().await?;
@@ -227,14 +246,18 @@ impl Scheduler {
         let room = self.slots.len().max(1);
         let job = if self.live() < room { self.waiting.pop_front() } else { None };
         let Some(mut job) = job else { return self.settle() };
-        if (job.on_event)(Event::Read(0)).is_continue() {
-            self.reading = Some(Prompt { job, fed: 0, said: Vec::new() });
-            if let Some(live) = self.alone.take() {
-                self.place(live)?;
-            }
-            self.engine.reset()?;
+        let kept = if job.reuses() { self.prefixes.find(&job.prompt) } else { None };
+        let fed = kept.map_or(0, |(_, tokens)| tokens);
+        if (job.on_event)(Event::Read(fed)).is_break() {
+            return Ok(());
         }
-        Ok(())
+        self.reading = Some(Prompt { job, fed, said: Vec::new() });
+        if let Some(live) = self.alone.take() {
+            self.place(live)?;
+        }
+        let Some((place, _)) = kept else { return self.engine.reset() };
+        self.prefixes.begin(place);
+        self.engine.recall(place)
     }
 
     /// The last of the slots moves to the engine's own state where it is the only one, or to a slot that is free where fewer rows are
@@ -292,6 +315,11 @@ impl Scheduler {
         };
         let overflows = chosen.as_ref().is_some_and(|said| !said.is_sound());
         let failed = failed.or_else(|| overflows.then(|| NO_NUMBERS.to_owned()));
+        if failed.is_none() && prompt.job.reuses() {
+            // As it is before the answer, which the next turn of a chat may have in other words.
+            let ids = &prompt.job.prompt;
+            self.prefixes.keep(ids, ids.len()).map_or(Ok(()), |place| self.engine.keep(place))?;
+        }
         let Some(Prompt { mut job, fed, said }) = self.reading.take() else { return Ok(()) };
         let mut tell = |event| (job.on_event)(event).is_break();
         if let Some(why) = failed {
@@ -305,14 +333,17 @@ impl Scheduler {
             tell(Event::End(Ended::Length));
             return Ok(());
         };
-        if let Some(live) = self.tell(Live { job, made: 0 }, said.token.id, Some(said)) {
+        let ids = std::mem::take(&mut job.prompt);
+        let mut live = Live { prompt: ids.len(), job, ids, made: 0 };
+        if self.tell(&mut live, said.token.id, Some(said)) {
             if self.live() == 0 { self.alone = Some(live) } else { self.place(live)? }
         }
         Ok(())
     }
 
-    /// Tells a token, and what the model says of it as far as that was asked for; gives the sequence back if it goes on.
-    fn tell(&self, mut live: Live, id: u32, said: Option<LogProbs>) -> Option<Live> {
+    /// Tells a token, and what the model says of it as far as that was asked for; does the sequence go on?
+    fn tell(&self, live: &mut Live, id: u32, said: Option<LogProbs>) -> bool {
+        live.ids.push(id);
         let logprobs = live.job.logprobs.and_then(|most| {
             let mut said = said?;
             said.top.truncate(most);
@@ -320,21 +351,37 @@ impl Scheduler {
         });
         if logprobs.as_ref().is_some_and(|said| !said.is_sound()) {
             let _ = (live.job.on_event)(Event::Failed(NO_NUMBERS.to_owned()));
-            return None;
+            return false;
         }
         if self.engine.config().eos.contains(&id) {
             let _ = (live.job.on_event)(Event::End(Ended::EndOfSequence { id, logprobs }));
-            return None;
+            return false;
         }
         live.made += 1;
         if (live.job.on_event)(Event::Token { id, logprobs }).is_break() {
-            return None;
+            return false;
         }
         if live.made == live.job.max_new {
             let _ = (live.job.on_event)(Event::End(Ended::Length));
-            return None;
+            return false;
         }
-        Some(live)
+        true
+    }
+
+    /// Keeps a sequence that ends, of a slot or else the engine's own.
+    ///
+    /// How many of its ids its state has been fed the engine knows. Mostly it is all but the last: that was chosen, but not fed. Where the
+    /// step after had started before that id was seen, it was fed, too, whatever it was, also one that ends the sequence; it is in `ids`
+    /// by now. Nothing else can have been fed: the step after that one starts when this id has been told. A sequence that was retired
+    /// before such a step was kept then ([`Scheduler::retire_those_at_their_end`]); the step changed its state.
+    fn keep(&mut self, live: &Live, slot: Option<usize>) -> Result<()> {
+        let fed = slot.map_or(Some(self.engine.tokens()), |slot| self.engine.tokens_of(slot));
+        let Some(fed) = fed.filter(|_| live.job.reuses()) else { return Ok(()) };
+        let Some(place) = self.prefixes.keep(&live.ids[..fed], live.prompt) else { return Ok(()) };
+        match slot {
+            None => self.engine.keep(place),
+            Some(slot) => self.engine.keep_of(slot, place),
+        }
     }
 
     /// Makes a token of each sequence that goes on. Where nothing else is to be done between, the pass after it starts before
@@ -353,14 +400,16 @@ impl Scheduler {
             self.coming = Some(self.follow()?);
         }
         let mut tokens = coming.tokens().await?;
-        if let Some(live) = self.alone.take() {
+        if let Some(mut live) = self.alone.take() {
             let (id, said) = tokens.swap_remove(0);
-            self.alone = self.tell(live, id, said);
+            if self.tell(&mut live, id, said) { self.alone = Some(live) } else { self.keep(&live, None)? }
         }
         for (slot, (id, said)) in tokens.into_iter().enumerate() {
-            let Some(live) = self.slots[slot].take() else { continue };
-            self.slots[slot] = self.tell(live, id, said);
-            if self.slots[slot].is_none() {
+            let Some(mut live) = self.slots[slot].take() else { continue };
+            if self.tell(&mut live, id, said) {
+                self.slots[slot] = Some(live);
+            } else {
+                self.keep(&live, Some(slot))?;
                 self.engine.retire(slot)?;
             }
         }
@@ -374,11 +423,15 @@ impl Scheduler {
         self.alone.iter().chain(self.slots.iter().flatten())
     }
 
-    /// Those of which the last token is coming are not fed it: their contexts may be full.
+    /// Those of which the last token is coming are not fed it: their contexts may be full. So they are kept now, with all that they were fed.
     fn retire_those_at_their_end(&mut self) -> Result<()> {
-        let ends = |live: &Option<Live>| live.as_ref().is_some_and(Live::comes_to_its_end);
-        let slots: Vec<usize> = (0..self.slots.len()).filter(|slot| ends(&self.slots[*slot])).collect();
-        slots.into_iter().try_for_each(|slot| self.engine.retire(slot))
+        for slot in 0..self.slots.len() {
+            let Some(live) = self.slots[slot].take_if(|live| live.comes_to_its_end()) else { continue };
+            self.keep(&live, Some(slot))?;
+            self.slots[slot] = Some(live);
+            self.engine.retire(slot)?;
+        }
+        Ok(())
     }
 
     /// Feeds each sequence the token that was chosen, and chooses the next; says what the model says of it, where somebody wants to know.
@@ -405,6 +458,10 @@ impl Scheduler {
 impl Prompt {
     /// Feeds a pass more.
     async fn feed(&mut self, engine: &mut Engine) -> Result<()> {
+        if self.fed == self.job.prompt.len() {
+            // All of it was kept, with its last logits.
+            return Ok(());
+        }
         let (prompt, first) = (&self.job.prompt, self.fed);
         let piece = &prompt[first..prompt.len().min(first + engine.pass_tokens())];
         self.fed += piece.len();

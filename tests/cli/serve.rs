@@ -168,6 +168,31 @@ fn completions_are_what_generate_says() {
     assert!(metrics.contains("\nwgquant_prompt_tokens_total 48\n"), "{metrics}");
 }
 
+/// A prompt that begins with one before is read from there on.
+#[test]
+fn what_was_read_is_not_read_again() {
+    let server = Server::start(&nano(), &["--device", "cpu", "--prompt-cache", "2"]);
+    let ids: Vec<u32> = (0..40).map(|i| 3 + i * i % 900).collect();
+    let ask = |ids: &[u32]| json!({ "prompt": ids, "max_tokens": 4, "temperature": 0, "n": 2 });
+    let cached = |answer: &Value| answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    let first = server.complete(&ask(&ids));
+    let again = server.complete(&ask(&ids));
+    // Tokens of a prompt count once, as do those that were kept.
+    assert_eq!((cached(&first), cached(&again), &again["usage"]["prompt_tokens"]), (0, 40, &40.into()));
+    assert_eq!(first["choices"], again["choices"]);
+    let longer = server.complete(&ask(&[&ids[..], &[5, 6, 7]].concat()));
+    assert_eq!(cached(&longer), 40);
+    let mut anew = ask(&ids);
+    anew["cache_prompt"] = false.into();
+    let anew = server.complete(&anew);
+    assert_eq!((cached(&anew), &anew["choices"]), (0, &first["choices"]));
+    let metrics = server.idle();
+    assert!(metrics.contains("\nwgquant_cached_prompt_tokens_total 80\n"), "{metrics}");
+
+    let server = Server::start(&nano(), &["--device", "cpu", "--prompt-cache", "0"]);
+    assert_eq!([0; 2].map(|_| cached(&server.complete(&ask(&ids)))), [0; 2]);
+}
+
 /// As lm-evaluation-harness asks: token ids, log-probabilities of the prompt and the likeliest beside them.
 #[test]
 fn prompts_have_log_probabilities() {

@@ -15,6 +15,7 @@ mod long;
 mod pace;
 mod parts;
 mod perplexity;
+mod prefixes;
 mod prompts;
 mod quantize;
 mod questions;

@@ -20,7 +20,7 @@ fn engine(device: &Device, sequences: usize, state: StateFormat) -> Engine {
     Engine::new(device, &model, options).unwrap()
 }
 
-fn prompt(i: usize, length: usize) -> Vec<u32> {
+pub(crate) fn prompt(i: usize, length: usize) -> Vec<u32> {
     (0..length).map(|t| 3 + ((t * t * 7 + t * 13 + i * 101) % 2000) as u32).collect()
 }
 
@@ -57,6 +57,7 @@ fn job(i: usize, most: usize) -> (Job, Told) {
         seed: 5 + i as u32,
         logprobs: None,
         echo: false,
+        reuse: true,
         on_event,
     };
     (job, told)

@@ -20,6 +20,8 @@ pub(super) struct Choice {
     scored: bool,
     /// Characters of the text that tokens told so far have added.
     offset: usize,
+    /// Tokens of the prompt that were not read anew; none before it begins.
+    pub(super) cached: Option<usize>,
     pub(super) tokens: usize,
     pub(super) finish: Option<Finish>,
 }
@@ -62,6 +64,7 @@ impl Choice {
             echo: request.echo.then(|| (prompt.text.clone(), prompt.ids.clone())),
             scored: request.logprobs.is_some(),
             offset: 0,
+            cached: None,
             tokens: 0,
             finish: None,
         })
@@ -70,6 +73,9 @@ impl Choice {
     /// What an event adds to it.
     pub(super) fn on(&mut self, event: Event) -> Result<Delta, Refused> {
         let mut new = Delta::default();
+        if let (Event::Read(tokens), None) = (&event, self.cached) {
+            self.cached = Some(*tokens);
+        }
         match event {
             Event::Read(_) if self.scored => {}
             Event::Read(_) => new.text = self.echo.take().map(|(text, _)| text).unwrap_or_default(),

@@ -122,6 +122,7 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let rows = [
         ("sequences_total", "counter", "Sequences asked for", &status.sequences),
         ("prompt_tokens_total", "counter", "Tokens of prompts", &status.prompt_tokens),
+        ("cached_prompt_tokens_total", "counter", "Tokens of prompts that were not read anew", &status.cached_tokens),
         ("generated_tokens_total", "counter", "Tokens made", &status.generated_tokens),
         ("sequences_running", "gauge", "Sequences that are read or continued", &status.running),
         ("sequences_waiting", "gauge", "Sequences that wait", &status.waiting),

@@ -37,7 +37,7 @@ const READERS: usize = 4;
 ///
 /// POST /v1/completions (`echo` with `logprobs` gives those of the prompt, by which lm-evaluation-harness asks), POST
 /// /v1/chat/completions (where the model has a chat template), GET /v1/models, /health and /metrics. Sequences decode together; a prompt
-/// is read while others go on. Where a device is lost, requests end with 503 until the model is loaded anew.
+/// is read while others go on, from where a prompt or an answer before it ended, if it begins with that. Where a device is lost, requests end with 503 until the model is loaded anew.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Model directory
@@ -64,6 +64,10 @@ pub(super) struct Serve {
     /// Tokens of a prompt that are read at a time, beside tokens of others; more are faster and take more memory
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     ubatch_size: u32,
+    /// Prompts and answers whose states are kept, two for a chat: what begins with one goes on from there, and is not read anew. Each takes
+    /// as much memory as a sequence of `--parallel`
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=256))]
+    prompt_cache: u32,
     /// Answer the first requests before everything that they run is compiled
     #[arg(long)]
     no_warmup: bool,
@@ -135,7 +139,8 @@ impl Serve {
     /// Runs the model in a thread of its own, and loads it anew where its device is lost.
     fn worker(&self, file: ModelFile, device: &Device, status: Arc<Status>) -> Result<flume::Sender<Job>> {
         let step = Some(self.ubatch_size as usize);
-        let settings = load::Settings { sequences: self.parallel as usize, step, ..self.state.settings() };
+        let (sequences, kept) = (self.parallel as usize, self.prompt_cache as usize);
+        let settings = load::Settings { sequences, kept, step, ..self.state.settings() };
         let (gpu, context, warm) = (self.gpu.clone(), self.context as usize, !self.no_warmup);
         let load = move |device: &Device| {
             let mut scheduler = Scheduler::new(load::engine(&gpu, device, &file, context, settings)?);

@@ -26,6 +26,8 @@ pub(super) struct Reply {
     /// Tells the model's thread which are no longer wanted.
     stopped: Arc<[AtomicBool]>,
     prompt_tokens: usize,
+    /// Answers to each prompt.
+    each: usize,
 }
 
 impl Reply {
@@ -53,6 +55,7 @@ impl Reply {
                     seed: request.seed.wrapping_add(index as u32),
                     logprobs: request.logprobs,
                     echo: request.echo,
+                    reuse: request.reuse,
                     on_event,
                 };
                 api.jobs.send(job).map_err(|_| Refused::lost(&api.status))?;
@@ -60,7 +63,7 @@ impl Reply {
         }
         api.status.prompt_tokens.fetch_add(prompt_tokens as u64, Relaxed);
         let shape = Shape::new(api, request.kind, request.logprobs.is_some(), number);
-        Ok(Self { api: api.clone(), shape, coming, choices, stopped, prompt_tokens })
+        Ok(Self { api: api.clone(), shape, coming, choices, stopped, prompt_tokens, each: request.each })
     }
 
     /// What is new next, of which answer; none when all have ended.
@@ -71,8 +74,11 @@ impl Reply {
             if choice.finish.is_some() {
                 continue;
             }
-            let made = choice.tokens;
+            let (made, begun) = (choice.tokens, choice.cached.is_some());
             let new = choice.on(event)?;
+            if let (false, Some(cached)) = (begun || index % self.each > 0, choice.cached) {
+                self.api.status.cached_tokens.fetch_add(cached as u64, Relaxed);
+            }
             self.api.status.generated_tokens.fetch_add((choice.tokens - made) as u64, Relaxed);
             if new.finish.is_some() {
                 self.stopped[index].store(true, Relaxed);
@@ -83,7 +89,10 @@ impl Reply {
     }
 
     fn usage(&self) -> Usage {
-        Usage { prompt: self.prompt_tokens, made: self.choices.iter().map(|choice| choice.tokens).sum() }
+        // A prompt counts once: what its first answer found.
+        let cached = self.choices.iter().step_by(self.each).filter_map(|choice| choice.cached).sum();
+        let made = self.choices.iter().map(|choice| choice.tokens).sum();
+        Usage { prompt: self.prompt_tokens, cached, made }
     }
 
     pub(super) async fn whole(mut self) -> Result<Response, Refused> {

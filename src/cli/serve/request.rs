@@ -39,6 +39,8 @@ pub(super) struct Request {
     pub(super) logprobs: Option<usize>,
     /// Tell the prompt, too.
     pub(super) echo: bool,
+    /// Go on from what is kept of prompts before.
+    pub(super) reuse: bool,
     pub(super) stream: bool,
     /// Tell how many tokens there were after a stream, too.
     pub(super) include_usage: bool,
@@ -188,6 +190,8 @@ impl Request {
             stops: stops.into(),
             logprobs: logprobs.map(|top| top as usize),
             echo,
+            // As in llama.cpp's API.
+            reuse: fields.get("cache_prompt")?.unwrap_or(true),
             stream: fields.get("stream")?.unwrap_or(false),
             include_usage,
         })

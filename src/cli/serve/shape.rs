@@ -29,13 +29,18 @@ pub(super) struct Shape {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) prompt: usize,
+    /// Of those, the ones that were not read anew.
+    pub(super) cached: usize,
     pub(super) made: usize,
 }
 
 impl Usage {
     fn json(self) -> Value {
-        let (prompt, made) = (self.prompt, self.made);
-        json!({ "prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made })
+        let Self { prompt, cached, made } = self;
+        json!({
+            "prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made,
+            "prompt_tokens_details": { "cached_tokens": cached },
+        })
     }
 }
 

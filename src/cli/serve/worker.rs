@@ -19,8 +19,9 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 pub(super) struct Status {
     /// Sequences asked for since the start.
     pub(super) sequences: AtomicU64,
-    /// Tokens read, and made.
+    /// Tokens of prompts, of those the ones that were kept and not read anew, and tokens made.
     pub(super) prompt_tokens: AtomicU64,
+    pub(super) cached_tokens: AtomicU64,
     pub(super) generated_tokens: AtomicU64,
     /// Sequences that are being read or continued, and that wait.
     pub(super) running: AtomicU64,
@@ -125,24 +126,25 @@ mod tests {
 
     use super::*;
 
-    /// Asks for three tokens; gives what is told, up to where the sender is dropped.
+    /// Asks for three tokens after so many that they are kept; gives what is told, up to where the sender is dropped.
     fn ask(jobs: &flume::Sender<Job>) -> Vec<Event> {
         let (sender, told) = flume::unbounded();
         let on_event = Box::new(move |event| match sender.send(event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         });
-        let (prompt, next) = (vec![1, 270, 1002], Next::Greedy);
-        jobs.send(Job { prompt, max_new: 3, next, seed: 0, logprobs: None, echo: false, on_event }).unwrap();
+        let (prompt, next) = ((1..41).collect(), Next::Greedy);
+        jobs.send(Job { prompt, max_new: 3, next, seed: 0, logprobs: None, echo: false, reuse: true, on_event })
+            .unwrap();
         told.into_iter().collect()
     }
 
-    /// Who asks when the device is lost hears nothing more, and who asks after that is answered as before.
+    /// Who asks when the device is lost hears nothing more, and who asks after that is answered as before: of what was kept nothing is left.
     #[test]
     fn a_lost_device_is_opened_again() {
         let device = block_on(Device::open(&DeviceChoice::Best, None)).unwrap();
         let model = ModelFile::open(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/nano"))).unwrap();
-        let options = EngineOptions { context: 16, pass_tokens: 16, sequences: 2, ..Default::default() };
+        let options = EngineOptions { context: 64, pass_tokens: 64, sequences: 2, kept: 2, ..Default::default() };
         let load = move |device: &Device| Ok(Scheduler::new(Engine::new(device, &model, options)?));
         let (scheduler, status) = (load(&device).unwrap(), Arc::new(Status::default()));
         let (loads, loaded) = flume::unbounded();
@@ -156,6 +158,7 @@ mod tests {
         let jobs = Worker { status: status.clone(), load: again }.start(scheduler).unwrap();
         let before = ask(&jobs);
         assert_eq!(before.last(), Some(&Event::End(wgquant::serve::Ended::Length)), "{before:?}");
+        assert_eq!((&before[0], &ask(&jobs)[0]), (&Event::Read(0), &Event::Read(40)));
         device.gpu().unwrap().lose();
         let lost = ask(&jobs);
         assert!(!lost.iter().any(|event| matches!(event, Event::End(_))), "{lost:?}");
