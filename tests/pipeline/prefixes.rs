@@ -1,6 +1,7 @@
 //! A sequence that goes on from what is kept of another is the one that is read anew.
 
 use std::ops::ControlFlow;
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 
 use pollster::block_on;
@@ -113,7 +114,7 @@ fn turns_go_on_from_where_one_ended() {
         }
         // The prompt once more, whose logits are there; with other words behind it; and one that parts in the middle.
         let again = ask(prompt(9, 40), 5);
-        same(&mut kept, &mut anew, &[again.clone()], &[0]);
+        same(&mut kept, &mut anew, from_ref(&again), &[0]);
         let scored = Ask { scored: true, ..again.clone() };
         same(&mut kept, &mut anew, &[scored.clone(), scored], &[40, 40]);
         let other = ask([prompt(9, 40), prompt(8, 9)].concat(), 3);
@@ -129,10 +130,10 @@ fn what_is_given_up_is_read_anew() {
     let device = common::gpu();
     let (mut kept, mut anew) = (scheduler(&device, &nano(), options(2)), scheduler(&device, &nano(), options(0)));
     let (first, other) = (ask(prompt(0, 40), 3), ask(prompt(1, 40), 3));
-    same(&mut kept, &mut anew, &[first.clone()], &[0]);
-    same(&mut kept, &mut anew, &[first.clone()], &[40]);
+    same(&mut kept, &mut anew, from_ref(&first), &[0]);
+    same(&mut kept, &mut anew, from_ref(&first), &[40]);
     same(&mut kept, &mut anew, &[other], &[0]);
-    same(&mut kept, &mut anew, &[first.clone()], &[0]);
+    same(&mut kept, &mut anew, from_ref(&first), &[0]);
     // With what several begin with, one place is enough.
     let mut one = scheduler(&device, &nano(), options(1));
     same(&mut one, &mut anew, &[Ask { max_new: 0, ..first.clone() }], &[0]);
@@ -146,8 +147,8 @@ fn a_state_was_fed_its_ids() {
     let mut model = Model::load(&nano()).unwrap();
     let mut plain = scheduler(&device, &model, options(0));
     let (first, beside) = (ask(prompt(2, 35), 30), ask(prompt(4, 33), 40));
-    let made = run(&mut plain, &[first.clone()])[0].ids.clone();
-    let beside_made = run(&mut plain, &[beside.clone()])[0].ids.clone();
+    let made = run(&mut plain, from_ref(&first))[0].ids.clone();
+    let beside_made = run(&mut plain, from_ref(&beside))[0].ids.clone();
     // The first token that comes only then, and in the other not at all, which would end, too.
     let only_then = |at: &usize| !made[..*at].contains(&made[*at]) && !beside_made.contains(&made[*at]);
     let at = (5..made.len()).find(only_then).unwrap();
@@ -246,7 +247,7 @@ fn who_reads_all_leaves_nothing() {
     let plain = ask(prompt(0, 40), 2);
     let anew = Ask { reuse: false, ..plain.clone() };
     let echoed = Ask { scored: true, echo: true, ..plain.clone() };
-    let reused = |kept: &mut Scheduler, ask: &Ask| run(kept, &[ask.clone()])[0].reused;
+    let reused = |kept: &mut Scheduler, ask: &Ask| run(kept, from_ref(ask))[0].reused;
     assert_eq!(
         [&anew, &echoed, &plain, &anew, &echoed, &plain].map(|ask| reused(&mut kept, ask).unwrap()),
         [0, 0, 0, 0, 0, 40]
