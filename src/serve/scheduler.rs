@@ -209,13 +209,17 @@ impl Scheduler {
     pub async fn warm_up(&mut self) -> Result<()> {
         /// Tokens of each width.
         const EACH: u32 = 3;
-        let (most, context) = (self.slots.len().max(1) as u32, self.engine.context());
-        for i in 0..most {
-            // Half of those that are left end at a time, and the first is alone then.
-            let halvings = if i == 0 { most.ilog2() + 2 } else { most.ilog2() - i.ilog2() + 1 };
+        let (most, context, pass) = (self.slots.len().max(1) as u32, self.engine.context(), self.engine.pass_tokens());
+        // Long prompts and short ones, as a next turn is, are other products.
+        for i in 0..most.max(pass.ilog2() + 1) {
+            // Half of those that are left end at a time, and the first is alone then; more prompts than there is room for are only read.
+            let halvings = match i {
+                0 => most.ilog2() + 2,
+                i if i < most => most.ilog2() - i.ilog2() + 1,
+                _ => 0,
+            };
             let max_new = ((EACH * halvings) as usize).min(context - 1);
-            // Long prompts and short ones are other products.
-            let length = self.engine.pass_tokens().checked_shr(i).unwrap_or(0).clamp(1, context - max_new);
+            let length = pass.checked_shr(i).unwrap_or(0).clamp(1, context - max_new);
             let (prompt, on_event) = (vec![0; length], Box::new(|_| ControlFlow::Continue(())));
             let (next, seed, logprobs, echo, reuse) = (Next::Greedy, 0, None, false, false);
             self.add(Job { prompt, max_new, next, seed, logprobs, echo, reuse, on_event })?;
