@@ -13,8 +13,8 @@
 //! A whole model as it is, quantized or not, is looked at by [`Calibrator`], which gathers [`Stats`] to be kept, merged
 //! and gone on with.
 
-#[cfg(not(target_arch = "wasm32"))]
 mod bounds;
+#[cfg(not(target_arch = "wasm32"))]
 mod calibrator;
 mod chat;
 mod dataset;
