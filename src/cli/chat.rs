@@ -2,12 +2,10 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::ops::ControlFlow;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use pollster::block_on;
 use serde_json::{Value as Json, json};
@@ -64,8 +62,7 @@ struct Conversation<'a> {
     file: &'a ModelFile,
     tokenizer: &'a Tokenizer,
     template: &'a ChatTemplate,
-    /// Of the thread that runs the model.
-    jobs: flume::Sender<Job>,
+    scheduler: Scheduler,
     context: usize,
     /// What each conversation begins with.
     system: Vec<Json>,
@@ -115,12 +112,11 @@ impl Chat {
             let (name, adapter) = (file.checkpoint().name(), DeviceInfo::from(&device).adapter);
             out::say(format_args!("{name}, on {adapter}; /help says what there is, Ctrl-D ends it"));
         }
-        let (jobs, model) = start(Scheduler::new(engine))?;
         let conversation = Conversation {
             file: &file,
             tokenizer: &tokenizer,
             template: &template,
-            jobs,
+            scheduler: Scheduler::new(engine),
             context,
             messages: system.clone(),
             system,
@@ -128,27 +124,8 @@ impl Chat {
             next,
             seed: self.draws.seed(),
         };
-        let verdict = conversation.go_on();
-        // Why the model ended says more than that it did.
-        model.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        verdict
+        conversation.go_on()
     }
-}
-
-/// Runs a model in a thread of its own, until nobody can ask any more.
-fn start(mut scheduler: Scheduler) -> Result<(flume::Sender<Job>, JoinHandle<wgquant::Result<()>>)> {
-    let (jobs, asked) = flume::unbounded();
-    let run = move || {
-        for job in asked {
-            scheduler.add(job)?;
-            while !scheduler.is_idle() {
-                block_on(scheduler.step())?;
-            }
-        }
-        Ok(())
-    };
-    let model = thread::Builder::new().name("model".to_owned()).spawn(run).context("the thread of the model")?;
-    Ok((jobs, model))
 }
 
 /// The next line without its end, asked for where somebody sits at a terminal; none at the end of input.
@@ -234,7 +211,7 @@ impl Conversation<'_> {
     }
 
     /// Has the model continue `prompt`, and prints what comes.
-    fn ask(&self, prompt: Vec<u32>, max_new: usize) -> Result<Answer> {
+    fn ask(&mut self, prompt: Vec<u32>, max_new: usize) -> Result<Answer> {
         let mut stream = TextStream::after(&prompt, self.tokenizer)?;
         let (start, (sender, events)) = (Instant::now(), flume::unbounded());
         let on_event = Box::new(move |event| match sender.send((start.elapsed().as_secs_f64(), event)) {
@@ -242,28 +219,36 @@ impl Conversation<'_> {
             Err(_) => ControlFlow::Break(()),
         });
         let (next, seed) = (self.next, self.seed);
-        let job = Job { prompt, max_new, next, seed, logprobs: None, echo: false, reuse: true, on_event };
-        // What nobody takes is dropped, and no event comes.
-        let _ = self.jobs.send(job);
-        let (mut text, mut times) = (String::new(), Vec::new());
-        for (time, event) in events {
-            let (piece, ended) = match event {
-                Event::Read(_) | Event::Prompt(_) => continue,
-                Event::Failed(why) => return Ok(Answer { text, times, ended: Err(why) }),
-                Event::Token { id, .. } => {
-                    times.push(time);
-                    (stream.push(id)?, None)
-                }
-                Event::End(serve::Ended::EndOfSequence { .. }) => (stream.rest()?, Some(Ended::EndOfSequence)),
-                Event::End(serve::Ended::Length) => (stream.rest()?, Some(Ended::Length)),
-            };
-            out::text(&piece)?;
-            text += &piece;
-            if let Some(ended) = ended {
-                out::text("\n")?;
-                return Ok(Answer { text, times, ended: Ok(ended) });
+        self.scheduler.add(Job { prompt, max_new, next, seed, logprobs: None, echo: false, reuse: true, on_event })?;
+        let (mut text, mut times, mut ended) = (String::new(), Vec::new(), Err("there is no answer".to_owned()));
+        while !self.scheduler.is_idle() {
+            block_on(self.scheduler.step())?;
+            for (time, event) in events.try_iter() {
+                let piece = match event {
+                    Event::Read(_) | Event::Prompt(_) => continue,
+                    Event::Failed(why) => {
+                        ended = Err(why);
+                        continue;
+                    }
+                    Event::Token { id, .. } => {
+                        times.push(time);
+                        stream.push(id)?
+                    }
+                    Event::End(end) => {
+                        ended = Ok(match end {
+                            serve::Ended::EndOfSequence { .. } => Ended::EndOfSequence,
+                            serve::Ended::Length => Ended::Length,
+                        });
+                        stream.rest()?
+                    }
+                };
+                out::text(&piece)?;
+                text += &piece;
             }
         }
-        bail!("the thread of the model has ended")
+        if ended.is_ok() {
+            out::text("\n")?;
+        }
+        Ok(Answer { text, times, ended })
     }
 }

@@ -252,13 +252,11 @@ impl Engine {
     /// [`Error::Argument`] for another number of ids, or one that is not in the vocabulary; as [`Engine::step_each`].
     pub fn feed_each(&mut self, ids: &[u32]) -> Result<()> {
         let batch = self.batch()?;
-        let (n, vocab) = (batch.places.len(), self.config.vocab_size);
+        let n = batch.places.len();
         if ids.len() != n {
             return Err(Error::argument("feed_each", format!("{} ids for {n} sequences", ids.len())));
         }
-        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-            return Err(Error::argument("feed_each", format!("token id {id} in a vocabulary of {vocab}")));
-        }
+        self.check_ids("feed_each", ids)?;
         self.device.write(&batch.ids, ids)?;
         self.step_each()
     }

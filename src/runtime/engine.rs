@@ -324,7 +324,8 @@ impl Engine {
         self.room_for(tokens.len())
     }
 
-    pub(super) fn check_ids(&self, what: &str, ids: &[u32]) -> Result<()> {
+    /// Refuses ids that are not in the vocabulary; `what` has them.
+    pub(crate) fn check_ids(&self, what: &str, ids: &[u32]) -> Result<()> {
         let vocab = self.config.vocab_size;
         let beyond = ids.iter().find(|id| **id as usize >= vocab);
         let refuse = |id| Err(Error::argument(what, format!("token id {id} in a vocabulary of {vocab}")));

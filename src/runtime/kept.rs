@@ -48,11 +48,8 @@ impl Engine {
         self.begun()?;
         self.kept_at(place)?;
         self.round_recent()?;
-        let (kept, tokens) = (self.kept_at(place)?, self.state.tokens);
-        let mut plan = Plan::new(&self.device);
-        self.state.copy(0, &kept.state, 0, tokens, &mut plan)?;
-        plan.copy(&self.last_logits()?, &kept.logits)?;
-        plan.record()?.run()?;
+        let tokens = self.state.tokens;
+        self.copy_to(place, (&self.state, 0), &self.last_logits()?, tokens)?;
         self.kept[place].state.tokens = tokens;
         Ok(())
     }
@@ -65,13 +62,24 @@ impl Engine {
         let tokens = self.batch()?.going_on(slot)?;
         self.kept_at(place)?;
         self.round_each()?;
-        let (kept, batch) = (self.kept_at(place)?, self.batch()?);
-        let mut plan = Plan::new(&self.device);
-        batch.state.copy(slot, &kept.state, 0, tokens, &mut plan)?;
-        plan.copy(&batch.logits.row(slot)?, &kept.logits)?;
-        plan.record()?.run()?;
+        let batch = self.batch()?;
+        self.copy_to(place, (&batch.state, slot), &batch.logits.row(slot)?, tokens)?;
         self.kept[place].state.tokens = tokens;
         Ok(())
+    }
+
+    /// Copies a sequence of so many tokens, which is that of a number in `state`, and the `logits` of its last.
+    fn copy_to(
+        &self,
+        place: usize,
+        (state, number): (&State, usize),
+        logits: &DeviceTensor,
+        tokens: usize,
+    ) -> Result<()> {
+        let (kept, mut plan) = (self.kept_at(place)?, Plan::new(&self.device));
+        state.copy(number, &kept.state, 0, tokens, &mut plan)?;
+        plan.copy(logits, &kept.logits)?;
+        plan.record()?.run()
     }
 
     /// The reverse of [`Engine::keep`]: the sequence of `place` is the one that is fed next, and [`Engine::logits`] are those of its last token.

@@ -16,7 +16,7 @@ impl Engine {
         self.check(tokens)?;
         let mut first = 0;
         while first < tokens.len() {
-            let piece = &tokens[first..tokens.len().min(first + self.quick_tokens.min(self.logits_rows()))];
+            let piece = &tokens[first..tokens.len().min(first + self.scored_tokens())];
             self.device.write(&self.scratch.ids.view(DType::U32, [piece.len()])?, piece)?;
             self.pass(piece.len(), Logits::All)?;
             let all = self.all_logits()?.view(DType::F32, [piece.len(), self.config.vocab_size])?;
@@ -26,7 +26,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Tokens that one pass of [`Engine::score`] takes at most.
+    /// Tokens that one pass of [`Engine::score`] and [`Engine::feed_all`] takes at most.
     pub(crate) fn scored_tokens(&self) -> usize {
         self.quick_tokens.min(self.logits_rows())
     }
@@ -84,15 +84,14 @@ impl Engine {
     pub async fn score_next(&mut self, ids: &[u32]) -> Result<Vec<LogProbs>> {
         self.begun()?;
         self.check_ids("score_next", ids)?;
-        if self.next_scores.is_none() {
-            self.next_scores = Some(RecordedScores::new(&self.device, &self.last_logits()?, None, 1)?);
-        }
-        let mut said = Vec::with_capacity(ids.len());
-        if let Some(scores) = &self.next_scores {
-            for id in ids {
-                scores.ask(&self.device, *id)?;
-                said.extend(scores.submit(self.device.submission(), 1)?.rows().await?);
-            }
+        let scores = match self.next_scores.take() {
+            Some(made) => made,
+            None => RecordedScores::new(&self.device, &self.last_logits()?, None, 1)?,
+        };
+        let (scores, mut said) = (self.next_scores.insert(scores), Vec::with_capacity(ids.len()));
+        for id in ids {
+            scores.ask(&self.device, *id)?;
+            said.extend(scores.submit(self.device.submission(), 1)?.rows().await?);
         }
         Ok(said)
     }

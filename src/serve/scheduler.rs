@@ -165,14 +165,12 @@ impl Scheduler {
 
     /// Refuses a sequence that could not be continued so far.
     fn check(&self, prompt: &[u32], max_new: usize) -> Result<()> {
-        let (context, vocab) = (self.engine.context(), self.engine.config().vocab_size);
+        let context = self.engine.context();
         let refuse = |reason| Err(Error::argument("prompt", reason));
         if prompt.is_empty() {
             return refuse("no tokens".to_owned());
         }
-        if let Some(id) = prompt.iter().find(|id| **id as usize >= vocab) {
-            return refuse(format!("token id {id} in a vocabulary of {vocab}"));
-        }
+        self.engine.check_ids("prompt", prompt)?;
         if prompt.len().saturating_add(max_new) > context {
             let all = format!("{} tokens and up to {max_new} new ones", prompt.len());
             return refuse(format!("{all} in a context of {context}"));
