@@ -2,7 +2,7 @@
 //!
 //! What is not finished is a hidden sibling of its destination, `.NAME.partial-XXXXXX`, and held by a lock. It is gone on
 //! any error, and where a signal ends the program ([`remove_partial`]). What a crash leaves nobody holds: the next run
-//! with this destination removes it.
+//! with this destination removes it. What is to outlive an interruption has a name of its own, which a run claims ([`claim`]).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -43,16 +43,33 @@ pub fn writable(path: &Path) -> io::Result<()> {
     Partial::file(path).map(|_| ())
 }
 
-/// A file that one run works on from its beginning to its end, be it saved many times: see [`claim`].
-pub struct Claim(#[expect(dead_code, reason = "its lock is what counts")] Partial);
+/// What runs have claimed.
+static CLAIMED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Takes `path` for this run, until what is given is dropped.
+/// A file or directory that one run works on from its beginning to its end, be it saved many times: see [`claim`].
+pub struct Claim {
+    path: PathBuf,
+    /// Its lock is what counts.
+    _partial: Partial,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        locked(&CLAIMED).remove(&self.path);
+    }
+}
+
+/// Takes `path` for this run, until what is given is dropped. What lies there stays when the run is interrupted.
 ///
 /// # Errors
 /// Those of the file system; [`ErrorKind::ResourceBusy`] where another run has it or is writing it.
 pub fn claim(path: &Path) -> io::Result<Claim> {
     match Partial::sweep(path) {
-        None => Partial::file(path).map(Claim),
+        None => {
+            let claim = Claim { _partial: Partial::file(path)?, path: path.to_owned() };
+            locked(&CLAIMED).insert(path.to_owned());
+            Ok(claim)
+        }
         Some(partial) => {
             let what = format!("another run is writing it (in {}); choose another, or end that run", partial.display());
             Err(io::Error::new(ErrorKind::ResourceBusy, what))
@@ -60,12 +77,13 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
     }
 }
 
-/// Removes all that this program has under temporary names, for one that a signal ends. What threads do with such files
-/// from then on waits for the end of the process.
-pub fn remove_partial() {
-    let partial = partial();
+/// Removes all that this program has under temporary names, for one that a signal ends, and gives what stays: that of which it has a
+/// [`Claim`]. What threads do with such files from then on waits for the end of the process.
+pub fn remove_partial() -> Vec<PathBuf> {
+    let partial = locked(&PARTIAL);
     partial.iter().for_each(|path| remove(path));
     std::mem::forget(partial);
+    locked(&CLAIMED).iter().filter(|path| path.exists()).cloned().collect()
 }
 
 /// A new file or directory under a temporary name, gone when it is dropped unless it is kept.
@@ -114,7 +132,7 @@ impl Partial {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(if directory { 0o777 } else { 0o666 }));
         loop {
             // A signal in between would leave what is not in the list.
-            let mut all = partial();
+            let mut all = locked(&PARTIAL);
             let (path, held) = make(&builder, folder)?;
             all.insert(path.clone());
             drop(all);
@@ -139,7 +157,7 @@ impl Partial {
     pub(crate) fn keep(self, to: &Path) -> io::Result<()> {
         let Self { entry, held, directory } = self;
         let mut held = Some(held);
-        let mut all = partial();
+        let mut all = locked(&PARTIAL);
         if directory {
             // From here on nobody sweeps it: nothing proves that it was left behind. Windows wants no open files in it.
             fs::remove_file(entry.0.join(LOCK))?;
@@ -184,15 +202,15 @@ impl Partial {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut all = partial();
+        let mut all = locked(&PARTIAL);
         if all.remove(&self.0) {
             remove(&self.0);
         }
     }
 }
 
-fn partial() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    PARTIAL.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(paths: &'static Mutex<BTreeSet<PathBuf>>) -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    paths.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The folder of `to`, and how temporary names for it begin.

@@ -12,6 +12,8 @@ mod rules;
 mod sequential;
 #[cfg(not(target_arch = "wasm32"))]
 mod statistics;
+#[cfg(not(target_arch = "wasm32"))]
+mod unfinished;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub use rules::{ACTIVATION_PERCENTILE, Module, Rule, resolve};
 pub(crate) use sequential::{EMBEDDING_STEPS, moments_fit};
 #[cfg(not(target_arch = "wasm32"))]
 pub use statistics::transformed;
+#[cfg(not(target_arch = "wasm32"))]
+pub use unfinished::{discard_unfinished, unfinished_dir};
 
 /// Name of the recipe in the output directory.
 pub const RECIPE_FILE: &str = "wgquant_recipe.toml";

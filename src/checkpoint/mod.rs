@@ -20,7 +20,7 @@ pub use shards::{StoredType, TensorInfo};
 #[cfg(not(target_arch = "wasm32"))]
 pub use verify::{Difference, Verified, verify};
 #[cfg(not(target_arch = "wasm32"))]
-pub use writer::{CheckpointWriter, DEFAULT_SHARD_BYTES, MANIFEST, Written};
+pub use writer::{CheckpointWriter, DEFAULT_SHARD_BYTES, MANIFEST, TOOL, Written};
 
 /// Lower-case hexadecimal, as `sha256sum` prints it.
 pub(crate) fn hex(bytes: &[u8]) -> String {

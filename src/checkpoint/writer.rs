@@ -24,6 +24,9 @@ pub const DEFAULT_SHARD_BYTES: u64 = 2 << 30;
 /// File with the size and hash of every other file.
 pub const MANIFEST: &str = "wgquant_manifest.json";
 
+/// Name and version of this program, as manifests have it.
+pub const TOOL: &str = concat!("wgquant ", env!("CARGO_PKG_VERSION"));
+
 /// Version of its layout.
 pub(super) const FORMAT: u64 = 1;
 
@@ -235,7 +238,7 @@ impl CheckpointWriter {
         }
         let manifest = pretty(&json!({
             "format": FORMAT,
-            "tool": concat!("wgquant ", env!("CARGO_PKG_VERSION")),
+            "tool": TOOL,
             "source": source,
             "made": self.made,
             "files": self.files,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use pollster::block_on;
 use wgquant::calibrate::Windows;
+use wgquant::checkpoint::TOOL;
 use wgquant::eval::{Comparison, compare};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
@@ -65,7 +66,7 @@ impl Demo {
         }
         let models = self.measure(&file, &device, &windows)?;
         let report = DemoReport {
-            tool: concat!("wgquant ", env!("CARGO_PKG_VERSION")).to_owned(),
+            tool: TOOL.to_owned(),
             device: DeviceInfo::from(&device),
             cases_passed: health.passed,
             cases_failed: health.failed,

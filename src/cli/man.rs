@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Command, CommandFactory};
+use wgquant::checkpoint::TOOL;
 
 use super::{Cli, Verdict, out};
 
@@ -41,7 +42,7 @@ fn write(command: &Command, dir: &Path) -> Result<()> {
 
 /// Name and text of a command's page.
 fn page(command: &Command) -> Result<(String, String)> {
-    let page = clap_mangen::Man::new(command.clone()).source(concat!("wgquant ", env!("CARGO_PKG_VERSION")));
+    let page = clap_mangen::Man::new(command.clone()).source(TOOL);
     let mut text = Vec::new();
     page.render(&mut text)?;
     Ok((page.get_filename(), String::from_utf8(text).context("manual page")?))

@@ -41,7 +41,8 @@ enum Scales {
 /// Quantize a model into a new directory
 ///
 /// Writes compressed-tensors format, with the tokenizer, the recipe, a model card and a manifest of hashes. The directory appears
-/// complete or not at all: an interrupted run leaves nothing, and what a crash leaves the next run into it removes.
+/// complete or not at all. With calibration the blocks that are done are kept in DIR.unfinished until all are: after an interruption
+/// the same command goes on behind them, to the same bytes.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("made").required(true).multiple(true).args(["output", "explain"])))]
 #[command(group(ArgGroup::new("how").required(true).multiple(true).args(["scheme", "recipe"])))]
@@ -52,6 +53,9 @@ pub(super) struct Quantize {
     /// Directory to make; must not exist
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Begin anew where an interrupted run has left blocks in DIR.unfinished
+    #[arg(long, requires = "output", conflicts_with = "explain")]
+    restart: bool,
     /// Bits of weights and activations
     #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(["w8a8", "w4a8", "w4a16"]).try_map(|s| s.parse::<Bits>()))]
     scheme: Option<Bits>,
@@ -143,6 +147,9 @@ impl Quantize {
         };
         self.gpu.check(&device, &QUANTIZER)?;
         let name = self.scheme.map_or_else(|| "by recipe".to_owned(), |s| s.to_string());
+        if self.restart {
+            recipe::discard_unfinished(output)?;
+        }
         let text = self.file.as_deref().map(load::file_name).unwrap_or_default();
         let calibration = calibration.as_ref().map(|windows| (&text[..], windows));
         let report = quantize(&file, &recipe, &device, calibration, &name, output)?;

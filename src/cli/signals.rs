@@ -1,4 +1,4 @@
-//! What a signal that ends the program leaves behind: nothing.
+//! What a signal that ends the program leaves behind: nothing half written.
 
 /// Removes what is half written when the user or the system ends the program, which then ends as by the signal itself.
 /// Elsewhere than on Unix the next run into the same output removes it.
@@ -8,7 +8,9 @@ pub(crate) fn clean_up() {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let end = |mut signals: signal_hook::iterator::Signals| {
             if let Some(signal) = signals.forever().next() {
-                wgquant::files::remove_partial();
+                for path in wgquant::files::remove_partial() {
+                    log::info!("{}: kept, with what was done", path.display());
+                }
                 // As shells expect: a loop of commands ends with the one that was interrupted.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }

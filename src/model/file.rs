@@ -1,6 +1,5 @@
 //! A model on disk, checked against its configuration on opening and read one layer at a time.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -11,15 +10,15 @@ use serde_json::Value;
 use super::config::uses_conv_bias;
 use super::keys::unsupported;
 use super::names::{Expected, Names, Role};
-use super::quantized::{SCALE_RULE, beyond, usable_scale};
-use super::scheme::{Quantization, Scheme};
+use super::scheme::Scheme;
+use super::stored::StoredWeights;
 use super::{
-    Activations, Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation,
-    QuantizedLinear, Scales, Stored, WeightForm, scale_type, scheme_json,
+    Attention, Block, Layer, Linear, Mamba2, Mixer, Mlp, ModelConfig, ModelSource, OnlineRotation, Stored, WeightForm,
+    scale_type,
 };
-use crate::checkpoint::{Checkpoint, GENERATION_CONFIG, StoredType, packed_words, read_json, unpack_bits};
+use crate::checkpoint::{Checkpoint, GENERATION_CONFIG, StoredType, packed_words, read_json};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 
 /// Version of the `wgquant` key this crate writes and reads.
 pub(super) const EXTENSION_VERSION: u32 = 1;
@@ -51,11 +50,10 @@ const PARTS: [&str; 8] = [
 /// A model directory.
 #[derive(Debug)]
 pub struct ModelFile {
-    checkpoint: Checkpoint,
+    weights: StoredWeights,
     config: ModelConfig,
     names: Names,
     rotation: OnlineRotation,
-    quantization: Quantization,
     conv_bias: bool,
     parameters: u64,
 }
@@ -86,14 +84,11 @@ impl ModelFile {
             Some(extension) => extended(extension, &config).map_err(|e| e.in_config(&path))?,
             None => Default::default(),
         };
-        let quantization = match json.get("quantization_config").filter(|q| !q.is_null()) {
-            Some(q) => scheme_json::parse(q).map_err(|e| e.in_config(&path))?,
-            None => Quantization::default(),
-        };
-        let names = Names::detect(&checkpoint)?;
-        let mut file = Self { checkpoint, config, names, rotation, quantization, conv_bias, parameters: 0 };
+        let weights = StoredWeights::new(checkpoint)?;
+        let names = Names::detect(&weights.checkpoint)?;
+        let mut file = Self { weights, config, names, rotation, conv_bias, parameters: 0 };
         let stored = ["weight", "weight_packed"].map(|part| format!("{}.{part}", file.names.head()));
-        let doubtful = file.config.tied && stored.iter().any(|name| file.checkpoint.info(name).is_some());
+        let doubtful = file.config.tied && stored.iter().any(|name| file.weights.checkpoint.info(name).is_some());
         file.config.tied &= !doubtful;
         let expected = file.names.expected(&file.config, conv_bias);
         expected.iter().try_for_each(|tensor| file.check(tensor))?;
@@ -111,23 +106,23 @@ impl ModelFile {
     fn decide_tie(&mut self) -> Result<()> {
         let (embedding, head) = (self.names.embedding(), self.names.head().to_owned());
         let [ours, its] = [&embedding, &head].map(|module| format!("{module}.weight"));
-        let [a, b] = [&ours, &its].map(|name| self.checkpoint.info(name).map(|info| info.dtype));
+        let [a, b] = [&ours, &its].map(|name| self.weights.checkpoint.info(name).map(|info| info.dtype));
         self.config.tied = if a == b && a.is_some_and(StoredType::is_float) {
-            self.checkpoint.same(&ours, &its)
+            self.weights.checkpoint.same(&ours, &its)
         } else {
             let values = |linear: Linear| match linear {
                 Linear::Float(tensor) => tensor.to_f32(),
                 Linear::Quantized(q) => q.dequantize(),
             };
-            let (a, b) = (values(self.embedding()?)?, values(self.linear(&head, Role::Linear)?)?);
+            let (a, b) = (values(self.embedding()?)?, values(self.weights.linear(&head, Role::Linear)?)?);
             a.par_iter().zip(&b).all(|(a, b)| a == b)
         };
         if !self.config.tied {
             log::warn!(
                 "{}: tie_word_embeddings is true, but the file has another `{head}` than `{embedding}`; it is used, as in transformers",
-                self.checkpoint.config_path().display()
+                self.weights.checkpoint.config_path().display()
             );
-            self.checkpoint.amend("tie_word_embeddings", Value::Bool(false));
+            self.weights.checkpoint.amend("tie_word_embeddings", Value::Bool(false));
         }
         Ok(())
     }
@@ -141,19 +136,19 @@ impl ModelFile {
     /// Bytes of all tensors in the file.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.checkpoint.bytes()
+        self.weights.checkpoint.bytes()
     }
 
     /// The directory underneath.
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+        &self.weights.checkpoint
     }
 
     /// The floating-point type the checkpoint uses: its embedding's, or bf16 where that is quantized.
     #[must_use]
     pub fn float_dtype(&self) -> DType {
-        let embedding = self.checkpoint.info(&format!("{}.weight", self.names.embedding()));
+        let embedding = self.weights.checkpoint.info(&format!("{}.weight", self.names.embedding()));
         match embedding.map(|i| i.dtype) {
             Some(StoredType::F16) => DType::F16,
             Some(StoredType::F32) => DType::F32,
@@ -170,7 +165,7 @@ impl ModelFile {
     /// Is any weight quantized?
     #[must_use]
     pub fn is_quantized(&self) -> bool {
-        !self.quantization.groups.is_empty()
+        !self.weights.quantization.groups.is_empty()
     }
 
     /// Names of the tensors there are that the model as its configuration describes it has no use for, sorted.
@@ -183,18 +178,18 @@ impl ModelFile {
         }
         // Some tied checkpoints store the head all the same.
         known.insert(format!("{}.weight", self.names.head()));
-        self.checkpoint.names().filter(|name| !known.contains(*name)).collect()
+        self.weights.checkpoint.names().filter(|name| !known.contains(*name)).collect()
     }
 
     /// The tensor `name` must have `shape`, which the configuration implies.
     fn check_shape(&self, name: &str, shape: &[usize]) -> Result<StoredType> {
-        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.checkpoint.dir().to_owned() };
-        let info = self.checkpoint.info(name).ok_or_else(missing)?;
+        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.weights.checkpoint.dir().to_owned() };
+        let info = self.weights.checkpoint.info(name).ok_or_else(missing)?;
         if info.shape != shape {
             let (got, c) = (&info.shape, &self.config);
             let sizes = format!("hidden_size {}, vocab_size {}", c.hidden_size, c.vocab_size);
             let what = format!("has shape {got:?}, config.json ({sizes}) implies {shape:?}");
-            return Err(self.checkpoint.bad(name, &what));
+            return Err(self.weights.checkpoint.bad(name, &what));
         }
         Ok(info.dtype)
     }
@@ -202,10 +197,10 @@ impl ModelFile {
     fn check_type(&self, name: &str, shape: &[usize], fits: impl Fn(StoredType) -> bool, want: &str) -> Result<()> {
         let dtype = self.check_shape(name, shape)?;
         if matches!(dtype, StoredType::Other(_)) {
-            return Err(self.checkpoint.foreign(name, dtype));
+            return Err(self.weights.checkpoint.foreign(name, dtype));
         }
         if !fits(dtype) {
-            return Err(self.checkpoint.bad(name, &format!("is {}, expected {want}", dtype.name())));
+            return Err(self.weights.checkpoint.bad(name, &format!("is {}, expected {want}", dtype.name())));
         }
         Ok(())
     }
@@ -213,7 +208,7 @@ impl ModelFile {
     /// Checks presence, type and shape of an expected tensor and of those that come with it when quantized.
     fn check(&self, tensor: &Expected) -> Result<()> {
         let float = "F32, F16 or BF16";
-        let Some(scheme) = self.scheme_of(tensor.module(), tensor.role)? else {
+        let Some(scheme) = self.weights.scheme_of(tensor.module(), tensor.role)? else {
             return self.check_type(&tensor.name, &tensor.shape, StoredType::is_float, float);
         };
         let (module, shape) = (tensor.module(), &tensor.shape);
@@ -222,9 +217,12 @@ impl ModelFile {
             self.check_type(&format!("{module}.weight_packed"), &packed, |t| t == StoredType::I32, "I32")?;
             let name = format!("{module}.weight_shape");
             self.check_type(&name, &[2], |t| t == StoredType::I64, "I64")?;
-            let stated = self.checkpoint.i64s(&name)?;
+            let stated = self.weights.checkpoint.i64s(&name)?;
             if !stated.iter().copied().eq(shape.iter().map(|n| *n as i64)) {
-                return Err(self.checkpoint.bad(&name, &format!("says {stated:?}, config.json implies {shape:?}")));
+                return Err(self
+                    .weights
+                    .checkpoint
+                    .bad(&name, &format!("says {stated:?}, config.json implies {shape:?}")));
             }
         } else {
             self.check_type(&tensor.name, shape, |t| t == StoredType::I8, "I8")?;
@@ -238,57 +236,23 @@ impl ModelFile {
             self.check_type(&format!("{module}.weight_scale"), &[shape[0], groups], StoredType::is_float, float)?;
         }
         let zero = format!("{module}.weight_zero_point");
-        if self.checkpoint.info(&zero).is_some() {
+        if self.weights.checkpoint.info(&zero).is_some() {
             return Err(self
+                .weights
                 .checkpoint
                 .bad(&zero, "makes the weight asymmetric; only symmetric weights are supported"));
         }
-        self.input_scales(module, scheme.activations, shape[1]).map(|_| ())
-    }
-
-    /// The scales of static activations, one for each group of a module's `cols` inputs.
-    fn input_scales(&self, module: &str, activations: Activations, cols: usize) -> Result<Vec<f32>> {
-        let count = activations.stored_scales(cols);
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let zero = format!("{module}.input_zero_point");
-        if self.checkpoint.info(&zero).is_some() && self.checkpoint.tensor(&zero)?.bytes.iter().any(|b| *b != 0) {
-            return Err(self.checkpoint.bad(&zero, "is not 0; only symmetric activations are supported"));
-        }
-        let name = format!("{module}.input_scale");
-        self.check_type(&name, &[count], StoredType::is_float, "F32, F16 or BF16")?;
-        let scales = self.checkpoint.float_vec(&name, &[count])?;
-        match scales.iter().position(|s| !usable_scale(*s)) {
-            Some(i) => Err(self.checkpoint.bad(&name, &format!("has {:e} at index {i}; {SCALE_RULE}", scales[i]))),
-            None => Ok(scales),
-        }
-    }
-
-    /// How a module is stored. The tensors there are decide whether it is quantized; the configuration says how.
-    fn scheme_of(&self, module: &str, role: Role) -> Result<Option<Scheme>> {
-        let name = format!("{module}.weight");
-        let packed = format!("{module}.weight_packed");
-        let is_packed = self.checkpoint.info(&packed).is_some();
-        let is_bytes = self.checkpoint.info(&name).is_some_and(|i| i.dtype == StoredType::I8);
-        if role == Role::Vector || !(is_packed || is_bytes) {
-            return Ok(None);
-        }
-        let name = if is_packed { packed } else { name };
-        let advice = "no group of quantization_config matches; was config.json copied from the original model?";
-        let scheme = self.quantization.scheme(module, role);
-        let scheme = scheme.ok_or_else(|| self.checkpoint.bad(&name, &format!("is quantized, but {advice}")))?;
-        Ok(Some(Scheme { packed: is_packed, ..scheme }))
+        self.weights.input_scales(module, scheme.activations, shape[1]).map(|_| ())
     }
 
     /// The form of a weight, by the headers.
     fn form(&self, tensor: &Expected) -> Result<WeightForm> {
-        let float = |name: &str| match self.checkpoint.info(name).map(|i| i.dtype) {
+        let float = |name: &str| match self.weights.checkpoint.info(name).map(|i| i.dtype) {
             Some(StoredType::F16) => DType::F16,
             Some(StoredType::BF16) => DType::BF16,
             _ => DType::F32,
         };
-        let stored = match self.scheme_of(tensor.module(), tensor.role)? {
+        let stored = match self.weights.scheme_of(tensor.module(), tensor.role)? {
             Some(Scheme { bits, group, scale_bits, activations, .. }) => {
                 let scales = scale_type(bits, float(&format!("{}.weight_scale", tensor.module())), scale_bits);
                 Stored::Codes { bits, group, scales, activations }
@@ -298,54 +262,11 @@ impl ModelFile {
         Ok(WeightForm { role: tensor.role, rows: tensor.shape[0], cols: tensor.shape[1], stored })
     }
 
-    fn linear(&self, module: &str, role: Role) -> Result<Linear> {
-        let name = format!("{module}.weight");
-        let Some(scheme) = self.scheme_of(module, role)? else {
-            return Ok(Linear::Float(self.checkpoint.tensor(&name)?));
-        };
-        let codes = if scheme.packed {
-            let shape = self.checkpoint.i64s(&format!("{module}.weight_shape"))?;
-            // Checked against the configuration on opening.
-            let [rows, cols] = [0, 1].map(|i| shape.get(i).map_or(0, |n| *n as usize));
-            self.unpacked(&format!("{module}.weight_packed"), scheme.bits, [rows, cols])?
-        } else {
-            let codes = self.checkpoint.tensor(&name)?;
-            if beyond(scheme.bits, &codes.bytes) {
-                let what = format!("holds codes beyond the {} bits quantization_config states", scheme.bits);
-                return Err(self.checkpoint.bad(&name, &what));
-            }
-            codes
-        };
-        let Scheme { bits, group, activations, .. } = scheme;
-        let scales = match scheme.scale_bits {
-            None => Scales::Plain(self.checkpoint.tensor(&format!("{module}.weight_scale"))?),
-            Some(bits) => {
-                let shape = [codes.shape.rows(), group.count(codes.shape.cols())];
-                let mut codes = self.unpacked(&format!("{module}.weight_scale_packed"), bits, shape)?;
-                codes.bytes.iter_mut().for_each(|c| *c = c.wrapping_add(1 << (bits - 1)));
-                Scales::Nested { codes, bits, rows: self.checkpoint.tensor(&format!("{module}.weight_scale_row"))? }
-            }
-        };
-        let input_scales = self.input_scales(module, activations, codes.shape.cols())?;
-        Ok(Linear::Quantized(QuantizedLinear { bits, group, codes, scales, activations, input_scales }))
-    }
-
-    /// The codes `[rows, cols]` of a packed tensor.
-    fn unpacked(&self, name: &str, bits: usize, [rows, cols]: [usize; 2]) -> Result<Tensor> {
-        let packed = self.checkpoint.tensor(name)?;
-        // Words where they are, if they lie as words do.
-        let words = bytemuck::try_cast_slice(&packed.bytes).map_or_else(
-            |_| packed.bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect(),
-            Cow::Borrowed,
-        );
-        let codes = unpack_bits(&words, bits, cols);
-        Tensor::new(DType::I8, [rows, cols], bytemuck::cast_vec(codes))
-    }
-
     fn mamba2(&self, index: usize) -> Result<Mamba2> {
         let c = &self.config;
-        let vector = |part: &str, shape: &[usize]| self.checkpoint.float_vec(&self.names.layer(index, part), shape);
-        let linear = |part: &str| self.linear(&self.names.layer(index, part), Role::Linear);
+        let vector =
+            |part: &str, shape: &[usize]| self.weights.checkpoint.float_vec(&self.names.layer(index, part), shape);
+        let linear = |part: &str| self.weights.linear(&self.names.layer(index, part), Role::Linear);
         let heads = [c.mamba_heads];
         Ok(Mamba2 {
             in_proj: linear("mixer.in_proj")?,
@@ -379,12 +300,12 @@ impl ModelSource for ModelFile {
     }
 
     fn embedding(&self) -> Result<Linear> {
-        self.linear(&self.names.embedding(), Role::Embedding)
+        self.weights.linear(&self.names.embedding(), Role::Embedding)
     }
 
     fn layer(&self, index: usize) -> Result<Layer> {
         let blocks = &self.config.blocks;
-        let linear = |part: &str| self.linear(&self.names.layer(index, part), Role::Linear);
+        let linear = |part: &str| self.weights.linear(&self.names.layer(index, part), Role::Linear);
         let mixer = match blocks.get(index) {
             Some(Block::Mamba2) => Mixer::Mamba2(self.mamba2(index)?),
             Some(Block::Attention) => Mixer::Attention(Attention {
@@ -398,17 +319,18 @@ impl ModelSource for ModelFile {
             }
             None => return Err(Error::argument("layer", format!("{index}, but the model has {}", blocks.len()))),
         };
-        let norm = self.checkpoint.float_vec(&self.names.layer(index, "norm.weight"), &[self.config.hidden_size])?;
+        let norm =
+            self.weights.checkpoint.float_vec(&self.names.layer(index, "norm.weight"), &[self.config.hidden_size])?;
         Ok(Layer { norm, mixer })
     }
 
     fn norm_f(&self) -> Result<Vec<f32>> {
-        self.checkpoint.float_vec(&self.names.norm_f(), &[self.config.hidden_size])
+        self.weights.checkpoint.float_vec(&self.names.norm_f(), &[self.config.hidden_size])
     }
 
     fn head(&self) -> Result<Option<Linear>> {
         // Some tied checkpoints store the head nevertheless: where it is tied still, it was found to be the embedding on opening.
-        if self.config.tied { Ok(None) } else { self.linear(self.names.head(), Role::Linear).map(Some) }
+        if self.config.tied { Ok(None) } else { self.weights.linear(self.names.head(), Role::Linear).map(Some) }
     }
 }
 

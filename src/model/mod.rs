@@ -15,6 +15,7 @@ mod quantized;
 mod scheme;
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser reads models and writes none"))]
 mod scheme_json;
+mod stored;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
@@ -31,6 +32,10 @@ pub use names::{Expected, Names, Role};
 pub use quantized::{Activations, BITS, Group, QuantizedLinear, Scales};
 pub use scheme::Target;
 pub(crate) use scheme::is_packed;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use stored::StoredWeights;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use write::write_weights;
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::{Finished, Summary, WriteOptions, write_model, write_model_with};
 

@@ -165,6 +165,29 @@ pub fn write_model_with(
     Ok(Summary { written: to.writer.finish(options.source.clone())?, ragged: to.ragged })
 }
 
+/// Key of [`write_weights`]' note.
+pub(super) const NOTE: &str = "wgquant_note";
+
+/// Writes some weights into the new directory `out` as [`write_model`] does, but none of the rest of a model, and a note beside them:
+/// [`super::StoredWeights`] reads both.
+///
+/// # Errors
+/// As [`write_model`].
+pub(crate) fn write_weights(weights: &[(String, Role, Linear)], note: Value, out: &Path) -> Result<()> {
+    let (options, schemes) = (WriteOptions::default(), SchemeList::default());
+    let writer = CheckpointWriter::create(out)?;
+    let mut to = Output { writer, options: &options, schemes, ragged: Vec::new(), bias: false };
+    for (module, role, weight) in weights {
+        to.linear(module, *role, weight)?;
+    }
+    let mut config = json!({ NOTE: note });
+    if let Some(quantization) = to.schemes.to_json(false, false) {
+        config["quantization_config"] = quantization;
+    }
+    to.writer.file("config.json", format!("{config:#}\n").as_bytes())?;
+    to.writer.finish(Value::Null).map(|_| ())
+}
+
 /// Refuses a model that is not the one that its `config.json` will describe.
 fn same_sizes(model: &ModelConfig, json: &ModelConfig) -> Result<()> {
     let wrong = |what: String| Err(Error::argument("model", what));

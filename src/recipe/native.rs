@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::card::{CARD_FILE, Card};
 use super::sequential::{Sequential, moments_fit, warn_of_little_text};
 use super::statistics::transformed;
+use super::unfinished::Unfinished;
 use super::{Forms, RECIPE_FILE, Recipe, has_static};
 use crate::calibrate::{Windows, chain};
-use crate::checkpoint::MANIFEST;
+use crate::checkpoint::{MANIFEST, TOOL};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::model::{
@@ -59,6 +60,18 @@ impl<'a> Quantized<'a> {
         calibration: Option<&Windows>,
         progress: &'a (dyn Fn(usize) + Sync),
     ) -> Result<Self> {
+        Self::going_on(source, recipe, device, calibration, progress, None)
+    }
+
+    /// As [`Quantized::new`], behind the blocks that are kept where calibration goes through them in order.
+    fn going_on(
+        source: &'a dyn ModelSource,
+        recipe: &Recipe,
+        device: &Device,
+        calibration: Option<&Windows>,
+        progress: &'a (dyn Fn(usize) + Sync),
+        unfinished: Option<Unfinished>,
+    ) -> Result<Self> {
         if let Some(windows) = calibration {
             windows.check(1, source.config().vocab_size)?;
         }
@@ -75,10 +88,7 @@ impl<'a> Quantized<'a> {
                 return Err(Error::argument("recipe", format!("{} needs calibration text", what.unwrap_or("it"))));
             }
             (_, Some(Windows(sequences))) => {
-                let embedding = timed(|| "embedding transformed".to_owned(), || source.embedding())?;
-                let config = source.config();
-                let sequential =
-                    Sequential::new(device, config, source.rotation(), &embedding, forms, recipe.gptq, sequences)?;
+                let sequential = Sequential::new(device, &source, forms, recipe.gptq, sequences, unfinished)?;
                 Method::Sequential(Box::new(Mutex::new(sequential)))
             }
         };
@@ -91,6 +101,13 @@ impl<'a> Quantized<'a> {
         match &self.method {
             Method::Nearest(_) => Vec::new(),
             Method::Sequential(s) => lock(s).losses().to_vec(),
+        }
+    }
+
+    fn finished(&self) -> Result<()> {
+        match &self.method {
+            Method::Nearest(_) => Ok(()),
+            Method::Sequential(s) => lock(s).finished(),
         }
     }
 }
@@ -185,9 +202,12 @@ pub fn check_original(file: &ModelFile) -> Result<()> {
 /// which is also there as [`LOSSES_FILE`]. `calibration`: the sequences, and the name of the file they are from, for the
 /// manifest.
 ///
+/// Where blocks are calibrated one behind the other, those that are done are kept in [`super::unfinished_dir`] until all are: after an
+/// interruption or an error the same call goes on behind them, to the same bytes.
+///
 /// # Errors
-/// [`Error::Argument`] for a model that is quantized already, and whatever reading, the device and writing give;
-/// nothing is at `out` then.
+/// [`Error::Argument`] for a model that is quantized already, or blocks there that another call has begun; and whatever reading, the device
+/// and writing give. Nothing is at `out` then.
 pub fn quantize(
     file: &ModelFile,
     recipe: &Recipe,
@@ -198,11 +218,14 @@ pub fn quantize(
 ) -> Result<(Summary, Vec<ModuleLoss>)> {
     check_original(file)?;
     let before = rewrites(file)?;
-    let model = Quantized::new(file, recipe, device, calibration.map(|(_, windows)| windows), progress)?;
     let modules = recipe.modules(file.config())?;
+    let windows = calibration.map(|(_, windows)| windows);
     let calibration = calibration.filter(|_| recipe.calibrates(&modules).is_some());
     let mut options = WriteOptions::like(file)?;
     options.made = made(device, calibration, before);
+    let run = json!({ "tool": TOOL, "source": options.source, "made": options.made, "recipe": recipe });
+    let unfinished = Unfinished::of(out, file.config().blocks.len(), run)?;
+    let model = Quantized::going_on(file, recipe, device, windows, progress, Some(unfinished))?;
     options.files.push((RECIPE_FILE.to_owned(), recipe.to_toml()?));
     let card = Card { file, source: &options.source, recipe, modules: &modules, calibration };
     let last = |made: &Finished<'_>| {
@@ -211,6 +234,7 @@ pub fn quantize(
         table.into_iter().chain([(CARD_FILE.to_owned(), card.text(made))]).collect()
     };
     let summary = write_model_with(file.checkpoint().config(), &model, out, &options, &last)?;
+    model.finished()?;
     Ok((summary, model.losses()))
 }
 

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use pollster::block_on;
 
+use super::unfinished::Unfinished;
 use super::{Forms, Module};
 use crate::calibrate::{Means, Rounding, Walk, parts};
 use crate::error::{Error, Result};
 use crate::gpu::Device;
-use crate::model::{Activations, Group, Layer, Linear, ModelConfig, Names, OnlineRotation, Role};
+use crate::model::{Activations, Group, Layer, Linear, ModelSource, Names, Role};
 use crate::quantize::{Format, GptqOptions, ModuleLoss, Prepared, aimed_gptq, searched, timed, whole_on_device};
 
 /// Candidates for the scales of an embedding, whose rows no moments weigh.
@@ -31,6 +32,8 @@ pub(crate) struct Sequential {
     losses: Vec<ModuleLoss>,
     /// What the module quantized last lost, which is only told, and so found while the next one's moments are gathered.
     pending: Option<JoinHandle<Result<ModuleLoss>>>,
+    /// Where blocks that are done are kept, and may be already.
+    unfinished: Option<Unfinished>,
 }
 
 /// Tokens for each of a weight's inputs from which on GPTQ was better than rounding to nearest wherever it was measured (docs/quality.md).
@@ -66,29 +69,32 @@ pub(crate) fn moments_fit(device: &Device, modules: &[Module]) -> Result<()> {
 }
 
 impl Sequential {
-    /// Embeds `sequences` with the quantized embedding (and the original one).
+    /// Embeds `sequences` with the quantized embedding of `source` (and the original one).
     ///
     /// # Errors
     /// As [`searched`] and [`Walk::new`].
     pub(crate) fn new(
         device: &Device,
-        config: &ModelConfig,
-        rotation: OnlineRotation,
-        embedding: &Linear,
+        source: &dyn ModelSource,
         forms: Forms,
         options: Option<GptqOptions>,
         sequences: &[Vec<u32>],
+        unfinished: Option<Unfinished>,
     ) -> Result<Self> {
+        let config = source.config();
+        let embedding = timed(|| "embedding transformed".to_owned(), || source.embedding())?;
         let module = forms.module(&Names::default().embedding())?;
         let quantized = timed(
             || "embedding quantized".to_owned(),
             || match module.weights.as_ref().filter(|_| options.is_some()) {
-                Some(format) => searched(embedding, format, module.activations, EMBEDDING_STEPS).map(Linear::Quantized),
+                Some(format) => {
+                    searched(&embedding, format, module.activations, EMBEDDING_STEPS).map(Linear::Quantized)
+                }
                 None => block_on(forms.nearest(device, &module.name, embedding.clone())),
             },
         )?;
-        let original = options.filter(|o| o.asymmetric).map(|_| embedding);
-        let walk = || Walk::new(device, config, rotation, &quantized, original, sequences);
+        let original = options.filter(|o| o.asymmetric).map(|_| &embedding);
+        let walk = || Walk::new(device, config, source.rotation(), &quantized, original, sequences);
         let walk = timed(|| "sequences embedded".to_owned(), walk)?;
         let blocks = config.blocks.len();
         let (inner, states) = (config.d_inner(), config.n_groups * config.state_size);
@@ -105,7 +111,16 @@ impl Sequential {
             segments,
             losses,
             pending: None,
+            unfinished,
         })
+    }
+
+    /// Forgets the blocks that were kept: the output is there.
+    ///
+    /// # Errors
+    /// As [`Unfinished::remove`].
+    pub(crate) fn finished(&mut self) -> Result<()> {
+        self.unfinished.as_mut().map_or(Ok(()), Unfinished::remove)
     }
 
     /// What each module quantized so far lost.
@@ -118,16 +133,33 @@ impl Sequential {
         self.embedding.clone()
     }
 
-    /// Quantizes block `index`, which must be the one after the last.
+    /// Quantizes block `index`, which must be the one after the last, or takes what was kept of it.
     ///
     /// # Errors
-    /// As [`aimed_gptq`] and [`Prepared::of`]; [`Error::Argument`] when blocks come out of order.
+    /// As [`aimed_gptq`] and [`Prepared::of`]; [`Error::Argument`] when blocks come out of order; as [`Unfinished::restore`].
     pub(crate) fn layer(&mut self, index: usize, original: Layer) -> Result<Layer> {
         if index != self.next {
             let what = format!("block {index} after {} blocks: calibration goes through them in order", self.next);
             return Err(Error::argument("calibration", what));
         }
-        let mut layer = original.clone();
+        let (mut layer, before) = (original.clone(), self.losses.len());
+        let kept = self.unfinished.as_ref().map(|u| u.restore(index, &mut layer)).transpose()?.flatten();
+        let is_new = kept.is_none();
+        match kept {
+            Some(losses) => self.losses.extend(losses),
+            None => self.quantize(index, &mut layer, &original)?,
+        }
+        timed(|| format!("layer {index}: all sequences through it"), || self.walk.advance(index, &layer, &original))?;
+        self.settle()?;
+        if let Some(unfinished) = self.unfinished.as_mut().filter(|_| is_new) {
+            unfinished.keep(index, &layer, &self.losses[before..])?;
+        }
+        self.next += 1;
+        Ok(layer)
+    }
+
+    /// Chooses the codes of block `index`, which `layer` is a copy of.
+    fn quantize(&mut self, index: usize, layer: &mut Layer, original: &Layer) -> Result<()> {
         let (readers, writer) = parts(&layer.mixer);
         if let Some(form) = self.quantized(index, readers)? {
             let site = format!("norm in layer {index}");
@@ -135,26 +167,23 @@ impl Sequential {
                 self.rounding(&form, |walk, group, p| walk.scales_after_norm(&site, &original.norm, group, p))?;
             let means = || self.options.map(|_| self.walk.after_norm(&original.norm, rounding.clone())).transpose();
             let means = timed(|| format!("layer {index}: moments behind the norm"), means)?;
-            self.fill(index, &mut layer, readers, means, &rounding)?;
+            self.fill(index, layer, readers, means, &rounding)?;
         } else {
-            self.fill(index, &mut layer, readers, None, &Activations::Float.into())?;
+            self.fill(index, layer, readers, None, &Activations::Float.into())?;
         }
         if let Some(form) = self.quantized(index, &[writer])? {
             let cols = form.cols;
             let rounding =
-                self.rounding(&form, |walk, group, p| walk.scales_before_writer(index, &layer, cols, group, p))?;
+                self.rounding(&form, |walk, group, p| walk.scales_before_writer(index, layer, cols, group, p))?;
             let whole = whole_on_device(&self.device, form.rows, cols);
-            let mut before = || self.walk.before_writer(index, &layer, &original, cols, rounding.clone(), whole);
+            let mut before = || self.walk.before_writer(index, layer, original, cols, rounding.clone(), whole);
             let means = || self.options.map(|_| before()).transpose();
             let means = timed(|| format!("layer {index}: moments before {writer}"), means)?;
-            self.fill(index, &mut layer, &[writer], means, &rounding)?;
+            self.fill(index, layer, &[writer], means, &rounding)?;
         } else {
-            self.fill(index, &mut layer, &[writer], None, &Activations::Float.into())?;
+            self.fill(index, layer, &[writer], None, &Activations::Float.into())?;
         }
-        timed(|| format!("layer {index}: all sequences through it"), || self.walk.advance(index, &layer, &original))?;
-        self.settle()?;
-        self.next += 1;
-        Ok(layer)
+        Ok(())
     }
 
     /// Quantizes the head behind the final norm of this weight.

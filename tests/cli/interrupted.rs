@@ -79,3 +79,50 @@ fn what_a_crash_left_is_removed_by_the_next_run_and_not_while_one_writes() {
     assert!(out.join("model.safetensors").is_file() && !out.join(".lock").exists());
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "something is left");
 }
+
+#[test]
+fn blocks_that_are_done_are_kept_and_gone_on_from() {
+    let (temp, ids) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::with_suffix(".npy").unwrap());
+    short_windows(ids.path(), 8, 513);
+    let out = temp.path().join("out");
+    let args = |more: &[&str]| {
+        let mut all = vec!["quantize".into(), nano().into_os_string(), "-o".into(), out.clone().into_os_string()];
+        all.extend(["-f".into(), ids.path().as_os_str().to_owned()]);
+        all.extend(
+            ["--scheme", "w4a8", "--sequences", "8", "--sequence-length", "512", "--device", "cpu"].map(Into::into),
+        );
+        all.extend(more.iter().map(Into::into));
+        all
+    };
+    let mut child = program().args(args(&[])).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (unfinished, start) = (temp.path().join("out.unfinished"), Instant::now());
+    while !unfinished.join("block-0").is_dir() {
+        assert!(child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(120), "no block is kept");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut stderr = child.stderr.take().unwrap();
+    end(child, "-INT", 2);
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    says(&said, &["out.unfinished: kept"]);
+    let left: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left, [unfinished.as_path()], "beside what is kept");
+
+    let other = refusal(wgquant().args(args(&["--calibration-seed", "7"])));
+    says(&other, &["out.unfinished", "of a run with", "as made.calibration.tokens_sha256", "--restart"]);
+    let output = wgquant().args(args(&[])).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    says(&stderr, &["out.unfinished: has", "of 9 blocks; going on behind them"]);
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "something is left");
+    assert!(out.join("model.safetensors").is_file());
+
+    fs::rename(&out, temp.path().join("whole")).unwrap();
+    fs::create_dir(&unfinished).unwrap();
+    fs::write(unfinished.join("run.json"), "{}").unwrap();
+    says(&refusal(wgquant().args(args(&[]))), &["null as tool", "--restart"]);
+    assert!(wgquant().args(args(&["--restart"])).output().unwrap().status.success());
+    let [first, second] =
+        ["out", "whole"].map(|dir| fs::read(temp.path().join(dir).join("model.safetensors")).unwrap());
+    assert!(first == second, "an interruption changed the weights");
+}

@@ -29,3 +29,4 @@ mod static_scales;
 mod stats;
 mod transform;
 mod trust;
+mod unfinished;
