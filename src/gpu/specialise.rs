@@ -17,8 +17,6 @@ pub enum Specialise {
     Never,
     /// Those that run often ([`super::Plan::specialised`]).
     Often,
-    /// Every plan: for tests.
-    Always,
 }
 
 /// What an adapter does, which tests change.
@@ -36,17 +34,12 @@ impl Specialising {
     }
 
     fn get(&self) -> Specialise {
-        let now = self.0.load(Ordering::Relaxed);
-        [Specialise::Often, Specialise::Always].into_iter().find(|s| *s as u8 == now).unwrap_or_default()
+        if self.0.load(Ordering::Relaxed) == Specialise::Often as u8 { Specialise::Often } else { Specialise::Never }
     }
 
     /// Are parameters of a plan that runs `often`, or not, compiled in?
     pub(super) fn applies(&self, often: bool) -> bool {
-        match self.get() {
-            Specialise::Always => true,
-            Specialise::Often => often,
-            Specialise::Never => false,
-        }
+        often && self.get() == Specialise::Often
     }
 }
 

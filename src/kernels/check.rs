@@ -372,13 +372,38 @@ pub async fn check(
     variant: Option<&'static str>,
     seed: u64,
 ) -> Result<Outcome> {
-    let (got, label) = match run(device, entry, case, variant, seed) {
+    checked(device, entry, case, variant, seed, false).await
+}
+
+/// As [`check`], of the kernel as plans that run often have it ([`Plan::specialised`]).
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_specialised(
+    device: &Device,
+    entry: &Entry,
+    case: &Case,
+    variant: Option<&'static str>,
+    seed: u64,
+) -> Result<Outcome> {
+    checked(device, entry, case, variant, seed, true).await
+}
+
+async fn checked(
+    device: &Device,
+    entry: &Entry,
+    case: &Case,
+    variant: Option<&'static str>,
+    seed: u64,
+    often: bool,
+) -> Result<Outcome> {
+    let (got, label) = match run(device, entry, case, variant, seed, often) {
         Err(e @ (Error::Lacks { .. } | Error::LimitExceeded { .. })) => {
             return Ok(Outcome::skipped(entry, case, e.to_string()));
         }
         other => other?,
     };
-    let (want, _) = run(&Device::Cpu, entry, case, variant, seed)?;
+    let (want, _) = run(&Device::Cpu, entry, case, variant, seed, false)?;
     let mut outcome = Outcome::passed(entry, case, label);
     for (g, w) in got.outputs.iter().zip(&want.outputs) {
         let (got, want) = (device.read(&g.buffer).await?, Device::Cpu.read(&w.buffer).await?);
@@ -403,11 +428,13 @@ fn run(
     case: &Case,
     variant: Option<&'static str>,
     seed: u64,
+    often: bool,
 ) -> Result<(Setup, String)> {
     let mut setup = Setup::new(device, variant, seed);
     (entry.setup)(&mut setup, &case.args())?;
     let label = setup.plan.labels().last().unwrap_or_default();
-    std::mem::replace(&mut setup.plan, Plan::new(device)).record()?.run()?;
+    let plan = std::mem::replace(&mut setup.plan, Plan::new(device));
+    if often { plan.specialised() } else { plan }.record()?.run()?;
     Ok((setup, label))
 }
 
