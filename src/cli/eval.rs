@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use pollster::block_on;
 use wgquant::calibrate::TextEncoder;
-use wgquant::eval::{Sample, Task, TaskResult, evaluate};
+use wgquant::eval::{Examples, Sample, Task, TaskResult, evaluate};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::report::{DeviceInfo, EvalReport, ModelInfo, terminal};
@@ -32,6 +32,15 @@ pub(super) struct Eval {
     /// Ask only the first N questions of each file
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Show the model N questions with their answers before each, chosen and written as in lm-evaluation-harness [default: none]
+    #[arg(long, visible_alias = "num_fewshot", value_name = "N")]
+    num_fewshot: Option<u32>,
+    /// Questions to choose those from, of the same kind; several for several --file, in their order [default: those that are asked]
+    #[arg(long, value_name = "FILE", requires = "num_fewshot")]
+    fewshot_file: Vec<PathBuf>,
+    /// Seed of that choice
+    #[arg(long, value_name = "N", requires = "num_fewshot", default_value_t = Examples::NONE.seed)]
+    fewshot_seed: u64,
     /// Write what was said to each question, a line of JSON each, to this file
     #[arg(long, value_name = "FILE")]
     log_samples: Option<PathBuf>,
@@ -61,6 +70,10 @@ impl Eval {
         if let Some(i) = (1..places.len()).find(|i| places[..*i].contains(&places[*i])) {
             bail!("--file {}: is given twice", self.file[i].display());
         }
+        if self.fewshot_file.len() > 1 && self.fewshot_file.len() != self.file.len() {
+            let (have, asked) = (self.fewshot_file.len(), self.file.len());
+            bail!("--fewshot-file: {have} for {asked} files of questions; name one for all or one for each");
+        }
         let model = ModelFile::open(&self.model)?;
         let base = self.base.as_ref().map(|dir| ModelFile::open(dir)).transpose()?;
         let mut tasks = self.tasks(&model, base.as_ref())?;
@@ -84,21 +97,26 @@ impl Eval {
 
     /// Questions by the model's tokenizer, which is the base's as well.
     fn tasks(&self, model: &ModelFile, base: Option<&ModelFile>) -> Result<Vec<Task>> {
-        if let Some(ids) = self.file.iter().find(|file| load::is_ids(file)) {
+        if let Some(ids) = self.file.iter().chain(&self.fewshot_file).find(|file| load::is_ids(file)) {
             bail!("{}: holds token ids, and questions are JSON lines (.jsonl)", ids.display());
         }
         let Some(tokenizer) = load::tokenizer(&self.model)? else {
             bail!("{}: has no tokenizer.json, and questions are text", self.model.display());
         };
         let encoder = TextEncoder { tokenizer, template: None };
-        let read = |file: &PathBuf| {
-            let task = Task::read(file, &encoder, model.config().bos, self.limit.map(|n| n as usize))?;
+        let read = |(i, file): (usize, &PathBuf)| {
+            let examples = Examples {
+                count: self.num_fewshot.unwrap_or(0) as usize,
+                file: self.fewshot_file.get(i).or(self.fewshot_file.first()).cloned(),
+                seed: self.fewshot_seed,
+            };
+            let task = Task::read(file, &encoder, model.config().bos, self.limit.map(|n| n as usize), &examples)?;
             for source in std::iter::once(model).chain(base) {
                 load::check_ids(file, &self.model, source, task.beyond(source.config().vocab_size))?;
             }
             Ok(task)
         };
-        self.file.iter().map(read).collect()
+        self.file.iter().enumerate().map(read).collect()
     }
 
     fn ask(

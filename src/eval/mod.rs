@@ -5,6 +5,8 @@ mod activations;
 mod by_position;
 mod diff;
 mod divergence;
+#[cfg(not(target_arch = "wasm32"))]
+mod examples;
 mod perplexity;
 #[cfg(not(target_arch = "wasm32"))]
 mod questions;
@@ -16,6 +18,8 @@ mod tasks;
 pub use activations::Activations;
 pub use by_position::{PositionKl, doubling};
 pub use diff::{Between, DECODE, Judgement, OpError, diff, limit, record};
+#[cfg(not(target_arch = "wasm32"))]
+pub use examples::Examples;
 pub use perplexity::{Comparison, Perplexity, Progress, compare, perplexity};
 #[cfg(not(target_arch = "wasm32"))]
 pub use questions::{Question, Request, Schema, questions};

@@ -1,5 +1,4 @@
-//! Questions as lm-evaluation-harness has them: one a line of JSON in the fields of its tasks, asked in its tasks' words without examples
-//! before them.
+//! Questions as lm-evaluation-harness has them: one a line of JSON in the fields of its tasks, asked in its tasks' words.
 //!
 //! Each becomes [`Request`]s, a context and a continuation whose log-likelihood is asked for, by the templates of the tasks of the same names
 //! (lm-evaluation-harness 0.4.13, version 1.0 of each task).
@@ -48,8 +47,12 @@ pub struct Request {
 /// One line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
+    /// What it is like.
+    pub schema: Schema,
     /// The line, from 1.
     pub line: usize,
+    /// What the line says.
+    pub json: Value,
     /// Its choices; of [`Schema::Lambada`] one.
     pub requests: Vec<Request>,
     /// Index of the right one.
@@ -110,14 +113,14 @@ pub fn questions(path: &Path, limit: Option<usize>) -> Result<(Schema, Vec<Quest
         let bad = |what: String| Error::bad(path, format!("line {line} {what}"));
         let kind = schema.map_or_else(|| Schema::of(&value), Ok).map_err(bad)?;
         schema = Some(kind);
-        let (requests, answer) = kind.question(value).map_err(bad)?;
+        let (requests, answer) = kind.question(value.clone()).map_err(bad)?;
         if answer >= requests.len() {
             return Err(bad(format!("says that choice {answer} is right, of {} from 0", requests.len())));
         }
         if let Some(i) = requests.iter().position(|r| r.chars == 0) {
             return Err(bad(format!("has an empty choice, {i} from 0")));
         }
-        read.push(Question { line, requests, answer });
+        read.push(Question { schema: kind, line, json: value, requests, answer });
         Ok(())
     })?;
     schema.map(|schema| (schema, read)).ok_or_else(|| Error::bad(path, "holds no question"))

@@ -1,10 +1,11 @@
-//! Questions put to a model as lm-evaluation-harness does: of each choice the log-likelihood behind its context, without examples before it.
+//! Questions put to a model as lm-evaluation-harness does: of each choice the log-likelihood behind its context.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 
+use super::examples::{Examples, Pool};
 use super::perplexity::Progress;
 use super::questions::{Request, Schema, questions};
 use super::stats::mean_and_error;
@@ -16,6 +17,7 @@ use crate::runtime::{Engine, LogProbs};
 pub struct Task {
     name: String,
     schema: Schema,
+    examples: Examples,
     questions: Vec<Ready>,
 }
 
@@ -34,21 +36,35 @@ struct Choice {
 }
 
 impl Task {
-    /// Reads a file of questions, at most `limit`, and makes token ids of them. Contexts begin with `bos`, if there is one, as the harness'
-    /// do with `add_bos_token`.
+    /// Reads a file of questions, at most `limit`, and makes token ids of them, each behind its `examples`. Contexts begin with `bos`, if there is
+    /// one, as the harness' do with `add_bos_token`.
     ///
     /// # Errors
-    /// As [`questions`]; [`Error::BadCheckpoint`] naming the line of which no token could be scored.
-    pub fn read(path: &Path, encoder: &TextEncoder, bos: Option<u32>, limit: Option<usize>) -> Result<Self> {
-        let (schema, read) = questions(path, limit)?;
+    /// As [`questions`]; [`Error::BadCheckpoint`] naming the line of which no token could be scored, or the file that has too few examples, or
+    /// such of another kind.
+    pub fn read(
+        path: &Path,
+        encoder: &TextEncoder,
+        bos: Option<u32>,
+        limit: Option<usize>,
+        examples: &Examples,
+    ) -> Result<Self> {
+        // Examples are of the whole file.
+        let (schema, mut read) = questions(path, limit.filter(|_| examples.count == 0))?;
+        let mut pool = Pool::new(examples, path, schema, &read)?;
+        read.truncate(limit.unwrap_or(usize::MAX));
         let mut ready = Vec::with_capacity(read.len());
-        for question in read {
+        for mut question in read {
+            if let Some(pool) = &mut pool {
+                let before = pool.before(&question)?;
+                question.requests.iter_mut().for_each(|request| request.context.insert_str(0, &before));
+            }
             let choice = |request| encoded(path, encoder, bos, request, question.line);
             let choices = question.requests.iter().map(choice).collect::<Result<_>>()?;
             ready.push(Ready { line: question.line, choices, answer: question.answer });
         }
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { name, schema, questions: ready })
+        Ok(Self { name, schema, examples: examples.clone(), questions: ready })
     }
 
     /// Names `tasks` of `files`, of which no two are the same, by as much of their paths as tells them apart.
@@ -283,6 +299,9 @@ pub struct TaskResult {
     pub schema: Schema,
     /// Questions asked.
     pub questions: usize,
+    /// What came before each.
+    #[serde(flatten)]
+    pub examples: Examples,
     /// The model's scores.
     #[serde(flatten)]
     pub scores: Scores,
@@ -342,7 +361,7 @@ pub async fn evaluate(
     let seconds = start.elapsed().as_secs_f64();
     let paired = base.is_some().then(|| Paired::of(task, &said_by_base, &said));
     let scores = Scores::of(task, &said);
-    let (name, schema, questions) = (task.name.clone(), task.schema, task.count());
+    let (name, schema, questions, examples) = (task.name.clone(), task.schema, task.count(), task.examples.clone());
     let mut of_base = said_by_base.into_iter();
     let sample = |(question, said): (&Ready, Answer)| Sample {
         task: task.name.clone(),
@@ -352,7 +371,7 @@ pub async fn evaluate(
         base: of_base.next(),
     };
     let samples = task.questions.iter().zip(said).map(sample).collect();
-    Ok((TaskResult { task: name, schema, questions, scores, paired, seconds }, samples))
+    Ok((TaskResult { task: name, schema, questions, examples, scores, paired, seconds }, samples))
 }
 
 #[cfg(test)]
@@ -382,7 +401,12 @@ mod tests {
     fn scores_by_hand() {
         let choice = |chars| Choice { context: vec![1], continuation: vec![2], chars };
         let ready = |answer| Ready { line: 1, choices: vec![choice(1), choice(10)], answer };
-        let task = |schema| Task { name: "t".to_owned(), schema, questions: [0, 0, 1, 1].map(ready).into() };
+        let task = |schema| Task {
+            name: "t".to_owned(),
+            schema,
+            examples: Examples::NONE,
+            questions: [0, 0, 1, 1].map(ready).into(),
+        };
         let said = |all: [[f64; 2]; 4]| {
             all.map(|l| Answer::new(l.to_vec(), vec![l[0] > -2.0, false], &task(Schema::Arc).questions[0].choices))
         };

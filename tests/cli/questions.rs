@@ -142,3 +142,55 @@ fn what_is_no_question_is_refused() {
     let words = refusal(wgquant().arg("eval").arg(nano()).arg("-f").arg(&ids));
     says(&words, &["val_ids_u16.npy", "holds token ids", ".jsonl"]);
 }
+
+/// What comes before a question is as good as written into it.
+#[test]
+fn examples_are_what_the_context_begins_with() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str, lines: String| {
+        let path = temp.path().join(name);
+        fs::write(&path, lines).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let asked = fs::read_to_string(VERSE).unwrap();
+    let lines: Vec<Value> = asked.lines().take(4).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (example, rest) = lines.split_first().unwrap();
+    let text = |q: &Value| format!("Question: {}\nAnswer:", q["question"].as_str().unwrap());
+    let right =
+        |q: &Value| q["choices"]["label"].as_array().unwrap().iter().position(|l| *l == q["answerKey"]).unwrap();
+    let before = format!("{} {}\n\n", text(example), example["choices"]["text"][right(example)].as_str().unwrap());
+    let written = |q: &Value| {
+        let query = before.clone() + &text(q);
+        serde_json::json!({ "query": query, "choices": q["choices"]["text"], "gold": right(q) }).to_string() + "\n"
+    };
+    let shown = file("shown.jsonl", example.to_string());
+    let plain = file("plain.jsonl", rest.iter().map(|q| q.to_string() + "\n").collect());
+    let long = file("long.jsonl", rest.iter().map(written).collect());
+    let said = |args: &[&str]| -> (Value, Vec<Value>) {
+        let samples = temp.path().join("samples.jsonl");
+        let model = nano();
+        let fixed = ["eval", model.to_str().unwrap(), "--device", "cpu", "--json", "--log-samples"];
+        let report = run_json(&[&fixed[..], &[samples.to_str().unwrap()], args].concat());
+        let lines = fs::read_to_string(&samples).unwrap();
+        let of = |line: &str| serde_json::from_str::<Value>(line).unwrap()["log_likelihoods"].clone();
+        (report["tasks"][0].clone(), lines.lines().map(of).collect())
+    };
+    let (report, with) = said(&["-f", &plain, "--num-fewshot", "1", "--fewshot-file", &shown]);
+    assert_eq!((&report["num_fewshot"], &report["fewshot_seed"]), (&1.into(), &1234.into()));
+    assert_eq!(report["fewshot_file"], shown);
+    assert_eq!(with, said(&["-f", &long]).1);
+    let (none, without) = said(&["-f", &plain, "--num_fewshot", "0"]);
+    assert_eq!(none["num_fewshot"], 0);
+    assert!(with.len() == 3 && (0..3).all(|i| with[i] != without[i]), "examples change nothing");
+    let model = nano();
+    let args = ["eval", model.to_str().unwrap(), "-f", &plain, "--num-fewshot", "2", "--device", "cpu"];
+    says(&run(&args), &["plain, 2-shot"]);
+
+    let refused = |args: &[&str], words: &[&str]| {
+        says(&refusal(wgquant().arg("eval").arg(nano()).args(["--device", "cpu"]).args(args)), words);
+    };
+    refused(&["-f", &plain, "--num-fewshot", "3"], &["plain.jsonl: has 2 questions beside one", "3 examples"]);
+    refused(&["-f", &plain, "--num-fewshot", "1", "--fewshot-file", &long], &["long.jsonl", "MultipleChoice", "Arc"]);
+    let two = ["-f", &plain, "--num-fewshot", "1", "--fewshot-file", &shown, "--fewshot-file", &plain];
+    refused(&two, &["--fewshot-file: 2 for 1 files of questions"]);
+}

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pollster::block_on;
 use wgquant::calibrate::TextEncoder;
-use wgquant::eval::{Sample, Task, TaskResult, evaluate};
+use wgquant::eval::{Examples, Sample, Task, TaskResult, evaluate};
 use wgquant::gpu::Device;
 use wgquant::model::{ModelFile, ModelSource};
 use wgquant::runtime::{Engine, EngineOptions};
@@ -13,7 +13,8 @@ use crate::common;
 
 fn task(model: &ModelFile, questions: &Path, limit: Option<usize>) -> Task {
     let tokenizer = tokenizers::Tokenizer::from_file(model.checkpoint().dir().join("tokenizer.json")).unwrap();
-    Task::read(questions, &TextEncoder { tokenizer, template: None }, model.config().bos, limit).unwrap()
+    Task::read(questions, &TextEncoder { tokenizer, template: None }, model.config().bos, limit, &Examples::NONE)
+        .unwrap()
 }
 
 fn answered(device: &Device, model: &Path, questions: &Path, limit: Option<usize>) -> (TaskResult, Vec<Sample>) {
@@ -104,7 +105,7 @@ fn what_cannot_be_scored_is_named() {
     let read = |line: &str, bos: Option<u32>| {
         std::fs::write(&path, line).unwrap();
         let tokenizer = tokenizers::Tokenizer::from_file(common::nano().join("tokenizer.json")).unwrap();
-        Task::read(&path, &TextEncoder { tokenizer, template: None }, bos, None)
+        Task::read(&path, &TextEncoder { tokenizer, template: None }, bos, None, &Examples::NONE)
     };
     let empty = r#"{"query":"","choices":["a","b"],"gold":0}"#;
     let error = read(empty, None).err().map(|e| e.to_string()).unwrap_or_default();

@@ -31,7 +31,12 @@ pub fn evaluated(report: &EvalReport) -> String {
 fn rows(task: &TaskResult) -> impl Iterator<Item = Vec<String>> {
     MEASURES.iter().filter_map(move |(name, of)| {
         let words = |scores: &Scores| of(scores).map(|(value, error)| with_error(value, error, 4));
-        let mut row = vec![task.task.clone(), (*name).to_owned(), task.questions.to_string(), words(&task.scores)?];
+        let examples = match task.examples.count {
+            0 => String::new(),
+            n => format!(", {n}-shot"),
+        };
+        let mut row =
+            vec![task.task.clone() + &examples, (*name).to_owned(), task.questions.to_string(), words(&task.scores)?];
         if let Some(paired) = &task.paired {
             let of_acc = *name == "acc";
             let difference = with_error(paired.acc_difference, paired.acc_difference_stderr, 4);
