@@ -116,11 +116,8 @@ impl Sequential {
     }
 
     /// Forgets the blocks that were kept: the output is there.
-    ///
-    /// # Errors
-    /// As [`Unfinished::remove`].
-    pub(crate) fn finished(&mut self) -> Result<()> {
-        self.unfinished.as_mut().map_or(Ok(()), Unfinished::remove)
+    pub(crate) fn finished(&mut self) {
+        self.unfinished.iter_mut().for_each(Unfinished::remove);
     }
 
     /// What each module quantized so far lost.

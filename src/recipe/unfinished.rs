@@ -120,13 +120,11 @@ impl Unfinished {
         writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Removes all of it: the output is there.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub(crate) fn remove(&mut self) -> Result<()> {
-        self.written()?;
-        forget(&self.dir)
+    /// Removes all of it: the output is there, so that nothing that goes wrong here matters to it.
+    pub(crate) fn remove(&mut self) {
+        if let Err(e) = self.written().and_then(|()| forget(&self.dir)) {
+            log::warn!("{}: of no more use, and not removed: {e}", self.dir.display());
+        }
     }
 }
 
