@@ -372,24 +372,14 @@ pub async fn check(
     variant: Option<&'static str>,
     seed: u64,
 ) -> Result<Outcome> {
-    checked(device, entry, case, variant, seed, false).await
+    check_as(device, entry, case, variant, seed, false).await
 }
 
-/// As [`check`], of the kernel as plans that run often have it ([`Plan::specialised`]).
+/// As [`check`], and where it is to run `often`, as plans that do have it ([`Plan::specialised`]).
 ///
 /// # Errors
 /// As [`check`].
-pub async fn check_specialised(
-    device: &Device,
-    entry: &Entry,
-    case: &Case,
-    variant: Option<&'static str>,
-    seed: u64,
-) -> Result<Outcome> {
-    checked(device, entry, case, variant, seed, true).await
-}
-
-async fn checked(
+pub async fn check_as(
     device: &Device,
     entry: &Entry,
     case: &Case,

@@ -32,7 +32,7 @@ fn every_variant_gives_what_its_reference_does() {
                 if *times > CASES {
                     continue;
                 }
-                match block_on(check::check_specialised(&device, entry, case, variant, 1)) {
+                match block_on(check::check_as(&device, entry, case, variant, 1, true)) {
                     // Of what the adapter lacks.
                     Ok(check::Outcome { skipped: Some(_), .. }) if probe(entry) => {}
                     Ok(outcome) => {

@@ -191,13 +191,10 @@ fn run(
     device: &Device,
     variant: &Variant,
     cases: &[(&'static Entry, &'static Case)],
-    specialised: bool,
+    often: bool,
 ) -> Result<(), Failure> {
     for (entry, case) in cases {
-        let outcome = match specialised {
-            false => block_on(check::check(device, entry, case, Some(variant.name), SEED)),
-            true => block_on(check::check_specialised(device, entry, case, Some(variant.name), SEED)),
-        };
+        let outcome = block_on(check::check_as(device, entry, case, Some(variant.name), SEED, often));
         let outcome = outcome.map_err(|error| match error {
             Error::OutOfMemory { .. } => Failure::Unchecked(error),
             _ if device.gpu().is_some_and(|gpu| gpu.lost().is_some()) => Failure::Unchecked(error),
