@@ -213,7 +213,7 @@ impl Forms {
 
     /// Of block `index`, the linear layer called `part`.
     pub(crate) fn part(&self, index: usize, part: &str) -> Result<&Module> {
-        self.module(&Names::default().layer(index, &format!("mixer.{part}")))
+        self.module(&Names::default().mixer(index, part))
     }
 
     /// A weight in its form, rounded to nearest.

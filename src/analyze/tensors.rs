@@ -111,7 +111,7 @@ impl<'a> Context<'a> {
     }
 
     fn layer(&self, index: usize, layer: &Layer) -> Result<Vec<TensorRow>> {
-        let module = |part: &str| Names::default().layer(index, &format!("mixer.{part}"));
+        let module = |part: &str| Names::default().mixer(index, part);
         let mut rows = Vec::new();
         for (part, linear) in layer.linears() {
             let (all, (out, cols)) = (values(linear)?, linear.dims());

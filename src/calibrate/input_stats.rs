@@ -155,7 +155,7 @@ mod tests {
         let mut walk = InputStats::new(&Device::Cpu, config, rotation, &embedding, &sequences).unwrap();
         // Products of what each block reads; of what attention writes; not of what others write.
         let products = |index: usize| {
-            let site = |part: &str| Names::default().layer(index, &format!("mixer.{part}"));
+            let site = |part: &str| Names::default().mixer(index, part);
             ["in_proj", "q_proj", "up_proj", "o_proj"].map(site).to_vec()
         };
         let mut got = BTreeMap::new();

@@ -73,7 +73,7 @@ impl Sites {
     }
 
     fn part(&self, index: usize, part: &str) -> String {
-        self.names.layer(index, &format!("mixer.{part}"))
+        self.names.mixer(index, part)
     }
 
     fn within(&self, index: usize, op: &str, tensor: &DeviceTensor) -> Vec<Site> {

@@ -4,6 +4,7 @@
 //! on disk. Dropping the writer before that, on any error, removes the sibling.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -91,14 +92,21 @@ impl CheckpointWriter {
         Err(Error::argument("output directory", reason))
     }
 
+    /// What the directory `out` is called.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a path that ends in no name.
+    pub(crate) fn name_of(out: &Path) -> Result<&OsStr> {
+        let none = || Error::argument("output directory", format!("{} does not end in a name", out.display()));
+        out.file_name().ok_or_else(none)
+    }
+
     /// Starts a checkpoint that will be at `out`, which must not exist.
     ///
     /// # Errors
     /// As [`CheckpointWriter::check`]; [`Error::Io`] when its parent cannot be written to.
     pub fn create(out: &Path) -> Result<Self> {
-        if out.file_name().is_none() {
-            return Err(Error::argument("output directory", format!("{} does not end in a name", out.display())));
-        }
+        Self::name_of(out)?;
         Self::check(out)?;
         let parent = files::folder(out);
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;

@@ -32,6 +32,7 @@ impl Examples {
 pub(super) struct Pool {
     count: usize,
     file: PathBuf,
+    schema: Schema,
     questions: Vec<Question>,
     /// Is one more drawn, in case the question itself is among them?
     one_more: bool,
@@ -59,7 +60,7 @@ impl Pool {
                 (file.as_path(), questions, schema.draws_one_more())
             }
         };
-        let pool = Self { count: *count, file: file.to_owned(), questions, one_more, draw: Draw::new(*seed) };
+        let pool = Self { count: *count, file: file.to_owned(), schema, questions, one_more, draw: Draw::new(*seed) };
         pool.enough(pool.questions.len() - usize::from(one_more))?;
         Ok(Some(pool))
     }
@@ -86,7 +87,7 @@ impl Pool {
             self.enough(others.len())?;
             chosen = self.draw.sample(others.len(), self.count).into_iter().map(|i| others[i]).collect();
         }
-        Ok(chosen.into_iter().map(|i| self.questions[i].example()).collect())
+        Ok(chosen.into_iter().map(|i| self.schema.example(&self.questions[i])).collect())
     }
 }
 
@@ -95,14 +96,12 @@ impl Schema {
     fn draws_one_more(self) -> bool {
         matches!(self, Self::Hellaswag | Self::Piqa | Self::Winogrande)
     }
-}
 
-impl Question {
-    /// It and its answer, and what parts them from what follows.
-    fn example(&self) -> String {
-        let right = &self.requests[self.answer];
+    /// A question with its answer, and what parts them from what follows.
+    fn example(self, question: &Question) -> String {
+        let right = &question.requests[question.answer];
         // The harness puts its space before the word, which has one already.
-        let doubled = if self.schema == Schema::Lambada { " " } else { "" };
+        let doubled = if self == Self::Lambada { " " } else { "" };
         format!("{}{doubled}{}\n\n", right.context, right.continuation)
     }
 }

@@ -47,8 +47,6 @@ pub struct Request {
 /// One line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// What it is like.
-    pub schema: Schema,
     /// The line, from 1.
     pub line: usize,
     /// What the line says.
@@ -120,7 +118,7 @@ pub fn questions(path: &Path, limit: Option<usize>) -> Result<(Schema, Vec<Quest
         if let Some(i) = requests.iter().position(|r| r.chars == 0) {
             return Err(bad(format!("has an empty choice, {i} from 0")));
         }
-        read.push(Question { schema: kind, line, json: value, requests, answer });
+        read.push(Question { line, json: value, requests, answer });
         Ok(())
     })?;
     schema.map(|schema| (schema, read)).ok_or_else(|| Error::bad(path, "holds no question"))

@@ -88,7 +88,7 @@ impl ModelFile {
         let names = Names::detect(&weights.checkpoint)?;
         let mut file = Self { weights, config, names, rotation, conv_bias, parameters: 0 };
         let stored = ["weight", "weight_packed"].map(|part| format!("{}.{part}", file.names.head()));
-        let doubtful = file.config.tied && stored.iter().any(|name| file.weights.checkpoint.info(name).is_some());
+        let doubtful = file.config.tied && stored.iter().any(|name| file.checkpoint().info(name).is_some());
         file.config.tied &= !doubtful;
         let expected = file.names.expected(&file.config, conv_bias);
         expected.iter().try_for_each(|tensor| file.check(tensor))?;
@@ -106,9 +106,9 @@ impl ModelFile {
     fn decide_tie(&mut self) -> Result<()> {
         let (embedding, head) = (self.names.embedding(), self.names.head().to_owned());
         let [ours, its] = [&embedding, &head].map(|module| format!("{module}.weight"));
-        let [a, b] = [&ours, &its].map(|name| self.weights.checkpoint.info(name).map(|info| info.dtype));
+        let [a, b] = [&ours, &its].map(|name| self.checkpoint().info(name).map(|info| info.dtype));
         self.config.tied = if a == b && a.is_some_and(StoredType::is_float) {
-            self.weights.checkpoint.same(&ours, &its)
+            self.checkpoint().same(&ours, &its)
         } else {
             let values = |linear: Linear| match linear {
                 Linear::Float(tensor) => tensor.to_f32(),
@@ -120,7 +120,7 @@ impl ModelFile {
         if !self.config.tied {
             log::warn!(
                 "{}: tie_word_embeddings is true, but the file has another `{head}` than `{embedding}`; it is used, as in transformers",
-                self.weights.checkpoint.config_path().display()
+                self.checkpoint().config_path().display()
             );
             self.weights.checkpoint.amend("tie_word_embeddings", Value::Bool(false));
         }
@@ -136,7 +136,7 @@ impl ModelFile {
     /// Bytes of all tensors in the file.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.weights.checkpoint.bytes()
+        self.checkpoint().bytes()
     }
 
     /// The directory underneath.
@@ -148,7 +148,7 @@ impl ModelFile {
     /// The floating-point type the checkpoint uses: its embedding's, or bf16 where that is quantized.
     #[must_use]
     pub fn float_dtype(&self) -> DType {
-        let embedding = self.weights.checkpoint.info(&format!("{}.weight", self.names.embedding()));
+        let embedding = self.checkpoint().info(&format!("{}.weight", self.names.embedding()));
         match embedding.map(|i| i.dtype) {
             Some(StoredType::F16) => DType::F16,
             Some(StoredType::F32) => DType::F32,
@@ -178,18 +178,18 @@ impl ModelFile {
         }
         // Some tied checkpoints store the head all the same.
         known.insert(format!("{}.weight", self.names.head()));
-        self.weights.checkpoint.names().filter(|name| !known.contains(*name)).collect()
+        self.checkpoint().names().filter(|name| !known.contains(*name)).collect()
     }
 
     /// The tensor `name` must have `shape`, which the configuration implies.
     fn check_shape(&self, name: &str, shape: &[usize]) -> Result<StoredType> {
-        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.weights.checkpoint.dir().to_owned() };
-        let info = self.weights.checkpoint.info(name).ok_or_else(missing)?;
+        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.checkpoint().dir().to_owned() };
+        let info = self.checkpoint().info(name).ok_or_else(missing)?;
         if info.shape != shape {
             let (got, c) = (&info.shape, &self.config);
             let sizes = format!("hidden_size {}, vocab_size {}", c.hidden_size, c.vocab_size);
             let what = format!("has shape {got:?}, config.json ({sizes}) implies {shape:?}");
-            return Err(self.weights.checkpoint.bad(name, &what));
+            return Err(self.checkpoint().bad(name, &what));
         }
         Ok(info.dtype)
     }
@@ -197,10 +197,10 @@ impl ModelFile {
     fn check_type(&self, name: &str, shape: &[usize], fits: impl Fn(StoredType) -> bool, want: &str) -> Result<()> {
         let dtype = self.check_shape(name, shape)?;
         if matches!(dtype, StoredType::Other(_)) {
-            return Err(self.weights.checkpoint.foreign(name, dtype));
+            return Err(self.checkpoint().foreign(name, dtype));
         }
         if !fits(dtype) {
-            return Err(self.weights.checkpoint.bad(name, &format!("is {}, expected {want}", dtype.name())));
+            return Err(self.checkpoint().bad(name, &format!("is {}, expected {want}", dtype.name())));
         }
         Ok(())
     }
@@ -217,12 +217,9 @@ impl ModelFile {
             self.check_type(&format!("{module}.weight_packed"), &packed, |t| t == StoredType::I32, "I32")?;
             let name = format!("{module}.weight_shape");
             self.check_type(&name, &[2], |t| t == StoredType::I64, "I64")?;
-            let stated = self.weights.checkpoint.i64s(&name)?;
+            let stated = self.checkpoint().i64s(&name)?;
             if !stated.iter().copied().eq(shape.iter().map(|n| *n as i64)) {
-                return Err(self
-                    .weights
-                    .checkpoint
-                    .bad(&name, &format!("says {stated:?}, config.json implies {shape:?}")));
+                return Err(self.checkpoint().bad(&name, &format!("says {stated:?}, config.json implies {shape:?}")));
             }
         } else {
             self.check_type(&tensor.name, shape, |t| t == StoredType::I8, "I8")?;
@@ -236,10 +233,9 @@ impl ModelFile {
             self.check_type(&format!("{module}.weight_scale"), &[shape[0], groups], StoredType::is_float, float)?;
         }
         let zero = format!("{module}.weight_zero_point");
-        if self.weights.checkpoint.info(&zero).is_some() {
+        if self.checkpoint().info(&zero).is_some() {
             return Err(self
-                .weights
-                .checkpoint
+                .checkpoint()
                 .bad(&zero, "makes the weight asymmetric; only symmetric weights are supported"));
         }
         self.weights.input_scales(module, scheme.activations, shape[1]).map(|_| ())
@@ -247,7 +243,7 @@ impl ModelFile {
 
     /// The form of a weight, by the headers.
     fn form(&self, tensor: &Expected) -> Result<WeightForm> {
-        let float = |name: &str| match self.weights.checkpoint.info(name).map(|i| i.dtype) {
+        let float = |name: &str| match self.checkpoint().info(name).map(|i| i.dtype) {
             Some(StoredType::F16) => DType::F16,
             Some(StoredType::BF16) => DType::BF16,
             _ => DType::F32,
@@ -264,8 +260,7 @@ impl ModelFile {
 
     fn mamba2(&self, index: usize) -> Result<Mamba2> {
         let c = &self.config;
-        let vector =
-            |part: &str, shape: &[usize]| self.weights.checkpoint.float_vec(&self.names.layer(index, part), shape);
+        let vector = |part: &str, shape: &[usize]| self.checkpoint().float_vec(&self.names.layer(index, part), shape);
         let linear = |part: &str| self.weights.linear(&self.names.layer(index, part), Role::Linear);
         let heads = [c.mamba_heads];
         Ok(Mamba2 {
@@ -319,13 +314,12 @@ impl ModelSource for ModelFile {
             }
             None => return Err(Error::argument("layer", format!("{index}, but the model has {}", blocks.len()))),
         };
-        let norm =
-            self.weights.checkpoint.float_vec(&self.names.layer(index, "norm.weight"), &[self.config.hidden_size])?;
+        let norm = self.checkpoint().float_vec(&self.names.layer(index, "norm.weight"), &[self.config.hidden_size])?;
         Ok(Layer { norm, mixer })
     }
 
     fn norm_f(&self) -> Result<Vec<f32>> {
-        self.weights.checkpoint.float_vec(&self.names.norm_f(), &[self.config.hidden_size])
+        self.checkpoint().float_vec(&self.names.norm_f(), &[self.config.hidden_size])
     }
 
     fn head(&self) -> Result<Option<Linear>> {

@@ -98,6 +98,12 @@ impl Names {
         format!("{}.layers.{index}.{part}", self.prefix)
     }
 
+    /// `part` of block `index`'s mixer: `in_proj`, `conv1d.weight`, ..
+    #[must_use]
+    pub fn mixer(&self, index: usize, part: &str) -> String {
+        self.layer(index, &format!("mixer.{part}"))
+    }
+
     /// Every tensor `config` calls for, in order of use.
     #[must_use]
     pub fn expected(&self, config: &ModelConfig, conv_bias: bool) -> Vec<Expected> {

@@ -257,7 +257,7 @@ impl Output<'_> {
             self.mamba2(index, m)?;
         }
         for (part, weight) in layer.linears() {
-            self.linear(&self.options.names.layer(index, &format!("mixer.{part}")), Role::Linear, weight)?;
+            self.linear(&self.options.names.mixer(index, part), Role::Linear, weight)?;
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ fn sites(config: &ModelConfig, index: usize) -> Vec<(String, String)> {
         Block::Attention => ("q_proj", "o_proj", "attention"),
         Block::Mlp => ("up_proj", "down_proj", "up_proj"),
     };
-    let site = |part: &str| names.layer(index, &format!("mixer.{part}"));
+    let site = |part: &str| names.mixer(index, part);
     let tap = |name: &str| format!("layer.{index}.{name}");
     vec![(site(reader), stream_tap(config, index)), (site(writer), tap(written)), (site("zxbcdt"), tap("in_proj"))]
 }

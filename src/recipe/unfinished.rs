@@ -10,7 +10,7 @@ use std::{fs, io};
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::verify;
+use crate::checkpoint::{CheckpointWriter, verify};
 use crate::error::{Error, Result};
 use crate::files::{self, Claim};
 use crate::model::{Layer, Linear, Names, Role, StoredWeights, write_weights};
@@ -33,10 +33,7 @@ pub(crate) struct Unfinished {
 /// # Errors
 /// [`Error::Argument`] for a path that ends in no name.
 pub fn unfinished_dir(out: &Path) -> Result<PathBuf> {
-    let Some(name) = out.file_name() else {
-        return Err(Error::argument("output directory", format!("{} does not end in a name", out.display())));
-    };
-    let mut name = name.to_owned();
+    let mut name = CheckpointWriter::name_of(out)?.to_owned();
     name.push(".unfinished");
     Ok(out.with_file_name(name))
 }
@@ -84,7 +81,7 @@ impl Unfinished {
         }
         let (weights, note) = StoredWeights::open(&dir)?;
         for (part, linear) in layer.linears_mut() {
-            let name = module(index, part);
+            let name = Names::default().mixer(index, part);
             let kept = weights.linear(&name, Role::Linear)?;
             if kept.dims() != linear.dims() {
                 let (there, here) = (kept.dims(), linear.dims());
@@ -108,7 +105,8 @@ impl Unfinished {
             files::replace(&run, |file| io::Write::write_all(file, text.as_bytes())).map_err(|e| Error::io(&run, e))?;
         }
         let (dir, note) = (self.block(index), json!(losses));
-        let named = |(part, linear): (&str, &Linear)| (module(index, part), Role::Linear, linear.clone());
+        let named =
+            |(part, linear): (&str, &Linear)| (Names::default().mixer(index, part), Role::Linear, linear.clone());
         let weights: Vec<_> = layer.linears().into_iter().map(named).collect();
         self.writing = Some(std::thread::spawn(move || write_weights(&weights, note, &dir)));
         Ok(())
@@ -179,10 +177,6 @@ fn forget(dir: &Path) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(dir, e)),
         _ => Ok(()),
     }
-}
-
-fn module(index: usize, part: &str) -> String {
-    Names::default().layer(index, &format!("mixer.{part}"))
 }
 
 /// The first place where two values differ, and both.

@@ -113,13 +113,13 @@ impl Synth {
     fn part(&self, index: usize, part: &str, inputs: usize) -> Result<Linear> {
         let writes_stream = matches!(part, "out_proj" | "o_proj" | "down_proj");
         let blocks = if writes_stream { self.config.blocks.len() as f32 } else { 1.0 };
-        let name = Names::default().layer(index, &format!("mixer.{part}"));
+        let name = Names::default().mixer(index, part);
         self.linear(&name, (inputs as f32 * blocks).sqrt().recip())
     }
 
     fn mamba2(&self, index: usize) -> Result<Mamba2> {
         let c = &self.config;
-        let name = |part: &str| Names::default().layer(index, &format!("mixer.{part}"));
+        let name = |part: &str| Names::default().mixer(index, part);
         let limit = (c.conv_kernel as f32).sqrt().recip();
         let heads = c.mamba_heads;
         let bias = || self.vector(&name("conv1d.bias"), c.conv_dim(), -limit, limit);

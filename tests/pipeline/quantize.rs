@@ -14,6 +14,7 @@ use wgquant::tensor::DType;
 use wgquant::transform::Transform;
 
 use crate::common;
+use crate::unfinished::same;
 
 fn recipe(file: &ModelFile, bits: Bits, group: Group, rotate: bool) -> Recipe {
     let transform = if rotate { Transform::hadamard(file.config(), 0).unwrap() } else { Transform::NONE };
@@ -150,10 +151,7 @@ fn same_recipe_same_bytes() {
     let (a, b) = (temp.path().join("a"), temp.path().join("b"));
     write(Bits::W4A8, true, &a);
     write(Bits::W4A8, true, &b);
-    for entry in std::fs::read_dir(&a).unwrap() {
-        let name = entry.unwrap().file_name();
-        assert_eq!(std::fs::read(a.join(&name)).unwrap(), std::fs::read(b.join(&name)).unwrap(), "{name:?}");
-    }
+    same(&a, &b);
     assert_eq!(ModelFile::open(&a).unwrap().config().blocks.len(), 9);
 }
 

@@ -56,7 +56,8 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     .collect()
 }
 
-fn same(a: &Path, b: &Path) {
+/// The same files with the same bytes.
+pub(crate) fn same(a: &Path, b: &Path) {
     let [a, b] = [a, b].map(|dir| -> BTreeMap<_, _> {
         files(dir).into_iter().map(|(path, bytes)| (path.strip_prefix(dir).unwrap().to_owned(), bytes)).collect()
     });
