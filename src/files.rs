@@ -4,6 +4,7 @@
 //! any error, and where a signal ends the program ([`remove_partial`]). What a crash leaves nobody holds: the next run
 //! with this destination removes it. What is to outlive an interruption has a name of its own, which a run claims ([`claim`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -78,12 +79,12 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
 }
 
 /// Removes all that this program has under temporary names, for one that a signal ends, and gives what stays: that of which it has a
-/// [`Claim`]. What threads do with such files from then on waits for the end of the process.
+/// [`Claim`] and that is no empty directory. What threads do with such files from then on waits for the end of the process.
 pub fn remove_partial() -> Vec<PathBuf> {
     let partial = locked(&PARTIAL);
     partial.iter().for_each(|path| remove(path));
     std::mem::forget(partial);
-    locked(&CLAIMED).iter().filter(|path| path.exists()).cloned().collect()
+    locked(&CLAIMED).iter().filter(|path| fs::remove_dir(path).is_err() && path.exists()).cloned().collect()
 }
 
 /// A new file or directory under a temporary name, gone when it is dropped unless it is kept.
@@ -124,7 +125,8 @@ impl Partial {
         directory: bool,
         make: impl Fn(&Builder<'_, '_>, &Path) -> io::Result<(PathBuf, File)>,
     ) -> io::Result<Self> {
-        let (folder, prefix) = beside(to)?;
+        let (folder, name) = beside(to)?;
+        let prefix = format!(".{name}{MARK}");
         let mut builder = Builder::new();
         builder.prefix(&prefix).rand_bytes(LETTERS);
         // tempfile's own are private; a result is as readable as the umask lets it be.
@@ -172,12 +174,10 @@ impl Partial {
     /// Removes what runs that ended before they were done have left beside `to`, and says so. Gives one that another
     /// process is writing, if there is any. Where nothing can be seen, nothing is done.
     pub(crate) fn sweep(to: &Path) -> Option<PathBuf> {
-        let (folder, prefix) = beside(to).ok()?;
+        let (folder, name) = beside(to).ok()?;
         let mut writing = None;
         for entry in fs::read_dir(folder).ok()?.flatten() {
-            let name = entry.file_name();
-            let letters = name.to_str().and_then(|n| n.strip_prefix(&prefix));
-            if letters.is_none_or(|l| l.len() != LETTERS || !l.bytes().all(|b| b.is_ascii_alphanumeric())) {
+            if entry.file_name().to_str().and_then(destination) != Some(&name) {
                 continue;
             }
             let path = entry.path();
@@ -189,6 +189,13 @@ impl Partial {
                     log::info!("{}: removed; a run that did not end left it", path.display());
                 }
                 Ok((Err(TryLockError::WouldBlock), _)) => writing = Some(path),
+                // Its lock goes when all else is on disk, or first of what a sweep that was interrupted removed.
+                Err(e) if e.kind() == ErrorKind::NotFound && holds_something(&path) => {
+                    let path = path.display();
+                    log::warn!(
+                        "{path}: left by a run that ended before it renamed it, whole if `wgquant verify` finds it so; rename or remove it"
+                    );
+                }
                 Ok((Err(TryLockError::Error(e)), _)) | Err(e) if path.exists() => {
                     log::warn!("{}: no whole result; remove it if no run writes there ({e})", path.display());
                 }
@@ -213,15 +220,25 @@ fn locked(paths: &'static Mutex<BTreeSet<PathBuf>>) -> MutexGuard<'static, BTree
     paths.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The folder of `to`, and how temporary names for it begin.
-fn beside(to: &Path) -> io::Result<(&Path, String)> {
+/// The folder of `to`, and its name in temporary names.
+fn beside(to: &Path) -> io::Result<(&Path, Cow<'_, str>)> {
     let name = to.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "does not end in a name"))?;
-    Ok((folder(to), format!(".{}{MARK}", name.to_string_lossy())))
+    Ok((folder(to), name.to_string_lossy()))
+}
+
+/// The name of what a temporary `name` is to become; `None` for any other.
+pub(crate) fn destination(name: &str) -> Option<&str> {
+    let (destination, letters) = name.strip_prefix('.')?.rsplit_once(MARK)?;
+    (letters.len() == LETTERS && letters.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(destination)
 }
 
 /// The folder that `path` is in.
 pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn holds_something(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut all| all.next().is_some())
 }
 
 /// Removes a file or directory, where another thread may still be making files.
@@ -264,12 +281,15 @@ mod tests {
         }
         fs::write(at(".m.partial-cccccc"), "half a file").unwrap();
         fs::create_dir(at(".m.partial-dddddd")).unwrap();
+        fs::create_dir(at(".m.partial-eeeeee")).unwrap();
+        fs::write(at(".m.partial-eeeeee").join("config.json"), "{}").unwrap();
         let held = Partial::directory(&to).unwrap();
         assert_eq!(Partial::sweep(&to).as_deref(), Some(held.path()));
         let here = |name: &str| at(name).exists();
         assert!(!here(".m.partial-aaaaaa") && !here(".m.partial-cccccc"));
         assert!(here(".other.partial-aaaaaa") && here(".m.partial-b.partial-aaaaaa"), "another destination's");
         assert!(here(".m.partial-dddddd"), "nothing proves that nobody writes there");
+        assert!(here(".m.partial-eeeeee"), "it may be whole");
         assert!(held.path().join(LOCK).exists());
         let was = held.path().to_owned();
         held.keep(&to).unwrap();

@@ -1,5 +1,6 @@
 //! Conversations as the model was trained to read them: by the Jinja template that its tokenizer comes with.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -9,7 +10,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
 use regex::Regex;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::bounds;
 use super::dumps::tojson;
@@ -59,7 +60,8 @@ impl ChatTemplate {
         Some(Self { compiled })
     }
 
-    /// A conversation as text: `messages` as in Hugging Face's chat data, and the `tools` that the model was told of, if any.
+    /// A conversation as text: `messages` as in Hugging Face's chat data or OpenAI's API, and the `tools` that the model was told of, if
+    /// any.
     ///
     /// # Errors
     /// What is wrong with the template or the conversation, in one line.
@@ -77,9 +79,10 @@ impl ChatTemplate {
 
     fn rendered(&self, messages: &[Json], tools: Option<&[Json]>, prompt: bool) -> Result<String, String> {
         let compiled = self.compiled.as_ref().map_err(Clone::clone)?;
-        let fuel = fuel(messages, tools);
+        let messages = messages.iter().map(readable).collect::<Result<Vec<_>, _>>()?;
+        let fuel = fuel(&messages, tools);
         let rendered = on_stack(fuel as usize * STACK_A_STEP, || {
-            compiled.render(messages, tools, prompt, fuel).map_err(|e| {
+            compiled.render(&messages, tools, prompt, fuel).map_err(|e| {
                 let dated = e.kind() == ErrorKind::UnknownFunction && e.to_string().contains("strftime_now");
                 if dated { format!("{e:#}: {DATED}") } else { format!("{e:#}") }
             })
@@ -140,8 +143,7 @@ impl Compiled {
         fuel: u64,
     ) -> Result<String, minijinja::Error> {
         let tokens = Value::from(Serde(&self.tokens));
-        // As transformers does: what a message has as null it has not, but `tools` and `documents` are there, as none.
-        let messages: Vec<Json> = messages.iter().map(without_nulls).map(with_reasoning).collect();
+        // As transformers does: `tools` and `documents` are there, as none, where there are none.
         let own = context! {
             messages => Value::from(Serde(messages)),
             tools => Value::from(Serde(tools)),
@@ -180,9 +182,40 @@ fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> Result<T, String> + Se
     })
 }
 
-fn without_nulls(message: &Json) -> Json {
-    let Json::Object(keys) = message else { return message.clone() };
-    keys.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
+/// A message as templates read it: what it has as null it has not, as in transformers; parts of text are one text; arguments of calls,
+/// which APIs have as JSON in a string, are what they say.
+fn readable(message: &Json) -> Result<Json, String> {
+    if !message["role"].is_string() {
+        return Err(format!("has a message without a `role`: {message}"));
+    }
+    let keys = message.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null());
+    let mut message: Json = keys.map(|(k, v)| (k.clone(), v.clone())).collect();
+    if let Some(text) = content(&message)? {
+        message["content"] = Json::String(text.into_owned());
+    }
+    let calls = message.get_mut("tool_calls").and_then(Json::as_array_mut).into_iter().flatten();
+    for arguments in calls.filter_map(|call| call.get_mut("function")?.get_mut("arguments")) {
+        let read = arguments.as_str().and_then(|text| serde_json::from_str::<Map<String, Json>>(text).ok());
+        if let Some(read) = read {
+            *arguments = Json::Object(read);
+        }
+    }
+    Ok(with_reasoning(message))
+}
+
+/// The text of a message, of its parts if it has several; `None` where it has none, as one that only calls tools.
+pub(super) fn content(message: &Json) -> Result<Option<Cow<'_, str>>, String> {
+    let part = |part: &Json| match (part["type"] == "text", &part["text"]) {
+        (true, Json::String(text)) => Ok(text.clone()),
+        (true, _) => Err("has a part without `text`".to_owned()),
+        (false, _) => Err(format!("has parts of type {}; only text is read", part["type"])),
+    };
+    match &message["content"] {
+        Json::Null => Ok(None),
+        Json::String(text) => Ok(Some(text.into())),
+        Json::Array(parts) => parts.iter().map(part).collect::<Result<String, _>>().map(|text| Some(text.into())),
+        other => Err(format!("has {other} as `content`; text or a list of its parts is read")),
+    }
 }
 
 /// What a model thought goes by three names, of which templates read the first two.
@@ -260,6 +293,32 @@ mod tests {
         assert!(refused.contains("no role ghost"), "{refused}");
         std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
         assert_eq!(template(dir.path(), &config).unwrap().render(&messages, None).unwrap(), " be kind ");
+    }
+
+    /// As OpenAI's API and many data sets have them.
+    #[test]
+    fn parts_and_arguments_are_what_they_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}\
+                      {{ c.function.arguments.city }}{% endfor %};{% endfor %}";
+        std::fs::write(dir.path().join("chat_template.jinja"), source).unwrap();
+        let template = ChatTemplate::beside(dir.path()).unwrap();
+        let parts = json!([{ "type": "text", "text": "Look" }, { "type": "text", "text": " here." }]);
+        let call = json!([{ "function": { "name": "weather", "arguments": "{\"city\": \"Oslo\"}" } }]);
+        let messages = [
+            json!({ "role": "user", "content": parts }),
+            json!({ "role": "assistant", "content": null, "tool_calls": call }),
+        ];
+        assert_eq!(template.render(&messages, None).unwrap(), "user:Look here.;assistant:Oslo;");
+        for (message, words) in [
+            (json!({ "content": "hi" }), "without a `role`"),
+            (json!({ "role": "user", "content": [{ "type": "image_url" }] }), "type \"image_url\""),
+            (json!({ "role": "user", "content": [{ "type": "text" }] }), "without `text`"),
+            (json!({ "role": "user", "content": 3 }), "has 3 as `content`"),
+        ] {
+            let error = template.prompt(&[message], None).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::chat::ChatTemplate;
+use super::chat::{ChatTemplate, content};
 use crate::error::{Error, Result};
 
 /// What Windows' editors put before a text in UTF-8; no part of it.
@@ -91,7 +91,7 @@ fn text(mut value: Value, template: Option<&ChatTemplate>) -> Result<String, Str
         (Value::String(text), _) => Ok(text),
         (Value::Null, Value::Array(messages)) => match template {
             Some(template) => template.render(&messages, listed(tools)?.as_deref()),
-            None => plain(&messages).ok_or_else(|| "has `messages` without string `content`".to_owned()),
+            None => plain(&messages),
         },
         _ => Err("has no string `text` and no list `messages`".to_owned()),
     }
@@ -111,9 +111,9 @@ fn listed(tools: Value) -> Result<Option<Vec<Value>>, String> {
 }
 
 /// A conversation without a template.
-fn plain(messages: &[Value]) -> Option<String> {
-    let contents: Option<Vec<&str>> = messages.iter().map(|m| m.get("content").and_then(Value::as_str)).collect();
-    contents.filter(|c| !c.is_empty()).map(|c| c.join("\n\n"))
+fn plain(messages: &[Value]) -> Result<String, String> {
+    let contents = messages.iter().filter_map(|message| content(message).transpose()).collect::<Result<Vec<_>, _>>()?;
+    if contents.is_empty() { Err("has `messages` without `content`".to_owned()) } else { Ok(contents.join("\n\n")) }
 }
 
 #[cfg(feature = "parquet")]

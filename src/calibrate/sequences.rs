@@ -59,7 +59,8 @@ impl Sequences {
             _ => text(path, encoder.ok_or_else(|| no_tokenizer(path))?, bos, (length, min_tokens), &mut ids)?,
         };
         if starts.is_empty() {
-            let what = format!("holds no sequence of {length} tokens; its longest has {longest}");
+            let of = if min_tokens > 0 { format!(" in documents of {min_tokens} or more") } else { String::new() };
+            let what = format!("holds no sequence of {length} tokens{of}; its longest has {longest}");
             return Err(Error::argument(format!("{}", path.display()), what));
         }
         starts.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));

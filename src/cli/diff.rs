@@ -43,7 +43,8 @@ pub(super) struct Diff {
     /// Largest error (NMSE) of any op, instead of the table of tolerances
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     tolerance: Option<f64>,
-    /// Write the run's activations, to be compared on another machine
+    /// Write the run's activations, to be compared on another machine; where the run is the reference itself, such as with --device cpu,
+    /// nothing else is done
     #[arg(long, value_name = "FILE.safetensors")]
     dump: Option<PathBuf>,
     /// Show every op, not only the worst of each layer
@@ -80,11 +81,20 @@ impl Diff {
         let file = ModelFile::open(&self.model)?;
         let transform = known(&file)?;
         let given = self.prompt.as_deref().map(|prompt| tokens(&file, prompt)).transpose()?;
+        let prompt = || anyhow!("--prompt: is needed, unless --against is a file of activations");
+        if let Some(path) = self.dump.as_ref().filter(|_| self.is_own(against)) {
+            let (tokens, device) = (given.ok_or_else(prompt)?, self.own_device(against)?);
+            let mut run = engine(&device, &file, tokens.len())?;
+            dump(path, &file, &mut run, &tokens, None, transform)?;
+            let run = describe(&self.model, &device);
+            let report = DiffReport::new(run, path.display().to_string(), tokens.len(), Vec::new());
+            out::report(&report, self.json, |r| terminal::diff(r, self.all))?;
+            return Ok(Verdict::Passed);
+        }
         let (reference, device) = match against {
             path if is_file(path) => (stored(&file, path, given.as_deref())?, self.own_device(path)?),
             other => {
-                let given =
-                    given.ok_or_else(|| anyhow!("--prompt: is needed, unless --against is a file of activations"))?;
+                let given = given.ok_or_else(prompt)?;
                 let device = self.own_device(other)?;
                 (self.other_run(&file, other, &device, given)?, device)
             }
@@ -98,16 +108,18 @@ impl Diff {
         let mut engine = engine(&device, &file, tokens.len())?;
         let next = next.unwrap_or(0);
         if let Some(path) = &self.dump {
-            let taps = block_on(record(&mut engine, tokens, Some(next), &[]))?.0;
-            let model_sha256 = Some(StatsMeta::sha256_of(file.checkpoint())?);
-            Activations { tokens: Some(tokens.clone()), next: Some(next), model_sha256, transform, taps }
-                .write(path)?;
+            dump(path, &file, &mut engine, tokens, Some(next), transform)?;
         }
         let ops = block_on(diff(&mut engine, tokens, next, taps, between, self.tolerance))?;
         let run = describe(&self.model, &device);
         let report = DiffReport::new(run, reference.name, tokens.len(), ops);
         out::report(&report, self.json, |r| terminal::diff(r, self.all))?;
         Ok(if report.culprit.is_some() { Verdict::Failed } else { Verdict::Passed })
+    }
+
+    /// Is what to compare with the run itself?
+    fn is_own(&self, against: &str) -> bool {
+        against == self.gpu.device && self.against_caps.is_none() && !Path::new(against).exists()
     }
 
     /// What to compare with.
@@ -126,9 +138,9 @@ impl Diff {
             let other = if self.against_caps.is_some() { self.device(&self.gpu.device)? } else { device.clone() };
             (false, ModelFile::open(&dir)?, other)
         } else {
-            if against == self.gpu.device && self.against_caps.is_none() {
+            if self.is_own(against) {
                 bail!(
-                    "--against {against}: is what the run itself uses; pass another device, a model or --against-caps"
+                    "--against {against}: is what the run itself uses; pass another device, a model or --against-caps, or --dump alone"
                 );
             }
             let device = self.device(against).map_err(|e| match e.downcast_ref() {
@@ -169,6 +181,21 @@ impl Diff {
         }
         .open()
     }
+}
+
+/// Writes what a run computes, with `next` after the prompt or what it chooses itself.
+fn dump(
+    path: &Path,
+    file: &ModelFile,
+    engine: &mut Engine,
+    tokens: &[u32],
+    next: Option<u32>,
+    transform: Option<Transform>,
+) -> Result<()> {
+    let (taps, next) = block_on(record(engine, tokens, next, &[]))?;
+    let model_sha256 = Some(StatsMeta::sha256_of(file.checkpoint())?);
+    let all = Activations { tokens: Some(tokens.to_vec()), next: Some(next), model_sha256, transform, taps };
+    Ok(all.write(path)?)
 }
 
 /// The rewrites in a model's weights; says so where they cannot be known.

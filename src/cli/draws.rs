@@ -1,6 +1,6 @@
 //! How the tokens of texts are chosen, as commands are told.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use wgquant::runtime::Next;
 
@@ -27,7 +27,8 @@ pub(super) struct DrawArgs {
 impl DrawArgs {
     /// How tokens are chosen. Refuses what is no such number, and what has no effect.
     pub(super) fn next(&self) -> Result<Next> {
-        let next = sampling((self.temp, self.top_k.unwrap_or(0), self.top_p.unwrap_or(1.0)), ["--temp", "--top-p"])?;
+        let next = sampling((self.temp, self.top_k.unwrap_or(0), self.top_p.unwrap_or(1.0)), ["--temp", "--top-p"])
+            .map_err(|(flag, what)| anyhow!("{flag}: {what}"))?;
         if next == Next::Greedy {
             let (k, p) = (self.top_k.map(|k| format!("--top-k {k}")), self.top_p.map(|p| format!("--top-p {p}")));
             let seed = self.seed.map(|seed| format!("--seed {seed}"));

@@ -121,19 +121,22 @@ pub(super) fn encode_as_it_is(tokenizer: &Tokenizer, file: &ModelFile, prompt: &
 }
 
 /// How tokens are chosen by a temperature, 0 for the likeliest, the likeliest of which others are not drawn, and their probability
-/// together; `names` are the first's and the last's.
-pub(super) fn sampling((temperature, top_k, top_p): (f32, u32, f32), [temp, top]: [&str; 2]) -> Result<Next> {
+/// together; `temp` and `top` are what the first and the last are called. An error is the name of one, and what is wrong with it.
+pub(super) fn sampling(
+    (temperature, top_k, top_p): (f32, u32, f32),
+    [temp, top]: [&str; 2],
+) -> Result<Next, (&str, String)> {
     if !temperature.is_finite() || temperature < 0.0 {
-        bail!("{temp}: {temperature} is no finite number of 0 or more");
+        return Err((temp, format!("{temperature} is no finite number of 0 or more")));
     }
     if !(top_p > 0.0 && top_p <= 1.0) {
-        bail!("{top}: {top_p} is not above 0 and at most 1");
+        return Err((top, format!("{top_p} is not above 0 and at most 1")));
     }
     if temperature == 0.0 {
         return Ok(Next::Greedy);
     }
     if !(1.0 / temperature).is_normal() {
-        bail!("{temp}: {temperature:e} is neither 0 nor a number to divide by");
+        return Err((temp, format!("{temperature:e} is neither 0 nor a number to divide by")));
     }
     Ok(Next::Sample(Sampling { temperature, top_k, top_p }))
 }

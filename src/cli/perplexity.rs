@@ -81,6 +81,9 @@ impl Perplexity {
         let context = self.context.unwrap_or(CONTEXT) as usize;
         let windows = Windows::read(&self.file, texts.as_ref(), file.config().bos, context, limit)?;
         load::check_ids(&self.file, &self.model, file, windows.beyond(file.config().vocab_size))?;
+        if let Some(asked) = limit.filter(|asked| *asked > windows.0.len()) {
+            log::warn!("--windows {asked}: {} has {}", self.file.display(), windows.0.len());
+        }
         Ok(windows)
     }
 

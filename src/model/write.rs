@@ -72,7 +72,7 @@ impl WriteOptions {
 pub struct Summary {
     /// Sizes and place.
     pub written: Written,
-    /// Modules whose rows are no multiple of their group size. This crate reads them; compressed-tensors (and so
+    /// Modules whose rows are no multiple of their weights' or inputs' group size. This crate reads them; compressed-tensors (and so
     /// transformers and vLLM) refuses the model.
     pub ragged: Vec<String>,
 }
@@ -302,9 +302,8 @@ impl Output<'_> {
 
     fn quantized(&mut self, module: &str, q: &QuantizedLinear, scheme: Scheme) -> Result<()> {
         let (rows, cols) = (q.codes.shape.rows(), q.codes.shape.cols());
-        if let Group::Size(n) = scheme.group
-            && cols % n != 0
-        {
+        let groups = [Some(scheme.group), scheme.activations.group()];
+        if groups.into_iter().flatten().any(|g| matches!(g, Group::Size(n) if cols % n != 0)) {
             self.ragged.push(module.to_owned());
         }
         if scheme.packed {

@@ -228,20 +228,23 @@ fn codes_a_word(bits: usize) -> usize {
 }
 
 /// Kernels sum integers over the smaller of a weight's and its input's groups, so one must divide the other: where it
-/// does not, the largest smaller group of activations that does is taken. A group is whole words of the weight's codes.
+/// does not, the largest smaller group of activations that does is taken. A group is whole words of the weight's codes, and a row whole groups,
+/// or other tools refuse the file.
 fn beside(activations: Activations, weights: Format, cols: usize, module: &str) -> Result<Activations> {
     let Some(Group::Size(asked)) = activations.group() else { return Ok(activations) };
     let own = weights.group.len(cols);
     let word = codes_a_word(weights.bits);
-    let fits = |g: &usize| g.is_multiple_of(word) && (own.is_multiple_of(*g) || g.is_multiple_of(own));
+    let fits = |g: &usize| {
+        g.is_multiple_of(word) && cols.is_multiple_of(*g) && (own.is_multiple_of(*g) || g.is_multiple_of(own))
+    };
     let group = match (4..=asked.min(cols)).rev().find(fits) {
         Some(group) => Group::Size(group),
         None if asked >= cols => Group::Channel,
         None => {
             let bits = weights.bits;
             let what = format!(
-                "no group of up to {asked} of its {cols} inputs divides or is a multiple of its weight's {own} and is whole words of \
-                 {word} codes of {bits} bits; use one scale a token (channel)"
+                "no group of up to {asked} of its {cols} inputs divides them, divides or is a multiple of its weight's {own} and is whole \
+                 words of {word} codes of {bits} bits; use one scale a token (channel)"
             );
             return Err(Error::argument(format!("activations of `{module}`"), what));
         }
@@ -313,6 +316,9 @@ mod tests {
         let size = |n| Some(Group::Size(n));
         assert_eq!(of(4, Group::Size(32), 48, 672).unwrap(), size(32));
         assert_eq!(of(8, Group::Channel, 7, 672).unwrap(), size(4));
+        // 48 is a multiple of 16 and divides no row.
+        assert_eq!(of(4, Group::Size(16), 48, 128).unwrap(), size(32));
+        assert_eq!(of(8, Group::Channel, 48, 256).unwrap(), size(32));
         // As many inputs as there are, or more: one scale for all.
         assert_eq!(of(8, Group::Channel, 128, 118).unwrap(), Some(Group::Channel));
         assert_eq!(of(8, Group::Channel, 128, 96).unwrap(), size(96));

@@ -2,8 +2,10 @@
 //!
 //! They lie in `NAME.unfinished` beside the output `NAME`: what decides the output in `run.json`, and a directory for each block, which
 //! appears whole or not at all ([`write_weights`]), with hashes. The next blocks' calibration needs the streams behind them, which are run
-//! through again: that takes a fraction of what choosing codes did.
+//! through again: that takes a fraction of what choosing codes did. `run.json` is written behind the first block and removed before any:
+//! blocks without it are of no run.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::{fs, io};
@@ -48,11 +50,18 @@ impl Unfinished {
         let parent = files::folder(&dir);
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
         let claim = files::claim(&dir).map_err(|e| Error::io(&dir, e))?;
-        if let Some((key, there, here)) = begun(&dir)?.as_ref().and_then(|there| difference("", there, &run)) {
-            let what = format!(
-                "its blocks are of a run with {there} as {key}, this one has {here}; pass --restart to begin anew, or choose another output"
-            );
-            return Err(Error::argument(dir.display().to_string(), what));
+        match begun(&dir)? {
+            Some(there) => {
+                if let Some((key, there, here)) = difference("", &there, &run) {
+                    let what = format!(
+                        "its blocks are of a run with {} as {key}, this one has {}; pass --restart to begin anew, or choose another output",
+                        brief(there),
+                        brief(here)
+                    );
+                    return Err(Error::argument(dir.display().to_string(), what));
+                }
+            }
+            None => discard(&dir)?,
         }
         let this = Self { dir, run, _claim: claim, writing: None };
         let done = (0..blocks).take_while(|index| this.block(*index).exists()).count();
@@ -66,30 +75,27 @@ impl Unfinished {
         self.dir.join(format!("block-{index}"))
     }
 
-    /// Puts what was kept of block `index`, if it was, in the place of the weights of `layer`. Gives what its modules lost.
+    /// Puts what was kept of block `index`, if it was, in the place of the weights of `layer`. Gives what its modules lost. What is not
+    /// as it was written is removed, to be made anew.
     ///
     /// # Errors
-    /// [`Error::BadCheckpoint`] naming what is not as it was written.
+    /// [`Error::Io`] where it cannot be removed.
     pub(crate) fn restore(&self, index: usize, layer: &mut Layer) -> Result<Option<Vec<ModuleLoss>>> {
         let dir = self.block(index);
         if !dir.exists() {
             return Ok(None);
         }
-        let bad = |what: String| Error::bad(&dir, format!("{what}; remove it to have this block made anew"));
-        if let Some(d) = verify(&dir)?.differences.first() {
-            return Err(bad(format!("{}: {} is {}, was written as {}", d.file, d.what, d.found, d.manifest)));
-        }
-        let (weights, note) = StoredWeights::open(&dir)?;
-        for (part, linear) in layer.linears_mut() {
-            let name = Names::default().mixer(index, part);
-            let kept = weights.linear(&name, Role::Linear)?;
-            if kept.dims() != linear.dims() {
-                let (there, here) = (kept.dims(), linear.dims());
-                return Err(bad(format!("`{name}` is {there:?}, the model's {here:?}")));
+        match kept(&dir, index, layer) {
+            Ok((whole, losses)) => {
+                *layer = whole;
+                Ok(Some(losses))
             }
-            *linear = kept;
+            Err(e) => {
+                log::warn!("{e}; this block is made anew");
+                removed(&dir)?;
+                Ok(None)
+            }
         }
-        serde_json::from_value(note).map(Some).map_err(|e| bad(format!("what its modules lost: {e}")))
     }
 
     /// Keeps block `index`, whose modules lost this; on a thread, which the next call waits for.
@@ -98,17 +104,17 @@ impl Unfinished {
     /// [`Error::Io`], [`Error::DiskFull`], of the block before too.
     pub(crate) fn keep(&mut self, index: usize, layer: &Layer, losses: &[ModuleLoss]) -> Result<()> {
         self.written()?;
-        let run = self.dir.join(RUN);
-        if !run.exists() {
-            fs::create_dir_all(&self.dir).map_err(|e| Error::io(&self.dir, e))?;
-            let text = format!("{:#}\n", self.run);
-            files::replace(&run, |file| io::Write::write_all(file, text.as_bytes())).map_err(|e| Error::io(&run, e))?;
-        }
-        let (dir, note) = (self.block(index), json!(losses));
+        fs::create_dir_all(&self.dir).map_err(|e| Error::io(&self.dir, e))?;
+        let (dir, note, run) = (self.block(index), json!(losses), self.dir.join(RUN));
         let named =
             |(part, linear): (&str, &Linear)| (Names::default().mixer(index, part), Role::Linear, linear.clone());
         let weights: Vec<_> = layer.linears().into_iter().map(named).collect();
-        self.writing = Some(std::thread::spawn(move || write_weights(&weights, note, &dir)));
+        let begins = (!run.exists()).then(|| format!("{:#}\n", self.run));
+        self.writing = Some(std::thread::spawn(move || {
+            write_weights(&weights, note, &dir)?;
+            let Some(text) = begins else { return Ok(()) };
+            files::replace(&run, |file| io::Write::write_all(file, text.as_bytes())).map_err(|e| Error::io(&run, e))
+        }));
         Ok(())
     }
 
@@ -120,7 +126,7 @@ impl Unfinished {
 
     /// Removes all of it: the output is there, so that nothing that goes wrong here matters to it.
     pub(crate) fn remove(&mut self) {
-        if let Err(e) = self.written().and_then(|()| forget(&self.dir)) {
+        if let Err(e) = self.written().and_then(|()| discard(&self.dir)) {
             log::warn!("{}: of no more use, and not removed: {e}", self.dir.display());
         }
     }
@@ -132,7 +138,7 @@ impl Drop for Unfinished {
         if let Some(writing) = self.writing.take() {
             let _ = writing.join();
         }
-        if self.dir.exists() {
+        if self.dir.join(RUN).exists() {
             log::info!("{}: kept, with what was done", self.dir.display());
         }
     }
@@ -148,34 +154,86 @@ pub fn discard_unfinished(out: &Path) -> Result<()> {
         return Ok(());
     }
     let _claim = files::claim(&dir).map_err(|e| Error::io(&dir, e))?;
-    begun(&dir)?;
-    forget(&dir)
+    discard(&dir)
 }
 
 /// The run that `dir` is of, if there is anything.
 ///
 /// # Errors
-/// [`Error::Argument`] for what no run has left, which is not to be removed; [`Error::BadCheckpoint`], [`Error::Io`].
+/// [`Error::BadCheckpoint`] for what is no JSON; [`Error::Io`].
 fn begun(dir: &Path) -> Result<Option<Value>> {
     let path = dir.join(RUN);
     match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| Error::bad(&path, e.to_string())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => match fs::read_dir(dir).map(|mut all| all.next().is_none()) {
-            Ok(false) => {
-                let what =
-                    format!("has no {RUN}: no run of this program left it; move it away or choose another output");
-                Err(Error::argument(dir.display().to_string(), what))
-            }
-            _ => Ok(None),
-        },
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|e| Error::bad(&path, format!("{e}; pass --restart to begin anew, or choose another output"))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(&path, e)),
     }
 }
 
-fn forget(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(dir, e)),
-        _ => Ok(()),
+/// Block `index` as it was kept in `dir`, in the place of the weights of `layer`, and what its modules lost.
+///
+/// # Errors
+/// [`Error::BadCheckpoint`] naming what is not as it was written.
+fn kept(dir: &Path, index: usize, layer: &Layer) -> Result<(Layer, Vec<ModuleLoss>)> {
+    let bad = |what: String| Error::bad(dir, what);
+    if let Some(d) = verify(dir)?.differences.first() {
+        return Err(bad(format!("{}: {} is {}, was written as {}", d.file, d.what, d.found, d.manifest)));
+    }
+    let (weights, note) = StoredWeights::open(dir)?;
+    let mut layer = layer.clone();
+    for (part, linear) in layer.linears_mut() {
+        let name = Names::default().mixer(index, part);
+        let kept = weights.linear(&name, Role::Linear)?;
+        if kept.dims() != linear.dims() {
+            let (there, here) = (kept.dims(), linear.dims());
+            return Err(bad(format!("`{name}` is {there:?}, the model's {here:?}")));
+        }
+        *linear = kept;
+    }
+    let losses = serde_json::from_value(note).map_err(|e| bad(format!("what its modules lost: {e}")))?;
+    Ok((layer, losses))
+}
+
+/// Removes what runs have left in `dir`, and `dir` itself.
+///
+/// # Errors
+/// [`Error::Argument`] where it holds what no run has left, which is not removed, and nothing else then; [`Error::Io`].
+fn discard(dir: &Path) -> Result<()> {
+    let all = match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.map(|e| e.file_name())).collect::<io::Result<Vec<OsString>>>(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => Err(e),
+    };
+    let mut all = all.map_err(|e| Error::io(dir, e))?;
+    if let Some(name) = all.iter().find(|name| !name.to_str().is_some_and(is_ours)) {
+        let what = format!("holds {}, which no run left; move it away or choose another output", name.display());
+        return Err(Error::argument(dir.display().to_string(), what));
+    }
+    all.sort_by_key(|name| name != RUN);
+    all.iter().try_for_each(|name| removed(&dir.join(name)))?;
+    fs::remove_dir(dir).map_err(|e| Error::io(dir, e))
+}
+
+/// Is it a name that runs give in such a directory, at last or meanwhile?
+fn is_ours(name: &str) -> bool {
+    let name = files::destination(name).unwrap_or(name);
+    let block = name.strip_prefix("block-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    block || name == RUN
+}
+
+fn removed(path: &Path) -> Result<()> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.map_err(|e| Error::io(path, e))
+}
+
+/// A value as a message has it.
+fn brief(value: &Value) -> String {
+    const MOST: usize = 120;
+    let text = value.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -188,9 +246,10 @@ fn difference<'a>(key: &str, there: &'a Value, here: &'a Value) -> Option<(Strin
             let of = |value: &'a serde_json::Map<String, Value>, name: &str| value.get(name).unwrap_or(&Value::Null);
             names.into_iter().find_map(|name| difference(&below(name), of(a, name), of(b, name)))
         }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| difference(&below(&i.to_string()), a, b))
-        }
+        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len())).find_map(|i| {
+            let of = |values: &'a [Value]| values.get(i).unwrap_or(&Value::Null);
+            difference(&below(&i.to_string()), of(a), of(b))
+        }),
         _ => (there != here).then(|| (key.to_owned(), there, here)),
     }
 }

@@ -9,7 +9,7 @@ use crate::eval::{Judgement, OpError};
 pub struct DiffReport {
     /// The run that was judged: model and device.
     pub run: String,
-    /// What it was judged by: model and device, or a file.
+    /// What it was judged by: model and device, or a file; without any ops the file it was written to.
     pub against: String,
     /// Tokens of the prompt; one decode step follows them.
     pub tokens: usize,

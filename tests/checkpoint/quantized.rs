@@ -126,6 +126,9 @@ fn ragged_groups_are_reported() {
     let wanted = ["in_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj"];
     assert!(c.summary.ragged.iter().all(|m| wanted.iter().any(|w| m.ends_with(w))), "{:?}", c.summary.ragged);
     assert_eq!(c.summary.ragged.len(), 7);
+    // The same of what is rounded on the way in.
+    let c = case(|_, _, l| quantize(l, 8, Group::Channel, Activations::Int8(Group::Size(16))), false);
+    assert_eq!(c.summary.ragged.len(), 7, "{:?}", c.summary.ragged);
 }
 
 #[test]

@@ -49,6 +49,10 @@ fn jsonl_with_messages_and_short_documents() {
     fs::write(&text, r#"{"messages": [{"role": "user"}]}"#).unwrap();
     fs::remove_file(&out).unwrap();
     says(&refusal(wgquant().args(fixed)), &["line 1", "content"]);
+    fs::write(&text, line(1).to_string()).unwrap();
+    let most = ["--sequence-length", "40", "--min-length", "300"];
+    let output = wgquant().args(fixed).args(most).output().unwrap();
+    says(&String::from_utf8_lossy(&output.stderr), &["no sequence of 40 tokens in documents of 300 or more"]);
 }
 
 /// By the model's own template, whose text is what is tokenized: no token before the one it begins with.
@@ -60,6 +64,13 @@ fn conversations_go_by_the_chat_template() {
     let plain = parts(&model, &chat);
     lines(&text, &[json!({ "text": format!("{}\n\na bird", "the boat ".repeat(LONG)) })]);
     assert_eq!(plain, parts(&model, &text), "without a template");
+    // In parts, and with a message that only calls a tool, as many data sets have them.
+    let in_parts = temp.path().join("parts.jsonl");
+    let mut spoken = conversation(LONG);
+    let said = spoken[0]["content"].take();
+    spoken[0]["content"] = json!([{ "type": "text", "text": said }]);
+    lines(&in_parts, &[json!({ "messages": [spoken[0], { "role": "assistant", "content": null }, spoken[1]] })]);
+    assert_eq!(plain, parts(&model, &in_parts), "parts without a template");
     fs::copy(nano().join("tokenizer_config.json"), model.join("tokenizer_config.json")).unwrap();
     edit(&model.join("tokenizer_config.json"), |c| {
         c["chat_template"] =
@@ -69,6 +80,8 @@ fn conversations_go_by_the_chat_template() {
     lines(&text, &[json!({ "text": format!("<s>user: {}</s>assistant: a bird</s>", "the boat ".repeat(LONG)) })]);
     assert_eq!(templated, parts(&model, &text), "with a template");
     assert_ne!(templated, plain);
+    lines(&in_parts, &[json!({ "messages": spoken })]);
+    assert_eq!(templated, parts(&model, &in_parts), "parts with a template");
     edit(&model.join("tokenizer_config.json"), |c| c["chat_template"] = json!("{{ raise_exception('no such role') }}"));
     let args = ["calibrate", model.to_str().unwrap(), "-f", chat.to_str().unwrap(), "-o", "never"];
     says(&refusal(wgquant().args(args)), &["line 1", "no such role"]);

@@ -269,6 +269,13 @@ fn diff_passes_on_nano_and_fails_by_tolerance() {
     let report = run_json(&["diff", model, "-p", "The sea", "--dump", dump, "--json"]);
     has(&report, &["run", "against", "tokens", "ops"]);
     assert!(report["culprit"].is_null() && report["ops"].as_array().unwrap().len() > 90, "{report}");
+    // The reference is written without anything to compare it with.
+    let own = temp.path().join("reference.safetensors");
+    let own = own.to_str().unwrap();
+    let args = ["diff", model, "--device", "cpu", "-p", "The sea"];
+    says(&run(&[&args[..], &["--dump", own]].concat()), &["one decode step written to", "reference.safetensors"]);
+    says(&refusal(crate::common::wgquant().args(args)), &["--against cpu", "--dump alone"]);
+    assert_eq!(run_json(&["diff", model, "--against", own, "--json"])["culprit"], Value::Null);
     // The dump of one device against the other, without a prompt.
     let text = run(&["diff", model, "--device", "cpu", "--against", dump, "--all"]);
     says(&text, &["in_proj", "attention", "decode: scan", "largest errors", "within their tolerances"]);

@@ -92,7 +92,10 @@ impl Server {
         let (status, answer) = self.post(path, body);
         let error = &answer["error"];
         assert_eq!((status, &error["type"], &error["code"]), (400, &"invalid_request_error".into(), &400.into()));
-        error["message"].as_str().unwrap().to_owned()
+        let message = error["message"].as_str().unwrap();
+        let named = message.strip_prefix('`').and_then(|rest| rest.split_once("`: "));
+        assert_eq!(error["param"].as_str(), named.map(|(name, _)| name), "{message}");
+        message.to_owned()
     }
 
     /// Parts of a stream, without its end.

@@ -87,7 +87,7 @@ fn goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn blocks_of_another_run_or_changed_ones_are_refused() {
+fn blocks_of_another_run_are_refused() {
     let (file, temp) = (ModelFile::open(&common::nano()).unwrap(), tempfile::tempdir().unwrap());
     let (recipe, out) = (preset(&file), temp.path().join("out"));
     let dir = interrupt(&recipe, &Device::Cpu, &out, 3);
@@ -104,15 +104,6 @@ fn blocks_of_another_run_or_changed_ones_are_refused() {
     refused(&Recipe { gptq: None, ..recipe.clone() }, &["as recipe.gptq, this one has null"]);
     assert!(files(&dir) == before, "refusing changed what is there");
 
-    let weights = block(&dir, 1).join("model.safetensors");
-    let mut bytes = fs::read(&weights).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&weights, &bytes).unwrap();
-    refused(&recipe, &["block-1", "model.safetensors", "sha256", "remove it"]);
-    fs::remove_dir_all(block(&dir, 1)).unwrap();
-    make(&recipe, &Device::Cpu, &out, &|_| {}).unwrap();
-    assert!(!dir.exists());
-
     let again = temp.path().join("again");
     let dir = interrupt(&recipe, &Device::Cpu, &again, 2);
     discard_unfinished(&again).unwrap();
@@ -124,7 +115,55 @@ fn blocks_of_another_run_or_changed_ones_are_refused() {
     fs::write(theirs.join("thesis.txt"), "my own").unwrap();
     for told in [discard_unfinished(&mine), make(&recipe, &Device::Cpu, &mine, &|_| {}).map(|_| ())] {
         let told = told.unwrap_err().to_string();
-        assert!(told.contains("mine.unfinished: has no run.json"), "{told}");
+        assert!(told.contains("mine.unfinished: holds thesis.txt, which no run left"), "{told}");
     }
     assert_eq!(fs::read(theirs.join("thesis.txt")).unwrap(), b"my own");
+}
+
+/// Whatever a crash or a disk left of them, the same call goes on and gives the same bytes.
+#[test]
+fn damaged_blocks_are_made_anew() {
+    let (file, temp) = (ModelFile::open(&common::nano()).unwrap(), tempfile::tempdir().unwrap());
+    let (recipe, whole) = (preset(&file), temp.path().join("whole"));
+    make(&recipe, &Device::Cpu, &whole, &|_| {}).unwrap();
+    type Damage = (&'static str, fn(&Path));
+    let damage: [Damage; 5] = [
+        ("a changed byte", |dir| {
+            let weights = block(dir, 1).join("model.safetensors");
+            let mut bytes = fs::read(&weights).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(&weights, &bytes).unwrap();
+        }),
+        ("a missing file", |dir| fs::remove_file(block(dir, 0).join("model.safetensors")).unwrap()),
+        ("a missing block", |dir| fs::remove_dir_all(block(dir, 0)).unwrap()),
+        ("a run.json that was not written", |dir| {
+            fs::rename(dir.join("run.json"), dir.join(".run.json.partial-aB3xYz")).unwrap();
+        }),
+        ("a removal that a crash ended", |dir| {
+            fs::remove_file(dir.join("run.json")).unwrap();
+            fs::remove_file(block(dir, 1).join("config.json")).unwrap();
+        }),
+    ];
+    for (name, damage) in damage {
+        let out = temp.path().join("out");
+        let dir = interrupt(&recipe, &Device::Cpu, &out, 3);
+        damage(&dir);
+        make(&recipe, &Device::Cpu, &out, &|_| {}).unwrap_or_else(|e| panic!("{name}: {e}"));
+        same(&whole, &out);
+        assert!(!dir.exists(), "{name}: something is left");
+        fs::remove_dir_all(&out).unwrap();
+    }
+
+    // What decides the output is not guessed.
+    let out = temp.path().join("out");
+    let dir = interrupt(&recipe, &Device::Cpu, &out, 2);
+    fs::write(dir.join("run.json"), "{").unwrap();
+    let told = make(&recipe, &Device::Cpu, &out, &|_| {}).unwrap_err().to_string();
+    assert!(told.contains("run.json") && told.contains("--restart"), "{told}");
+    fs::write(dir.join("notes.txt"), "my own").unwrap();
+    assert!(discard_unfinished(&out).unwrap_err().to_string().contains("holds notes.txt"));
+    assert!(block(&dir, 0).is_dir(), "refused, and removed all the same");
+    fs::remove_file(dir.join("notes.txt")).unwrap();
+    discard_unfinished(&out).unwrap();
+    assert!(!dir.exists());
 }

@@ -165,7 +165,7 @@ impl Request {
                 .map_err(|_| Refused::field("top_k", format!("{k} is no number of tokens, nor -1 for all"))),
         }?;
         let draws = (temperature.unwrap_or(1.0), top_k, top_p.unwrap_or(1.0));
-        let next = sampling(draws, ["`temperature`", "`top_p`"]).map_err(|e| Refused::bad(e.to_string()))?;
+        let next = sampling(draws, ["temperature", "top_p"]).map_err(|(name, what)| Refused::field(name, what))?;
         let stops = match fields.get("stop")? {
             None => Vec::new(),
             Some(Texts::One(stop)) => vec![stop],
@@ -283,7 +283,6 @@ fn chat(api: &Api, fields: &Fields) -> Result<Prompt, Refused> {
     };
     let messages: Option<Vec<Value>> = fields.get("messages")?;
     let messages = messages.filter(|m| !m.is_empty()).ok_or_else(|| Refused::field("messages", "there is none"))?;
-    let messages = messages.into_iter().map(readable).collect::<Result<Vec<_>, _>>()?;
     let tools: Option<Vec<Value>> = fields.get("tools")?;
     let tools = tools.filter(|tools| !tools.is_empty() && fields.0.get("tool_choice").is_none_or(|c| c != "none"));
     let text = template.prompt(&messages, tools.as_deref()).map_err(|e| Refused::field("messages", e))?;
@@ -297,27 +296,4 @@ fn chat(api: &Api, fields: &Fields) -> Result<Prompt, Refused> {
     let max_new = most.map_or_else(|| api.context.saturating_sub(ids.len()).max(1), |most| most as usize);
     check(api, "messages", &ids, max_new)?;
     Ok(Prompt { ids, text, max_new })
-}
-
-/// A message as templates read it: parts of text become one, and arguments of calls, which the API has as JSON in a string, what they say.
-fn readable(mut message: Value) -> Result<Value, Refused> {
-    if !message.get("role").is_some_and(Value::is_string) {
-        return Err(Refused::field("messages", format!("has a message without a `role`: {message}")));
-    }
-    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
-    for arguments in calls.filter_map(|call| call.get_mut("function")?.get_mut("arguments")) {
-        let read = arguments.as_str().and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
-        if let Some(read) = read {
-            *arguments = Value::Object(read);
-        }
-    }
-    let parts = message.get("content").and_then(Value::as_array).cloned();
-    if let Some(parts) = parts {
-        let text = parts.iter().map(|part| match part["type"] == "text" {
-            true => part["text"].as_str().ok_or_else(|| Refused::field("messages", "a part has no `text`")),
-            false => Err(Refused::field("messages", format!("parts of type {}; only text is read", part["type"]))),
-        });
-        message["content"] = Value::String(text.collect::<Result<_, _>>()?);
-    }
-    Ok(message)
 }

@@ -10,6 +10,10 @@ const WORST: usize = 5;
 /// `wgquant diff`: every op with `all`, else the worst of each layer and whatever failed.
 #[must_use]
 pub fn diff(report: &DiffReport, all: bool) -> String {
+    if report.ops.is_empty() {
+        let DiffReport { run, against, tokens, .. } = report;
+        return format!("{run}\n{tokens} tokens and one decode step written to {against}, compared with nothing\n");
+    }
     let ops: Vec<&OpError> = report.ops.iter().filter(|op| all || shown(op, &report.ops)).collect();
     let rows = ops.iter().map(|op| {
         vec![
