@@ -1,16 +1,14 @@
-// One token of a sequence in a Mamba-2 mixer: causal_conv1d_update, then selective_state_update. One workgroup: 32 rows (head, p) of the heads of
-// one group by 8 threads, which share the row's state elements. It makes the group's B and C itself. The windows of its x channels are
+// One token of a sequence in a Mamba-2 mixer: causal_conv1d_update, then selective_state_update. A workgroup has 32
+// rows (mixer_rows.wgsl), whose state elements eight threads share. It makes the group's B and C itself. The windows of its x channels are
 // its own; those of B and C are shared, so the last workgroup of the group to have read them moves them on: tickets count the
 // workgroups, and are 0 between dispatches. That is safe though WGSL's atomics order nothing else: what was read went into
 // workgroup memory before the barrier before the ticket. All loads of the state start before the convolution, whose latency they hide in.
-// The importing shader has `params` with heads, head_dim, groups, state, taps, dt_min and dt_max, the bindings `input`, `conv_state`,
+// The importing shader has `params` as mixer_rows.wgsl wants them and with taps, dt_min and dt_max, the bindings `input`, `conv_state`,
 // `ssm_state` and `tickets`, and what reads a mixer's vectors: `conv_weight`, `conv_bias` and `head_vector` (dt_bias, a_log and d).
 #import float
+#import mixer_rows
 #import state_row
 
-const WG = 256u;
-const LANES = 8u;
-const ROWS = 32u;
 const MAX_STATE = 256u;
 
 var<workgroup> b: array<f32, MAX_STATE>;
@@ -21,15 +19,6 @@ var<workgroup> is_last: u32;
 var<private> sequence: u32;
 var<private> input_at: u32;
 var<private> conv_at: u32;
-
-// Where a thread stands.
-struct Spot {
-    thread: u32,
-    group: u32, // the same for all of a workgroup
-    head: u32,
-    row: u32, // of the rows of all heads
-    inside: bool, // other threads read the group's last row and write nothing
-}
 
 // A channel's window without its oldest column, as far as there is one, its input, and what comes of them.
 struct Conv {
@@ -43,28 +32,6 @@ struct Updated {
     y: f32,
     channel: u32,
     window: Conv,
-}
-
-fn channels() -> u32 {
-    return params.heads * params.head_dim + 2u * params.groups * params.state;
-}
-
-// Rows of a group's heads.
-fn group_rows() -> u32 {
-    return params.heads / params.groups * params.head_dim;
-}
-
-// Workgroups of a group.
-fn tiles() -> u32 {
-    return (group_rows() + ROWS - 1u) / ROWS;
-}
-
-// Of the `item`th workgroup, all sequences' counted.
-fn spot_of(item: u32, thread: u32) -> Spot {
-    let group = item / tiles() % params.groups;
-    let at = item % tiles() * ROWS + thread / LANES;
-    let row = group * group_rows() + min(at, group_rows() - 1u);
-    return Spot(thread, group, row / params.head_dim, row, at < group_rows());
 }
 
 fn conv(channel: u32) -> Conv {
@@ -95,12 +62,6 @@ fn move_on(channel: u32, done: Conv) {
         conv_state[row + 2u] = done.older.z;
     }
     conv_state[row + last] = done.newest;
-}
-
-// Channel of element i of B, or of C behind it.
-fn shared_channel(group: u32, i: u32) -> u32 {
-    let at = params.heads * params.head_dim + group * params.state;
-    return at + select(i, params.groups * params.state + i - params.state, i >= params.state);
 }
 
 fn share(i: u32, value: f32) {

@@ -86,8 +86,8 @@ impl Named<'_> {
             // A weight in parts has a launch for each, into columns of the output.
             (_, "out") if self.multiplies() && self.get("weight").is_some() => columns(self.rows("weight")),
             (_, "dt_raw") => columns(self.heads()),
-            ("mamba2_update", "input") => columns(self.rows("weight") + self.heads()),
-            ("mamba2_update_gated", "input") => {
+            ("mamba2_update" | "mamba2_tokens", "input") => columns(self.rows("weight") + self.heads()),
+            ("mamba2_update_gated" | "mamba2_tokens_gated", "input") => {
                 columns(self.cols("out_codes") + self.rows("conv_state") + self.rows("ssm_state"))
             }
             ("mamba2_update_int8", "input") => {
@@ -287,7 +287,9 @@ mod tests {
                 let raw = Columns::new("test", &input, 32, 84).unwrap();
                 let vectors = MambaVectors { conv_weight: &weight, conv_bias: &bias, per_head: &per_head };
                 let any_dt = (0.0, f32::INFINITY);
-                kernels::mamba2_update(plan, &raw, vectors, &conv, &ssm, &tickets, &y, dims, any_dt).unwrap();
+                let (conv_state, ssm_state, tickets) = (&conv, &ssm, &tickets);
+                let mixer = kernels::Mixer { raw: &raw, vectors, conv_state, ssm_state, tickets, y: &y };
+                kernels::mamba2_update(plan, mixer, dims, any_dt).unwrap();
             },
             1,
         );
@@ -309,9 +311,15 @@ mod tests {
                 let (codes, scales) = (t(DType::I8, [1, inner]), f32s([2, 2]));
                 let zxbcdt = Columns::new("test", &input, 8, inner + channels + 2).unwrap();
                 let any_dt = (0.0, f32::INFINITY);
-                let out = kernels::GroupedTokens { codes: &codes, scales: &scales };
-                kernels::mamba2_update_gated(plan, &zxbcdt, &vectors, &conv, &ssm, &tickets, out, dims, any_dt, 32)
-                    .unwrap();
+                let mixer = kernels::GatedMixer {
+                    projected: &zxbcdt,
+                    vectors: &vectors,
+                    conv_state: &conv,
+                    ssm_state: &ssm,
+                    tickets: &tickets,
+                    out: kernels::GroupedTokens { codes: &codes, scales: &scales },
+                };
+                kernels::mamba2_update_gated(plan, mixer, dims, any_dt, 32).unwrap();
             },
             1,
         );

@@ -7,7 +7,7 @@ use super::grouped_rows::grouped_case;
 
 /// A mixer of Nemotron-H-8B, of several sequences.
 macro_rules! mamba {
-    ($name:expr, $sequences:expr) => {
+    ($name:expr, $sequences:expr $(, [$tokens:expr, $rows:expr] = $n:expr)?) => {
         Case {
             name: $name,
             args: &[
@@ -20,6 +20,7 @@ macro_rules! mamba {
                 ("a_log", 1.5),
                 ("chunk", 1.0),
                 ("sequences", $sequences),
+                $(($tokens, $n), ($rows, $n),)?
             ],
         }
     };
@@ -79,6 +80,9 @@ pub const LARGE: &[(&str, Case)] = &[
     ("mamba2_update", mamba!("8b_two_tokens_of_8", 8.0)),
     ("mamba2_update", mamba!("8b_two_tokens_of_64", 64.0)),
     ("mamba2_update_gated", mamba!("8b_two_tokens", 1.0)),
+    ("mamba2_tokens", mamba!("8b_sixteen", 1.0, ["tokens", "rows"] = 16.0)),
+    ("mamba2_tokens_gated", mamba!("8b_two", 1.0, ["tokens", "rows"] = 2.0)),
+    ("mamba2_tokens_gated", mamba!("8b_eight", 1.0, ["tokens", "rows"] = 8.0)),
     ("matvec_grouped", grouped_case!("8b_in_proj_g128", 4.0, [18560.0, 4096.0, 128.0], 4096.0)),
     ("matvec_grouped_relu2", grouped_case!("8b_up_proj_g128", 4.0, [21504.0, 4096.0, 128.0], 4096.0, 32.0)),
     ("matvec_grouped_add", grouped_case!("8b_down_proj_g128", 4.0, [4096.0, 21504.0, 128.0], 0.0)),

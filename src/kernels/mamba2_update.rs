@@ -40,56 +40,82 @@ pub(super) fn group_rows(dims: SsdDims) -> usize {
     dims.d_inner() / dims.groups
 }
 
+/// What a mixer's tokens read and write between its projections, all f32 but tickets.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixer<'a> {
+    /// `[rows, conv_dim + heads]` columns, x | B | C | dt.
+    pub raw: &'a Columns<'a>,
+    /// Its weights.
+    pub vectors: MambaVectors<'a>,
+    /// `[sequences · conv_dim, taps]`, updated.
+    pub conv_state: &'a DeviceTensor,
+    /// `[sequences · heads, head_dim · state]`, updated.
+    pub ssm_state: &'a DeviceTensor,
+    /// `[sequences · groups]` u32, zeros, and zeros again afterwards.
+    pub tickets: &'a DeviceTensor,
+    /// `[rows, d_inner]`, written.
+    pub y: &'a DeviceTensor,
+}
+
+impl Mixer<'_> {
+    /// Checks all for `sequences` of so many `rows` in all; gives the taps and the range of dt.
+    pub(super) fn sizes(
+        &self,
+        kernel: &'static str,
+        [sequences, rows]: [usize; 2],
+        dims: SsdDims,
+        dt_limit: (f32, f32),
+    ) -> Result<(u32, (f32, f32))> {
+        dims.check(kernel)?;
+        let MambaVectors { conv_weight, conv_bias, per_head } = self.vectors;
+        let (taps, channels) = (taps(kernel, conv_weight)?, dims.conv_dim());
+        if !fuses(dims, taps) {
+            let reason =
+                format!("at most {MAX_STATE} state elements and {MAX_TAPS} taps, got {} and {taps}", dims.state);
+            return Err(Error::argument(format!("{kernel}: `dims`"), reason));
+        }
+        let dt = dt_range(kernel, dt_limit)?;
+        expect_columns(kernel, "raw", self.raw, rows, channels + dims.heads)?;
+        expect_dtype(kernel, "tickets", self.tickets, DType::U32, "u32")?;
+        expect(kernel, "tickets", self.tickets, row(sequences * dims.groups))?;
+        expect_f32(
+            kernel,
+            &[
+                ("conv_weight", conv_weight, [channels, taps]),
+                ("conv_bias", conv_bias, row(channels)),
+                ("per_head", per_head, [3, dims.heads]),
+                ("conv_state", self.conv_state, [sequences * channels, taps]),
+                ("ssm_state", self.ssm_state, [sequences * dims.heads, dims.head_dim * dims.state]),
+                ("y", self.y, [rows, dims.d_inner()]),
+            ],
+        )?;
+        Ok((taps as u32, dt))
+    }
+}
+
+/// Workgroups of a sequence.
+pub(super) fn workgroups(dims: SsdDims) -> usize {
+    dims.groups * group_rows(dims).div_ceil(ROWS)
+}
+
 /// [`super::causal_conv1d_update`] of x | B | C, then [`super::selective_state_update`] of the result.
 /// Dao & Gu 2024, arXiv:2405.21060.
 ///
-/// `raw`: `[sequences, conv_dim + heads]` columns, x | B | C | dt; `conv_state`: `[sequences · conv_dim, taps]` and
-/// `ssm_state`: `[sequences · heads, head_dim · state]`, both updated; `tickets`: `[sequences · groups]` u32, zeros, and
-/// zeros again afterwards; `y`: `[sequences, d_inner]`. `dims.chunk` plays no part.
+/// `mixer`: a row for each sequence. `dims.chunk` plays no part.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault, sizes that [`fuses`] denies included.
-#[expect(clippy::too_many_arguments, reason = "one argument a tensor of the formula")]
-pub fn mamba2_update(
-    plan: &mut Plan,
-    raw: &Columns<'_>,
-    vectors: MambaVectors<'_>,
-    conv_state: &DeviceTensor,
-    ssm_state: &DeviceTensor,
-    tickets: &DeviceTensor,
-    y: &DeviceTensor,
-    dims: SsdDims,
-    dt_limit: (f32, f32),
-) -> Result<()> {
-    dims.check(NAME)?;
-    let MambaVectors { conv_weight, conv_bias, per_head } = vectors;
-    let (taps, channels) = (taps(NAME, conv_weight)?, dims.conv_dim());
-    if !fuses(dims, taps) {
-        let reason = format!("at most {MAX_STATE} state elements and {MAX_TAPS} taps, got {} and {taps}", dims.state);
-        return Err(Error::argument(format!("{NAME}: `dims`"), reason));
-    }
-    let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
-    let sequences = sequences_of(ssm_state, dims.heads);
-    expect_columns(NAME, "raw", raw, sequences, channels + dims.heads)?;
-    expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
-    expect(NAME, "tickets", tickets, row(sequences * dims.groups))?;
-    expect_f32(
-        NAME,
-        &[
-            ("conv_weight", conv_weight, [channels, taps]),
-            ("conv_bias", conv_bias, row(channels)),
-            ("per_head", per_head, [3, dims.heads]),
-            ("conv_state", conv_state, [sequences * channels, taps]),
-            ("ssm_state", ssm_state, [sequences * dims.heads, dims.head_dim * dims.state]),
-            ("y", y, [sequences, dims.d_inner()]),
-        ],
-    )?;
+pub fn mamba2_update(plan: &mut Plan, mixer: Mixer<'_>, dims: SsdDims, dt_limit: (f32, f32)) -> Result<()> {
+    let sequences = sequences_of(mixer.ssm_state, dims.heads);
+    let (taps, (dt_min, dt_max)) = mixer.sizes(NAME, [sequences, sequences], dims, dt_limit)?;
+    let Mixer { raw, vectors: MambaVectors { conv_weight, conv_bias, per_head }, conv_state, ssm_state, tickets, y } =
+        mixer;
     let params = Params {
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
         groups: dims.groups as u32,
         state: dims.state as u32,
-        taps: taps as u32,
+        taps,
         offset: raw.offset as u32,
         dt_min,
         dt_max,
@@ -106,7 +132,7 @@ pub fn mamba2_update(
         tickets,
         y,
     };
-    launch(plan, params, bindings, Grid::linear(sequences * dims.groups * group_rows(dims).div_ceil(ROWS)))
+    launch(plan, params, bindings, Grid::linear(sequences * workgroups(dims)))
 }
 
 /// Cases, setup and cost.
@@ -154,10 +180,16 @@ const CASES: &[Case] = &[
 /// Launches of a case: the second sees the windows and the tickets that the first left.
 const TOKENS: usize = 2;
 
-fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+/// Builds a case of `sequences` of so many `rows` in all; `launch` adds what is tested.
+pub(super) fn setup_mixer(
+    s: &mut Setup,
+    a: &Args,
+    [sequences, rows]: [usize; 2],
+    launch: impl FnOnce(&mut Plan, Mixer<'_>) -> Result<()>,
+) -> Result<()> {
     let (dims, taps) = (dims(a), a.usize("taps"));
-    let (heads, channels, n) = (dims.heads, dims.conv_dim(), sequences(a));
-    let input = s.input([n, 5 + channels + heads], Fill::Normal(1.0))?;
+    let (heads, channels) = (dims.heads, dims.conv_dim());
+    let input = s.input([rows, 5 + channels + heads], Fill::Normal(1.0))?;
     let conv_weight = s.input([channels, taps], Fill::Normal(0.5))?;
     let conv_bias = s.input([channels], Fill::Normal(0.2))?;
     let shift = |v: Vec<f32>, by: &str| v.into_iter().map(|v| v + a.f64(by) as f32).collect::<Vec<_>>();
@@ -165,17 +197,21 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let a_log = shift(s.values(heads, Fill::Normal(0.3)), "a_log");
     let d = s.values(heads, Fill::Normal(1.0));
     let per_head = s.device().upload_f32([3, heads], &[dt_bias, a_log, d].concat())?;
-    let conv_state = s.state("conv_state", [n * channels, taps], Fill::Normal(1.0))?;
-    let ssm_state = s.state("ssm_state", [n * heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
-    let tickets = s.state_words("tickets", [n * dims.groups], &vec![0; n * dims.groups])?;
-    let y = s.output("y", DType::F32, [n, dims.d_inner()])?;
+    let conv_state = s.state("conv_state", [sequences * channels, taps], Fill::Normal(1.0))?;
+    let ssm_state = s.state("ssm_state", [sequences * heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
+    let tickets = s.state_words("tickets", [sequences * dims.groups], &vec![0; sequences * dims.groups])?;
+    let y = s.output("y", DType::F32, [rows, dims.d_inner()])?;
     let raw = Columns::new(NAME, &input, 5, channels + heads)?;
     let vectors = MambaVectors { conv_weight: &conv_weight, conv_bias: &conv_bias, per_head: &per_head };
-    let limit = dt_limit(a);
-    for _ in 0..TOKENS {
-        mamba2_update(s.plan(), &raw, vectors, &conv_state, &ssm_state, &tickets, &y, dims, limit)?;
-    }
-    Ok(())
+    let (conv_state, ssm_state, tickets) = (&conv_state, &ssm_state, &tickets);
+    launch(s.plan(), Mixer { raw: &raw, vectors, conv_state, ssm_state, tickets, y: &y })
+}
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let n = sequences(a);
+    setup_mixer(s, a, [n, n], |plan, mixer| {
+        (0..TOKENS).try_for_each(|_| mamba2_update(plan, mixer, dims(a), dt_limit(a)))
+    })
 }
 
 pub(super) fn work(a: &Args) -> Work {

@@ -14,7 +14,7 @@ use crate::tensor::DType;
 
 const NAME: &str = "mamba2_update_gated";
 /// Rows of one workgroup (`shaders/shared/token_update.wgsl`), which share a scale.
-const ROWS: usize = TOKEN_GROUP;
+pub(super) const ROWS: usize = TOKEN_GROUP;
 
 /// Does [`mamba2_update_gated`] take mixers of these sizes? Runs of 32 rows, which share a scale, must not reach over groups of heads.
 #[must_use]
@@ -29,60 +29,94 @@ pub fn gated_vectors(conv_weight: &[f32], conv_bias: &[f32], per_head: [&[f32]; 
     [conv_weight, conv_bias, &per_head.concat(), norm].concat()
 }
 
+/// What a mixer's tokens between its projections read and write, all f32 but codes and tickets.
+#[derive(Clone, Copy, Debug)]
+pub struct GatedMixer<'a> {
+    /// `[rows, d_inner + conv_dim + heads]` columns, z | x | B | C | dt.
+    pub projected: &'a Columns<'a>,
+    /// Of [`gated_vectors`].
+    pub vectors: &'a DeviceTensor,
+    /// `[sequences · conv_dim, taps]`, updated.
+    pub conv_state: &'a DeviceTensor,
+    /// `[sequences · heads, head_dim · state]`, updated.
+    pub ssm_state: &'a DeviceTensor,
+    /// `[sequences · groups]` u32, zeros, and zeros again afterwards.
+    pub tickets: &'a DeviceTensor,
+    /// As many tokens of `d_inner` columns as there are rows, written.
+    pub out: GroupedTokens<'a>,
+}
+
+/// Checked sizes.
+pub(super) struct Sizes {
+    pub(super) taps: u32,
+    pub(super) dt: (f32, f32),
+    pub(super) log_run: u32,
+    pub(super) unit: f32,
+}
+
+impl GatedMixer<'_> {
+    /// Checks all for `sequences` of so many `rows` in all.
+    pub(super) fn sizes(
+        &self,
+        kernel: &'static str,
+        [sequences, rows]: [usize; 2],
+        dims: SsdDims,
+        dt_limit: (f32, f32),
+        block: usize,
+    ) -> Result<Sizes> {
+        dims.check(kernel)?;
+        let (taps, channels, d_inner) = (taps(kernel, self.conv_state)?, dims.conv_dim(), dims.d_inner());
+        if !gates(dims, taps) {
+            let (rows, SsdDims { state, .. }) = (group_rows(dims), dims);
+            let reason = format!("groups of {rows} channels in runs of {ROWS}, {state} state elements, {taps} taps");
+            return Err(Error::argument(format!("{kernel}: `dims`"), reason));
+        }
+        let (log_run, unit) = turn(kernel, block)?;
+        let dt = dt_range(kernel, dt_limit)?;
+        expect_columns(kernel, "projected", self.projected, rows, d_inner + channels + dims.heads)?;
+        expect_dtype(kernel, "tickets", self.tickets, DType::U32, "u32")?;
+        expect(kernel, "tickets", self.tickets, row(sequences * dims.groups))?;
+        self.out.expect(kernel, [rows, d_inner])?;
+        expect_f32(
+            kernel,
+            &[
+                ("vectors", self.vectors, row(channels * (taps + 1) + 3 * dims.heads + d_inner)),
+                ("conv_state", self.conv_state, [sequences * channels, taps]),
+                ("ssm_state", self.ssm_state, [sequences * dims.heads, dims.head_dim * dims.state]),
+            ],
+        )?;
+        Ok(Sizes { taps: taps as u32, dt, log_run, unit })
+    }
+}
+
 /// [`super::mamba2_update`], then of `v = y · silu(z)` the sums of squares of each 32 columns, and of `v` times the norm's weight
 /// [`super::hadamard`] in blocks of `block` columns (1: none) and int8 codes, a scale for each 32 columns, as of [`super::quantize_tokens`].
 /// Whoever reads them multiplies by `1 / sqrt(mean of v² + eps)` of the norm's groups, which is what is missing to
 /// [`super::rms_norm_gated_quantize`]. Dao & Gu 2024, arXiv:2405.21060; QuaRot, arXiv:2404.00456.
 ///
-/// `projected`: `[sequences, d_inner + conv_dim + heads]` columns, z | x | B | C | dt; `vectors`: of [`gated_vectors`]; `conv_state`:
-/// `[sequences · conv_dim, taps]` and `ssm_state`: `[sequences · heads, head_dim · state]`, both updated; `tickets`: `[sequences · groups]` u32,
-/// zeros, and zeros again afterwards; `out`: a token of `d_inner` columns of each, written. `dims.chunk` plays no part.
+/// `mixer`: a row for each sequence. `dims.chunk` plays no part.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`] or [`Error::Argument`] naming the argument at fault, sizes that [`gates`] denies and blocks that are
 /// no power of two up to 32 included.
-#[expect(clippy::too_many_arguments, reason = "one argument a tensor of the formula")]
 pub fn mamba2_update_gated(
     plan: &mut Plan,
-    projected: &Columns<'_>,
-    vectors: &DeviceTensor,
-    conv_state: &DeviceTensor,
-    ssm_state: &DeviceTensor,
-    tickets: &DeviceTensor,
-    out: GroupedTokens<'_>,
+    mixer: GatedMixer<'_>,
     dims: SsdDims,
     dt_limit: (f32, f32),
     block: usize,
 ) -> Result<()> {
-    dims.check(NAME)?;
-    let (taps, channels, d_inner) = (taps(NAME, conv_state)?, dims.conv_dim(), dims.d_inner());
-    if !gates(dims, taps) {
-        let (rows, SsdDims { state, .. }) = (group_rows(dims), dims);
-        let reason = format!("groups of {rows} channels in runs of {ROWS}, {state} state elements, {taps} taps");
-        return Err(Error::argument(format!("{NAME}: `dims`"), reason));
-    }
-    let (log_run, unit) = turn(NAME, block)?;
-    let (dt_min, dt_max) = dt_range(NAME, dt_limit)?;
-    let sequences = sequences_of(ssm_state, dims.heads);
-    expect_columns(NAME, "projected", projected, sequences, d_inner + channels + dims.heads)?;
-    expect_dtype(NAME, "tickets", tickets, DType::U32, "u32")?;
-    expect(NAME, "tickets", tickets, row(sequences * dims.groups))?;
-    out.expect(NAME, [sequences, d_inner])?;
-    expect_f32(
-        NAME,
-        &[
-            ("vectors", vectors, row(channels * (taps + 1) + 3 * dims.heads + d_inner)),
-            ("conv_state", conv_state, [sequences * channels, taps]),
-            ("ssm_state", ssm_state, [sequences * dims.heads, dims.head_dim * dims.state]),
-        ],
-    )?;
+    let sequences = sequences_of(mixer.ssm_state, dims.heads);
+    let Sizes { taps, dt: (dt_min, dt_max), log_run, unit } =
+        mixer.sizes(NAME, [sequences, sequences], dims, dt_limit, block)?;
+    let GatedMixer { projected, vectors, conv_state, ssm_state, tickets, out } = mixer;
     let params = Params {
         heads: dims.heads as u32,
         head_dim: dims.head_dim as u32,
         groups: dims.groups as u32,
         state: dims.state as u32,
-        taps: taps as u32,
-        offset: (projected.offset + d_inner) as u32,
+        taps,
+        offset: (projected.offset + dims.d_inner()) as u32,
         gate_offset: projected.offset as u32,
         dt_min,
         dt_max,
@@ -100,7 +134,7 @@ pub fn mamba2_update_gated(
         out_codes: out.codes,
         out_scales: out.scales,
     };
-    launch(plan, params, bindings, Grid::linear(sequences * d_inner / ROWS))
+    launch(plan, params, bindings, Grid::linear(sequences * dims.d_inner() / ROWS))
 }
 
 /// Cases, setup and cost.
@@ -148,14 +182,20 @@ const CASES: &[Case] = &[
 const TOKENS: usize = 2;
 
 /// Columns of a case's transform, 32 unless given.
-fn block(a: &Args) -> usize {
+pub(super) fn block(a: &Args) -> usize {
     a.get("block").map_or(ROWS, |block| block as usize)
 }
 
-fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+/// Builds a case of `sequences` of so many `rows` in all; `launch` adds what is tested.
+pub(super) fn setup_mixer(
+    s: &mut Setup,
+    a: &Args,
+    [sequences, rows]: [usize; 2],
+    launch: impl FnOnce(&mut Plan, GatedMixer<'_>) -> Result<()>,
+) -> Result<()> {
     let (dims, taps) = (dims(a), a.usize("taps"));
-    let (heads, channels, d_inner, n) = (dims.heads, dims.conv_dim(), dims.d_inner(), sequences(a));
-    let input = s.input([n, 5 + d_inner + channels + heads], Fill::Normal(1.0))?;
+    let (heads, channels, d_inner) = (dims.heads, dims.conv_dim(), dims.d_inner());
+    let input = s.input([rows, 5 + d_inner + channels + heads], Fill::Normal(1.0))?;
     let conv_weight = s.values(channels * taps, Fill::Normal(0.5));
     let conv_bias = s.values(channels, Fill::Normal(0.2));
     let shift = |v: Vec<f32>, by: &str| v.into_iter().map(|v| v + a.f64(by) as f32).collect::<Vec<_>>();
@@ -165,18 +205,31 @@ fn setup(s: &mut Setup, a: &Args) -> Result<()> {
     let norm = s.values(d_inner, Fill::Normal(1.0));
     let vectors = gated_vectors(&conv_weight, &conv_bias, [&dt_bias, &a_log, &d], &norm);
     let vectors = s.device().upload_f32([vectors.len()], &vectors)?;
-    let conv_state = s.state("conv_state", [n * channels, taps], Fill::Normal(1.0))?;
-    let ssm_state = s.state("ssm_state", [n * heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
-    let tickets = s.state_words("tickets", [n * dims.groups], &vec![0; n * dims.groups])?;
-    let codes = s.rounded_output("out_codes", DType::I8, [n, d_inner])?;
-    let scales = out_scales(s, n * d_inner / ROWS)?;
+    let conv_state = s.state("conv_state", [sequences * channels, taps], Fill::Normal(1.0))?;
+    let ssm_state = s.state("ssm_state", [sequences * heads, dims.head_dim * dims.state], Fill::Normal(1.0))?;
+    let tickets = s.state_words("tickets", [sequences * dims.groups], &vec![0; sequences * dims.groups])?;
+    let codes = s.rounded_output("out_codes", DType::I8, [rows, d_inner])?;
+    let scales = out_scales(s, rows * d_inner / ROWS)?;
     let projected = Columns::new(NAME, &input, 5, d_inner + channels + heads)?;
-    let limit = dt_limit(a);
-    let (plan, block, out) = (s.plan(), block(a), GroupedTokens { codes: &codes, scales: &scales });
-    for _ in 0..TOKENS {
-        mamba2_update_gated(plan, &projected, &vectors, &conv_state, &ssm_state, &tickets, out, dims, limit, block)?;
-    }
-    Ok(())
+    let out = GroupedTokens { codes: &codes, scales: &scales };
+    launch(
+        s.plan(),
+        GatedMixer {
+            projected: &projected,
+            vectors: &vectors,
+            conv_state: &conv_state,
+            ssm_state: &ssm_state,
+            tickets: &tickets,
+            out,
+        },
+    )
+}
+
+fn setup(s: &mut Setup, a: &Args) -> Result<()> {
+    let n = sequences(a);
+    setup_mixer(s, a, [n, n], |plan, mixer| {
+        (0..TOKENS).try_for_each(|_| mamba2_update_gated(plan, mixer, dims(a), dt_limit(a), block(a)))
+    })
 }
 
 /// z and the weight come in, codes and scales go out in place of y.

@@ -48,6 +48,8 @@ mod kv_cache;
 mod large;
 mod log_probs;
 mod made_token;
+mod mamba2_tokens;
+mod mamba2_tokens_gated;
 mod mamba2_update;
 mod mamba2_update_gated;
 mod mamba2_update_int8;
@@ -138,8 +140,10 @@ pub use kv_cache::{KvCache, KvFormat};
 pub use large::LARGE;
 pub use log_probs::{LogProbOutputs, log_probs};
 pub use made_token::Groups;
-pub use mamba2_update::{MambaVectors, fuses, mamba2_update};
-pub use mamba2_update_gated::{gated_vectors, gates, mamba2_update_gated};
+pub use mamba2_tokens::{fuses_tokens, mamba2_tokens};
+pub use mamba2_tokens_gated::{gates_tokens, mamba2_tokens_gated};
+pub use mamba2_update::{MambaVectors, Mixer, fuses, mamba2_update};
+pub use mamba2_update_gated::{GatedMixer, gated_vectors, gates, mamba2_update_gated};
 pub use mamba2_update_int8::{fuses_stored, mamba2_update_int8, stored_vectors};
 pub use matmul::Epilogue;
 pub use matmul_f32::matmul_f32;
@@ -229,6 +233,8 @@ pub const ENTRIES: &[check::Entry] = &[
     kl_divergence::ENTRY,
     kv_append::ENTRY,
     log_probs::ENTRY,
+    mamba2_tokens::ENTRY,
+    mamba2_tokens_gated::ENTRY,
     mamba2_update::ENTRY,
     mamba2_update_gated::ENTRY,
     mamba2_update_int8::ENTRY,

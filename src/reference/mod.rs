@@ -57,6 +57,8 @@ pub mod kv_append;
 mod lines;
 pub mod log_probs;
 mod made_token;
+pub mod mamba2_tokens;
+pub mod mamba2_tokens_gated;
 pub mod mamba2_update;
 pub mod mamba2_update_gated;
 pub mod mamba2_update_int8;

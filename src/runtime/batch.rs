@@ -453,6 +453,7 @@ impl Engine {
             dt_limit: self.config.dt_limit,
             tokens,
             decode: true,
+            few: false,
             split_k: self.options.split_k,
         };
         if forward.chains(&self.device, &self.weights) {

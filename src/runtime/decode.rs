@@ -70,7 +70,7 @@ impl Engine {
     fn followed<T>(&mut self, next: Next, read: impl FnOnce(&mut Self, Submission) -> Result<T>) -> Result<T> {
         self.room_for(1)?;
         if self.following.is_none() {
-            let pass = self.plan_of(&self.scratch.next, Logits::Last, self.config.dt_limit)?;
+            let pass = self.plan_of(&self.scratch.next, 1, Logits::Last, self.config.dt_limit)?;
             self.following = Some(pass.record()?);
             self.rounding()?; // compiled now, not in the middle of what is told
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Memory;
 use super::batch::Batch;
 use super::choose::Chooser;
-use super::forward::Forward;
+use super::forward::{FEW_TOKENS, Forward};
 use super::kept::Kept;
 use super::passes::{Passes, shorter};
 use super::scores::{RecordedScores, Scorer};
@@ -15,7 +15,7 @@ use super::taps::Taps;
 use super::weights::{Slot, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Device, DeviceTensor, Need, Plan, Recording};
-use crate::kernels::{KvFormat, Sampling};
+use crate::kernels::{GROUPED_TOKENS, KvFormat, Sampling};
 use crate::model::{Linear, ModelConfig, ModelSource};
 use crate::tensor::DType;
 
@@ -300,12 +300,12 @@ impl Engine {
         self.device.write(&self.scratch.rng, &[seed, 0])
     }
 
-    /// Dispatches of a decode step.
+    /// Dispatches of a pass of so many tokens, with 1 of a decode step.
     ///
     /// # Errors
     /// As building a plan.
-    pub fn decode_dispatches(&self) -> Result<usize> {
-        Ok(self.plan(1, Logits::Last)?.dispatches())
+    pub fn dispatches(&self, tokens: usize) -> Result<usize> {
+        Ok(self.plan(tokens, Logits::Last)?.dispatches())
     }
 
     /// Refuses what takes the logits of the last token where there is none: those that are left are another sequence's.
@@ -400,9 +400,11 @@ impl Engine {
     /// As building a plan.
     pub fn plans(&self) -> Result<Vec<Plan>> {
         let long = self.options.pass_tokens;
-        let passes = [(long, Logits::None), (long.min(2), Logits::Last), (1, Logits::Last)];
-        let mut plans =
-            passes.map(|(tokens, logits)| self.plan(tokens, logits)).into_iter().collect::<Result<Vec<_>>>()?;
+        // Few tokens by the number of rows of their products, and more.
+        let short = [1, 2, 4, GROUPED_TOKENS, GROUPED_TOKENS + 1, FEW_TOKENS + 1];
+        let short = short.map(|tokens| (long.min(tokens), Logits::Last));
+        let passes = short.into_iter().chain([(long, Logits::None)]);
+        let mut plans = passes.map(|(tokens, logits)| self.plan(tokens, logits)).collect::<Result<Vec<_>>>()?;
         plans.extend(self.plans_each()?);
         plans.push(self.state.round(&self.device)?);
         plans.push(self.chooser.plan(Next::Greedy)?);
@@ -412,29 +414,45 @@ impl Engine {
     }
 
     pub(super) fn plan(&self, tokens: usize, logits: Logits) -> Result<Plan> {
-        self.plan_of(&self.scratch.ids.view(DType::U32, [tokens])?, logits, self.fed_dt_limit())
+        self.plan_of(&self.scratch.ids, tokens, logits, self.fed_dt_limit())
     }
 
-    /// The pass over the tokens that `ids` will hold, dt clamped to `dt_limit`.
-    pub(super) fn plan_of(&self, ids: &DeviceTensor, logits: Logits, dt_limit: (f32, f32)) -> Result<Plan> {
-        let (plan, tokens) = (self.built(ids, logits, dt_limit)?, ids.shape.elements());
+    /// The pass over the `tokens` that `ids` will begin with, dt clamped to `dt_limit`.
+    pub(super) fn plan_of(
+        &self,
+        ids: &DeviceTensor,
+        tokens: usize,
+        logits: Logits,
+        dt_limit: (f32, f32),
+    ) -> Result<Plan> {
+        let forward = Forward { dt_limit, ..self.forward(tokens) };
+        let chained = forward.chains(&self.device, &self.weights);
+        let plan = self.built(&forward, ids, logits, chained)?;
         if tokens == 1 {
             return Ok(plan.specialised());
         }
-        // What is compiled must serve prompts of other lengths, too.
-        let half = self.built(&ids.view(DType::U32, [tokens / 2])?, logits, dt_limit)?;
-        Ok(plan.specialised_with(&half))
+        // What is compiled must serve prompts of other lengths, too: of few tokens those whose products have as many rows.
+        let rows = forward.rows();
+        let other = if chained { rows + rows / 2 + 1 - tokens } else { tokens / 2 };
+        let other = self.built(&Forward { tokens: other, ..forward }, ids, logits, chained)?;
+        Ok(plan.specialised_with(&other))
     }
 
-    fn built(&self, ids: &DeviceTensor, logits: Logits, dt_limit: (f32, f32)) -> Result<Plan> {
-        let (mut plan, tokens) = (Plan::new(&self.device), ids.shape.elements());
-        let (forward, vocab) = (Forward { dt_limit, ..self.forward(tokens) }, self.config.vocab_size);
-        if matches!(logits, Logits::None | Logits::Last) && forward.chains(&self.device, &self.weights) {
-            let last = self.last_logits()?;
-            forward.chain(&mut plan, &self.weights, ids, (logits == Logits::Last).then_some(&last))?;
-            return Ok(plan);
-        }
-        let hidden = forward.blocks(&mut plan, &self.weights, ids, &mut Taps::none())?;
+    fn built(&self, forward: &Forward<'_>, ids: &DeviceTensor, logits: Logits, chained: bool) -> Result<Plan> {
+        let (mut plan, tokens) = (Plan::new(&self.device), forward.tokens);
+        let vocab = self.config.vocab_size;
+        let hidden = if chained {
+            let ids = ids.view(DType::U32, [forward.rows()])?;
+            if let (true, Logits::Last) = (forward.decode, logits) {
+                forward.chain(&mut plan, &self.weights, &ids, Some(&self.last_logits()?))?;
+                return Ok(plan);
+            }
+            forward.chain(&mut plan, &self.weights, &ids, None)?;
+            forward.stream()?
+        } else {
+            let ids = ids.view(DType::U32, [tokens])?;
+            forward.blocks(&mut plan, &self.weights, &ids, &mut Taps::none())?
+        };
         match logits {
             Logits::None => {}
             Logits::Last => {
@@ -473,6 +491,7 @@ impl Engine {
             dt_limit: self.fed_dt_limit(),
             tokens,
             decode: tokens == 1,
+            few: tokens <= FEW_TOKENS,
             split_k: self.options.split_k,
         }
     }

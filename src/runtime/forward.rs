@@ -10,6 +10,9 @@ use crate::kernels::{self, Columns, Epilogue, HadamardBuffers, KvCache, SplitK};
 use crate::model::ModelConfig;
 use crate::tensor::DType;
 
+/// Most tokens of a pass whose recurrence takes less time one by one, in one launch, than in chunks, which takes six or seven.
+pub(super) const FEW_TOKENS: usize = 32;
+
 /// Everything a pass reads, and the number of tokens it is for.
 pub(super) struct Forward<'a> {
     pub(super) config: &'a ModelConfig,
@@ -19,6 +22,8 @@ pub(super) struct Forward<'a> {
     pub(super) tokens: usize,
     /// One token by the kernels of decoding, which give neither dt nor states to look at.
     pub(super) decode: bool,
+    /// Else, tokens so few ([`FEW_TOKENS`]) that the recurrence goes through them one after the other where nobody looks at it.
+    pub(super) few: bool,
     /// Slices of products, where they are given.
     pub(super) split_k: Option<usize>,
 }

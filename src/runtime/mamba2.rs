@@ -7,7 +7,7 @@ use super::taps::Taps;
 use super::weights::{DeviceMamba2, Input, Token};
 use crate::error::Result;
 use crate::gpu::{DeviceTensor, Plan};
-use crate::kernels::{self, Columns, Epilogue, GatedNorm, HadamardBuffers, MambaVectors};
+use crate::kernels::{self, Columns, Epilogue, GatedNorm, HadamardBuffers, MambaVectors, Mixer};
 use crate::tensor::DType;
 
 impl Forward<'_> {
@@ -27,8 +27,11 @@ impl Forward<'_> {
         m.in_proj.apply(plan, &input, &zxbcdt, Epilogue::Store, self.split(c.in_proj_rows()))?;
         taps.op(plan, "in_proj", &zxbcdt)?;
 
+        let one_by_one = self.few && !taps.looking() && kernels::fuses_tokens(ssd(c), c.conv_kernel);
         let y = if self.decode {
             self.token(plan, m, state, &zxbcdt, taps)?
+        } else if one_by_one {
+            self.one_by_one(plan, m, state, &zxbcdt)?
         } else {
             let raw_xbc = Columns::new("mamba2", &zxbcdt, d_inner, conv_dim)?;
             let raw_dt = Columns::new("mamba2", &zxbcdt, d_inner + conv_dim, c.mamba_heads)?;
@@ -69,9 +72,7 @@ impl Forward<'_> {
         let unseen = !taps.looking();
         match &state.ssm {
             SsmState::F32(ssm) if unseen && kernels::fuses(dims, c.conv_kernel) => {
-                let DeviceMamba2 { conv_weight, conv_bias, per_head, .. } = m;
-                let vectors = MambaVectors { conv_weight, conv_bias, per_head };
-                kernels::mamba2_update(plan, &raw, vectors, &state.conv, ssm, &self.state.tickets, &y, dims, limit)?;
+                kernels::mamba2_update(plan, self.mixer(m, state, ssm, &raw, &y), dims, limit)?;
             }
             SsmState::Int8 { stored, .. } if unseen && kernels::fuses_stored(dims, c.conv_kernel, stored.sequences) => {
                 let (conv, clock) = (&state.conv, &self.state.clock);
@@ -85,6 +86,57 @@ impl Forward<'_> {
             }
         }
         Ok(y)
+    }
+
+    /// What kernels of convolution and recurrence read and write, of columns `raw` and the state `ssm`.
+    fn mixer<'a>(
+        &'a self,
+        m: &'a DeviceMamba2,
+        state: &'a MambaState,
+        ssm_state: &'a DeviceTensor,
+        raw: &'a Columns<'a>,
+        y: &'a DeviceTensor,
+    ) -> Mixer<'a> {
+        let DeviceMamba2 { conv_weight, conv_bias, per_head, .. } = m;
+        let vectors = MambaVectors { conv_weight, conv_bias, per_head };
+        Mixer { raw, vectors, conv_state: &state.conv, ssm_state, tickets: &self.state.tickets, y }
+    }
+
+    /// As [`Forward::token`], of few tokens of one sequence.
+    fn one_by_one(
+        &self,
+        plan: &mut Plan,
+        m: &DeviceMamba2,
+        state: &MambaState,
+        zxbcdt: &DeviceTensor,
+    ) -> Result<DeviceTensor> {
+        let c = self.config;
+        let raw = Columns::new("mamba2", zxbcdt, c.d_inner(), c.conv_dim() + c.mamba_heads)?;
+        let y = self.f32(&self.scratch.y, c.d_inner())?;
+        let ssm = self.loaded(plan, state)?;
+        kernels::mamba2_tokens(plan, self.mixer(m, state, ssm, &raw, &y), ssd(c), self.dt_limit)?;
+        self.stored(plan, state)?;
+        Ok(y)
+    }
+
+    /// The state in f32. One in int8 is so within a call: only what is carried to the next one is rounded, by [`Forward::stored`].
+    fn loaded<'a>(&self, plan: &mut Plan, state: &'a MambaState) -> Result<&'a DeviceTensor> {
+        match &state.ssm {
+            SsmState::F32(ssm) => Ok(ssm),
+            SsmState::Int8 { stored, work, .. } => {
+                kernels::ssm_load(plan, stored, &self.state.clock, work, ssd(self.config))?;
+                Ok(work)
+            }
+        }
+    }
+
+    fn stored(&self, plan: &mut Plan, state: &MambaState) -> Result<()> {
+        match &state.ssm {
+            SsmState::F32(_) => Ok(()),
+            SsmState::Int8 { stored, work, rounding } => {
+                kernels::ssm_store(plan, work, &self.state.clock, stored, ssd(self.config), *rounding)
+            }
+        }
     }
 
     /// The norm behind the recurrence, and the transform behind that.
@@ -176,14 +228,7 @@ impl Forward<'_> {
         kernels::chunk_cumsum(plan, raw_dt, &m.dt_bias, &m.a_log, &dt, &da_cumsum, dims, self.dt_limit)?;
         taps.op(plan, "dt", &dt)?;
         taps.op(plan, "da_cumsum", &da_cumsum)?;
-        // An int8 state is f32 within a call: only what is carried to the next one is rounded.
-        let ssm = match &state.ssm {
-            SsmState::F32(ssm) => ssm,
-            SsmState::Int8 { stored, work, .. } => {
-                kernels::ssm_load(plan, stored, &self.state.clock, work, dims)?;
-                work
-            }
-        };
+        let ssm = self.loaded(plan, state)?;
         if s.scan == ScanFormat::F16 {
             kernels::chunk_entering(plan, xbc, &dt, &da_cumsum, ssm, &entering, dims)?;
         } else {
@@ -192,9 +237,7 @@ impl Forward<'_> {
             taps.op(plan, "chunk_state", &states)?;
             kernels::state_passing(plan, &states, &da_cumsum, ssm, &entering, dims, self.tokens)?;
         }
-        if let SsmState::Int8 { stored, work, rounding } = &state.ssm {
-            kernels::ssm_store(plan, work, &self.state.clock, stored, dims, *rounding)?;
-        }
+        self.stored(plan, state)?;
         taps.op(plan, "state_passing", &entering)?;
         let products = s.products.view(dtype, [self.tokens, dims.products_len(dtype)])?;
         kernels::chunk_products(plan, xbc, &products, dims)?;

@@ -113,6 +113,7 @@ impl Stage {
             dt_limit: self.config.dt_limit,
             tokens,
             decode: tokens == 1,
+            few: false,
             split_k: None,
         };
         let mut plan = Plan::new(&self.device);

@@ -41,6 +41,8 @@ mod hadamard_whole;
 mod kl_divergence;
 mod kv_append;
 mod log_probs;
+mod mamba2_tokens;
+mod mamba2_tokens_gated;
 mod mamba2_update;
 mod mamba2_update_gated;
 mod mamba2_update_int8;

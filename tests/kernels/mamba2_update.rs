@@ -1,6 +1,6 @@
 use wgquant::Error;
 use wgquant::gpu::{Device, Plan};
-use wgquant::kernels::{self, Columns, MambaVectors, SsdDims};
+use wgquant::kernels::{self, Columns, MambaVectors, Mixer, SsdDims};
 use wgquant::tensor::DType;
 
 #[test]
@@ -25,7 +25,8 @@ fn refused(width: usize, shapes: Shapes, dims: SsdDims, limit: (f32, f32)) -> St
     let tickets = device.alloc(DType::U32, shapes[6]).unwrap();
     let vectors = MambaVectors { conv_weight: &weight, conv_bias: &bias, per_head: &per_head };
     let mut plan = Plan::new(&device);
-    match kernels::mamba2_update(&mut plan, &raw, vectors, &conv, &ssm, &tickets, &y, dims, limit) {
+    let mixer = Mixer { raw: &raw, vectors, conv_state: &conv, ssm_state: &ssm, tickets: &tickets, y: &y };
+    match kernels::mamba2_update(&mut plan, mixer, dims, limit) {
         Ok(()) => "none".to_owned(),
         Err(Error::Shape { arg, .. }) => arg.to_owned(),
         Err(Error::Argument { what, .. }) => what,

@@ -1,7 +1,7 @@
 use pollster::block_on;
 use wgquant::Error;
 use wgquant::gpu::{Device, DeviceTensor, Plan};
-use wgquant::kernels::{self, Columns, GroupedTokens, MambaVectors, SsdDims, gated_vectors};
+use wgquant::kernels::{self, Columns, GatedMixer, GroupedTokens, MambaVectors, Mixer, SsdDims, gated_vectors};
 use wgquant::pack::unpack_codes;
 use wgquant::tensor::DType;
 
@@ -39,8 +39,15 @@ fn is_update_gated_norm_and_transform() {
     let (conv, ssm, tickets) = states();
     let all = columns(8, D + CHANNELS + 4);
     let mut plan = Plan::new(&d);
-    let out = GroupedTokens { codes: &codes, scales: &scales };
-    kernels::mamba2_update_gated(&mut plan, &all, &vectors, &conv, &ssm, &tickets, out, DIMS, ANY_DT, BLOCK).unwrap();
+    let mixer = GatedMixer {
+        projected: &all,
+        vectors: &vectors,
+        conv_state: &conv,
+        ssm_state: &ssm,
+        tickets: &tickets,
+        out: GroupedTokens { codes: &codes, scales: &scales },
+    };
+    kernels::mamba2_update_gated(&mut plan, mixer, DIMS, ANY_DT, BLOCK).unwrap();
 
     let upload = |values: &[f32], shape: [usize; 2]| d.upload_f32(shape, values).unwrap();
     let (weight, bias) = (upload(&weight, [CHANNELS, TAPS]), upload(&bias, [1, CHANNELS]));
@@ -50,7 +57,8 @@ fn is_update_gated_norm_and_transform() {
     let vectors = MambaVectors { conv_weight: &weight, conv_bias: &bias, per_head: &per_head };
     let raw = columns(8 + D, CHANNELS + 4);
     let eps = 1e-5;
-    kernels::mamba2_update(&mut plan, &raw, vectors, &want_conv, &want_ssm, &tickets, &y, DIMS, ANY_DT).unwrap();
+    let mixer = Mixer { raw: &raw, vectors, conv_state: &want_conv, ssm_state: &want_ssm, tickets: &tickets, y: &y };
+    kernels::mamba2_update(&mut plan, mixer, DIMS, ANY_DT).unwrap();
     kernels::rms_norm_gated(&mut plan, &y, &columns(8, D), &norm, &normed, 2, eps).unwrap();
     kernels::hadamard(&mut plan, &normed, &want, BLOCK).unwrap();
     plan.record().unwrap().run().unwrap();
@@ -81,18 +89,15 @@ fn launched(width: usize, shapes: Shapes, dims: SsdDims, limit: (f32, f32), bloc
     let [vectors, conv, ssm, scales] = [0, 1, 2, 3].map(|i: usize| device.alloc(DType::F32, shapes[i]).unwrap());
     let tickets = device.alloc(DType::U32, shapes[4]).unwrap();
     let codes = device.alloc(DType::I8, shapes[5]).unwrap();
-    kernels::mamba2_update_gated(
-        &mut Plan::new(&device),
-        &projected,
-        &vectors,
-        &conv,
-        &ssm,
-        &tickets,
-        GroupedTokens { codes: &codes, scales: &scales },
-        dims,
-        limit,
-        block,
-    )
+    let mixer = GatedMixer {
+        projected: &projected,
+        vectors: &vectors,
+        conv_state: &conv,
+        ssm_state: &ssm,
+        tickets: &tickets,
+        out: GroupedTokens { codes: &codes, scales: &scales },
+    };
+    kernels::mamba2_update_gated(&mut Plan::new(&device), mixer, dims, limit, block)
 }
 
 /// The argument refused.

@@ -173,7 +173,7 @@ fn convolution_and_update_are_one_dispatch_of_whole_groups() {
     };
     let window = StateFormat::Int8 { rounding: StateRounding::Nearest, rotate: true, window: 16 };
     for device in [Device::Cpu, common::gpu()] {
-        let dispatches = |groups| engine(&device, groups, window).decode_dispatches().unwrap();
+        let dispatches = |groups| engine(&device, groups, window).dispatches(1).unwrap();
         assert_eq!(dispatches(8) + 2, dispatches(4), "one fewer in each of two layers");
         let (got, want) = (run(&device, 8, window), run(&device, 8, StateFormat::F32));
         // Nothing is rounded within a window.

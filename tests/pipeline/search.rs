@@ -2,7 +2,7 @@
 
 use wgquant::calibrate::{Calibration, Windows, sample};
 use wgquant::gpu::Device;
-use wgquant::model::{Activations, ModelFile, ModelSource};
+use wgquant::model::{Activations, ModelConfig, ModelFile, ModelSource};
 use wgquant::quantize::GptqOptions;
 use wgquant::recipe::{Module, Recipe, quantize};
 use wgquant::search::{Budget, Form, Plan, Question, Sensitivity, Survey, candidates, formats, survey};
@@ -155,11 +155,13 @@ fn the_device_finds_what_the_reference_finds() {
 #[test]
 fn queries_keys_and_values_must_agree_under_all_forms() {
     let setting = Setting::new(&[4], 0, 1);
+    // Of 160 inputs 40 are a group beside a weight with one scale a row, 32 beside groups of 32.
+    let config = ModelConfig { hidden_size: 160, ..setting.file.config().clone() };
     let under = |group| {
         let activations = Activations::Int8(wgquant::model::Group::Size(group));
-        candidates(&setting.base, setting.file.config(), &formats(&[4, 8], &[32]), activations)
+        candidates(&setting.base, &config, &formats(&[4, 8], &[32]), activations)
     };
-    under(64).unwrap();
-    let error = under(96).unwrap_err().to_string();
+    under(32).unwrap();
+    let error = under(64).unwrap_err().to_string();
     assert!(error.contains("activation group") && error.contains("q_proj") && error.contains("such as 32"), "{error}");
 }

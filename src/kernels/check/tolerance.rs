@@ -38,6 +38,8 @@ pub fn tolerance(variant: &str) -> (f64, &'static str) {
         | "state_passing"
         | "chunk_entering"
         | "chunk_scan"
+        | "mamba2_tokens"
+        | "mamba2_tokens_gated"
         | "mamba2_update"
         | "mamba2_update_gated"
         | "mamba2_update_int8"
