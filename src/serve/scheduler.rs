@@ -99,6 +99,10 @@ struct Live {
 }
 
 impl Live {
+    fn fail(&mut self) {
+        let _ = (self.job.on_event)(Event::Failed(NO_NUMBERS.to_owned()));
+    }
+
     /// Is the token that comes the last by their number?
     fn comes_to_its_end(&self) -> bool {
         self.made + 1 >= self.job.max_new
@@ -351,10 +355,6 @@ impl Scheduler {
             said.top.truncate(most);
             Some(said)
         });
-        if logprobs.as_ref().is_some_and(|said| !said.is_sound()) {
-            let _ = (live.job.on_event)(Event::Failed(NO_NUMBERS.to_owned()));
-            return false;
-        }
         if self.engine.config().eos.contains(&id) {
             let _ = (live.job.on_event)(Event::End(Ended::EndOfSequence { id, logprobs }));
             return false;
@@ -368,6 +368,18 @@ impl Scheduler {
             return false;
         }
         true
+    }
+
+    /// Was `id` chosen of logits that are no numbers? Of such the first token of the vocabulary is, so else they need not be looked at, and
+    /// if the step after has begun, its are none either: what a state has once it keeps.
+    async fn overflows(&self, slot: Option<usize>, id: u32, said: Option<&LogProbs>) -> Result<bool> {
+        let logits = match (said, slot) {
+            (Some(said), _) => return Ok(!said.is_sound()),
+            (None, _) if id != 0 => return Ok(false),
+            (None, None) => self.engine.logits().await?,
+            (None, Some(slot)) => self.engine.logits_of(slot).await?,
+        };
+        Ok(!logits.iter().all(|logit| logit.is_finite()))
     }
 
     /// Keeps a sequence that ends, of a slot or else the engine's own.
@@ -404,16 +416,25 @@ impl Scheduler {
         let mut tokens = coming.tokens().await?;
         if let Some(mut live) = self.alone.take() {
             let (id, said) = tokens.swap_remove(0);
-            if self.tell(&mut live, id, said) { self.alone = Some(live) } else { self.keep(&live, None)? }
+            if self.overflows(None, id, said.as_ref()).await? {
+                live.fail();
+            } else if self.tell(&mut live, id, said) {
+                self.alone = Some(live)
+            } else {
+                self.keep(&live, None)?
+            }
         }
         for (slot, (id, said)) in tokens.into_iter().enumerate() {
             let Some(mut live) = self.slots[slot].take() else { continue };
-            if self.tell(&mut live, id, said) {
+            if self.overflows(Some(slot), id, said.as_ref()).await? {
+                live.fail();
+            } else if self.tell(&mut live, id, said) {
                 self.slots[slot] = Some(live);
+                continue;
             } else {
                 self.keep(&live, Some(slot))?;
-                self.engine.retire(slot)?;
             }
+            self.engine.retire(slot)?;
         }
         if self.live() == 0 {
             self.coming = None;

@@ -383,6 +383,29 @@ fn what_is_wrong_with_a_request_is_said() {
     assert_eq!(server.send("POST", path, "", &vec![b' '; (32 << 20) + 1]).0, 413);
 }
 
+/// The oldest tap of a convolution overflows, which the fourth token is the first to see: it is chosen of numbers, and what follows is not.
+#[test]
+fn an_answer_that_overflows_ends_in_an_error() {
+    let (_temp, dir) = copy();
+    damage(&dir, "backbone.layers.0.mixer.conv1d.weight", |bytes| {
+        bytes.chunks_mut(8).for_each(|taps| taps[..2].fill(0x7f));
+    });
+    let server = Server::start(&dir, &["--device", "cpu", "--parallel", "2"]);
+    let asked = |more: &Value| {
+        let mut asked = json!({ "prompt": [9, 700, 42], "max_tokens": 1, "temperature": 0 });
+        asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        asked
+    };
+    for more in [json!({}), json!({ "temperature": 0.5, "n": 2 }), json!({ "logprobs": 1 }), json!({ "n": 2 })] {
+        server.complete(&asked(&more));
+        let mut longer = more.clone();
+        longer["max_tokens"] = 8.into();
+        let (status, answer) = server.post("/v1/completions", &asked(&longer));
+        assert_eq!(status, 500, "{more}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("logits are no numbers"), "{more}: {answer}");
+    }
+}
+
 /// The model is at fault, not who asks.
 #[test]
 fn logits_that_are_no_numbers_are_told() {
