@@ -55,18 +55,20 @@ fn move_on(channel: u32) {
     conv_state[at.w] = newest;
 }
 
-// The vec4s of a row's state that a thread holds; the last one for those beyond the end.
+// The vec4s of a row's state that a thread holds, as far as there are such.
 fn held(at: Spot) -> vec4<u32> {
     let lane = at.thread % LANES;
     return vec4(lane, lane + LANES, lane + 2u * LANES, lane + 3u * LANES);
 }
 
+// The row's state; the last vec4 for those beyond its end.
 fn fetch(at: Spot) -> mat4x4<f32> {
     let width = params.state / 4u;
     let i = at.row * width + min(held(at), vec4(width - 1u));
     return mat4x4(ssm_state[i.x], ssm_state[i.y], ssm_state[i.z], ssm_state[i.w]);
 }
 
+// Stores vec4 n of it.
 fn put(at: Spot, n: u32, state: vec4<f32>) {
     let width = params.state / 4u;
     if at.inside && n < width {
