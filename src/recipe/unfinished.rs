@@ -2,7 +2,7 @@
 //!
 //! They lie in `NAME.unfinished` beside the output `NAME`: what decides the output in `run.json`, and a directory for each block, which
 //! appears whole or not at all ([`write_weights`]), with hashes. The next blocks' calibration needs the streams behind them, which are run
-//! through again: that takes a fraction of what choosing codes did. `run.json` is written behind the first block and removed before any:
+//! through again: that takes a fraction of what choosing codes did. `run.json` is written before the first block and removed before any:
 //! blocks without it are of no run.
 
 use std::ffi::OsString;
@@ -111,9 +111,11 @@ impl Unfinished {
         let weights: Vec<_> = layer.linears().into_iter().map(named).collect();
         let begins = (!run.exists()).then(|| format!("{:#}\n", self.run));
         self.writing = Some(std::thread::spawn(move || {
-            write_weights(&weights, note, &dir)?;
-            let Some(text) = begins else { return Ok(()) };
-            files::replace(&run, |file| io::Write::write_all(file, text.as_bytes())).map_err(|e| Error::io(&run, e))
+            if let Some(text) = begins {
+                let write = |file: &mut fs::File| io::Write::write_all(file, text.as_bytes());
+                files::replace(&run, write).map_err(|e| Error::io(&run, e))?;
+            }
+            write_weights(&weights, note, &dir)
         }));
         Ok(())
     }
@@ -138,7 +140,7 @@ impl Drop for Unfinished {
         if let Some(writing) = self.writing.take() {
             let _ = writing.join();
         }
-        if self.dir.join(RUN).exists() {
+        if self.block(0).exists() {
             log::info!("{}: kept, with what was done", self.dir.display());
         }
     }
